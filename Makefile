@@ -1,0 +1,75 @@
+# Two commands matter: `make study` runs the whole study on the embedded bank, `make test` checks everything.
+# Every target sets up what it needs. Choose an interpreter with `make study PYTHON=python3.12`.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+# One run must not change another: the same hash seed, time zone and thread count everywhere.
+export PYTHONHASHSEED := 0
+export TZ := UTC
+
+.PHONY: help study test lab site bench notebooks recover lint lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make study      set up, run every notebook on the embedded bank, write ledger and site to outputs/runs/reference"
+	@echo "make test       set up, check code, notebooks and numbers"
+	@echo "make lab        set up and open JupyterLab with the project's kernel"
+	@echo "make notebooks  re-execute the notebooks and store their normalised outputs; refresh outputs/reference"
+	@echo "make site       build the site of the reference run again"
+	@echo "make recover    run every estimator on banks whose truth is known (hours)"
+	@echo "make bench      measure against the peers, side by side"
+	@echo "make lock       resolve requirements.lock anew from pyproject.toml"
+
+$(READY): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "crmresearch needs Python 3.11, 3.12 or 3.13; found none of them (python3 is `python3 --version 2>&1`)." >&2; \
+	  echo "Install one, or name it: make study PYTHON=/path/to/python3.12" >&2; exit 2; fi
+	@echo "== setting up $(VENV) with `$(PYTHON) --version` (once; a few minutes)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@echo "== compiling bytecode (imports are several times slower without it)"
+	@$(BIN)/python -m compileall -q -j $(JOBS) $(VENV)/lib src >/dev/null || true
+	@$(BIN)/python -m ipykernel install --sys-prefix --name crmresearch --display-name "crmresearch" >/dev/null
+	@touch $@
+
+study: $(READY)
+	@echo "== running every notebook on the embedded reference bank"
+	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
+
+test: $(READY) lint
+	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
+
+lint: $(READY)
+	@echo "== ruff and mypy"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lab: $(READY)
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+notebooks: $(READY)
+	@$(BIN)/crmresearch notebooks --jobs $(JOBS)
+
+site: $(READY)
+	@$(BIN)/crmresearch site outputs/runs/reference
+
+recover: $(READY)
+	@$(BIN)/crmresearch recover --seeds 1000 --jobs $(JOBS)
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/run.py
+
+lock:
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock $(ARGS)
+
+clean:
+	rm -rf $(VENV) outputs/runs

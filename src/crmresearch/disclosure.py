@@ -1,0 +1,205 @@
+"""What may leave the project: the rules for small cells, dominance, curves and models, and the scan of rendered files.
+
+Every displayed or written table passes :func:`protect`. The rules follow those of research data centres (at least ten
+contributors, no dominating contributor, ten degrees of freedom); the constants below are the only place they are set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import InputError
+
+__all__ = ["MIN_CELL", "Breach", "Protected", "dominated", "html", "model_allowed", "protect", "scan", "text"]
+
+MIN_CELL = 10  # people behind a published number
+MAX_SHARE_TOP = 0.5  # largest contributor's share of a published total
+MAX_SHARE_TOP2 = 0.67  # share of the two largest
+MIN_DF = 10  # residual degrees of freedom of a published model
+HIDDEN = "<10"  # how a suppressed count is shown
+
+IDENTIFIER_COLUMNS = ("customer_id", "prospect_id", "account_id", "client_id", "referrer_id", "manager_id")
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A table that may leave, and what was taken out of it.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Copy of the table; in suppressed rows every number is missing.
+    suppressed : int
+        Rows suppressed, those hidden as complements included.
+    rule : str
+        Which rule did it, in words; empty when nothing was suppressed.
+    """
+
+    frame: pd.DataFrame
+    suppressed: int = 0
+    rule: str = ""
+
+
+def protect(frame: pd.DataFrame, counts: Sequence[str] = ("n",), threshold: int = MIN_CELL) -> Protected:
+    """Suppress rows that rest on fewer than ``threshold`` people.
+
+    A suppressed row could be recovered from a total row, or by differencing, when it is the only one; then the next
+    smallest row is suppressed as well (complementary suppression).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Aggregates, one row per cell.
+    counts : sequence of str
+        Columns that count people. Columns that are absent are ignored; zero is a published fact and stays.
+    threshold : int
+        Smallest count that may be shown.
+
+    Raises
+    ------
+    InputError
+        If the frame carries a column that identifies people.
+    """
+    bad = [c for c in frame.columns if str(c) in IDENTIFIER_COLUMNS]
+    if bad:
+        raise InputError(
+            f"a table with the identifier column{'s' if len(bad) > 1 else ''} {', '.join(map(str, bad))} cannot be "
+            "displayed or written; aggregate it, or write it to restricted/"
+        )
+    present = [c for c in counts if c in frame.columns]
+    if not present or frame.empty:
+        return Protected(frame)
+    smallest = frame[present].apply(pd.to_numeric, errors="coerce").min(axis=1)
+    small = ((smallest > 0) & (smallest < threshold)).to_numpy()
+    if not small.any():
+        return Protected(frame)
+    if small.sum() == 1 and (~small).sum() > 1:
+        rest = smallest.where(~small & (smallest > 0))
+        if rest.notna().any():
+            small[int(np.nanargmin(rest.to_numpy(dtype=float)))] = True
+    out = frame.copy()
+    for column in out.columns:
+        if pd.api.types.is_numeric_dtype(out[column].dtype) and not pd.api.types.is_bool_dtype(out[column].dtype):
+            out[column] = out[column].astype(float).mask(small)
+        elif column in present:
+            out[column] = out[column].mask(small)
+    return Protected(out, int(small.sum()), f"fewer than {threshold} people, or the complement of such a row")
+
+
+def dominated(contributions: Iterable[float]) -> bool:
+    """Tell whether one contributor makes up over half of a total, or two over two thirds."""
+    size = np.sort(np.abs(np.fromiter(contributions, dtype=float)))[::-1]
+    total = size.sum()
+    if total == 0:
+        return False
+    return bool(size[0] > MAX_SHARE_TOP * total or size[:2].sum() > MAX_SHARE_TOP2 * total)
+
+
+def model_allowed(n: int, parameters: int) -> bool:
+    """Tell whether a model leaves enough residual degrees of freedom to be published."""
+    return n - parameters >= MIN_DF
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None or (not isinstance(value, str | bool) and pd.api.types.is_scalar(value) and pd.isna(value)):
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        if np.isinf(value):
+            return "∞" if value > 0 else "-∞"
+        if value == 0:
+            return "0"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}"
+        if abs(value) < 10.0**-digits:
+            return f"{value:.1e}"
+        shown = f"{value:,.{digits}f}"
+        return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else shown
+    return str(value)
+
+
+def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Move a meaningful index into columns, so that every column has a header."""
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return frame
+    return frame.reset_index(names=[n or "" for n in frame.index.names])
+
+
+def text(frame: pd.DataFrame, digits: int = 3) -> str:
+    """Write a (protected) table as text with rounded numbers."""
+    shown = _index_names(frame)
+    cells = shown.apply(lambda column: column.map(lambda v: _cell(v, digits)))
+    return cells.to_string(index=False)
+
+
+def html(frame: pd.DataFrame, digits: int = 3) -> str:
+    """Write a (protected) table as HTML: numbers to the right, every column with a header, no styles."""
+    shown = _index_names(frame)
+    numeric = [pd.api.types.is_numeric_dtype(t) for t in shown.dtypes]
+    align = ['style="text-align: right"' if n else 'style="text-align: left"' for n in numeric]
+    head = "".join(f'<th scope="col" {a}>{escape(str(c))}</th>' for a, c in zip(align, shown.columns, strict=True))
+    rows = []
+    for row in shown.itertuples(index=False, name=None):
+        cells = "".join(f"<td {a}>{escape(_cell(v, digits))}</td>" for a, v in zip(align, row, strict=True))
+        rows.append(f"<tr>{cells}</tr>")
+    return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One place in a rendered file that must not leave."""
+
+    file: str
+    rule: str
+    where: str
+
+
+def _patterns(identifiers: Iterable[str]) -> list[tuple[str, re.Pattern[str]]]:
+    listed = sorted(set(identifiers), key=len, reverse=True)
+    rules = [
+        ("identifier column", re.compile(rf"<th[^>]*>\s*(?:{'|'.join(IDENTIFIER_COLUMNS)})\s*</th>")),
+        ("local path", re.compile(r"(?<![\w/.:-])/(?:home|root|tmp|Users|work|mnt|private)/[^\s\"'<>]+")),
+        ("object address", re.compile(r"\bat 0x[0-9a-f]{6,}\b")),
+    ]
+    if listed:
+        rules.append(("customer identifier", re.compile(r"\b(?:" + "|".join(map(re.escape, listed)) + r")\b")))
+    return rules
+
+
+def scan(paths: Iterable[Path], identifiers: Iterable[str] = ()) -> list[Breach]:
+    """Look through rendered files for identifiers, identifier columns, local paths and object addresses.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Text files: notebooks, HTML, CSV, JSON. Others are skipped.
+    identifiers : iterable of str
+        Pseudonyms that must not occur; a sample of the bank's own is enough to catch a printed person row.
+
+    Returns
+    -------
+    list of Breach
+        Empty when nothing was found. ``where`` is the line number; the match itself is not repeated.
+    """
+    rules = _patterns(identifiers)
+    found = []
+    for path in paths:
+        if path.suffix not in {".ipynb", ".html", ".csv", ".json", ".md", ".txt"}:
+            continue
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
+            # embedded pictures are neither readable nor text
+            if len(line) > 200 and '"image/png"' in line:
+                continue
+            found += [Breach(path.name, rule, f"line {number}") for rule, pattern in rules if pattern.search(line)]
+    return found

@@ -1,0 +1,209 @@
+"""What an estimator returns: a table, one sentence, a plot, its assumption checks and its findings.
+
+A :class:`Result` displays itself through :mod:`crmresearch.disclosure`, so a small cell never reaches a notebook.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
+
+import pandas as pd
+
+from crmresearch import disclosure
+from crmresearch.errors import InputError, Missing, first_missing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LEVEL", "Check", "Estimate", "Result", "one_sided_p", "study"]
+
+LEVEL = 0.95  # level of every interval, unless a page says otherwise
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assumption, looked at.
+
+    Parameters
+    ----------
+    name : str
+        The assumption in a few words, e.g. ``"proportional hazards"``.
+    status : {'open', 'closed', 'declared'}
+        ``open``: the data do not speak against it. ``closed``: they do, and the verdict changes. ``declared``: data
+        cannot show it (latent confounding, say); it is an assumption of the design.
+    detail : str
+        One sentence with the value and the threshold.
+    verdict : {'blocked', 'undecided'}
+        What a closed gate turns the verdict into. A declared one allows ``undecided`` at most.
+    """
+
+    name: str
+    status: Literal["open", "closed", "declared"]
+    detail: str
+    verdict: Literal["blocked", "undecided"] = "blocked"
+
+    @classmethod
+    def of(cls, name: str, passed: bool, detail: str, verdict: Literal["blocked", "undecided"] = "blocked") -> Check:
+        """Make a check from a truth value."""
+        return cls(name, "open" if passed else "closed", detail, verdict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number for the ledger, with its interval.
+
+    Parameters
+    ----------
+    value, ci_low, ci_high : float
+        Estimate and 95% interval. An unbounded end is ``inf``; ``nan`` in all three means "not estimable", with the
+        reason in a closed check.
+    unit : str
+        Unit in words: ``"ratio"``, ``"share of contribution"``, ``"hazard ratio"`` ...
+    n : int
+        Customers (or other units, named in ``unit``) the estimate rests on.
+    p_value : float, optional
+        One-sided, against the boundary of the claim's decision rule (see :func:`one_sided_p`).
+    se : float, optional
+        Standard error, where one exists.
+    checks : tuple of Check
+        Gates of this estimate alone, beside those of the result.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    unit: str
+    n: int
+    p_value: float | None = None
+    se: float | None = None
+    checks: tuple[Check, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ci_low > self.ci_high:
+            raise InputError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
+
+    def text(self, digits: int = 2) -> str:
+        """Write the estimate with its interval, e.g. ``4.41 [4.12, 4.70]``."""
+        return f"{self.value:,.{digits}f} [{self.ci_low:,.{digits}f}, {self.ci_high:,.{digits}f}]"
+
+
+def one_sided_p(value: float, se: float, bound: float, side: Literal["above", "below"] = "above") -> float:
+    """Normal p-value of the hypothesis that the estimand is not ``side`` of ``bound``."""
+    if not se > 0:
+        return math.nan
+    z = (value - bound) / se if side == "above" else (bound - value) / se
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+@dataclass(frozen=True)
+class Result:
+    """Table, sentence, plot, checks and estimates of one analysis.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Aggregates only. Rows whose ``counts`` columns fall below the disclosure threshold are suppressed on display
+        and in files.
+    sentence : str
+        The answer in one sentence, rendered from values.
+    checks : tuple of Check
+        Assumptions that hold for every estimate of this result.
+    estimates : mapping of str to Estimate
+        By ledger line, e.g. ``{"S40": Estimate(...)}``.
+    draw : callable, optional
+        ``draw(ax)`` draws on the axes and returns them. ``figsize`` and ``panels`` shape the figure.
+    alt : str
+        What one sees in the plot, for readers who do not see it.
+    counts : tuple of str
+        Columns of ``table`` that count people; ``()`` where none does.
+    digits : int
+        Digits after the point on display.
+    details : mapping
+        Objects for further computation (fits, curves, resamples); never displayed.
+    """
+
+    table: pd.DataFrame
+    sentence: str
+    checks: tuple[Check, ...] = ()
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    draw: Callable[[Any], Any] | None = None
+    alt: str = ""
+    counts: tuple[str, ...] = ("n",)
+    digits: int = 3
+    figsize: tuple[float, float] | None = None
+    panels: int = 1
+    details: Mapping[str, Any] = field(default_factory=dict)
+    missing: Missing | None = None
+
+    @classmethod
+    def not_applicable(cls, missing: Missing) -> Result:
+        """Return the result of a study whose data are not there."""
+        return cls(pd.DataFrame(), f"Not applicable: {missing.reason}", missing=missing, counts=())
+
+    @property
+    def applicable(self) -> bool:
+        """Whether the bank had what this study needs."""
+        return self.missing is None
+
+    def finding(self, line: str) -> Estimate | Missing:
+        """Return the estimate of one ledger line, or why there is none."""
+        if self.missing is not None:
+            return self.missing
+        try:
+            estimate = self.estimates[line]
+        except KeyError:
+            raise InputError(f"this result has no estimate for {line}; it has {', '.join(self.estimates) or 'none'}") from None
+        own = {c.name for c in estimate.checks}
+        merged = estimate.checks + tuple(c for c in self.checks if c.name not in own)
+        return Estimate(**{**estimate.__dict__, "checks": merged})
+
+    def plot(self, ax: Axes | None = None) -> Any:
+        """Draw the result; return the axes (an array of axes if it has several panels), or None."""
+        if self.missing is not None or self.draw is None:
+            return None
+        if ax is None:
+            from crmresearch import figures
+
+            ax = figures.axes(self.panels, self.figsize)
+        self.draw(ax)
+        return ax
+
+    def protected(self) -> pd.DataFrame:
+        """Return the table with small cells suppressed, as it is displayed and written."""
+        return disclosure.protect(self.table, self.counts).frame
+
+    def __repr__(self) -> str:
+        parts = [self.sentence]
+        if len(self.table):
+            parts.append(disclosure.text(self.protected(), self.digits))
+        parts += [f"[{c.status}] {c.name}: {c.detail}" for c in self.checks]
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        html = [f"<p>{escape(self.sentence)}</p>"]
+        if len(self.table):
+            html.append(disclosure.html(self.protected(), self.digits))
+        if self.checks:
+            items = "".join(
+                f"<li><strong>{escape(c.status)}</strong> {escape(c.name)}: {escape(c.detail)}</li>" for c in self.checks
+            )
+            html.append(f"<p>Gates</p><ul>{items}</ul>")
+        return "\n".join(html)
+
+
+def study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Let a study pass on what is missing: given a :class:`Missing` argument it returns a result that says so."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        missing = first_missing((*args, *kwargs.values()))
+        return Result.not_applicable(missing) if missing is not None else function(*args, **kwargs)
+
+    return wrapper
