@@ -116,16 +116,14 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
-        if np.isinf(value):
-            return "∞" if value > 0 else "-∞"
-        if value == 0:
+        number = float(value)
+        if np.isinf(number):
+            return "∞" if number > 0 else "-∞"
+        if number == 0:
             return "0"
-        if abs(value) >= 1000:
-            return f"{value:,.0f}"
-        if abs(value) < 10.0**-digits:
-            return f"{value:.1e}"
-        shown = f"{value:,.{digits}f}"
-        return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else shown
+        if abs(number) >= 1000 or (number.is_integer() and abs(number) >= 10):
+            return f"{number:,.0f}"
+        return f"{number:.1e}" if abs(number) < 10.0**-digits else f"{number:,.{digits}f}"
     return str(value)
 
 

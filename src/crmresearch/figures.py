@@ -16,7 +16,19 @@ from crmresearch.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ACCENT", "GREY", "INK", "PALETTE", "axes", "interval_band", "money_axis", "note", "percent_axis", "show", "use"]
+__all__ = [
+    "ACCENT",
+    "GREY",
+    "INK",
+    "PALETTE",
+    "axes",
+    "interval_band",
+    "money_axis",
+    "note",
+    "percent_axis",
+    "show",
+    "use",
+]
 
 # Okabe and Ito's palette: told apart under the common colour-vision deficiencies; black and grey are kept for text.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A")

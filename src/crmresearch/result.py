@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
@@ -159,10 +159,12 @@ class Result:
         try:
             estimate = self.estimates[line]
         except KeyError:
-            raise InputError(f"this result has no estimate for {line}; it has {', '.join(self.estimates) or 'none'}") from None
+            raise InputError(
+                f"this result has no estimate for {line}; it has {', '.join(self.estimates) or 'none'}"
+            ) from None
         own = {c.name for c in estimate.checks}
         merged = estimate.checks + tuple(c for c in self.checks if c.name not in own)
-        return Estimate(**{**estimate.__dict__, "checks": merged})
+        return replace(estimate, checks=merged)
 
     def plot(self, ax: Axes | None = None) -> Any:
         """Draw the result; return the axes (an array of axes if it has several panels), or None."""
@@ -192,7 +194,8 @@ class Result:
             html.append(disclosure.html(self.protected(), self.digits))
         if self.checks:
             items = "".join(
-                f"<li><strong>{escape(c.status)}</strong> {escape(c.name)}: {escape(c.detail)}</li>" for c in self.checks
+                f"<li><strong>{escape(c.status)}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
+                for c in self.checks
             )
             html.append(f"<p>Gates</p><ul>{items}</ul>")
         return "\n".join(html)

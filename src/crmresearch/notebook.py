@@ -1,0 +1,148 @@
+"""What a notebook needs from the run around it: checked parameters, its bank, and a place for what it finds.
+
+The place travels by environment (``CRMRESEARCH_OUT``), so that no path reaches a notebook. Without it, as when a
+notebook is opened by hand, everything is shown and nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crmresearch import disclosure, figures, ledger, parameters
+from crmresearch.errors import InputError
+from crmresearch.result import Result
+
+if TYPE_CHECKING:
+    from crmresearch.bank import Bank
+
+__all__ = ["Notebook", "start"]
+
+VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", "duckdb", "ibis-framework")
+
+
+@dataclass
+class Notebook:
+    """The run as one notebook sees it; made by :func:`start`."""
+
+    name: str
+    values: Mapping[str, Any]
+    bank: Bank
+    folder: Path | None
+    suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def keep(self, result: Result, table: str, *lines: str) -> None:
+        """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
+
+        Parameters
+        ----------
+        result : Result
+            What a study returned; a result that does not apply is recorded with its reason.
+        table : str
+            Name of the table's file, without ending.
+        *lines : str
+            Ledger lines this result decides, e.g. ``"S40"``.
+
+        Raises
+        ------
+        InputError
+            If a line is not in the register or the result has no estimate for it.
+        """
+        findings = {line: result.finding(line) for line in lines}
+        for line, finding in findings.items():
+            ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
+        if self.folder is None:
+            return
+        ledger.record(
+            self.folder,
+            self.name,
+            findings,
+            bank=self.bank.about.name,
+            evidence=self.bank.about.evidence,
+            parameters=self.values,
+        )
+        if result.applicable and len(result.table):
+            safe = disclosure.protect(result.table, result.counts)
+            file = f"{self.name}_{table}.csv"
+            self._write(self.folder / "tables" / file, safe.frame)
+            if safe.suppressed:
+                self.suppressed[file] = {"rows": safe.suppressed, "rule": safe.rule}
+                ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", self.suppressed)
+
+    def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
+        """Write rows about single customers (an action list) to ``restricted/``; they are shown nowhere."""
+        if self.folder is None:
+            return
+        folder = self.folder / "restricted"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write(folder / f"{self.name}_{name}.csv", frame)
+
+    @staticmethod
+    def _write(path: Path, frame: pd.DataFrame) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        named = any(n is not None for n in frame.index.names)
+        frame.to_csv(path, index=named, float_format="%.9g", lineterminator="\n")
+
+    def finish(self) -> Result:
+        """List the files this notebook wrote and the versions it ran with."""
+        from importlib.metadata import version
+
+        written = []
+        if self.folder is not None:
+            for part in ("tables", "figures", "restricted", "findings"):
+                written += [f"{part}/{p.name}" for p in sorted((self.folder / part).glob(f"{self.name}*"))]
+        rows = [("file", name) for name in written] + [("version", f"{name} {version(name)}") for name in VERSIONS]
+        sentence = (
+            f"{len(written)} files written to the run's folder."
+            if self.folder is not None
+            else "Nothing was written: the notebook was opened by hand; crmresearch run writes tables and ledger."
+        )
+        return Result(pd.DataFrame(rows, columns=["kind", "name"]), sentence, counts=())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        fields = type(parameters.check(self.name, self.values)).model_fields
+        return [(k, str(v), fields[k].description or "") for k, v in self.values.items()]
+
+    def __repr__(self) -> str:
+        lines = [f"{k} = {v}  # {about}" for k, v, about in self._rows()]
+        return "\n".join([f"{self.name} on bank {self.bank.about.name}: {self.bank.source_line}", *lines])
+
+    def _repr_html_(self) -> str:
+        about = self.bank.about
+        frame = pd.DataFrame(self._rows(), columns=["parameter", "value", "meaning"])
+        head = f"<p>Bank <strong>{escape(about.name)}</strong> ({escape(about.evidence)}): {escape(about.title)}.</p>"
+        return head + disclosure.html(frame)
+
+
+def start(name: str, **values: Any) -> Notebook:
+    """Check a notebook's parameters, open its bank, set the figures' theme and source line.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name without ending.
+    **values
+        Every parameter of its parameters cell.
+
+    Raises
+    ------
+    InputError
+        If a parameter is unknown, missing, of the wrong type or out of range, or the bank is unknown.
+    """
+    model = parameters.check(name, values)
+    forgotten = sorted(set(type(model).model_fields) - set(values))
+    if forgotten:
+        raise InputError(f"{name}: pass every parameter to notebook.start; missing: {', '.join(forgotten)}")
+    from crmresearch.bank import open_bank
+
+    bank = open_bank(values["bank_name"])
+    out = os.environ.get("CRMRESEARCH_OUT")
+    folder = Path(out) if out else None
+    figures.use(bank.source_line, folder / "figures" if folder else None, prefix=name)
+    return Notebook(name, dict(values), bank, folder)

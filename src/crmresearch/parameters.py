@@ -1,0 +1,103 @@
+"""Typed notebook parameters: one model per notebook; unknown names, wrong types and values out of range are refused.
+
+A default here equals the one in the notebook's parameters cell (a test compares the two).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from crmresearch.errors import InputError
+
+__all__ = ["MODELS", "Parameters", "check", "split"]
+
+
+class Parameters(BaseModel):
+    """What every notebook takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    bank_name: str = Field(
+        "reference", min_length=1, description="bank to study; a name shown by: crmresearch bank list"
+    )
+
+
+class CustomerBase(Parameters):
+    """Parameters of ``00_customer_base``."""
+
+    tenure_band_years: int = Field(2, ge=1, le=10, description="width of a tenure band, years, 1 to 10")
+
+
+MODELS: dict[str, type[Parameters]] = {
+    "00_customer_base": CustomerBase,
+}
+
+
+def _explain(model: type[Parameters], error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(model.model_fields)}"
+        return f"no parameter {name}; {hint}"
+    field = model.model_fields.get(name)
+    about = f" ({field.description})" if field is not None and field.description else ""
+    message = str(error["msg"])
+    return f"{name} = {error['input']!r}: {message[0].lower()}{message[1:]}{about}"
+
+
+def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
+    """Check a notebook's parameters; those not given keep their defaults.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without ending, e.g. ``"00_customer_base"``.
+    values : mapping
+        Parameter values by name.
+
+    Raises
+    ------
+    InputError
+        If the notebook or a name is unknown (the nearest valid one is named), or a value has the wrong type or range.
+    """
+    model = MODELS.get(notebook)
+    if model is None:
+        near = difflib.get_close_matches(notebook, MODELS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(MODELS)}"
+        raise InputError(f"no parameters are known for a notebook {notebook}; {hint}")
+    try:
+        return model(**values)
+    except ValidationError as error:
+        reasons = "; ".join(_explain(model, e) for e in error.errors())
+        raise InputError(f"{notebook}: {reasons}") from None
+
+
+def split(notebooks: Iterable[str], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each notebook the parameters it takes, and check them.
+
+    A name is valid if any of the notebooks takes it.
+
+    Raises
+    ------
+    InputError
+        If no selected notebook takes a name, or a value is refused by one that does.
+    """
+    chosen = list(notebooks)
+    fields = {name: MODELS[name].model_fields if name in MODELS else {} for name in chosen}
+    known = sorted({field for names in fields.values() for field in names})
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"they take {', '.join(known)}"
+            raise InputError(f"none of the selected notebooks takes a parameter {name}; {hint}")
+    out = {}
+    for notebook in chosen:
+        part = {k: v for k, v in values.items() if k in fields[notebook]}
+        if notebook in MODELS:
+            check(notebook, part)
+        out[notebook] = part
+    return out

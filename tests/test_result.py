@@ -1,0 +1,217 @@
+"""Results display themselves safely, pass on what is missing, and refuse nonsense."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import disclosure, figures, parameters
+from crmresearch.errors import InputError, Missing
+from crmresearch.result import Check, Estimate, Result, study
+
+CELLS = pd.DataFrame({"band": list("abcd"), "n": [400, 7, 25, 90], "share": [0.4, 0.9, 0.2, 0.1]})
+
+
+def draw(ax):
+    ax.plot([0, 1], [0, 1])
+    ax.set_xlabel("tenure, months")
+
+
+RESULT = Result(
+    CELLS,
+    "The share is 40%.",
+    checks=(Check.of("enough events", True, "42 events, at least 10 needed"),),
+    estimates={"S19": Estimate(0.4, 0.3, 0.5, "share", 400)},
+    draw=draw,
+    alt="A rising line.",
+)
+
+
+# -- disclosure --------------------------------------------------------------------------------------------------------
+
+
+def test_small_cell_and_its_complement_are_hidden():
+    safe = disclosure.protect(CELLS)
+    assert safe.suppressed == 2  # 7 people, and the next smallest row, so that differencing does not give it back
+    assert safe.frame["n"].isna().tolist() == [False, True, True, False]
+    assert safe.frame.loc[1, ["n", "share"]].isna().all()
+    assert CELLS["n"].tolist() == [400, 7, 25, 90]  # the input is not changed
+
+
+def test_two_small_cells_need_no_complement():
+    frame = CELLS.assign(n=[400, 7, 5, 90])
+    assert disclosure.protect(frame).frame["n"].isna().tolist() == [False, True, True, False]
+
+
+def test_zero_is_shown_and_ten_is_enough():
+    frame = CELLS.assign(n=[400, 0, 10, 90])
+    assert disclosure.protect(frame).suppressed == 0
+
+
+def test_any_count_column_counts():
+    frame = CELLS.assign(n=500, events=[50, 60, 3, 2])
+    assert disclosure.protect(frame, ("n", "events")).frame["share"].isna().tolist() == [False, False, True, True]
+
+
+def test_identifiers_are_refused():
+    with pytest.raises(InputError, match="identifier column customer_id"):
+        disclosure.protect(pd.DataFrame({"customer_id": ["x"], "n": [400]}))
+
+
+def test_dominance_rule():
+    assert disclosure.dominated([60, 20, 20])
+    assert disclosure.dominated([40, 30, 10, 10, 10])  # two make 70%
+    assert not disclosure.dominated([20] * 5)
+    assert disclosure.dominated([-60, 20, 20])  # losses count by their size
+    assert not disclosure.dominated([])
+
+
+def test_model_needs_residual_degrees_of_freedom():
+    assert disclosure.model_allowed(30, 20)
+    assert not disclosure.model_allowed(29, 20)
+
+
+def test_scan_finds_what_must_not_leave(tmp_path):
+    bad = tmp_path / "page.html"
+    bad.write_text(
+        "<th>customer_id</th>\n<p>C0000123</p>\n/home/someone/file.csv\n<function f at 0x7f00deadbeef>\nfine\n"
+    )
+    found = disclosure.scan([bad], identifiers=["C0000123"])
+    assert [(b.rule, b.where) for b in found] == [
+        ("identifier column", "line 1"),
+        ("customer identifier", "line 2"),
+        ("local path", "line 3"),
+        ("object address", "line 4"),
+    ]
+    good = tmp_path / "good.html"
+    good.write_text("<th>customers</th> C00001234 https://example.org/home/page at 0x12\n")
+    assert disclosure.scan([good], identifiers=["C0000123"]) == []
+
+
+# -- display -----------------------------------------------------------------------------------------------------------
+
+
+def test_display_shows_no_small_cell():
+    for shown in (repr(RESULT), RESULT._repr_html_()):
+        assert "0.900" not in shown
+        assert "The share is 40%." in shown
+        assert "enough events" in shown
+
+
+def test_html_is_escaped_and_has_headers():
+    html = disclosure.html(pd.DataFrame({"<b>": ["<script>"]}).rename_axis("band"))
+    assert "<script>" not in html
+    assert html.count('<th scope="col"') == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1234567, "1,234,567"), (0.12345, "0.123"), (1e-9, "1.0e-09"), (np.inf, "∞"), (np.nan, "–"), (True, "yes"),
+     (1234.5, "1,234"), (42.0, "42"), (0.0, "0")],
+)  # fmt: skip
+def test_cells_are_rounded(value, shown):
+    assert disclosure._cell(value, 3) == shown
+
+
+# -- missing -----------------------------------------------------------------------------------------------------------
+
+
+def test_study_passes_on_what_is_missing():
+    @study
+    def mean(frame: pd.DataFrame, column: str = "x") -> Result:
+        return Result(frame, "computed")
+
+    missing = Missing("bank b brings no table monthly", ("monthly",))
+    result = mean(missing)
+    assert not result.applicable
+    assert repr(result) == "Not applicable: bank b brings no table monthly"
+    assert result.plot() is None
+    assert result.finding("S37") is missing
+    assert mean(CELLS, column="n").applicable
+
+
+def test_finding_carries_the_checks_of_the_result():
+    assert [c.name for c in RESULT.finding("S19").checks] == ["enough events"]
+    with pytest.raises(InputError, match="no estimate for S20; it has S19"):
+        RESULT.finding("S20")
+
+
+def test_interval_must_not_be_upside_down():
+    with pytest.raises(InputError, match="upside down"):
+        Estimate(1, 2, 0, "x", 3)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_show_stores_alt_text_and_source_once(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda obj, metadata: shown.append(metadata))
+    figures.use("an invented bank, 2020-2024", tmp_path, prefix="01")
+    axes = RESULT.plot()
+    figures.show(axes, alt=RESULT.alt, name="line")
+    assert shown == [{"image/png": {"alt": "A rising line."}}]
+    assert (tmp_path / "01_line.txt").read_text() == "A rising line.\n"
+    assert (tmp_path / "01_line.png").read_bytes()[:4] == b"\x89PNG"
+    assert axes.figure.get_supxlabel() == "Source: an invented bank, 2020-2024"
+    figures.use()
+
+
+def test_same_figure_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("IPython.display.display", lambda obj, metadata: None)
+    figures.use("s", tmp_path)
+    for name in ("a", "b"):
+        figures.show(RESULT.plot(), alt="x", name=name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    figures.use()
+
+
+def test_show_needs_alt_text_but_shows_nothing_for_nothing():
+    with pytest.raises(InputError, match="alt text"):
+        figures.show(RESULT.plot(), alt=" ")
+    assert figures.show(None, alt="") is None
+
+
+@pytest.mark.parametrize(("panels", "visible"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)])
+def test_axes_gives_as_many_panels_as_asked(panels, visible):
+    axes = figures.axes(panels)
+    assert len(np.atleast_1d(axes)) == visible
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+def test_misspelt_parameter_names_the_nearest():
+    with pytest.raises(InputError, match="no parameter bank_nam; did you mean bank_name"):
+        parameters.check("00_customer_base", {"bank_nam": "berka"})
+
+
+def test_wrong_type_and_range_are_refused_with_the_meaning():
+    with pytest.raises(InputError, match=r"tenure_band_years = '2'.*valid integer.*width of a tenure band"):
+        parameters.check("00_customer_base", {"tenure_band_years": "2"})
+    with pytest.raises(InputError, match=r"tenure_band_years = 0.*greater than or equal to 1"):
+        parameters.check("00_customer_base", {"tenure_band_years": 0})
+
+
+def test_split_gives_each_notebook_its_part():
+    parts = parameters.split(["00_customer_base", "98_other"], {"tenure_band_years": 3, "bank_name": "berka"})
+    assert parts == {"00_customer_base": {"tenure_band_years": 3, "bank_name": "berka"}, "98_other": {}}
+    with pytest.raises(InputError, match="takes a parameter tenure_band_year; did you mean tenure_band_years"):
+        parameters.split(["00_customer_base"], {"tenure_band_year": 3})
+
+
+def test_defaults_equal_those_of_the_notebooks():
+    from pathlib import Path
+
+    folder = Path(__file__).parents[1] / "notebooks"
+    for name, model in parameters.MODELS.items():
+        path = folder / f"{name}.ipynb"
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+        scope: dict[str, object] = {}
+        exec(source, scope)
+        values = {k: v for k, v in scope.items() if not k.startswith("__")}
+        assert values == model().model_dump(), name
