@@ -404,6 +404,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else "valid names: " + ", ".join(valid)
 
 
+def close_to(name: str, absent: Iterable[str]) -> str | None:
+    """Return the column of the contract that ``name`` is probably a misspelling of."""
+    close = difflib.get_close_matches(name, list(absent), n=1, cutoff=0.85)
+    return close[0] if close else None
+
+
 # --- the rules of a column, in words and in SQL ------------------------------------------------------------------------
 
 

@@ -38,14 +38,12 @@ ENVIRONMENT = {
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 INJECTED = "injected-parameters"
 UNFINISHED = "unfinished"
-GRACE = 2.0  # seconds a dead kernel's last output may take to arrive
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
-# Machine-dependent parts of a traceback: temporary cells of the kernel and absolute paths up to a package or the project.
+# What a traceback tells about a machine: the kernel's temporary cells, and folders before a file's name.
 _CELL_FILE = re.compile(r"[^\s\"']*ipykernel_\d+[/\\]\d+\.py")
-_PATH = re.compile(r"(?<![\w.:/~-])~?(?:/[^\s/\"':<>]+)*/(?=(?:site-packages|crmresearch|lib/python\d[^/]*)/)")
-_ANY_PATH = re.compile(r"(?<![\w.:/<-])~?/(?:home|root|tmp|Users|work|mnt|private|var|opt|srv)(?:/[^\s/\"':<>]+)*/(?=[^\s/]*)")
+_FOLDERS = re.compile(r"(?<![\w.:/<~…-])~?/(?:[\w.@+-]+/)+(?=[\w.@+-])")
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -76,8 +74,7 @@ def source_of(notebook: Mapping[str, Any]) -> str:
 
 def _clean(text: str) -> str:
     """Take colours, addresses and this machine's folders out of a traceback."""
-    text = _CELL_FILE.sub("<cell>", _ANSI.sub("", text))
-    return _ADDRESS.sub("0x…", _ANY_PATH.sub("…/", _PATH.sub("…/", text)))
+    return _ADDRESS.sub("0x…", _FOLDERS.sub("…/", _CELL_FILE.sub("<cell>", _ANSI.sub("", text))))
 
 
 def _outputs(outputs: list[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crmresearch.churn.risk import read_spells
+from crmresearch.churn.risk import Spells, read_spells
 from crmresearch.errors import FitError, InputError
 from crmresearch.result import LEVEL
 
@@ -26,9 +26,14 @@ class RiskSets:
     """Rows sorted by exit, with the event times they are at risk at."""
 
     def __init__(self, frame: pd.DataFrame, covariates: Sequence[str], strata: str | None = None, whole: bool = True):
+        self.fill(frame, read_spells(frame, [*covariates, *([strata] if strata else [])], whole), covariates, strata)
+
+    def fill(
+        self, frame: pd.DataFrame, spells: Spells, covariates: Sequence[str], strata: str | None, stay: np.ndarray | None = None
+    ) -> None:
+        """Sort the rows and index their risk sets; rows marked ``stay`` are kept although no event falls into their time."""
         from scipy import sparse
 
-        spells = read_spells(frame, [*covariates, *([strata] if strata else [])], whole)
         if not (spells.event & (spells.n > 0)).any():
             raise FitError("no events: nobody left in these spells, so no hazard ratio can be estimated")
         self.times = np.unique(spells.exit[spells.event & (spells.n > 0)])
@@ -36,11 +41,13 @@ class RiskSets:
         first = np.searchsorted(self.times, spells.entry, side="right")
         last = np.searchsorted(self.times, spells.exit, side="right") - 1
         codes, self.strata = pd.factorize(frame[strata], sort=True) if strata else (np.zeros(len(frame), int), np.array([0]))
-        counted = (last >= first) & (spells.n > 0)
+        here = last >= first
+        counted = (here if stay is None else here | stay) & (spells.n > 0)
         order = np.lexsort((last, codes))
         order = order[counted[order]]
         self.rows = order
         self.first, self.last, self.codes = first[order], last[order], codes[order]
+        here = here[order]
         self.event, self.weight = spells.event[order], spells.n[order]
         self.bins = len(self.strata) * size
         raw = frame[list(covariates)].to_numpy(dtype=float)[order]
@@ -59,12 +66,12 @@ class RiskSets:
         self.z[:, 1:] /= spread
         self.x = self.z[:, 1:]
         end, begin = self.codes * size + self.last, self.codes * size + self.first - 1
-        late = self.first > 0
+        late = here & (self.first > 0)
         self.end, self.died = end, np.flatnonzero(self.event)
         # every row is added at its last event time, and taken off again before its first
-        rows = np.r_[np.arange(count), np.flatnonzero(late)]
-        sign = np.r_[np.ones(count), -np.ones(late.sum())]
-        self.delta = sparse.csr_matrix((sign, (np.r_[end, begin[late]], rows)), shape=(self.bins, count))
+        rows = np.r_[np.flatnonzero(here), np.flatnonzero(late)]
+        sign = np.r_[np.ones(here.sum()), -np.ones(late.sum())]
+        self.delta = sparse.csr_matrix((sign, (np.r_[end[here], begin[late]], rows)), shape=(self.bins, count))
         died = self.died
         self.deaths = sparse.csr_matrix((np.ones(len(died)), (end[died], died)), shape=(self.bins, count))
         self.weighted = {"risk": self.delta.copy(), "deaths": self.deaths.copy()}

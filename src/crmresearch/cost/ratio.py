@@ -91,10 +91,18 @@ class Functional:
     value : float
     influence : array
         One entry per block; the estimate less its truth is nearly their sum.
+    again : callable, optional
+        Recomputes the estimate for each row of block weights; without it resamples use the linearisation (one-step
+        bootstrap, for fitted models).
     """
 
     value: float
     influence: Array
+    again: Callable[[Array], Array] | None = None
+
+    def redrawn(self, weights: Array) -> Array:
+        """Return the estimate in each resample, given how often each block was drawn."""
+        return self.again(weights) if self.again else self.value + (weights - 1) @ self.influence
 
     @property
     def variance(self) -> float:
@@ -147,7 +155,9 @@ def mean_ratio(numerator: Array, denominator: Array) -> Functional:
     if not total > 0:
         return Functional(np.nan, np.full(len(numerator), np.nan))
     value = numerator.sum() / total
-    return Functional(float(value), (numerator - value * denominator) / total)
+    return Functional(
+        float(value), (numerator - value * denominator) / total, lambda w: (w @ numerator) / (w @ denominator)
+    )
 
 
 def product(*parts: Functional) -> Functional:
@@ -156,7 +166,9 @@ def product(*parts: Functional) -> Functional:
     influence = sum(
         (np.prod(np.delete(values, i)) * p.influence for i, p in enumerate(parts)), np.zeros(len(parts[0].influence))
     )
-    return Functional(float(values.prod()), np.asarray(influence))
+    return Functional(
+        float(values.prod()), np.asarray(influence), lambda w: np.prod([p.redrawn(w) for p in parts], axis=0)
+    )
 
 
 def difference(a: Functional, b: Functional) -> Functional:
@@ -229,8 +241,6 @@ def fieller(
     b = numerator * denominator - c2 * cov
     c = numerator**2 - c2 * var_n
     root = b * b - a * c
-    if denominator == 0 and var_d == 0:
-        return Fieller("unbounded", -np.inf, np.inf)
     if a > 0:
         half = np.sqrt(max(root, 0.0))
         return Fieller("bounded", float((b - half) / a), float((b + half) / a))
@@ -323,6 +333,12 @@ def lifetime_cost(
     hazard, rate = exits.sum(0) / total, cost.sum(0) / total
     survival = np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]])
     discount = (1 + discount_annual) ** (-(np.arange(last) + 0.5) / 12)
+
+    def again(w: Array) -> Array:
+        total_w = w @ at_risk
+        alive = np.cumprod(1 - (w @ exits) / total_w, axis=1)
+        return (discount * (w @ cost) / total_w * np.column_stack([np.ones(len(w)), alive[:, :-1]])).sum(axis=1)
+
     d_hazard = (exits - hazard * at_risk) / total / np.where(hazard < 1, 1 - hazard, 1.0)
 
     def expected(per_month: Array, own: Array) -> Functional:
@@ -330,8 +346,9 @@ def lifetime_cost(
         later = weight.sum() - np.cumsum(weight)  # what is lost after month j, per unit of log survival
         return Functional(float(weight.sum()), own @ (discount * survival) - d_hazard @ later)
 
+    expense = expected(rate, (cost - rate * at_risk) / total)
     return LifetimeCost(
-        expected(rate, (cost - rate * at_risk) / total),
+        Functional(expense.value, expense.influence, again),
         expected(np.full(last, 1 / 12), np.zeros_like(cost)),
         last,
         survival,
@@ -373,17 +390,6 @@ def simultaneous(pairs: Sequence[tuple[Functional, Functional]], seed: int, draw
     rng = np.random.default_rng(seed)
     largest = np.abs(rng.standard_normal((draws, len(lines))) @ root.T).max(axis=1)
     return float(np.quantile(largest, LEVEL))
-
-
-def percentile_interval(
-    statistic: Callable[[Array], Array], blocks: int, resamples: int, seed: int, weak: bool
-) -> tuple[float, float]:
-    """Percentile interval of a ratio over resampled blocks; not offered (nan) when the denominator is weak."""
-    if weak:
-        return np.nan, np.nan
-    values = statistic(resampled(blocks, resamples, seed))
-    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def resampled(blocks: int, resamples: int, seed: int) -> Array:

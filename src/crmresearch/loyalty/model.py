@@ -20,14 +20,14 @@ from crmresearch.errors import InputError
 __all__ = ["DEFAULT_PATHS", "ROLES", "PathModel", "declared_model", "prepare_items"]
 
 # A construct plays a role when its name begins with the prefix; claims are written in roles, banks in their own names.
-ROLES = {
-    "image": "ima",
-    "expectation": "exp",
-    "quality": "qua",
-    "value": "val",
-    "satisfaction": "sat",
-    "loyalty": "loy",
-    "privacy": "pri",
+ROLES: dict[str, tuple[str, ...]] = {
+    "image": ("ima",),
+    "expectation": ("exp",),
+    "quality": ("qua",),
+    "value": ("val",),
+    "satisfaction": ("sat",),
+    "loyalty": ("loy",),
+    "privacy": ("pri", "conc"),
 }
 # The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths.
 DEFAULT_PATHS = (
@@ -141,7 +141,7 @@ class PathModel:
 
     def role(self, role: str) -> str | None:
         """Return the construct that plays a role (``"satisfaction"``), or None."""
-        return next((c for c in self.names if c.lower().startswith(ROLES[role])), None)
+        return _role(role, self.names)
 
     def only(self, *names: str) -> PathModel:
         """Return the model restricted to some constructs."""
@@ -154,6 +154,10 @@ class PathModel:
             [i for i in self.reversed_items if i in items],
             self.scale,
         )
+
+
+def _role(role: str, names: Iterable[str]) -> str | None:
+    return next((c for c in names if c.lower().startswith(ROLES[role])), None)
 
 
 def _pair(path: Any) -> tuple[str, str]:
@@ -198,7 +202,7 @@ def declared_model(
         stems: dict[str, list[str]] = {}
         for column in columns:
             match = re.fullmatch(r"([A-Za-z][A-Za-z_]*?)_?\d+", column)
-            if match and any(match[1].lower().startswith(prefix) for prefix in ROLES.values()):
+            if match and match[1].lower().startswith(tuple(p for prefixes in ROLES.values() for p in prefixes)):
                 stems.setdefault(match[1], []).append(column)
         blocks = {stem: tuple(items) for stem, items in stems.items() if len(items) > 1}
         if not blocks:
@@ -208,7 +212,7 @@ def declared_model(
             )
     declared = [_pair(p) for p in (paths or ())]
     if not declared:
-        by_role = {role: next((c for c in blocks if c.lower().startswith(pre)), None) for role, pre in ROLES.items()}
+        by_role = {role: _role(role, blocks) for role in ROLES}
         declared = [(str(by_role[a]), str(by_role[b])) for a, b in DEFAULT_PATHS if by_role[a] and by_role[b]]
     return PathModel(blocks, declared, modes, turned, scale)
 

@@ -24,7 +24,7 @@ from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import LEVEL, Check, Estimate, Result, study
 
-__all__ = ["concentration", "concentration_by_window", "gini", "hill", "intervals", "lorenz", "share_below", "top_share"]
+__all__ = ["concentration", "concentration_by_window", "distribution", "gini", "hill", "intervals", "lorenz", "share_below", "top_share"]
 
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
 CELLS = 512  # cells the sorted values are pooled into; the Gini moves by about 1e-5 of itself
@@ -120,9 +120,8 @@ def top_share(values: Any, share: float = 0.2) -> float:
         raise InputError(f"share is {share}; it must lie between 0 and 1")
     if x.sum() <= 0:
         raise InputError("the total is not positive, so nobody has a share of it")
-    whole = int(share * x.size + 1e-9)
-    part = (share * x.size - whole) * x[whole] if whole < x.size else 0.0
-    return float((x[:whole].sum() + max(part, 0.0 if x[min(whole, x.size - 1)] >= 0 else part)) / x.sum())
+    whole = min(int(share * x.size + 1e-9), x.size - 1)
+    return float((x[:whole].sum() + (share * x.size - whole) * x[whole]) / x.sum())
 
 
 def lorenz(values: Any, points: int = 200) -> pd.DataFrame:
@@ -259,14 +258,14 @@ def measures(frame: pd.DataFrame) -> list[str]:
 
 
 def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[Check, ...]]:
-    """Rows of one measure in one window, and their gates; without a positive mean only the share of losses remains."""
+    """Rows of one measure in one window, and their gates; without a positive mean shares are undefined and missing."""
     checks = _gates(x)
     rows = pd.DataFrame(np.nan, index=pd.Index(STATISTICS, name="statistic"), columns=["estimate", "ci_low", "ci_high"])
     if x.mean() > 0:
         rows = intervals(x, seed=seed, resamples=resamples)[["estimate", "ci_low", "ci_high"]]
     rows["n"] = [x.size, *(int(q * x.size) for q in TOP), int((x > 0).sum())]
-    rows.loc["share with negative value"] = [*share_below(x), x.size]
-    return rows.reset_index().astype({"n": "int64"}), checks
+    closed = [c.name for c in checks if c.status == "closed"]
+    return rows.assign(gates=f"closed: {', '.join(closed)}" if closed else "open").reset_index(), checks
 
 
 def _draw_curves(curves: dict[str, pd.DataFrame], counts: dict[str, int]) -> Any:
@@ -304,8 +303,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     Returns
     -------
     Result
-        Statistics by measure with 95% intervals, the Lorenz and whale curve, gates; S19, S19a, S19b, S19c and, for
-        contribution, S37.
+        Statistics by measure with 95% intervals, the Lorenz and whale curve, gates; S19, S19a, S19b, S19c.
 
     Raises
     ------
@@ -321,39 +319,33 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         counts[name] = x.size
         if x.mean() > 0:
             curves[name] = lorenz(x)
-    table = pd.concat(tables, ignore_index=True)[["measure", "statistic", "estimate", "ci_low", "ci_high", "n"]]
-    lead = names[0]
-    first = tables[0].set_index("statistic")
+    table = pd.concat(tables, ignore_index=True)[["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
+    lead, n = names[0], counts[names[0]]
     estimates = {}
     for line, statistic in (("S19", "top 20% share"), ("S19a", "top 1% share"), ("S19b", "top 10% share"), ("S19c", "Gini")):
-        row, gates = first.loc[statistic], checks[lead]
+        row = tables[0].set_index("statistic").loc[statistic]
+        value = [float(row[c]) for c in ("estimate", "ci_low", "ci_high")]
+        own: tuple[Check, ...] = ()
         if row["n"] < disclosure.MIN_CELL:
-            gates += (Check.of("cell size", False, f"fewer than {disclosure.MIN_CELL} customers stand behind this share"),)
-            row = row.where(row.index == "n")
+            value = [np.nan] * 3
+            own = (Check("cell size", "closed", f"fewer than {disclosure.MIN_CELL} customers stand behind this share"),)
         unit = "Gini" if statistic == "Gini" else f"share of {MEASURES[lead]}"
-        estimates[line] = Estimate(*(float(row[c]) for c in ("estimate", "ci_low", "ci_high")), unit, counts[lead], checks=gates)
-    negative = first.loc["share with negative value"]
-    if lead in ("contribution", "fully_loaded"):
-        value = (float(negative[c]) for c in ("estimate", "ci_low", "ci_high"))
-        estimates["S37"] = Estimate(*value, "share of customers", counts[lead])
+        estimates[line] = Estimate(value[0], value[1], value[2], unit, n, checks=own)
     s19, g = estimates["S19"], estimates["S19c"]
     sentence = (
-        f"The best 20% of {counts[lead]:,} customers make {s19.value:.1%} [{s19.ci_low:.1%}, {s19.ci_high:.1%}] of "
-        f"{MEASURES[lead]} (Gini {g.text()}); {negative['estimate']:.1%} have a negative one. Intervals speak of the "
-        "process behind the customers; for these customers themselves the shares are a count."
+        f"The best 20% of {n:,} customers make {s19.value:.1%} [{s19.ci_low:.1%}, {s19.ci_high:.1%}] of {MEASURES[lead]} "
+        f"(Gini {g.text()}). The intervals speak of the process behind the customers; for these customers alone the shares "
+        "are a count."
     )
     if lead not in curves:
-        sentence = (
-            f"Total {MEASURES[lead]} of {counts[lead]:,} customers is not positive, so shares of it are undefined; "
-            f"{negative['estimate']:.1%} of the customers have a negative one."
-        )
+        sentence = f"Total {MEASURES[lead]} of {n:,} customers is not positive, so shares of it are undefined."
     alt = "Two curves of cumulative value. " + " ".join(
         f"By {MEASURES[n]}, the best tenth of customers reach {np.interp(0.1, c['customers'], c['whale']):.0%} of the total "
         f"and the curve peaks at {c['whale'].max():.0%}."
         for n, c in curves.items()
     )
     draw = _draw_curves(curves, counts) if curves else None
-    return Result(table, sentence, (), estimates, draw, alt, panels=2, details={"curves": curves, "checks": checks})
+    return Result(table, sentence, checks[lead], estimates, draw, alt, panels=2, details={"curves": curves})
 
 
 @study
@@ -379,18 +371,19 @@ def concentration_by_window(
     if not available or (measure and measure not in available):
         raise InputError(f"no column {measure or 'contribution'}_{windows[0]}; the frame has {', '.join(map(str, frame.columns))}")
     name = measure or available[0]
-    rows, checks = [], []
+    rows = []
     for months in windows:
         x = frame[f"{name}_{months}"].dropna().to_numpy(dtype=float)
         if x.size < disclosure.MIN_CELL:
             continue
-        part, gates = _one(x, seed, resamples)
-        part = part[part["statistic"].isin(["Gini", "top 20% share", "share with negative value"])]
-        rows.append(part.assign(months=months, n=x.size))
-        checks += [Check(f"{c.name}, {months} months", c.status, c.detail, c.verdict) for c in gates if c.status != "open"]
+        part, _ = _one(x, seed, resamples)
+        part = part[part["statistic"].isin(["Gini", "top 20% share"])]
+        share, low, high = share_below(x)
+        loss = {"statistic": "share with negative value", "estimate": share, "ci_low": low, "ci_high": high, "gates": "open"}
+        rows.append(pd.concat([part, pd.DataFrame([loss])]).assign(months=months, n=x.size))
     if not rows:
         raise InputError(f"no window has {disclosure.MIN_CELL} customers or more")
-    table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n"]]
+    table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
     g = table[table["statistic"] == "Gini"].reset_index(drop=True)
     first, last = g.iloc[0], g.iloc[-1]
     sentence = (
@@ -413,4 +406,72 @@ def concentration_by_window(
         f"Lines with 95% bands over windows of {first['months']} to {last['months']} months: the Gini coefficient goes from "
         f"{first['estimate']:.2f} to {last['estimate']:.2f}; the share of the best 20% and the share with negative value beside it."
     )
-    return Result(table, sentence, tuple(checks), {}, draw, alt)
+    return Result(table, sentence, (), {}, draw, alt)
+
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@study
+def distribution(frame: pd.DataFrame) -> Result:
+    """How value is distributed, losses included: the share of customers below zero, and quantiles.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As for :func:`concentration`.
+
+    Returns
+    -------
+    Result
+        By measure: shares of customers with negative, zero and positive value (Wilson's intervals), the mean of each
+        part, and quantiles with order-statistic intervals. S37 for contribution (or the fully loaded margin).
+    """
+    names = measures(frame)
+    rows = []
+    for name in names:
+        x = np.sort(_values(frame[name], name))
+        for part, inside in (("negative", x < 0), ("zero", x == 0), ("positive", x > 0)):
+            n = int(inside.sum())
+            rows.append((MEASURES[name], f"share with {part} value", *wilson(n, x.size), n))
+            if 1 < n < x.size and part != "zero":
+                mean, half = x[inside].mean(), 1.96 * x[inside].std(ddof=1) / n**0.5
+                rows.append((MEASURES[name], f"mean where {part}", mean, mean - half, mean + half, n))
+        for q in QUANTILES:
+            half = 1.96 * (q * (1 - q) * x.size) ** 0.5
+            at = np.clip([q * x.size, q * x.size - half, q * x.size + half], 0, x.size - 1).astype(int)
+            rows.append((MEASURES[name], f"quantile {q:.0%}", *x[at], int(min(q, 1 - q) * x.size)))
+    table = pd.DataFrame(rows, columns=["measure", "statistic", "estimate", "ci_low", "ci_high", "n"])
+    lead, n = names[0], len(frame)
+    share, low, high = share_below(frame[lead])
+    estimates = {}
+    if lead in ("contribution", "fully_loaded"):
+        estimates["S37"] = Estimate(share, low, high, "share of customers", n)
+    sentence = f"{share:.1%} [{low:.1%}, {high:.1%}] of {n:,} customers have negative {MEASURES[lead]}"
+    if "fully_loaded" in names and lead != "fully_loaded":
+        sentence += f"; with allocated cost taken off it is {share_below(frame['fully_loaded'])[0]:.1%}"
+
+    def draw(ax: Any) -> Any:
+        for name, color in zip(names, figures.PALETTE, strict=False):
+            x = frame[name].to_numpy(dtype=float)
+            symlog_histogram(ax, x, color, f"{MEASURES[name]}, n = {x.size:,}")
+        ax.set(xlabel="value per customer in the window, symmetric log scale", ylabel="customers")
+        ax.set_title("Distribution of customer value")
+        ax.legend(loc="best")
+        return ax
+
+    alt = f"Histogram of {MEASURES[lead]} per customer on a symmetric log axis; {share:.0%} of customers lie left of zero."
+    return Result(table, sentence + ".", (), estimates, draw, alt)
+
+
+def symlog_histogram(ax: Any, x: np.ndarray, color: str, label: str) -> Any:
+    """Draw a histogram on a symmetric log axis; bars of fewer people than the disclosure threshold are left out."""
+    near = max(float(np.quantile(np.abs(x), 0.1)), 1e-6)
+    shown = np.sign(x) * np.log10(1 + np.abs(x) / near)
+    edges = np.linspace(shown.min(), shown.max(), 41) if shown.max() > shown.min() else np.array([shown[0] - 1, shown[0] + 1])
+    count, _ = np.histogram(shown, edges)
+    value = np.sign(edges) * near * (10 ** np.abs(edges) - 1)
+    ax.stairs(np.where(count < disclosure.MIN_CELL, 0, count), value, color=color, label=label, fill=True, alpha=0.35)
+    ax.set_xscale("symlog", linthresh=near)
+    ax.axvline(0, color=figures.INK, linewidth=1)
+    return ax

@@ -1,0 +1,247 @@
+"""Assumptions of the churn studies, each looked at once and returned as a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.churn.cox import CoxFit, _evaluate, cox, dfbeta
+from crmresearch.churn.risk import read_spells
+from crmresearch.errors import FitError, InputError
+from crmresearch.result import Check
+
+__all__ = [
+    "censoring_bounds",
+    "censoring_declared",
+    "enough_events",
+    "entry_independence",
+    "influence",
+    "overlap",
+    "proportional_hazards",
+    "proportional_hazards_test",
+    "separation",
+]
+
+EVENTS_PER_PARAMETER = 10
+ALPHA = 0.01  # a gate that closes in one of twenty sound analyses would close too often
+MAX_PULL = 1.0  # standard errors one customer may move a coefficient
+
+
+def proportional_hazards_test(
+    fit: CoxFit, transform: Literal["km", "identity", "log", "rank"] = "km"
+) -> pd.DataFrame:
+    """Test each coefficient, and all of them, against a trend over time: the exact score test.
+
+    Parameters
+    ----------
+    fit : CoxFit
+        From :func:`crmresearch.churn.cox`.
+    transform : {'km', 'identity', 'log', 'rank'}
+        Scale of time; ``km`` is one minus the Kaplan-Meier curve just before each event.
+
+    Returns
+    -------
+    DataFrame
+        ``covariate, chi2, df, p``; the last row is ``GLOBAL``.
+
+    References
+    ----------
+    Grambsch and Therneau (1994), Biometrika 81, without their approximation: the score and information of ``x g(t)`` are
+    summed over the risk sets, as in R's ``cox.zph`` since version 3.0 of survival.
+    """
+    from scipy.special import chdtrc
+
+    sets = fit.sets
+    beta = fit.params.to_numpy() * sets.scale
+    plain = _evaluate(sets, beta, sets.weight, fit.ties)
+    g = np.tile(_time_scale(sets, transform), len(sets.strata))
+    g = g - np.average(g, weights=plain.sums.deaths)
+    trend = _evaluate(sets, beta, sets.weight, fit.ties, g)
+    square = _evaluate(sets, beta, sets.weight, fit.ties, g**2).information
+    cross, u = trend.information, trend.score
+    variance = square - cross @ np.linalg.solve(plain.information, cross)
+    # one covariate at a time, all of them adjusted for
+    chi2 = np.r_[u**2 / np.diag(variance), u @ np.linalg.solve(variance, u)]
+    df = np.r_[np.ones(len(u)), len(u)]
+    return pd.DataFrame({"covariate": [*fit.params.index, "GLOBAL"], "chi2": chi2, "df": df.astype(int), "p": chdtrc(df, chi2)})
+
+
+def _time_scale(sets: object, transform: str) -> np.ndarray:
+    times: np.ndarray = sets.times  # type: ignore[attr-defined]
+    if transform == "identity":
+        return times.astype(float)
+    if transform == "log":
+        return np.log(times)
+    if transform == "rank":
+        return np.arange(len(times), dtype=float)
+    if transform != "km":
+        raise InputError(f"transform must be km, identity, log or rank; not {transform!r}")
+    size = len(times)
+    weight = sets.weight  # type: ignore[attr-defined]
+    at_risk, deaths = sets.sums(weight, 1)  # type: ignore[attr-defined]
+    n, d = at_risk[:, 0].reshape(-1, size).sum(axis=0), deaths[:, 0].reshape(-1, size).sum(axis=0)
+    return 1 - np.r_[1.0, np.cumprod(1 - d / n)[:-1]]
+
+
+def proportional_hazards(fit: CoxFit, covariate: str | None = None, alpha: float = ALPHA) -> Check:
+    """Gate: the hazard ratio (of one covariate, or of all) does not change with tenure.
+
+    With tens of thousands of exits a change too small to matter is significant, so the gate closes only if the trend is
+    significant *and* moves the log hazard ratio by more than half of itself (or by .1) between the first and the last
+    quarter of exits.
+    """
+    test = proportional_hazards_test(fit).set_index("covariate")
+    row = test.loc[covariate or "GLOBAL"]
+    drift, limit = (0.0, 0.0) if covariate is None else _drift(fit, covariate)
+    closed = row["p"] < alpha and (covariate is None or drift > limit)
+    detail = f"score test chi2 {row['chi2']:.2f} on {int(row['df'])} df, p {row['p']:.3f} (limit {alpha})"
+    if covariate is not None:
+        detail += f"; log hazard ratio moves by {drift:.2f} from early to late exits (limit {limit:.2f})"
+    return Check.of("proportional hazards", not closed, detail + ("" if not closed else "; read the restricted means and the time split"))
+
+
+def _drift(fit: CoxFit, covariate: str) -> tuple[float, float]:
+    """Linear change of a coefficient over the time scale between the first and last quarter of events, and the limit."""
+    sets = fit.sets
+    beta = fit.params.to_numpy() * sets.scale
+    j = list(fit.params.index).index(covariate)
+    g = np.tile(_time_scale(sets, "km"), len(sets.strata))
+    plain = _evaluate(sets, beta, sets.weight, fit.ties)
+    deaths = plain.sums.deaths
+    g = g - np.average(g, weights=deaths)
+    trend = _evaluate(sets, beta, sets.weight, fit.ties, g)
+    square = _evaluate(sets, beta, sets.weight, fit.ties, g**2).information
+    variance = square - trend.information @ np.linalg.solve(plain.information, trend.information)
+    slope = trend.score[j] / variance[j, j] / sets.scale[j]
+    order = np.argsort(g)
+    position = np.cumsum(deaths[order]) / deaths.sum()
+    low, high = g[order][np.searchsorted(position, [0.125, 0.875])]
+    size = sets.scale[j]  # judged for a change of one standard deviation
+    return abs(slope * (high - low)) * size, max(0.5 * abs(beta[j]), 0.1)
+
+
+def enough_events(events: float, parameters: int, at_least: int = EVENTS_PER_PARAMETER) -> Check:
+    """Gate: ten events per parameter or more."""
+    ratio = events / max(parameters, 1)
+    return Check.of(
+        "events per parameter",
+        ratio >= at_least,
+        f"{events:,.0f} exits for {parameters} parameter{'s' if parameters != 1 else ''}, {ratio:,.0f} each (at least {at_least})",
+    )
+
+
+def separation(frame: pd.DataFrame, covariates: Sequence[str]) -> Check:
+    """Gate: no covariate level without any exit, or without anybody who stayed.
+
+    Levels are the values of covariates that take at most ten; a quantile split in four stands for the others.
+    """
+    spells = read_spells(frame, covariates)
+    worst, where = np.inf, ""
+    for name in covariates:
+        values = frame[name].to_numpy()
+        level = values if len(np.unique(values)) <= 10 else pd.qcut(values, 4, labels=False, duplicates="drop")
+        n = pd.Series(spells.n).groupby(level).sum()
+        left = pd.Series(spells.n * spells.event).groupby(level).sum()
+        least = np.minimum(left, n - left)
+        if least.min() < worst:
+            worst, where = float(least.min()), name
+    return Check.of("separation", worst > 0, f"the emptiest level, of {where}, holds {worst:,.0f} exits or stayers (more than 0)")
+
+
+def influence(fit: CoxFit, limit: float = MAX_PULL) -> Check:
+    """Gate: no single customer moves a coefficient by more than ``limit`` standard errors."""
+    pull = dfbeta(fit).abs().max()
+    return Check.of(
+        "influential customers",
+        float(pull.max()) <= limit,
+        f"leaving out one customer moves {pull.idxmax()} by at most {pull.max():.2f} standard errors (limit {limit})",
+        verdict="undecided",
+    )
+
+
+def entry_independence(frame: pd.DataFrame, covariates: Sequence[str] = (), alpha: float = ALPHA) -> Check:
+    """Gate: given tenure, those who entered the extract late leave at the same rate as those observed from the start.
+
+    The tenure at entry (in years) is added to a Cox model; a trend over it speaks against independent late entry. Among
+    customers at equal tenure, those seen from the start were acquired later, so a drift of the hazard over calendar time
+    shows here too.
+    """
+    spells = read_spells(frame, covariates)
+    if not spells.late:
+        return Check("independent late entry", "open", "every customer is observed from acquisition on")
+    if not (spells.entry == 0).any() and np.unique(spells.entry).size == 1:
+        return Check("independent late entry", "declared", "all customers enter at the same tenure, so it cannot be looked at")
+    try:
+        fit = cox(frame.assign(entry_years=spells.entry / 12), [*covariates, "entry_years"])
+    except FitError as error:
+        return Check("independent late entry", "closed", f"could not be tested: {error}", "undecided")
+    row = fit.summary().iloc[-1]
+    # as with proportional hazards: significant and large (over 5% a year of tenure at entry)
+    passed = row["p"] >= alpha or abs(row["coef"]) < 0.05
+    return Check.of(
+        "independent late entry",
+        bool(passed),
+        f"hazard ratio per year of tenure at entry {row['hazard_ratio']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], p {row['p']:.3f}",
+    )
+
+
+def overlap(frame: pd.DataFrame, group: str, covariates: Sequence[str], bounds: tuple[float, float] = (0.02, 0.98)) -> Check:
+    """Gate: the two groups compared can be told apart from their covariates only so far.
+
+    A logit gives everybody's probability of being in the group; the gate closes if over a tenth lie outside ``bounds``.
+    """
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError
+
+    y = frame[group].to_numpy(dtype=float)
+    n = frame["n"].to_numpy(dtype=float) if "n" in frame.columns else np.ones(len(frame))
+    x = sm.add_constant(frame[list(covariates)].to_numpy(dtype=float))
+    try:
+        p = sm.GLM(y, x, family=sm.families.Binomial(), freq_weights=n).fit().fittedvalues
+    except PerfectSeparationError:
+        return Check("overlap", "closed", f"{group} is a function of {', '.join(covariates)}: nobody is comparable")
+    outside = float(n[(p < bounds[0]) | (p > bounds[1])].sum() / n.sum())
+    return Check.of(
+        "overlap",
+        outside <= 0.10,
+        f"{outside:.1%} of customers have a probability of {group} outside {bounds[0]:.2f} to {bounds[1]:.2f} (at most 10%)",
+    )
+
+
+def censoring_declared(share_unknown: float) -> Check:
+    """Gate that data cannot open or close: censoring tells nothing about leaving."""
+    return Check(
+        "uninformative censoring",
+        "declared",
+        f"an assumption of the design; {share_unknown:.1%} of exits have no recorded reason or were dormant, see the bounds",
+        "undecided",
+    )
+
+
+def censoring_bounds(frame: pd.DataFrame, covariates: Sequence[str], of_interest: str, doubtful: Sequence[str]) -> pd.DataFrame:
+    """Hazard ratios when all doubtful exits, or none of them, were of the cause of interest.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Spells with ``cause``.
+    covariates : sequence of str
+        As in :func:`crmresearch.churn.cox`.
+    of_interest : str
+        Cause that is modelled.
+    doubtful : sequence of str
+        Causes that may hide it, e.g. ``("unknown", "dormant")``.
+
+    Returns
+    -------
+    DataFrame
+        Summaries with the column ``assumption``: none, all.
+    """
+    out = []
+    for label, causes in (("none of the doubtful exits", [of_interest]), ("all of the doubtful exits", [of_interest, *doubtful])):
+        event = frame["event"].astype(bool) & frame["cause"].isin(causes)
+        out.append(cox(frame.assign(event=event.astype(int)), covariates).summary().assign(assumption=label))
+    return pd.concat(out, ignore_index=True)

@@ -1,0 +1,467 @@
+"""Measurement first: do the items measure the constructs, and are the constructs different things?
+
+Every path is read through these results: where two constructs cannot be told apart (:func:`htmt`), :func:`path_gates`
+closes the paths that lean on telling them apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import InputError
+from crmresearch.loyalty import plots, sem
+from crmresearch.loyalty.model import PathModel, prepare_items
+from crmresearch.loyalty.pls import correlations, covariance, fit_pls, interval, resampled_covariances
+from crmresearch.loyalty.polychoric import resampled_polychoric
+from crmresearch.result import Check, Estimate, Result, study
+
+__all__ = [
+    "HTMT_LIMIT",
+    "common_method",
+    "factor_models",
+    "htmt",
+    "invariance",
+    "item_summary",
+    "ordinal_beside_linear",
+    "path_gates",
+    "reliability",
+]
+
+HTMT_LIMIT = 0.90  # Henseler, Ringle and Sarstedt (2015)
+
+
+@study
+def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
+    """Describe each item: answers, missing ones, mean, spread, skew, share at the floor and at the top.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per invited or responding customer with a column per item; ``responded`` (bool) where invitations are
+        kept. Missing answers are counted among respondents.
+    model : PathModel
+    """
+    rows = frame[frame["responded"].astype(bool)] if "responded" in frame.columns else frame
+    prepare_items(rows, model)  # refuses unusable items; what follows describes the answers as given
+    block = rows[list(model.items)].astype(float)
+    low, high = block.min().min(), block.max().max()
+    table = pd.DataFrame(
+        {
+            "construct": [model.names[k] for k in model.block],
+            "item": model.items,
+            "n": block.notna().sum().to_numpy(),
+            "missing": block.isna().mean().to_numpy(),
+            "mean": block.mean().to_numpy(),
+            "sd": block.std().to_numpy(),
+            "skew": block.skew().to_numpy(),
+            "floor": (block == low).sum().div(block.notna().sum()).to_numpy(),
+            "top": (block == high).sum().div(block.notna().sum()).to_numpy(),
+        }
+    )
+    complete = block.notna().all(axis=1).mean()
+    skewed = int((table["skew"] < 0).sum())
+    sentence = (
+        f"{len(block):,} respondents answered {len(model.items)} items on a scale from {low:g} to {high:g}; "
+        f"{complete:.0%} answered all of them, and {skewed} items are skewed towards the top."
+    )
+    shares = pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).T.sort_index(axis=1).fillna(0)
+    return Result(
+        table,
+        sentence,
+        draw=lambda ax: plots.answers(ax, shares, len(block)),
+        alt=f"Stacked bars, one per item, of the shares of answers {low:g} to {high:g}. {sentence}",
+        figsize=(7.2, 0.22 * len(model.items) + 1.6),
+    )
+
+
+def _one_factor(corr: np.ndarray, rounds: int = 200) -> np.ndarray:
+    """Least-squares loadings of one factor, for a stack of correlation matrices (principal axes, iterated)."""
+    p = corr.shape[1]
+    if p == 2:  # two items determine only the product of their loadings
+        return np.sqrt(np.clip(corr[:, [0, 0], [1, 1]], 0, 1))
+    eye = np.arange(p)
+    loading = np.sqrt(np.clip(np.abs(corr).sum(axis=2) / p, 0, 0.98))
+    for _ in range(rounds):
+        reduced = corr.copy()
+        reduced[:, eye, eye] = np.minimum(loading**2, 0.995)
+        values, vectors = np.linalg.eigh(reduced)
+        new = np.abs(vectors[:, :, -1]) * np.sqrt(np.maximum(values[:, -1:], 0))
+        if np.abs(new - loading).max() < 1e-7:
+            break
+        loading = new
+    return np.minimum(new, 1.0)
+
+
+def _reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
+    """Alpha, Dillon and Goldstein's rho (first component), omega and average variance extracted (one factor)."""
+    p = corr.shape[1]
+    total = corr.sum(axis=(1, 2))
+    values, vectors = np.linalg.eigh(corr)
+    component = np.abs(vectors[:, :, -1].sum(axis=1)) * np.sqrt(values[:, -1])
+    loading = _one_factor(corr)
+    common = loading.sum(axis=1) ** 2
+    return {
+        "alpha": p / (p - 1) * (1 - p / total),
+        "dg_rho": component**2 / (component**2 + p - values[:, -1]),
+        "omega": common / (common + (1 - loading**2).sum(axis=1)),
+        "ave": (loading**2).mean(axis=1),
+    }
+
+
+@study
+def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: int) -> Result:
+    """Reliability of each construct: Cronbach's alpha, Dillon-Goldstein's rho, McDonald's omega, variance extracted.
+
+    Parameters
+    ----------
+    items : DataFrame
+        As :func:`.prepare_items` returns them.
+    resamples, seed : int
+        Bootstrap of the intervals of alpha and omega.
+    """
+    x = items.to_numpy(dtype=float)
+    corr = correlations(covariance(x))[None]
+    drawn = correlations(resampled_covariances(x, resamples, seed))
+    rows = []
+    for k, name in enumerate(model.names):
+        at = np.ix_(range(1), model.block == k, model.block == k)
+        many = np.ix_(range(resamples), model.block == k, model.block == k)
+        value, sample = _reliabilities(corr[at]), _reliabilities(drawn[many])
+        row: dict[str, Any] = {"construct": name, "items": len(model.constructs[name])}
+        for key in ("alpha", "omega"):
+            low, high = interval(sample[key])
+            row |= {key: value[key][0], f"{key}_low": low, f"{key}_high": high}
+        rows.append(row | {"dg_rho": value["dg_rho"][0], "ave": value["ave"][0], "n": len(x)})
+    table = pd.DataFrame(rows)
+    weak = table.loc[table["omega_low"] < 0.7, "construct"].tolist()
+    sentence = (
+        f"Reliability (omega) lies between {table['omega'].min():.2f} and {table['omega'].max():.2f}"
+        + (f"; the interval of {', '.join(weak)} reaches below .70." if weak else "; every interval stays above .70.")
+    )
+    return Result(
+        table,
+        sentence,
+        checks=(Check.of("reliability", not (table["omega_high"] < 0.6).any(), sentence, "undecided"),),
+        draw=lambda ax: plots.intervals(ax, table, "construct", "omega", f"omega, 95% interval (n = {len(x):,})", mark=0.7),
+        alt=f"Points with 95% intervals of omega by construct, and a line at .70. {sentence}",
+    )
+
+
+def htmt_ratios(corr: np.ndarray, model: PathModel) -> np.ndarray:
+    """Heterotrait-monotrait ratios of (a stack of) correlation matrices, (b, constructs, constructs)."""
+    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    size = member.sum(axis=0)
+    mean = (member.T @ (corr - np.eye(len(member))) @ member) / (np.outer(size, size) - np.diag(size))
+    own = np.sqrt(np.maximum(np.diagonal(mean, axis1=1, axis2=2), 1e-9))
+    return mean / (own[:, :, None] * own[:, None, :])
+
+
+@study
+def htmt(
+    items: pd.DataFrame, model: PathModel, *, limit: float = HTMT_LIMIT, resamples: int = 1000, seed: int
+) -> Result:
+    """Heterotrait-monotrait ratio of every pair of constructs, with bootstrap intervals.
+
+    A pair whose interval reaches ``limit`` is not two things in these data (Henseler, Ringle and Sarstedt 2015).
+    ``details["closed"]`` holds those pairs; :func:`path_gates` turns them into gates.
+    """
+    x = items.to_numpy(dtype=float)
+    value = htmt_ratios(correlations(covariance(x))[None], model)[0]
+    low, high = interval(htmt_ratios(correlations(resampled_covariances(x, resamples, seed)), model))
+    rows = [
+        {"pair": f"{a} - {b}", "htmt": value[i, j], "low": low[i, j], "high": high[i, j], "n": len(x)}
+        for (i, a), (j, b) in itertools.combinations(enumerate(model.names), 2)
+    ]
+    table = pd.DataFrame(rows).assign(gate=lambda t: np.where(t["high"] >= limit, "closed", "open"))
+    closed = {
+        frozenset((a, b)): (value[i, j], high[i, j])
+        for (i, a), (j, b) in itertools.combinations(enumerate(model.names), 2)
+        if high[i, j] >= limit
+    }
+    worst = table.loc[table["htmt"].idxmax()]
+    sentence = (
+        f"{len(closed)} of {len(table)} pairs of constructs cannot be told apart (upper end of HTMT at {limit:.2f} or "
+        f"more); the closest are {worst['pair']} at {worst['htmt']:.2f} [{worst['low']:.2f}, {worst['high']:.2f}]."
+    )
+    return Result(
+        table,
+        sentence,
+        draw=lambda ax: plots.heat(ax, model.names, value, low, high, limit, len(x)),
+        alt=f"Lower triangle of HTMT ratios with interval ends; pairs whose upper end reaches {limit:.2f} are framed. "
+        + sentence,
+        details={"closed": closed, "limit": limit, "value": value, "high": high},
+        figsize=(7.2, 5.6),
+    )
+
+
+def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], tuple[Check, ...]]:
+    """Gate of each path, from the HTMT of :func:`htmt`.
+
+    A closed pair blocks a path between its two constructs, and every path of an equation that has both as predictors.
+    """
+    closed: Mapping[frozenset[str], tuple[float, float]] = discriminant.details["closed"]
+    limit = discriminant.details["limit"]
+    gates: dict[tuple[str, str], tuple[Check, ...]] = {}
+    for a, b in model.paths:
+        rivals = model.predictors(b)
+        pairs = [frozenset((a, b)), *(frozenset(p) for p in itertools.combinations(rivals, 2))]
+        hit = [p for p in pairs if p in closed]
+        if hit:
+            words = "; ".join(f"{'-'.join(sorted(p))} upper HTMT {closed[p][1]:.3f}" for p in hit)
+            gates[a, b] = (Check("discriminant validity", "closed", f"{words}; the limit is {limit:.2f}"),)
+        else:
+            top = max(
+                discriminant.details["high"][model.names.index(x), model.names.index(y)] for x, y in map(tuple, pairs)
+            )
+            gates[a, b] = (Check("discriminant validity", "open", f"largest upper HTMT {top:.3f}, limit {limit:.2f}"),)
+    return gates
+
+
+@study
+def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = False) -> Result:
+    """Confirmatory factor model with correlated constructs against its rival with one factor for everything.
+
+    Parameters
+    ----------
+    items : DataFrame
+    ordinal : bool
+        Also fit both to polychoric correlations, by unweighted least squares.
+
+    Returns
+    -------
+    Result
+        Chi-square (test), degrees of freedom, CFI, TLI, RMSEA, SRMR and BIC of both.
+    """
+    single = PathModel({"one": model.items})
+    rows = [
+        {"model": "constructs", "items": "linear", **sem.fit_sem(items, model, structural=False).indices},
+        {"model": "one factor", "items": "linear", **sem.fit_sem(items, single, structural=False).indices},
+    ]
+    if ordinal:
+        from crmresearch.loyalty.polychoric import polychoric
+
+        corr = pd.DataFrame(polychoric(items.to_numpy(float)), model.items, model.items)
+        rows += [
+            {"model": name, "items": "polychoric", "n": len(items), "srmr": sem.least_squares(corr, part).srmr}
+            for name, part in (("constructs", model), ("one factor", single))
+        ]
+    table = pd.DataFrame(rows)
+    many, one = rows[0], rows[1]
+    better = many["bic"] < one["bic"]
+    sentence = (
+        f"The {len(model.names)}-construct model fits with CFI {many['cfi']:.3f} and RMSEA {many['rmsea']:.3f}, one "
+        f"factor with CFI {one['cfi']:.3f} and RMSEA {one['rmsea']:.3f}; BIC prefers "
+        f"{'the constructs' if better else 'one factor'}."
+    )
+    return Result(
+        table,
+        sentence,
+        checks=(Check.of("one-factor rival", bool(better), sentence),),
+        draw=lambda ax: plots.rivals(ax, rows[:2], len(items)),
+        alt=f"CFI and RMSEA of the construct model and of one factor, with the usual limits. {sentence}",
+        panels=2,
+        details={"cfa": many, "one_factor": one},
+    )
+
+
+@study
+def common_method(
+    items: pd.DataFrame,
+    model: PathModel,
+    *,
+    marker: str | None = None,
+    resamples: int = 1000,
+    seed: int,
+) -> Result:
+    """How much of the correlation may come from asking everything in one questionnaire.
+
+    First principal component's share of the items' variance; and the correlation of satisfaction with loyalty after
+    taking out a marker (Lindell and Whitney 2001): the smallest absolute correlation of the two with a construct that
+    theory does not link to them, or, without a marker, the second smallest correlation between any two items.
+
+    Parameters
+    ----------
+    marker : str, optional
+        A construct of the model to use as marker.
+    """
+    pair = [model.role("satisfaction"), model.role("loyalty")]
+    if None in pair:
+        raise InputError("the common-method check needs a satisfaction and a loyalty construct")
+    if marker is not None and marker not in model.names:
+        raise InputError(f"marker {marker!r} is not a construct; choose one of {', '.join(model.names)}")
+    x = items.to_numpy(dtype=float)
+    stack = np.concatenate([covariance(x)[None], resampled_covariances(x, resamples, seed)])
+    corr = correlations(stack)
+    share = np.linalg.eigvalsh(corr)[:, -1] / len(model.items)
+    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    sums = correlations(member.T @ corr @ member)
+    s, loyal = (model.names.index(str(c)) for c in pair)
+    if marker is None:
+        method = np.sort(corr[:, *np.triu_indices(len(model.items), 1)], axis=1)[:, 1]
+        source = "second smallest item correlation"
+    else:
+        m = model.names.index(marker)
+        method = np.minimum(np.abs(sums[:, s, m]), np.abs(sums[:, loyal, m]))
+        source = f"marker {marker}"
+    method = np.clip(method, 0, 0.99)
+    plain = sums[:, s, loyal]
+    adjusted = (plain - method) / (1 - method)
+    rows = []
+    for name, sample in (
+        ("first component, share of variance", share),
+        ("satisfaction with loyalty, correlation", plain),
+        (f"the same without the method part ({source})", adjusted),
+    ):
+        low, high = interval(sample[1:])
+        rows.append({"quantity": name, "estimate": sample[0], "low": low, "high": high, "n": len(x)})
+    table = pd.DataFrame(rows)
+    sentence = (
+        f"One component carries {share[0]:.0%} of the variance of all items; satisfaction and loyalty correlate at "
+        f"{plain[0]:.2f}, and at {adjusted[0]:.2f} [{rows[2]['low']:.2f}, {rows[2]['high']:.2f}] once a common method "
+        "is allowed for."
+    )
+    return Result(
+        table,
+        sentence,
+        checks=(Check.of("common method", rows[2]["low"] > 0, sentence, "undecided"),),
+        draw=lambda ax: plots.intervals(ax, table, "quantity", "estimate", f"estimate, 95% interval (n = {len(x):,})"),
+        alt=f"Three estimates with intervals on one axis. {sentence}",
+    )
+
+
+@study
+def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: int = 200, seed: int) -> Result:
+    """Paths between latent variables, with items taken as numbers and as ordered answers.
+
+    Both are consistent PLS; one on Pearson, one on polychoric correlations. Plain PLS, which estimates paths between
+    composites, is shown beside them. Consistent estimates do not exist where constructs coincide: resamples without
+    an admissible solution are counted.
+    """
+    x = items.to_numpy(dtype=float)
+    poly, drawn = resampled_polychoric(x, resamples, seed)
+    routes = {
+        "composite": (fit_pls(covariance(x), model), resampled_covariances(x, resamples, seed), False),
+        "latent, linear": (None, resampled_covariances(x, resamples, seed), True),
+        "latent, ordinal": (None, drawn, True),
+    }
+    rows, inadmissible = [], 0.0
+    for name, (fit, stack, consistent) in routes.items():
+        base = poly if name.endswith("ordinal") else covariance(x)
+        fit = fit or fit_pls(base, model, consistent=consistent)
+        boot = fit_pls(stack, model, consistent=consistent, like=fit)
+        good = np.linalg.eigvalsh(boot.scores)[:, 0] > 1e-6
+        inadmissible = max(inadmissible, 1 - good.mean())
+        for a, b in model.paths:
+            sample = boot.path(a, b)[good] if good.sum() > 20 else np.full(2, np.nan)
+            low, high = interval(sample)
+            row = {"path": f"{a} to {b}", "treatment": name, "estimate": fit.path(a, b)[0], "low": low, "high": high}
+            rows.append(row | {"se": sample.std(ddof=1), "n": len(x)})
+    table = pd.DataFrame(rows)
+    target = f"{model.role('satisfaction')} to {model.role('loyalty')}"
+    pick = table[table["path"] == target].set_index("treatment")
+    told = ", ".join(f"{t} {r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]" for t, r in pick.iterrows())
+    sentence = f"Path {target}: {told}. " if len(pick) else ""
+    sentence += f"Up to {inadmissible:.0%} of the resamples have no admissible latent solution."
+    return Result(
+        table,
+        sentence,
+        checks=(Check.of("admissible latent solution", inadmissible <= 0.05, sentence, "undecided"),),
+        draw=lambda ax: plots.grouped_intervals(ax, table, "path", "treatment", "estimate", f"standardised path (n = {len(x):,})"),
+        alt=f"Paths with 95% intervals, three treatments of the items side by side. {sentence}",
+        figsize=(7.2, 0.42 * len(model.paths) + 1.6),
+        details={"inadmissible": inadmissible},
+        estimates={
+            f"{key}": Estimate(r.estimate, r.low, r.high, "standardised path", len(x), se=r.se)
+            for key, r in pick.iterrows()
+            if np.isfinite(r.low)
+        },
+    )
+
+
+@study
+def invariance(
+    items: pd.DataFrame, model: PathModel, groups: pd.Series, *, permutations: int = 499, seed: int
+) -> Result:
+    """Do groups (tiers, waves) answer with the same composites? Permutation tests of Henseler, Ringle and Sarstedt 2016.
+
+    For each construct the largest group is compared with each other one: correlation of the scores under either
+    group's weights (compositional invariance), then differences of score means and log variances. Only with the first
+    may paths be compared; with all three, scores may be pooled. Holm's correction over constructs and groups.
+
+    Parameters
+    ----------
+    groups : Series
+        Label of each row of ``items`` (same index). Rows are permuted as if independent; with repeated waves of the
+        same customers the test is conservative.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    label = groups.reindex(items.index)
+    sizes = label.value_counts()
+    names = [g for g in sizes.index if sizes[g] >= 50]
+    if len(names) < 2:
+        raise InputError("invariance needs two groups of at least 50 complete answers")
+    rng = np.random.default_rng(seed)
+    z = items.to_numpy(dtype=float)
+    rows = []
+    for other in names[1:]:
+        inside = label.isin([names[0], other]).to_numpy()
+        x = z[inside]
+        x = (x - x.mean(axis=0)) / x.std(axis=0)
+        member = (label[inside] == other).to_numpy()
+        marks = np.stack([member] + [rng.permutation(member) for _ in range(permutations)])
+        agree, mean, spread = _micom(x, marks, model)
+        for k, name in enumerate(model.names):
+            p = [
+                (1 + (agree[1:, k] <= agree[0, k]).sum()) / (permutations + 1),
+                (1 + (np.abs(mean[1:, k]) >= abs(mean[0, k])).sum()) / (permutations + 1),
+                (1 + (np.abs(spread[1:, k]) >= abs(spread[0, k])).sum()) / (permutations + 1),
+            ]
+            row = {"construct": name, "groups": f"{names[0]} - {other}", "correlation": agree[0, k]}
+            row |= {"mean_difference": mean[0, k], "log_variance_ratio": spread[0, k]}
+            rows.append(row | dict(zip(("p_composite", "p_mean", "p_variance"), p, strict=True)) | {"n": len(x)})
+    table = pd.DataFrame(rows)
+    for key in ("p_composite", "p_mean", "p_variance"):
+        table[key] = multipletests(table[key], method="holm")[1]
+    broken = table.loc[(table["p_composite"] < 0.05) & (table["correlation"] < 0.99), "construct"].unique().tolist()
+    sentence = (
+        f"Composites keep their make-up across {len(names)} groups (lowest score correlation "
+        f"{table['correlation'].min():.3f})"
+        if not broken
+        else f"The make-up of {', '.join(broken)} differs between groups (score correlation down to {table['correlation'].min():.3f})"
+    )
+    moved = int((table["p_mean"] < 0.05).sum())
+    sentence += f"; {moved} of {len(table)} comparisons differ in mean."
+    return Result(
+        table,
+        sentence,
+        checks=(Check.of("invariance", not broken, sentence, "undecided"),),
+        draw=lambda ax: plots.invariance(ax, table),
+        alt=f"Differences of construct means between groups, in standard deviations, by construct. {sentence}",
+    )
+
+
+def _micom(x: np.ndarray, marks: np.ndarray, model: PathModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score correlation under either group's weights, mean difference and log variance ratio, for each marking."""
+    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    pooled = covariance(x)
+    weights, means, covs = [], [], []
+    for side in (~marks, marks):
+        w = side / side.sum(axis=1, keepdims=True)
+        mean = w @ x
+        cov = np.stack([(x * row[:, None]).T @ x for row in w]) - mean[:, :, None] * mean[:, None, :]
+        means.append(mean)
+        covs.append(cov)
+        weights.append(fit_pls(cov, model, scaled=False).weights)
+    a, b = (w[:, :, None] * member for w in weights)
+    cross = np.einsum("bik,ij,bjk->bk", a, pooled, b)
+    own = np.sqrt(np.einsum("bik,ij,bjk->bk", a, pooled, a) * np.einsum("bik,ij,bjk->bk", b, pooled, b))
+    joint = fit_pls(pooled, model, scaled=False).weights[0][:, None] * member
+    gap = (means[1] - means[0]) @ joint
+    variance = [np.einsum("ik,bij,jk->bk", joint, c, joint) for c in covs]
+    return np.abs(cross / own), gap, np.log(variance[1] / variance[0])

@@ -1,0 +1,312 @@
+"""Figures of the loyalty study: each draws on the axes it is given and returns them; labels say unit, n and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import figures
+from crmresearch.figures import ACCENT, GREY, INK, PALETTE
+
+
+def answers(ax: Any, shares: pd.DataFrame, n: int) -> Any:
+    """Stacked shares of answers, one bar per item, dark for high answers."""
+    from matplotlib import colormaps
+
+    colours = colormaps["viridis_r"](np.linspace(0.05, 0.95, shares.shape[1]))
+    left = np.zeros(len(shares))
+    place = np.arange(len(shares))[::-1]
+    for colour, answer in zip(colours, shares.columns, strict=True):
+        ax.barh(place, shares[answer], left=left, color=colour, label=f"{answer:g}", height=0.8)
+        left += shares[answer].to_numpy()
+    ax.set_yticks(place, shares.index)
+    ax.grid(visible=False)
+    ax.set_xlim(0, 1)
+    figures.percent_axis(ax, "x")
+    ax.set_xlabel(f"share of answers (n = {n:,})")
+    ax.set_title("How the items were answered")
+    ax.legend(title="answer", ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def _bars(ax: Any, table: pd.DataFrame, value: str, place: np.ndarray, colour: str, label: str | None = None) -> None:
+    low = table.get(f"{value}_low", table.get("low"))
+    high = table.get(f"{value}_high", table.get("high"))
+    middle = table[value].to_numpy(float)
+    ax.errorbar(
+        middle,
+        place,
+        xerr=np.abs(np.stack([middle - np.asarray(low, float), np.asarray(high, float) - middle])),
+        fmt="o",
+        color=colour,
+        capsize=3,
+        markersize=5,
+        label=label,
+    )
+
+
+def intervals(ax: Any, table: pd.DataFrame, names: str, value: str, label: str, mark: float | None = None) -> Any:
+    """Points with intervals, one line each."""
+    place = np.arange(len(table))[::-1]
+    _bars(ax, table, value, place, ACCENT)
+    if mark is not None:
+        ax.axvline(mark, color=GREY, linestyle="--", linewidth=1)
+    ax.set_yticks(place, table[names])
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.set_xlabel(label)
+    return ax
+
+
+def grouped_intervals(
+    ax: Any, table: pd.DataFrame, names: str, group: str, value: str, label: str, mark: float | None = 0
+) -> Any:
+    """Points with intervals, several treatments per line."""
+    lines, kinds = list(table[names].unique()), list(table[group].unique())
+    for k, kind in enumerate(kinds):
+        part = table[table[group] == kind]
+        place = np.array([len(lines) - 1 - lines.index(v) for v in part[names]]) + 0.18 * ((len(kinds) - 1) / 2 - k)
+        _bars(ax, part, value, place, PALETTE[k % len(PALETTE)], kind)
+    if mark is not None:
+        ax.axvline(mark, color=GREY, linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(lines)), lines[::-1])
+    limits = table[value].abs().quantile(0.9) * 4
+    if table["low"].min() < -limits or table["high"].max() > limits:
+        ax.set_xlim(max(table["low"].min(), -limits), min(table["high"].max(), limits))  # wild intervals run off the page
+    ax.set_xlabel(f"{label}; bars: 95% intervals")
+    ax.legend()
+    return ax
+
+
+def heat(
+    ax: Any, names: Sequence[str], value: np.ndarray, low: np.ndarray, high: np.ndarray, limit: float, n: int
+) -> Any:
+    """Lower triangle of ratios with interval ends; closed pairs framed."""
+    from matplotlib.patches import Rectangle
+
+    k = len(names)
+    shown = np.full((k - 1, k - 1), np.nan)
+    for i in range(1, k):
+        shown[i - 1, :i] = value[i, :i]
+    image = ax.imshow(shown, cmap="Blues", vmin=0.3, vmax=1.1, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="HTMT", shrink=0.8)
+    for i in range(1, k):
+        for j in range(i):
+            closed = high[i, j] >= limit
+            dark = value[i, j] > 0.75
+            ax.text(
+                j,
+                i - 1,
+                f"{value[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if dark else INK,
+                fontweight="bold" if closed else "normal",
+            )
+            if closed:
+                ax.add_patch(Rectangle((j - 0.48, i - 1.48), 0.96, 0.96, fill=False, edgecolor=PALETTE[1], linewidth=2.5))
+    ax.set_xticks(range(k - 1), names[:-1])
+    ax.set_yticks(range(k - 1), names[1:])
+    ax.grid(visible=False)
+    ax.set_title("Which constructs can be told apart")
+    ax.set_xlabel(f"HTMT [95% interval], framed: upper end at {limit:.2f} or more (n = {n:,})")
+    return ax
+
+
+def rivals(ax: Any, rows: Sequence[Mapping[str, Any]], n: int) -> Any:
+    """CFI and RMSEA of two models, side by side with their usual limits."""
+    for panel, key, mark, better in ((ax[0], "cfi", 0.95, "right"), (ax[1], "rmsea", 0.06, "left")):
+        for place, row in enumerate(rows):
+            panel.plot(row[key], place, "o", color=PALETTE[place], markersize=9)
+            panel.annotate(f"{row[key]:.3f}", (row[key], place), xytext=(0, 9), textcoords="offset points", ha="center")
+        panel.axvline(mark, color=GREY, linestyle="--", linewidth=1)
+        panel.set_yticks(range(len(rows)), [r["model"] for r in rows])
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.margins(x=0.2)
+        panel.set_xlabel(f"{key.upper()} (better to the {better}; dashed: {mark:g}; n = {n:,})")
+    return ax
+
+
+def invariance(ax: Any, table: pd.DataFrame) -> Any:
+    """Mean differences between groups by construct; filled where they differ after Holm's correction."""
+    groups, lines = list(table["groups"].unique()), list(table["construct"].unique())
+    for g, name in enumerate(groups):
+        part = table[table["groups"] == name]
+        place = np.array([len(lines) - 1 - lines.index(c) for c in part["construct"]]) + 0.15 * ((len(groups) - 1) / 2 - g)
+        colour = PALETTE[g % len(PALETTE)]
+        face = np.where(part["p_mean"] < 0.05, colour, "white")
+        ax.scatter(part["mean_difference"], place, c=face, edgecolors=colour, s=45, zorder=3, label=f"{name} (n = {part['n'].iloc[0]:,})")
+    ax.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(lines)), lines[::-1])
+    ax.set_xlabel("difference of means, standard deviations; filled: differs at 5% after Holm")
+    ax.set_title("Do groups answer alike?")
+    ax.legend()
+    return ax
+
+
+def path_diagram(
+    ax: Any,
+    names: Sequence[str],
+    order: Sequence[str],
+    table: pd.DataFrame,
+    r2: Mapping[str, float],
+    n: int,
+) -> Any:
+    """Constructs in layers from left to right, arrows with estimates and intervals; dashed where a gate is closed.
+
+    ``table``: source, target, estimate, low, high, gate.
+    """
+    depth: dict[str, int] = {}
+    for c in order:
+        above = table.loc[table["target"] == c, "source"]
+        depth[c] = 1 + max((depth[a] for a in above), default=-1)
+    places: dict[str, tuple[float, float]] = {}
+    layers = max(depth.values()) + 1
+    for c in order:
+        # alternating heights keep long arrows off the boxes between
+        places[c] = (depth[c] / max(layers - 1, 1), (0.12, 0.88, 0.5)[depth[c] % 3])
+    for layer in range(layers):
+        inside = [c for c in order if depth[c] == layer]
+        for k, c in enumerate(inside[1:], start=1):
+            x, y = places[inside[0]]
+            places[c] = (x, (y + 0.38 * k) % 1.0)
+    for k, row in enumerate(table.itertuples(index=False)):
+        (x0, y0), (x1, y1) = places[row.source], places[row.target]
+        closed = row.gate == "closed"
+        clear = row.low > 0 or row.high < 0
+        colour = GREY if closed else PALETTE[0] if row.estimate >= 0 else PALETTE[1]
+        ax.annotate(
+            "",
+            (x1, y1),
+            (x0, y0),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": colour,
+                "linestyle": "--" if closed else "-",
+                "linewidth": 0.8 + 3.2 * min(abs(row.estimate), 1),
+                "alpha": 1.0 if clear else 0.45,
+                "shrinkA": 34,
+                "shrinkB": 34,
+                "connectionstyle": f"arc3,rad={0.10 if k % 2 else -0.10}",
+            },
+        )
+        at = 0.42 + 0.14 * (k % 2)
+        bend = (0.05 if k % 2 else -0.05)
+        ax.text(
+            x0 + (x1 - x0) * at + bend * (y1 - y0),
+            y0 + (y1 - y0) * at - bend * (x1 - x0),
+            f"{row.estimate:.2f}\n[{row.low:.2f}, {row.high:.2f}]",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=INK,
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        )
+    for c, (x, y) in places.items():
+        label = f"{c}\nR² {r2[c]:.2f}" if r2.get(c, 0) > 0 else c
+        ax.text(
+            x,
+            y,
+            label,
+            ha="center",
+            va="center",
+            fontsize=9.5,
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": INK},
+            zorder=5,
+        )
+    ax.set_xlim(-0.12, 1.12)
+    ax.set_ylim(-0.08, 1.08)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    ax.set_title("Paths between constructs")
+    ax.set_xlabel(
+        f"standardised path [95% bootstrap interval], n = {n:,}; dashed grey: gate closed; pale: interval includes 0"
+    )
+    return ax
+
+
+def dose(
+    ax: Any, table: pd.DataFrame, curve: pd.DataFrame, kink: tuple[float, float, float] | None, item: str, n: int
+) -> Any:
+    """Share of top answers by satisfaction: bins, spline with band, and the kink with its interval."""
+    ax.plot(curve["x"], curve["share"], color=ACCENT)
+    figures.interval_band(ax, curve["x"], curve["low"], curve["high"])
+    error = np.abs(np.stack([table["share"] - table["low"], table["high"] - table["share"]]))
+    ax.errorbar(table["satisfaction"], table["share"], yerr=error, fmt="o", color=INK, capsize=3, markersize=5)
+    if kink is not None:
+        at, low, high = kink
+        ax.axvspan(low, high, color=PALETTE[1], alpha=0.12, linewidth=0)
+        ax.axvline(at, color=PALETTE[1], linestyle="--", linewidth=1.2)
+        ax.annotate("kink", (at, 0.02), xytext=(4, 0), textcoords="offset points", color=PALETTE[1])
+    ax.set_ylim(0, 1)
+    figures.percent_axis(ax)
+    ax.set_xlabel(f"satisfaction score, standard deviations from the mean (n = {n:,})")
+    ax.set_ylabel(f"share with a top-two answer to {item}")
+    ax.set_title("Satisfaction and loyalty: the dose and its response")
+    return ax
+
+
+def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
+    """Importance-performance map with simultaneous intervals and medians."""
+    for k, name in enumerate(table["construct"].unique()):
+        part = table[table["construct"] == name]
+        error = np.abs(np.stack([part["importance"] - part["low"], part["high"] - part["importance"]]))
+        ax.errorbar(
+            part["performance"],
+            part["importance"],
+            xerr=1.96 * part["performance_se"],
+            yerr=error,
+            fmt="o",
+            color=PALETTE[k % len(PALETTE)],
+            alpha=0.9,
+            elinewidth=0.8,
+            label=name,
+        )
+        for row in part.itertuples(index=False):
+            ax.annotate(row.item, (row.performance, row.importance), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
+    ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
+    figures.percent_axis(ax)
+    ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,})")
+    ax.set_ylabel("importance: share of explained variance of satisfaction")
+    ax.set_title("Improve what lies upper left")
+    ax.legend()
+    return ax
+
+
+def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
+    """Actual share leaving against the stated chance of leaving, with the line of agreement."""
+    error = np.abs(np.stack([table["actual"] - table["low"], table["high"] - table["actual"]]))
+    ax.errorbar(table["stated"], table["actual"], yerr=error, fmt="o", color=ACCENT, capsize=3)
+    top = max(table["stated"].max(), table["high"].max()) * 1.08
+    ax.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
+    ax.annotate("as stated", (top, top), ha="right", va="top", xytext=(-8, -12), textcoords="offset points", color=GREY)
+    ax.set_xlim(0, top)
+    ax.set_ylim(0, top)
+    figures.percent_axis(ax, "x")
+    figures.percent_axis(ax, "y")
+    ax.set_xlabel(f"stated chance of leaving, group mean (n = {table['n'].sum():,})")
+    ax.set_ylabel(f"left within {months} months")
+    ax.set_title("Intention against behaviour")
+    return ax
+
+
+def profile(ax: Any, table: pd.DataFrame, x: str, y: str, group: str, xlabel: str, ylabel: str, percent: bool = False) -> Any:
+    """Lines with bands by group."""
+    for k, (name, part) in enumerate(table.groupby(group, sort=False)):
+        ax.plot(part[x], part[y], "o-", color=PALETTE[k], label=str(name))
+        figures.interval_band(ax, part[x], part["low"], part["high"], PALETTE[k])
+    if percent:
+        figures.percent_axis(ax)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if table[group].nunique() > 1:
+        ax.legend()
+    return ax

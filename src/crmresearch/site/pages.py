@@ -1,0 +1,348 @@
+"""Write the sources of the site: ledger, studies, how to read it, about the run, and one page per notebook."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crmresearch import disclosure, ledger
+from crmresearch.execution import read_notebook, write_notebook
+from crmresearch.site.chips import EVIDENCE, VERDICTS, chip, interval_svg, number, slug
+
+__all__ = ["write"]
+
+QUESTION = "Does relationship banking pay?"
+DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
+QUESTIONS = {
+    "00_customer_base": "What does the customer database hold?",
+    "01_customer_value": "How is customer value distributed, and what is a customer worth?",
+    "02_churn_survival": "Who leaves, when, and why?",
+    "03_acquisition_retention_cost": "What does it cost to win a customer, and to keep one?",
+    "04_satisfaction_loyalty": "Does satisfaction become loyalty, and loyalty contribution?",
+    "05_segment_strategy": "Do segments and campaigns earn their cost?",
+    "06_competition": "Do rivals take customers, and which?",
+    "07_channels_service": "Do channels and service keep customers?",
+    "08_product_preference": "Which products do customers choose?",
+    "90_recovery": "Do the estimators find a truth that is known?",
+    "99_ledger": "What do all findings say together?",
+}
+
+
+def _raw(html: str) -> str:
+    """Wrap HTML so that Markdown leaves it alone."""
+    return "\n".join(["````{raw} html", html, "````", ""])
+
+
+def _title(notebook: Mapping[str, Any]) -> str:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            match = re.search(r"^# (.+)$", "".join(cell["source"]), re.MULTILINE)
+            if match:
+                return match[1].strip()
+    return ""
+
+
+def _label(name: str) -> str:
+    """Write a notebook's file name for people, e.g. ``01 Customer value``."""
+    digits, _, words = name.partition("_")
+    return f"{digits} {words.replace('_', ' ').capitalize()}"
+
+
+def _claim_row(row: Mapping[str, Any], pages: Iterable[str]) -> str:
+    """One line of the ledger: claim, verdict, estimate; everything else folds out."""
+    line = ledger.lines().get(row["claim_id"])
+    verdict = row["verdict"]
+    measured = pd.notna(row["estimate"])
+    anchor = ""
+    claim = next((c for c in ledger.claims() if line is not None and c["id"] == line.claim_id), None)
+    if claim and claim.get("anchor"):
+        anchor = f'<p class="crm-anchor" lang="zh-Hans">{escape(" … ".join(claim["anchor"]))}</p>'
+    estimand = f'<p class="crm-estimand">{escape(row["estimand"])}</p>' if row["estimand"] else ""
+    facts = [("Rule", row["rule"])]
+    result = ""
+    if measured:
+        words = f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        result = (
+            f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
+            f'<span class="crm-ci">[{number(row["ci_low"])}, {number(row["ci_high"])}]</span> '
+            f'<span class="crm-unit">{escape(str(row["unit"]))}</span></p>'
+            + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, words)
+        )
+        facts.append(("Rests on", f"n = {row['n']:,.0f}" if pd.notna(row["n"]) else ""))
+        tests = [
+            f"{name} = {number(row[key])}" for name, key in (("p", "p_value"), ("q", "q_value")) if pd.notna(row[key])
+        ]
+        facts.append(("Tests", ", ".join(tests)))
+    reason = str(row["checks"] or "")
+    facts.append(("Gates" if measured else "Reason", reason))
+    facts.append(("Parameters", row["parameters_hash"]))
+    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts if str(v).strip())
+    link = ""
+    if row["notebook"] in pages and verdict not in {"not measured", "not testable"}:
+        target = f"notebooks/{row['notebook']}.html" + (f"#cell-{row['cell']}" if row["cell"] else "")
+        link = f'<a class="crm-cell" href="{escape(target)}">See the cell in {escape(row["notebook"])}</a>'
+    if not measured and reason:
+        result = f'<p class="crm-reason">{escape(reason)}</p>'
+    evidence = chip(row["evidence"], EVIDENCE) if verdict in (*DECIDED, "not applicable") else ""
+    return (
+        f'<li class="crm-claim" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
+        f'<div class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span>{chip(verdict, VERDICTS)}{evidence}</div>'
+        f'<div class="crm-what"><p class="crm-text">{escape(row["claim"])}</p>{anchor}{estimand}</div>'
+        f'<div class="crm-result">{result}</div>'
+        f"<details><summary>How it was decided</summary><dl>{listed}</dl>{link}</details></li>"
+    )
+
+
+def _tiles(frame: pd.DataFrame) -> str:
+    counts = frame["verdict"].value_counts()
+    tiles = [
+        f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false">'
+        f'<span class="crm-count">{counts[v]}</span>{chip(v, VERDICTS)}</button>'
+        for v in VERDICTS
+        if v in counts
+    ]
+    return f'<div class="crm-tiles" role="group" aria-label="Ledger lines by verdict; press one to see only those">{"".join(tiles)}</div>'
+
+
+def _evidence_note(evidence: str) -> str:
+    notes = {
+        "simulated": "<strong>Simulated bank.</strong> Its truth was planted. A verdict below says that an estimator "
+        "finds what is there; it says nothing about banks.",
+        "real, other trade": "<strong>Real customers of another trade.</strong> A verdict below is about them; whether "
+        "it carries over to banks is open.",
+        "real bank": "<strong>A real bank.</strong> A verdict below is about this bank and this period.",
+        "published": "<strong>Published numbers.</strong> A verdict below repeats what others measured.",
+    }
+    return f'<p class="crm-note crm-evidence-{slug(evidence)}">{notes.get(evidence, escape(evidence))}</p>'
+
+
+def _order(frame: pd.DataFrame) -> pd.DataFrame:
+    number_of = frame["claim_id"].str.extract(r"(\d+)", expand=False).astype(int)
+    keys = pd.DataFrame({"number": number_of, "id": frame["claim_id"]})
+    return frame.loc[keys.sort_values(["number", "id"], kind="stable").index]
+
+
+def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
+    measured = frame[frame["verdict"].isin(DECIDED)]
+    lead = (
+        f"Three essays claim that managing customer relations pays. Each claim is a line of this ledger: "
+        f"{len(measured)} of {len(frame)} lines could be estimated on {escape(str(about['title']))}, observed from "
+        f"{escape(str(about['observation_start']))} to {escape(str(about['observation_end']))}."
+    )
+    failed = [n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"]
+    alarm = ""
+    if failed:
+        alarm = (
+            '<p class="crm-note crm-alarm"><strong>This run is incomplete.</strong> These notebooks did not finish: '
+            f"{escape(', '.join(failed))}. Their claims are not measured here.</p>"
+        )
+    parts = [
+        f"# {QUESTION}\n",
+        _raw(f'<p class="crm-lead">{lead}</p>{_evidence_note(str(about["evidence"]))}{alarm}{_tiles(frame)}'),
+    ]
+    shown = frame[~frame["verdict"].isin({"not measured", "not testable"})]
+    for notebook, rows in shown.groupby("notebook", sort=True):
+        name = str(notebook)
+        head = QUESTIONS.get(name, pages.get(name, name))
+        parts.append(f"## {head}\n")
+        if name in pages:
+            parts.append(
+                _raw(
+                    f'<p class="crm-study"><a href="notebooks/{name}.html">Open the notebook: {escape(_label(name))}</a></p>'
+                )
+            )
+        items = "".join(_claim_row(r, pages) for r in _order(rows).to_dict("records"))
+        parts.append(_raw(f'<ul class="crm-ledger">{items}</ul>'))
+    rest = frame[frame["verdict"].isin({"not measured", "not testable"})]
+    if len(rest):
+        items = "".join(_claim_row(r, pages) for r in _order(rest).to_dict("records"))
+        parts.append("## Claims without an estimate\n")
+        parts.append(_raw(f'<ul class="crm-ledger crm-rest">{items}</ul>'))
+    parts.append("## Take it with you\n")
+    parts.append(
+        _raw(
+            '<p>The whole ledger as a table: <a href="ledger.csv" download>ledger.csv</a>. '
+            'What verdicts mean: <a href="how-to-read.html">how to read this</a>. '
+            'Data, parameters and versions: <a href="about-this-run.html">about this run</a>.</p>'
+        )
+    )
+    toc = [
+        "",
+        "```{toctree}",
+        ":hidden:",
+        ":maxdepth: 1",
+        "",
+        "Ledger <self>",
+        "studies",
+        "how-to-read",
+        "about-this-run",
+        "```",
+        "",
+    ]
+    return "\n".join(parts + toc)
+
+
+def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str, Any]) -> str:
+    rows = []
+    for name, title in pages.items():
+        verdicts = frame.loc[
+            (frame["notebook"] == name) & frame["verdict"].isin((*DECIDED, "not applicable")), "verdict"
+        ]
+        chips = " ".join(f"{n}&nbsp;{chip(v, VERDICTS)}" for v in VERDICTS if (n := int((verdicts == v).sum())))
+        state = status.get("notebooks", {}).get(name, {}).get("status", "completed")
+        mark = "" if state == "completed" else f'<p class="crm-alarm">did not finish: {escape(state)}</p>'
+        question = QUESTIONS.get(name, title)
+        sub = f'<p class="crm-sub">{escape(title)}</p>' if title and title != question else ""
+        rows.append(
+            f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
+            f'<span><strong>{escape(question)}</strong>{sub}{mark}</span></a><p class="crm-chips">{chips}</p></li>'
+        )
+    toc = ["```{toctree}", ":hidden:", "", *(f"{_label(n)} <notebooks/{n}>" for n in pages), "```", ""]
+    return "\n".join(["# Studies\n", _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>'), *toc])
+
+
+def _how_to_read() -> str:
+    def table(heads: tuple[str, str], meanings: Mapping[str, tuple[str, str]]) -> str:
+        body = "".join(f"<tr><td>{chip(k, meanings)}</td><td>{escape(m)}</td></tr>" for k, (_, m) in meanings.items())
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+    return "\n".join(
+        [
+            "# How to read this\n",
+            "A line of the ledger is one claim, or one part of it, turned into a quantity. What the quantity is, which "
+            "tables it needs and which values would support or refute the claim was written down before anything was "
+            "estimated. The verdict follows from that rule; nobody chose it after looking.\n",
+            "## Verdicts\n",
+            table(("Verdict", "What it says"), VERDICTS),
+            "## Evidence\n",
+            "A verdict is about the data it came from, and about no more.\n",
+            table(("Evidence", "What it can show"), EVIDENCE),
+            "## The picture beside an estimate\n",
+            _raw(
+                f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}, "an example")}</p>'
+            ),
+            "The dot is the estimate and the bar its 95% interval. The claim is supported where the ground is green and "
+            "refuted where it is orange; the whole bar has to lie there.\n",
+            "## Gates\n",
+            "A gate is an assumption an estimate rests on. **Open**: the data do not speak against it. **Closed**: they do, "
+            "and the verdict becomes *blocked* or *undecided*, whatever the estimate says. **Declared**: data cannot show it; "
+            "the verdict is *undecided* at most.\n",
+            "## Many claims at once\n",
+            f"Sixty claims tested at five percent would bring some false findings. A hypothesis is *supported* only if, besides "
+            f"its rule, its q-value over all hypotheses of the run is at most {ledger.Q_LEVEL:.2f} (Benjamini and Hochberg).\n",
+            "## What is left out\n",
+            f"Counts below {disclosure.MIN_CELL} people, and cells from which they could be recovered, are suppressed in every "
+            "table and file. Rows about single customers are never shown.\n",
+        ]
+    )
+
+
+def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(", ".join(map(str, v)) if isinstance(v, list) else str(v))}</td></tr>'
+        for k, v in pairs
+        if v not in (None, "", [], {})
+    )
+    return _raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
+
+
+def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
+    about = dict(run["bank"])
+    cannot = about.pop("cannot_answer", [])
+    about.pop("constructs", None)
+    parameters = [
+        (notebook, ", ".join(f"{k} = {v}" for k, v in values.items())) for notebook, values in run["parameters"].items()
+    ]
+    prints = {k: v for k, v in run["fingerprints"].items() if isinstance(v, str)}
+    parts = ["# About this run\n", "## Bank\n", _rows((k.replace("_", " "), v) for k, v in about.items())]
+    if cannot:
+        parts += ["## What these data cannot answer\n", *(f"- {escape(str(c))}" for c in cannot), ""]
+    parts += ["## Parameters\n", "Those not listed have the value shown in the notebook.\n", _rows(parameters)]
+    parts += ["## Suppressed for disclosure\n"]
+    suppressed = hidden.get("suppressed", {})
+    if suppressed:
+        parts.append(_rows((file, f"{s['rows']} rows: {s['rule']}") for file, s in suppressed.items()))
+    else:
+        parts.append("Nothing had to be suppressed in the tables of this run.\n")
+    parts += ["## Fingerprints\n", "Two runs with the same fingerprints on one machine give the same bytes.\n"]
+    parts += [_rows(prints.items()), "## Versions\n", _rows(run["versions"].items())]
+    return "\n".join(parts)
+
+
+def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, str]:
+    """Copy a notebook for the site: anchors, the claims it decides, tables that scroll; return alt texts by picture."""
+    notebook = read_notebook(path)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    alts: dict[str, str] = {}
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.metadata["crm_id"] = cell["id"]
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = ["injected-parameters"]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "image/png" in data:
+                digest = hashlib.sha256(b64decode(data["image/png"])).hexdigest()
+                alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            if "text/html" in data:
+                html = "".join(data["text/html"])
+                html = html.replace(
+                    "<table ", '<div class="crm-scroll" tabindex="0" role="region" aria-label="table"><table '
+                )
+                data["text/html"] = html.replace("</table>", "</table></div>")
+    decided = frame[(frame["notebook"] == path.stem) & frame["verdict"].isin((*DECIDED, "not applicable"))]
+    if len(decided):
+        items = []
+        for row in _order(decided).to_dict("records"):
+            estimate = (
+                f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+                if pd.notna(row["estimate"])
+                else ""
+            )
+            place = f' href="#cell-{row["cell"]}"' if row["cell"] else ""
+            items.append(
+                f"<li><a{place}>{escape(row['claim_id'])}</a> {chip(row['verdict'], VERDICTS)} "
+                f'<span class="crm-ci">{estimate}</span> <a href="../index.html#{escape(row["claim_id"])}">{escape(row["claim"])}</a></li>'
+            )
+        from nbformat.v4 import new_markdown_cell
+
+        box = f'<div class="crm-decides"><p><strong>Claims decided here</strong></p><ul>{"".join(items)}</ul></div>'
+        first = next(
+            (i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown" and "\n# " in "\n" + c.source), 0
+        )
+        notebook.cells.insert(first + 1, new_markdown_cell(_raw(box), id="claims-decided-here"))
+    write_notebook(notebook, target)
+    return alts
+
+
+def write(run: Path, source: Path) -> None:
+    """Write the Sphinx sources of a run's site into the folder ``source``."""
+    frame = ledger.read(run)
+    described = json.loads((run / "run.json").read_text("utf-8"))
+    status = json.loads((run / "status.json").read_text("utf-8")) if (run / "status.json").exists() else {}
+    hidden = json.loads((run / "disclosure.json").read_text("utf-8")) if (run / "disclosure.json").exists() else {}
+    (source / "notebooks").mkdir(parents=True)
+    notebooks = sorted((run / "notebooks").glob("*.ipynb"))
+    pages = {p.stem: _title(read_notebook(p)) for p in notebooks}
+    alts: dict[str, str] = {}
+    for path in notebooks:
+        alts |= _notebook_page(path, source / "notebooks" / path.name, frame)
+    (source / "alt.json").write_text(json.dumps(alts), encoding="utf-8")
+    content = {
+        "index": _index(frame, described["bank"], pages, status),
+        "studies": _studies(pages, frame, status),
+        "how-to-read": _how_to_read(),
+        "about-this-run": _about(described, hidden),
+    }
+    for name, text in content.items():
+        (source / f"{name}.md").write_text(text, encoding="utf-8")

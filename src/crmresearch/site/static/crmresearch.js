@@ -1,0 +1,26 @@
+// Press a verdict to see only its lines; press it again to see all. Without scripts every line is shown.
+(() => {
+  const tiles = document.querySelectorAll(".crm-tile");
+  const lines = document.querySelectorAll(".crm-claim");
+  const show = (verdict) => {
+    for (const line of lines) line.hidden = verdict !== null && line.dataset.verdict !== verdict;
+    for (const list of document.querySelectorAll(".crm-ledger")) {
+      const section = list.closest("section");
+      if (section) section.hidden = ![...list.children].some((line) => !line.hidden);
+    }
+  };
+  for (const tile of tiles) {
+    tile.addEventListener("click", () => {
+      const press = tile.getAttribute("aria-pressed") !== "true";
+      for (const other of tiles) other.setAttribute("aria-pressed", "false");
+      tile.setAttribute("aria-pressed", String(press));
+      show(press ? tile.dataset.filter : null);
+    });
+  }
+  const reveal = () => {
+    const line = location.hash && document.getElementById(location.hash.slice(1));
+    if (line && line.classList.contains("crm-claim")) line.querySelector("details")?.setAttribute("open", "");
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+})();
