@@ -6,6 +6,7 @@ read-only while its source files stay the same. Reductions ask it for Ibis table
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -106,6 +107,13 @@ class Bank:
         """Return the number of rows of a table."""
         return int(self._table_meta(table)["rows"])
 
+    def period(self, table: str) -> tuple[datetime.date, datetime.date]:
+        """Return the first and last day a table covers: the observation period, unless the bank says less."""
+        if not self.about.dated:
+            raise InputError(f"the bank '{self.name}' has no dates, so table {table} covers no period")
+        whole = (self.about.observation_start, self.about.observation_end)
+        return self.about.covered.get(table, whole)
+
     def origin(self, table: str) -> str:
         """Return the name of the file a table came from."""
         return str(self._table_meta(table)["origin"])
@@ -191,13 +199,16 @@ class Bank:
         a = self.about
         lacking = [t for t in TABLES if t not in self.tables]
         sentence = (
-            f"{a.title}: evidence '{a.evidence}', observed from {a.observation_start:%Y-%m-%d} to "
-            f"{a.observation_end:%Y-%m-%d}, amounts in {a.currency}. Not brought: {', '.join(lacking) or 'nothing'}."
+            f"{a.title}: evidence '{a.evidence}', "
+            + (f"observed from {a.observation_start} to {a.observation_end}" if a.dated else "without dates")
+            + f", amounts in {a.currency}. Not brought: {', '.join(lacking) or 'nothing'}."
         )
         return Result(pd.DataFrame(rows, columns=header), sentence)
 
 
-def open_bank(name_or_path: str | os.PathLike[str], threads: int | None = None, memory_limit: str | None = None) -> Bank:
+def open_bank(
+    name_or_path: str | os.PathLike[str], threads: int | None = None, memory_limit: str | None = None
+) -> Bank:
     """Open a bank, loading it first when its sources are new or have changed.
 
     Parameters
@@ -232,7 +243,9 @@ def open_bank(name_or_path: str | os.PathLike[str], threads: int | None = None, 
 def _configure(raw: duckdb.DuckDBPyConnection, threads: int | None = None, memory_limit: str | None = None) -> None:
     raw.execute("SET TimeZone = 'UTC'")
     raw.execute("SET preserve_insertion_order = true")
-    raw.execute("SET enable_progress_bar = false")
+    # the setting is refused in a notebook without widgets, where it is off already
+    if raw.execute("SELECT current_setting('enable_progress_bar')").fetchone()[0]:
+        raw.execute("SET enable_progress_bar = false")
     threads = threads or int(os.environ.get("CRMRESEARCH_THREADS", "0"))
     memory_limit = memory_limit or os.environ.get("CRMRESEARCH_MEMORY")
     if threads:
@@ -259,8 +272,8 @@ def _refuse(description: Description, threads: int | None, memory_limit: str | N
 def _fingerprint(description: Description, folder: Path) -> str:
     """Hash the content of the sources, their description and the loading code.
 
-    A file's hash is remembered with its size and modification time. It is trusted only if the file is clearly older
-    than the note (a file rewritten within the clock's grain keeps both), by the file system's own times.
+    A file's hash is remembered with its size and its times of modification and change. It is trusted only if the file
+    is clearly older than the note (a file rewritten within the clock's grain keeps all three), by the file system's times.
     """
     notes = folder / "hashes.json"
     try:
@@ -273,12 +286,12 @@ def _fingerprint(description: Description, folder: Path) -> str:
     changed = False
     for path in description.files:
         key, stat = str(path.resolve()), path.stat()
-        mark = [stat.st_size, stat.st_mtime_ns]
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         note = known.get(key)
-        if note is None or note[:2] != mark or stat.st_mtime_ns > noted_ns - 2_000_000_000:
+        if note is None or note[:3] != mark or max(mark[1:]) > noted_ns - 2_000_000_000:
             known[key] = note = [*mark, sources.sha256(path)]
             changed = True
-        digest.update(f"{path.name}:{note[2]}".encode())
+        digest.update(f"{path.name}:{note[3]}".encode())
     if changed:
         _write_text(notes, json.dumps(known))
     return digest.hexdigest()[:20]
@@ -301,7 +314,8 @@ def _database(description: Description, threads: int | None, memory_limit: str |
 
     folder = sources.cache_dir() / "banks"
     folder.mkdir(parents=True, exist_ok=True)
-    name = description.about.name
+    place = hashlib.sha256(str(description.files[0].resolve()).encode()).hexdigest()[:8]
+    name = f"{description.about.name}-{place}"  # two folders may name their banks alike
     path = folder / f"{name}.{_fingerprint(description, folder)}.duckdb"
     if path.exists():
         return path
@@ -361,7 +375,9 @@ def _check_constructs(about: About, meta: Mapping[str, Any], report: Report) -> 
         for construct, names in about.constructs.items():
             for item in names:
                 if item not in items:
-                    report.add(Problem("survey", item, f"item of construct {construct} is no column; {nearest(item, items)}"))
+                    report.add(
+                        Problem("survey", item, f"item of construct {construct} is no column; {nearest(item, items)}")
+                    )
 
 
 def _check(
@@ -369,13 +385,12 @@ def _check(
 ) -> int:
     table = TABLES[name]
     columns = [c[0] for c in raw.execute(f'DESCRIBE "{name}"').fetchall()]
-    sql, checks = contract.check_sql(table, columns, loaded, about.observation_end if about.dated else None)
+    end = about.observation_end if about.dated else None
+    sql, checks = contract.check_sql(table, columns, loaded, end, sorted(untyped))
     row = raw.execute(sql).fetchone()
     assert row is not None
     repeated = [r[0] for r in raw.execute(contract.repeats_sql(table)).fetchall()] if row[1] else []
-    problems = contract.problems_from(table, row, checks, repeated)
-    # a value that could not be read is reported once, as what it is, and not again as missing
-    report.add(*(p for p in problems if not (p.column in untyped and p.rule.endswith("must not be missing"))))
+    report.add(*contract.problems_from(table, row, checks, repeated))
     return int(row[0])
 
 
@@ -401,10 +416,10 @@ def _create(
     def project(strict: bool) -> str:
         items = [f'{_cast(c, t, source, strict)} AS "{c.name}"' for c, t in columns]
         items += [f'CAST(NULL AS {contract.SQL_TYPE[c.kind]}) AS "{c.name}"' for c in absent if c.default is None]
-        items += [f"{_extra(c, extra_types[c], source.text)} AS {_q(c)}" for c in extras]
+        items += [f"{_extra(c, extra_types[c], source.text and types[c] == 'VARCHAR')} AS {_q(c)}" for c in extras]
         filled = [c for c in absent if c.default is not None]
         defaults = "".join(
-            f', CAST({(c.default or "").format(start=about.observation_start.isoformat())} AS '
+            f", CAST({(c.default or '').format(start=about.observation_start.isoformat())} AS "
             f'{contract.SQL_TYPE[c.kind]}) AS "{c.name}"'
             for c in filled
         )
@@ -460,7 +475,11 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
     mapping = source.recode.get(column.name)
     if mapping:
         arms = " ".join(f"WHEN {_literal(theirs)} THEN {_literal(ours)}" for theirs, ours in mapping.items())
-        kept = f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(_literal, column.allowed))}) THEN {q} " if column.allowed else ""
+        kept = (
+            f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(_literal, column.allowed))}) THEN {q} "
+            if column.allowed
+            else ""
+        )
         value = f"CASE WHEN {q} IS NULL THEN NULL {kept}ELSE CASE CAST({q} AS VARCHAR) {arms} ELSE "
         value += ("error('recode')" if strict else "NULL") + " END END"
         return f"{cast}({value} AS {target})"
@@ -499,14 +518,19 @@ def _type_problems(
     outer = ", ".join(
         f"count(*) FILTER (WHERE v{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE v{i})" for i in range(len(columns))
     )
-    row = raw.execute(f"SELECT {outer} FROM (SELECT row_number() OVER () AS r, {inner} FROM ({source.query}))").fetchone()
+    row = raw.execute(
+        f"SELECT {outer} FROM (SELECT row_number() OVER () AS r, {inner} FROM ({source.query}))"
+    ).fetchone()
     assert row is not None
     found = []
     for i, (c, _) in enumerate(columns):
         if row[2 * i]:
             rule, hint = f"{c.name} must be {contract.WANTED[c.kind]}", ""
             if c.name in source.recode:
-                rule, hint = f"{c.name} holds values without a recoding", f"add them to recode: {{{c.name}: …}} in bank.yaml"
+                rule, hint = (
+                    f"{c.name} holds values without a recoding",
+                    f"add them to recode: {{{c.name}: …}} in bank.yaml",
+                )
             elif c.kind in ("date", "month"):
                 hint = "declare date_format in bank.yaml (e.g. '%d.%m.%Y')"
             found.append(Problem(table.name, c.name, rule, int(row[2 * i]), tuple(row[2 * i + 1]), hint))
@@ -559,9 +583,15 @@ def _unreadable(table: str, source: TableSource, error: Exception) -> Problem:
     line = re.search(r"CSV Error on Line: (\d+)", text)
     where = f" near line {line.group(1)} of {source.origin}" if line else f" in {source.origin}"
     if "unicode" in text.lower() or "utf-8" in text.lower():
-        return Problem(table, "", f"the text is not in the declared encoding{where}", hint="declare encoding in bank.yaml")
+        return Problem(
+            table, "", f"the text is not in the declared encoding{where}", hint="declare encoding in bank.yaml"
+        )
     if "Number of Columns" in text:
-        return Problem(table, "", f"a row has another number of columns than the header{where}", hint="declare sep, or repair it")
+        return Problem(
+            table, "", f"a row has another number of columns than the header{where}", hint="declare sep, or repair it"
+        )
     if "quote" in text.lower():
         return Problem(table, "", f"a quoted value does not end{where}", hint="repair the file")
-    return Problem(table, "", f"the file cannot be read ({type(error).__name__}){where}", hint="check sep, encoding and format")
+    return Problem(
+        table, "", f"the file cannot be read ({type(error).__name__}){where}", hint="check sep, encoding and format"
+    )

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from crmresearch import disclosure, execution, ledger, parameters
 from crmresearch.errors import InputError
-from crmresearch.progress import Progress, Quiet
+from crmresearch.notebook import VERSIONS
+from crmresearch.progress import Progress
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
@@ -287,19 +288,8 @@ def _earlier(partial: Path, out: Path) -> dict[str, dict[str, Any]]:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    names = (
-        "crmresearch",
-        "pandas",
-        "numpy",
-        "scipy",
-        "statsmodels",
-        "lifelines",
-        "semopy",
-        "duckdb",
-        "ibis-framework",
-    )
     python = ".".join(map(str, sys.version_info[:3]))
-    return {"python": python} | {name: version(name) for name in names}
+    return {"python": python} | {name: version(name) for name in VERSIONS}
 
 
 def run(
@@ -327,7 +317,7 @@ def run(
     values : mapping, optional
         Notebook parameters; each must be taken by a selected notebook.
     out : Path, optional
-        The run's folder, ``outputs/runs/<bank>`` by default; an earlier run there is replaced when this one is complete.
+        The run's folder, ``outputs/runs/<bank>`` by default; an earlier run there is replaced at the end.
     jobs : int
         Notebooks at a time.
     from_dir : Path, optional
@@ -348,7 +338,7 @@ def run(
     InputError
         Before any kernel starts: unknown study, parameter or bank, a value out of range, a folder that is no run.
     """
-    progress = progress or Quiet()
+    progress = progress or Progress()
     available = find_notebooks(folder)
     names = select(available, studies)
     given = parameters.split(names, dict(values or {}))
@@ -456,7 +446,7 @@ def _plain(bank: Bank) -> dict[str, Any]:
 
 
 def _merge_disclosure(folder: Path) -> None:
-    suppressed = {}
+    suppressed: dict[str, Any] = {}
     for path in sorted((folder / "disclosure").glob("*.json")):
         suppressed |= json.loads(path.read_text("utf-8"))
     ledger.write_json(folder / "disclosure.json", {"threshold": disclosure.MIN_CELL, "suppressed": suppressed})

@@ -190,13 +190,13 @@ def _maybe(name: str, kind: str, **more: Any) -> Column:
 
 
 def _not_before(later: str, earlier: str, strict: bool = False) -> Rule:
-    word, sql = ("after", "<=") if strict else ("not before", "<")
+    word, sql = ("be after", "<=") if strict else ("not be before", "<")
 
     def holds(f: pd.DataFrame) -> pd.Series:
         order = f[later] > f[earlier] if strict else f[later] >= f[earlier]
         return order | f[later].isna() | f[earlier].isna()
 
-    return Rule(later, f"{later} must be {word} {earlier}", f"{later} {sql} {earlier}", holds, (later, earlier))
+    return Rule(later, f"{later} must {word} {earlier}", f"{later} {sql} {earlier}", holds, (later, earlier))
 
 
 _OWNER = (("customer_id", "customers", "customer_id"),)
@@ -224,7 +224,13 @@ _ALL = (
         rules=(
             _not_before("left_on", "acquired_on"),
             _not_before("observed_from", "acquired_on"),
-            _not_before("left_on", "observed_from"),
+            Rule(
+                "left_on",
+                "left_on must not be before observed_from",
+                "left_on < observed_from AND left_on >= acquired_on",
+                lambda f: ~((f["left_on"] < f["observed_from"]) & (f["left_on"] >= f["acquired_on"])),
+                ("left_on", "observed_from", "acquired_on"),
+            ),
             Rule(
                 "exit_cause",
                 "exit_cause must be present exactly when left_on is",
@@ -383,7 +389,9 @@ _ALL = (
         refers=_OWNER,
         open=True,
     ),
-    Table("snapshot", "customer, as one summary", (_id("customer_id"),), key=("customer_id",), refers=_OWNER, open=True),
+    Table(
+        "snapshot", "customer, as one summary", (_id("customer_id"),), key=("customer_id",), refers=_OWNER, open=True
+    ),
     Table(
         "choices",
         "choice task and option",
@@ -419,6 +427,7 @@ class _Check:
     rule: str
     broken: str  # SQL, true where broken
     hint: str = ""
+    needs: tuple[str, ...] = ()
 
 
 _HINTS = {
@@ -479,7 +488,7 @@ def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: da
             found.append(_Check(c.name, _RULE_MONTH, f"day({q}) <> 1"))
         if c.kind in ("date", "month") and end is not None:
             found.append(_Check(c.name, _rule_end(c), f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"]))
-    found += [_Check(r.column, r.says, r.broken) for r in table.rules if set(r.needs) <= set(present)]
+    found += [_Check(r.column, r.says, r.broken, "", r.needs) for r in table.rules if set(r.needs) <= set(present)]
     for column, other, key in table.refers:
         if column in present and other in tables:
             broken = f"{_q(column)} NOT IN (SELECT {_q(key)} FROM {_q(other)} WHERE {_q(key)} IS NOT NULL)"
@@ -488,7 +497,11 @@ def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: da
 
 
 def check_sql(
-    table: Table, present: Sequence[str], tables: Sequence[str] = (), end: datetime.date | None = None
+    table: Table,
+    present: Sequence[str],
+    tables: Sequence[str] = (),
+    end: datetime.date | None = None,
+    unreadable: Sequence[str] = (),
 ) -> tuple[str, list[_Check]]:
     """Write the single pass that checks a loaded table.
 
@@ -502,6 +515,8 @@ def check_sql(
         Loaded tables that keys may point to.
     end : date, optional
         Observation end; nothing may be dated after it.
+    unreadable : sequence of str
+        Columns some of whose values could not be read and are now missing; that is reported once, as what it is.
 
     Returns
     -------
@@ -510,7 +525,12 @@ def check_sql(
     checks : list
         The checks, in the order of the result; pass both results on to :func:`problems_from`.
     """
-    checks = _checks(table, present, tables, end)
+    spoilt = {c for c in unreadable if c in table.names}
+    checks = [
+        c
+        for c in _checks(table, present, tables, end)
+        if not spoilt & set(c.needs) and not (c.column in spoilt and c.rule == _rule_missing(table[c.column]))
+    ]
     inner = ", ".join(f"({c.broken}) AS v{i}" for i, c in enumerate(checks))
     outer = ", ".join(
         f"count(*) FILTER (WHERE v{i}), min(r, {EXAMPLES}) FILTER (WHERE v{i})" for i in range(len(checks))
@@ -518,16 +538,23 @@ def check_sql(
     repeats = "0"
     if table.key and set(table.key) <= set(present):
         key = ", ".join(_q(k) for k in table.key)
-        repeats = f"(SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM {_q(table.name)} GROUP BY {key}))"
+        whole = _whole_key(table)
+        groups = f"SELECT count(*) AS n FROM {_q(table.name)} WHERE {whole} GROUP BY {key}"
+        repeats = f"(SELECT coalesce(sum(n - 1), 0) FROM ({groups}))"
     sql = f"SELECT count(*), {repeats}, {outer} FROM (SELECT rowid AS r, {inner} FROM {_q(table.name)})"
     return sql, checks
+
+
+def _whole_key(table: Table) -> str:
+    """A missing key is reported as missing, not as a repeat of another missing key."""
+    return " AND ".join(f"{_q(k)} IS NOT NULL" for k in table.key if not table[k].nullable)
 
 
 def repeats_sql(table: Table) -> str:
     """Write the query for the row ids of repeated keys (all but the first of each); run only when there are any."""
     key = ", ".join(_q(k) for k in table.key)
     return (
-        f"SELECT rowid FROM {_q(table.name)} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY rowid) > 1 "
+        f"SELECT rowid FROM {_q(table.name)} WHERE {_whole_key(table)} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY rowid) > 1 "
         f"ORDER BY rowid LIMIT {EXAMPLES}"
     )
 
@@ -572,8 +599,7 @@ def schema(table: str | Table, end: datetime.date | None = None) -> pa.DataFrame
         if c.allowed:
             checks.append(pa.Check.isin(c.allowed, error=_rule_allowed(c)))
         if c.low is not None:
-            high = np.inf if c.high is None else c.high
-            checks.append(pa.Check.in_range(c.low, high, error=_rule_range(c)))
+            checks.append(_range_check(pa, c))
         if c.kind == "month":
             checks.append(pa.Check(lambda s: s.dt.day == 1, error=_RULE_MONTH))
         if c.kind in ("date", "month") and end is not None:
@@ -594,13 +620,22 @@ def schema(table: str | Table, end: datetime.date | None = None) -> pa.DataFrame
     )
 
 
+def _range_check(pa: Any, column: Column) -> Any:
+    import numpy as np
+
+    low, high = column.low, np.inf if column.high is None else column.high
+    # what is not finite is reported as that alone
+    return pa.Check(lambda s: s.between(low, high) | np.isinf(s.astype("float64")), error=_rule_range(column))
+
+
 def _frame_check(pa: Any, rule: Rule) -> Any:
+    import numpy as np
     import pandas as pd
 
     def holds(f: pd.DataFrame) -> pd.Series:
         if not set(rule.needs) <= set(f.columns):
             return pd.Series(True, index=f.index)
-        return rule.holds(f).astype(bool)
+        return rule.holds(f[list(rule.needs)].replace([np.inf, -np.inf], np.nan)).astype(bool)
 
     return pa.Check(holds, error=rule.says)
 
@@ -624,11 +659,12 @@ def check_frame(table: str, frame: pd.DataFrame, end: datetime.date | None = Non
     try:
         schema(t, end).validate(frame, lazy=True)
     except SchemaErrors as error:
-        return _from_pandera(t, error.failure_cases)
+        keyless = frame[[k for k in t.key if k in frame.columns and not t[k].nullable]].isna().any(axis=1)
+        return _from_pandera(t, error.failure_cases, set(frame.index[keyless]))
     return []
 
 
-def _from_pandera(table: Table, cases: pd.DataFrame) -> list[Problem]:
+def _from_pandera(table: Table, cases: pd.DataFrame, keyless: set[int]) -> list[Problem]:
     rows: dict[tuple[str, str], set[int]] = {}
     for check, column, index in zip(cases["check"], cases["column"], cases["index"], strict=True):
         if check == "column_in_dataframe":
@@ -637,6 +673,8 @@ def _from_pandera(table: Table, cases: pd.DataFrame) -> list[Problem]:
             continue
         if check == "multiple_fields_uniqueness":
             where = (table.key[0], _rule_key(table))
+            if index in keyless:  # reported as missing
+                continue
         elif check == "not_nullable":
             where = (column, _rule_missing(table[column]))
         elif str(check).startswith(("coerce_dtype", "dtype")):

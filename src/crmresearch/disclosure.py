@@ -52,7 +52,8 @@ def protect(frame: pd.DataFrame, counts: Sequence[str] = ("n",), threshold: int 
     """Suppress rows that rest on fewer than ``threshold`` people.
 
     A suppressed row could be recovered from a total row, or by differencing, when it is the only one; then the next
-    smallest row is suppressed as well (complementary suppression).
+    smallest row is suppressed as well (complementary suppression). The index names the cells and is kept, so numeric
+    keys (year, tenure) belong there.
 
     Parameters
     ----------
@@ -108,13 +109,13 @@ def model_allowed(n: int, parameters: int) -> bool:
     return n - parameters >= MIN_DF
 
 
-def _cell(value: Any, digits: int) -> str:
+def _cell(value: Any, digits: int, plain: bool = False) -> str:
     if value is None or (not isinstance(value, str | bool) and pd.api.types.is_scalar(value) and pd.isna(value)):
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, int | np.integer):
-        return f"{value:,}"
+        return f"{value}" if plain else f"{value:,}"
     if isinstance(value, float | np.floating):
         number = float(value)
         if np.isinf(number):
@@ -127,6 +128,10 @@ def _cell(value: Any, digits: int) -> str:
     return str(value)
 
 
+def _is_year(column: object) -> bool:
+    return str(column).endswith("year")
+
+
 def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Move a meaningful index into columns, so that every column has a header."""
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
@@ -137,7 +142,7 @@ def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
 def text(frame: pd.DataFrame, digits: int = 3) -> str:
     """Write a (protected) table as text with rounded numbers."""
     shown = _index_names(frame)
-    cells = shown.apply(lambda column: column.map(lambda v: _cell(v, digits)))
+    cells = shown.apply(lambda column: column.map(lambda v: _cell(v, digits, _is_year(column.name))))
     return cells.to_string(index=False)
 
 
@@ -149,7 +154,10 @@ def html(frame: pd.DataFrame, digits: int = 3) -> str:
     head = "".join(f'<th scope="col" {a}>{escape(str(c))}</th>' for a, c in zip(align, shown.columns, strict=True))
     rows = []
     for row in shown.itertuples(index=False, name=None):
-        cells = "".join(f"<td {a}>{escape(_cell(v, digits))}</td>" for a, v in zip(align, row, strict=True))
+        cells = "".join(
+            f"<td {a}>{escape(_cell(v, digits, _is_year(c)))}</td>"
+            for a, c, v in zip(align, shown.columns, row, strict=True)
+        )
         rows.append(f"<tr>{cells}</tr>")
     return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -235,6 +236,7 @@ def execute(
                 target,
                 parameters=dict(parameters),
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 cwd=folder or source.parent,
                 start_timeout=120,
@@ -251,6 +253,7 @@ def execute(
         else:
             result = {"status": "kernel died", "error": "the kernel died (killed, or out of memory)"}
     except Exception as error:  # no kernel, no disk: the other notebooks still run
+        traceback.print_exc()
         result = {"status": "failed", "error": f"{type(error).__name__}: {error}".split("\n")[0]}
     finally:
         for kernel in kernels:
@@ -260,9 +263,9 @@ def execute(
     reached = normalise(read_notebook(target) if target.exists() else notebook)
     if result["status"] != "completed":
         result["error"] = _clean(result["error"])
-        cell, error = _first_error(reached)
+        cell, raised = _first_error(reached)
         result["cell"] = cell or last[0]
-        result["error"] = error or result["error"]
+        result["error"] = raised or result["error"]
         _mark(reached, result)
     write_notebook(reached, target)
     return result

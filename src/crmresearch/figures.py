@@ -156,7 +156,7 @@ def show(shown: Any, *, alt: str, name: str | None = None, source: str | None = 
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
-    line = _context.source if source is None else source
+    line = (_context.source if source is None else source).removeprefix("Source: ")
     if line and not getattr(figure, "_crm_source", False):
         figure.supxlabel(f"Source: {line}", x=0.01, ha="left", fontsize=7.5, color=GREY)
         figure._crm_source = True  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ class CustomerBase(Parameters):
     """Parameters of ``00_customer_base``."""
 
     tenure_band_years: int = Field(2, ge=1, le=10, description="width of a tenure band, years, 1 to 10")
+    seed: int = Field(2026, ge=0, description="seed of folds and resamples, 0 or more")
 
 
 MODELS: dict[str, type[Parameters]] = {

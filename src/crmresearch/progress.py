@@ -3,32 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
-__all__ = ["Bar", "Lines", "Progress", "Quiet", "for_stream"]
-
-
-class Progress(Protocol):
-    """What the runner tells its listener; may be called from several threads."""
-
-    def begin(self, total: int) -> None:
-        """``total`` notebooks will run."""
-
-    def say(self, words: str) -> None:
-        """One remark between notebooks."""
-
-    def cell(self, name: str, done: int, total: int) -> None:
-        """One code cell of a notebook has run."""
-
-    def end(self, name: str, outcome: Mapping[str, Any]) -> None:
-        """A notebook has ended."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+__all__ = ["Bar", "Lines", "Progress", "for_stream"]
 
 
 def _summary(name: str, outcome: Mapping[str, Any]) -> str:
@@ -40,51 +17,62 @@ def _summary(name: str, outcome: Mapping[str, Any]) -> str:
     return words + (f"; {outcome['error']}" if "error" in outcome else "")
 
 
-class Quiet:
-    """Says nothing."""
+class Progress:
+    """What the runner tells its listener, from several threads; this one stays silent."""
 
-    def begin(self, total: int) -> None: ...
-    def say(self, words: str) -> None: ...
-    def cell(self, name: str, done: int, total: int) -> None: ...
-    def end(self, name: str, outcome: Mapping[str, Any]) -> None: ...
+    def begin(self, total: int) -> None:
+        """Hear how many notebooks the run has."""
+
+    def say(self, words: str) -> None:
+        """Hear a remark between notebooks."""
+
+    def cell(self, name: str, done: int, total: int) -> None:
+        """Hear that a code cell of a notebook has run."""
+
+    def end(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Hear how a notebook ended."""
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
-class Lines(Quiet):
+class Lines(Progress):
     """One line per event."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream, self.total, self.ended = stream, 0, 0
 
     def begin(self, total: int) -> None:
+        """Remember the number of notebooks."""
         self.total = total
 
     def say(self, words: str) -> None:
+        """Write the remark."""
         print(f"== {words}", file=self.stream, flush=True)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Write how the notebook ended, and how many have."""
         self.ended += 1
         width = len(str(self.total))
         print(f"[{self.ended:>{width}}/{self.total}] {_summary(name, outcome)}", file=self.stream, flush=True)
 
 
-class Bar(Quiet):
+class Bar(Progress):
     """A bar for the run and one for each notebook under way."""
 
     def __init__(self, stream: IO[str]) -> None:
+        from rich import progress as rich
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as RichProgress
 
-        self.bars = RichProgress(
-            SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+        self.bars = rich.Progress(
+            rich.SpinnerColumn(finished_text=" "),
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(bar_width=28),
+            rich.MofNCompleteColumn(),
+            rich.TimeElapsedColumn(),
             console=Console(file=stream),
             transient=True,
         )
@@ -92,24 +80,29 @@ class Bar(Quiet):
         self.tasks: dict[str, Any] = {}
 
     def begin(self, total: int) -> None:
+        """Start the bar of the run."""
         self.whole = self.bars.add_task("notebooks", total=total)
 
     def say(self, words: str) -> None:
-        self.bars.print(f"[bold]==[/bold] {words}", highlight=False)
+        """Write the remark above the bars."""
+        from rich.markup import escape
+
+        self.bars.print(f"[bold]==[/bold] {escape(words)}", highlight=False)
 
     def cell(self, name: str, done: int, total: int) -> None:
+        """Move the notebook's bar."""
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(f"  {name}", total=total)
         self.bars.update(self.tasks[name], completed=done)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Replace the notebook's bar by a line that stays."""
+        from rich.markup import escape
+
         if name in self.tasks:
             self.bars.remove_task(self.tasks.pop(name))
         self.bars.advance(self.whole)
-        good = outcome["status"] == "completed"
-        mark = "[green]✓[/green]" if good else "[red]✗[/red]"
-        from rich.markup import escape
-
+        mark = "[green]✓[/green]" if outcome["status"] == "completed" else "[red]✗[/red]"
         self.bars.print(f" {mark} {escape(_summary(name, outcome))}", highlight=False)
 
     def __enter__(self) -> Self:

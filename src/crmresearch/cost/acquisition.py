@@ -167,7 +167,7 @@ def _derivatives(model: WinModel, prospects: pd.DataFrame, blocks: int) -> tuple
 
     def functional(value: Array, gradient: Array) -> r.Functional:
         each = (value - value.mean()) / n + model.scores @ gradient.mean(axis=0)
-        return r.Functional(float(value.mean()), np.bincount(block, each, minlength=blocks))
+        return r.Functional(float(value.mean()), np.bincount(block, each, minlength=blocks).astype(float))
 
     return functional(slope, d_slope), functional(second, d_second), slope
 
@@ -180,7 +180,9 @@ def _logit_third(index: Array) -> Array:
     return v * ((1 - 2 * p) ** 2 - 2 * v)
 
 
-def selection_bound(prospects: pd.DataFrame, correlation: float, covariates: tuple[str, ...] = ()) -> tuple[float, float]:
+def selection_bound(
+    prospects: pd.DataFrame, correlation: float, covariates: tuple[str, ...] = ()
+) -> tuple[float, float]:
     """Mean slope and second derivative if log spend had this correlation with the unseen ease of winning.
 
     With ease e ~ N(0, 1), corr(e, standardised log spend v) = c, the observed index is (x b + c v) / sqrt(1 - c^2): the
@@ -290,13 +292,19 @@ def response(
     undefined = table.loc[table["note"].str.startswith("marginal cost undefined"), "channel"].tolist()
     defined = table.dropna(subset=["marginal_cost"]) if "marginal_cost" in table else table.iloc[:0]
     words = ", ".join(
-        f"{c.channel} {c.marginal_cost:,.0f} [{c.marginal_low:,.0f}, {c.marginal_high:,.0f}]" for c in defined.itertuples()
+        f"{c.channel} {c.marginal_cost:,.0f} [{c.marginal_low:,.0f}, {c.marginal_high:,.0f}]"
+        for c in defined.itertuples()
     )
     sentence = (
         f"One more win costs, at observed spend, {words} {currency}. " if words else "No channel has a defined marginal cost. "
     ) + (f"Undefined for {', '.join(map(str, undefined))}. " if undefined else "") + (
-        f"Marginal effects {'differ' if p_differ < 0.05 else 'do not clearly differ'} between channels "
-        f"(Wald {differ:.1f}, p {_p(p_differ)}). The mean second derivative is {second.value:.2g} [{low:.2g}, {high:.2g}]: "
+        (
+            f"Marginal effects {'differ' if p_differ < 0.05 else 'do not clearly differ'} between channels "
+            f"(Wald {differ:.1f}, p {_p(p_differ)}). "
+            if len(fitted) > 1
+            else ""
+        )
+        + f"The mean second derivative is {second.value:.2g} [{low:.2g}, {high:.2g}]: "
         f"returns {'diminish' if high < 0 else 'grow' if low > 0 else 'cannot be said to diminish'}."
     )  # fmt: skip
     shown = [(f, prospects[prospects["channel"] == f["channel"]]) for f in fitted]
@@ -343,7 +351,11 @@ def _heterogeneity(fitted: list[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _selection_check(
-    prospects: pd.DataFrame, fitted: list[dict[str, Any]], covariates: tuple[str, ...], randomised: bool, second: r.Functional
+    prospects: pd.DataFrame,
+    fitted: list[dict[str, Any]],
+    covariates: tuple[str, ...],
+    randomised: bool,
+    second: r.Functional,
 ) -> Check:
     name = "spend not aimed at those who are won easily"
     if randomised:
@@ -353,7 +365,8 @@ def _selection_check(
     for c in (-TOLERATED, TOLERATED):
         try:
             parts = [
-                (f["n"] / n, selection_bound(prospects[prospects["channel"] == f["channel"]], c, covariates)[1]) for f in fitted
+                (f["n"] / n, selection_bound(prospects[prospects["channel"] == f["channel"]], c, covariates)[1])
+                for f in fitted
             ]
         except FitError:
             continue
@@ -375,7 +388,7 @@ def draw_response(ax: Any, shown: list[tuple[dict[str, Any], pd.DataFrame]], cur
     for colour, (fit, part) in zip(figures.PALETTE, shown, strict=False):
         model: WinModel = fit["model"]
         spend = part["spend"].to_numpy(float)
-        grid = np.linspace(*np.quantile(spend, [0.01, 0.99]), 80)
+        grid = np.linspace(np.quantile(spend, 0.01), np.quantile(spend, 0.99), 80)
         held = [np.full(80, part[c].mean()) for c in model.names[3:]]
         x = np.column_stack([np.ones(80), grid, grid**2, *held])
         half = 1.96 * np.sqrt(np.einsum("ij,jk,ik->i", x, model.covariance, x))
@@ -397,7 +410,12 @@ def draw_response(ax: Any, shown: list[tuple[dict[str, Any], pd.DataFrame]], cur
 
 @study
 def payback(
-    acquisition: pd.DataFrame, tenure: pd.DataFrame, *, horizon_months: int = 60, discount_annual: float = 0.08, currency: str = ""
+    acquisition: pd.DataFrame,
+    tenure: pd.DataFrame,
+    *,
+    horizon_months: int = 60,
+    discount_annual: float = 0.08,
+    currency: str = "",
 ) -> Result:
     """Months until a won customer has paid back the cost of winning, and what those cost who leave before.
 

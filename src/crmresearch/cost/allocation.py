@@ -236,7 +236,9 @@ def split(
         used = row["spend_acquisition"] + float(won(row["spend_acquisition"])) * row["spend_retention"] / rest
         free.append(optimum(row["margin"], won, kept, discount_annual))
         bound.append(optimum(row["margin"], won, kept, discount_annual, used if budget is None else budget))
-        present = customer_equity(row["spend_acquisition"], row["spend_retention"], row["margin"], won, kept, discount_annual)
+        present = customer_equity(
+            row["spend_acquisition"], row["spend_retention"], row["margin"], won, kept, discount_annual
+        )
         now.append(float(present))
     rows = []
     for name, found in (("free", free), ("within the budget", bound)):
@@ -304,10 +306,19 @@ def draw_split(
     ax.clabel(lines, fmt=lambda v: f"{v:,.1f}", fontsize=7)
     ax.plot(xs[1:], ys[1:], ".", color=figures.PALETTE[0], alpha=0.25, ms=4, label="optimum in resamples")
     ax.plot(best.acquisition, best.retention, "o", color=figures.PALETTE[0], ms=8, label="free optimum")
-    ax.plot(bound[0].acquisition, bound[0].retention, "s", color=figures.PALETTE[2], ms=7, label="optimum within the budget")
-    ax.plot(first["spend_acquisition"], first["spend_retention"], "X", color=figures.PALETTE[1], ms=8, label="spent now")
+    ax.plot(
+        bound[0].acquisition, bound[0].retention, "s", color=figures.PALETTE[2], ms=7, label="optimum within the budget"
+    )
+    ax.plot(
+        first["spend_acquisition"], first["spend_retention"], "X", color=figures.PALETTE[1], ms=8, label="spent now"
+    )
     unit = f", {currency}" if currency else ""
-    ax.set(xlim=(0, right), ylim=(0, top), xlabel=f"spend per prospect{unit}", ylabel=f"retention spend per customer-year{unit}")
+    ax.set(
+        xlim=(0, right),
+        ylim=(0, top),
+        xlabel=f"spend per prospect{unit}",
+        ylabel=f"retention spend per customer-year{unit}",
+    )
     ax.set_title(f"Value of a prospect, net of all spend{unit}")
     ax.legend(loc="upper right", title=f"n = {int(first['n']):,}")
     return ax

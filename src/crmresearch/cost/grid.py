@@ -80,7 +80,7 @@ def _numerator(acquisition: pd.DataFrame, name: str, blocks: int) -> r.Functiona
 def ratios(
     acquisition: pd.DataFrame,
     upkeep: pd.DataFrame,
-    marginal: Result | Missing | None = None,
+    marginal: Result | None = None,
     saved: Result | None = None,
     *,
     horizon_months: int = 60,
@@ -126,7 +126,9 @@ def ratios(
     """
     r.checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
     r.checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
-    blocks = max(r.unit_of(acquisition), r.unit_of(upkeep), *(x.details["blocks"] for x in (marginal, saved) if _has(x)))
+    blocks = max(
+        r.unit_of(acquisition), r.unit_of(upkeep), *(x.details["blocks"] for x in (marginal, saved) if x is not None and x.applicable)
+    )
     wins = int(acquisition["won"].sum())
     if wins < r.MIN_WINS:
         return Result.not_applicable(
@@ -140,9 +142,12 @@ def ratios(
     top: dict[str, tuple[r.Functional, r.Functional] | Missing] = {
         n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")
     }
-    top["marginal"] = (one, _padded(marginal.details["slope"], blocks)) if _has(marginal) else _why(marginal, "marginal")
+    top["marginal"] = (
+        (one, _padded(marginal.details["slope"], blocks)) if marginal is not None and marginal.applicable else _why(marginal, "marginal")
+    )
     bottom = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
     discounted = _denominators(upkeep, saved, blocks, horizon_months, discount_annual)
+    dated = "tenure_month" in upkeep.columns  # without dates nothing can be discounted
     pairs = {}
     lines: dict[str, Any] = {}
     for (n, d), line in r.LINES.items():
@@ -176,7 +181,7 @@ def ratios(
                 "simultaneous_high": together.high if together.kind == "bounded" else np.inf,
                 "bootstrap_low": low,
                 "bootstrap_high": high,
-                "discounted": num_v.value / den_v.value,
+                "discounted": num_v.value / den_v.value if dated else np.nan,
             }
         )
     table = pd.DataFrame(rows)
@@ -305,10 +310,17 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
         if floor < row["ratio"] < ceiling:
             ax.plot(row["ratio"], y, "o" if row["line"] != "S40" else "D", color=colour, ms=7)
         label = f"{row['ratio']:,.2f}" if bounded else row["set"]
-        ax.annotate(label, (min(max(row["ratio"], floor), ceiling), y), xytext=(0, 5), textcoords="offset points", fontsize=8)
+        ax.annotate(
+            label, (min(max(row["ratio"], floor), ceiling), y), xytext=(0, 5), textcoords="offset points", fontsize=8
+        )
     ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1)
-    ax.annotate(f"'several' starts at {r.SEVERAL:g}", (r.SEVERAL, len(known) - 0.45), xytext=(4, 0),
-                textcoords="offset points", fontsize=8)
+    ax.annotate(
+        f"'several' starts at {r.SEVERAL:g}",
+        (r.SEVERAL, len(known) - 0.45),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=8,
+    )
     ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) - 0.2))
     names = [f"{w['line']}  {words[short[w['winning']]]} / {words[short[w['keeping']]]}" for _, w in known.iterrows()]
     ax.set_yticks(range(len(known)), names)
@@ -345,7 +357,9 @@ def ratios_by(
     """
     if by not in ("channel", "segment"):
         raise InputError(f"by = {by!r}: group by channel or segment")
-    r.checked(acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition")
+    r.checked(
+        acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition"
+    )
     r.checked(upkeep, ("block", by, "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
     blocks = max(r.unit_of(acquisition), r.unit_of(upkeep))
     if by == "segment":
@@ -354,7 +368,12 @@ def ratios_by(
     for name in sorted(set(acquisition[by].dropna()) | set(upkeep[by].dropna())):
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         wins = float(a["won"].sum())
-        row: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": wins, "customers": u["customers"].sum()}
+        row: dict[str, Any] = {
+            by: name,
+            "prospects": float(a["n"].sum()),
+            "wins": wins,
+            "customers": u["customers"].sum(),
+        }
         cost = r.mean_ratio(r.by_block(a, "spend", blocks), r.by_block(a, "won", blocks))
         year = r.mean_ratio(r.by_block(u, "retention_cost", blocks), r.by_block(u, "years", blocks))
         if wins == 0 and len(a):

@@ -120,13 +120,17 @@ def five_points(retention: float, discount: float, points: float = 0.05) -> Resu
         before, after = customer_value(1, [retention, retention + points], discount, timing)  # type: ignore[arg-type]
         rows.append({"model": words, "discounted": True, "gain": after / before - 1})
     if retention + points < 1:
-        rows.append({"model": "expected lifetime", "discounted": False, "gain": (1 - retention) / (1 - retention - points) - 1})
+        rows.append(
+            {"model": "expected lifetime", "discounted": False, "gain": (1 - retention) / (1 - retention - points) - 1}
+        )
     table = pd.DataFrame(rows)
-    low, high = table.loc[table["discounted"], "gain"].min(), table["gain"].max()
+    gains = table.loc[table["discounted"], "gain"]
+    low, high = gains.min(), gains.max()
     sentence = (
         f"From a retention rate of {retention:.1%}, {points * 100:.0f} points more raise the value of a customer by "
-        f"{low:.0%} to {high:.0%}, depending on what is counted and before the cost of those points; 85% would "
-        f"{'lie inside' if low <= 0.85 <= high else 'lie outside'} that range."
+        f"{low:.0%} to {high:.0%}, depending on whether the first payment counts, and before the cost of those points. The "
+        f"quoted 85% {'lies in' if low <= 0.85 <= high else 'is not in'} that range"
+        + (f"; without discounting, expected lifetime rises by {table['gain'].iloc[2]:.0%}." if len(table) > 2 else ".")
     )
     return Result(table, sentence, counts=(), details={"retention": retention})
 
@@ -171,14 +175,18 @@ def replacement(
     customer over time: those who stayed long may always have been better.
     """
     r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
-    r.checked(tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure")
+    r.checked(
+        tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure"
+    )
     blocks = max(r.unit_of(acquisition), r.unit_of(tenure))
     wins = int(acquisition["won"].sum())
     if wins < r.MIN_WINS:
         return Result.not_applicable(Missing(f"only {wins} prospects were won; a cost per win needs {r.MIN_WINS}"))
     old = tenure[tenure["tenure_month"] >= ramp_months]
     if old["months"].sum() < r.MIN_AT_RISK or horizon_months < ramp_months:
-        return Result.not_applicable(Missing(f"no {r.MIN_AT_RISK} customer-months beyond {ramp_months} months of tenure"))
+        return Result.not_applicable(
+            Missing(f"no {r.MIN_AT_RISK} customer-months beyond {ramp_months} months of tenure")
+        )
     won = r.mean_ratio(r.by_block(acquisition, "spend", blocks), r.by_block(acquisition, "won", blocks))
     parts = {"acquisition cost per win": won}
     life = None
@@ -190,8 +198,10 @@ def replacement(
         alive = r.product(life.years, r.constant(12.0, blocks))
         parts[name] = r.difference(r.product(level, alive), life.cost)
     total = r.difference(
-        r.Functional(won.value + parts["ramp-up loss of revenue"].value,
-                     won.influence + parts["ramp-up loss of revenue"].influence),
+        r.Functional(
+            won.value + parts["ramp-up loss of revenue"].value,
+            won.influence + parts["ramp-up loss of revenue"].influence,
+        ),
         parts["service cost saved"],
     )
     rows = []
@@ -246,7 +256,11 @@ def draw_parts(ax: Any, table: pd.DataFrame, currency: str) -> Any:
 
 @study
 def retention_point(
-    tenure: pd.DataFrame, saved: Result | None = None, *, discount_annual: float = 0.08, acquisition_cost: float = 0.0,
+    tenure: pd.DataFrame,
+    saved: Result | None = None,
+    *,
+    discount_annual: float = 0.08,
+    acquisition_cost: float = 0.0,
     currency: str = "",
 ) -> Result:
     """Value of one point of yearly retention beside what the point costs, and the elasticities.
@@ -276,7 +290,9 @@ def retention_point(
     kept = float(np.exp(-hazard.value))
     d = discount_annual
     if not margin.value > 0:
-        return Result.not_applicable(Missing(f"mean contribution is {margin.value:,.2f} a year; keeping such customers loses money"))
+        return Result.not_applicable(
+            Missing(f"mean contribution is {margin.value:,.2f} a year; keeping such customers loses money")
+        )
     point = 0.01
     if kept + point >= 1:
         return Result.not_applicable(Missing(f"yearly retention is already {kept:.1%}; a point more is not possible"))
@@ -286,19 +302,40 @@ def retention_point(
 
     step = 1e-6
     slope = (worth(kept + step) - worth(kept - step)) / (2 * step) * -kept
-    gain = r.Functional(margin.value * worth(kept), worth(kept) * margin.influence + margin.value * slope * hazard.influence)
+    gain = r.Functional(
+        margin.value * worth(kept), worth(kept) * margin.influence + margin.value * slope * hazard.influence
+    )
     spread = (1 + d - kept) / (1 + d)  # level payment per year with present value one
-    share = elasticities(margin.value, kept, d, min(acquisition_cost, 0.99 * customer_value(margin.value, kept, d, "residual")))
+    share = elasticities(
+        margin.value, kept, d, min(acquisition_cost, 0.99 * customer_value(margin.value, kept, d, "residual"))
+    )
     low, high = gain.interval()
     count = int(tenure["customers"].sum()) if "customers" in tenure else int(years.sum())
     rows: list[dict[str, Any]] = [
-        {"quantity": "yearly retention", "value": kept, "ci_low": float(np.exp(-hazard.interval()[1])),
-         "ci_high": float(np.exp(-hazard.interval()[0]))},
-        {"quantity": "contribution per customer-year", "value": margin.value, "ci_low": margin.interval()[0],
-         "ci_high": margin.interval()[1]},
-        {"quantity": "value of a lasting point, once per customer", "value": gain.value, "ci_low": low, "ci_high": high},
-        {"quantity": "the same per customer and year (break-even)", "value": gain.value * spread, "ci_low": low * spread,
-         "ci_high": high * spread},
+        {
+            "quantity": "yearly retention",
+            "value": kept,
+            "ci_low": float(np.exp(-hazard.interval()[1])),
+            "ci_high": float(np.exp(-hazard.interval()[0])),
+        },
+        {
+            "quantity": "contribution per customer-year",
+            "value": margin.value,
+            "ci_low": margin.interval()[0],
+            "ci_high": margin.interval()[1],
+        },
+        {
+            "quantity": "value of a lasting point, once per customer",
+            "value": gain.value,
+            "ci_low": low,
+            "ci_high": high,
+        },
+        {
+            "quantity": "the same per customer and year (break-even)",
+            "value": gain.value * spread,
+            "ci_low": low * spread,
+            "ci_high": high * spread,
+        },
     ]
     words = "no campaign shows what a point costs"
     if isinstance(saved, Result) and saved.applicable:
@@ -306,12 +343,24 @@ def retention_point(
         found = r.ratio_set(r.product(spend, r.constant(point, len(spend.influence))), kept_more)
         bounded = found.kind == "bounded"
         cost = point * spend.value / kept_more.value
-        rows.append({"quantity": "cost of a point, per customer and year (campaign)", "value": cost,
-                     "ci_low": found.low if bounded else -np.inf, "ci_high": found.high if bounded else np.inf})
+        rows.append(
+            {
+                "quantity": "cost of a point, per customer and year (campaign)",
+                "value": cost,
+                "ci_low": found.low if bounded else -np.inf,
+                "ci_high": found.high if bounded else np.inf,
+            }
+        )
         words = f"the campaign paid {cost:,.2f} {found.text()} for it"
     for name, value in share.items():
-        rows.append({"quantity": f"% value for 1% better {str(name).replace('_', ' ')}", "value": value,
-                     "ci_low": np.nan, "ci_high": np.nan})
+        rows.append(
+            {
+                "quantity": f"% value for 1% better {str(name).replace('_', ' ')}",
+                "value": value,
+                "ci_low": np.nan,
+                "ci_high": np.nan,
+            }
+        )
     return Result(
         pd.DataFrame(rows).assign(n=count),
         f"At {kept:.1%} yearly retention a lasting point is worth {gain.value * spread:,.2f} "

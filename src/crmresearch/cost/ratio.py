@@ -62,7 +62,7 @@ def checked(frame: pd.DataFrame, needed: Sequence[str], not_negative: Sequence[s
         raise InputError(f"{what} lacks {', '.join(lacking)}; it has {', '.join(map(str, frame.columns))}")
     if frame.empty:
         raise InputError(f"{what} has no rows; check the period and the filters")
-    if "currency" in frame.columns and frame["currency"].nunique(dropna=False) > 1:
+    if "currency" in frame.columns and len(set(frame["currency"])) > 1:
         found = ", ".join(sorted(map(str, frame["currency"].unique())))
         raise InputError(f"{what} mixes currencies ({found}); convert to one before comparing costs")
     for column in dict.fromkeys((*needed, *not_negative)):
@@ -146,7 +146,8 @@ def constant(value: float, blocks: int) -> Functional:
 
 def by_block(frame: pd.DataFrame, column: str, blocks: int) -> Array:
     """Sum a column over blocks."""
-    return np.bincount(frame["block"].to_numpy(np.intp), frame[column].to_numpy(float), minlength=blocks)
+    weights = frame[column].to_numpy(float)
+    return np.bincount(frame["block"].to_numpy(np.intp), weights, minlength=blocks).astype(float)
 
 
 def mean_ratio(numerator: Array, denominator: Array) -> Functional:
@@ -296,8 +297,8 @@ def lifetime_cost(
 ) -> LifetimeCost:
     """Cost of a completed tenure, corrected for censoring and late entry.
 
-    E(T) = sum over tenure months k of v^k S_k c_k, with S_k the share still there at the start of month k (product of
-    one less the exit rates of the months before) and c_k the cost per customer-month at risk.
+    E(T) = sum over tenure months k of v^k S_k c_k, with S_k the share still there at the start of month k (from
+    the exit rates of the months before, as exits over customer-months) and c_k the cost per customer-month at risk.
 
     Parameters
     ----------
@@ -331,15 +332,15 @@ def lifetime_cost(
     at_risk, exits, cost = at_risk[:, :last], exits[:, :last], cost[:, :last]
     total = at_risk.sum(0)
     hazard, rate = exits.sum(0) / total, cost.sum(0) / total
-    survival = np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]])
+    survival = np.exp(-(np.cumsum(hazard) - hazard))
     discount = (1 + discount_annual) ** (-(np.arange(last) + 0.5) / 12)
 
     def again(w: Array) -> Array:
         total_w = w @ at_risk
-        alive = np.cumprod(1 - (w @ exits) / total_w, axis=1)
-        return (discount * (w @ cost) / total_w * np.column_stack([np.ones(len(w)), alive[:, :-1]])).sum(axis=1)
+        rates = (w @ exits) / total_w
+        return np.asarray((discount * (w @ cost) / total_w * np.exp(rates - np.cumsum(rates, axis=1))).sum(axis=1))
 
-    d_hazard = (exits - hazard * at_risk) / total / np.where(hazard < 1, 1 - hazard, 1.0)
+    d_hazard = (exits - hazard * at_risk) / total
 
     def expected(per_month: Array, own: Array) -> Functional:
         weight = discount * survival * per_month
@@ -362,7 +363,7 @@ def _month_matrix(frame: pd.DataFrame, column: str, blocks: int, months: int) ->
     flat = np.bincount(
         block[keep] * months + month[keep], frame[column].to_numpy(float)[keep], minlength=blocks * months
     )
-    return flat.reshape(blocks, months)
+    return flat.astype(float).reshape(blocks, months)
 
 
 def simultaneous(pairs: Sequence[tuple[Functional, Functional]], seed: int, draws: int = 20_000) -> float:

@@ -25,12 +25,12 @@ Likelihood = Callable[[Array], tuple[float, Array]]
 
 FAR = 12.0  # a parameter e^12 times its start is on its way to 0 or to infinity
 WEAK = 2.5  # standard error of a log parameter: the 95% interval then spans a factor of 20,000
-FIRST = 20_000  # rows of the subsample that large data start from
+FIRST = 8_000  # rows of the subsample that large data start from
 
 
 def maximise(
     likelihood: Likelihood, start: Array, total: float, inverse: Array | None = None, tolerance: float = 1e-11
-) -> tuple[Array, Array, bool]:
+) -> tuple[Array, float, Array, bool]:
     """Climb by BFGS with backtracking, steps of at most e^2 per positive parameter.
 
     Parameters
@@ -48,8 +48,8 @@ def maximise(
 
     Returns
     -------
-    theta, inverse, stopped
-        Last point, inverse information per customer as BFGS knows it, and whether the tolerance was met.
+    theta, value, gradient, stopped
+        Last point, log-likelihood and gradient there, and whether the tolerance was met.
     """
     size = len(start)
     known = inverse is not None
@@ -66,7 +66,7 @@ def maximise(
             metric, known = np.eye(size), False
             step, rise = gradient.copy(), float(gradient @ gradient)
         if rise < tolerance:
-            return theta, metric, True
+            return theta, value * total, gradient * total, True
         length = min(1.0, 2.0 / float(np.abs(step).max()))
         for _ in range(40):
             there, slope = likelihood(theta + length * step)
@@ -75,7 +75,7 @@ def maximise(
                 break
             length *= 0.5 if not math.isfinite(there) else max(0.1, 0.5 * length * rise / (length * rise + value - there))
         else:
-            return theta, metric, False
+            return theta, value * total, gradient * total, False
         move, bend = length * step, gradient - slope / total
         theta, value, gradient = theta + move, there, slope / total
         curved = float(move @ bend)
@@ -89,20 +89,14 @@ def maximise(
                 - (np.outer(seen, move) + np.outer(move, seen)) / curved
             )
         if np.abs(theta - start).max() > FAR + 4:
-            return theta, metric, False
-    return theta, metric, False
+            return theta, value * total, gradient * total, False
+    return theta, value * total, gradient * total, False
 
 
-def information(likelihood: Likelihood, theta: Array, step: float = 1e-4) -> Array:
-    """Return minus the second derivatives, by central differences of the exact gradient."""
-    size = len(theta)
-    out = np.empty((size, size))
-    for i in range(size):
-        ahead, behind = theta.copy(), theta.copy()
-        ahead[i] += step
-        behind[i] -= step
-        out[i] = (likelihood(behind)[1] - likelihood(ahead)[1]) / (2 * step)
-    return 0.5 * (out + out.T)
+def information(likelihood: Likelihood, theta: Array, gradient: Array, step: float = 1e-5) -> Array:
+    """Return minus the second derivatives, by differences of the exact gradient (relative error about ``step``)."""
+    rows = [(gradient - likelihood(theta + step * unit)[1]) / step for unit in np.eye(len(theta))]
+    return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
 def design(covariates: pd.DataFrame | None, rows: int, what: str) -> tuple[list[Array], list[str]]:
@@ -123,6 +117,7 @@ class Fitter:
 
     _names: ClassVar[tuple[str, ...]] = ()
     _inputs: ClassVar[tuple[str, ...]] = ()  # columns of a customer frame, in the order of fit()
+    _often_equal: ClassVar[bool] = True  # whether rows repeat often enough to be worth counting
     _advice: ClassVar[str] = "check units and the number of repeat purchases, or give `start=`"
 
     params_: pd.Series
@@ -190,37 +185,39 @@ class Fitter:
             rows = len(given)
         metric: Array | None = None
         theta = self._given(start)
-        if rows > 2 * FIRST:
+        if rows > 5 * FIRST:
             step = rows // FIRST
             part, repeats, _ = collapse([c[::step] for c in columns], None if given is None else given[::step])
             first = self._likelihood(part, repeats)
             theta = self._start(part, repeats) if theta is None else theta
-            theta, metric, _ = maximise(first, theta, repeats.sum(), tolerance=1e-8)
-            metric = _inverse(information(first, theta) / repeats.sum())
-        columns, repeats, _ = collapse(columns, given)
+            theta, _, slope, _ = maximise(first, theta, repeats.sum(), tolerance=1e-8)
+            metric = _inverse(information(first, theta, slope) / repeats.sum())
+        if self._often_equal:
+            columns, repeats, _ = collapse(columns, given)
+        else:
+            repeats = np.ones(rows) if given is None else given
         total = float(repeats.sum())
         likelihood = self._likelihood(columns, repeats)
         origin = self._start(columns, repeats)
         theta = origin if theta is None else theta
         rounds = 6
         for _ in range(rounds):  # BFGS, then Newton with the exact curvature; once is the rule
-            theta, metric, _ = maximise(likelihood, theta, total, metric)
+            theta, value, slope, _ = maximise(likelihood, theta, total, metric, 1e-4 / total)
+            self._information = information(likelihood, theta, slope)
             if np.abs(theta - origin)[: len(self._names)].max() > FAR:
-                self._information = information(likelihood, theta)
                 break
-            self._information = information(likelihood, theta)
             metric = _inverse(self._information / total)
             if metric is None:
                 continue
-            theta, error = _polish(likelihood, theta, metric / total)
-            if error < 1e-6:
+            theta, value, error = _polish(likelihood, theta, value, slope, metric / total)
+            if error < 1e-4:  # the step after this one is smaller by the error of the curvature
                 break
         else:
             if metric is None:
                 raise FitError(f"{type(self).__name__} found no maximum: the curvature is not negative; {self._advice}")
             raise FitError(f"{type(self).__name__} did not converge in {rounds} rounds; {self._advice}")
         self.n_ = total
-        self.log_likelihood_ = float(likelihood(theta)[0])
+        self.log_likelihood_ = float(value)
         self.params_ = pd.Series(self._natural(theta), index=self._all_names())
         self._speak(theta - origin)
         return self
@@ -378,21 +375,21 @@ def _inverse(matrix: Array) -> Array | None:
     return inverse
 
 
-def _polish(likelihood: Likelihood, theta: Array, covariance: Array) -> tuple[Array, float]:
-    """Newton steps with fixed curvature; return the point and the last step in standard errors."""
-    errors = np.sqrt(np.diag(covariance))
-    value, gradient = likelihood(theta)
-    size = math.inf
-    for _ in range(4):
+def _polish(
+    likelihood: Likelihood, theta: Array, value: float, gradient: Array, covariance: Array
+) -> tuple[Array, float, float]:
+    """Newton steps with fixed curvature; return the point, its log-likelihood and the last step in standard errors."""
+    errors, size = np.sqrt(np.diag(covariance)), math.inf
+    for _ in range(5):
         step = covariance @ gradient
         there, slope = likelihood(theta + step)
         if not there >= value - 1e-9 * (1 + abs(value)):
             break
         theta, value, gradient = theta + step, there, slope
         size = float(np.abs(step / errors).max())
-        if size < 1e-9:
+        if size < 1e-5:
             break
-    return theta, size
+    return theta, value, size
 
 
 def finite(values: ArrayLike, what: str) -> Any:

@@ -19,7 +19,7 @@ from scipy.special import betainc, betaln, digamma, gammaln, hyp2f1
 from crmresearch.errors import InputError
 from crmresearch.lifetime.base import Array, Fitter, Likelihood, design, finite, horizon
 from crmresearch.lifetime.clv import Discounting
-from crmresearch.lifetime.summary import check_summary, collapse, integers
+from crmresearch.lifetime.summary import check_summary, collapse, integers, levels_of
 
 __all__ = ["BetaGeoFitter", "ModifiedBetaGeoFitter"]
 
@@ -103,8 +103,7 @@ class BetaGeoFitter(Fitter):
         if len(columns) > 3:
             return self._with_covariates(columns, weights)
         x, t_x, age = columns
-        top = int(x.max())
-        levels, place = (np.arange(top + 1.0), x.astype(np.intp)) if top < 100_000 else np.unique(x, return_inverse=True)
+        levels, place = levels_of(x)
         count = np.bincount(place, weights, len(levels))
         total, survived = weights.sum(), levels + self._shift
         coin = survived > 0  # customers of BG/NBD without a repeat purchase have tossed none

@@ -106,6 +106,15 @@ def check_weights(weights: ArrayLike | None, rows: int) -> Array:
     return w
 
 
+def levels_of(x: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return the counts that can occur and the position of each row's among them, so that x is looked up in tables."""
+    top = int(x.max())
+    if top < 100_000:
+        return np.arange(top + 1.0), x.astype(np.intp)
+    levels, place = np.unique(x, return_inverse=True)
+    return levels, place
+
+
 def _key(columns: Sequence[Array]) -> tuple[NDArray[np.int64], bool]:
     """One integer per row: exact packing when all values are whole and fit, else a hash of the bits."""
     key, size = np.zeros(len(columns[0]), dtype=np.int64), 1

@@ -134,13 +134,17 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     answers = items[first].to_numpy()
     top = (answers >= np.sort(np.unique(answers))[-2]).astype(float)
     bins = pd.qcut(x, 8, labels=False, duplicates="drop")
-    binned = pd.DataFrame({"bin": bins, "x": x, "top": top}).groupby("bin").agg(
-        satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size")
+    binned = (
+        pd.DataFrame({"bin": bins, "x": x, "top": top})
+        .groupby("bin")
+        .agg(satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size"))
     )
     z = norm.ppf(0.975)
     centre = (binned["share"] + z**2 / (2 * binned["n"])) / (1 + z**2 / binned["n"])
-    half = z / (1 + z**2 / binned["n"]) * np.sqrt(
-        binned["share"] * (1 - binned["share"]) / binned["n"] + z**2 / (4 * binned["n"] ** 2)
+    half = (
+        z
+        / (1 + z**2 / binned["n"])
+        * np.sqrt(binned["share"] * (1 - binned["share"]) / binned["n"] + z**2 / (4 * binned["n"] ** 2))
     )
     table = binned.assign(low=centre - half, high=centre + half).reset_index(drop=True)
     curve = _spline_share(x, top)
@@ -173,7 +177,11 @@ def _restricted_spline(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
     columns = [x]
     for t in knots[:-2]:
-        term = cube(x - t) - cube(x - before) * (last - t) / (last - before) + cube(x - last) * (before - t) / (last - before)
+        term = (
+            cube(x - t)
+            - cube(x - before) * (last - t) / (last - before)
+            + cube(x - last) * (before - t) / (last - before)
+        )
         columns.append(term / width)
     return np.column_stack(columns)
 
@@ -188,9 +196,7 @@ def _spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
     centre = design.mean(axis=0)  # the cut is best known where the data are
     eta = at @ fit.slopes - fit.cuts[0]
     logit = 1 / (1 + np.exp(-(design @ fit.slopes - fit.cuts[0])))
-    se = np.sqrt(
-        np.einsum("ij,jk,ik->i", at - centre, fit.covariance, at - centre) + 1 / (logit * (1 - logit)).sum()
-    )
+    se = np.sqrt(np.einsum("ij,jk,ik->i", at - centre, fit.covariance, at - centre) + 1 / (logit * (1 - logit)).sum())
     share = 1 / (1 + np.exp(-np.stack([eta, eta - 1.96 * se, eta + 1.96 * se])))
     return pd.DataFrame({"x": grid, "share": share[0], "low": share[1], "high": share[2]})
 
@@ -227,7 +233,9 @@ def asymmetry(frame: pd.DataFrame, *, change: bool = False) -> Result:
     """
     missing = {"satisfaction", "loyalty"} - set(frame.columns)
     if missing:
-        raise InputError(f"asymmetry needs the columns satisfaction and loyalty; {', '.join(sorted(missing))} is missing")
+        raise InputError(
+            f"asymmetry needs the columns satisfaction and loyalty; {', '.join(sorted(missing))} is missing"
+        )
     rows = frame.dropna(subset=["satisfaction", "loyalty"])
     x = rows["satisfaction"].to_numpy(float)
     x = x if change else x - x.mean()
@@ -257,7 +265,9 @@ def asymmetry(frame: pd.DataFrame, *, change: bool = False) -> Result:
     return Result(
         table,
         sentence,
-        estimates={"asymmetry": Estimate(gap, low, high, "difference of slopes", len(x), one_sided_p(gap, gap_se, 0), gap_se)},
+        estimates={
+            "asymmetry": Estimate(gap, low, high, "difference of slopes", len(x), one_sided_p(gap, gap_se, 0), gap_se)
+        },
         draw=lambda ax: plots.intervals(ax, table, "part", "slope", f"slope of loyalty (n = {len(x):,})", mark=0),
         alt=f"Slopes with 95% intervals: {', '.join(names)}, and their difference. {sentence}",
     )
@@ -349,7 +359,8 @@ def importance_performance(
             )
         },
         draw=lambda ax: plots.importance(ax, table, len(items)),
-        alt="Map of service attributes: importance upwards, performance to the right, lines at the medians. " + sentence,
+        alt="Map of service attributes: importance upwards, performance to the right, lines at the medians. "
+        + sentence,
         figsize=(7.2, 5.2),
         details={"r2": r2[0]},
     )
@@ -370,7 +381,9 @@ def moderation(items: pd.DataFrame, model: PathModel, *, role: str = "privacy") 
     beta, cov = _robust_ols(pd.DataFrame(design).to_numpy(float), scores[loyal].to_numpy())
     se = np.sqrt(np.diag(cov))
     table = pd.DataFrame({"term": list(design), "estimate": beta, "se": se}).iloc[1:]
-    table = table.assign(low=table["estimate"] - 1.96 * table["se"], high=table["estimate"] + 1.96 * table["se"], n=len(items))
+    table = table.assign(
+        low=table["estimate"] - 1.96 * table["se"], high=table["estimate"] + 1.96 * table["se"], n=len(items)
+    )
     value, error = float(beta[-1]), float(se[-1])
     low, high = value - 1.96 * error, value + 1.96 * error
     reading = "is weaker" if high < 0 else "is stronger" if low > 0 else "does not measurably differ"
@@ -381,7 +394,13 @@ def moderation(items: pd.DataFrame, model: PathModel, *, role: str = "privacy") 
     return Result(
         table,
         sentence,
-        estimates={"S16": Estimate(value, low, high, "standardised interaction", len(items), one_sided_p(value, error, 0, "below"), error)},
-        draw=lambda ax: plots.intervals(ax, table, "term", "estimate", f"standardised slope of loyalty (n = {len(items):,})", mark=0),
+        estimates={
+            "S16": Estimate(
+                value, low, high, "standardised interaction", len(items), one_sided_p(value, error, 0, "below"), error
+            )
+        },
+        draw=lambda ax: plots.intervals(
+            ax, table, "term", "estimate", f"standardised slope of loyalty (n = {len(items):,})", mark=0
+        ),
         alt=f"Standardised slopes of loyalty with 95% intervals. {sentence}",
     )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.loyalty import plots, sem
-from crmresearch.loyalty.model import PathModel, prepare_items
+from crmresearch.loyalty.model import PathModel, carries_missing, prepare_items
 from crmresearch.loyalty.pls import correlations, covariance, fit_pls, interval, resampled_covariances
 from crmresearch.loyalty.polychoric import resampled_polychoric
 from crmresearch.result import Check, Estimate, Result, study
@@ -69,7 +69,9 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
         f"{len(block):,} respondents answered {len(model.items)} items on a scale from {low:g} to {high:g}; "
         f"{complete:.0%} answered all of them, and {skewed} items are skewed towards the top."
     )
-    shares = pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).T.sort_index(axis=1).fillna(0)
+    shares = (
+        pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).T.sort_index(axis=1).fillna(0)
+    )
     return Result(
         table,
         sentence,
@@ -139,15 +141,16 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
         rows.append(row | {"dg_rho": value["dg_rho"][0], "ave": value["ave"][0], "n": len(x)})
     table = pd.DataFrame(rows)
     weak = table.loc[table["omega_low"] < 0.7, "construct"].tolist()
-    sentence = (
-        f"Reliability (omega) lies between {table['omega'].min():.2f} and {table['omega'].max():.2f}"
-        + (f"; the interval of {', '.join(weak)} reaches below .70." if weak else "; every interval stays above .70.")
+    sentence = f"Reliability (omega) lies between {table['omega'].min():.2f} and {table['omega'].max():.2f}" + (
+        f"; the interval of {', '.join(weak)} reaches below .70." if weak else "; every interval stays above .70."
     )
     return Result(
         table,
         sentence,
         checks=(Check.of("reliability", not (table["omega_high"] < 0.6).any(), sentence, "undecided"),),
-        draw=lambda ax: plots.intervals(ax, table, "construct", "omega", f"omega, 95% interval (n = {len(x):,})", mark=0.7),
+        draw=lambda ax: plots.intervals(
+            ax, table, "construct", "omega", f"omega, 95% interval (n = {len(x):,})", mark=0.7
+        ),
         alt=f"Points with 95% intervals of omega by construct, and a line at .70. {sentence}",
     )
 
@@ -199,6 +202,7 @@ def htmt(
     )
 
 
+@carries_missing
 def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], tuple[Check, ...]]:
     """Gate of each path, from the HTMT of :func:`htmt`.
 
@@ -274,40 +278,45 @@ def common_method(
     items: pd.DataFrame,
     model: PathModel,
     *,
-    marker: str | None = None,
+    marker: pd.Series | None = None,
     resamples: int = 1000,
     seed: int,
 ) -> Result:
     """How much of the correlation may come from asking everything in one questionnaire.
 
     First principal component's share of the items' variance; and the correlation of satisfaction with loyalty after
-    taking out a marker (Lindell and Whitney 2001): the smallest absolute correlation of the two with a construct that
-    theory does not link to them, or, without a marker, the second smallest correlation between any two items.
+    taking out a marker (Lindell and Whitney 2001): the smaller absolute correlation of the two with an item that theory
+    links to neither, or, without a marker, the second smallest correlation between any two items.
 
     Parameters
     ----------
-    marker : str, optional
-        A construct of the model to use as marker.
+    marker : Series, optional
+        Answers to the marker item (same index as ``items``); respondents who left it out are dropped here.
     """
     pair = [model.role("satisfaction"), model.role("loyalty")]
     if None in pair:
         raise InputError("the common-method check needs a satisfaction and a loyalty construct")
-    if marker is not None and marker not in model.names:
-        raise InputError(f"marker {marker!r} is not a construct; choose one of {', '.join(model.names)}")
-    x = items.to_numpy(dtype=float)
-    stack = np.concatenate([covariance(x)[None], resampled_covariances(x, resamples, seed)])
-    corr = correlations(stack)
-    share = np.linalg.eigvalsh(corr)[:, -1] / len(model.items)
-    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    p = len(model.items)
+    data = items
+    if marker is not None:
+        data = items.assign(marker=pd.to_numeric(marker.reindex(items.index))).dropna()
+        if len(data) < 50 or data["marker"].nunique() < 2:
+            raise InputError(f"the marker was answered by {len(data)} respondents and must vary; 50 are needed")
+    x = data.to_numpy(dtype=float)
+    corr = correlations(np.concatenate([covariance(x)[None], resampled_covariances(x, resamples, seed)]))
+    share = np.linalg.eigvalsh(corr[:, :p, :p])[:, -1] / p
+    member = np.zeros((x.shape[1], len(model.names)))
+    member[np.arange(p), model.block] = 1
+    if marker is not None:
+        member = np.column_stack([member, np.eye(p + 1)[p]])
     sums = correlations(member.T @ corr @ member)
     s, loyal = (model.names.index(str(c)) for c in pair)
     if marker is None:
-        method = np.sort(corr[:, *np.triu_indices(len(model.items), 1)], axis=1)[:, 1]
+        method = np.sort(corr[:, *np.triu_indices(p, 1)], axis=1)[:, 1]
         source = "second smallest item correlation"
     else:
-        m = model.names.index(marker)
-        method = np.minimum(np.abs(sums[:, s, m]), np.abs(sums[:, loyal, m]))
-        source = f"marker {marker}"
+        method = np.minimum(np.abs(sums[:, s, -1]), np.abs(sums[:, loyal, -1]))
+        source = f"marker {marker.name}"
     method = np.clip(method, 0, 0.99)
     plain = sums[:, s, loyal]
     adjusted = (plain - method) / (1 - method)
@@ -342,7 +351,8 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     composites, is shown beside them. Consistent estimates do not exist where constructs coincide: resamples without
     an admissible solution are counted.
     """
-    x = items.to_numpy(dtype=float)
+    model = model.connected
+    x = items[list(model.items)].to_numpy(dtype=float)
     poly, drawn = resampled_polychoric(x, resamples, seed)
     routes = {
         "composite": (fit_pls(covariance(x), model), resampled_covariances(x, resamples, seed), False),
@@ -371,7 +381,9 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
         table,
         sentence,
         checks=(Check.of("admissible latent solution", inadmissible <= 0.05, sentence, "undecided"),),
-        draw=lambda ax: plots.grouped_intervals(ax, table, "path", "treatment", "estimate", f"standardised path (n = {len(x):,})"),
+        draw=lambda ax: plots.grouped_intervals(
+            ax, table, "path", "treatment", "estimate", f"standardised path (n = {len(x):,})"
+        ),
         alt=f"Paths with 95% intervals, three treatments of the items side by side. {sentence}",
         figsize=(7.2, 0.42 * len(model.paths) + 1.6),
         details={"inadmissible": inadmissible},
@@ -407,7 +419,8 @@ def invariance(
     if len(names) < 2:
         raise InputError("invariance needs two groups of at least 50 complete answers")
     rng = np.random.default_rng(seed)
-    z = items.to_numpy(dtype=float)
+    model = model.connected
+    z = items[list(model.items)].to_numpy(dtype=float)
     rows = []
     for other in names[1:]:
         inside = label.isin([names[0], other]).to_numpy()

@@ -6,18 +6,19 @@ one item, an item without variance, 98/99 codes or an item scored backwards are 
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, first_missing
 
-__all__ = ["DEFAULT_PATHS", "ROLES", "PathModel", "declared_model", "prepare_items"]
+__all__ = ["DEFAULT_PATHS", "ROLES", "PathModel", "carries_missing", "declared_model", "prepare_items"]
 
 # A construct plays a role when its name begins with the prefix; claims are written in roles, banks in their own names.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,20 @@ DEFAULT_PATHS = (
 )
 CODES = (77, 88, 97, 98, 99, 998, 999, -1, -8, -9, -98, -99)  # usual codes of "do not know" and "refused"
 MIN_ROWS = 50
+
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a preparation step hand on a :class:`.Missing` argument, so that the studies behind it do not apply."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        missing = first_missing((*args, *kwargs.values()))
+        return function(*args, **kwargs) if missing is None else cast(T, missing)
+
+    return wrapper
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,14 @@ class PathModel:
         """Return the construct that plays a role (``"satisfaction"``), or None."""
         return _role(role, self.names)
 
+    @cached_property
+    def connected(self) -> PathModel:
+        """The model without constructs that no path touches."""
+        linked = {c for path in self.paths for c in path}
+        if not linked:
+            raise InputError("the model declares no paths; add them to bank.yaml")
+        return self if linked == set(self.names) else self.only(*(c for c in self.names if c in linked))
+
     def only(self, *names: str) -> PathModel:
         """Return the model restricted to some constructs."""
         keep = {c: b for c, b in self.constructs.items() if c in names}
@@ -169,9 +192,8 @@ def _pair(path: Any) -> tuple[str, str]:
     return parts[0].strip(), parts[1].strip()
 
 
-def declared_model(
-    constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, columns: Sequence[str] = ()
-) -> PathModel:
+@carries_missing
+def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, survey: Any = ()) -> PathModel:
     """Make the model a bank declares; where it declares none, the default satisfaction index on its item columns.
 
     Parameters
@@ -180,9 +202,9 @@ def declared_model(
         Construct to its items, or to a mapping with ``items`` and optionally ``mode``, ``reversed`` and ``scale``.
     paths : iterable
         ``[from, to]`` pairs or ``"from -> to"``. None or empty: :data:`DEFAULT_PATHS` among the roles present.
-    columns : sequence of str
-        Columns of the survey table. Without declared constructs, columns that share a stem and end in a number form one
-        construct (``sat1``, ``sat2``).
+    survey : DataFrame or sequence of str
+        The survey table or its columns. Without declared constructs, columns that share a stem and end in a number form
+        one construct (``sat1``, ``sat2``).
     """
     blocks: dict[str, tuple[str, ...]] = {}
     modes: dict[str, str] = {}
@@ -200,7 +222,7 @@ def declared_model(
             blocks[name] = tuple(block)
     if not blocks:
         stems: dict[str, list[str]] = {}
-        for column in columns:
+        for column in survey:
             match = re.fullmatch(r"([A-Za-z][A-Za-z_]*?)_?\d+", column)
             if match and match[1].lower().startswith(tuple(p for prefixes in ROLES.values() for p in prefixes)):
                 stems.setdefault(match[1], []).append(column)
@@ -217,6 +239,7 @@ def declared_model(
     return PathModel(blocks, declared, modes, turned, scale)
 
 
+@carries_missing
 def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame:
     """Return the model's items as numbers, reversed items turned, complete answers only.
 

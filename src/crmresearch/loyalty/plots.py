@@ -74,7 +74,9 @@ def grouped_intervals(
     ax.set_yticks(range(len(lines)), lines[::-1])
     limits = table[value].abs().quantile(0.9) * 4
     if table["low"].min() < -limits or table["high"].max() > limits:
-        ax.set_xlim(max(table["low"].min(), -limits), min(table["high"].max(), limits))  # wild intervals run off the page
+        ax.set_xlim(
+            max(table["low"].min(), -limits), min(table["high"].max(), limits)
+        )  # wild intervals run off the page
     ax.set_xlabel(f"{label}; bars: 95% intervals")
     ax.legend()
     return ax
@@ -107,7 +109,9 @@ def heat(
                 fontweight="bold" if closed else "normal",
             )
             if closed:
-                ax.add_patch(Rectangle((j - 0.48, i - 1.48), 0.96, 0.96, fill=False, edgecolor=PALETTE[1], linewidth=2.5))
+                ax.add_patch(
+                    Rectangle((j - 0.48, i - 1.48), 0.96, 0.96, fill=False, edgecolor=PALETTE[1], linewidth=2.5)
+                )
     ax.set_xticks(range(k - 1), names[:-1])
     ax.set_yticks(range(k - 1), names[1:])
     ax.grid(visible=False)
@@ -135,10 +139,20 @@ def invariance(ax: Any, table: pd.DataFrame) -> Any:
     groups, lines = list(table["groups"].unique()), list(table["construct"].unique())
     for g, name in enumerate(groups):
         part = table[table["groups"] == name]
-        place = np.array([len(lines) - 1 - lines.index(c) for c in part["construct"]]) + 0.15 * ((len(groups) - 1) / 2 - g)
+        place = np.array([len(lines) - 1 - lines.index(c) for c in part["construct"]]) + 0.15 * (
+            (len(groups) - 1) / 2 - g
+        )
         colour = PALETTE[g % len(PALETTE)]
         face = np.where(part["p_mean"] < 0.05, colour, "white")
-        ax.scatter(part["mean_difference"], place, c=face, edgecolors=colour, s=45, zorder=3, label=f"{name} (n = {part['n'].iloc[0]:,})")
+        ax.scatter(
+            part["mean_difference"],
+            place,
+            c=face,
+            edgecolors=colour,
+            s=45,
+            zorder=3,
+            label=f"{name} (n = {part['n'].iloc[0]:,})",
+        )
     ax.axvline(0, color=GREY, linestyle="--", linewidth=1)
     ax.set_yticks(range(len(lines)), lines[::-1])
     ax.set_xlabel("difference of means, standard deviations; filled: differs at 5% after Holm")
@@ -194,11 +208,11 @@ def path_diagram(
             },
         )
         at = 0.42 + 0.14 * (k % 2)
-        bend = (0.05 if k % 2 else -0.05)
+        bend = 0.05 if k % 2 else -0.05
         ax.text(
             x0 + (x1 - x0) * at + bend * (y1 - y0),
             y0 + (y1 - y0) * at - bend * (x1 - x0),
-            f"{row.estimate:.2f}\n[{row.low:.2f}, {row.high:.2f}]",
+            f"{row.estimate + 0.0:.2f}\n[{row.low:.2f}, {row.high:.2f}]",
             ha="center",
             va="center",
             fontsize=7.5,
@@ -270,7 +284,9 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
             label=name,
         )
         for row in part.itertuples(index=False):
-            ax.annotate(row.item, (row.performance, row.importance), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            ax.annotate(
+                row.item, (row.performance, row.importance), xytext=(5, 4), textcoords="offset points", fontsize=8
+            )
     ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
     ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
     figures.percent_axis(ax)
@@ -298,7 +314,9 @@ def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
     return ax
 
 
-def profile(ax: Any, table: pd.DataFrame, x: str, y: str, group: str, xlabel: str, ylabel: str, percent: bool = False) -> Any:
+def profile(
+    ax: Any, table: pd.DataFrame, x: str, y: str, group: str, xlabel: str, ylabel: str, percent: bool = False
+) -> Any:
     """Lines with bands by group."""
     for k, (name, part) in enumerate(table.groupby(group, sort=False)):
         ax.plot(part[x], part[y], "o-", color=PALETTE[k], label=str(name))

@@ -7,10 +7,9 @@ Dijkstra and Henseler (2015) the consistent correction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,7 +141,7 @@ class PLS:
     def path(self, *route: str) -> np.ndarray:
         """Product of the paths along a route of constructs, (b,)."""
         at = [self.model.names.index(c) for c in route]
-        return np.prod([self.paths[:, b, a] for a, b in zip(at, at[1:], strict=False)], axis=0)
+        return np.prod([self.paths[:, b, a] for a, b in itertools.pairwise(at)], axis=0)
 
     def effect(self, source: str, target: str) -> np.ndarray:
         """Total effect of one construct on another, (b,)."""
@@ -220,7 +219,7 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
         raise InputError(f"construct {', '.join(lonely)} has no path; PLS weights come from neighbours")
     formative = [k for k, c in enumerate(model.names) if model.modes.get(c) == "B"]
     weights = np.ones(sigma.shape[:2])
-    out = np.empty_like(weights)
+    out, last = np.empty_like(weights), weights
     todo = np.arange(len(sigma))
     for rounds in range(MAX_ITERATIONS + 1):
         own = weights[:, :, None] * member
@@ -229,7 +228,9 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
         sd = np.sqrt(np.diagonal(scores, axis1=1, axis2=2))
         weights = weights / sd[:, model.block]
         if rounds:
-            moved = ((np.abs(weights) - np.abs(last)) ** 2 * sigma[todo][:, range(len(member)), range(len(member))]).sum(1)
+            moved = (
+                (np.abs(weights) - np.abs(last)) ** 2 * sigma[todo][:, range(len(member)), range(len(member))]
+            ).sum(1)
             done = moved < TOLERANCE
             out[todo[done]] = weights[done]
             keep = ~done
@@ -300,7 +301,7 @@ def predict_folds(
     DataFrame
         One row per item: ``q2`` (share of squared error saved against the training mean), ``q2_regression``, ``n``.
     """
-    x = items.to_numpy(dtype=float)
+    x = items[list(model.items)].to_numpy(dtype=float)
     member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
     exogenous = [k for k, row in enumerate(model.adjacency) if not row.any()]
     inputs = np.isin(model.block, exogenous)
@@ -337,16 +338,3 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.n
     """Percentile interval along the first axis."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
-
-
-def first(fit: PLS, at: Any = 0) -> PLS:
-    """Return one fit of a stack."""
-    pick = slice(at, at + 1)
-    return replace(
-        fit,
-        weights=fit.weights[pick],
-        loadings=fit.loadings[pick],
-        scores=fit.scores[pick],
-        paths=fit.paths[pick],
-        reliability=fit.reliability[pick],
-    )

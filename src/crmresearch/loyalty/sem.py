@@ -69,13 +69,13 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
         raise InputError("formative blocks (mode B) have no covariance structure model here; use fit_pls")
     text = _measurement(model)
     if structural:
-        text += "\n" + "\n".join(
-            f"{c} ~ {' + '.join(model.predictors(c))}" for c in model.names if model.predictors(c)
-        )
+        text += "\n" + "\n".join(f"{c} ~ {' + '.join(model.predictors(c))}" for c in model.names if model.predictors(c))
     fitted = semopy.Model(text)
     result = fitted.fit(items[list(model.items)])
     if not result.success or not np.isfinite(result.fun):
-        raise FitError(f"the covariance model did not converge ({result.message}); look at HTMT and at small constructs")
+        raise FitError(
+            f"the covariance model did not converge ({result.message}); look at HTMT and at small constructs"
+        )
     stats = semopy.calc_stats(fitted).iloc[0]
     n = len(items)
     indices = {
@@ -154,7 +154,7 @@ def least_squares(corr: pd.DataFrame, model: PathModel) -> LeastSquares:
     return LeastSquares(_srmr(sample, implied), matrix)
 
 
-def within_customer(panel: pd.DataFrame, waves: int) -> pd.DataFrame:
+def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, float] = (0.0, 0.0)) -> pd.DataFrame:
     """Random-intercept cross-lagged model of two scores over three or more waves (Hamaker, Kuiper and Grasman 2015).
 
     Stable differences between customers go into one random intercept per score; paths between waves are held equal
@@ -165,6 +165,8 @@ def within_customer(panel: pd.DataFrame, waves: int) -> pd.DataFrame:
     panel : DataFrame
         One row per customer, columns ``x1, y1, x2, y2, ...``; complete.
     waves : int
+    error : (float, float)
+        Error variance of x and of y in each wave, known from their reliability; it is kept out of the paths.
 
     Returns
     -------
@@ -177,7 +179,7 @@ def within_customer(panel: pd.DataFrame, waves: int) -> pd.DataFrame:
         raise InputError(f"a random intercept needs three waves; there are {waves}")
     lines = [f"i{v} =~ " + " + ".join(f"1*{v}{t}" for t in range(1, waves + 1)) for v in "xy"]
     lines += [f"w{v}{t} =~ 1*{v}{t}" for v in "xy" for t in range(1, waves + 1)]
-    lines += [f"{v}{t} ~~ 0*{v}{t}" for v in "xy" for t in range(1, waves + 1)]
+    lines += [f"{v}{t} ~~ {e:.6f}*{v}{t}" for v, e in zip("xy", error, strict=True) for t in range(1, waves + 1)]
     for t in range(2, waves + 1):
         lines += [f"wy{t} ~ yy*wy{t - 1} + xy*wx{t - 1}", f"wx{t} ~ xx*wx{t - 1} + yx*wy{t - 1}", f"wx{t} ~~ wy{t}"]
     lines += ["ix ~~ iy", "wx1 ~~ wy1"]
@@ -190,7 +192,12 @@ def within_customer(panel: pd.DataFrame, waves: int) -> pd.DataFrame:
     df = int(semopy.stats.calc_dof(fitted))
     chi2 = float(result.fun) * len(panel)
     rows = []
-    for path, (a, b) in {"y to y": ("wy1", "wy2"), "x to y": ("wx1", "wy2"), "x to x": ("wx1", "wx2"), "y to x": ("wy1", "wx2")}.items():
+    for path, (a, b) in {
+        "y to y": ("wy1", "wy2"),
+        "x to y": ("wx1", "wy2"),
+        "x to x": ("wx1", "wx2"),
+        "y to x": ("wy1", "wx2"),
+    }.items():
         row = shown[(shown["op"] == "~") & (shown["lval"] == b) & (shown["rval"] == a)].iloc[0]
         rows.append({"path": path, "estimate": float(row["Estimate"]), "se": float(row["Std. Err"])})
     return pd.DataFrame(rows).assign(

@@ -7,6 +7,8 @@ decimal) and become floating point in the last projection.
 from __future__ import annotations
 
 import datetime
+import functools
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +22,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "contribution",
+    "contribution_by_month",
     "contribution_windows",
     "customers_at",
     "equity",
+    "latent_summary",
     "month_end",
     "purchases_by_period",
+    "split_day",
     "summary",
     "summary_expression",
     "tenure_margin",
+    "tenure_windows",
     "yearly",
 ]
 
 FOLDS = 20  # groups of customers for the jackknife
+# columns of a snapshot that measure value, summed where there are several
+SNAPSHOT = {
+    "fees": ("total_sym_statement_fee", "total_sym_sanction_interest"),
+    "interest": ("total_sym_interest_credited",),
+    "turnover": ("sum_amount",),
+    "spend": ("total_trans_amt",),
+}
 DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "year": 365.25}
 
 
@@ -106,40 +119,47 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     Parameters
     ----------
     bank : Bank
-        With ``monthly``; else ``transactions`` (spend of everybody who ever bought); else a ``snapshot`` with income,
-        turnover or spend, whose own period then stands for the window.
+        With ``monthly``; else a ``snapshot`` with fees, interest, turnover or spend, whose own period then stands for the
+        window; else ``transactions`` (spend of everybody who ever bought).
     months : int
         Length of the window, ending with the observation.
 
     Returns
     -------
     DataFrame
-        ``customer_id``, ``contribution``, ``fully_loaded`` where costs are allocated; or ``spend``; or the snapshot's
-        ``income``, ``turnover``, ``spend``. Customers with at least one month in the window.
+        ``customer_id``, ``contribution``, ``fully_loaded`` where costs are allocated; or the snapshot's ``fees``,
+        ``interest``, ``turnover``, ``spend``; or ``spend``. Customers with at least one month in the window.
     """
-    wanted = _history(bank, "monthly", months=months)
-    if wanted is None:
+    if bank.require("monthly") is None:
+        short = _history(bank, "monthly", months=months)
+        if short is not None:
+            return short
         first, last = _last(bank, months)
         t = _monthly(bank)
         loaded = {} if bank.require("monthly.allocated_cost") else {"fully_loaded": _money(t.fully_loaded.sum())}
-        inside = t.filter(t.month.between(first, last))
-        return bank.frame(
-            inside.group_by("customer_id").aggregate(contribution=_money(t.contribution.sum()), **loaded).order_by("customer_id")
-        )
-    if bank.require("monthly") is not None and bank.require("transactions") is None:
+        inside = t.filter(t.month.between(first, last)).group_by("customer_id")
+        return bank.frame(inside.aggregate(contribution=_money(t.contribution.sum()), **loaded).order_by("customer_id"))
+    if bank.require("snapshot") is None:
+        return _snapshot(bank)
+    if bank.require("transactions") is None:
         short = _history(bank, "transactions", months=months)
         if short is not None:
             return short
         spend = _spend_in(bank, [months])
         return bank.frame(spend.select("customer_id", spend=_money(spend[f"spend_{months}"])).order_by("customer_id"))
-    if bank.require("snapshot") is None and bank.require("monthly") is not None:
-        found = [c for c in ("spend", "income", "turnover") if c in bank.columns("snapshot")]
-        if found:
-            t = bank.table("snapshot")
-            known = t.filter(*(t[c].notnull() for c in found))
-            return bank.frame(known.select("customer_id", **{c: _money(t[c]) for c in found}).order_by("customer_id"))
-        return Missing("the snapshot has no column spend, income or turnover", ("monthly", "snapshot"))
-    return wanted
+    return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
+
+
+def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
+    """Value columns of a snapshot; customers for whom they are not known are left out."""
+    there = bank.columns("snapshot")
+    found = {name: parts for name, parts in SNAPSHOT.items() if all(p in there for p in parts)}
+    if not found:
+        return Missing("the snapshot has no column of fees, interest, turnover or spend", ("monthly", "snapshot"))
+    t = bank.table("snapshot")
+    known = t.filter(*(t[p].notnull() for parts in found.values() for p in parts))
+    columns = {name: functools.reduce(operator.add, (_money(t[p]) for p in parts)) for name, parts in found.items()}
+    return bank.frame(known.select("customer_id", **columns).order_by("customer_id"))
 
 
 def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 36)) -> pd.DataFrame | Missing:
@@ -155,7 +175,7 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
         raise InputError(f"windows {tuple(windows)} must be positive numbers of months")
     fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
     missing = bank.require("monthly")
-    if missing is not None and bank.require("transactions") is not None:
+    if missing is not None and (bank.require("transactions") is not None or bank.require("snapshot") is None):
         return missing
     if not fits:
         return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
@@ -245,6 +265,25 @@ def tenure_margin(
         n=rows.count(), exits=rows.gone.sum().fill_null(0), contribution=_money(rows.contribution.sum())
     )
     return bank.frame(table.order_by("fold", "tenure_month"))
+
+
+def tenure_windows(
+    bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36), folds: int = FOLDS
+) -> pd.DataFrame | Missing:
+    """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
+    import pandas as pd
+
+    start, end = bank.about.observation_start, _number(until)
+    fits = [w for w in sorted(set(windows)) if end - w + 1 >= start.year * 12 + start.month - 1]
+    if not fits:
+        return Missing(f"no window of {tuple(windows)} months fits before {until}", ("monthly",))
+    parts = []
+    for window in fits:
+        table = tenure_margin(bank, until=until, since=_day(end - window + 1).strftime("%Y-%m"), folds=folds)
+        if isinstance(table, Missing):
+            return table
+        parts.append(table.assign(window=window))
+    return pd.concat(parts, ignore_index=True)
 
 
 def customers_at(bank: Bank, *, at: str | None = None, lookback: int = 12, folds: int = FOLDS) -> pd.DataFrame | Missing:
@@ -367,8 +406,20 @@ def _literal_day(day: datetime.date) -> Any:
     return ibis.literal(day, type="date")
 
 
+def split_day(bank: Bank, share: float) -> datetime.date:
+    """Last day of the first ``share`` of the period that transactions cover."""
+    if not 0 < share <= 1:
+        raise InputError(f"calibration_share is {share}; it must lie above 0 and not above 1")
+    first, last = bank.period("transactions")
+    return first + datetime.timedelta(days=round(((last - first).days + 1) * share) - 1)
+
+
 def summary(
-    bank: Bank, *, calibration_end: datetime.date | None = None, holdout_end: datetime.date | None = None, unit: str = "week"
+    bank: Bank,
+    *,
+    calibration_share: float = 1.0,
+    calibration_end: datetime.date | None = None,
+    unit: str = "week",
 ) -> pd.DataFrame | Missing:
     """Purchase history of each customer in the definition of lifetimes.
 
@@ -377,11 +428,10 @@ def summary(
 
     Parameters
     ----------
+    calibration_share : float
+        Share of the covered period used for calibration; what follows is the holdout. 1: no holdout.
     calibration_end : date, optional
-        Last day of the calibration period; default: the end of the observation.
-    holdout_end : date, optional
-        Last day of a holdout period, which adds ``frequency_holdout`` (purchase days in it), ``spend_holdout`` and
-        ``duration_holdout``.
+        The last day of calibration itself, instead of the share.
     unit : {'day', 'week', 'month', 'year'}
         Unit of recency and T (a month is 30.4375 days).
 
@@ -389,44 +439,95 @@ def summary(
     -------
     DataFrame
         ``customer_id``, ``frequency``, ``recency``, ``T``, ``monetary_value`` (mean spend per repeat purchase day, 0
-        without one), ``first_value`` (spend of the first day).
+        without one), ``first_value`` (spend of the first day); with a holdout ``frequency_holdout`` (purchase days in
+        it), ``spend_holdout`` and ``duration_holdout``.
     """
     missing = bank.require("transactions")
     if missing is not None:
         return missing
-    end = calibration_end or bank.about.observation_end
-    if not bank.about.observation_start < end <= bank.about.observation_end:
-        raise InputError(f"calibration_end {end} lies outside the observed period")
-    return bank.frame(summary_expression(bank.table("transactions"), calibration_end=end, holdout_end=holdout_end, unit=unit))
+    first, last = bank.period("transactions")
+    end = calibration_end or split_day(bank, calibration_share)
+    if not first <= end <= last:
+        raise InputError(f"calibration_end {end} lies outside the covered period, {first} to {last}")
+    holdout = last if end < last else None
+    return bank.frame(summary_expression(bank.table("transactions"), calibration_end=end, holdout_end=holdout, unit=unit))
 
 
-def purchases_by_period(
-    bank: Bank, *, calibration_end: datetime.date, holdout_end: datetime.date, unit: str = "week"
+def latent_summary(
+    bank: Bank, *, calibration_share: float = 1.0, calibration_end: datetime.date | None = None, unit: str = "week"
 ) -> pd.DataFrame | Missing:
-    """Repeat purchases by calendar period, and first purchases of those acquired by the end of calibration.
+    """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
+
+    A model that infers leaving from silence must not be given customers whose leaving is a recorded event.
+    """
+    missing = _latent(bank)
+    if missing is not None:
+        return missing
+    return summary(bank, calibration_share=calibration_share, calibration_end=calibration_end, unit=unit)
+
+
+def _latent(bank: Bank) -> Missing | None:
+    missing = bank.require("transactions")
+    if missing is not None:
+        return missing
+    if bank.require("monthly") is None or bank.require("customers.left_on") is None:
+        return Missing("accounts are opened and closed here, so leaving is not latent; see survival x margin", ("transactions",))
+    amounts = bank.table("transactions")
+    if int(bank.connection.execute((amounts.amount < 0).any().ifelse(1, 0)) or 0):
+        return Missing("transactions are debits and credits of accounts, not purchases", ("transactions",))
+    return None
+
+
+def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str = "week") -> pd.DataFrame | Missing:
+    """Repeat purchases by calendar period of the customers acquired in the calibration period.
 
     Returns
     -------
     DataFrame
-        ``period`` (1 is the first, counted from the first purchase of all), ``starts`` (customers who bought first in
-        it), ``repeats`` (repeat purchase days of customers acquired in the calibration period), ``end`` (its end, in
-        units since the first purchase of all).
+        ``period`` (1 begins with the first purchase of all), ``starts`` (customers whose first purchase lies in it),
+        ``repeats`` (their repeat purchase days), ``calibration`` (whether it ends in the calibration period). Periods
+        that the observation cuts short are left out.
     """
-    missing = bank.require("transactions")
+    missing = _latent(bank)
     if missing is not None:
         return missing
     if unit not in DAYS:
         raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
+    begin, last = bank.period("transactions")
+    end = split_day(bank, calibration_share)
     t = bank.table("transactions")
-    days = t.filter(t.occurred_on <= holdout_end).select("customer_id", "occurred_on").distinct()
-    first = days.group_by("customer_id").aggregate(first=days.occurred_on.min())
-    first = first.filter(first["first"] <= calibration_end)
-    start = bank.connection.execute(first["first"].min())
-    start = getattr(start, "date", lambda: start)()
+    days = t.filter(t.occurred_on <= last).select("customer_id", "occurred_on").distinct()
+    first = days.group_by("customer_id").aggregate(first=days.occurred_on.min()).filter(lambda r: r["first"] <= end)
     rows = days.join(first, "customer_id")
-    rows = rows.mutate(
-        period=(rows.occurred_on.delta(_literal_day(start), unit="day") / DAYS[unit]).floor().cast("int64") + 1,
-        begins=rows.occurred_on == rows["first"],
-    )
+    since = rows.occurred_on.delta(_literal_day(begin), unit="day") / DAYS[unit]
+    rows = rows.mutate(period=since.floor().cast("int64") + 1, begins=rows.occurred_on == rows["first"])
     table = rows.group_by("period").aggregate(starts=rows.begins.sum(), repeats=(~rows.begins).sum())
-    return bank.frame(table.order_by("period"))
+    table = table.mutate(calibration=table.period * DAYS[unit] <= (end - begin).days + 1)
+    whole = table.filter(table.period * DAYS[unit] <= (last - begin).days + 1)
+    return bank.frame(whole.order_by("period"))
+
+
+def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFrame | Missing:
+    """Contribution, month by month after ``at``, of the customers who were there in it.
+
+    Returns
+    -------
+    DataFrame
+        ``ahead`` (1 is the month after), ``n`` customers still there, ``contribution``, and its standard error
+        ``se`` (of the sum, over the customers of ``at``).
+    """
+    missing = bank.require("monthly")
+    if missing is not None:
+        return missing
+    now = _number(at)
+    t = _monthly(bank)
+    here = t.filter(t.number == now).select("customer_id")
+    size = int(bank.connection.execute(here.count()))
+    later = t.filter(t.number.between(now + 1, now + months)).semi_join(here, "customer_id")
+    later = later.mutate(ahead=later.number - now, value=_money(later.contribution))
+    table = later.group_by("ahead").aggregate(
+        n=later.count(), contribution=_money(later.contribution.sum()), squares=(later.value * later.value).sum()
+    )
+    frame = bank.frame(table.order_by("ahead"))
+    spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)
+    return frame.assign(se=spread.clip(lower=0) ** 0.5).drop(columns="squares")

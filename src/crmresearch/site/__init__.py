@@ -1,6 +1,7 @@
 """The reviewers' site of one run: the ledger first, each claim linked to the notebook cell that decides it.
 
-Static pages built by Sphinx from what a run wrote; nothing is computed here, and no page asks another host for anything.
+Static pages built by Sphinx from what a run wrote; nothing is computed here, and no page asks another host for
+anything.
 """
 
 from __future__ import annotations

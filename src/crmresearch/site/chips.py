@@ -14,7 +14,7 @@ __all__ = ["EVIDENCE", "VERDICTS", "chip", "interval_svg", "number", "slug"]
 VERDICTS = {
     "supported": (
         "✓",
-        "The whole 95% interval lies where the rule says the claim holds, every gate is open, and for a hypothesis q is at most .05.",
+        "The whole 95% interval lies where the rule says the claim holds, no gate is closed, and q is small enough.",
     ),
     "refuted": ("✗", "The whole interval lies on the wrong side of the smallest effect of interest."),
     "undecided": ("?", "The interval reaches over the boundary, or an assumption cannot be checked by these data."),
@@ -29,7 +29,7 @@ EVIDENCE = {
     "real, other trade": ("", "Real customers of another trade; carrying over to banks is a judgement."),
     "simulated": (
         "",
-        "A bank whose truth was planted: the verdict validates the estimator and says nothing about banks.",
+        "A bank whose truth was planted: the verdict tests the estimator and says nothing about banks.",
     ),
     "published": ("", "Numbers others published, repeated."),
 }
@@ -99,7 +99,9 @@ def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, An
     lines = [f'<line class="crm-bound" x1="{x(b)}" x2="{x(b)}" y1="1" y2="25"/>' for b in sorted(set(bounds))]
     a, b, e = x(low), x(high), x(estimate)
     return (
-        f'<svg class="crm-interval" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="estimate with interval: {escape(words)}">'
+        f'<svg class="crm-interval" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-label="estimate with interval: {escape(words)}">'
         f'<line class="crm-axis" x1="0" x2="{width:g}" y1="13" y2="13"/>{"".join(grounds)}{"".join(lines)}'
-        f'<line class="crm-bar" x1="{a}" x2="{b}" y1="13" y2="13"/><circle class="crm-dot" cx="{e}" cy="13" r="4.5"/></svg>'
+        f'<line class="crm-bar" x1="{a}" x2="{b}" y1="13" y2="13"/>'
+        f'<circle class="crm-dot" cx="{e}" cy="13" r="4.5"/></svg>'
     )

@@ -36,7 +36,7 @@ html_show_sphinx = False
 html_last_updated_fmt = None
 html_math_renderer = "mathml"
 html_permalinks_icon = "#"
-html_sidebars = {"index": [], "how-to-read": [], "about-this-run": [], "studies": []}
+html_sidebars: dict[str, list[str]] = {"index": [], "how-to-read": [], "about-this-run": [], "studies": []}
 html_theme_options = {
     "logo": {"text": "crmresearch"},
     "navbar_align": "left",

@@ -21,6 +21,7 @@ __all__ = ["write"]
 
 QUESTION = "Does relationship banking pay?"
 DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
+SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">'
 QUESTIONS = {
     "00_customer_base": "What does the customer database hold?",
     "01_customer_value": "How is customer value distributed, and what is a customer worth?",
@@ -41,13 +42,26 @@ def _raw(html: str) -> str:
     return "\n".join(["````{raw} html", html, "````", ""])
 
 
+def _toctree(entries: Iterable[str]) -> list[str]:
+    return ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *entries, "```", ""]
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
+def _decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
+    """Lines a notebook looked at, those it could not apply included."""
+    return frame[(frame["notebook"] == notebook) & frame["verdict"].isin((*DECIDED, "not applicable"))]
+
+
+def _heading(cell: Mapping[str, Any]) -> str:
+    match = re.search(r"^# (.+)$", "".join(cell["source"]), re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
 def _title(notebook: Mapping[str, Any]) -> str:
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            match = re.search(r"^# (.+)$", "".join(cell["source"]), re.MULTILINE)
-            if match:
-                return match[1].strip()
-    return ""
+    return next((_heading(c) for c in notebook["cells"] if c["cell_type"] == "markdown" and _heading(c)), "")
 
 
 def _label(name: str) -> str:
@@ -69,7 +83,7 @@ def _claim_row(row: Mapping[str, Any], pages: Iterable[str]) -> str:
     facts = [("Rule", row["rule"])]
     result = ""
     if measured:
-        words = f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        words = _interval(row)
         result = (
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
             f'<span class="crm-ci">[{number(row["ci_low"])}, {number(row["ci_high"])}]</span> '
@@ -77,9 +91,7 @@ def _claim_row(row: Mapping[str, Any], pages: Iterable[str]) -> str:
             + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, words)
         )
         facts.append(("Rests on", f"n = {row['n']:,.0f}" if pd.notna(row["n"]) else ""))
-        tests = [
-            f"{name} = {number(row[key])}" for name, key in (("p", "p_value"), ("q", "q_value")) if pd.notna(row[key])
-        ]
+        tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
         facts.append(("Tests", ", ".join(tests)))
     reason = str(row["checks"] or "")
     facts.append(("Gates" if measured else "Reason", reason))
@@ -94,7 +106,8 @@ def _claim_row(row: Mapping[str, Any], pages: Iterable[str]) -> str:
     evidence = chip(row["evidence"], EVIDENCE) if verdict in (*DECIDED, "not applicable") else ""
     return (
         f'<li class="crm-claim" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
-        f'<div class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span>{chip(verdict, VERDICTS)}{evidence}</div>'
+        f'<div class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span>'
+        f"{chip(verdict, VERDICTS)}{evidence}</div>"
         f'<div class="crm-what"><p class="crm-text">{escape(row["claim"])}</p>{anchor}{estimand}</div>'
         f'<div class="crm-result">{result}</div>'
         f"<details><summary>How it was decided</summary><dl>{listed}</dl>{link}</details></li>"
@@ -109,7 +122,8 @@ def _tiles(frame: pd.DataFrame) -> str:
         for v in VERDICTS
         if v in counts
     ]
-    return f'<div class="crm-tiles" role="group" aria-label="Ledger lines by verdict; press one to see only those">{"".join(tiles)}</div>'
+    label = "Ledger lines by verdict; press one to see only those"
+    return f'<div class="crm-tiles" role="group" aria-label="{label}">{"".join(tiles)}</div>'
 
 
 def _evidence_note(evidence: str) -> str:
@@ -124,10 +138,10 @@ def _evidence_note(evidence: str) -> str:
     return f'<p class="crm-note crm-evidence-{slug(evidence)}">{notes.get(evidence, escape(evidence))}</p>'
 
 
-def _order(frame: pd.DataFrame) -> pd.DataFrame:
-    number_of = frame["claim_id"].str.extract(r"(\d+)", expand=False).astype(int)
-    keys = pd.DataFrame({"number": number_of, "id": frame["claim_id"]})
-    return frame.loc[keys.sort_values(["number", "id"], kind="stable").index]
+def _order(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows in the order of the register: S2 before S19, S19 before S19a."""
+    rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+    return sorted(rows, key=lambda r: (int(re.sub(r"\D", "", r["claim_id"])), r["claim_id"]))
 
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
@@ -154,16 +168,13 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, st
         head = QUESTIONS.get(name, pages.get(name, name))
         parts.append(f"## {head}\n")
         if name in pages:
-            parts.append(
-                _raw(
-                    f'<p class="crm-study"><a href="notebooks/{name}.html">Open the notebook: {escape(_label(name))}</a></p>'
-                )
-            )
-        items = "".join(_claim_row(r, pages) for r in _order(rows).to_dict("records"))
+            link = f'<a href="notebooks/{name}.html">Open the notebook: {escape(_label(name))}</a>'
+            parts.append(_raw(f'<p class="crm-study">{link}</p>'))
+        items = "".join(_claim_row(r, pages) for r in _order(rows))
         parts.append(_raw(f'<ul class="crm-ledger">{items}</ul>'))
     rest = frame[frame["verdict"].isin({"not measured", "not testable"})]
     if len(rest):
-        items = "".join(_claim_row(r, pages) for r in _order(rest).to_dict("records"))
+        items = "".join(_claim_row(r, pages) for r in _order(rest))
         parts.append("## Claims without an estimate\n")
         parts.append(_raw(f'<ul class="crm-ledger crm-rest">{items}</ul>'))
     parts.append("## Take it with you\n")
@@ -174,28 +185,14 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, st
             'Data, parameters and versions: <a href="about-this-run.html">about this run</a>.</p>'
         )
     )
-    toc = [
-        "",
-        "```{toctree}",
-        ":hidden:",
-        ":maxdepth: 1",
-        "",
-        "Ledger <self>",
-        "studies",
-        "how-to-read",
-        "about-this-run",
-        "```",
-        "",
-    ]
-    return "\n".join(parts + toc)
+    toc = ["Ledger <self>", "studies", "how-to-read", "about-this-run"]
+    return "\n".join([*parts, "", *_toctree(toc)])
 
 
 def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str, Any]) -> str:
     rows = []
     for name, title in pages.items():
-        verdicts = frame.loc[
-            (frame["notebook"] == name) & frame["verdict"].isin((*DECIDED, "not applicable")), "verdict"
-        ]
+        verdicts = _decided(frame, name)["verdict"]
         chips = " ".join(f"{n}&nbsp;{chip(v, VERDICTS)}" for v in VERDICTS if (n := int((verdicts == v).sum())))
         state = status.get("notebooks", {}).get(name, {}).get("status", "completed")
         mark = "" if state == "completed" else f'<p class="crm-alarm">did not finish: {escape(state)}</p>'
@@ -205,8 +202,8 @@ def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str,
             f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
             f'<span><strong>{escape(question)}</strong>{sub}{mark}</span></a><p class="crm-chips">{chips}</p></li>'
         )
-    toc = ["```{toctree}", ":hidden:", "", *(f"{_label(n)} <notebooks/{n}>" for n in pages), "```", ""]
-    return "\n".join(["# Studies\n", _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>'), *toc])
+    cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
+    return "\n".join(["# Studies\n", cards, *_toctree(f"{_label(n)} <notebooks/{n}>" for n in pages)])
 
 
 def _how_to_read() -> str:
@@ -215,40 +212,27 @@ def _how_to_read() -> str:
         head = "".join(f'<th scope="col">{h}</th>' for h in heads)
         return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
-    return "\n".join(
-        [
-            "# How to read this\n",
-            "A line of the ledger is one claim, or one part of it, turned into a quantity. What the quantity is, which "
-            "tables it needs and which values would support or refute the claim was written down before anything was "
-            "estimated. The verdict follows from that rule; nobody chose it after looking.\n",
-            "## Verdicts\n",
-            table(("Verdict", "What it says"), VERDICTS),
-            "## Evidence\n",
-            "A verdict is about the data it came from, and about no more.\n",
-            table(("Evidence", "What it can show"), EVIDENCE),
-            "## The picture beside an estimate\n",
-            _raw(
-                f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}, "an example")}</p>'
-            ),
-            "The dot is the estimate and the bar its 95% interval. The claim is supported where the ground is green and "
-            "refuted where it is orange; the whole bar has to lie there.\n",
-            "## Gates\n",
-            "A gate is an assumption an estimate rests on. **Open**: the data do not speak against it. **Closed**: they do, "
-            "and the verdict becomes *blocked* or *undecided*, whatever the estimate says. **Declared**: data cannot show it; "
-            "the verdict is *undecided* at most.\n",
-            "## Many claims at once\n",
-            f"Sixty claims tested at five percent would bring some false findings. A hypothesis is *supported* only if, besides "
-            f"its rule, its q-value over all hypotheses of the run is at most {ledger.Q_LEVEL:.2f} (Benjamini and Hochberg).\n",
-            "## What is left out\n",
-            f"Counts below {disclosure.MIN_CELL} people, and cells from which they could be recovered, are suppressed in every "
-            "table and file. Rows about single customers are never shown.\n",
-        ]
-    )
+    rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
+    parts = {
+        "VERDICTS": table(("Verdict", "What it says"), VERDICTS),
+        "EVIDENCE": table(("Evidence", "What it can show"), EVIDENCE),
+        "EXAMPLE": _raw(f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, rule, "an example")}</p>'),
+        "Q": f"{ledger.Q_LEVEL:.2f}",
+        "CELL": str(disclosure.MIN_CELL),
+    }
+    text = Path(__file__).with_name("how-to-read.md").read_text("utf-8")
+    for name, part in parts.items():
+        text = text.replace(f"@{name}@", part)
+    return text
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
     body = "".join(
-        f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(", ".join(map(str, v)) if isinstance(v, list) else str(v))}</td></tr>'
+        f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_words(v))}</td></tr>'
         for k, v in pairs
         if v not in (None, "", [], {})
     )
@@ -296,30 +280,22 @@ def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, s
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
                 html = "".join(data["text/html"])
-                html = html.replace(
-                    "<table ", '<div class="crm-scroll" tabindex="0" role="region" aria-label="table"><table '
-                )
-                data["text/html"] = html.replace("</table>", "</table></div>")
-    decided = frame[(frame["notebook"] == path.stem) & frame["verdict"].isin((*DECIDED, "not applicable"))]
+                data["text/html"] = html.replace("<table ", f"{SCROLL}<table ").replace("</table>", "</table></div>")
+    decided = _decided(frame, path.stem)
     if len(decided):
         items = []
-        for row in _order(decided).to_dict("records"):
-            estimate = (
-                f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-                if pd.notna(row["estimate"])
-                else ""
-            )
+        for row in _order(decided):
+            estimate = _interval(row) if pd.notna(row["estimate"]) else ""
             place = f' href="#cell-{row["cell"]}"' if row["cell"] else ""
             items.append(
                 f"<li><a{place}>{escape(row['claim_id'])}</a> {chip(row['verdict'], VERDICTS)} "
-                f'<span class="crm-ci">{estimate}</span> <a href="../index.html#{escape(row["claim_id"])}">{escape(row["claim"])}</a></li>'
+                f'<span class="crm-ci">{estimate}</span> '
+                f'<a href="../index.html#{escape(row["claim_id"])}">{escape(row["claim"])}</a></li>'
             )
         from nbformat.v4 import new_markdown_cell
 
         box = f'<div class="crm-decides"><p><strong>Claims decided here</strong></p><ul>{"".join(items)}</ul></div>'
-        first = next(
-            (i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown" and "\n# " in "\n" + c.source), 0
-        )
+        first = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown" and _heading(c)), 0)
         notebook.cells.insert(first + 1, new_markdown_cell(_raw(box), id="claims-decided-here"))
     write_notebook(notebook, target)
     return alts

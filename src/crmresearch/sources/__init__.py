@@ -64,8 +64,10 @@ class About:
         Columns of the source that are never loaded (``table.column``), and why: they leak the answer.
     unlinked : tuple of str
         Tables without customer ids; their ids are row numbers and can be joined with nothing.
+    covered : mapping of str to pair of date
+        Tables that cover less than the observation period, with their own first and last day.
     dated : bool
-        False for data without dates; the observation period then is what the publisher states.
+        False for data without dates, whose period the publisher does not state: both dates then are absent.
     """
 
     name: str
@@ -81,6 +83,7 @@ class About:
     paths: tuple[tuple[str, str], ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     unlinked: tuple[str, ...] = ()
+    covered: Mapping[str, tuple[datetime.date, datetime.date]] = field(default_factory=dict)
     dated: bool = True
 
     def __post_init__(self) -> None:
@@ -88,13 +91,16 @@ class About:
             raise InputError(f"a bank's name has letters, digits, - and _ only, not '{self.name}'")
         if self.evidence not in EVIDENCE:
             raise InputError(f"evidence '{self.evidence}' of bank '{self.name}': {nearest(self.evidence, EVIDENCE)}")
-        for day in ("observation_start", "observation_end"):
-            if not isinstance(getattr(self, day), datetime.date):
-                raise InputError(f"{day} of bank '{self.name}' must be a date (YYYY-MM-DD)")
-        if self.observation_end < self.observation_start:
-            raise InputError(f"bank '{self.name}': observation_end lies before observation_start")
+        if self.dated:
+            for day in ("observation_start", "observation_end"):
+                if not isinstance(getattr(self, day), datetime.date):
+                    raise InputError(f"{day} of bank '{self.name}' must be a date (YYYY-MM-DD)")
+            if self.observation_end < self.observation_start:
+                raise InputError(f"bank '{self.name}': observation_end lies before observation_start")
         object.__setattr__(self, "title", self.title or self.name)
         object.__setattr__(self, "cannot_answer", tuple(self.cannot_answer))
+        object.__setattr__(self, "unlinked", tuple(self.unlinked))
+        object.__setattr__(self, "covered", {t: (first, last) for t, (first, last) in self.covered.items()})
         object.__setattr__(self, "paths", tuple((str(a), str(b)) for a, b in self.paths))
         for path in self.paths:
             for end in path:
@@ -110,7 +116,12 @@ class About:
         for key in facts:
             if key not in known:
                 raise InputError(f"unknown key '{key}' in the facts about a bank: {nearest(key, known)}")
-        required = ("name", "currency", "observation_start", "observation_end", "evidence")
+        facts = dict(facts)
+        required = ["name", "currency", "evidence"]
+        if facts.get("dated", True):
+            required += ["observation_start", "observation_end"]
+        else:
+            facts |= {"observation_start": None, "observation_end": None}
         missing = [k for k in required if facts.get(k) is None]
         if missing:
             raise InputError(f"the facts about a bank lack {', '.join(missing)}")
@@ -264,11 +275,11 @@ def get(name: str, from_dir: str | Path | None = None) -> Path:
     problems = []
     for file, facts in files.items():
         target = folder / file
-        if target.exists() and sha256(target) in _hashes(facts):
+        if target.exists() and _genuine(target.read_bytes(), facts):
             continue
         try:
             if source is not None:
-                _copy(source / file, target, facts)
+                _copy([source / n for n in (file, *facts.get("also", ()))], target, facts)
             elif not facts.get("optional"):
                 _download(name, file, target, facts)
         except InputError as error:
@@ -278,29 +289,43 @@ def get(name: str, from_dir: str | Path | None = None) -> Path:
     return folder
 
 
-def _hashes(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    known = facts["sha256"]
-    return (known,) if isinstance(known, str) else tuple(known)
+def _genuine(data: bytes, facts: Mapping[str, Any]) -> bool:
+    """Compare content with the catalogue: by sha256, or by git blob id where only that is known."""
+    if "unpacked_sha256" in facts:
+        import gzip
+
+        return hashlib.sha256(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).hexdigest() == facts["unpacked_sha256"]
+    if "sha256" in facts:
+        return hashlib.sha256(data).hexdigest() == facts["sha256"]
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
+    return blob.hexdigest() == facts["git_blob"]
 
 
 def _put(data: bytes, target: Path, facts: Mapping[str, Any]) -> None:
     """Write a checked file under a temporary name, then rename it."""
-    if hashlib.sha256(data).hexdigest() not in _hashes(facts):
-        raise InputError(
-            f"{target.name}: content differs from the catalogue (sha256); an altered or incomplete copy is refused"
-        )
+    if not _genuine(data, facts):
+        data = data.replace(b"\r\n", b"\n")  # many copies differ by their line ends alone
+    if not _genuine(data, facts):
+        raise InputError(f"{target.name}: content differs from the catalogue; an altered or incomplete copy is refused")
+    if target.suffix == ".gz" and data[:2] != b"\x1f\x8b":
+        import gzip
+
+        data = gzip.compress(data, mtime=0)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
     with os.fdopen(handle, "wb") as out:
         out.write(data)
     os.replace(temporary, target)
 
 
-def _copy(path: Path, target: Path, facts: Mapping[str, Any]) -> None:
-    if not path.exists():
-        if facts.get("optional"):
-            return
-        raise InputError(f"{path.name}: not in the folder given")
-    _put(path.read_bytes(), target, facts)
+def _copy(paths: list[Path], target: Path, facts: Mapping[str, Any]) -> None:
+    path = next((p for p in paths if p.is_file()), None)
+    if path is not None:
+        try:
+            _put(path.read_bytes(), target, facts)
+        except PermissionError:
+            raise InputError(f"{path.name}: may not be read; check its permissions") from None
+    elif not facts.get("optional"):
+        raise InputError(f"{target.name}: not in the folder given")
 
 
 def _download(name: str, file: str, target: Path, facts: Mapping[str, Any]) -> None:
@@ -320,17 +345,18 @@ def _download(name: str, file: str, target: Path, facts: Mapping[str, Any]) -> N
 
 
 def _converted(data: bytes, how: str) -> bytes:
-    """Undo what separates a published copy from the catalogue's form: line ends, blanks for commas, packing."""
-    if how == "gzip":
-        import gzip
-
-        return gzip.compress(data, mtime=0)
-    if how == "lf":
-        return data.replace(b"\r\n", b"\n")
-    if how.startswith("blanks"):
+    """Bring a published copy into the catalogue's form, against whose sha256 it is then checked."""
+    if how == "complete days":  # a copy cut in the middle of a day: keep the days before it
+        lines = data.replace(b"\r\n", b"\n").split(b"\n")
+        last = max(i for i, line in enumerate(lines[:-1]) if line.split(b";")[2:3] != lines[-2].split(b";")[2:3])
+        return b"\n".join(lines[: last + 1]) + b"\n"
+    if how == "unindexed":  # written by R with row names
+        rows = [line.replace(b'"', b"").split(b",", 1)[1] for line in data.splitlines() if line]
+        return b"\n".join(rows) + b"\n"
+    if how.startswith("blanks"):  # columns set apart by blanks; the rest of the word is the header
         lines = [b",".join(line.split()) for line in data.splitlines() if line.strip()]
-        header = how.removeprefix("blanks").strip()
-        return b"\n".join([header.encode(), *(lines[1:] if lines[0][:1].isalpha() else lines)]) + b"\n"
+        body = [line for line in lines if line[:1].isdigit()]
+        return b"\n".join([how.split()[1].encode(), *body]) + b"\n"
     return data
 
 
@@ -350,6 +376,8 @@ def _own_banks() -> dict[str, Path]:
         for path in candidates:
             if path.is_file():
                 name = own_files.name_in(path)
+                if name in catalogue() or name == "reference":
+                    raise InputError(f"a bank in CRMRESEARCH_BANKS takes the name '{name}' of an open data set; rename it")
                 if name in found and found[name] != path:
                     raise InputError(f"two banks in CRMRESEARCH_BANKS are both named '{name}'; rename one of them")
                 found[name] = path

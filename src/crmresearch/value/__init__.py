@@ -1,6 +1,11 @@
-"""Study 1: how customer value is distributed, how lasting it is, and what a customer is worth."""
+"""Study 1: how customer value is distributed, how lasting it is, and what a customer is worth.
 
-from crmresearch.value.concentration import (
+Frames in, results out: the frames come from :mod:`crmresearch.reductions.value`.
+"""
+
+from crmresearch.value.equity import equity_accounting, equity_flows
+from crmresearch.value.forecast import calibration, calibration_windows, holdout, tracking
+from crmresearch.value.inequality import (
     concentration,
     concentration_by_window,
     distribution,
@@ -11,15 +16,56 @@ from crmresearch.value.concentration import (
     share_below,
     top_share,
 )
+from crmresearch.value.margin import MarginModel, clv_by_band, fit_margin, monthly_discount, tenure_curves
+from crmresearch.value.purchases import (
+    PurchaseModel,
+    fit_purchases,
+    purchase_calibration,
+    purchase_holdout,
+    purchase_tracking,
+    purchase_value,
+    purchase_value_windows,
+    residual_value,
+    spend_gates,
+)
+from crmresearch.value.rfm import rfm_scores, rfm_segments
+from crmresearch.value.stability import bands, core_overlap, jaccard, regression_to_mean, transitions
 
 __all__ = [
+    "MarginModel",
+    "PurchaseModel",
+    "bands",
+    "calibration",
+    "calibration_windows",
+    "clv_by_band",
     "concentration",
     "concentration_by_window",
+    "core_overlap",
     "distribution",
+    "equity_accounting",
+    "equity_flows",
+    "fit_margin",
+    "fit_purchases",
     "gini",
     "hill",
+    "holdout",
     "intervals",
+    "jaccard",
     "lorenz",
+    "monthly_discount",
+    "purchase_calibration",
+    "purchase_holdout",
+    "purchase_tracking",
+    "purchase_value",
+    "purchase_value_windows",
+    "regression_to_mean",
+    "residual_value",
+    "rfm_scores",
+    "rfm_segments",
     "share_below",
+    "spend_gates",
+    "tenure_curves",
     "top_share",
+    "tracking",
+    "transitions",
 ]

@@ -26,7 +26,7 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing, first_missing
 from crmresearch.result import Check, Estimate, Result, study
-from crmresearch.value.concentration import symlog_histogram
+from crmresearch.value.inequality import symlog_histogram
 from crmresearch.value.stability import CUTS, band_names, bands
 
 __all__ = ["MarginModel", "clv_by_band", "fit_margin", "jackknife", "monthly_discount", "tenure_curves"]
@@ -325,7 +325,10 @@ def tenure_curves(model: MarginModel) -> Result:
     columns = ["year of tenure", "stay the year", "stay_low", "stay_high", "monthly contribution", "ci_low", "ci_high", "n", "exits"]
     table = pd.DataFrame(rows, columns=columns)
     b, rho = jackknife(model.lasting[:, 0]), jackknife(model.lasting[:, 1])
-    a, z = table.iloc[0], table.iloc[-1]
+    shown = table[(table["n"] >= disclosure.MIN_CELL) & (table["exits"] >= disclosure.MIN_CELL)]
+    if shown.empty:
+        raise InputError(f"no year of tenure has {disclosure.MIN_CELL} exits; the survival factor cannot be shown")
+    a, z = shown.iloc[0], shown.iloc[-1]
     sentence = (
         f"In year {a['year of tenure']:.0f} of tenure {a['stay the year']:.1%} [{a['stay_low']:.1%}, {a['stay_high']:.1%}] stay, in year "
         f"{z['year of tenure']:.0f} {z['stay the year']:.1%} [{z['stay_low']:.1%}, {z['stay_high']:.1%}]. Of a customer's own deviation from "

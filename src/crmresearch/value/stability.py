@@ -15,7 +15,7 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import LEVEL, Estimate, Result, study
-from crmresearch.value.concentration import wilson
+from crmresearch.value.inequality import wilson
 
 __all__ = ["band_names", "bands", "core_overlap", "jaccard", "regression_to_mean", "transitions"]
 

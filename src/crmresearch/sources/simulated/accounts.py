@@ -81,7 +81,9 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         "city_id": Codes(who.city, city_ids(s)),
         "city_tier": who.tier,
         "birth_year": birth,
-        "manager_id": Codes(np.where(manager, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]),
+        "manager_id": Codes(
+            np.where(manager, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]
+        ),
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),
     }
@@ -91,7 +93,12 @@ def holdings(s: Settings, life: Life, block: int) -> Block:
     """Build the table of products held; products end when the customer leaves."""
     g = np.random.Generator(np.random.SFC64(np.random.SeedSequence(s.seed, spawn_key=(98, block))))
     shape = life.opened.shape
-    draws = {"term": g.integers(0, 4, shape), "floating": g.random(shape), "guaranteed": g.random(shape), "yield": g.random(shape)}
+    draws = {
+        "term": g.integers(0, 4, shape),
+        "floating": g.random(shape),
+        "guaranteed": g.random(shape),
+        "yield": g.random(shape),
+    }
     end = np.minimum(life.left, float(life.months))
     row, family = np.nonzero(life.opened < end[:, None])
     first, gone = day_range(life)
@@ -144,7 +151,7 @@ def monthly(s: Settings, life: Life, block: int) -> Block:
         "fees": cents(fees),
         "service_cost": cents(service),
         "risk_cost": cents(loss),
-        "allocated_cost": np.full(len(row), int(round(p.allocated_cost * 100)), dtype=np.int64),
+        "allocated_cost": np.full(len(row), round(p.allocated_cost * 100), dtype=np.int64),
     }
 
 
@@ -156,7 +163,7 @@ def _activity(p: Any, life: Life) -> Array:
     return np.where(dormant, 0.0, share * life.rundown(p.rundown_depth, p.rundown_months))
 
 
-def _days_within(life: Life, row: Array, month: Array, u: Array) -> Array:
+def days_within(life: Life, row: Array, month: Array, u: Array) -> Array:
     """Spread events evenly over the days of a month on which the customer is there."""
     starts = month_starts(life.months)
     first, gone = day_range(life)
@@ -174,7 +181,7 @@ def transactions(s: Settings, life: Life, block: int) -> Block:
     repeat = count[row, month]
     row, month = np.repeat(row, repeat), np.repeat(month, repeat)
     k = len(row)
-    day = _days_within(life, row, month, g.random(k, dtype=np.float32))
+    day = days_within(life, row, month, g.random(k, dtype=np.float32))
     order = np.argsort(row * np.int64(100_000) + (day - month_starts(life.months)[0]), kind="stable")
     row, month, day = row[order], month[order], day[order]
     amount = np.exp(3.9 + 0.25 * who.value[row] + g.standard_normal(k, dtype=np.float32))

@@ -57,8 +57,8 @@ def cents(amount: Array) -> Array:
     return np.rint(np.asarray(amount, dtype=np.float64) * 100).astype(np.int64)
 
 
-_DATES = {"acquired_on", "observed_from", "left_on", "opened_on", "closed_on", "month", "occurred_on", "first_contact_on",
-          "contacted_on", "wave_on", "rival_entered_on"}  # fmt: skip
+_DATES = {"acquired_on", "observed_from", "left_on", "opened_on", "closed_on", "month", "occurred_on",
+          "first_contact_on", "contacted_on", "wave_on", "rival_entered_on"}  # fmt: skip
 _MONEY = {"balance", "net_interest", "fees", "service_cost", "risk_cost", "allocated_cost", "amount", "spend", "cost"}
 _FLAGS = {"won", "randomised", "responded", "sampled", "resolved", "chosen", "principal_guaranteed"}
 _COUNTS = {"city_tier", "birth_year", "term_months", "tier", "rival_branches", "steps"}
@@ -79,11 +79,13 @@ def to_frame(block: Block) -> pd.DataFrame:
     for name, value in block.items():
         kind = _kind(name, value)
         if kind == "text":
-            texts = np.append(np.asarray(value.texts, dtype=object), None)
+            texts = np.array([*value.texts, None], dtype=object)  # code -1 takes the last
             out[name] = texts[value.codes]
         elif kind == "date":
             day = value.astype("int64")
-            out[name] = np.where(day == NO_DATE, np.datetime64("NaT"), day.astype("datetime64[D]")).astype("datetime64[ns]")
+            out[name] = np.where(day == NO_DATE, np.datetime64("NaT"), day.astype("datetime64[D]")).astype(
+                "datetime64[ns]"
+            )
         elif kind == "money":
             out[name] = value / 100.0
         elif kind == "flag":

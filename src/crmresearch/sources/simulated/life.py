@@ -34,6 +34,7 @@ FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insur
 CONSTRUCTS = ("IMAG", "EXPE", "QUAL", "VAL", "SAT", "LOY")
 DOSES = ("control", "low", "medium", "high")
 EFFECT_MONTHS = 12  # a retention contact works that long
+UNMET_MONTHS = 12  # and so does a complaint that was not resolved
 NEVER = np.inf
 
 
@@ -63,7 +64,12 @@ def wave_months(months: int) -> list[int]:
 
 def campaign_months(months: int) -> dict[str, int]:
     """Month, by campaign, at whose start its contacts are made."""
-    return {"dose": int(months * 0.10), "develop": int(months * 0.2), "trial": int(months * 0.35), "target": int(months * 0.6)}
+    return {
+        "dose": int(months * 0.10),
+        "develop": int(months * 0.2),
+        "trial": int(months * 0.35),
+        "target": int(months * 0.6),
+    }
 
 
 @dataclass
@@ -77,7 +83,7 @@ class Life:
     closed: Array
     breadth: Array  # families held at the start of the month
     complaints: Array
-    recent_complaint: Array  # in one of the three months before
+    unmet: Array  # complaints that were not resolved
     log_balance: Array  # without the run-down
     vip: Array  # balance above the threshold at the end of the month before
     adopted: Array  # mobile banking
@@ -148,10 +154,11 @@ def _products(s: Settings, people: People, block: int, develop_at: int, develop_
     return opened, closed
 
 
-def _complaints(s: Settings, people: People, block: int, exposed: Array) -> Array:
+def _complaints(s: Settings, people: People, block: int, exposed: Array) -> tuple[Array, Array]:
     p, g = s.parameters, stream(s, "complaints", block)
     chance = np.minimum(p.complaint_month * np.exp(-0.4 * people.service), 1.0)
-    return (g.random(exposed.shape, dtype=np.float32) < chance[:, None]) & (exposed > 0)
+    happened = (g.random(exposed.shape, dtype=np.float32) < chance[:, None]) & (exposed > 0)
+    return happened, happened & (g.random(exposed.shape, dtype=np.float32) < p.complaint_unmet)
 
 
 def any_before(happened: Array, months: int) -> Array:
@@ -240,9 +247,9 @@ def _arms(s: Settings, block: int, n: int, force: Force) -> tuple[dict[str, Arra
     return arms, u
 
 
-def target_logit(p: Any, recent: Array, breadth: Array, tenure_years: Array, tier: Array) -> Array:
+def target_logit(p: Any, unmet: Array, breadth: Array, tenure_years: Array, tier: Array) -> Array:
     """Logit of being targeted: what the bank thinks is risk, all of it in the tables."""
-    score = 1.2 * recent - 0.4 * (breadth - 2.5) + 0.8 * (tenure_years < 3) + 0.3 * (tier == 3) - 0.45
+    score = 1.5 * unmet - 0.4 * (breadth - 2.5) + 1.2 * (tenure_years < 3) + 0.3 * (tier == 3) - 0.7
     middle = NormalDist().inv_cdf(p.target_share) * 1.7
     return np.asarray(middle + p.target_slope * score)
 
@@ -258,8 +265,7 @@ def draw_life(s: Settings, block: int, force: Force | None = None) -> Life:
     arms, u_target = _arms(s, block, n, force)
     opened, closed = _products(s, people, block, at["develop"], arms["develop"])
     breadth = held(opened, closed, months)
-    complaints = _complaints(s, people, block, exposed)
-    recent = any_before(complaints, 3)
+    complaints, unmet = _complaints(s, people, block, exposed)
     log_balance = _log_balance(s, people, block, months)
     vip = (log_balance[:, :-1] >= np.log(p.vip_threshold)) & (people.acquired[:, None] < grid[None, :])
     concern, attitudes = _attitudes(s, people, block, vip, any_before(complaints, 6))
@@ -271,12 +277,12 @@ def draw_life(s: Settings, block: int, force: Force | None = None) -> Life:
     rival = rival_months(s)[people.city]
     tenure_years = np.maximum(grid[None, :] + 0.5 - people.acquired[:, None], 0.0) / 12
     t = at["target"]
-    logit = target_logit(p, recent[:, t], breadth[:, t], tenure_years[:, t], people.tier)
+    logit = target_logit(p, any_before(unmet, UNMET_MONTHS)[:, t], breadth[:, t], tenure_years[:, t], people.tier)
     arms["target"] = (u_target < 1 / (1 + np.exp(-logit))).astype(np.int8)
     if force.target is not None:
         arms["target"] = np.full(n, force.target, dtype=np.int8)
     life = Life(
-        people, months, exposed, opened, closed, breadth, complaints, recent, log_balance[:, 1:], vip, adopted, rival,
+        people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
         concern, attitudes, consent, arms, logit, exposed, exposed, exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, force, tenure_years)
@@ -285,7 +291,7 @@ def draw_life(s: Settings, block: int, force: Force | None = None) -> Life:
 
 
 def contacted(life: Life, campaign: str) -> Array:
-    """Whether a customer is present and consents when a campaign goes out (before exits are known: acquired by then)."""
+    """Whether a customer consents and was acquired when a campaign goes out (exits are not known yet)."""
     return life.consent & (life.people.acquired < campaign_months(life.months)[campaign])
 
 
@@ -309,7 +315,7 @@ def _hazards(s: Settings, life: Life, force: Force, tenure_years: Array) -> None
     off = set(force.switch_off)
     observed = {
         "fixed": fixed_exit(p, people.channel, people.tier)[:, None],
-        "complaint": p.complaint_exit * life.recent_complaint,
+        "unmet": p.unmet_exit * any_before(life.unmet, UNMET_MONTHS),
         "breadth": p.breadth_exit * (life.breadth - 2.0),
         "mobile": p.mobile_exit * (life.adopted[:, None] < grid[None, :]),
         "rival": life.rival * (p.rival_exit + p.rival_vip_exit * life.vip),

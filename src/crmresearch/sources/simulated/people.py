@@ -85,7 +85,9 @@ def death_cumulative(parameters: Any, age: Array, years: Array) -> Array:
     return np.asarray(start * (years if b == 0 else np.expm1(b * years) / b))
 
 
-def history_cumulative(parameters: Any, tenure: Array, channel: Array, tier: Array, ease: Array, frailty: Array, age: Array) -> Array:
+def history_cumulative(
+    parameters: Any, tenure: Array, channel: Array, tier: Array, ease: Array, frailty: Array, age: Array
+) -> Array:
     """Cumulative hazard of leaving before the observation starts.
 
     What changes with time (satisfaction, products, rivals ...) is recorded from the observation on, and averaged out
@@ -95,7 +97,9 @@ def history_cumulative(parameters: Any, tenure: Array, channel: Array, tier: Arr
     early, late = parameters.effect_early, parameters.effect_late
     first = voluntary_cumulative(parameters, np.minimum(tenure, 4.0))
     rest = voluntary_cumulative(parameters, tenure) - first
-    voluntary = frailty * np.exp(parameters.ease_exit * ease) * (first * np.exp(early * fixed) + rest * np.exp(late * fixed))
+    voluntary = (
+        frailty * np.exp(parameters.ease_exit * ease) * (first * np.exp(early * fixed) + rest * np.exp(late * fixed))
+    )
     steady = (parameters.bank_rate + parameters.dormant_rate + parameters.unknown_rate) * tenure
     return np.asarray(voluntary + steady + death_cumulative(parameters, age, tenure))
 

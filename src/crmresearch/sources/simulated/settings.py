@@ -72,13 +72,19 @@ def _models() -> tuple[type[BaseModel], type[BaseModel]]:
         "rival_share": dict[int, probability],
         "taste": dict[str, dict[str, effect]],
     }
-    probabilities = ("survey_share", "choice_share", "failed_share", "one_factor", "market_share_loss", "complaint_month")
+    probabilities = (
+        "survey_share",
+        "choice_share",
+        "failed_share",
+        "one_factor",
+        "market_share_loss",
+        "complaint_month",
+        "complaint_unmet",
+    )
     moneys = ("balance_median", "fee", "service_cost", "risk_loss", "allocated_cost", "care_cost", "contact_cost")
-    rates = (
-        "spend_spread voluntary_rate bank_rate dormant_rate unknown_rate death_rate balance_spread balance_noise margin "
-        "service_spread risk_rate family_close develop_boost transactions_month mobile_rate visits_month care_rate "
-        "care_vip intention_factor"
-    ).split()
+    rates = {"spend_spread", "voluntary_rate", "bank_rate", "dormant_rate", "unknown_rate", "death_rate", "balance_spread",
+             "balance_noise", "margin", "service_spread", "risk_rate", "family_close", "develop_boost",
+             "transactions_month", "mobile_rate", "visits_month", "care_rate", "care_vip", "intention_factor"}  # fmt: skip
     baseline = worlds()["baseline"]["parameters"]
     for name in baseline:
         kinds.setdefault(
@@ -145,7 +151,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.world not in worlds():
-            raise InputError(f"world={self.world!r}: no such world of the simulated bank; there are {', '.join(worlds())}")
+            raise InputError(
+                f"world={self.world!r}: no such world of the simulated bank; there are {', '.join(worlds())}"
+            )
         size, _ = _models()
         _checked(size, {"customers": self.customers, "months": self.months, "seed": self.seed})
         _ = self.parameters

@@ -1,0 +1,51 @@
+"""Study 3: what it costs to win a customer, and what it costs to keep one."""
+
+from crmresearch.cost.acquisition import WinModel, payback, response, selection_bound, win_model
+from crmresearch.cost.allocation import Curve, Optimum, customer_equity, optimum, split
+from crmresearch.cost.grid import definitions, ratios, ratios_by
+from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
+from crmresearch.cost.ratio import LINES, SEVERAL, Fieller, Functional, fieller, lifetime_cost, mean_ratio
+from crmresearch.cost.retention import Aipw, aipw, saved, sensitivity_bounds, targeted
+from crmresearch.cost.selection import Selection, censored_selection, inverse_mills, jointly, two_step
+from crmresearch.cost.uplift import policies, qini, uplift
+
+__all__ = [
+    "LINES",
+    "SEVERAL",
+    "Aipw",
+    "Curve",
+    "Fieller",
+    "Functional",
+    "Optimum",
+    "Selection",
+    "WinModel",
+    "aipw",
+    "censored_selection",
+    "customer_equity",
+    "customer_value",
+    "definitions",
+    "elasticities",
+    "fieller",
+    "five_points",
+    "inverse_mills",
+    "jointly",
+    "lifetime_cost",
+    "mean_ratio",
+    "optimum",
+    "payback",
+    "policies",
+    "qini",
+    "ratios",
+    "ratios_by",
+    "replacement",
+    "response",
+    "retention_point",
+    "saved",
+    "selection_bound",
+    "sensitivity_bounds",
+    "split",
+    "targeted",
+    "two_step",
+    "uplift",
+    "win_model",
+]

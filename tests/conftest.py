@@ -1,0 +1,56 @@
+"""Shared fixtures: a cache of the tests' own, the published data where they are on disk, a small simulated bank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Keep the tests out of the user's cache and away from banks described in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("CRMRESEARCH_BANKS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with the published data sets and references; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("CRMRESEARCH_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("the published data sets are not on this disk (CRMRESEARCH_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_data(shared):
+    """Open a data set of the catalogue by name, taking its files from disk."""
+    from crmresearch import sources
+    from crmresearch.bank import open_bank
+
+    def opened(name: str):
+        folder = shared / "data" / ("smcrm" if name.startswith("smcrm") else "cdnow" if name.startswith("cdnow") else name)
+        if not folder.is_dir():
+            pytest.skip(f"the data set {name} is not on this disk")
+        sources.get(name, folder)
+        return open_bank(name)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def small_bank():
+    """A simulated bank of 2,000 customers over 60 months, world baseline, in memory."""
+    from crmresearch.sources import simulated
+
+    return simulated.bank(simulated.Settings(customers=2_000, months=60, seed=1))
+
+
+@pytest.fixture(scope="session")
+def example() -> Path:
+    """The example bank that README and data/README show."""
+    return Path(__file__).parents[1] / "data" / "example"

@@ -1,0 +1,214 @@
+"""Study 0: the engine's counts equal those of plain pandas, and the figures say what the tables say."""
+
+from __future__ import annotations
+
+import datetime
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import base
+from crmresearch.bank import Bank
+from crmresearch.errors import Missing
+from crmresearch.reductions import base as reductions
+from crmresearch.sources import simulated
+
+SETTINGS = simulated.Settings(customers=1500, months=36, seed=7, world="baseline")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return simulated.frames(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return simulated.bank(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Three customers whose every number can be worked out by hand."""
+    day = pd.to_datetime
+    customers = pd.DataFrame(
+        {
+            "customer_id": ["a", "b", "c"],
+            "acquired_on": day(["2015-06-01", "2020-07-01", "2020-07-01"]),
+            "left_on": day([None, "2021-07-01", None]),
+            "exit_cause": [None, "voluntary", None],
+            "birth_year": [1970, 1980, 1980],
+            "city_id": ["x", "y", "y"],
+        }
+    )
+    holdings = pd.DataFrame(
+        {
+            "customer_id": ["a", "a", "c"],
+            "product_family": ["card", "fund", "card"],
+            "opened_on": day(["2016-01-01"] * 2 + ["2021-01-01"]),
+        }
+    )
+    transactions = pd.DataFrame(
+        {
+            "customer_id": ["a", "a", "b", "c"],
+            "occurred_on": day(["2021-01-05", "2021-01-09", "2021-02-01", "2021-12-30"]),
+            "amount": [10.0, -3.5, 2.25, 1.0],
+            "channel": ["mobile", "branch", "branch", "mobile"],
+        }
+    )
+    about = {
+        "name": "tiny",
+        "title": "Three customers",
+        "currency": "EUR",
+        "observation_start": datetime.date(2020, 1, 1),
+        "observation_end": datetime.date(2021, 12, 31),
+        "evidence": "simulated",
+        "licence": "MIT",
+        "citation": "made up",
+    }
+    return Bank.from_frames({"customers": customers, "holdings": holdings, "transactions": transactions}, about)
+
+
+# -- correct: by hand --------------------------------------------------------------------------------------------
+
+
+def test_exposure_by_hand(tiny):
+    frame = reductions.exits(tiny)
+    # a is watched all 364 days of 2021, b 181 (to 1 July), c 364 (to the last day); 2020 saw no exit
+    assert frame.to_dict("records") == [
+        {"year": 2021, "cause": "voluntary", "exits": 1, "exposure": pytest.approx((364 + 181 + 364) / 365.25)}
+    ]
+
+
+def test_keys_by_hand(tiny):
+    row = reductions.keys(tiny).iloc[0]
+    assert row[["n", "holdings", "orphans", "holders", "open_holdings", "look_alike"]].tolist() == [3, 3, 0, 2, 3, 2]
+    result = base.linkage(reductions.keys(tiny))
+    assert result.estimates["S21a"].value == pytest.approx(2 / 3)
+
+
+def test_coverage_by_hand(tiny):
+    frame = reductions.coverage(tiny).set_index("month")
+    assert frame["n"].tolist() == [3, 3, 2]  # b has left by December
+    assert frame["with_any"].tolist() == [1, 1, 1]
+    assert frame["with_all"].tolist() == [1, 0, 0]  # a used both channels in January
+
+
+def test_digital_share_and_its_error_by_hand(tiny):
+    sums = reductions.digital(tiny)
+    assert sums.iloc[0].astype(int).to_dict() == {"n": 3, "total": 4, "digital": 2, "tt": 6, "dd": 2, "dt": 3}
+    estimate = base.channel_mix(reductions.channels(tiny), sums).estimates["S36"]
+    residuals = np.array([1 - 0.5 * 2, 0 - 0.5 * 1, 1 - 0.5 * 1])
+    assert estimate.se == pytest.approx(math.sqrt((residuals**2).sum() * 3 / 2) / 4)
+
+
+def test_exact_poisson_limits():
+    frame = pd.DataFrame({"year": [2020], "cause": ["voluntary"], "exits": [10], "exposure": [100.0]})
+    table = base.exit_rates(frame).table
+    # the exact 95% limits of a count of ten are 4.795 and 18.390 (Garwood 1936)
+    assert table["ci_low"].iloc[0] == pytest.approx(0.04795, abs=1e-5)
+    assert table["ci_high"].iloc[0] == pytest.approx(0.18390, abs=1e-5)
+
+
+# -- consistent: engine against pandas ----------------------------------------------------------------------------
+
+
+def test_counts_equal_pandas(bank, frames):
+    customers = frames["customers"]
+    by_year = customers.groupby(customers["acquired_on"].dt.year).size()
+    assert reductions.acquired(bank).set_index("year")["n"].tolist() == by_year.tolist()
+    by_tier = customers.groupby("city_tier").size()
+    assert reductions.tiers(bank)["n"].tolist() == by_tier.tolist()
+    assert reductions.tenure(bank)["n"].sum() == customers["left_on"].isna().sum()
+    mix = (
+        frames["transactions"].groupby([frames["transactions"]["occurred_on"].dt.year, "channel"], observed=True).size()
+    )
+    assert reductions.channels(bank)["transactions"].tolist() == mix.tolist()
+
+
+def test_exits_and_exposure_equal_pandas(bank, frames):
+    c, about = frames["customers"], bank.about
+    found = reductions.exits(bank)
+    assert found["exits"].sum() == c["left_on"].notna().sum()
+    start, end = pd.Timestamp(about.observation_start), pd.Timestamp(about.observation_end)
+    low = c["observed_from"].clip(lower=start)
+    high = c["left_on"].fillna(end).clip(upper=end)
+    days = (high - low).dt.days.clip(lower=0).sum()
+    assert found.groupby("year")["exposure"].first().sum() == pytest.approx(days / 365.25)
+
+
+def test_explained_equals_pandas(bank, frames):
+    m = frames["monthly"]
+    cut = pd.Timestamp(bank.about.observation_end) + pd.Timedelta(days=1) - pd.DateOffset(months=12)
+    m = m.assign(c=m["net_interest"] + m["fees"] - m["service_cost"] - m["risk_cost"])
+    last = m[m["month"] >= cut].groupby("customer_id")["c"].sum()
+    frame = reductions.explained(bank).set_index("customer_id")
+    # cents add up exactly in the engine; doubles here only to within rounding
+    pd.testing.assert_series_equal(frame["contribution"], last.loc[frame.index], check_names=False, rtol=1e-9)
+    held = frames["holdings"]
+    held = held[(held["opened_on"] < cut) & (held["closed_on"].isna() | (held["closed_on"] >= cut))]
+    families = held.groupby("customer_id")["product_family"].nunique().reindex(frame.index).fillna(0)
+    assert frame["families"].tolist() == families.tolist()
+
+
+def test_contract_is_kept_after_loading(bank, frames):
+    result = base.breaches(reductions.contract_breaches(bank))
+    assert result.table["rows"].sum() == sum(len(f) for f in frames.values())
+    assert result.estimates["S07"].value == 0
+
+
+def test_information_is_measured_out_of_sample():
+    # contribution that is pure noise: an in-sample R squared would be positive, this one must not be
+    rng = np.random.default_rng(1)
+    n = 2000
+    noise = pd.DataFrame(
+        rng.normal(size=(n, 4)), columns=["contribution", "past_contribution", "past_balance", "tenure_years"]
+    )
+    noise.insert(0, "customer_id", np.arange(n).astype(str))
+    estimate = base.information(noise, seed=1).estimates["S26"]
+    assert estimate.value <= 0
+    known = noise.assign(past_contribution=noise["contribution"])
+    assert base.information(known, seed=1).estimates["S26"].value > 0.99
+
+
+# -- runs and says why not ----------------------------------------------------------------------------------------
+
+
+def test_every_result_draws_and_speaks(bank):
+    results = [
+        base.growth(reductions.acquired(bank), observation_start=2021),
+        base.exit_rates(reductions.exits(bank)),
+        base.completeness(reductions.coverage(bank)),
+        base.channel_mix(reductions.channels(bank), reductions.digital(bank)),
+    ]
+    for result in results:
+        assert result.alt
+        assert "nan" not in result.sentence
+        axes = result.plot()
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+        assert axes.get_title(loc="left") or axes.get_title()
+
+
+def test_missing_tables_are_named(tiny):
+    only = Bank.from_frames({"customers": tiny.frame(tiny.table("customers"))}, tiny.about)
+    for reduction in (
+        reductions.channels,
+        reductions.coverage,
+        reductions.digital,
+        reductions.keys,
+        reductions.explained,
+    ):
+        missing = reduction(only)
+        assert isinstance(missing, Missing)
+        assert "tiny" in missing.reason
+    runs = reductions.usable(only).set_index("study")["runs"]
+    assert runs["02 churn"] == "in part"
+    assert runs["04 satisfaction and loyalty"] == "no"
+
+
+def test_bank_without_exits_says_so(tiny):
+    frame = tiny.frame(tiny.table("customers")).assign(left_on=pd.NaT, exit_cause=None)
+    nobody = Bank.from_frames({"customers": frame}, tiny.about)
+    assert "no leaving dates" in str(reductions.exits(nobody))

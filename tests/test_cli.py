@@ -1,0 +1,222 @@
+"""The command line: exit statuses, messages without tracebacks, values read from the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crmresearch import batch, cli, sources
+from crmresearch.errors import CrmError, InputError
+
+
+@pytest.fixture
+def crm(monkeypatch, capsys):
+    """Run a command; return exit status, standard output and standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["crmresearch", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def outcome(tmp_path, monkeypatch):
+    """Replace the runner by one that returns what a test asks for, and keeps how it was called."""
+    calls: list[dict] = []
+
+    def give(status: str, **more: object) -> list[dict]:
+        def run(bank: str = "reference", **options: object) -> batch.Outcome:
+            calls.append({"bank": bank, **options})
+            content = {"status": status, "verdicts": {"supported": 3}, "notebooks": {}, **more}
+            return batch.Outcome(tmp_path, content)
+
+        monkeypatch.setattr(batch, "run", run)
+        return calls
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12),
+        ("0.5", 0.5),
+        ("true", True),
+        ("False", False),
+        ("a", "a"),
+        ("2021-01-01", "2021-01-01"),
+        ("[1, 2]", [1, 2]),
+    ],
+)
+def test_values_are_read_as_what_they_look_like(text, value):
+    read = cli._values([f"name={text}"])["name"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(("given", "match"), [(["seed"], "name=value"), (["seed=1", "seed=2"], "twice")])
+def test_malformed_parameters_are_refused(given, match):
+    with pytest.raises(InputError, match=match):
+        cli._values(given)
+
+
+def test_a_completed_run_exits_with_0(crm, outcome):
+    calls = outcome("completed")
+    code, out, _ = crm(
+        "run", "--bank", "tiny", "--studies", "00,01", "-p", "seed=7", "-p", "bank_name=x", "--jobs", "3"
+    )
+    assert code == 0
+    assert "3 supported" in out
+    assert calls[0]["studies"] == ["00", "01"]
+    assert calls[0]["values"] == {"seed": 7, "bank_name": "x"}
+    assert calls[0]["jobs"] == 3
+
+
+def test_a_failed_run_exits_with_1_and_names_the_notebook(crm, outcome):
+    outcome("failed", notebooks={"02_x": {"status": "kernel died", "error": "out of memory", "cell": "fit"}})
+    code, _, err = crm("run")
+    assert code == 1
+    assert "02_x kernel died: out of memory (cell fit)" in err
+
+
+def test_a_breach_is_named(crm, outcome):
+    outcome("failed", disclosure=[{"file": "a.ipynb", "rule": "local path", "where": "line 3"}])
+    code, _, err = crm("run")
+    assert code == 1
+    assert "local path in a.ipynb, line 3" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "-p", "bank_nme=reference"], "bank_name"),
+        (["run", "--studies", "0_customer_base"], "00_customer_base"),
+        (["run", "--bank", "referense"], "reference"),
+        (["bank", "describe", "berca"], "berka"),
+        (["bank", "get", "cdnov"], "cdnow"),
+        (["site", "nowhere"], "run.json"),
+        (["check", "nowhere"], "run.json"),
+        (["run", "--jobs", "0"], "jobs"),
+        (["runn"], "runn"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_says_what_can(crm, monkeypatch, tmp_path, words, hint):
+    monkeypatch.setattr(batch._Worker, "run", None)  # no kernel may start
+    for name in ("00_customer_base", "01_customer_value"):
+        (tmp_path / f"{name}.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    monkeypatch.setattr(batch, "find_notebooks", lambda _=None: {p.stem: p for p in tmp_path.glob("*.ipynb")})
+    code, _, err = crm(*words)
+    assert code == 2
+    assert hint in err
+    assert "Traceback" not in err
+
+
+def test_other_errors_of_the_package_exit_with_1(crm, monkeypatch):
+    def run(*_: object, **__: object) -> None:
+        raise CrmError("the disk is full")
+
+    monkeypatch.setattr(batch, "run", run)
+    assert crm("run")[::2] == (1, "crmresearch: the disk is full\n")
+
+
+def test_an_interruption_exits_with_130(crm, monkeypatch):
+    def run(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "run", run)
+    code, _, err = crm("run")
+    assert code == 130
+    assert "--resume" in err
+
+
+def test_bank_list_names_every_bank(crm):
+    code, out, _ = crm("bank", "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [row["name"] for row in sources.listing()]
+
+
+def test_bank_check_counts_the_rows_or_reports_the_problem(crm, tmp_path):
+    (tmp_path / "bank.yaml").write_text(
+        "{name: mine, currency: EUR, observation_start: 2020-01-01, observation_end: 2020-12-31, "
+        "evidence: simulated, tables: {customers: {file: c.csv}}}"
+    )
+    rows = ["customer_id,acquired_on,observed_from", "a,2019-01-01,2020-01-01", "b,2019-01-01,2020-01-01"]
+    (tmp_path / "c.csv").write_text("\n".join(rows) + "\n")
+    code, out, _ = crm("bank", "check", str(tmp_path))
+    assert code == 0
+    assert "customers (2 rows)" in out
+    (tmp_path / "c.csv").write_text("\n".join([*rows, "a,2019-01-01,2020-01-01"]) + "\n")
+    code, _, err = crm("bank", "check", str(tmp_path))
+    assert code == 2
+    assert "customer_id" in err
+
+
+def test_simulate_writes_a_bank_that_can_be_opened(crm, tmp_path):
+    code, out, _ = crm(
+        "bank", "simulate", "--customers", "300", "--months", "24", "--seed", "3", "--out", str(tmp_path / "b")
+    )
+    assert code == 0
+    assert "300 customers" in out
+    assert (tmp_path / "b" / "bank.yaml").exists()
+    assert list((tmp_path / "b").glob("truth.*"))
+    code, _, _ = crm("bank", "check", str(tmp_path / "b"))
+    assert code == 0
+
+
+def test_check_finds_a_path_in_a_run(crm, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "notebooks").mkdir()
+    assert crm("check", str(tmp_path))[0] == 0
+    leak = "/" + "home/ann/bank.csv"
+    (tmp_path / "notebooks" / "00_x.ipynb").write_text(json.dumps({"text": leak}))
+    code, out, _ = crm("check", str(tmp_path))
+    assert code == 1
+    assert "00_x.ipynb, line 1: local path" in out
+    (tmp_path / "notebooks" / "00_x.ipynb").rename(tmp_path / "log.txt")
+    (tmp_path / "logs").mkdir()
+    Path(tmp_path / "log.txt").rename(tmp_path / "logs" / "log.txt")
+    assert crm("check", str(tmp_path))[0] == 0
+
+
+def test_progress_writes_plain_lines_when_nobody_watches(capsys):
+    import sys
+
+    from crmresearch import progress
+
+    with progress.for_stream(sys.stderr) as listener:
+        listener.begin(2)
+        listener.say("opening bank tiny")
+        listener.cell("00_a", 1, 3)
+        listener.end("00_a", {"status": "completed", "seconds": 1.25})
+        listener.end("01_b", {"status": "failed", "seconds": 2.0, "error": "ValueError: no"})
+    assert capsys.readouterr().err.splitlines() == [
+        "== opening bank tiny",
+        "[1/2] 00_a: completed in 1.2 s",
+        "[2/2] 01_b: failed in 2.0 s; ValueError: no",
+    ]
+
+
+def test_progress_draws_a_bar_on_a_terminal():
+    import io
+
+    from crmresearch import progress
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with progress.for_stream(stream) as listener:
+        listener.begin(1)
+        listener.cell("00_a", 1, 2)
+        listener.end("00_a", {"status": "failed", "seconds": 1.0, "error": "[bold] is no markup"})
+    assert "✗ 00_a: failed in 1.0 s; [bold] is no markup" in stream.getvalue()

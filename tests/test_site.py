@@ -1,0 +1,261 @@
+"""The reviewers' site, built once from a small run: complete, accessible, self-contained, the same every time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from crmresearch import ledger, site
+from crmresearch.errors import InputError, Missing
+from crmresearch.execution import write_notebook
+from crmresearch.result import Check, Estimate
+from crmresearch.site import chips
+
+# the smallest picture there is: one transparent pixel
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+ALT = 'Lorenz curve bending far below the diagonal; "top tenth" marked'
+MATHS = r"inline $S(t) = \exp(-\int_0^t h(u)\,du)$ and" + "\n\n" + r"$$\hat\beta = \arg\max_\beta \ell(\beta)$$"
+
+
+def _run(folder: Path) -> Path:
+    """Write what a run leaves behind, without running anything."""
+    (folder / "notebooks").mkdir(parents=True)
+    gate = Check.of("enough events", False, "3 events, at least 10 needed", "undecided")
+    findings = {
+        "S19": Estimate(0.62, 0.58, 0.66, "share of contribution", 18_342),
+        "S37": Missing("the bank brings no table <monthly> & more"),
+        "S03": Estimate(0.0, 0.0, 0.0005, "share", 18_342, checks=(gate,)),
+    }
+    ledger.record(folder, "01_customer_value", findings, bank="tiny", evidence="simulated", parameters={"seed": 1})
+    figure = new_output(
+        "display_data", {"image/png": PIXEL, "text/plain": "Image"}, metadata={"image/png": {"alt": ALT}}
+    )
+    table = '<table class="dataframe"><thead><tr><th scope="col">band</th></tr></thead><tbody><tr><td>1</td></tr></tbody></table>'
+    shown = new_output("execute_result", {"text/html": table, "text/plain": "band"}, execution_count=2)
+    cells = [
+        new_markdown_cell(f"# What a customer is worth\n\nOpening, {MATHS}", id="opening"),
+        new_code_cell("seed: int = 1", id="parameters", metadata={"tags": ["parameters"]}, execution_count=1),
+        new_markdown_cell("## Result\n\nWords.", id="result"),
+        new_code_cell('nb.keep(share, "share", "S19", "S37", "S03")', id="keep", outputs=[shown], execution_count=2),
+        new_code_cell("figures.show(share.plot(), alt=share.alt)", id="figure", outputs=[figure], execution_count=3),
+    ]
+    write_notebook(new_notebook(cells=cells), folder / "notebooks" / "01_customer_value.ipynb")
+    failed = [new_markdown_cell("# Who leaves\n\nWords.", id="opening"), new_code_cell("1/0", id="fit")]
+    write_notebook(new_notebook(cells=failed), folder / "notebooks" / "02_churn_survival.ipynb")
+    ledger.merge(folder)
+    about = {"name": "tiny", "title": "A <tiny> bank", "evidence": "simulated", "currency": "EUR"}
+    about |= {"observation_start": "2020-01-01", "observation_end": "2020-12-31", "cannot_answer": ["who returns"]}
+    prints = {"data": "0a1b", "code": "2c3d", "lock": "4e5f", "notebooks": {}}
+    parameters = {"01_customer_value": {"seed": 1}}
+    versions = {"python": "3.12.1"}
+    ledger.write_json(
+        folder / "run.json", {"bank": about, "parameters": parameters, "fingerprints": prints, "versions": versions}
+    )
+    states = {"01_customer_value": {"status": "completed"}, "02_churn_survival": {"status": "failed", "error": "x"}}
+    ledger.write_json(folder / "status.json", {"status": "failed", "notebooks": states})
+    hidden = {
+        "threshold": 10,
+        "suppressed": {"01_customer_value_share.csv": {"rows": 2, "rule": "fewer than 10 people"}},
+    }
+    ledger.write_json(folder / "disclosure.json", hidden)
+    (folder / "restricted").mkdir()
+    (folder / "restricted" / "01_customer_value_list.csv").write_text("customer_id\nclient-0007\n")
+    return folder
+
+
+class Page(HTMLParser):
+    """What a test wants to know about a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [a for t, a in self.tags if t == tag]
+
+    @property
+    def ids(self) -> set[str]:
+        return {a["id"] for _, a in self.tags if a.get("id")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = _run(tmp_path_factory.mktemp("site") / "run")
+    return site.build(run).parent
+
+
+@pytest.fixture(scope="module")
+def pages(built: Path) -> dict[str, Page]:
+    return {str(p.relative_to(built)): Page(p.read_text("utf-8")) for p in sorted(built.rglob("*.html"))}
+
+
+def test_every_part_is_there(pages, built):
+    assert {"index.html", "studies.html", "how-to-read.html", "about-this-run.html", "search.html"} < set(pages)
+    assert {"notebooks/01_customer_value.html", "notebooks/02_churn_survival.html"} < set(pages)
+    assert (built / "ledger.csv").read_bytes() == (built.parent / "ledger.csv").read_bytes()
+
+
+def test_ledger_shows_every_line_once_with_its_verdict(pages, built):
+    frame = ledger.read(built.parent)
+    lines = [a for a in pages["index.html"].all("li") if "crm-claim" in (a.get("class") or "")]
+    assert sorted(a["id"] for a in lines) == sorted(frame["claim_id"])
+    shown = {a["id"]: a["data-verdict"] for a in lines}
+    assert shown == {k: chips.slug(v) for k, v in zip(frame["claim_id"], frame["verdict"], strict=True)}
+    text = (built / "index.html").read_text("utf-8")
+    assert "<strong>0.620</strong>" in text
+    assert "[0.580, 0.660]" in text
+    assert "enough events" in text
+    assert "Simulated bank." in text
+
+
+def test_each_measured_claim_links_to_its_cell(pages):
+    links = {a["href"] for a in pages["index.html"].all("a") if a.get("class") == "crm-cell"}
+    assert links == {"notebooks/01_customer_value.html#cell-keep"}
+    assert "cell-keep" in pages["notebooks/01_customer_value.html"].ids
+
+
+def test_every_link_within_the_site_resolves(pages, built):
+    broken = []
+    for name, page in pages.items():
+        for tag, key in (("a", "href"), ("img", "src"), ("script", "src"), ("link", "href")):
+            for attributes in page.all(tag):
+                target = attributes.get(key)
+                if not target or re.match(r"[a-z]+:", target):
+                    continue
+                path, _, anchor = target.partition("#")
+                file = (built / name).parent / path.partition("?")[0] if path else built / name
+                if not file.exists():
+                    broken.append((name, target))
+                elif anchor and anchor not in pages[str(file.resolve().relative_to(built.resolve()))].ids:
+                    broken.append((name, target))
+    assert broken == []
+
+
+def test_no_page_asks_another_host_for_anything(pages, built):
+    asked = [
+        (name, a.get("src") or a.get("href"))
+        for name, page in pages.items()
+        for tag in ("script", "img", "link", "iframe", "source")
+        for a in page.all(tag)
+        if re.match(r"(https?:)?//", str(a.get("src") or a.get("href")))
+    ]
+    assert asked == []
+    styles = [
+        p.name for p in built.rglob("*.css") if re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", p.read_text("utf-8"))
+    ]
+    assert styles == []
+
+
+def test_pages_are_accessible(pages):
+    for name, page in pages.items():
+        assert page.all("html")[0].get("lang") == "en", name
+        assert len(page.all("h1")) == 1, name
+        assert page.all("title"), name
+        assert page.all("main"), name
+        assert all(a.get("alt") for a in page.all("img")), name
+    figures = [a["alt"] for a in pages["notebooks/01_customer_value.html"].all("img")]
+    assert figures == [ALT]
+    pictures = [a for a in pages["index.html"].all("svg") if a.get("class") == "crm-interval"]
+    assert pictures
+    assert all(a["role"] == "img" and "interval" in str(a["aria-label"]) for a in pictures)
+
+
+def test_maths_is_mathml_and_leaves_nothing_raw(built):
+    text = (built / "notebooks" / "01_customer_value.html").read_text("utf-8")
+    assert text.count("<math ") == 2
+    for raw in ("$$", r"\arg", r"\hat", r"\int"):
+        assert raw not in text, raw
+
+
+def test_a_notebook_that_did_not_finish_is_announced(built):
+    assert (
+        "02_churn_survival" in re.search(r"This run is incomplete.*?</p>", (built / "index.html").read_text("utf-8"))[0]
+    )
+    assert "did not finish: failed" in (built / "studies.html").read_text("utf-8")
+
+
+def test_texts_from_data_are_escaped(built):
+    text = (built / "index.html").read_text("utf-8")
+    assert "no table &lt;monthly&gt; &amp; more" in text
+    assert "A &lt;tiny&gt; bank" in text
+
+
+def test_about_page_tells_data_parameters_and_suppression(built):
+    text = (built / "about-this-run.html").read_text("utf-8")
+    for word in ("who returns", "seed = 1", "fewer than 10 people", "0a1b", "3.12.1"):
+        assert word in text, word
+
+
+def test_nothing_restricted_and_no_source_is_published(built):
+    names = {p.name for p in built.rglob("*")}
+    assert not names & {"restricted", "_sources", ".buildinfo", ".doctrees", "alt.json"}
+    assert not [p for p in built.rglob("*") if p.is_file() and b"client-0007" in p.read_bytes()]
+
+
+def test_search_finds_claims_and_studies(built):
+    index = (built / "searchindex.js").read_text("utf-8")
+    terms = json.loads(index[index.index("(") + 1 : index.rindex(")")])["terms"]
+    assert "worth" in terms
+    assert any(t.startswith("competit") for t in terms)  # from a claim of the ledger
+
+
+def test_two_builds_are_equal_byte_by_byte(built, tmp_path):
+    again = site.build(_run(tmp_path / "run")).parent
+    first = {str(p.relative_to(built)): p.read_bytes() for p in built.rglob("*") if p.is_file()}
+    second = {str(p.relative_to(again)): p.read_bytes() for p in again.rglob("*") if p.is_file()}
+    assert first == second
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="run.json"):
+        site.build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.62, "0.620"), (4.4137, "4.41"), (44.137, "44.1"), (441.37, "441"), (12345.6, "12,346"), (0, "0")]
+    + [(-0.0123, "−0.0123"), (0.00002, "2.0e−05"), (math.inf, "∞"), (-math.inf, "−∞"), (math.nan, "–")],
+)
+def test_numbers_have_three_digits(value, text):
+    assert chips.number(value) == text
+
+
+def _x(svg: str, kind: str, key: str) -> float:
+    element = re.search(rf'<[a-z]+ class="{kind}"[^>]*>', svg)
+    assert element is not None, kind
+    return float(re.search(rf'\b{key}="([\d.]+)"', element[0])[1])
+
+
+def test_interval_picture_puts_the_bar_on_the_right_ground():
+    rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
+    svg = chips.interval_svg(1.3, 1.1, 1.5, rule, "x")
+    assert (
+        _x(svg, "crm-supported-ground", "x")
+        <= _x(svg, "crm-bar", "x1")
+        < _x(svg, "crm-dot", "cx")
+        < _x(svg, "crm-bar", "x2")
+    )
+    refuted_end = _x(svg, "crm-refuted-ground", "x") + _x(svg, "crm-refuted-ground", "width")
+    assert refuted_end < _x(svg, "crm-supported-ground", "x")
+
+
+def test_interval_picture_bears_open_ends_and_missing_values():
+    svg = chips.interval_svg(2.0, 1.5, math.inf, {"supported": {"above": 1}}, "x")
+    assert _x(svg, "crm-bar", "x2") == pytest.approx(220)  # an open end reaches the edge of the picture
+    assert chips.interval_svg(math.nan, math.nan, math.nan, {"supported": {"above": 1}}, "x") == ""
+    assert "crm-dot" in chips.interval_svg(0.0, 0.0, 0.0, {"report": True}, "x")
+
+
+def test_pixel_is_a_picture():
+    assert base64.b64decode(PIXEL).startswith(b"\x89PNG")
