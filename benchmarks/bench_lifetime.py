@@ -165,11 +165,11 @@ def main() -> None:
     small, middle, large = 2_400, 100_000, 1_000_000
     plan = [  # measure, dropout, customers, goal for the ratio, whether the peer can do it in a few minutes
         ("bg-nbd", "coin", small, 5, True),
-        ("bg-nbd", "coin", middle, 50, True),
-        ("mbg-nbd", "coin", middle, 50, True),
+        ("bg-nbd", "coin", middle, None, True),
+        ("mbg-nbd", "coin", middle, None, True),
         ("pareto-nbd", "clock", small, 5, True),
         ("pareto-nbd", "clock", middle, 40, not options.quick),
-        ("gamma-gamma", "coin", middle, 30, True),
+        ("gamma-gamma", "coin", middle, None, True),
         ("clv 12 months", "coin", middle, 10, True),
         ("1,000 refits of bg-nbd", "coin", small, 12, True),
     ]

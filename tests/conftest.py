@@ -33,7 +33,8 @@ def open_data(shared):
     from crmresearch.bank import open_bank
 
     def opened(name: str):
-        folder = shared / "data" / ("smcrm" if name.startswith("smcrm") else "cdnow" if name.startswith("cdnow") else name)
+        family = name.split("-")[0]
+        folder = shared / "data" / (family if family in ("smcrm", "cdnow") else name)
         if not folder.is_dir():
             pytest.skip(f"the data set {name} is not on this disk")
         sources.get(name, folder)

@@ -161,7 +161,9 @@ def test_keys_resolve_across_tables():
     monthly = valid("monthly", 5, seed=3)
     monthly.loc[[1, 3], "customer_id"] = "nobody"
     monthly.loc[3, "month"] = pd.Timestamp("2021-06-01")
-    with pytest.raises(ContractError, match=r"customer_id must occur in customers.customer_id \(2 rows: 2, 4\)") as error:
+    with pytest.raises(
+        ContractError, match=r"customer_id must occur in customers.customer_id \(2 rows: 2, 4\)"
+    ) as error:
         Bank.from_frames({"customers": customers, "monthly": monthly}, ABOUT)
     assert [p.table for p in error.value.problems] == ["monthly"]
 

@@ -27,6 +27,7 @@ from crmresearch import disclosure, execution, ledger, parameters
 from crmresearch.errors import InputError
 from crmresearch.notebook import VERSIONS
 from crmresearch.progress import Progress
+from crmresearch.result import Estimate
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["LAST", "Outcome", "find_notebooks", "run", "scan", "select", "store"]
 
 PROJECT = Path(__file__).resolve().parents[2]
+PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
 LAST = "99_ledger"  # reads what the others found
 TIMEOUT = 1800.0  # seconds per notebook
 SAMPLE = 200  # customer ids looked for in what was rendered
@@ -355,6 +357,7 @@ def run(
         n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *(prints[k] for k in ("data", "code", "lock")))
         for n in names
     }
+    identifiers = _identifiers(opened)
     started = datetime.now(UTC)
 
     with _staging(out, keep=resume) as partial:
@@ -392,12 +395,14 @@ def run(
         workers = [_Worker(environment) for _ in range(max(1, jobs))]
         try:
             _execute([j for j in work if j["name"] != LAST], workers, progress, done, partial / "records")
+            _record_breaches(partial, identifiers)
             ledger.merge(partial)
             _execute([j for j in work if j["name"] == LAST], workers, progress, done, partial / "records")
         finally:
             for worker in workers:
                 worker.stop()
             shutil.rmtree(ipython, ignore_errors=True)
+        _record_breaches(partial, identifiers)
         frame = ledger.merge(partial)
         ledger.write_json(
             partial / "run.json",
@@ -410,7 +415,7 @@ def run(
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }
-        _publish(partial, status, _identifiers(opened), progress)
+        _publish(partial, status, identifiers, progress)
         shutil.rmtree(partial / "records", ignore_errors=True)
         for part in PARTS:
             with contextlib.suppress(OSError):  # an empty folder tells nothing
@@ -443,6 +448,18 @@ def _plain(bank: Bank) -> dict[str, Any]:
     """Return the bank's description as plain data."""
     about = asdict(bank.about)
     return {k: str(v) if hasattr(v, "isoformat") else v for k, v in about.items()} | {"tables": sorted(bank.tables)}
+
+
+def _record_breaches(folder: Path, identifiers: list[str]) -> None:
+    """Add what the scan found to the findings of the notebook that the privacy claim belongs to, if it ran."""
+    path = folder / "findings" / f"{ledger.lines()[PRIVACY].notebook}.json"
+    if not path.exists():
+        return
+    count = float(len(scan(folder, identifiers)))
+    files = sum(p.is_file() for part in ("notebooks", "tables", "figures") for p in (folder / part).iterdir())
+    content = json.loads(path.read_text("utf-8"))
+    content["lines"][PRIVACY] = ledger.checked(PRIVACY, Estimate(count, count, count, "breaches", files))
+    ledger.write_json(path, content)
 
 
 def _merge_disclosure(folder: Path) -> None:

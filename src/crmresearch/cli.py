@@ -5,15 +5,20 @@ Exit status: 0 everything completed, 1 something ran and failed, 2 the request w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crmresearch.errors import CrmError, InputError
+
+if TYPE_CHECKING:
+    from crmresearch.progress import Progress
 
 __all__ = ["app", "main"]
 
@@ -78,6 +83,19 @@ def _finish(outcome: Any) -> None:
         raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _watched() -> Iterator[Progress]:
+    """Show progress on standard error; an interruption ends in one line."""
+    from crmresearch import progress
+
+    try:
+        with progress.for_stream(sys.stderr) as listener:
+            yield listener
+    except KeyboardInterrupt:
+        typer.echo("crmresearch: interrupted; run again, with --resume to keep what was finished", err=True)
+        raise typer.Exit(130) from None
+
+
 def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
@@ -94,9 +112,9 @@ def run(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds per notebook.")] = 1800,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
-    from crmresearch import batch, progress
+    from crmresearch import batch
 
-    with progress.for_stream(sys.stderr) as listener:
+    with _watched() as listener:
         outcome = batch.run(
             bank,
             studies=studies.split(",") if studies is not None else None,
@@ -114,10 +132,10 @@ def run(
 @app.command()
 def notebooks(jobs: Jobs = 2) -> None:
     """Re-execute the stored notebooks on the reference bank, store their outputs and the reference ledger."""
-    from crmresearch import batch, progress
+    from crmresearch import batch
 
     out = batch.PROJECT / "outputs" / "runs" / "reference"
-    with progress.for_stream(sys.stderr) as listener:
+    with _watched() as listener:
         outcome = batch.run(out=out, jobs=jobs, inject=False, progress=listener)
     if outcome.completed:
         changed = batch.store(outcome, batch.PROJECT / "notebooks", batch.PROJECT / "outputs" / "reference")
@@ -238,9 +256,6 @@ def main() -> None:
     except CrmError as error:
         typer.echo(f"crmresearch: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("crmresearch: interrupted; run again, with --resume to keep what was finished", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["ENVIRONMENT", "execute", "normalise", "read_notebook", "source_of", "write_notebook"]
+__all__ = ["ENVIRONMENT", "execute", "normalise", "read_notebook", "source_of", "text", "write_notebook"]
 
 # One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
 ENVIRONMENT = {
@@ -302,7 +302,16 @@ def serve(jobs: IO[str], events: IO[str]) -> None:
         send(outcome=outcome)
 
 
+def text(path: Path) -> str:
+    """Write a notebook's cells as text, outputs left out, for a readable diff."""
+    cells = read_notebook(path).cells
+    return "\n\n".join(f"# %% [{c.cell_type}] {c.get('id', '')}\n{c.source}" for c in cells) + "\n"
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--text"]:
+        sys.stdout.write(text(Path(sys.argv[2])))
+        sys.exit()
     # events keep a descriptor of their own: kernels inherit standard output and may write there
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interruption means
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,8 +33,26 @@ class CustomerBase(Parameters):
     seed: int = Field(2026, ge=0, description="seed of folds and resamples, 0 or more")
 
 
+class CustomerValue(Parameters):
+    """Parameters of ``01_customer_value``."""
+
+    window_months: int = Field(12, ge=1, le=120, description="window of value per customer, months, 1 to 120")
+    sweep_months: list[int] = Field(
+        [3, 6, 12, 24, 36], min_length=1, max_length=12, description="windows to compare, months, each 1 to 120"
+    )
+    core_share: float = Field(0.2, gt=0, lt=1, description="best share of customers called core, 0 to 1")
+    horizon_months: int = Field(60, ge=1, le=240, description="months ahead that customer value counts, 1 to 240")
+    annual_discount: float = Field(0.1, ge=0, le=1, description="effective annual discount rate, 0 to 1")
+    calibration_share: float = Field(0.5, ge=0.2, le=0.9, description="share of the purchase history used to calibrate, 0.2 to 0.9")
+    spend_margin: float = Field(0.3, gt=0, le=1, description="contribution per unit of spend where only spend is known, 0 to 1")
+    time_unit: Literal["day", "week", "month"] = Field("week", description="unit of purchase times: day, week or month")
+    resamples: int = Field(999, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
+    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
+
+
 MODELS: dict[str, type[Parameters]] = {
     "00_customer_base": CustomerBase,
+    "01_customer_value": CustomerValue,
 }
 
 

@@ -1,7 +1,8 @@
-"""Cox regression on collapsed risk sets: Efron ties, late entry, start-stop rows, strata, weights that mean repeated rows.
+"""Cox regression on collapsed risk sets: Efron ties, late entry, start-stop rows, strata, counts as weights.
 
 Sums over a risk set are suffix sums over the distinct event times. The information needs no matrix per event time:
-adding up ``r_i x_i x_i'`` over all risk sets weighs every row by the baseline hazard it went through, one matrix product.
+adding up ``r_i x_i x_i'`` over all risk sets weighs every row by the baseline hazard it went through, one matrix
+product.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ class RiskSets:
         self.fill(frame, read_spells(frame, [*covariates, *([strata] if strata else [])], whole), covariates, strata)
 
     def fill(
-        self, frame: pd.DataFrame, spells: Spells, covariates: Sequence[str], strata: str | None, stay: np.ndarray | None = None
+        self,
+        frame: pd.DataFrame,
+        spells: Spells,
+        covariates: Sequence[str],
+        strata: str | None,
+        stay: np.ndarray | None = None,
     ) -> None:
-        """Sort the rows and index their risk sets; rows marked ``stay`` are kept although no event falls into their time."""
+        """Sort the rows and index their risk sets; rows marked ``stay`` are kept even if no event falls into theirs."""
         from scipy import sparse
 
         if not (spells.event & (spells.n > 0)).any():
@@ -40,7 +46,8 @@ class RiskSets:
         size = len(self.times)
         first = np.searchsorted(self.times, spells.entry, side="right")
         last = np.searchsorted(self.times, spells.exit, side="right") - 1
-        codes, self.strata = pd.factorize(frame[strata], sort=True) if strata else (np.zeros(len(frame), int), np.array([0]))
+        codes, levels = pd.factorize(frame[strata], sort=True) if strata else (np.zeros(len(frame), int), [0])
+        self.strata: np.ndarray = np.asarray(levels)
         here = last >= first
         counted = (here if stay is None else here | stay) & (spells.n > 0)
         order = np.lexsort((last, codes))
@@ -95,7 +102,7 @@ class RiskSets:
 
 @dataclass(frozen=True)
 class _Ties:
-    """Sums over tied deaths m = 0 .. d-1 with denominators S0 - (m/d) D0: of 1/den, f/den, 1/den^2, f/den^2, f^2/den^2."""
+    """Sums of 1/den, f/den, 1/den^2, f/den^2, f^2/den^2 over tied deaths m < d; f = m/d, den = S0 - f D0."""
 
     deaths: np.ndarray
     a1: np.ndarray
@@ -124,7 +131,9 @@ def _tie_sums(deaths: np.ndarray, s0: np.ndarray, d0: np.ndarray, ties: Ties) ->
         return np.bincount(bins, values, minlength=len(deaths))
 
     square = inverse**2
-    return _Ties(deaths, add(inverse), add(f * inverse), add(square), add(f * square), add(f * f * square), add(np.log(den)))
+    return _Ties(
+        deaths, add(inverse), add(f * inverse), add(square), add(f * square), add(f * f * square), add(np.log(den))
+    )
 
 
 @dataclass
@@ -150,9 +159,14 @@ def _gram(z: np.ndarray, v: np.ndarray, block: int = 32768) -> np.ndarray:
 
 
 def _evaluate(
-    sets: RiskSets, beta: np.ndarray, weight: np.ndarray, ties: Ties, g: np.ndarray | None = None, derivatives: bool = True
+    sets: RiskSets,
+    beta: np.ndarray,
+    weight: np.ndarray,
+    ties: Ties,
+    g: np.ndarray | None = None,
+    derivatives: bool = True,
 ) -> _State:
-    """Log-likelihood, score and information; with ``g`` (a value per bin) both are summed with that weight over time."""
+    """Log-likelihood, score and information; with ``g`` (a value per bin) the latter two are weighted over time."""
     x = sets.x
     eta = x @ beta
     with np.errstate(over="ignore"):
@@ -181,7 +195,9 @@ def _evaluate(
     return state
 
 
-def _newton(sets: RiskSets, weight: np.ndarray, ties: Ties, start: np.ndarray | None, tolerance: float = 1e-10) -> tuple[np.ndarray, _State]:
+def _newton(
+    sets: RiskSets, weight: np.ndarray, ties: Ties, start: np.ndarray | None, tolerance: float = 1e-10
+) -> tuple[np.ndarray, _State]:
     beta = np.zeros(sets.x.shape[1]) if start is None else start.copy()
     state = _evaluate(sets, beta, weight, ties)
     for _ in range(40):
@@ -190,8 +206,13 @@ def _newton(sets: RiskSets, weight: np.ndarray, ties: Ties, start: np.ndarray | 
         except np.linalg.LinAlgError:
             raise FitError("covariates are collinear among those at risk; drop or merge some") from None
         if not np.isfinite(step).all():
-            raise FitError("the partial likelihood is not finite; a covariate separates those who left from those who stayed")
+            raise FitError(
+                "the partial likelihood is not finite; a covariate separates those who left from those who stayed"
+            )
         if state.score @ step < tolerance:
+            # a flat likelihood with a long step left is an infinite coefficient
+            if tolerance < 1e-6 and np.abs(sets.x @ step).max() > 0.01:
+                break
             return beta + step, state
         for halving in range(30):
             new = _evaluate(sets, beta + step / 2**halving, weight, ties)
@@ -200,7 +221,10 @@ def _newton(sets: RiskSets, weight: np.ndarray, ties: Ties, start: np.ndarray | 
         beta, state = beta + step / 2**halving, new
         if np.abs(sets.x[sets.died] @ beta).max() > 50:
             break
-    raise FitError("Cox regression does not converge; a covariate separates those who left from those who stayed (see the separation gate)")
+    raise FitError(
+        "Cox regression does not converge; a covariate separates those who left from those who stayed (see the "
+        "separation gate)"
+    )
 
 
 @dataclass(frozen=True)
@@ -337,7 +361,7 @@ def cox(
         ties=ties,
         baseline=pd.DataFrame(
             {
-                "stratum": np.repeat(np.asarray(sets.strata), size),
+                "stratum": np.repeat(sets.strata, size),
                 "time": np.tile(sets.times, len(sets.strata)),
                 "hazard": hazard,
                 "cumulative": hazard.reshape(-1, size).cumsum(axis=1).ravel(),
@@ -350,11 +374,16 @@ def cox(
 
 
 def _score_residuals(sets: RiskSets, state: _State, weight: np.ndarray) -> np.ndarray:
-    """Return the contribution of every row to the score, in the standardised covariates; with Efron's ties as R has them."""
+    """Return every row's contribution to the score, in the standardised covariates; Efron's ties as R has them."""
     t, x, r = state.sums, sets.x, state.r
     died, end = sets.died, sets.end[sets.died]
     some = t.deaths > 0
-    mean = np.divide(t.a1[:, None] * state.s1 - t.b1[:, None] * state.d1, t.deaths[:, None], where=some[:, None], out=np.zeros_like(state.s1))
+    mean = np.divide(
+        t.a1[:, None] * state.s1 - t.b1[:, None] * state.d1,
+        t.deaths[:, None],
+        where=some[:, None],
+        out=np.zeros_like(state.s1),
+    )
     drift = t.a2[:, None] * state.s1 - t.b2[:, None] * state.d1
     out = -r[:, None] * (x * sets.through(t.a1)[:, None] - sets.through(drift))
     tied = t.b2[:, None] * state.s1 - t.c2[:, None] * state.d1
@@ -363,7 +392,7 @@ def _score_residuals(sets: RiskSets, state: _State, weight: np.ndarray) -> np.nd
 
 
 def dfbeta(fit: CoxFit) -> pd.DataFrame:
-    """Approximate change of each coefficient when a row is left out, per person, in standard errors (rows of the fit)."""
+    """Change of each coefficient, in standard errors, when one person of a row is left out (approximate)."""
     sets = fit.sets
     beta = fit.params.to_numpy() * sets.scale
     state = _evaluate(sets, beta, sets.weight, fit.ties)
@@ -373,7 +402,13 @@ def dfbeta(fit: CoxFit) -> pd.DataFrame:
 
 
 def cox_bootstrap(
-    frame: pd.DataFrame, covariates: Sequence[str], *, repeats: int, seed: int, strata: str | None = None, cluster: str | None = None
+    frame: pd.DataFrame,
+    covariates: Sequence[str],
+    *,
+    repeats: int,
+    seed: int,
+    strata: str | None = None,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Refit a Cox model to bootstrap samples, each from the last step of the full fit.
 

@@ -48,7 +48,11 @@ def _counts(values: np.ndarray, weights: np.ndarray, times: np.ndarray) -> np.nd
 def _grid(spells: Spells) -> np.ndarray:
     """Return the distinct times; for whole months up to some thousands, simply every month."""
     last = float(spells.exit.max())
-    if last < 10_000 and (spells.exit == np.floor(spells.exit)).all() and (spells.entry == np.floor(spells.entry)).all():
+    if (
+        last < 10_000
+        and (spells.exit == np.floor(spells.exit)).all()
+        and (spells.entry == np.floor(spells.entry)).all()
+    ):
         return np.arange(int(last) + 1, dtype=float)
     return np.unique(np.concatenate([spells.entry, spells.exit]))
 
@@ -66,10 +70,7 @@ def _table(spells: Spells, cause: np.ndarray | None = None, causes: Sequence[str
         table[f"events {name}"] = _counts(spells.exit, spells.n * (spells.event & (cause == name)), times)
     table["censored"] = left - table["events"]
     table["entered"] = begun
-    out = pd.DataFrame(table)
-    if (out["events"] > out["at_risk"]).any():
-        raise InputError("an event at time 0, or at the very time of entry, has nobody at risk; count months from 1")
-    return out
+    return pd.DataFrame(table)
 
 
 def life_table(spells: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +101,10 @@ def first_tenure(table: pd.DataFrame, at_least: int = MIN_AT_RISK) -> float:
     """
     filled = np.flatnonzero(table["at_risk"].to_numpy() >= at_least)
     if not len(filled):
-        raise FitError(f"no tenure has {at_least} customers at risk (at most {table['at_risk'].max():.0f}); merge groups or widen the window")
+        raise FitError(
+            f"no tenure has {at_least} customers at risk (at most {table['at_risk'].max():.0f}); merge groups or "
+            "widen the window"
+        )
     return float(table["time"].iloc[max(filled[0] - 1, 0)])
 
 
@@ -140,8 +144,21 @@ def _survival(table: pd.DataFrame, start: float) -> pd.DataFrame:
         high = np.where(inside, survival ** np.exp(-half), np.where(survival == 1, 1.0, 0.0))
         se = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
     out = after.assign(survival=survival, se=se, ci_low=low, ci_high=high)
-    first = pd.DataFrame([{"time": start, "at_risk": n[0] if len(n) else 0.0, "events": 0.0, "censored": 0.0, "entered": 0.0,
-                           "survival": 1.0, "se": 0.0, "ci_low": 1.0, "ci_high": 1.0}])  # fmt: skip
+    first = pd.DataFrame(
+        [
+            {
+                "time": start,
+                "at_risk": n[0] if len(n) else 0.0,
+                "events": 0.0,
+                "censored": 0.0,
+                "entered": 0.0,
+                "survival": 1.0,
+                "se": 0.0,
+                "ci_low": 1.0,
+                "ci_high": 1.0,
+            }
+        ]
+    )
     out = pd.concat([first, out[first.columns]], ignore_index=True)
     out.attrs["start"] = start
     return out
@@ -164,7 +181,8 @@ def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:
 
     Notes
     -----
-    Greenwood-type variance: the sum over event times of (area still to come)^2 d / (n (n - d)), as R's ``survfit``. It is
+    Greenwood-type variance: the sum over event times of (area still to come)^2 d / (n (n - d)), as R's ``survfit``.
+    It is
     not the variance of min(T, horizon).
     """
     time, survival = curve["time"].to_numpy(dtype=float), curve["survival"].to_numpy()
@@ -199,7 +217,10 @@ def restricted_mean_difference(first: pd.DataFrame, second: pd.DataFrame, horizo
 
 
 def logrank(
-    spells: pd.DataFrame, by: str, *, weights: Literal["logrank", "wilcoxon", "tarone-ware", "peto", "fleming-harrington"] = "logrank"
+    spells: pd.DataFrame,
+    by: str,
+    *,
+    weights: Literal["logrank", "wilcoxon", "tarone-ware", "peto", "fleming-harrington"] = "logrank",
 ) -> pd.Series:
     """Test that groups leave at the same rate, with late entry.
 
@@ -210,7 +231,8 @@ def logrank(
     by : str
         Group column, two levels or more.
     weights : str
-        ``logrank`` (1), ``wilcoxon`` (number at risk), ``tarone-ware`` (its root), ``peto`` (pooled survival, modified) or
+        ``logrank`` (1), ``wilcoxon`` (number at risk), ``tarone-ware`` (its root), ``peto`` (pooled survival,
+        modified) or
         ``fleming-harrington`` (pooled survival before t).
 
     Returns
@@ -250,8 +272,14 @@ def logrank(
         statistic = float(difference[keep] @ np.linalg.solve(variance[keep, keep], difference[keep]))
     except np.linalg.LinAlgError:
         raise FitError(f"a level of {by} is never at risk together with the others; compare fewer groups") from None
-    return pd.Series({"statistic": statistic, "df": len(groups) - 1, "p": float(chdtrc(len(groups) - 1, statistic)),
-                      "n": round(spells["n"].sum()) if "n" in spells.columns else len(spells)})  # fmt: skip
+    return pd.Series(
+        {
+            "statistic": statistic,
+            "df": len(groups) - 1,
+            "p": float(chdtrc(len(groups) - 1, statistic)),
+            "n": round(spells["n"].sum()) if "n" in spells.columns else len(spells),
+        }
+    )
 
 
 def _at_risk_on(part: pd.DataFrame, times: pd.Index) -> np.ndarray:
@@ -299,7 +327,8 @@ def cumulative_incidence(
     Returns
     -------
     DataFrame
-        Long: ``cause, time, at_risk, events, incidence, se, ci_low, ci_high, one_minus_km``. The last column is the naive
+        Long: ``cause, time, at_risk, events, incidence, se, ci_low, ci_high, one_minus_km``. The last column is the
+        naive
         curve that treats the other causes as censoring; it overstates, and is given to be shown beside.
 
     References
@@ -313,7 +342,10 @@ def cumulative_incidence(
     if causes is None:
         found = pd.unique(cause[checked.event])
         if pd.isna(found).any():
-            raise InputError(f"{int(pd.isna(cause[checked.event]).sum())} exits have no cause; name it 'unknown' if that is what it is")
+            raise InputError(
+                f"{int(pd.isna(cause[checked.event]).sum())} exits have no cause; name it 'unknown' if that is "
+                "what it is"
+            )
         causes = sorted(map(str, found))
     if not causes:
         raise FitError("nobody left, so there is no incidence to estimate")
@@ -334,15 +366,28 @@ def cumulative_incidence(
             half = z * se / (np.abs(np.log(incidence)) * incidence)
             low = np.where(incidence > 0, incidence ** np.exp(half), 0.0)
             high = np.where(incidence > 0, incidence ** np.exp(-half), 0.0)
-        frame = pd.DataFrame({"cause": name, "time": table["time"].to_numpy(), "at_risk": n, "events": own, "incidence": incidence,
-                              "se": se, "ci_low": low, "ci_high": high, "one_minus_km": 1 - np.cumprod(1 - own / n)})  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "cause": name,
+                "time": table["time"].to_numpy(),
+                "at_risk": n,
+                "events": own,
+                "incidence": incidence,
+                "se": se,
+                "ci_low": low,
+                "ci_high": high,
+                "one_minus_km": 1 - np.cumprod(1 - own / n),
+            }
+        )
         out.append(frame)
     result = pd.concat(out, ignore_index=True)
     result.attrs["start"] = start
     return result
 
 
-def _incidence_se(n: np.ndarray, d: np.ndarray, own: np.ndarray, before: np.ndarray, incidence: np.ndarray) -> np.ndarray:
+def _incidence_se(
+    n: np.ndarray, d: np.ndarray, own: np.ndarray, before: np.ndarray, incidence: np.ndarray
+) -> np.ndarray:
     """Delta-method error of an incidence curve; the double sum over s <= t written with cumulative sums."""
     with np.errstate(divide="ignore", invalid="ignore"):
         a = np.where((d > 0) & (n > d), d / (n * (n - d)), 0.0)
@@ -350,8 +395,10 @@ def _incidence_se(n: np.ndarray, d: np.ndarray, own: np.ndarray, before: np.ndar
     c = before * own / n**2
     f = incidence
     total = (
-        f**2 * np.cumsum(a) - 2 * f * np.cumsum(f * a) + np.cumsum(f**2 * a)
+        f**2 * np.cumsum(a)
+        - 2 * f * np.cumsum(f * a)
+        + np.cumsum(f**2 * a)
         + np.cumsum(b)
         - 2 * (f * np.cumsum(c) - np.cumsum(f * c))
-    )  # fmt: skip
+    )
     return np.sqrt(np.maximum(total, 0.0))

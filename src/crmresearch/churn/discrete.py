@@ -41,7 +41,10 @@ def natural_spline(values: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     span = k[-1] - k[-2]
     columns = [x]
     for knot in k[:-2]:
-        columns.append((cube(knot) - cube(k[-2]) * (k[-1] - knot) / span + cube(k[-1]) * (k[-2] - knot) / span) / (k[-1] - k[0]) ** 2)
+        columns.append(
+            (cube(knot) - cube(k[-2]) * (k[-1] - knot) / span + cube(k[-1]) * (k[-2] - knot) / span)
+            / (k[-1] - k[0]) ** 2
+        )
     return np.column_stack(columns)
 
 
@@ -85,9 +88,19 @@ class DiscreteFit:
 
         z = ndtri(0.5 + LEVEL / 2)
         b, se = self.params[list(self.covariates)], self.se[list(self.covariates)]
-        return pd.DataFrame({"covariate": list(self.covariates), "hazard_ratio": np.exp(b).to_numpy(), "ci_low": np.exp(b - z * se).to_numpy(),
-                             "ci_high": np.exp(b + z * se).to_numpy(), "coef": b.to_numpy(), "se": se.to_numpy(),
-                             "p": 2 * ndtr(-np.abs(b / se)).to_numpy(), "n": self.n, "events": self.events})  # fmt: skip
+        return pd.DataFrame(
+            {
+                "covariate": list(self.covariates),
+                "hazard_ratio": np.exp(b).to_numpy(),
+                "ci_low": np.exp(b - z * se).to_numpy(),
+                "ci_high": np.exp(b + z * se).to_numpy(),
+                "coef": b.to_numpy(),
+                "se": se.to_numpy(),
+                "p": 2 * ndtr(-np.abs(b / se)).to_numpy(),
+                "n": self.n,
+                "events": self.events,
+            }
+        )
 
 
 def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline: str = "spline") -> DiscreteFit:
@@ -103,7 +116,8 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
     covariates : sequence of str
         Numeric columns.
     baseline : {'spline', 'months'}
-        Baseline hazard over tenure: natural spline of log tenure, or one level per month (every month then needs an exit).
+        Baseline hazard over tenure: natural spline of log tenure, or one level per month (every month then needs an
+        exit).
 
     Returns
     -------
@@ -142,12 +156,19 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
     fit = sm.GLM(y, x, family=family).fit(tol=1e-12, tol_criterion="deviance", maxiter=100)
     if not fit.converged or not np.isfinite(fit.bse).all():
-        raise FitError("the monthly hazard model does not converge; a covariate separates those who left (see the separation gate)")
+        raise FitError(
+            "the monthly hazard model does not converge; a covariate separates those who left (see the separation gate)"
+        )
     index = [*covariates, *names]
     return DiscreteFit(
-        pd.Series(fit.params, index), pd.Series(fit.bse, index), tuple(covariates), float(fit.llf),
-        int(at_risk.sum()), int(cells["events"].sum()), fit,
-    )  # fmt: skip
+        pd.Series(fit.params, index),
+        pd.Series(fit.bse, index),
+        tuple(covariates),
+        float(fit.llf),
+        int(at_risk.sum()),
+        int(cells["events"].sum()),
+        fit,
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +206,8 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     """Tell unobserved differences between customers from a hazard that truly falls with tenure.
 
     The individual hazard is ``z exp(b0 + x b) * tenure^shape`` by month (Weibull), ``z`` gamma with mean 1 and variance
-    ``v`` at acquisition. Survival is then ``(1 + v H)^(-1/v)``, and everybody's likelihood is conditional on survival to entry.
+    ``v`` at acquisition. Survival is then ``(1 + v H)^(-1/v)``, and everybody's likelihood is conditional on
+    survival to entry.
 
     Parameters
     ----------
@@ -203,7 +225,7 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     With one spell per customer, frailty is identified by the form of the hazard alone (Elbers and Ridder 1982; Heckman
     and Singer 1984): the covariates' pattern over tenure and the Weibull form. Read it with that in mind.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import brentq, minimize
     from scipy.special import chdtrc
 
     spells = read_spells(frame, covariates)
@@ -234,34 +256,36 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     begin = np.r_[np.log(rate), 0.0, np.zeros(x.shape[1])]
 
     def best(v: float, guess: np.ndarray) -> Any:
-        return minimize(negative, guess, args=(v,), method="BFGS", options={"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)})
+        return minimize(
+            negative, guess, args=(v,), method="BFGS", options={"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)}
+        )
 
     plain = best(0.0, begin)
     joint = minimize(
-        lambda t: negative(t[1:], float(np.exp(t[0]))), np.r_[np.log(0.3), plain.x], method="BFGS",
+        lambda t: negative(t[1:], float(np.exp(t[0]))),
+        np.r_[np.log(0.3), plain.x],
+        method="BFGS",
         options={"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)},
-    )  # fmt: skip
+    )
     v, theta, value = float(np.exp(joint.x[0])), joint.x[1:], float(joint.fun)
     if value >= plain.fun - 1e-6 or v < 1e-4:
         v, theta, value = 0.0, plain.x, float(plain.fun)
     limit = value + 3.841458820694124 / 2
 
+    def over(log_v: float) -> float:
+        return float(best(float(np.exp(log_v)), theta).fun) - limit
+
     def edge(direction: float) -> float:
-        inner, outer, guess = v, v, theta
-        for _ in range(40):
-            outer = outer * 1.6 + 0.02 if direction > 0 else outer / 1.6
-            if outer < 1e-4:
-                return 0.0
-            if outer > 50:
-                return np.inf
-            if best(outer, guess).fun > limit:
-                break
-            inner = outer
+        """Where the profile likelihood crosses the limit, by steps of the log variance and then bisection."""
+        inner = np.log(max(v, 0.02))
         for _ in range(12):
-            middle = 0.5 * (inner + outer)
-            fit = best(middle, guess)
-            inner, outer = (middle, outer) if fit.fun <= limit else (inner, middle)
-        return 0.5 * (inner + outer)
+            outer = inner + 0.5 * direction
+            if outer < np.log(1e-3):
+                return 0.0
+            if over(outer) > 0:
+                return float(np.exp(brentq(over, min(inner, outer), max(inner, outer), xtol=0.01)))
+            inner = outer
+        return np.inf
 
     low = 0.0 if v == 0 or plain.fun <= limit else edge(-1.0)
     return FrailtyFit(
@@ -303,8 +327,14 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     data = pd.DataFrame({**columns, **{c: frame[c].to_numpy(dtype=float) for c in covariates}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines warns of robust errors for weights; ours are counts
-        fit = WeibullAFTFitter().fit(data, "exit", "event", entry_col="entry" if spells.late else None, weights_col="n",
-                                     formula=" + ".join(f"`{c}`" if not c.isidentifier() else c for c in covariates))  # fmt: skip
+        fit = WeibullAFTFitter().fit(
+            data,
+            "exit",
+            "event",
+            entry_col="entry" if spells.late else None,
+            weights_col="n",
+            formula=" + ".join(f"`{c}`" if not c.isidentifier() else c for c in covariates),
+        )
     z = ndtri(0.5 + LEVEL / 2)
     coef, se = fit.params_, fit.standard_errors_
     names = [f"{'log(shape)' if p == 'rho_' else t}" for p, t in coef.index]

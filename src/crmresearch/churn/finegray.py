@@ -19,9 +19,10 @@ __all__ = ["fine_gray", "weight_factors"]
 
 
 def weight_factors(spells: Spells, times: np.ndarray) -> np.ndarray:
-    """Return the factor of time of Geskus' weights just before each of ``times``: P(not censored yet) x P(entered already).
+    """Return the factor of time in Geskus' weights just before ``times``: P(not censored yet) x P(entered already).
 
-    Both are product-limit estimates, the first forward and the second backward in time. At equal times exits come first,
+    Both are product-limit estimates, the first forward and the second backward in time. At equal times exits come
+    first,
     then censorings, then entries.
 
     References

@@ -30,9 +30,7 @@ ALPHA = 0.01  # a gate that closes in one of twenty sound analyses would close t
 MAX_PULL = 1.0  # standard errors one customer may move a coefficient
 
 
-def proportional_hazards_test(
-    fit: CoxFit, transform: Literal["km", "identity", "log", "rank"] = "km"
-) -> pd.DataFrame:
+def proportional_hazards_test(fit: CoxFit, transform: Literal["km", "identity", "log", "rank"] = "km") -> pd.DataFrame:
     """Test each coefficient, and all of them, against a trend over time: the exact score test.
 
     Parameters
@@ -49,7 +47,8 @@ def proportional_hazards_test(
 
     References
     ----------
-    Grambsch and Therneau (1994), Biometrika 81, without their approximation: the score and information of ``x g(t)`` are
+    Grambsch and Therneau (1994), Biometrika 81, without their approximation: the score and information of ``x g(t)``
+    are
     summed over the risk sets, as in R's ``cox.zph`` since version 3.0 of survival.
     """
     from scipy.special import chdtrc
@@ -66,7 +65,9 @@ def proportional_hazards_test(
     # one covariate at a time, all of them adjusted for
     chi2 = np.r_[u**2 / np.diag(variance), u @ np.linalg.solve(variance, u)]
     df = np.r_[np.ones(len(u)), len(u)]
-    return pd.DataFrame({"covariate": [*fit.params.index, "GLOBAL"], "chi2": chi2, "df": df.astype(int), "p": chdtrc(df, chi2)})
+    return pd.DataFrame(
+        {"covariate": [*fit.params.index, "GLOBAL"], "chi2": chi2, "df": df.astype(int), "p": chdtrc(df, chi2)}
+    )
 
 
 def _time_scale(sets: object, transform: str) -> np.ndarray:
@@ -100,11 +101,15 @@ def proportional_hazards(fit: CoxFit, covariate: str | None = None, alpha: float
     detail = f"score test chi2 {row['chi2']:.2f} on {int(row['df'])} df, p {row['p']:.3f} (limit {alpha})"
     if covariate is not None:
         detail += f"; log hazard ratio moves by {drift:.2f} from early to late exits (limit {limit:.2f})"
-    return Check.of("proportional hazards", not closed, detail + ("" if not closed else "; read the restricted means and the time split"))
+    return Check.of(
+        "proportional hazards",
+        not closed,
+        detail + ("" if not closed else "; read the restricted means and the time split"),
+    )
 
 
 def _drift(fit: CoxFit, covariate: str) -> tuple[float, float]:
-    """Linear change of a coefficient over the time scale between the first and last quarter of events, and the limit."""
+    """Linear change of a coefficient between the first and the last quarter of events, and the limit for it."""
     sets = fit.sets
     beta = fit.params.to_numpy() * sets.scale
     j = list(fit.params.index).index(covariate)
@@ -129,26 +134,32 @@ def enough_events(events: float, parameters: int, at_least: int = EVENTS_PER_PAR
     return Check.of(
         "events per parameter",
         ratio >= at_least,
-        f"{events:,.0f} exits for {parameters} parameter{'s' if parameters != 1 else ''}, {ratio:,.0f} each (at least {at_least})",
+        f"{events:,.0f} exits for {parameters} parameter{'s' if parameters != 1 else ''}, {ratio:,.0f} each (at "
+        f"least {at_least})",
     )
 
 
 def separation(frame: pd.DataFrame, covariates: Sequence[str]) -> Check:
-    """Gate: no covariate level without any exit, or without anybody who stayed.
+    """Gate: exits and stayers share the range of every covariate.
 
-    Levels are the values of covariates that take at most ten; a quantile split in four stands for the others.
+    A covariate separates when all exits (or all stayers) lie at its lowest or at its highest value; its coefficient
+    is then
+    infinite. Of a 0/1 covariate, both levels need exits and stayers.
     """
     spells = read_spells(frame, covariates)
-    worst, where = np.inf, ""
+    left, stayed = spells.n * spells.event, spells.n * ~spells.event
+    scarcest, where = np.inf, ""
     for name in covariates:
-        values = frame[name].to_numpy()
-        level = values if len(np.unique(values)) <= 10 else pd.qcut(values, 4, labels=False, duplicates="drop")
-        n = pd.Series(spells.n).groupby(level).sum()
-        left = pd.Series(spells.n * spells.event).groupby(level).sum()
-        least = np.minimum(left, n - left)
-        if least.min() < worst:
-            worst, where = float(least.min()), name
-    return Check.of("separation", worst > 0, f"the emptiest level, of {where}, holds {worst:,.0f} exits or stayers (more than 0)")
+        values = frame[name].to_numpy(dtype=float)
+        above, below = values > values.min(), values < values.max()
+        least = min(float(k[side].sum()) for k in (left, stayed) for side in (above, below))
+        if least < scarcest:
+            scarcest, where = least, name
+    return Check.of(
+        "separation",
+        scarcest > 0,
+        f"the scarcest side of a covariate, {where}, holds {scarcest:,.0f} exits or stayers (more than 0)",
+    )
 
 
 def influence(fit: CoxFit, limit: float = MAX_PULL) -> Check:
@@ -166,14 +177,17 @@ def entry_independence(frame: pd.DataFrame, covariates: Sequence[str] = (), alph
     """Gate: given tenure, those who entered the extract late leave at the same rate as those observed from the start.
 
     The tenure at entry (in years) is added to a Cox model; a trend over it speaks against independent late entry. Among
-    customers at equal tenure, those seen from the start were acquired later, so a drift of the hazard over calendar time
+    customers at equal tenure, those seen from the start were acquired later, so a drift of the hazard over calendar
+    time
     shows here too.
     """
     spells = read_spells(frame, covariates)
     if not spells.late:
         return Check("independent late entry", "open", "every customer is observed from acquisition on")
     if not (spells.entry == 0).any() and np.unique(spells.entry).size == 1:
-        return Check("independent late entry", "declared", "all customers enter at the same tenure, so it cannot be looked at")
+        return Check(
+            "independent late entry", "declared", "all customers enter at the same tenure, so it cannot be looked at"
+        )
     try:
         fit = cox(frame.assign(entry_years=spells.entry / 12), [*covariates, "entry_years"])
     except FitError as error:
@@ -184,11 +198,14 @@ def entry_independence(frame: pd.DataFrame, covariates: Sequence[str] = (), alph
     return Check.of(
         "independent late entry",
         bool(passed),
-        f"hazard ratio per year of tenure at entry {row['hazard_ratio']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], p {row['p']:.3f}",
+        f"hazard ratio per year of tenure at entry {row['hazard_ratio']:.3f} [{row['ci_low']:.3f}, "
+        f"{row['ci_high']:.3f}], p {row['p']:.3f}",
     )
 
 
-def overlap(frame: pd.DataFrame, group: str, covariates: Sequence[str], bounds: tuple[float, float] = (0.02, 0.98)) -> Check:
+def overlap(
+    frame: pd.DataFrame, group: str, covariates: Sequence[str], bounds: tuple[float, float] = (0.02, 0.98)
+) -> Check:
     """Gate: the two groups compared can be told apart from their covariates only so far.
 
     A logit gives everybody's probability of being in the group; the gate closes if over a tenth lie outside ``bounds``.
@@ -207,7 +224,8 @@ def overlap(frame: pd.DataFrame, group: str, covariates: Sequence[str], bounds: 
     return Check.of(
         "overlap",
         outside <= 0.10,
-        f"{outside:.1%} of customers have a probability of {group} outside {bounds[0]:.2f} to {bounds[1]:.2f} (at most 10%)",
+        f"{outside:.1%} of customers have a probability of {group} outside {bounds[0]:.2f} to {bounds[1]:.2f} (at "
+        "most 10%)",
     )
 
 
@@ -216,12 +234,15 @@ def censoring_declared(share_unknown: float) -> Check:
     return Check(
         "uninformative censoring",
         "declared",
-        f"an assumption of the design; {share_unknown:.1%} of exits have no recorded reason or were dormant, see the bounds",
+        f"an assumption of the design; {share_unknown:.1%} of exits have no recorded reason or were dormant, see "
+        "the bounds",
         "undecided",
     )
 
 
-def censoring_bounds(frame: pd.DataFrame, covariates: Sequence[str], of_interest: str, doubtful: Sequence[str]) -> pd.DataFrame:
+def censoring_bounds(
+    frame: pd.DataFrame, covariates: Sequence[str], of_interest: str, doubtful: Sequence[str]
+) -> pd.DataFrame:
     """Hazard ratios when all doubtful exits, or none of them, were of the cause of interest.
 
     Parameters
@@ -241,7 +262,10 @@ def censoring_bounds(frame: pd.DataFrame, covariates: Sequence[str], of_interest
         Summaries with the column ``assumption``: none, all.
     """
     out = []
-    for label, causes in (("none of the doubtful exits", [of_interest]), ("all of the doubtful exits", [of_interest, *doubtful])):
+    for label, causes in (
+        ("none of the doubtful exits", [of_interest]),
+        ("all of the doubtful exits", [of_interest, *doubtful]),
+    ):
         event = frame["event"].astype(bool) & frame["cause"].isin(causes)
         out.append(cox(frame.assign(event=event.astype(int)), covariates).summary().assign(assumption=label))
     return pd.concat(out, ignore_index=True)

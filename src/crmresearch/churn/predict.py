@@ -53,7 +53,8 @@ def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, 
     Parameters
     ----------
     frame : DataFrame
-        ``exit`` (months since the prediction date), ``event``; optional ``of_interest`` (whether the exit is of the cause
+        ``exit`` (months since the prediction date), ``event``; optional ``of_interest`` (whether the exit is of the
+        cause
         predicted; every exit when absent) and ``n``.
     horizon : float
         Months.
@@ -72,12 +73,15 @@ def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, 
     time, any_exit, own, n = _columns(frame)
     known = (time <= horizon) & any_exit
     there = time > horizon
-    if not (n[there].sum() + n[known & (time == horizon)].sum()) > 0:
-        raise FitError(f"nobody is followed for {horizon:g} months; take a shorter horizon or an earlier prediction date")
+    if not n[there].sum() + n[known & (time == horizon)].sum() > 0:
+        raise FitError(
+            f"nobody is followed for {horizon:g} months; take a shorter horizon or an earlier prediction date"
+        )
     outcome = (known & own).astype(float)
     weight = np.zeros(len(time))
     weight[known] = 1 / _uncensored(time, any_exit, n, time[known], before=True)
-    weight[there] = 1 / _uncensored(time, any_exit, n, np.array([horizon]), before=False)[0]
+    if there.any():
+        weight[there] = 1 / _uncensored(time, any_exit, n, np.array([horizon]), before=False)[0]
     return outcome, weight
 
 
@@ -96,7 +100,8 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
     Returns
     -------
     Series
-        ``brier, null, skill, n``; the null model predicts the incidence (Aalen-Johansen) for everybody; skill is the share
+        ``brier, null, skill, n``; the null model predicts the incidence (Aalen-Johansen) for everybody; skill is the
+        share
         of its score that the prediction saves.
 
     References
@@ -128,7 +133,9 @@ def _probabilities(predicted: np.ndarray, rows: int) -> np.ndarray:
     if values.shape != (rows,):
         raise InputError(f"{values.shape} predictions for {rows} rows")
     if not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"{int((~((values >= 0) & (values <= 1))).sum())} predicted risks are missing or outside 0 to 1")
+        raise InputError(
+            f"{int((~((values >= 0) & (values <= 1))).sum())} predicted risks are missing or outside 0 to 1"
+        )
     return values
 
 
@@ -138,32 +145,34 @@ def concordance(frame: pd.DataFrame, predicted: np.ndarray, tau: float) -> float
     References
     ----------
     Uno et al. (2011), Statistics in Medicine 30: pairs are weighted by 1/G(t-)^2, so that the value does not depend on
-    the censoring. Ties in the prediction count a half.
+    the censoring. Ties in the prediction count a half. Who left for another cause counts as outlasting (Wolbers et al.
+    2014, Biostatistics 15).
     """
     time, any_exit, own, n = _columns(frame)
     score = np.asarray(predicted, dtype=float)
-    # pairs (i, j): i leaves at t_i < tau, j is still there after t_i; count by the rank of the score, in a Fenwick-free way
     _, rank = np.unique(score, return_inverse=True)
-    cases = np.flatnonzero(own & (time < tau))
-    if not len(cases):
+    cases = own & (time < tau)
+    if not (n[cases] > 0).any():
         raise FitError(f"no exits before {tau:g} months, so no pair can be compared")
-    weight = np.zeros(len(time))
-    weight[cases] = n[cases] / _uncensored(time, any_exit, n, time[cases], before=True) ** 2
-    times = np.unique(time[cases])
-    levels = rank.max() + 1
-    later = np.argsort(time, kind="stable")
-    pointer, remaining = 0, np.bincount(rank, n, minlength=levels)
+    levels, times = rank.max() + 1, np.unique(time[cases])
+    free = _uncensored(time, any_exit, n, time, before=True)
+    # one pass over time: who is still there, and who left for another cause, counted by rank of the prediction
+    leaving = np.where(any_exit, np.searchsorted(times, time, side="left"), np.searchsorted(times, time, side="right"))
+    order = np.argsort(leaving, kind="stable")
+    bounds = np.searchsorted(leaving[order], np.arange(len(times) + 1))
+    remaining, elsewhere = np.bincount(rank, n, minlength=levels), np.zeros(levels)
     concordant = comparable = 0.0
-    for t in times:
-        upto = np.searchsorted(time[later], t, side="right")
-        gone = later[pointer:upto]
+    for k, t in enumerate(times):
+        gone = order[bounds[k] : bounds[k + 1]]
         remaining -= np.bincount(rank[gone], n[gone], minlength=levels)
-        pointer = upto
+        other = gone[any_exit[gone] & ~own[gone]]
+        elsewhere += np.bincount(rank[other], n[other] / free[other], minlength=levels)
         here = gone[own[gone] & (time[gone] == t)]
-        below = np.r_[0.0, remaining.cumsum()]
-        i = rank[here]
-        concordant += float((weight[here] * (below[i] + 0.5 * remaining[i])).sum())
-        comparable += float(weight[here].sum() * remaining.sum())
+        weight = n[here] / free[here]
+        controls = remaining / free[here[0]] + elsewhere
+        below = np.r_[0.0, controls.cumsum()]
+        concordant += float((weight * (below[rank[here]] + 0.5 * controls[rank[here]])).sum())
+        comparable += float(weight.sum() * controls.sum())
     if comparable == 0:
         raise FitError("nobody outlasts the exits, so no pair can be compared")
     return concordant / comparable
@@ -172,9 +181,9 @@ def concordance(frame: pd.DataFrame, predicted: np.ndarray, tau: float) -> float
 def area_under_curve(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> float:
     """Time-dependent area under the ROC curve: those gone by the horizon against those still there, weighted."""
     outcome, weight = censoring_weights(frame, horizon)
-    time, *_, n = _columns(frame)
+    n = read_spells(frame).n
     score = np.asarray(predicted, dtype=float)
-    case, control = outcome == 1, (weight > 0) & (time > horizon)
+    case, control = outcome == 1, (weight > 0) & (outcome == 0)
     _, rank = np.unique(score, return_inverse=True)
     below = np.bincount(rank[control], (n * weight)[control], minlength=rank.max() + 1)
     beaten = np.r_[0.0, below.cumsum()[:-1]] + 0.5 * below
@@ -182,7 +191,9 @@ def area_under_curve(frame: pd.DataFrame, predicted: np.ndarray, horizon: float)
     return float((w * beaten[rank[case]]).sum() / (w.sum() * below.sum()))
 
 
-def calibration(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, groups: int = 10) -> tuple[pd.DataFrame, pd.Series]:
+def calibration(
+    frame: pd.DataFrame, predicted: np.ndarray, horizon: float, groups: int = 10
+) -> tuple[pd.DataFrame, pd.Series]:
     """Compare predicted with observed incidence by groups of predicted risk, and fit the calibration line.
 
     Parameters
@@ -197,7 +208,8 @@ def calibration(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, grou
     table : DataFrame
         ``group, n, predicted, observed, ci_low, ci_high``.
     line : Series
-        ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and 0 are
+        ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and
+        0 are
         perfect. The intercept is fitted with the slope at 1 (calibration in the large).
     """
     import statsmodels.api as sm
@@ -209,9 +221,16 @@ def calibration(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, grou
     w = n * weight
     logit = np.log(p / (1 - p))
     keep = w > 0
-    model = sm.GLM(outcome[keep], np.column_stack([np.ones(keep.sum()), logit[keep]]), family=sm.families.Binomial(), var_weights=w[keep])
+    model = sm.GLM(
+        outcome[keep],
+        np.column_stack([np.ones(keep.sum()), logit[keep]]),
+        family=sm.families.Binomial(),
+        var_weights=w[keep],
+    )
     both = model.fit(cov_type="HC0")
-    level = sm.GLM(outcome[keep], np.ones((keep.sum(), 1)), family=sm.families.Binomial(), var_weights=w[keep], offset=logit[keep])
+    level = sm.GLM(
+        outcome[keep], np.ones((keep.sum(), 1)), family=sm.families.Binomial(), var_weights=w[keep], offset=logit[keep]
+    )
     alone = level.fit(cov_type="HC0")
     order = np.argsort(p, kind="stable")
     share = np.empty(len(p))
@@ -223,11 +242,30 @@ def calibration(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, grou
         inside = group == g
         total = n[inside].sum()
         observed = float((w[inside] * outcome[inside]).sum() / w[inside].sum())
-        spread = float(np.sqrt((w[inside] ** 2 / np.maximum(n[inside], 1) * (outcome[inside] - observed) ** 2).sum()) / w[inside].sum())
-        rows.append({"group": int(g) + 1, "n": int(total), "predicted": float((n * p)[inside].sum() / total), "observed": observed,
-                     "ci_low": max(observed - z * spread, 0.0), "ci_high": min(observed + z * spread, 1.0)})  # fmt: skip
-    line = pd.Series({"slope": both.params[1], "slope_se": both.bse[1], "intercept": alone.params[0], "intercept_se": alone.bse[0],
-                      "observed": float((w * outcome).sum() / w.sum()), "predicted": float((n * p).sum() / n.sum())})  # fmt: skip
+        spread = float(
+            np.sqrt((w[inside] ** 2 / np.maximum(n[inside], 1) * (outcome[inside] - observed) ** 2).sum())
+            / w[inside].sum()
+        )
+        rows.append(
+            {
+                "group": int(g) + 1,
+                "n": int(total),
+                "predicted": float((n * p)[inside].sum() / total),
+                "observed": observed,
+                "ci_low": max(observed - z * spread, 0.0),
+                "ci_high": min(observed + z * spread, 1.0),
+            }
+        )
+    line = pd.Series(
+        {
+            "slope": both.params[1],
+            "slope_se": both.bse[1],
+            "intercept": alone.params[0],
+            "intercept_se": alone.bse[0],
+            "observed": float((w * outcome).sum() / w.sum()),
+            "predicted": float((n * p).sum() / n.sum()),
+        }
+    )
     return pd.DataFrame(rows), line
 
 
@@ -246,7 +284,9 @@ def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: f
     return float((exits * room / people).sum() / exits.sum())
 
 
-def decision_curve(frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, thresholds: Sequence[float]) -> pd.DataFrame:
+def decision_curve(
+    frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, thresholds: Sequence[float]
+) -> pd.DataFrame:
     """Net benefit of contacting everybody whose predicted risk passes a threshold.
 
     The threshold is the break-even risk: the cost of a contact over what a prevented exit is worth.
@@ -254,7 +294,8 @@ def decision_curve(frame: pd.DataFrame, predictions: dict[str, np.ndarray], hori
     Returns
     -------
     DataFrame
-        ``rule, threshold, net_benefit, n`` per customer, in prevented-exit units; the rules ``everybody`` and ``nobody``
+        ``rule, threshold, net_benefit, n`` per customer, in prevented-exit units; the rules ``everybody`` and
+        ``nobody``
         are added.
 
     References
@@ -271,11 +312,15 @@ def decision_curve(frame: pd.DataFrame, predictions: dict[str, np.ndarray], hori
             chosen = np.asarray(p) >= threshold
             true, false = (w * outcome)[chosen].sum(), (w * (1 - outcome))[chosen].sum()
             benefit = (true - false * threshold / (1 - threshold)) / w.sum()
-            rows.append({"rule": name, "threshold": threshold, "net_benefit": float(benefit), "n": int(n[chosen].sum())})
+            rows.append(
+                {"rule": name, "threshold": threshold, "net_benefit": float(benefit), "n": int(n[chosen].sum())}
+            )
     return pd.DataFrame(rows)
 
 
-def score_bootstrap(frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, *, repeats: int, seed: int) -> pd.DataFrame:
+def score_bootstrap(
+    frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, *, repeats: int, seed: int
+) -> pd.DataFrame:
     """Resample customers, the predictions kept, for intervals of skill and capture.
 
     Returns
@@ -301,4 +346,6 @@ def score_bootstrap(frame: pd.DataFrame, predictions: dict[str, np.ndarray], hor
 def percentile_interval(values: pd.Series, estimate: float, unit: str, n: int) -> Estimate:
     """Estimate with its bootstrap percentile interval and standard deviation."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(estimate), float(min(low, estimate)), float(max(high, estimate)), unit, n, se=float(values.std()))
+    return Estimate(
+        float(estimate), float(min(low, estimate)), float(max(high, estimate)), unit, n, se=float(values.std())
+    )

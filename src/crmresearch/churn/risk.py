@@ -37,7 +37,8 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     Parameters
     ----------
     frame : DataFrame
-        ``exit`` (time at risk ends), ``event`` (0/1 or bool); optional ``entry`` (time at risk begins, 0 when absent) and
+        ``exit`` (time at risk ends), ``event`` (0/1 or bool); optional ``entry`` (time at risk begins, 0 when
+        absent) and
         ``n`` (customers the row stands for, 1 when absent). Times in one unit, months throughout this package.
     needs : sequence of str
         Further columns that must be there, without missing values.
@@ -52,7 +53,8 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     absent = [c for c in ("exit", "event", *needs) if c not in frame.columns]
     if absent:
         raise InputError(
-            f"spells lack the column{'s' if len(absent) > 1 else ''} {', '.join(absent)}; they have {', '.join(map(str, frame.columns))}"
+            f"spells lack the column{'s' if len(absent) > 1 else ''} {', '.join(absent)}; they have "
+            f"{', '.join(map(str, frame.columns))}"
         )
     if frame.empty:
         raise InputError("spells are empty: no customer is under observation; check the observation window")
@@ -60,7 +62,9 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     gaps = frame[used].isna().sum()
     if gaps.any():
         worst = str(gaps.idxmax())
-        raise InputError(f"{int(gaps[worst])} of {len(frame)} rows have no {worst}; drop them or fill them in, with a reason")
+        raise InputError(
+            f"{int(gaps[worst])} of {len(frame)} rows have no {worst}; drop them or fill them in, with a reason"
+        )
     exits = frame["exit"].to_numpy(dtype=float)
     entry = frame["entry"].to_numpy(dtype=float) if "entry" in frame.columns else np.zeros(len(frame))
     event = frame["event"].to_numpy(dtype=float)
@@ -70,10 +74,15 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     backwards = int((exits < entry).sum())
     if backwards:
         raise InputError(f"{backwards} of {len(frame)} spells end before they begin (exit < entry); check the dates")
+    at_once = int((event.astype(bool) & (exits <= entry)).sum())
+    if at_once:
+        raise InputError(f"{at_once} exits happen at the moment of entry, with nobody at risk; count months from 1")
     if (entry < 0).any():
         raise InputError(f"{int((entry < 0).sum())} spells begin before tenure 0; entry is measured from acquisition")
     if (n < 0).any() or (whole and (n != np.round(n)).any()):
-        raise InputError("n counts customers a row stands for: whole numbers, not negative (sampling weights do not belong here)")
+        raise InputError(
+            "n counts customers a row stands for: whole numbers, not negative (sampling weights do not belong here)"
+        )
     return Spells(entry, exits, event.astype(bool), n)
 
 

@@ -1,10 +1,13 @@
 """Study 3: what it costs to win a customer, and what it costs to keep one."""
 
 from crmresearch.cost.acquisition import WinModel, payback, response, selection_bound, win_model
-from crmresearch.cost.allocation import Curve, Optimum, customer_equity, optimum, split
+from crmresearch.cost.allocation import Curve, Optimum, customer_equity, five_to_one, optimum, split
+from crmresearch.cost.calls import per_sale
+from crmresearch.cost.curves import response_curves
 from crmresearch.cost.grid import definitions, ratios, ratios_by
 from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
 from crmresearch.cost.ratio import LINES, SEVERAL, Fieller, Functional, fieller, lifetime_cost, mean_ratio
+from crmresearch.cost.referral import referral_value
 from crmresearch.cost.retention import Aipw, aipw, saved, sensitivity_bounds, targeted
 from crmresearch.cost.selection import Selection, censored_selection, inverse_mills, jointly, two_step
 from crmresearch.cost.uplift import policies, qini, uplift
@@ -27,18 +30,22 @@ __all__ = [
     "elasticities",
     "fieller",
     "five_points",
+    "five_to_one",
     "inverse_mills",
     "jointly",
     "lifetime_cost",
     "mean_ratio",
     "optimum",
     "payback",
+    "per_sale",
     "policies",
     "qini",
     "ratios",
     "ratios_by",
+    "referral_value",
     "replacement",
     "response",
+    "response_curves",
     "retention_point",
     "saved",
     "selection_bound",

@@ -130,7 +130,7 @@ def win_model(
                 break
             step /= 2
         b, gained, current = b + step, trial - current, trial
-        if abs(gained) < 1e-10 * (1 + abs(current)):
+        if abs(gained) < 1e-9 * (1 + abs(current)) and np.abs(step).max() < 1e-8 * (1 + np.abs(b).max()):
             break
     else:
         raise FitError("the win model did not converge in 100 steps; look for a covariate that separates won from lost")
@@ -144,6 +144,11 @@ def win_model(
     share = y.mean()
     null = float(len(y) * (share * np.log(share) + (1 - share) * np.log(1 - share)))
     return WinModel(names, b * back, scores, current, null, link)
+
+
+def link_values(index: Array, link: Link) -> Array:
+    """Probability of winning at an index."""
+    return _link(index, link)[0]
 
 
 def _derivatives(model: WinModel, prospects: pd.DataFrame, blocks: int) -> tuple[r.Functional, r.Functional, Array]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from crmresearch.errors import FitError, InputError
 from crmresearch.result import Check, Result, study
 
-__all__ = ["Curve", "Optimum", "customer_equity", "optimum", "split"]
+__all__ = ["Curve", "Optimum", "customer_equity", "five_to_one", "optimum", "split"]
 
 Array = NDArray[np.float64]
 
@@ -209,7 +209,7 @@ def split(
     curves : DataFrame
         First row the estimates, further rows resamples of them: ``margin`` (money a year), ``won_floor``,
         ``won_ceiling``, ``won_rate``, ``kept_floor``, ``kept_ceiling``, ``kept_rate``; ``spend_acquisition`` and
-        ``spend_retention`` (what is spent now), ``n``.
+        ``spend_retention`` (what is spent now), ``most_acquisition`` (the largest spend tried), ``n``.
     discount_annual : float
         Annual discount rate.
     budget : float, optional
@@ -225,7 +225,7 @@ def split(
     from crmresearch.cost.ratio import checked
 
     names = ("margin", "won_floor", "won_ceiling", "won_rate", "kept_floor", "kept_ceiling", "kept_rate")
-    checked(curves, (*names, "spend_acquisition", "spend_retention", "n"), what="curves")
+    checked(curves, (*names, "spend_acquisition", "most_acquisition", "spend_retention", "n"), what="curves")
     if len(curves) < 51:
         raise InputError(f"{len(curves) - 1} resamples of the curves; the interval of the optimum needs 50")
     free, bound, now = [], [], []
@@ -253,7 +253,7 @@ def split(
             ("equity", "value of a prospect, net"),
         ):
             values = np.array([getattr(o, field) for o in found])
-            low, high = np.quantile(values[1:], [0.025, 0.975])
+            low, high = np.quantile(values[1:], [0.025, 0.975], method="closest_observation")  # values may be infinite
             rows.append({"optimum": name, "quantity": words, "value": values[0], "ci_low": low, "ci_high": high})
     table = pd.DataFrame(rows).assign(n=int(curves["n"].iloc[0]))
     corners = float(np.mean([o.corner for o in free[1:]]))
@@ -261,18 +261,22 @@ def split(
     gain = best.equity - now[0]
     low_gain, high_gain = np.quantile([o.equity - x for o, x in zip(free[1:], now[1:], strict=True)], [0.025, 0.975])
     sentence = (
-        f"At the free optimum one more customer won costs {best.marginal_acquisition:,.0f}, one more kept "
-        f"{best.marginal_retention:,.0f} and a customer is worth {best.value:,.0f} {currency}: the three are equal by "
-        f"construction, while average costs stand at {best.average_ratio:,.1f} to one. A high average ratio is therefore no "
-        f"reason to move money. Against present spends the optimum adds {gain:,.2f} [{low_gain:,.2f}, {high_gain:,.2f}] "
+        f"{_in_words(best)} Against present spends the optimum adds {gain:,.2f} [{low_gain:,.2f}, {high_gain:,.2f}] "
         f"{currency} per prospect."
     )
+    seen = float(curves["most_acquisition"].iloc[0])
     details = {"free": free, "bound": bound, "curves": curves, "discount": discount_annual, "gain": gain}
     return Result(
         table,
         sentence.replace("  ", " "),
         checks=(
             Check.of("inner optimum", corners < 0.05, f"{corners:.0%} of resamples put one spend at zero", "undecided"),
+            Check.of(
+                "optimum within what was tried",
+                best.acquisition <= seen,
+                f"best spend per prospect {best.acquisition:,.0f}; 98% of prospects had at most {seen:,.0f}",
+                "undecided",
+            ),
         ),
         draw=lambda ax: draw_split(ax, curves, free, bound, discount_annual, currency),
         alt=(
@@ -282,6 +286,74 @@ def split(
         ),
         details=details,
         figsize=(7.6, 5.2),
+    )
+
+
+def _in_words(best: Optimum) -> str:
+    if not best.corner:
+        return (
+            f"At the free optimum one more customer won costs {best.marginal_acquisition:,.0f}, one more kept "
+            f"{best.marginal_retention:,.0f}, and a customer is worth {best.value:,.0f}: the three are equal there, while "
+            f"average costs stand at {best.average_ratio:,.1f} to one. A high average ratio is no reason to move money."
+        )
+    name, first = (
+        ("keeping", best.marginal_retention) if best.retention == 0 else ("winning", best.marginal_acquisition)
+    )
+    return (
+        f"At the free optimum nothing is spent on {name}: there the first customer would cost {first:,.0f}, and a customer "
+        f"is worth {best.value:,.0f}."
+    )
+
+
+def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
+    """Show a bank at its optimum whose average costs stand at a given ratio, free and with half the budget.
+
+    An example, not an estimate: the curves are chosen so that the best spends give exactly this ratio of average costs.
+
+    Parameters
+    ----------
+    ratio : float
+        Spend per win over retention spend per retained customer.
+    discount_annual : float
+        Annual discount rate.
+
+    References
+    ----------
+    Pfeifer (2005). The optimal ratio of acquisition and retention costs. *J. Targeting* 13, 179-188.
+    """
+    from scipy.optimize import brentq
+
+    kept, margin = Curve(0.9, 0.1), 80.0
+
+    def best(log_rate: float) -> Optimum:
+        return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount_annual)
+
+    rate = brentq(lambda v: best(v).average_ratio - ratio, np.log(0.008), np.log(1.0), xtol=1e-14)
+    free = best(rate)
+    won = Curve(0.4, float(np.exp(rate)))
+    half = optimum(margin, won, kept, discount_annual, free.budget_used / 2)
+    rows = [
+        {
+            "budget": name,
+            "spend per prospect": o.acquisition,
+            "spend per customer-year": o.retention,
+            "average ratio": o.average_ratio,
+            "one more won costs": o.marginal_acquisition,
+            "one more kept costs": o.marginal_retention,
+            "a customer is worth": o.value,
+            "shadow price": o.shadow_price,
+        }
+        for name, o in (("free", free), ("half of that", half))
+    ]
+    return Result(
+        pd.DataFrame(rows),
+        f"In this example winning costs {free.average_ratio:.1f} times as much as keeping on average, and no money should "
+        f"move: one more customer costs {free.marginal_acquisition:,.0f} either way, which is what he is worth. With half the "
+        f"budget both cost {half.marginal_acquisition:,.0f}, less than the {half.value:,.0f} he is worth, and one more unit of "
+        f"budget would add {half.shadow_price:.2f}.",
+        counts=(),
+        digits=2,
+        details={"free": free, "half": half, "won": won, "kept": kept, "margin": margin},
     )
 
 

@@ -32,7 +32,7 @@ POPULATIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Partial(Result):
     """A result of which single lines may not apply to a bank; their reasons are in ``details['lines']``."""
 

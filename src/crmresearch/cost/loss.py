@@ -268,7 +268,7 @@ def retention_point(
     Parameters
     ----------
     tenure : DataFrame
-        ``block``, ``years``, ``exits``, ``contribution`` (money), ``customers``.
+        ``block``, ``years``, ``exits``, ``contribution`` (money), ``entered`` (customers whose exposure starts there).
     saved : Result, optional
         From :func:`crmresearch.cost.saved`: the cost of a point is that of keeping a customer, times one in a hundred.
     discount_annual : float
@@ -283,7 +283,7 @@ def retention_point(
     Break-even is V(r + .01) - V(r) with V = m (1+d) / (1+d-r): what may be spent once per customer for a lasting point.
     The yearly figure spreads it over the customer's discounted life. Constant margin and retention are assumed.
     """
-    r.checked(tenure, ("block", "years", "exits", "contribution"), ("years", "exits"), "tenure")
+    r.checked(tenure, ("block", "years", "exits", "contribution", "entered"), ("years", "exits"), "tenure")
     blocks = r.unit_of(tenure)
     years, exits, money = (r.by_block(tenure, c, blocks) for c in ("years", "exits", "contribution"))
     hazard, margin = r.mean_ratio(exits, years), r.mean_ratio(money, years)
@@ -310,7 +310,7 @@ def retention_point(
         margin.value, kept, d, min(acquisition_cost, 0.99 * customer_value(margin.value, kept, d, "residual"))
     )
     low, high = gain.interval()
-    count = int(tenure["customers"].sum()) if "customers" in tenure else int(years.sum())
+    count = int(tenure["entered"].sum())
     rows: list[dict[str, Any]] = [
         {
             "quantity": "yearly retention",

@@ -99,7 +99,7 @@ def information(likelihood: Likelihood, theta: Array, gradient: Array, step: flo
     return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
-def design(covariates: pd.DataFrame | None, rows: int, what: str) -> tuple[list[Array], list[str]]:
+def design(covariates: pd.DataFrame | None, rows: int | None, what: str) -> tuple[list[Array], list[str]]:
     """Return covariate columns and names; a number for every row, and no constant column."""
     if covariates is None:
         return [], []
@@ -107,7 +107,7 @@ def design(covariates: pd.DataFrame | None, rows: int, what: str) -> tuple[list[
         raise InputError(f"{what} covariates are a {type(covariates).__name__}; give a DataFrame with one named column each")
     columns = [column(covariates[name], f"{what} covariate {name}") for name in covariates]
     for values, name in zip(columns, covariates, strict=True):
-        if len(values) != rows:
+        if rows is not None and len(values) != rows:
             raise InputError(f"{what} covariate {name} has {len(values)} rows, the data {rows}")
     return columns, [str(name) for name in covariates]
 
@@ -200,26 +200,27 @@ class Fitter:
         likelihood = self._likelihood(columns, repeats)
         origin = self._start(columns, repeats)
         theta = origin if theta is None else theta
-        rounds = 6
-        for _ in range(rounds):  # BFGS, then Newton with the exact curvature; once is the rule
+        best, flat = -math.inf, False
+        for _ in range(8):  # BFGS, then Newton with the exact curvature; once is the rule
             theta, value, slope, _ = maximise(likelihood, theta, total, metric, 1e-4 / total)
             self._information = information(likelihood, theta, slope)
             if np.abs(theta - origin)[: len(self._names)].max() > FAR:
                 break
             metric = _inverse(self._information / total)
-            if metric is None:
-                continue
-            theta, value, error = _polish(likelihood, theta, value, slope, metric / total)
-            if error < 1e-4:  # the step after this one is smaller by the error of the curvature
+            if metric is not None:
+                theta, value, error = _polish(likelihood, theta, value, slope, metric / total)
+                if error < 1e-4:  # the step after this one is smaller by the error of the curvature
+                    break
+            flat = value - best < 1e-5
+            if flat:
                 break
+            best = value
         else:
-            if metric is None:
-                raise FitError(f"{type(self).__name__} found no maximum: the curvature is not negative; {self._advice}")
-            raise FitError(f"{type(self).__name__} did not converge in {rounds} rounds; {self._advice}")
+            raise FitError(f"{type(self).__name__} did not converge; {self._advice}")
         self.n_ = total
         self.log_likelihood_ = float(value)
         self.params_ = pd.Series(self._natural(theta), index=self._all_names())
-        self._speak(theta - origin)
+        self._speak(theta - origin, flat)
         return self
 
     def _given(self, start: Mapping[str, float] | None) -> Array | None:
@@ -237,43 +238,41 @@ class Fitter:
         out[: len(self._names)] = np.log(out[: len(self._names)])
         return out
 
-    def _speak(self, moved: Array) -> None:
+    def _speak(self, moved: Array, flat: bool) -> None:
         """Warn of corner solutions and flat directions."""
-        far = [n for n, d in zip(self._names, moved, strict=False) if abs(d) > FAR]
-        if far:
-            ends = ", ".join(f"{n} = {self.params_[n]:.3g}" for n in far)
-            warnings.warn(
-                f"{type(self).__name__}: corner solution ({ends}): the likelihood rises towards the edge, so this part of the "
-                f"model is not identified by these data; {self._corner}",
-                FitWarning,
-                stacklevel=4,
-            )
+        assert self._information is not None
+        covariance = None if flat else _inverse(self._information)
+        if (np.abs(moved[: len(self._names)]) > FAR).any():
+            what, which = "corner solution", np.abs(moved) > FAR
+        elif covariance is None:
+            direction = np.abs(np.linalg.eigh(self._information)[1][:, 0])
+            what, which = "flat direction", direction > 0.3 * direction.max()
+            self._information = None
+        else:
+            what, which = "flat direction", np.sqrt(np.diag(covariance)) > WEAK
+            which[len(self._names) :] = False
+        if not which.any():
             return
-        covariance = _inverse(self._information) if self._information is not None else None
-        if covariance is None:
-            raise FitError(f"{type(self).__name__} found no maximum: the curvature is not negative; {self._advice}")
-        errors = np.sqrt(np.diag(covariance))
-        weak = [n for n, e in zip(self._names, errors, strict=False) if e > WEAK]
-        if weak:
-            warnings.warn(
-                f"{type(self).__name__}: flat direction in {', '.join(weak)} (standard error of the log above {WEAK}); "
-                f"predictions may still be sound, single parameters are not; {self._corner}",
-                FitWarning,
-                stacklevel=4,
-            )
+        ends = ", ".join(f"{n} = {v:.3g}" for n, v in self.params_[which].items())
+        warnings.warn(
+            f"{type(self).__name__}: {what} in {ends}. These data do not tell the parameter from much larger or smaller "
+            f"values; predictions may still be sound. {self._corner}",
+            FitWarning,
+            stacklevel=4,
+        )
 
-    _corner: ClassVar[str] = "try a longer calibration window, more customers or a simpler model"
+    _corner: ClassVar[str] = "Try a longer calibration window, more customers or a simpler model"
 
     # -- uncertainty ---------------------------------------------------------------------------------------------------
     @property
     def _covariance(self) -> Array:
         """Covariance on the scale of estimation (log for positive parameters)."""
-        if self._information is None:
+        if not hasattr(self, "n_"):
             raise FitError("no standard errors: the parameters were given, not fitted")
-        covariance = _inverse(self._information)
+        covariance = None if self._information is None else _inverse(self._information)
         if covariance is None:
             raise FitError(
-                f"no standard errors: {type(self).__name__} ended in a corner or on a ridge; {self._corner}, or bootstrap"
+                f"no standard errors: {type(self).__name__} ended in a corner or on a ridge. {self._corner}"
             )
         return covariance
 
@@ -354,7 +353,7 @@ class Fitter:
             if (given is None) != (not names) or (given is not None and [str(n) for n in given] != names):
                 shown = "none" if given is None else ", ".join(map(str, given))
                 raise InputError(f"{what} covariates: fitted with {', '.join(names) or 'none'}, given {shown}")
-            columns, _ = design(given, rows, what)
+            columns, _ = design(given, rows if rows > 1 else None, what)  # one history, many kinds of customer
             linear = sum((e * c for e, c in zip(effects[place:], columns, strict=False)), start=np.zeros(()))
             place += len(names)
             out.append(np.exp(-linear if what == "purchase" else linear) if names else 1.0)
@@ -403,6 +402,6 @@ def finite(values: ArrayLike, what: str) -> Any:
 
 def horizon(t: ArrayLike) -> Array:
     """Return a time ahead as an array; it must not be negative."""
-    array = column(t, "t")
+    array = column(t, "t", most=2)
     complain("t", array < 0, "negative", "a horizon lies ahead")
     return array

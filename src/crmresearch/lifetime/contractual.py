@@ -27,7 +27,7 @@ __all__ = ["BetaDiscreteWeibullFitter", "ShiftedBetaGeoFitter", "curve_benchmark
 class _Contractual(Fitter):
     _inputs: ClassVar[tuple[str, ...]] = ("T", "churned")
     _advice: ClassVar[str] = "look at the number of exits per period, or give `start=`"
-    _corner: ClassVar[str] = "customers may hardly differ (a constant retention rate fits as well), or periods are too few"
+    _corner: ClassVar[str] = "Customers may hardly differ (a constant retention rate fits as well), or periods are too few"
 
     def fit(
         self,

@@ -37,7 +37,7 @@ class GammaGammaFitter(Fitter):
     _inputs: ClassVar[tuple[str, ...]] = ("frequency", "monetary_value")
     _often_equal: ClassVar[bool] = False
     _advice: ClassVar[str] = "look at the spread of spend: with hardly any, or a few extreme values, the model does not fit"
-    _corner: ClassVar[str] = "spend varies too little, or too much, for this model; use the mean spend of each customer"
+    _corner: ClassVar[str] = "Spend varies too little, or too much, for this model; use the mean spend of each customer"
 
     def fit(
         self,

@@ -21,13 +21,13 @@ __all__ = ["check_spend", "check_summary", "collapse"]
 Array = NDArray[np.float64]
 
 
-def column(values: ArrayLike, name: str) -> Array:
-    """Return ``values`` as a double array of at most one dimension without missing entries."""
+def column(values: ArrayLike, name: str, most: int = 1) -> Array:
+    """Return ``values`` as doubles of at most ``most`` dimensions without missing entries."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is not numeric ({error}); convert it before the fit") from None
-    if array.ndim > 1:
+    if array.ndim > most:
         raise InputError(f"{name} has {array.ndim} dimensions; give one column")
     if array.size and not np.isfinite(array.sum()) and not np.isfinite(array).all():  # one pass when all is well
         complain(name, ~np.isfinite(array), "missing or infinite", "drop or repair these rows; nothing is imputed")

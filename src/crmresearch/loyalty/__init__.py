@@ -1,20 +1,17 @@
 """Study 4: from satisfaction to loyalty to contribution.
 
 Measurement (:mod:`.measurement`), structure (:mod:`.structure` on :mod:`.pls` and :mod:`.sem`), form (:mod:`.form`),
-behaviour (:mod:`.behaviour`) and word of mouth (:mod:`.referral`).
+behaviour (:mod:`.behaviour`, :mod:`.response`, :mod:`.dynamics`) and word of mouth (:mod:`.referral`).
 """
 
 from crmresearch.loyalty.behaviour import (
-    changes,
-    cross_lagged,
     exit_hazard,
     intention_behaviour,
     later_contribution,
-    mediation,
-    nonresponse,
     other_banks,
     privacy_behaviour,
 )
+from crmresearch.loyalty.dynamics import changes, cross_lagged, mediation
 from crmresearch.loyalty.form import (
     asymmetry,
     construct_scores,
@@ -40,6 +37,7 @@ from crmresearch.loyalty.panel import account_covariates, answers_with_accounts
 from crmresearch.loyalty.pls import PLS, covariance, fit_pls, predict_folds, resampled_covariances
 from crmresearch.loyalty.polychoric import polychoric, resampled_polychoric
 from crmresearch.loyalty.referral import referral_gaps, referral_rate
+from crmresearch.loyalty.response import nonresponse
 from crmresearch.loyalty.sem import SEM, fit_sem, within_customer
 from crmresearch.loyalty.structure import beside_sem, effects, path_model, prediction
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError
+from crmresearch.errors import FitError, InputError
 from crmresearch.loyalty import plots
 from crmresearch.loyalty.model import PathModel
 from crmresearch.loyalty.ordinal import fit_ordered_logit, parallel_slopes
@@ -58,7 +58,7 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     rows, tests = [], []
     for item in model.constructs[loyal]:
         fit = fit_ordered_logit(scores, items[item].to_numpy())
-        chi2, df, p_parallel = parallel_slopes(scores, items[item].to_numpy())
+        p_parallel = parallel_slopes(scores, items[item].to_numpy())[2]
         tests.append(p_parallel)
         for name, slope, se in zip(drivers, fit.slopes, fit.se, strict=True):
             row = {"item": item, "driver": name, "odds_ratio": np.exp(slope)}
@@ -147,7 +147,10 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         * np.sqrt(binned["share"] * (1 - binned["share"]) / binned["n"] + z**2 / (4 * binned["n"] ** 2))
     )
     table = binned.assign(low=centre - half, high=centre + half).reset_index(drop=True)
-    curve = _spline_share(x, top)
+    try:
+        curve = _spline_share(x, top)
+    except FitError:  # no top answer at all over a part of the range: the bins say all there is
+        curve = None
     bends = p < 0.05
     sentence = (
         f"The link bends at {grid[best]:.2f} standard deviations of satisfaction [{low:.2f}, {high:.2f}]: the slope "
@@ -163,7 +166,8 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         table,
         sentence,
         draw=lambda ax: plots.dose(ax, table, curve, (grid[best], low, high) if bends else None, first, len(x)),
-        alt=f"Share of top answers against satisfaction: eight points with intervals and a spline with its band. {sentence}",
+        alt="Share of top answers against satisfaction: points with intervals"
+        + (f" and a spline with its band. {sentence}" if curve is not None else f". {sentence}"),
         details={"p": p, "kink": grid[best], "change": slope[best, 0]},
     )
 
@@ -191,7 +195,8 @@ def _spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
     knots = knots if len(knots) > 2 else np.linspace(x.min(), x.max(), 3)
     design = _restricted_spline(x, knots)
     fit = fit_ordered_logit(design, top)
-    grid = np.linspace(*np.quantile(x, [0.02, 0.98]), 60)
+    low, high = np.quantile(x, [0.02, 0.98])
+    grid = np.linspace(low, high, 60)
     at = _restricted_spline(grid, knots)
     centre = design.mean(axis=0)  # the cut is best known where the data are
     eta = at @ fit.slopes - fit.cuts[0]
@@ -201,7 +206,7 @@ def _spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"x": grid, "share": share[0], "low": share[1], "high": share[2]})
 
 
-def _robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Least squares with HC3 (or cluster-robust) covariance."""
     bread = np.linalg.inv(x.T @ x)
     beta = bread @ (x.T @ y)
@@ -243,7 +248,7 @@ def asymmetry(frame: pd.DataFrame, *, change: bool = False) -> Result:
         raise InputError("fewer than 30 rows lie on one side of the reference; asymmetry cannot be told")
     design = np.column_stack([np.ones_like(x), np.minimum(x, 0), np.maximum(x, 0)])
     cluster = rows["customer"].to_numpy() if "customer" in rows.columns else None
-    beta, cov = _robust_ols(design, rows["loyalty"].to_numpy(float), cluster)
+    beta, cov = robust_ols(design, rows["loyalty"].to_numpy(float), cluster)
     gap = beta[1] - beta[2]
     gap_se = float(np.sqrt(cov[1, 1] + cov[2, 2] - 2 * cov[1, 2]))
     names = ("fall", "rise") if change else ("below the mean", "above the mean")
@@ -378,7 +383,7 @@ def moderation(items: pd.DataFrame, model: PathModel, *, role: str = "privacy") 
     drivers = [c for c in model.predictors(loyal) if c not in (other,)] or [sat]
     design: dict[str, Any] = {"constant": np.ones(len(scores))}
     design |= {c: scores[c] for c in drivers} | {other: scores[other], "interaction": scores[sat] * scores[other]}
-    beta, cov = _robust_ols(pd.DataFrame(design).to_numpy(float), scores[loyal].to_numpy())
+    beta, cov = robust_ols(pd.DataFrame(design).to_numpy(float), scores[loyal].to_numpy())
     se = np.sqrt(np.diag(cov))
     table = pd.DataFrame({"term": list(design), "estimate": beta, "se": se}).iloc[1:]
     table = table.assign(

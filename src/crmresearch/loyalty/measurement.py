@@ -99,7 +99,7 @@ def _one_factor(corr: np.ndarray, rounds: int = 200) -> np.ndarray:
     return np.minimum(new, 1.0)
 
 
-def _reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
+def reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
     """Alpha, Dillon and Goldstein's rho (first component), omega and average variance extracted (one factor)."""
     p = corr.shape[1]
     total = corr.sum(axis=(1, 2))
@@ -133,7 +133,7 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     for k, name in enumerate(model.names):
         at = np.ix_(range(1), model.block == k, model.block == k)
         many = np.ix_(range(resamples), model.block == k, model.block == k)
-        value, sample = _reliabilities(corr[at]), _reliabilities(drawn[many])
+        value, sample = reliabilities(corr[at]), reliabilities(drawn[many])
         row: dict[str, Any] = {"construct": name, "items": len(model.constructs[name])}
         for key in ("alpha", "omega"):
             low, high = interval(sample[key])
@@ -242,7 +242,7 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
         Chi-square (test), degrees of freedom, CFI, TLI, RMSEA, SRMR and BIC of both.
     """
     single = PathModel({"one": model.items})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"model": "constructs", "items": "linear", **sem.fit_sem(items, model, structural=False).indices},
         {"model": "one factor", "items": "linear", **sem.fit_sem(items, single, structural=False).indices},
     ]
@@ -256,7 +256,7 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
         ]
     table = pd.DataFrame(rows)
     many, one = rows[0], rows[1]
-    better = many["bic"] < one["bic"]
+    better = float(many["bic"]) < float(one["bic"])
     sentence = (
         f"The {len(model.names)}-construct model fits with CFI {many['cfi']:.3f} and RMSEA {many['rmsea']:.3f}, one "
         f"factor with CFI {one['cfi']:.3f} and RMSEA {one['rmsea']:.3f}; BIC prefers "
@@ -399,11 +399,12 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
 def invariance(
     items: pd.DataFrame, model: PathModel, groups: pd.Series, *, permutations: int = 499, seed: int
 ) -> Result:
-    """Do groups (tiers, waves) answer with the same composites? Permutation tests of Henseler, Ringle and Sarstedt 2016.
+    """Do groups (tiers, waves) answer with the same composites?
 
-    For each construct the largest group is compared with each other one: correlation of the scores under either
-    group's weights (compositional invariance), then differences of score means and log variances. Only with the first
-    may paths be compared; with all three, scores may be pooled. Holm's correction over constructs and groups.
+    Permutation tests of Henseler, Ringle and Sarstedt (2016). For each construct the largest group is compared with
+    each other one: correlation of the scores under either group's weights (compositional invariance), then
+    differences of score means and log variances. Only with the first may paths be compared; with all three, scores
+    may be pooled. Holm's correction over constructs and groups.
 
     Parameters
     ----------
@@ -442,11 +443,11 @@ def invariance(
     for key in ("p_composite", "p_mean", "p_variance"):
         table[key] = multipletests(table[key], method="holm")[1]
     broken = table.loc[(table["p_composite"] < 0.05) & (table["correlation"] < 0.99), "construct"].unique().tolist()
+    least = table["correlation"].min()
     sentence = (
-        f"Composites keep their make-up across {len(names)} groups (lowest score correlation "
-        f"{table['correlation'].min():.3f})"
+        f"Composites keep their make-up across {len(names)} groups (lowest score correlation {least:.3f})"
         if not broken
-        else f"The make-up of {', '.join(broken)} differs between groups (score correlation down to {table['correlation'].min():.3f})"
+        else f"The make-up of {', '.join(broken)} differs between groups (score correlation down to {least:.3f})"
     )
     moved = int((table["p_mean"] < 0.05).sum())
     sentence += f"; {moved} of {len(table)} comparisons differ in mean."

@@ -1,7 +1,8 @@
 """What a survey measures and how it hangs together: constructs, their items, the paths between them.
 
-A model is data (``bank.yaml`` declares it) and is checked before any estimate: a loop, an unknown item, a construct with
-one item, an item without variance, 98/99 codes or an item scored backwards are refused with the rows that are wrong.
+A model is data (``bank.yaml`` declares it) and is checked before any estimate: a loop, an unknown item, a construct
+with one item, an item without variance, 98/99 codes or an item scored backwards are refused, with the rows that are
+wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ CODES = (77, 88, 97, 98, 99, 998, 999, -1, -8, -9, -98, -99)  # usual codes of "
 MIN_ROWS = 50
 
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
@@ -317,6 +319,6 @@ def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
         r = float(np.corrcoef(z[name], z.drop(columns=name).sum(axis=1))[0, 1])
         if np.arctanh(np.clip(r, -0.999, 0.999)) + 1.96 / np.sqrt(len(block) - 3) < 0:
             raise InputError(
-                f"item {name} runs against the other items of {construct} (correlation {r:.2f} over {len(block)} rows); "
+                f"item {name} runs against the other items of {construct} (correlation {r:.2f}, {len(block)} rows); "
                 "list it under reversed in bank.yaml, or take it out"
             )

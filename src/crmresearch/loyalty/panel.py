@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -49,11 +51,11 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
     InputError
         When the frame has none of the columns.
     """
-    out: dict[str, pd.Series] = {}
+    out: dict[str, Any] = {}
     for name in ("tenure_years", "age", "balance", "contribution_before", "families"):
         if name not in frame.columns or frame[name].notna().sum() == 0:
             continue
-        value = frame[name].astype(float)
+        value: Any = frame[name].astype(float)
         if name in ("balance", "contribution_before"):
             value = np.sign(value) * np.log1p(value.abs())
         elif name == "tenure_years":
@@ -66,7 +68,7 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
     if "complaint" in frame.columns:
         out["complaint"] = frame["complaint"].astype(float)
     for name in ("city_tier", "wave"):
-        if name in frame.columns and frame[name].nunique() > 1:
+        if name in frame.columns and len(frame[name].dropna().unique()) > 1:
             levels = sorted(frame[name].dropna().unique())
             for level in levels[1:]:
                 out[f"{name}_{level:g}"] = (frame[name] == level).astype(float)

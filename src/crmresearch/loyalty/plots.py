@@ -1,4 +1,4 @@
-"""Figures of the loyalty study: each draws on the axes it is given and returns them; labels say unit, n and interval."""
+"""Figures of the loyalty study: each draws on the axes it is given; labels say unit, n and interval."""
 
 from __future__ import annotations
 
@@ -187,11 +187,11 @@ def path_diagram(
         for k, c in enumerate(inside[1:], start=1):
             x, y = places[inside[0]]
             places[c] = (x, (y + 0.38 * k) % 1.0)
-    for k, row in enumerate(table.itertuples(index=False)):
-        (x0, y0), (x1, y1) = places[row.source], places[row.target]
-        closed = row.gate == "closed"
-        clear = row.low > 0 or row.high < 0
-        colour = GREY if closed else PALETTE[0] if row.estimate >= 0 else PALETTE[1]
+    for k, row in enumerate(table.to_dict("records")):
+        (x0, y0), (x1, y1) = places[row["source"]], places[row["target"]]
+        closed = row["gate"] == "closed"
+        clear = row["low"] > 0 or row["high"] < 0
+        colour = GREY if closed else PALETTE[0] if row["estimate"] >= 0 else PALETTE[1]
         ax.annotate(
             "",
             (x1, y1),
@@ -200,7 +200,7 @@ def path_diagram(
                 "arrowstyle": "-|>",
                 "color": colour,
                 "linestyle": "--" if closed else "-",
-                "linewidth": 0.8 + 3.2 * min(abs(row.estimate), 1),
+                "linewidth": 0.8 + 3.2 * min(abs(row["estimate"]), 1),
                 "alpha": 1.0 if clear else 0.45,
                 "shrinkA": 34,
                 "shrinkB": 34,
@@ -212,7 +212,7 @@ def path_diagram(
         ax.text(
             x0 + (x1 - x0) * at + bend * (y1 - y0),
             y0 + (y1 - y0) * at - bend * (x1 - x0),
-            f"{row.estimate + 0.0:.2f}\n[{row.low:.2f}, {row.high:.2f}]",
+            f"{row['estimate'] + 0.0:.2f}\n[{row['low']:.2f}, {row['high']:.2f}]",
             ha="center",
             va="center",
             fontsize=7.5,
@@ -247,11 +247,12 @@ def path_diagram(
 
 
 def dose(
-    ax: Any, table: pd.DataFrame, curve: pd.DataFrame, kink: tuple[float, float, float] | None, item: str, n: int
+    ax: Any, table: pd.DataFrame, curve: pd.DataFrame | None, kink: tuple[float, float, float] | None, item: str, n: int
 ) -> Any:
-    """Share of top answers by satisfaction: bins, spline with band, and the kink with its interval."""
-    ax.plot(curve["x"], curve["share"], color=ACCENT)
-    figures.interval_band(ax, curve["x"], curve["low"], curve["high"])
+    """Share of top answers by satisfaction: bins, spline with band where one fits, and the kink with its interval."""
+    if curve is not None:
+        ax.plot(curve["x"], curve["share"], color=ACCENT)
+        figures.interval_band(ax, curve["x"], curve["low"], curve["high"])
     error = np.abs(np.stack([table["share"] - table["low"], table["high"] - table["share"]]))
     ax.errorbar(table["satisfaction"], table["share"], yerr=error, fmt="o", color=INK, capsize=3, markersize=5)
     if kink is not None:
@@ -283,9 +284,13 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
             elinewidth=0.8,
             label=name,
         )
-        for row in part.itertuples(index=False):
+        for row in part.to_dict("records"):
             ax.annotate(
-                row.item, (row.performance, row.importance), xytext=(5, 4), textcoords="offset points", fontsize=8
+                row["item"],
+                (row["performance"], row["importance"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=8,
             )
     ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
     ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
@@ -311,20 +316,4 @@ def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
     ax.set_xlabel(f"stated chance of leaving, group mean (n = {table['n'].sum():,})")
     ax.set_ylabel(f"left within {months} months")
     ax.set_title("Intention against behaviour")
-    return ax
-
-
-def profile(
-    ax: Any, table: pd.DataFrame, x: str, y: str, group: str, xlabel: str, ylabel: str, percent: bool = False
-) -> Any:
-    """Lines with bands by group."""
-    for k, (name, part) in enumerate(table.groupby(group, sort=False)):
-        ax.plot(part[x], part[y], "o-", color=PALETTE[k], label=str(name))
-        figures.interval_band(ax, part[x], part["low"], part["high"], PALETTE[k])
-    if percent:
-        figures.percent_axis(ax)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
-    if table[group].nunique() > 1:
-        ax.legend()
     return ax

@@ -1,8 +1,8 @@
 """PLS path models from moments alone: modes A and B, three inner schemes, consistent PLS, and a batched bootstrap.
 
-A PLS fit needs the covariance matrix of the items and nothing else. So a bootstrap draws multinomial weights, turns them
-into covariance matrices, and fits all of them at once; rows are never copied. Lohmoeller (1989) describes the algorithm,
-Dijkstra and Henseler (2015) the consistent correction.
+A PLS fit needs the covariance matrix of the items and nothing else. So a bootstrap draws multinomial weights, turns
+them into covariance matrices, and fits all of them at once; rows are never copied. Lohmoeller (1989) describes the
+algorithm, Dijkstra and Henseler (2015) the consistent correction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -334,7 +335,7 @@ def predict_folds(
     )
 
 
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[Any, Any]:
     """Percentile interval along the first axis."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high

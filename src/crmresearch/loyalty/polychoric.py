@@ -1,8 +1,8 @@
 """Polychoric correlations: what ordinal items would correlate at, had they not been cut into answers.
 
-Two steps (Olsson 1979): thresholds from the margins, then one correlation per pair by maximum likelihood, here by Fisher
-scoring for all pairs (and all bootstrap resamples) at once. Probabilities of the bivariate normal come from integrating
-its density over the correlation (Drezner and Wesolowsky 1990), which also gives the exact derivative.
+Two steps (Olsson 1979): thresholds from the margins, then one correlation per pair by maximum likelihood, here by
+Fisher scoring for all pairs (and all bootstrap resamples) at once. Probabilities of the bivariate normal come from
+integrating its density over the correlation (Drezner and Wesolowsky 1990), which also gives the exact derivative.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ MIN_EVENTS = 30
 def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     """Referrals after the survey by satisfaction: negative binomial rate with exposure, accounts held equal.
 
-    The dispersion comes from Pearson's statistic of the Poisson fit; standard errors are robust and by customer, so that
-    it need not be right. Estimates ``S44``: rate ratio for one standard deviation of the satisfaction score.
+    The dispersion comes from Pearson's statistic of the Poisson fit; standard errors are robust and by customer, so
+    that it need not be right. Estimates ``S44``: rate ratio for one standard deviation of the satisfaction score.
     """
     import statsmodels.api as sm
 
@@ -62,7 +62,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     table["high"] = 100 * (root + 0.98) ** 2 / table["years"]
     ratio, low, high = np.exp([beta, beta - 1.96 * se, beta + 1.96 * se])
     sentence = (
-        f"One standard deviation more satisfaction goes with {ratio:.2f} [{low:.2f}, {high:.2f}] times the rate of referrals "
+        f"One standard deviation more satisfaction goes with {ratio:.2f} [{low:.2f}, {high:.2f}] times the referrals "
         f"({y.sum():.0f} referrals in {rows['exposure_years'].sum():,.0f} customer-years)."
     )
     return Result(
@@ -81,13 +81,13 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
 
 @study
 def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) -> Result:
-    """Referred customers against others won in the same half-year, city tier and age band: contribution and stay by year.
+    """Referred customers against matched others: contribution and stay by year since they were won.
 
-    Customers are matched exactly by cell; others are weighted to the referred ones' cells, cells without both are left
-    out. Schmitt, Skiera and Van den Bulte (2011) found a margin gap that fades and a retention gap that lasts. Matching
-    removes what the cells hold, nothing else.
+    Cells are half-year of acquisition, city tier and age band. Customers are matched exactly by cell; others are
+    weighted to the referred ones' cells, cells without both are left out. Schmitt, Skiera and Van den Bulte (2011)
+    found a margin gap that fades and a retention gap that lasts. Matching removes what the cells hold, nothing else.
 
-    Estimates ``S44a`` (hazard ratio of exit, stratified by cell) and ``S44b`` (contribution in the first twelve months).
+    Estimates ``S44a`` (hazard ratio of exit, stratified by cell) and ``S44b`` (contribution in the first year).
     """
     from lifelines import CoxPHFitter
 
@@ -168,7 +168,7 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
 
 def _cell_difference(part: pd.DataFrame, column: str) -> tuple[float, float, int]:
     """Difference within cells, weighted by the referred; variances within cell and arm."""
-    g = part.groupby(["cell", "referred"])[column].agg(["mean", "var", "size"]).unstack("referred")
+    g: Any = part.groupby(["cell", "referred"])[column].agg(["mean", "var", "size"]).unstack("referred")  # noqa: PD010
     g = g.dropna(subset=[("size", 0), ("size", 1)])
     if g.empty:
         return np.nan, np.nan, 0

@@ -1,4 +1,4 @@
-"""Covariance structure models through semopy: fit indices, standardised paths, and directions the data do not identify."""
+"""Covariance structure models through semopy: fit indices, standardised paths, directions the data do not identify."""
 
 from __future__ import annotations
 

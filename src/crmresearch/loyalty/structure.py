@@ -1,4 +1,4 @@
-"""Structure: the declared paths by PLS and by a covariance model, direct, indirect and total effects, behind their gates."""
+"""Structure: the declared paths by PLS and by a covariance model; direct, indirect and total effects; gates."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def path_model(
         sentence,
         estimates=estimates,
         draw=lambda ax: plots.path_diagram(ax, model.names, model.order, table, r2, n),
-        alt="Constructs as boxes in causal order, joined by arrows as wide as the path; each arrow carries its estimate "
-        f"and interval, and is dashed where its gate is closed. {sentence}",
+        alt="Constructs as boxes in causal order, joined by arrows as wide as the path; each carries its estimate and "
+        f"interval, and is dashed where its gate is closed. {sentence}",
         figsize=(10.0, 6.4),
         details={"fit": fit, "bootstrap": boot, "r2": r2, "gof": float(fit.gof[0])},
     )
@@ -227,8 +227,8 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Resul
     lost = [f"{r.source} to {r.target}" for r in latent.itertuples() if not r.identified]
     i = fitted.indices
     sentence = (
-        f"The covariance model fits with chi-square {i['chi2']:.1f} on {i['df']:.0f} degrees of freedom, CFI {i['cfi']:.3f}, "
-        f"RMSEA {i['rmsea']:.3f}, SRMR {i['srmr']:.3f}; "
+        f"The covariance model fits with chi-square {i['chi2']:.1f} on {i['df']:.0f} degrees of freedom, "
+        f"CFI {i['cfi']:.3f}, RMSEA {i['rmsea']:.3f}, SRMR {i['srmr']:.3f}; "
         + (f"the data do not identify {', '.join(lost)}." if lost else "every path is identified.")
     )
     return Result(
@@ -251,8 +251,8 @@ def prediction(items: pd.DataFrame, model: PathModel, *, seed: int, folds: int =
     table = predict_folds(items, model, folds=folds, seed=seed)
     wins = int((table["q2"] > table["q2_regression"]).sum())
     sentence = (
-        f"Out of sample the path model saves {table['q2'].min():.0%} to {table['q2'].max():.0%} of the squared error of "
-        f"the mean and beats plain regression for {wins} of {len(table)} items."
+        f"Out of sample the path model saves {table['q2'].min():.0%} to {table['q2'].max():.0%} of the squared error "
+        f"of the mean and beats plain regression for {wins} of {len(table)} items."
     )
     return Result(
         table, sentence, checks=(Check.of("prediction", bool((table["q2"] > 0).all()), sentence, "undecided"),)

@@ -84,12 +84,13 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
         The survey's columns and
 
         * before: ``tenure_years``, ``age``, ``city_tier``, ``balance`` (mean of the three months before),
-          ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (within six months, 0/1),
-          ``digital_share`` (of the transactions of six months);
-        * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit; any
-          exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
-          ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for months
-          after an exit), ``referrals`` (new customers who name this one within the horizon) and ``exposure_years``.
+          ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (within six months,
+          0/1), ``digital_share`` (of the transactions of six months);
+        * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
+          any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
+          ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for
+          months after an exit), ``referrals`` (new customers who name this one within the horizon) and
+          ``exposure_years``.
 
     Raises
     ------
@@ -218,8 +219,8 @@ def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``customer_id``, ``referred`` (0/1), ``cohort`` (half-year of acquisition), ``city_tier``, ``age_band``,
-        ``exit_months``, ``event`` (voluntary), and ``contribution_1`` ... (sum over the months of that year in which the
-        customer was there; missing where the year was not observed in full or the customer had left before it).
+        ``exit_months``, ``event`` (voluntary), and ``contribution_1`` ... (sum over the months of that year in which
+        the customer was there; missing where the year was not observed in full or the customer had left before it).
     """
     if not 1 <= years <= 10:
         raise InputError(f"years is {years}; allowed are 1 to 10")

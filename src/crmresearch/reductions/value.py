@@ -27,6 +27,7 @@ __all__ = [
     "customers_at",
     "equity",
     "latent_summary",
+    "margins",
     "month_end",
     "purchases_by_period",
     "split_day",
@@ -48,8 +49,10 @@ SNAPSHOT = {
 DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "year": 365.25}
 
 
-def month_end(bank: Bank, months_before: int = 0) -> str:
-    """Return a month, ``YYYY-MM``, counted back from the last observed one."""
+def month_end(bank: Bank, months_before: int = 0) -> Any:
+    """Return a month, ``YYYY-MM``, counted back from the last observed one; :class:`Missing` for a bank without dates."""
+    if not bank.about.dated:
+        return Missing(f"the bank '{bank.name}' has no dates", ("monthly",))
     end = bank.about.observation_end
     number = end.year * 12 + end.month - 1 - months_before
     return f"{number // 12:04d}-{number % 12 + 1:02d}"
@@ -136,7 +139,8 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
             return short
         first, last = _last(bank, months)
         t = _monthly(bank)
-        loaded = {} if bank.require("monthly.allocated_cost") else {"fully_loaded": _money(t.fully_loaded.sum())}
+        costs = bank.require("monthly.allocated_cost") is None
+        loaded = {"fully_loaded": _money(t.fully_loaded.sum())} if costs else {}
         inside = t.filter(t.month.between(first, last)).group_by("customer_id")
         return bank.frame(inside.aggregate(contribution=_money(t.contribution.sum()), **loaded).order_by("customer_id"))
     if bank.require("snapshot") is None:
@@ -148,6 +152,12 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         spend = _spend_in(bank, [months])
         return bank.frame(spend.select("customer_id", spend=_money(spend[f"spend_{months}"])).order_by("customer_id"))
     return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
+
+
+def margins(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
+    """As :func:`contribution`, for banks that know costs; :class:`Missing` where only spend, fees or turnover is known."""
+    missing = bank.require("monthly")
+    return missing if missing is not None else contribution(bank, months=months)
 
 
 def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
@@ -173,10 +183,10 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     """
     if not windows or min(windows) < 1:
         raise InputError(f"windows {tuple(windows)} must be positive numbers of months")
-    fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
     missing = bank.require("monthly")
     if missing is not None and (bank.require("transactions") is not None or bank.require("snapshot") is None):
         return missing
+    fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
     if not fits:
         return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
     if missing is not None:
@@ -311,6 +321,9 @@ def customers_at(bank: Bank, *, at: str | None = None, lookback: int = 12, folds
     if lookback < 1:
         raise InputError(f"lookback is {lookback} months; it must be 1 or more")
     now = _number(at or month_end(bank))
+    first = bank.about.observation_start
+    if now - lookback + 1 < first.year * 12 + first.month - 1:
+        return Missing(f"{lookback} months before the end of {at} were not observed; the bank starts in {first:%Y-%m}", ("monthly",))
     t = _monthly(bank)
     spans = {
         "before": t.number.between(now - lookback + 1, now),
@@ -343,6 +356,9 @@ def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds:
     first, last = _number(opening), _number(closing)
     if last <= first:
         raise InputError(f"closing {closing} must come after opening {opening}")
+    start = bank.about.observation_start
+    if first - lookback + 1 < start.year * 12 + start.month - 1:
+        return Missing(f"{lookback} months before the end of {opening} were not observed", ("monthly",))
     t = _monthly(bank)
     sums: dict[str, Any] = {
         "known": (t.number <= first).any(),

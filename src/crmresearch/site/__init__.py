@@ -18,7 +18,7 @@ from crmresearch.errors import CrmError, InputError
 __all__ = ["build"]
 
 HERE = Path(__file__).parent
-UNPUBLISHED = (".buildinfo", "objects.inv", ".doctrees", "jupyter_execute", "_sources")
+UNPUBLISHED = (".buildinfo", "objects.inv", ".doctrees", "jupyter_execute", "_sources", "_static/webpack-macros.html")
 
 
 def build(run: Path) -> Path:

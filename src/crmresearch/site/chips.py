@@ -58,10 +58,10 @@ def number(value: float) -> str:
     size = abs(value)
     if size >= 1000:
         text = f"{value:,.0f}"
-    elif size < 0.001:
+    elif size < 0.0001:
         text = f"{value:.1e}"
     else:
-        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+        text = f"{value:.{min(6, max(0, 2 - math.floor(math.log10(size))))}f}"
     return text.replace("-", "−")
 
 

@@ -21,6 +21,17 @@ __all__ = ["write"]
 
 QUESTION = "Does relationship banking pay?"
 DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
+FACTS = (
+    "title",
+    "name",
+    "evidence",
+    "observation_start",
+    "observation_end",
+    "currency",
+    "tables",
+    "licence",
+    "citation",
+)
 SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">'
 QUESTIONS = {
     "00_customer_base": "What does the customer database hold?",
@@ -146,10 +157,10 @@ def _order(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
     measured = frame[frame["verdict"].isin(DECIDED)]
+    title, start, end = (escape(str(about[k])) for k in ("title", "observation_start", "observation_end"))
     lead = (
         f"Three essays claim that managing customer relations pays. Each claim is a line of this ledger: "
-        f"{len(measured)} of {len(frame)} lines could be estimated on {escape(str(about['title']))}, observed from "
-        f"{escape(str(about['observation_start']))} to {escape(str(about['observation_end']))}."
+        f"{len(measured)} of {len(frame)} lines could be estimated on <em>{title}</em>, observed from {start} to {end}."
     )
     failed = [n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"]
     alarm = ""
@@ -242,12 +253,11 @@ def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
 def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     about = dict(run["bank"])
     cannot = about.pop("cannot_answer", [])
-    about.pop("constructs", None)
     parameters = [
         (notebook, ", ".join(f"{k} = {v}" for k, v in values.items())) for notebook, values in run["parameters"].items()
     ]
     prints = {k: v for k, v in run["fingerprints"].items() if isinstance(v, str)}
-    parts = ["# About this run\n", "## Bank\n", _rows((k.replace("_", " "), v) for k, v in about.items())]
+    parts = ["# About this run\n", "## Bank\n", _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
     if cannot:
         parts += ["## What these data cannot answer\n", *(f"- {escape(str(c))}" for c in cannot), ""]
     parts += ["## Parameters\n", "Those not listed have the value shown in the notebook.\n", _rows(parameters)]

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,6 +25,7 @@ __all__ = [
     "EVIDENCE",
     "About",
     "Description",
+    "Reconciliation",
     "TableSource",
     "cache_dir",
     "catalogue",
@@ -105,9 +105,8 @@ class About:
         for path in self.paths:
             for end in path:
                 if end not in self.constructs:
-                    raise InputError(
-                        f"path {path[0]} to {path[1]} of bank '{self.name}' names '{end}': {nearest(end, self.constructs)}"
-                    )
+                    arrow = f"path {path[0]} to {path[1]} of bank '{self.name}'"
+                    raise InputError(f"{arrow} names '{end}': {nearest(end, self.constructs)}")
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> About:
@@ -154,11 +153,25 @@ class TableSource:
 
 
 @dataclass(frozen=True)
+class Reconciliation:
+    """A number that a loaded bank must reproduce: what it is, the query that finds it, and what it should be.
+
+    ``expected`` is a number the publisher states, or a query for the same number from another table.
+    """
+
+    what: str
+    found: str
+    expected: float | str
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
 class Description:
     """A bank before it is loaded: facts, tables, and the files whose content decides whether a load is still valid.
 
     ``prepare`` runs once on the loading connection (to attach a database, say); ``problems`` are defects of files found
-    before any row was read (see :class:`crmresearch.contract.Problem`).
+    before any row was read (see :class:`crmresearch.contract.Problem`); ``reconcile`` are numbers to compare once all
+    tables are loaded.
     """
 
     about: About
@@ -166,6 +179,7 @@ class Description:
     files: tuple[Path, ...] = ()
     prepare: Any = None
     problems: tuple[Any, ...] = ()
+    reconcile: tuple[Reconciliation, ...] = ()
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -207,7 +221,8 @@ def sha256(path: Path) -> str:
 def code_fingerprint() -> str:
     """Return a hash of the code that decides what a loaded database holds."""
     package = Path(__file__).parent.parent
-    files = [package / "contract.py", package / "bank.py", *sorted((package / "sources").rglob("*.[py][ya]*"))]
+    files = [package / f"{m}.py" for m in ("tables", "contract", "loading", "bank")]
+    files = [*files, *sorted((package / "sources").rglob("*.[py][ya]*"))]
     digest = hashlib.sha256()
     for path in files:
         if path.suffix in {".py", ".yaml"}:
@@ -280,7 +295,7 @@ def get(name: str, from_dir: str | Path | None = None) -> Path:
         try:
             if source is not None:
                 _copy([source / n for n in (file, *facts.get("also", ()))], target, facts)
-            elif not facts.get("optional"):
+            elif facts.get("address") or not facts.get("optional"):
                 _download(name, file, target, facts)
         except InputError as error:
             problems.append(str(error))
@@ -294,7 +309,8 @@ def _genuine(data: bytes, facts: Mapping[str, Any]) -> bool:
     if "unpacked_sha256" in facts:
         import gzip
 
-        return hashlib.sha256(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).hexdigest() == facts["unpacked_sha256"]
+        unpacked = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return hashlib.sha256(unpacked).hexdigest() == facts["unpacked_sha256"]
     if "sha256" in facts:
         return hashlib.sha256(data).hexdigest() == facts["sha256"]
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
@@ -331,16 +347,16 @@ def _copy(paths: list[Path], target: Path, facts: Mapping[str, Any]) -> None:
 def _download(name: str, file: str, target: Path, facts: Mapping[str, Any]) -> None:
     address = facts.get("address")
     if not address:
-        raise InputError(f"{file}: no address to download from; {facts.get('obtain', 'take it from a folder (--from)')}")
+        obtain = facts.get("obtain", "take it from a folder (--from)")
+        raise InputError(f"{file}: no address to download from; {obtain}")
     import pooch
 
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         try:
             raw = pooch.retrieve(address, known_hash=facts.get("address_sha256"), path=temporary, fname="raw")
         except Exception as error:
-            raise InputError(
-                f"{file}: download failed ({type(error).__name__}); try again, or `crmresearch bank get {name} --from DIR`"
-            ) from None
+            command = f"`crmresearch bank get {name} --from DIR`"
+            raise InputError(f"{file}: download failed ({type(error).__name__}); try again, or {command}") from None
         _put(_converted(Path(raw).read_bytes(), facts.get("convert", "")), target, facts)
 
 
@@ -377,7 +393,9 @@ def _own_banks() -> dict[str, Path]:
             if path.is_file():
                 name = own_files.name_in(path)
                 if name in catalogue() or name == "reference":
-                    raise InputError(f"a bank in CRMRESEARCH_BANKS takes the name '{name}' of an open data set; rename it")
+                    raise InputError(
+                        f"a bank in CRMRESEARCH_BANKS takes the name '{name}', which is reserved; rename it"
+                    )
                 if name in found and found[name] != path:
                     raise InputError(f"two banks in CRMRESEARCH_BANKS are both named '{name}'; rename one of them")
                 found[name] = path
@@ -427,9 +445,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
 
 def listing() -> list[dict[str, str]]:
     """Return every bank that can be named: name, title, evidence, and whether its files are here."""
-    rows = [
-        {"name": "reference", "title": "simulated reference bank", "evidence": "simulated", "status": "made when first used"}
-    ]
+    title, status = "Simulated reference bank", "made when first used"
+    rows = [{"name": "reference", "title": title, "evidence": "simulated", "status": status}]
     for name, entry in catalogue().items():
         needed = [f for f, facts in entry["files"].items() if not facts.get("optional")]
         here = all((data_folder(name) / f).exists() for f in needed)

@@ -1,7 +1,8 @@
 """BankChurners: credit-card customers with an attrition flag. Of uncertain origin, possibly simulated.
 
-One snapshot without dates: ``spells`` hold the tenure at the snapshot and the flag, ``snapshot`` everything else (``spend``
-is the card turnover of twelve months). The two scores of an earlier model in the file leak the answer and are refused by name.
+One snapshot without dates: ``spells`` hold the tenure at the snapshot and the flag, ``snapshot`` everything else
+(``spend`` is the card turnover of twelve months). The two scores of an earlier model in the file leak the answer and
+are refused by name.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def describe(name: str, folder: Path) -> Description:
         f"{attrited} AS event, {traits} FROM {rows}"
     )
     snapshot = (
-        f"SELECT CLIENTNUM AS customer_id, Months_on_book AS months_on_book, {attrited} AS attrited, {traits}, {activity} "
-        f"FROM {rows}"
+        f"SELECT CLIENTNUM AS customer_id, Months_on_book AS months_on_book, {attrited} AS attrited, {traits}, "
+        f"{activity} FROM {rows}"
     )
     tables = {
         "spells": TableSource(spells, text=True, origin=file.name),

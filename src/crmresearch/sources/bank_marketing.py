@@ -20,8 +20,8 @@ def describe(name: str, folder: Path) -> Description:
     """Describe the bank marketing data (41,188 contacts).
 
     Columns keep the publisher's names (dots become underscores), with three exceptions: ``contacts`` is their
-    ``campaign`` (contacts in this campaign, the last one included), ``days_since_previous`` their ``pdays`` (absent where
-    they write 999, never contacted before), ``sold`` their ``y``.
+    ``campaign`` (contacts in this campaign, the last one included), ``days_since_previous`` their ``pdays`` (absent
+    where they write 999, never contacted before), ``sold`` their ``y``.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 Customer = account owner; other authorised users are counted in ``customers.users``. The full transaction table
 (``trans.csv``) is used where it is there; otherwise the transactions of the first fifteen months, beside a summary per
 account over the whole period, which stays a ``snapshot``. Standing orders carry no date and are counted there too.
-In it, ``turnover`` is the gross sum of all transactions and ``income`` what the bank charged in fees and penalty interest,
-both over the whole period; the interest margin is not known.
+In it, ``turnover`` is the gross sum of all transactions and ``income`` what the bank charged in fees and penalty
+interest, both over the whole period; the interest margin is not known.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import datetime
 from pathlib import Path
 
 from crmresearch.errors import InputError
-from crmresearch.sources import Description, TableSource, about_entry
+from crmresearch.sources import Description, Reconciliation, TableSource, about_entry
 from crmresearch.sources.own_files import csv_header, csv_relation
 
 __all__ = ["describe"]
@@ -40,6 +40,42 @@ PURPOSES = {
     "SANKC. UROK": "penalty interest",
     "LEASING": "leasing",
 }
+# counts the publisher states, and what must hold between tables
+PUBLISHED = (
+    Reconciliation("accounts, each with one owner", "SELECT count(*) FROM customers", 4_500),
+    Reconciliation("clients, owners and other users", "SELECT sum(users) FROM customers", 5_369),
+    Reconciliation("cards", "SELECT count(*) FROM holdings WHERE product_family = 'card'", 892),
+    Reconciliation("loans", "SELECT count(*) FROM holdings WHERE product_family = 'loan'", 682),
+)
+_LAST = "(SELECT customer_id, max(occurred_on) AS day, sum(amount) AS total FROM transactions GROUP BY customer_id)"
+MOVEMENTS = (
+    Reconciliation(
+        "accounts opened by the last transaction's day that have transactions",
+        "SELECT count(DISTINCT customer_id) FROM transactions",
+        "SELECT count(*) FROM customers WHERE acquired_on <= (SELECT max(occurred_on) FROM transactions)",
+    ),
+    Reconciliation(  # balances are rounded to 0.1, so they may drift from the sum of amounts by a little
+        "accounts whose signed amounts add up to a balance on their last day, within 2",
+        f"""SELECT count(DISTINCT t.customer_id) FROM transactions t JOIN {_LAST} l USING (customer_id)
+            WHERE t.occurred_on = l.day AND abs(t.balance_after - l.total) <= 2""",
+        "SELECT count(DISTINCT customer_id) FROM transactions",
+    ),
+)
+SUMMARISED = (
+    Reconciliation("transactions in the account summary", "SELECT sum(n_trans) FROM snapshot", 1_056_088),
+    Reconciliation("accounts blank in the account summary", "SELECT count(*) FROM snapshot WHERE n_trans IS NULL", 8),
+    Reconciliation(
+        "accounts with more transactions than their summary counts",
+        """SELECT count(*) FROM (SELECT customer_id, count(*) AS n FROM transactions GROUP BY customer_id)
+           JOIN snapshot USING (customer_id) WHERE n > n_trans""",
+        0,
+    ),
+    Reconciliation(
+        "transactions by type, against their number",
+        "SELECT sum(n_type_credit + n_type_withdrawal + n_type_vyber) FROM snapshot",
+        "SELECT sum(n_trans) FROM snapshot",
+    ),
+)
 STATEMENTS = {"POPLATEK MESICNE": "monthly", "POPLATEK TYDNE": "weekly", "POPLATEK PO OBRATU": "per transaction"}
 
 
@@ -126,7 +162,8 @@ def describe(name: str, folder: Path) -> Description:
         orders = f"""(SELECT account_id, count(*) AS standing_orders, sum(CAST(amount AS DECIMAL(18,2)))
                       AS standing_order_amount FROM {rows("order.csv")} GROUP BY account_id)"""
         columns = [c for c in csv_header(folder / SUMMARY) if c != "account_id"]
-        kept = ", ".join(f"CAST(nullif(s.{c}, '') AS {'BIGINT' if c.startswith('n_') else 'DOUBLE'}) AS {c}" for c in columns)
+        types = {c: "BIGINT" if c.startswith("n_") else "DOUBLE" for c in columns}
+        kept = ", ".join(f"CAST(nullif(s.{c}, '') AS {t}) AS {c}" for c, t in types.items())
         snapshot = f"""
             SELECT o.client_id AS customer_id, {kept}, coalesce(standing_orders, 0) AS standing_orders,
                    CAST(coalesce(standing_order_amount, 0) AS DOUBLE) AS standing_order_amount,
@@ -137,4 +174,7 @@ def describe(name: str, folder: Path) -> Description:
             ORDER BY CAST(o.client_id AS INTEGER)"""
         tables["snapshot"] = TableSource(snapshot, origin=SUMMARY)
     covered = {"transactions": PARTIAL_COVERS} if trans == PARTIAL else {}
-    return Description(about_entry(name, covered=covered), tables, tuple(folder / f for f in files))
+    rows_published = 46_997 if trans == PARTIAL else 1_056_320
+    counted = Reconciliation("transactions", "SELECT count(*) FROM transactions", rows_published)
+    checks = (counted, *PUBLISHED, *MOVEMENTS, *(SUMMARISED if SUMMARY in here else ()))
+    return Description(about_entry(name, covered=covered), tables, tuple(folder / f for f in files), reconcile=checks)

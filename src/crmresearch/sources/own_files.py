@@ -213,7 +213,8 @@ def _declared(table: Table, mapping: Mapping[str, Any], recode: Mapping[str, Any
                 problems.append(Problem(table.name, str(ours), f"refused, it leaks the answer: {why}"))
     for column, values in recode.items():
         if column not in table.names and column not in mapping:
-            problems.append(Problem(table.name, str(column), f"recode names no column; {nearest(str(column), table.names)}"))
+            rule = f"recode names no column; {nearest(str(column), table.names)}"
+            problems.append(Problem(table.name, str(column), rule))
             continue
         allowed = table[column].allowed if column in table.names else ()
         wrong = sorted({str(v) for v in values.values()} - set(allowed)) if allowed else []
@@ -289,7 +290,8 @@ def _csv_relation(name: str, file: Path, spec: Mapping[str, Any]) -> tuple[str, 
     try:
         header = csv_header(file, sep, encoding)
     except (UnicodeDecodeError, UnicodeError):
-        return [Problem(name, "", f"{file.name} is not {asked} text", hint="declare encoding in bank.yaml, or save as UTF-8")]
+        hint = "declare encoding in bank.yaml, or save as UTF-8"
+        return [Problem(name, "", f"{file.name} is not {asked} text", hint=hint)]
     if len(set(header)) < len(header):
         return [Problem(name, "", f"{file.name} names a column twice", hint="give each column its own name")]
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
@@ -343,9 +345,7 @@ def _attach(databases: Mapping[Path, str], raw: Any) -> None:
             for name in names:
                 cursor = connection.execute(f"SELECT * FROM {_q(name)}")
                 header = [d[0] for d in cursor.description]
-                raw.execute(
-                    f"CREATE TABLE {_q(alias)}.{_q(name)} ({', '.join(f'{_q(c)} VARCHAR' for c in header)})"
-                )
+                raw.execute(f"CREATE TABLE {_q(alias)}.{_q(name)} ({', '.join(f'{_q(c)} VARCHAR' for c in header)})")
                 while rows := cursor.fetchmany(100_000):
                     texts = [[None if v is None else str(v) for v in column] for column in zip(*rows, strict=True)]
                     batch = pa.table([pa.array(t, pa.string()) for t in texts], names=header)

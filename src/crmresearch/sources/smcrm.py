@@ -1,7 +1,7 @@
-"""SMCRM: teaching data of "Statistical Methods in Customer Relationship Management". Almost certainly simulated, no bank.
+"""SMCRM: teaching data of a book on customer relationship management. Almost certainly simulated, and no bank.
 
-Five data sets of 500 customers each; equal numbers in different sets are not the same customers, so each set is a bank of
-its own. None has dates: durations stay ``spells``, summaries ``snapshot``, with the publisher's column names.
+Five data sets of 500 customers each; equal numbers in different sets are not the same customers, so each set is a bank
+of its own. None has dates: durations stay ``spells``, summaries ``snapshot``, with the publisher's column names.
 """
 
 from __future__ import annotations
@@ -57,16 +57,18 @@ def describe(name: str, folder: Path) -> Description:
         )
     elif name == "smcrm-churn":
         file = "customerChurn.csv"
-        text["spells"] = (f"SELECT customer AS customer_id, {spell}, {renamed(file, 'duration', 'censor')} FROM {rows(file)}", file)
+        traits = renamed(file, "duration", "censor")
+        text["spells"] = (f"SELECT customer AS customer_id, {spell}, {traits} FROM {rows(file)}", file)
     elif name == "smcrm-retention":
         file = "customerRetentionTransactions.csv"
-        summed = f"""(SELECT customer, sum(CAST(purchase AS INTEGER)) AS purchases, max(CAST(crossbuy AS INTEGER)) AS crossbuy,
+        summed = f"""(SELECT customer, sum(CAST(purchase AS INTEGER)) AS purchases,
+                             max(CAST(crossbuy AS INTEGER)) AS crossbuy,
                              sum(CAST(order_quantity AS DECIMAL(18,4))) AS order_quantity,
                              sum(CAST(ret_expense AS DECIMAL(18,4))) AS ret_expense
                       FROM {rows(file)} GROUP BY customer)"""
         traits, counts = "customerRetentionDemographics.csv", "customerRetentionLifetimeDuration.csv"
-        query = f"""SELECT d.customer AS customer_id, {renamed(traits)}, purchases, crossbuy, order_quantity, ret_expense,
-                           x AS frequency, tx AS recency_quarters, T AS observed_quarters
+        query = f"""SELECT d.customer AS customer_id, {renamed(traits)}, purchases, crossbuy, order_quantity,
+                           ret_expense, x AS frequency, tx AS recency_quarters, T AS observed_quarters
                     FROM {rows(traits)} d JOIN {rows(counts)} USING (customer) JOIN {summed} USING (customer)
                     ORDER BY CAST(d.customer AS INTEGER)"""
         text["snapshot"] = (query, traits)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import disclosure, figures
-from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Estimate, Result, study
 from crmresearch.value.inequality import symlog_histogram
 from crmresearch.value.stability import CUTS, band_names, bands
@@ -241,9 +241,10 @@ def fit_margin(
     InputError
         If columns are missing, too few customers are followed, or contribution does not vary.
     """
-    missing = first_missing((table, landmark))
-    if missing is not None or isinstance(table, Missing) or isinstance(landmark, Missing):
-        return missing or Missing("no tables for the survival x margin model")
+    if isinstance(table, Missing):
+        return table
+    if isinstance(landmark, Missing):
+        return landmark
     hazard, margin, at_risk, exits = _by_tenure(table)
     columns = ("fold", "tenure", "months_before", "before", "months_after", "after", "months_second", "second")
     _need(landmark, "customers at the landmark", *columns)

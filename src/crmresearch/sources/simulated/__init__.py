@@ -19,7 +19,6 @@ from crmresearch.errors import InputError
 from crmresearch.sources.simulated import accounts, relations
 from crmresearch.sources.simulated.columns import Block, Codes, joined, last_day, to_frame
 from crmresearch.sources.simulated.estimands import latent, truth
-from crmresearch.sources.simulated.facts import marginal_facts
 from crmresearch.sources.simulated.life import Life, draw_life
 from crmresearch.sources.simulated.settings import BLOCK, Settings, world_names, worlds
 
@@ -72,9 +71,9 @@ def about(settings: Settings) -> dict[str, Any]:
         "observation_end": end,
         "evidence": "simulated",
         "licence": "MIT",
-        "citation": f"crmresearch, {settings.rows:,} simulated customers, {settings.months} months, seed {settings.seed}",
+        "citation": f"crmresearch, {settings.rows:,} customers, {settings.months} months, seed {settings.seed}",
         "cannot_answer": [
-            "Anything about banks: a model made the data. They show what an estimator recovers, not how customers behave."
+            "Anything about banks: a model made the data; they show what an estimator recovers, nothing else."
         ],
         "constructs": {c: list(items) for c, items in relations.ITEMS.items()},
         "paths": [list(path) for path in PATHS],

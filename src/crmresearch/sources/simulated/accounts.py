@@ -91,7 +91,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
 
 def holdings(s: Settings, life: Life, block: int) -> Block:
     """Build the table of products held; products end when the customer leaves."""
-    g = np.random.Generator(np.random.SFC64(np.random.SeedSequence(s.seed, spawn_key=(98, block))))
+    g = stream(s, "terms", block)
     shape = life.opened.shape
     draws = {
         "term": g.integers(0, 4, shape),

@@ -8,8 +8,9 @@ averaged out: every month counts with the probability that the customer is still
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +23,6 @@ from crmresearch.sources.simulated.columns import Block, Codes
 from crmresearch.sources.simulated.life import (
     CAUSES,
     DOSES,
-    Force,
     Life,
     campaign_months,
     contacted,
@@ -31,7 +31,7 @@ from crmresearch.sources.simulated.life import (
 )
 from crmresearch.sources.simulated.people import CHANNELS, Array, People
 from crmresearch.sources.simulated.relations import ITEMS
-from crmresearch.sources.simulated.settings import BLOCK, Settings
+from crmresearch.sources.simulated.settings import BLOCK, Settings, worlds
 
 __all__ = ["alive", "closed_forms", "latent", "limits", "parameter_estimands", "truth"]
 
@@ -71,8 +71,8 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
         f"cox.{name}.log_hr": getattr(p, f"{field}_exit")
         for name, field in {
             "satisfaction": "satisfaction", "unmet": "unmet", "families": "breadth", "mobile": "mobile",
-            "rival": "rival", "rival_vip": "rival_vip", "vip": "vip", "referral": "referral", "online": "online", "agent": "agent",
-            "tier2": "tier2", "tier3": "tier3", "retain": "retain",
+            "rival": "rival", "rival_vip": "rival_vip", "vip": "vip", "referral": "referral", "online": "online",
+            "agent": "agent", "tier2": "tier2", "tier3": "tier3", "retain": "retain",
         }.items()
     }  # fmt: skip
     for dose in DOSES[1:]:
@@ -205,7 +205,7 @@ def _campaign_sums(s: Settings, block: int, life: Life, out: dict[str, float]) -
         weight = np.where(reached, alive(life)[:, at], 0.0)
         kept, years = {}, {}
         for arm in range(arms + 1):
-            forced = draw_life(s, block, replace(Force(), **{campaign: arm}))
+            forced = draw_life(s, block, {campaign: arm})
             mass = forced.cumulative.sum(axis=2)[:, at : at + FOLLOW]
             kept[arm] = np.exp(-mass.sum(axis=1))
             before = np.exp(mass - np.cumsum(mass, axis=1))
@@ -315,9 +315,8 @@ def _from_sums(s: Settings) -> dict[str, Callable[[Mapping[str, float]], float]]
     out["cost_ratio.won_only"] = lambda z: z["won_spend"] / z["wins"] / (z["retention_spend"] / z["years"])
     out["satisfaction.mean"] = _ratio("satisfaction.sum", "satisfaction.n")
     out["satisfaction.completers"] = _ratio("answers.sum", "answers.n")
-    out["rmst_difference.vip"] = lambda z: (
-        z["rmst.vip.months"] / z["rmst.vip.n"] - z["rmst.others.months"] / z["rmst.others.n"]
-    )
+    vip, others = _ratio("rmst.vip.months", "rmst.vip.n"), _ratio("rmst.others.months", "rmst.others.n")
+    out["rmst_difference.vip"] = lambda z: vip(z) - others(z)
     for horizon in (12, 24):
         if horizon <= s.months:
             for c, cause in enumerate(CAUSES[:2]):
@@ -423,10 +422,17 @@ def _jackknife(x: Array) -> float:
 
 
 @functools.cache
+def model_fingerprint() -> str:
+    """Return a hash of the parameters of every world: stored limits of others are refused."""
+    return hashlib.sha256(json.dumps(worlds(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
 def stored() -> dict[str, Any]:
     """Limits computed beforehand, by world (see ``limits.py`` for the command)."""
     path = files(__package__) / "limits.yaml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    found = dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return found if found.get("model") == model_fingerprint() else {}
 
 
 def truth(settings: Settings) -> dict[str, Any]:
@@ -445,8 +451,6 @@ def truth(settings: Settings) -> dict[str, Any]:
         name, in the units a study reports; ``how`` (parameter, closed form, limit) and ``error`` (Monte-Carlo standard
         error of limits), by name.
     """
-    from crmresearch.sources.simulated.settings import worlds
-
     p = settings.parameters
     known = stored().get("worlds", {}).get(settings.world) if not settings.changes else None
     if known is not None and stored()["months"] == settings.months:

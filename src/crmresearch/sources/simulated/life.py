@@ -7,8 +7,10 @@ voluntary exit (reverse causation) only afterwards, in :mod:`monthly`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from crmresearch.sources.simulated.people import (
 )
 from crmresearch.sources.simulated.settings import Settings
 
-__all__ = ["CAUSES", "FAMILIES", "Force", "Life", "campaign_months", "draw_life", "wave_months"]
+__all__ = ["CAUSES", "FAMILIES", "Life", "campaign_months", "draw_life", "wave_months"]
 
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")
 FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insurance")
@@ -36,25 +38,7 @@ DOSES = ("control", "low", "medium", "high")
 EFFECT_MONTHS = 12  # a retention contact works that long
 UNMET_MONTHS = 12  # and so does a complaint that was not resolved
 NEVER = np.inf
-
-
-@dataclass(frozen=True)
-class Force:
-    """A counterfactual: everything as drawn, but with these things forced.
-
-    Parameters
-    ----------
-    trial, dose, target, develop : int, optional
-        Arm given to everybody: 0 control, 1 treatment (``dose``: 0 to 3).
-    switch_off : tuple of str
-        Effects on leaving that are taken out, e.g. ``("rival", "mobile")``.
-    """
-
-    trial: int | None = None
-    dose: int | None = None
-    target: int | None = None
-    develop: int | None = None
-    switch_off: tuple[str, ...] = ()
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def wave_months(months: int) -> list[int]:
@@ -97,7 +81,6 @@ class Life:
     cumulative: Array  # customer x month x cause: hazard mass of each month
     left: Array  # NEVER if not within the window
     cause: Array
-    extra: dict[str, Array] = field(default_factory=dict)
 
     @property
     def satisfaction(self) -> Array:
@@ -232,7 +215,7 @@ def disturbances(p: Any) -> dict[str, float]:
     return {name: float(np.sqrt(max(1 - e, 0.05))) for name, e in explained.items()}
 
 
-def _arms(s: Settings, block: int, n: int, force: Force) -> tuple[dict[str, Array], Array]:
+def _arms(s: Settings, block: int, n: int, force: Mapping[str, int]) -> tuple[dict[str, Array], Array]:
     g = stream(s, "campaigns", block)
     arms = {
         "trial": (g.random(n) < 0.5).astype(np.int8),
@@ -240,10 +223,9 @@ def _arms(s: Settings, block: int, n: int, force: Force) -> tuple[dict[str, Arra
         "develop": (g.random(n) < 0.5).astype(np.int8),
     }
     u = g.random(n)  # settles who is targeted, given the score
-    for name in arms:
-        forced = getattr(force, name)
-        if forced is not None:
-            arms[name][:] = forced
+    for name, arm in force.items():
+        if name in arms:
+            arms[name][:] = arm
     return arms, u
 
 
@@ -254,9 +236,19 @@ def target_logit(p: Any, unmet: Array, breadth: Array, tenure_years: Array, tier
     return np.asarray(middle + p.target_slope * score)
 
 
-def draw_life(s: Settings, block: int, force: Force | None = None) -> Life:
-    """Draw the lives of one block, with the same random numbers under every counterfactual."""
-    force = force or Force()
+def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Life:
+    """Draw the lives of one block.
+
+    Parameters
+    ----------
+    s : Settings
+        The bank.
+    block : int
+        Which 1,024 customers.
+    force : mapping of str to int
+        A counterfactual: the arm given to everybody, by campaign (0 control, 1 treatment; ``dose``: 0 to 3). The random
+        numbers stay what they are.
+    """
     p, months = s.parameters, s.months
     people = draw_people(s, block)
     n, grid = len(people.acquired), np.arange(months)
@@ -279,13 +271,13 @@ def draw_life(s: Settings, block: int, force: Force | None = None) -> Life:
     t = at["target"]
     logit = target_logit(p, any_before(unmet, UNMET_MONTHS)[:, t], breadth[:, t], tenure_years[:, t], people.tier)
     arms["target"] = (u_target < 1 / (1 + np.exp(-logit))).astype(np.int8)
-    if force.target is not None:
-        arms["target"] = np.full(n, force.target, dtype=np.int8)
+    if "target" in force:
+        arms["target"][:] = force["target"]
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
         concern, attitudes, consent, arms, logit, exposed, exposed, exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
-    _hazards(s, life, force, tenure_years)
+    _hazards(s, life, tenure_years)
     _exits(s, life, block)
     return life
 
@@ -295,7 +287,7 @@ def contacted(life: Life, campaign: str) -> Array:
     return life.consent & (life.people.acquired < campaign_months(life.months)[campaign])
 
 
-def _contact_effect(p: Any, life: Life, force: Force) -> Array:
+def _contact_effect(p: Any, life: Life) -> Array:
     """Log hazard ratio of retention contacts, by month."""
     effect = np.zeros(life.exposed.shape)
     at = campaign_months(life.months)
@@ -309,27 +301,20 @@ def _contact_effect(p: Any, life: Life, force: Force) -> Array:
     return effect
 
 
-def _hazards(s: Settings, life: Life, force: Force, tenure_years: Array) -> None:
+def _hazards(s: Settings, life: Life, tenure_years: Array) -> None:
     p, people, months = s.parameters, life.people, life.months
     grid = np.arange(months)
-    off = set(force.switch_off)
-    observed = {
-        "fixed": fixed_exit(p, people.channel, people.tier)[:, None],
-        "unmet": p.unmet_exit * any_before(life.unmet, UNMET_MONTHS),
-        "breadth": p.breadth_exit * (life.breadth - 2.0),
-        "mobile": p.mobile_exit * (life.adopted[:, None] < grid[None, :]),
-        "rival": life.rival * (p.rival_exit + p.rival_vip_exit * life.vip),
-        "vip": p.vip_exit * life.vip,
-    }
     linear = np.zeros(life.exposed.shape)
-    for name, part in observed.items():
-        if name not in off:
-            linear = linear + part
+    linear += fixed_exit(p, people.channel, people.tier)[:, None]
+    linear += p.unmet_exit * any_before(life.unmet, UNMET_MONTHS)
+    linear += p.breadth_exit * (life.breadth - 2.0)
+    linear += p.mobile_exit * (life.adopted[:, None] < grid[None, :])
+    linear += life.rival * (p.rival_exit + p.rival_vip_exit * life.vip)
+    linear += p.vip_exit * life.vip
     if (p.effect_early, p.effect_late) != (1.0, 1.0):
         linear = linear * effect_factor(p, tenure_years)
-    linear += _contact_effect(p, life, force)
-    if "satisfaction" not in off:
-        linear += p.satisfaction_exit * life.satisfaction
+    linear += _contact_effect(p, life)
+    linear += p.satisfaction_exit * life.satisfaction
     linear += (p.ease_exit * people.ease + np.log(people.frailty))[:, None]
     edges = (np.arange(months + 1)[None, :] - people.acquired[:, None]) / 12
     baseline = np.diff(voluntary_cumulative(p, edges), axis=1)

@@ -14,10 +14,6 @@ __all__ = ["city_tiers", "entry_months", "rival_months", "share_loss"]
 Array = NDArray[Any]
 
 
-def _stream(s: Settings) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(s.seed, spawn_key=(99, 0))))
-
-
 def city_tiers(s: Settings) -> Array:
     """Tier of each city, first tier first."""
     cities = s.parameters.cities
@@ -25,8 +21,12 @@ def city_tiers(s: Settings) -> Array:
 
 
 def entry_months(s: Settings) -> Array:
-    """Month in which rivals enter each city; infinite where they do not, first-tier cities have always had them."""
-    g, tier = _stream(s), city_tiers(s)
+    """Month in which rivals enter each city; infinite where they do not, first-tier cities have always had them.
+
+    The same for every seed: who enters when is a circumstance of the world. Drawn anew with each bank it would move all
+    customers of a city together, and no interval that treats customers as independent could cover.
+    """
+    g, tier = np.random.Generator(np.random.SFC64(20210101)), city_tiers(s)
     enters = g.random(len(tier)) < np.array([s.parameters.rival_share[t] for t in tier])
     # second-tier cities come first; nobody enters in the first or last sixth, so that there is a before and an after
     first = np.where(tier == 2, 1 / 6, 2 / 6) * s.months

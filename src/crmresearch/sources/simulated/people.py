@@ -17,7 +17,7 @@ Array = NDArray[Any]
 CHANNELS = ("branch", "online", "agent", "referral")
 _PURPOSES = (
     "candidates", "attitudes", "products", "complaints", "balance", "adoption", "campaigns", "exit", "monthly",
-    "transactions", "visits", "care", "survey", "choices", "markets", "referrals", "consent",
+    "transactions", "visits", "care", "survey", "choices", "markets", "referrals", "consent", "terms",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 

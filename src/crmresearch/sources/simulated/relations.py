@@ -48,6 +48,7 @@ def prospects(s: Settings, life: Life, block: int) -> Block:
         "spend": cents(np.concatenate([who.spend[won], who.lost_spend])[order]),
         "won": (customer >= 0).astype(np.int8),
         "customer_id": Codes(customer, customer_ids(block)),
+        "spend_randomised": np.full(len(at), s.parameters.spend_follows_ease == 0, dtype=np.int8),
         "_before": np.concatenate([won, who.lost_before])[order],  # the customer with whom a prospect is left out
     }
 

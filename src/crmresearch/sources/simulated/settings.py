@@ -82,9 +82,10 @@ def _models() -> tuple[type[BaseModel], type[BaseModel]]:
         "complaint_unmet",
     )
     moneys = ("balance_median", "fee", "service_cost", "risk_loss", "allocated_cost", "care_cost", "contact_cost")
-    rates = {"spend_spread", "voluntary_rate", "bank_rate", "dormant_rate", "unknown_rate", "death_rate", "balance_spread",
-             "balance_noise", "margin", "service_spread", "risk_rate", "family_close", "develop_boost",
-             "transactions_month", "mobile_rate", "visits_month", "care_rate", "care_vip", "intention_factor"}  # fmt: skip
+    rates = {"spend_spread", "voluntary_rate", "bank_rate", "dormant_rate", "unknown_rate", "death_rate",
+             "balance_spread", "balance_noise", "margin", "service_spread", "risk_rate", "family_close",
+             "develop_boost", "transactions_month", "mobile_rate", "visits_month", "care_rate", "care_vip",
+             "intention_factor"}  # fmt: skip
     baseline = worlds()["baseline"]["parameters"]
     for name in baseline:
         kinds.setdefault(

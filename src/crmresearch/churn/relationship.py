@@ -1,0 +1,334 @@
+"""Studies of what goes with staying: the relationship index read earlier (S06) and the breadth of needs met (S56)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import figures
+from crmresearch.churn.cox import CoxFit, cox
+from crmresearch.churn.discrete import discrete_hazard
+from crmresearch.churn.finegray import fine_gray
+from crmresearch.churn.gates import enough_events, entry_independence, influence, proportional_hazards, separation
+from crmresearch.churn.retention import no_exits
+from crmresearch.churn.risk import cell_rows
+from crmresearch.errors import FitError, Missing
+from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+
+__all__ = ["VERDICT_LAG", "breadth", "forest", "index_scale", "relationship", "with_index"]
+
+VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
+DOUBTFUL = ("unknown", "dormant")  # causes that may hide a voluntary exit
+
+
+def index_scale(cells: pd.DataFrame) -> pd.Series:
+    """Means and spreads that make the relationship index from its parts, over person-months at risk."""
+    w = cells["at_risk"].to_numpy(dtype=float)
+    parts = {c: cells[c].to_numpy(dtype=float) for c in ("families", "unmet")}
+    out = {}
+    for name, x in parts.items():
+        out[f"{name} mean"] = float(np.average(x, weights=w))
+        out[f"{name} sd"] = float(np.sqrt(np.average((x - out[f"{name} mean"]) ** 2, weights=w)))
+    if min(out["families sd"], out["unmet sd"]) <= 0:
+        raise FitError("products held or unmet requests do not vary, so there is no relationship index")
+    raw = (parts["families"] - out["families mean"]) / out["families sd"] - (parts["unmet"] - out["unmet mean"]) / out[
+        "unmet sd"
+    ]
+    out["sd"] = float(np.sqrt(np.average(raw**2, weights=w) - np.average(raw, weights=w) ** 2))
+    return pd.Series(out)
+
+
+def with_index(frame: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
+    """Add the relationship index: products held up, unmet requests down, equal weights, standard deviation 1."""
+    up = (frame["families"] - scale["families mean"]) / scale["families sd"]
+    down = (frame["unmet"] - scale["unmet mean"]) / scale["unmet sd"]
+    return frame.assign(index=(up - down) / scale["sd"])
+
+
+def forest(ax: Any, table: pd.DataFrame, label: str) -> Any:
+    """Draw hazard ratios with intervals, one row per model, on a log scale; the model of the verdict is filled."""
+    y = np.arange(len(table))[::-1]
+    for place, row in zip(y, table.itertuples(index=False), strict=True):
+        color = figures.ACCENT if row.verdict else figures.GREY
+        ax.plot([row.ci_low, row.ci_high], [place, place], color=color, lw=2)
+        ax.plot(row.hazard_ratio, place, "s", color=color, ms=7 if row.verdict else 5)
+    ax.axvline(1, color=figures.INK, lw=1, ls=":")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.xaxis.set_minor_formatter(lambda v, _: f"{v:.2g}")
+    ax.tick_params(axis="x", which="minor", labelsize=8)
+    ax.set_yticks(y, [f"{r.model} ({r.events:,} exits)" for r in table.itertuples(index=False)])
+    ax.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    return ax
+
+
+def _row(model: str, fit: Any, covariate: str = "index", verdict: bool = False) -> dict[str, Any]:
+    line = fit.summary().set_index("covariate").loc[covariate]
+    keys = ("hazard_ratio", "ci_low", "ci_high", "p")
+    return {
+        "model": model,
+        **{k: float(line[k]) for k in keys},
+        "events": int(line["events"]),
+        "n": int(line["n"]),
+        "verdict": verdict,
+    }
+
+
+def _rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequence[str]) -> pd.DataFrame:
+    """Start-stop rows for exits of some causes; the stratum is the combination of groups."""
+    events = (
+        cells["events"]
+        if causes is None
+        else sum((cells[f"events {c}"] for c in causes if f"events {c}" in cells), start=0 * cells["events"])
+    )
+    rows = cell_rows(cells.assign(events=events))
+    rows["stratum"] = rows[list(groups)].astype(str).agg(" ".join, axis=1) if groups else "all"
+    return rows
+
+
+@study
+def relationship(
+    by_lag: Mapping[int, pd.DataFrame], entry: pd.DataFrame, *, groups: Sequence[str] = (), seed: int = 0
+) -> Result:
+    """Hazard ratio of voluntary exit for one standard deviation of the relationship index, over models (S06).
+
+    Parameters
+    ----------
+    by_lag : mapping of int to DataFrame
+        Person-month cells with ``families`` and ``unmet`` read so many months earlier; lag 3 decides.
+    entry : DataFrame
+        Spells with ``families`` and ``unmet`` at entry.
+    groups : sequence of str
+        Columns of the cells that form strata (tier, value band): each has its own baseline hazard.
+    seed : int
+        Of the bootstrap of Fine and Gray's model.
+
+    Returns
+    -------
+    Result
+        Forest table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``; ``n`` are person-months for
+        models
+        with a changing index, customers otherwise. Gates: proportional hazards, events per parameter, separation,
+        influence, lag, late entry, doubtful causes by bounds.
+    """
+    lacking = next((v for v in by_lag.values() if isinstance(v, Missing)), None)
+    if lacking is not None:
+        return Result.not_applicable(lacking)
+    cells = by_lag[VERDICT_LAG]
+    if "events voluntary" not in cells.columns:
+        return Result.not_applicable(Missing("no exit is recorded as voluntary", ("customers",)))
+    scale = index_scale(cells)
+    lagged = {lag: _rows_for(with_index(c, scale), ["voluntary"], groups) for lag, c in sorted(by_lag.items())}
+    strata = "stratum" if groups else None
+    fits = {lag: cox(rows, ["index"], strata=strata) for lag, rows in lagged.items()}
+    own = with_index(entry, scale)
+    voluntary = own.assign(event=(own["cause"] == "voluntary").astype(int))
+    everything = cox(_rows_for(with_index(cells, scale), None, groups), ["index"], strata=strata)
+    monthly = with_index(cells.assign(events=cells["events voluntary"]), scale)
+    sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=100, seed=seed)
+    dummies, names = _dummies(monthly, groups)
+    rows = [
+        _row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
+        _row("index at entry, late entry respected", cox(voluntary, ["index"])),
+        *[
+            _row(f"index {lag} month{'s' if lag != 1 else ''} earlier", fit, verdict=lag == VERDICT_LAG)
+            for lag, fit in fits.items()
+        ],
+        _row("3 months earlier, monthly hazard (cloglog)", discrete_hazard(dummies, ["index", *names])),
+        _row("3 months earlier, exits of every cause", everything),
+        _row("index at entry, Fine-Gray (incidence)", sub),
+    ]
+    table = pd.DataFrame(rows)
+    fit = fits[VERDICT_LAG]
+    main = table[table["verdict"]].iloc[0]
+    checks = _relationship_gates(fit, lagged[VERDICT_LAG], fits, cells, scale, groups, entry)
+    coef, se = float(fit.params["index"]), float(fit.se["index"])
+    estimate = Estimate(
+        main["hazard_ratio"],
+        main["ci_low"],
+        main["ci_high"],
+        "hazard ratio",
+        int(cells["at_risk"].sum()),
+        p_value=one_sided_p(coef, se, 0.0, "below"),
+        se=se * main["hazard_ratio"],
+    )
+    naive = table.iloc[0]
+    sentence = (
+        "One standard deviation more of the relationship index (products held up, unmet requests down) three "
+        "months earlier goes with a "
+        f"hazard ratio of voluntary exit of {main['hazard_ratio']:.3f} [{main['ci_low']:.3f}, "
+        f"{main['ci_high']:.3f}] over {main['events']:,} "
+        f"exits; with late entry ignored and the index fixed at entry it would read {naive['hazard_ratio']:.3f}. "
+        "This is an association."
+    )
+    alt = (
+        "Forest plot of hazard ratios with 95% intervals: "
+        + "; ".join(f"{r.model} {r.hazard_ratio:.2f}" for r in table.itertuples())
+        + "."
+    )
+    return Result(
+        table,
+        sentence,
+        checks,
+        {"S06": estimate},
+        draw=lambda ax: forest(ax, table, "Hazard ratio per standard deviation of the index, 95% interval"),
+        alt=alt,
+        counts=("n", "events"),
+        figsize=(7.6, 4.6),
+        details={"fits": fits, "scale": scale},
+    )
+
+
+def _pooled(spells: pd.DataFrame) -> pd.DataFrame:
+    """Add up spells that are alike in times, cause and index."""
+    keys = ["entry", "exit", "event", "cause", "index"]
+    return spells.groupby(keys, as_index=False, dropna=False)["n"].sum()
+
+
+def _dummies(cells: pd.DataFrame, groups: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    out, names = cells.copy(), []
+    for group in groups:
+        for level in sorted(cells[group].unique(), key=str)[1:]:
+            name = f"{group} {level}"
+            out[name] = (cells[group] == level).astype(float)
+            names.append(name)
+    return out, names
+
+
+def _relationship_gates(
+    fit: CoxFit,
+    rows: pd.DataFrame,
+    fits: Mapping[int, CoxFit],
+    cells: pd.DataFrame,
+    scale: pd.Series,
+    groups: Sequence[str],
+    entry: pd.DataFrame,
+) -> tuple[Check, ...]:
+    longest = max(fits)
+    coefs = {lag: float(f.params["index"]) for lag, f in fits.items()}
+    same = coefs[longest] * coefs[VERDICT_LAG] > 0
+    lag_gate = Check.of(
+        "lag",
+        same,
+        f"log hazard ratio {', '.join(f'{c:+.3f} at {lag}' for lag, c in coefs.items())} months; it must keep its "
+        "sign at the longest lag",
+        "undecided",
+    )
+    bounds = []
+    for causes in (["voluntary"], ["voluntary", *DOUBTFUL]):
+        bound = cox(
+            _rows_for(with_index(cells, scale), causes, groups), ["index"], strata="stratum" if groups else None
+        )
+        bounds.append(bound.summary().iloc[0])
+    kept = all(b["ci_high"] < 1 for b in bounds) or all(b["ci_low"] > 1 for b in bounds)
+    none, every = (b["hazard_ratio"] for b in bounds)
+    detail = f"hazard ratio {none:.3f} if no exit without a clear reason was voluntary, {every:.3f} if all were"
+    doubtful = Check(
+        "doubtful causes",
+        "open" if kept else "declared",
+        detail + ("; both intervals lie on one side of 1" if kept else ""),
+        "undecided",
+    )
+    return (
+        proportional_hazards(fit, "index"),
+        enough_events(fit.events, 1),
+        separation(rows, ["index"]),
+        influence(fit),
+        lag_gate,
+        entry_independence(entry),
+        doubtful,
+    )
+
+
+@study
+def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
+    """Hazard ratio of voluntary exit after a landmark date for one more product family held on it (S56).
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From :func:`crmresearch.reductions.churn.landmark`, with ``families``.
+    seed : int
+        Seed of the permuted negative control.
+
+    Returns
+    -------
+    Result
+        Table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``: alone, adjusted for tenure and what
+        else is known
+        on the date, and a negative control (families of somebody else), which must show nothing.
+    """
+    if "families" not in rows.columns:
+        return Result.not_applicable(Missing("the number of product families held is not known", ("holdings",)))
+    causes = rows["cause"].isin(["voluntary"])
+    spells = rows.assign(event=causes.astype(int), entry=0, log_tenure=np.log1p(rows["tenure"]))
+    empty = no_exits(spells)
+    if empty is not None:
+        return empty
+    extra = [
+        "log_tenure",
+        *[
+            c
+            for c in ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
+            if c in rows
+        ],
+    ]
+    extra = [c for c in extra if len(spells[c].unique()) > 1]
+    crude, fit = cox(spells, ["families"]), cox(spells, ["families", *extra])
+    shuffled = np.random.default_rng(seed).permutation(spells["families"].to_numpy())
+    control = cox(spells.assign(families=shuffled), ["families", *extra])
+    table = pd.DataFrame(
+        [
+            _row("families alone", crude, "families"),
+            _row("adjusted", fit, "families", verdict=True),
+            _row("negative control", control, "families"),
+        ]
+    )
+    main = table.iloc[1]
+    coef, se = float(fit.params["families"]), float(fit.se["families"])
+    estimate = Estimate(
+        main["hazard_ratio"],
+        main["ci_low"],
+        main["ci_high"],
+        "hazard ratio",
+        len(rows),
+        p_value=one_sided_p(coef, se, 0.0, "below"),
+        se=se * main["hazard_ratio"],
+    )
+    checks = (
+        proportional_hazards(fit, "families"),
+        enough_events(fit.events, 1 + len(extra)),
+        separation(spells, ["families"]),
+        influence(fit),
+        Check.of(
+            "negative control",
+            table.iloc[2]["p"] > 0.001,
+            f"hazard ratio {table.iloc[2]['hazard_ratio']:.3f} for families of another customer",
+        ),
+    )
+    sentence = (
+        "One more product family held at the landmark goes with a hazard ratio of later voluntary exit of "
+        f"{main['hazard_ratio']:.3f} "
+        f"[{main['ci_low']:.3f}, {main['ci_high']:.3f}], tenure, place, channel, age and balance held equal, over "
+        f"{main['events']:,} exits of "
+        f"{main['n']:,} customers. This is an association."
+    )
+    alt = (
+        "Forest plot of the hazard ratio per product family: "
+        + "; ".join(f"{r.model} {r.hazard_ratio:.2f}" for r in table.itertuples())
+        + "."
+    )
+    return Result(
+        table,
+        sentence,
+        checks,
+        {"S56": estimate},
+        draw=lambda ax: forest(ax, table, "Hazard ratio per product family held, 95% interval"),
+        alt=alt,
+        counts=("n", "events"),
+        figsize=(7.2, 2.6),
+        details={"fit": fit},
+    )

@@ -1,0 +1,11 @@
+"""Are the estimators right? Run them on simulated banks whose truth is known, and publish the result.
+
+Each study adds a module here with ``ESTIMATORS: list[Estimator]``; :func:`run` finds them.
+"""
+
+from __future__ import annotations
+
+from crmresearch.recover.facts import marginal_facts
+from crmresearch.recover.harness import COLUMNS, Estimator, discover, read, run, stored_limits, summarise
+
+__all__ = ["COLUMNS", "Estimator", "discover", "marginal_facts", "read", "run", "stored_limits", "summarise"]

@@ -1,0 +1,297 @@
+"""The nine ratios: Fieller's sets, tenure corrected for censoring, edge cases, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import cost
+from crmresearch.cost import ratio as r
+from crmresearch.errors import InputError, Missing
+
+
+def frames(n: int = 600, seed: int = 1, spend: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prospects, of whom the won are the customers; every person is a block."""
+    g = np.random.default_rng(seed)
+    won = g.random(n) < 0.4
+    paid = g.gamma(4, spend / 4, n)
+    acquisition = pd.DataFrame({"block": np.arange(n), "channel": np.where(np.arange(n) % 2, "a", "b"), "n": 1})
+    acquisition = acquisition.assign(spend=paid, spend_won=paid * won, won=won.astype(int), segment=np.where(won, "x", None))
+    years = g.exponential(5, n) + 0.1
+    upkeep = pd.DataFrame({"block": np.arange(n), "years": years, "retention_cost": years * g.gamma(4, 12.5, n)})
+    upkeep = upkeep.assign(customers=1, exits=1, channel=acquisition["channel"], segment="x")[won].reset_index(drop=True)
+    return acquisition, upkeep
+
+
+# --- Fieller ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("denominator", [0.5, 1.5, 3.0, 8.0])
+def test_fieller_covers_however_weak_the_denominator(denominator):
+    """Exact for normal estimates; 4,000 draws put 99.9% of binomial coverage within .95 +- .0115."""
+    g, truth, runs = np.random.default_rng(2), 2.0, 4000
+    cov = np.array([[1.0, 0.3], [0.3, 1.0]])
+    draws = g.multivariate_normal([truth * denominator, denominator], cov, runs)
+    sets = [cost.fieller(n, d, 1.0, 1.0, 0.3) for n, d in draws]
+    assert np.mean([s.covers(truth) for s in sets]) == pytest.approx(0.95, abs=0.0115)
+    open_share = np.mean([s.kind != "bounded" for s in sets])
+    assert open_share == pytest.approx(np.mean(np.abs(draws[:, 1]) <= 1.959964), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "kind"), [(10.0, 5.0, "bounded"), (10.0, 1.0, "disjoint"), (0.5, 0.5, "unbounded"), (-4.0, 6.0, "bounded")]
+)
+def test_fieller_is_the_inverted_test(n, d, kind):
+    """The set holds exactly those ratios that a normal test of n - r d does not reject."""
+    found = cost.fieller(n, d, 1.0, 1.0, 0.2)
+    grid = np.linspace(-60, 60, 24_001)
+    kept = np.abs(n - grid * d) <= 1.959964 * np.sqrt(1 - 2 * 0.2 * grid + grid**2)
+    assert found.kind == kind
+    assert np.array_equal([found.covers(v) for v in grid], kept)
+
+
+def test_fieller_refuses_what_is_not_finite():
+    with pytest.raises(InputError, match="finite estimates and variances"):
+        cost.fieller(1.0, np.nan, 1.0, 1.0)
+    with pytest.raises(InputError, match="finite estimates and variances"):
+        cost.fieller(1.0, 1.0, -1.0, 1.0)
+
+
+# --- linearisation ----------------------------------------------------------------------------------------------
+
+
+def test_variance_of_a_ratio_equals_the_textbook_formula():
+    g = np.random.default_rng(3)
+    x, y = g.gamma(2, 3, 500), g.gamma(5, 1, 500)
+    f = cost.mean_ratio(x, y)
+    residual = x - f.value * y
+    assert f.variance == pytest.approx(residual.var(ddof=1) / 500 / y.mean() ** 2, rel=1e-9)
+
+
+def test_product_and_difference_follow_the_delta_method():
+    """Numerical derivative of the product in block weights, against the stored influence."""
+    g = np.random.default_rng(4)
+    x, y, z = (g.gamma(3, 1, 80) for _ in range(3))
+    a, b = cost.mean_ratio(x, y), cost.mean_ratio(z, y)
+    f, h = r.product(a, b), 1e-6
+    weights = np.ones((80, 80)) + h * np.eye(80)
+    assert (f.redrawn(weights) - f.value) / h == pytest.approx(f.influence, abs=1e-5)
+
+
+def population(n: int, seed: int, cost_rate: float = 50.0, hazard: float = 0.10) -> pd.DataFrame:
+    """Tenure months of customers won up to ten years before a five-year window: late entry and censoring."""
+    g = np.random.default_rng(seed)
+    won = g.uniform(-120, 60, 4 * n)
+    end = won + g.exponential(12 / hazard, 4 * n)
+    won, end = won[end > 0][:n], end[end > 0][:n]
+    entry, last = np.maximum(0, -won), np.minimum(end, 60) - won
+    left = end < 60
+    rows = []
+    for k in range(180):
+        at = np.clip(np.minimum(last, k + 1) - np.maximum(entry, k), 0, None)
+        here = at > 0
+        gone = left & (last >= k) & (last < k + 1)
+        rate = cost_rate / 12 * (1 + (k < 12))  # the first year costs twice as much
+        block = np.flatnonzero(here | gone)
+        part = pd.DataFrame({"block": block, "months": at[block], "exits": gone[block].astype(float)})
+        rows.append(part.assign(tenure_month=k, retention_cost=at[block] * rate, years=at[block] / 12))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_cost_of_a_tenure_is_right_under_late_entry_and_censoring():
+    """Truth in closed form; the plain mean of what was spent in the window is far off, in nearly every draw."""
+    hazard, rate, months = 0.10, 50.0, 60
+    def through(t):
+        return rate / hazard * (1 - np.exp(-hazard * t))
+
+    truth = through(months / 12) + through(1)
+    inside = naive_out = 0
+    for seed in range(30):
+        upkeep = population(400, seed)
+        found = cost.lifetime_cost(upkeep, "retention_cost", 400, months).cost
+        inside += found.interval()[0] <= truth <= found.interval()[1]
+        per = upkeep.groupby("block")["retention_cost"].sum()
+        naive_out += abs(per.mean() - truth) > 1.96 * per.std() / np.sqrt(len(per))
+    assert inside >= 25  # 30 draws at 95%: below 25 has a chance of 0.3%
+    assert naive_out >= 29
+
+
+def test_discounting_lowers_the_cost_of_a_tenure():
+    upkeep = population(400, 5)
+    plain = cost.lifetime_cost(upkeep, "retention_cost", 400, 60).cost.value
+    discounted = cost.lifetime_cost(upkeep, "retention_cost", 400, 60, 0.08).cost.value
+    assert 0.80 * plain < discounted < 0.95 * plain
+
+
+def test_tenure_curve_ends_where_fewer_than_fifty_are_at_risk():
+    upkeep = population(400, 6)
+    few = upkeep[(upkeep["tenure_month"] < 30) | (upkeep["block"] < 20)]
+    assert cost.lifetime_cost(few, "retention_cost", 400, 60).months <= 30
+
+
+# --- the grid -----------------------------------------------------------------------------------------------------
+
+
+def test_ratios_do_not_depend_on_the_currency_or_on_splitting_rows():
+    acquisition, upkeep = frames()
+    first = cost.ratios(acquisition, upkeep).estimates["S40"]
+    scaled = cost.ratios(
+        acquisition.assign(spend=acquisition["spend"] * 7.1, spend_won=acquisition["spend_won"] * 7.1),
+        upkeep.assign(retention_cost=upkeep["retention_cost"] * 7.1),
+    ).estimates["S40"]
+    half = acquisition.assign(**{c: acquisition[c] / 2 for c in ("n", "spend", "spend_won", "won")})
+    split = cost.ratios(pd.concat([half, half], ignore_index=True), upkeep).estimates["S40"]
+    for other in (scaled, split):
+        assert (other.value, other.ci_low, other.ci_high) == pytest.approx((first.value, first.ci_low, first.ci_high))
+
+
+def test_bootstrap_and_fieller_agree_when_the_denominator_is_strong():
+    table = cost.ratios(*frames(2000)).table.set_index("line")
+    for end in ("low", "high"):  # 1,000 resamples: end points are good to about a tenth of the width
+        width = table.loc["S40", "ci_high"] - table.loc["S40", "ci_low"]
+        assert table.loc["S40", f"bootstrap_{end}"] == pytest.approx(table.loc["S40", f"ci_{end}"], abs=0.15 * width)
+
+
+def test_simultaneous_sets_are_wider():
+    table = cost.ratios(*frames()).table.dropna(subset=["ratio"])
+    assert (table["simultaneous_low"] < table["ci_low"]).all()
+    assert (table["simultaneous_high"] > table["ci_high"]).all()
+
+
+def test_simultaneous_critical_value_of_independent_ratios_is_sidaks():
+    """Eight independent numerators over constants: the largest of eight |z|; quantile from 20,000 draws, good to .03."""
+    blocks = 4000
+    g = np.random.default_rng(8)
+    one = r.constant(1.0, blocks)
+    pairs = [(r.Functional(1.0, g.standard_normal(blocks)), one) for _ in range(8)]
+    from scipy.stats import norm
+
+    assert r.simultaneous(pairs, seed=1) == pytest.approx(norm.ppf(0.5 + 0.95 ** (1 / 8) / 2), abs=0.05)
+
+
+def test_p_value_is_consistent_with_the_interval():
+    """Two-sided Fieller at 95% excludes 2 from below exactly when the one-sided p is below .025."""
+    for spend in (85, 95, 100, 105, 115):
+        estimate = cost.ratios(*frames(seed=9, spend=spend * 0.8)).estimates["S40"]
+        assert (estimate.ci_low > 2) == (estimate.p_value < 0.025)
+
+
+def test_every_ratio_is_defined_before_it_is_computed():
+    table = cost.definitions("2021-01 to 2025-12", 60).table
+    assert table["line"].tolist() == list(cost.LINES.values())
+    assert table["numerator"].nunique() == table["denominator"].nunique() == 3
+
+
+def test_lines_that_do_not_apply_say_why():
+    found = cost.ratios(*frames())
+    assert isinstance(found.finding("S40c"), Missing)
+    assert "no saving cost" in str(found.finding("S40c"))
+    assert np.isfinite(found.finding("S40").ci_high)
+
+
+# --- edge cases ------------------------------------------------------------------------------------------------------
+
+
+def test_zero_wins_and_zero_retention_spend_are_not_applicable():
+    acquisition, upkeep = frames()
+    none = cost.ratios(acquisition.assign(won=0, spend_won=0.0), upkeep)
+    assert not none.applicable
+    assert "0 prospects were won" in none.sentence
+    free = cost.ratios(acquisition, upkeep.assign(retention_cost=0.0))
+    assert "no retention spend is recorded" in free.sentence
+
+
+def test_zero_spend_gives_a_ratio_of_zero():
+    acquisition, upkeep = frames()
+    estimate = cost.ratios(acquisition.assign(spend=0.0, spend_won=0.0), upkeep).estimates["S40"]
+    assert (estimate.value, estimate.ci_low, estimate.ci_high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("column", ["spend", "spend_won"])
+def test_negative_costs_are_refused(column):
+    acquisition, upkeep = frames()
+    acquisition.loc[[3, 7], column] = -1.0
+    with pytest.raises(InputError, match=rf"{column} is negative in 2 rows, e.g. row 3, 7"):
+        cost.ratios(acquisition, upkeep)
+
+
+def test_negative_retention_spend_is_refused():
+    acquisition, upkeep = frames()
+    upkeep.loc[0, "retention_cost"] = -5.0
+    with pytest.raises(InputError, match="retention_cost is negative in 1 rows"):
+        cost.ratios(acquisition, upkeep)
+
+
+def test_mixed_currencies_are_refused():
+    acquisition, upkeep = frames()
+    mixed = acquisition.assign(currency=np.where(acquisition.index % 3, "EUR", "CNY"))
+    with pytest.raises(InputError, match=r"mixes currencies \(CNY, EUR\)"):
+        cost.ratios(mixed, upkeep)
+
+
+def test_missing_columns_values_and_rows_are_refused():
+    acquisition, upkeep = frames()
+    with pytest.raises(InputError, match="acquisition lacks spend_won"):
+        cost.ratios(acquisition.drop(columns="spend_won"), upkeep)
+    with pytest.raises(InputError, match="upkeep has no rows"):
+        cost.ratios(acquisition, upkeep.iloc[:0])
+    acquisition.loc[5, "spend"] = np.nan
+    with pytest.raises(InputError, match="1 rows without spend, e.g. row 5"):
+        cost.ratios(acquisition, upkeep)
+
+
+def test_channels_without_wins_or_with_one_customer_have_an_answer():
+    acquisition, upkeep = frames()
+    acquisition.loc[:99, "channel"] = "empty"
+    acquisition.loc[:99, ["won", "spend_won"]] = 0
+    one = acquisition.index[acquisition["won"] == 1][0]
+    acquisition.loc[one, "channel"] = "single"
+    table = cost.ratios_by(acquisition, upkeep, "channel").table.set_index("channel")
+    assert "no wins: cost per win is not defined; at least" in table.loc["empty", "note"]
+    assert table.loc["single", "note"].startswith("fewer than 10 wins")
+    assert np.isnan(table.loc["single", "ratio"])
+    assert (table.loc[["a", "b"], "ratio"] > 0).all()
+
+
+def test_no_wins_bound_is_the_rule_of_three():
+    """Zero of 300: at 95% the win probability is below about 3 / 300, so a win costs at least 100 prospects' spend."""
+    acquisition, upkeep = frames()
+    empty = acquisition.iloc[:300].assign(channel="empty", won=0, spend_won=0.0, spend=1.0)
+    rest = acquisition.iloc[300:]
+    note = cost.ratios_by(pd.concat([empty, rest]), upkeep, "channel").table.set_index("channel").loc["empty", "note"]
+    assert "at least 101 per win" in note
+
+
+def test_spend_shared_out_to_segments_adds_up():
+    acquisition, upkeep = frames(1000)
+    won = acquisition["won"] == 1
+    acquisition.loc[won, "segment"] = np.where(np.arange(won.sum()) % 3, "x", "y")
+    from crmresearch.cost.grid import _shared_out
+
+    out = _shared_out(acquisition)
+    assert out["spend"].sum() == pytest.approx(acquisition["spend"].sum())
+    assert out["won"].sum() == acquisition["won"].sum()
+
+
+def test_unknown_grouping_is_refused():
+    with pytest.raises(InputError, match="group by channel or segment"):
+        cost.ratios_by(*frames(), "city")
+
+
+# --- contacts per sale ---------------------------------------------------------------------------------------------
+
+
+def test_contacts_per_sale_from_sums_equals_the_one_from_rows():
+    g = np.random.default_rng(11)
+    rows = pd.DataFrame({"group": np.repeat(["new", "won before"], [4000, 500]), "contacts": g.geometric(0.4, 4500)})
+    rows["sold"] = (g.random(4500) < np.where(rows["group"] == "new", 0.09, 0.6)).astype(int)
+    rows = rows.assign(n=1, contacts2=rows["contacts"] ** 2, contacts_sold=rows["contacts"] * rows["sold"])
+    found = cost.per_sale(rows.groupby("group", as_index=False).sum())
+    new = rows[rows["group"] == "new"]
+    f = cost.mean_ratio(new["contacts"].to_numpy(float), new["sold"].to_numpy(float))
+    row = found.table.set_index("group").loc["new"]
+    assert row["per_sale"] == pytest.approx(f.value)
+    assert row["ci_high"] == pytest.approx(f.interval()[1], rel=1e-3)  # n against n - 1
+    assert found.checks[0].status == "declared"
+    assert found.estimates["contacts"].ci_low > 2

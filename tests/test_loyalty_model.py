@@ -1,0 +1,153 @@
+"""Inputs of study 4: what is refused, and what is treated as documented."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import loyalty
+from crmresearch.errors import InputError, Missing
+from crmresearch.loyalty.model import carries_missing
+
+BLOCKS = {"quality": ["q1", "q2", "q3"], "satisfaction": ["s1", "s2"], "loyalty": ["l1", "l2"]}
+PATHS = [("quality", "satisfaction"), ("satisfaction", "loyalty")]
+
+
+@pytest.fixture
+def answers():
+    rng = np.random.default_rng(5)
+    common = rng.normal(size=(200, 1))
+    raw = 3 + 1.2 * common + rng.normal(size=(200, 7)) * 0.8
+    return pd.DataFrame(np.clip(np.rint(raw), 1, 5), columns=[i for b in BLOCKS.values() for i in b])
+
+
+@pytest.fixture
+def model():
+    return loyalty.PathModel(BLOCKS, PATHS)
+
+
+@pytest.mark.parametrize(
+    ("constructs", "paths", "words"),
+    [
+        (BLOCKS, [*PATHS, ("loyalty", "quality")], "loop through"),
+        (BLOCKS, [("quality", "quality")], "loop through quality"),
+        (BLOCKS, [("quality", "image")], "paths name image"),
+        (BLOCKS, [PATHS[0], PATHS[0]], "declared twice"),
+        ({**BLOCKS, "value": ["v1"]}, PATHS, "value has fewer than two items"),
+        ({**BLOCKS, "value": ["v1", "q1"]}, PATHS, "item q1 is listed in two places"),
+    ],
+)
+def test_model_refuses(constructs, paths, words):
+    with pytest.raises(InputError, match=words):
+        loyalty.PathModel(constructs, paths)
+
+
+def test_mode_and_reversed_items_are_checked():
+    with pytest.raises(InputError, match="modes map"):
+        loyalty.PathModel(BLOCKS, PATHS, {"quality": "C"})
+    with pytest.raises(InputError, match="belong to no construct"):
+        loyalty.PathModel(BLOCKS, PATHS, reversed_items=["x9"])
+
+
+def test_unknown_item_is_named(answers, model):
+    with pytest.raises(InputError, match="item l2 is not in the survey"):
+        loyalty.prepare_items(answers.drop(columns="l2"), model)
+
+
+def test_item_without_variance_is_named(answers, model):
+    with pytest.raises(InputError, match="item s2 has one answer in all 200 rows"):
+        loyalty.prepare_items(answers.assign(s2=4), model)
+
+
+@pytest.mark.parametrize(("code", "rows"), [(99, 3), (98, 1), (-1, 2)])
+def test_codes_left_in_are_counted(answers, model, code, rows):
+    answers.loc[: rows - 1, "q2"] = code
+    with pytest.raises(InputError, match=rf"item q2 has {rows} rows with {code}.*recoded to missing"):
+        loyalty.prepare_items(answers, model)
+
+
+def test_declared_scale_decides_what_a_code_is(answers):
+    model = loyalty.PathModel(BLOCKS, PATHS, scale=(1, 5))
+    answers.loc[0, "q1"] = 6
+    with pytest.raises(InputError, match="item q1 has 1 rows with 6"):
+        loyalty.prepare_items(answers, model)
+
+
+def test_backward_item_is_refused_and_turned_when_declared(answers, model):
+    turned = answers.assign(q3=6 - answers["q3"])
+    with pytest.raises(InputError, match=r"item q3 runs against .*list it under reversed"):
+        loyalty.prepare_items(turned, model)
+    declared = loyalty.PathModel(BLOCKS, PATHS, reversed_items=["q3"], scale=(1, 5))
+    pd.testing.assert_frame_equal(loyalty.prepare_items(turned, declared), loyalty.prepare_items(answers, model))
+
+
+def test_text_and_too_few_answers(answers, model):
+    with pytest.raises(InputError, match="item s1 holds text in 1 rows"):
+        loyalty.prepare_items(
+            answers.astype(object)
+            .replace({"s1": {answers["s1"].iloc[0]: None}})
+            .assign(s1=["often", *answers["s1"].iloc[1:]]),
+            model,
+        )
+    answers.loc[30:, "q1"] = np.nan
+    with pytest.raises(InputError, match="30 of 200 respondents answered every item"):
+        loyalty.prepare_items(answers, model)
+
+
+def test_only_respondents_count(answers, model):
+    answers["responded"] = np.arange(200) < 120
+    assert len(loyalty.prepare_items(answers, model)) == 120
+
+
+def test_declaration_forms_agree():
+    by_pairs = loyalty.declared_model(BLOCKS, [list(p) for p in PATHS])
+    by_arrows = loyalty.declared_model(
+        {c: {"items": b} for c, b in BLOCKS.items()}, ["quality -> satisfaction", "satisfaction -> loyalty"]
+    )
+    assert by_pairs == by_arrows
+    with pytest.raises(InputError, match="not of the form"):
+        loyalty.declared_model(BLOCKS, ["quality satisfaction"])
+
+
+def test_default_index_for_banks_that_declare_nothing():
+    columns = ["imag1", "imag2", "sat1", "sat2", "loy1", "loy2", "customer_id", "age1"]
+    model = loyalty.declared_model({}, (), columns)
+    assert model.names == ("imag", "sat", "loy")
+    assert set(model.paths) == {("imag", "sat"), ("imag", "loy"), ("sat", "loy")}
+    assert model.role("satisfaction") == "sat"
+    assert model.role("quality") is None
+    with pytest.raises(InputError, match="declares no constructs"):
+        loyalty.declared_model({}, (), ["x", "y"])
+
+
+def test_constructs_without_path_are_left_to_measurement():
+    model = loyalty.PathModel({**BLOCKS, "concern": ["c1", "c2"]}, PATHS)
+    assert model.connected.names == tuple(BLOCKS)
+    with pytest.raises(InputError, match="concern has no path"):
+        loyalty.fit_pls(np.eye(9), model)
+    with pytest.raises(InputError, match="declares no paths"):
+        _ = loyalty.PathModel(BLOCKS).connected
+
+
+def test_missing_frames_pass_through():
+    missing = Missing("no survey", ("survey",))
+    model = loyalty.declared_model({}, (), missing)
+    assert model is missing
+    assert loyalty.prepare_items(missing, model) is missing
+    result = loyalty.htmt(loyalty.prepare_items(missing, model), model, seed=1)
+    assert not result.applicable
+    assert "no survey" in result.sentence
+    assert carries_missing(lambda x: x + 1)(1) == 2
+
+
+def test_fit_refuses_what_it_cannot_mean(answers, model):
+    cov = loyalty.covariance(answers.to_numpy())
+    with pytest.raises(InputError, match="scheme 'wold' is unknown"):
+        loyalty.fit_pls(cov, model, scheme="wold")
+    with pytest.raises(InputError, match="consistent PLS"):
+        loyalty.fit_pls(cov, model, scaled=False, consistent=True)
+    with pytest.raises(InputError, match="model has 7 items"):
+        loyalty.fit_pls(cov[:5, :5], model)
+    with pytest.raises(InputError, match="formative"):
+        loyalty.fit_sem(answers, loyalty.PathModel(BLOCKS, PATHS, {"quality": "B"}))

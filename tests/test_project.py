@@ -1,0 +1,282 @@
+"""The project's own promises: one set of dependencies, imports in one direction, cheap import, nothing of a machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "crmresearch"
+CONDA = {
+    "matplotlib": "matplotlib-base",
+    "duckdb": "python-duckdb",
+    "ibis-framework": "ibis-duckdb",
+}  # names that differ
+PIP_ONLY = {"semopy"}  # not on conda-forge
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> dict[str, str]:
+    """Dependencies of pyproject.toml, those of development included: name to version bounds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    out = {}
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name, bounds = re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?(.*)", text).groups()
+        out[canonical(name)] = bounds
+    return out
+
+
+def environment() -> tuple[dict[str, str], list[str]]:
+    """Specifications of environment.yml by name, and its pip section."""
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
+    specs = dict(e.partition(" ")[::2] for e in entries if isinstance(e, str))
+    pip = next(e["pip"] for e in entries if isinstance(e, dict))
+    return specs, pip
+
+
+# --- dependencies ----------------------------------------------------------------------------------------------------
+
+
+def test_environment_has_the_dependencies_of_pyproject_with_the_same_bounds():
+    specs, pip = environment()
+    expected = {CONDA.get(k, k): v for k, v in declared().items() if k not in PIP_ONLY}
+    python = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
+    assert specs == expected | {"python": python, "pip": ""}
+    assert pip == [*(f"{k}{declared()[k]}" for k in sorted(PIP_ONLY)), "-e ."]
+
+
+def test_environment_parses_strictly():
+    from rattler import MatchSpec
+
+    for entry in yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]:
+        if isinstance(entry, str):
+            assert MatchSpec(entry, strict=True).name is not None
+    with pytest.raises(Exception, match="incompatible"):
+        MatchSpec("jupyterlab=4.6.*", strict=True)  # the parser does refuse
+
+
+def locked() -> dict[str, list[str]]:
+    """Lines of requirements.lock by package."""
+    out: dict[str, list[str]] = {}
+    name = ""
+    for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines():
+        pin = re.match(r"([\w.-]+)==\S+", line)
+        if pin:
+            name = canonical(pin[1])
+            out.setdefault(name, [])
+        elif name:
+            out[name].append(line.strip())
+    return out
+
+
+def test_lock_pins_and_hashes_every_dependency_and_names_no_index():
+    lock = locked()
+    missing = [name for name in declared() if name not in lock]
+    assert missing == []
+    assert [name for name, lines in lock.items() if not any("--hash=sha256:" in line for line in lines)] == []
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    assert not re.search(r"https?://|index-url|find-links|trusted-host", text)
+
+
+def test_lock_satisfies_the_bounds_of_pyproject():
+    from packaging.specifiers import SpecifierSet
+
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    for name, version in pins:
+        bounds = declared().get(canonical(name))
+        if bounds is not None:
+            assert SpecifierSet(bounds).contains(version), f"{name}=={version} is outside {bounds}"
+
+
+def test_version_is_the_same_everywhere():
+    import crmresearch
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert project["version"] == crmresearch.__version__ == citation["version"]
+    assert project["version"] in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "MIT License" in (ROOT / "LICENSE").read_text("utf-8")
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+# A module may import those of its own layer and of the layers below it.
+LAYERS = (
+    ("cli",),
+    ("batch", "site", "recover"),
+    ("notebook", "execution", "progress"),
+    ("ledger", "parameters"),
+    ("base", "value", "lifetime", "churn", "cost", "loyalty"),
+    ("reductions",),
+    ("bank",),
+    ("loading",),
+    ("sources",),
+    ("contract",),
+    ("tables",),
+    ("result",),
+    ("disclosure", "figures"),
+    ("errors",),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+STUDIES = set(LAYERS[4])
+# Studies know no storage and no files, the bank knows no statistics.
+FORBIDDEN = {
+    **{study: {"reductions", "bank", "loading", "sources", "contract", "ledger", "notebook"} for study in STUDIES},
+    **{data: STUDIES | {"ledger", "figures"} for data in ("reductions", "bank", "loading", "sources", "contract")},
+    "result": STUDIES | {"bank", "contract", "sources", "reductions"},
+}
+# The simulated bank also gives itself in memory, as a bank.
+LAZY = {("sources/simulated/__init__.py", "bank")}
+
+
+def imports() -> list[tuple[str, str, str]]:
+    """Every import of one part of the package by another: (importer, imported, file), ``TYPE_CHECKING`` left out."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        importer = relative.parts[0].removesuffix(".py")
+        tree = ast.parse(path.read_text("utf-8"))
+        typed = {
+            child
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for child in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if node in typed:
+                continue
+            if isinstance(node, ast.ImportFrom):
+                names = (
+                    [node.module or ""]
+                    if node.module != "crmresearch"
+                    else [f"crmresearch.{a.name}" for a in node.names]
+                )
+                assert node.level == 0, f"{relative}: relative import"
+            elif isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            else:
+                continue
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "crmresearch" and len(parts) > 1 and parts[1] != importer and parts[1] in RANK:
+                    found.append((importer, parts[1], str(relative)))
+    return found
+
+
+def test_every_part_of_the_package_has_its_layer():
+    parts = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert parts == parts & set(RANK), f"no layer for {sorted(parts - set(RANK))}"
+
+
+def test_imports_go_one_way():
+    wrong = [
+        f"{file}: {importer} imports {imported}"
+        for importer, imported, file in imports()
+        if importer in RANK
+        and (file, imported) not in LAZY
+        and (RANK[imported] < RANK[importer] or imported in FORBIDDEN.get(importer, ()))
+    ]
+    assert wrong == []
+
+
+def test_import_is_cheap():
+    heavy = ["scipy.stats", "statsmodels", "lifelines", "matplotlib", "seaborn", "semopy", "ibis", "duckdb", "pandera"]
+    heavy += ["papermill", "sphinx", "IPython", "nbformat", "rich.progress"]
+    parts = sorted(set(RANK) - {"cli"})
+    code = f"""
+import importlib, sys
+import crmresearch
+first = [m for m in {heavy!r} + ["typer", "pydantic"] if m in sys.modules]
+for name in {parts!r}:
+    try:
+        importlib.import_module("crmresearch." + name)
+    except ModuleNotFoundError as error:
+        if error.name != "crmresearch." + name:
+            raise
+print(first, [m for m in {heavy!r} if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] []"
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def tracked() -> list[Path]:
+    """Text files of the project, from git where there is git."""
+    done = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("not a git clone")
+    binary = {".png", ".parquet", ".gz"}
+    return [p for p in (ROOT / line for line in done.stdout.splitlines()) if p.is_file() and p.suffix not in binary]
+
+
+def test_no_file_tells_where_it_was_made():
+    # written in pieces, so that this file does not contain what it looks for
+    slash = "/"
+    places = "|".join(re.escape(slash + p + slash) for p in ("home", "root", "Users", "work", "private"))
+    pattern = re.compile(rf"(?<![\w.}}]){places}[\w.-]+")
+    allowed = {"test_execution.py", "test_batch.py", "disclosure.py", "test_base.py", "test_result.py"}
+    found = []
+    for path in tracked():
+        if path.name in allowed or path.name == "requirements.lock":
+            continue
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+            if '"image/png"' not in line and pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}")
+    assert found == []
+
+
+def test_modules_stay_readable_in_one_sitting():
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"))
+        if (n := p.read_text("utf-8").count("\n")) > 700
+    }
+    assert long == {}
+
+
+def test_check_command_runs_make_test_alone():
+    text = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    commands = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+
+
+def test_makefile_names_what_it_offers():
+    text = (ROOT / "Makefile").read_text("utf-8")
+    offered = set(re.findall(r'@echo "make (\w+)', text))
+    phony = set(re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)[1].split())
+    assert offered <= phony
+    assert phony - offered <= {"help", "lint", "clean", "test", "study"}
+    assert {"study", "test", "lab", "site", "bench", "notebooks"} <= offered
+
+
+def test_makefile_refuses_a_python_that_is_too_old(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\ncase \"$*\" in *--version*) echo 'Python 3.9.1';; *) exit 1;; esac\n")
+    old.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    for name in ("python", "python3.11", "python3.12", "python3.13"):
+        (tmp_path / name).symlink_to(old)
+    done = subprocess.run(
+        ["make", f"VENV={tmp_path / 'venv'}", str(tmp_path / "venv" / ".ready")],
+        cwd=ROOT,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "needs Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "Python 3.9.1" in done.stderr
