@@ -10,6 +10,10 @@ JOBS ?= 2
 # One run must not change another: the same hash seed, time zone and thread count everywhere.
 export PYTHONHASHSEED := 0
 export TZ := UTC
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+unexport CRMRESEARCH_OUT
 
 .PHONY: help study test lab site bench notebooks recover lint lock clean
 .DEFAULT_GOAL := help

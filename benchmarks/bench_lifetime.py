@@ -3,9 +3,10 @@
     python benchmarks/bench_lifetime.py --peer PATH_TO_A_PYTHON_WITH_LIFETIMES [--quick]
 
 Every measure runs in a process of its own, peer and ours in turn; CPU seconds are user plus system time of the step
-alone (imports and reading the data excluded), peak memory is that of the whole process. Data are simulated daily purchase
-histories with a fixed seed. ``difference`` is the largest relative difference of parameters (or of single customers' CLV);
-``loglik`` is ours minus the peer's log-likelihood (positive: we are higher), both evaluated by our code.
+alone (imports and reading the data excluded), peak memory is that of the whole process. Data are simulated daily
+purchase histories with a fixed seed. ``difference`` is the largest relative difference of parameters (or of single
+customers' CLV); ``loglik`` is ours minus the peer's log-likelihood (positive: we are higher), both evaluated by our
+code.
 """
 
 from __future__ import annotations
@@ -52,12 +53,19 @@ def step(side: str, what: str, data: dict[str, np.ndarray]) -> tuple[float, np.n
         import warnings
 
         import pandas as pd
-        from lifetimes import BetaGeoFitter, GammaGammaFitter, ModifiedBetaGeoFitter, ParetoNBDFitter
+        from lifetimes import (
+            BetaGeoBetaBinomFitter,
+            BetaGeoFitter,
+            GammaGammaFitter,
+            ModifiedBetaGeoFitter,
+            ParetoNBDFitter,
+        )
         from lifetimes.utils import _customer_lifetime_value
 
         warnings.simplefilter("ignore")
     else:
         from crmresearch.lifetime import (
+            BetaGeoBetaBinomFitter,
             BetaGeoFitter,
             Discounting,
             GammaGammaFitter,
@@ -71,6 +79,10 @@ def step(side: str, what: str, data: dict[str, np.ndarray]) -> tuple[float, np.n
     if what in models:
         begin = cpu()
         fit = models[what]().fit(x, t_x, age)
+        return cpu() - begin, np.asarray(fit.params_, dtype=float)
+    if what == "bg-bb":
+        begin = cpu()
+        fit = BetaGeoBetaBinomFitter().fit(x, t_x, age, weights=spend)
         return cpu() - begin, np.asarray(fit.params_, dtype=float)
     if what == "gamma-gamma":
         begin = cpu()
@@ -104,6 +116,14 @@ def step(side: str, what: str, data: dict[str, np.ndarray]) -> tuple[float, np.n
     return cpu() - begin, np.zeros(0)
 
 
+def donations(peer: str) -> dict[str, np.ndarray]:
+    """Read the published BG/BB table from the peer's package."""
+    where = "import lifetimes, os; print(os.path.dirname(lifetimes.__file__))"
+    folder = subprocess.run([peer, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
+    table = np.genfromtxt(Path(folder) / "datasets" / "donations.csv", delimiter=",", skip_header=1)
+    return dict(zip(("frequency", "recency", "T", "spend"), table.T, strict=True))  # T: periods, spend: weights
+
+
 def cpu() -> float:
     """CPU seconds of this process so far."""
     use = resource.getrusage(resource.RUSAGE_SELF)
@@ -130,6 +150,15 @@ def run(python: str, side: str, what: str, path: Path, repeats: int) -> dict[str
     return {"cpu": float(np.median([s["cpu"] for s in seen])), "memory": max(s["memory"] for s in seen)}
 
 
+def versions(python: str, *packages: str) -> str:
+    """Name the versions of an interpreter and its packages."""
+    code = (
+        "import sys, importlib.metadata as m; "
+        f"print('Python ' + sys.version.split()[0], *(p + ' ' + m.version(p) for p in {packages!r}), sep=', ')"
+    )
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def compare(what: str, path: Path) -> tuple[str, str]:
     """Relative difference of the numbers, and difference of log-likelihoods at both optima."""
     ours, peer = np.load(f"{path}.ours.npy"), np.load(f"{path}.peer.npy")
@@ -141,13 +170,14 @@ def compare(what: str, path: Path) -> tuple[str, str]:
     from crmresearch import lifetime
 
     names = {"bg-nbd": "BetaGeo", "mbg-nbd": "ModifiedBetaGeo", "pareto-nbd": "ParetoNBD", "gamma-gamma": "GammaGamma"}
-    model = getattr(lifetime, f"{names[what]}Fitter")()
+    model = getattr(lifetime, f"{names.get(what, 'BetaGeoBetaBinom')}Fitter")()
     data = dict(np.load(path))
     again = data["frequency"] > 0
     columns = [data["frequency"][again], data["spend"][again]]
     if what != "gamma-gamma":
         columns = [data["frequency"], data["recency"], data["T"]]
-    likelihood = model._likelihood(columns, np.ones(len(columns[0])))
+    weights = data["spend"] if what == "bg-bb" else np.ones(len(columns[0]))
+    likelihood = model._likelihood(columns, weights)
     return f"{difference:.1e}", f"{likelihood(np.log(ours))[0] - likelihood(np.log(peer))[0]:+.1e}"
 
 
@@ -180,13 +210,18 @@ def main() -> None:
             ("gamma-gamma", "coin", large, 30, True),
             ("clv 12 months", "coin", large, 10, True),
         ]
+    if options.peer:
+        plan.append(("bg-bb", "donations", 11_104, None, True))
+        print(f"Peer: {versions(options.peer, 'lifetimes', 'numpy', 'scipy', 'pandas')}\n")
+    print(f"Ours: {versions(sys.executable, 'numpy', 'scipy', 'pandas')}\n")
     print("| measure | customers | peer CPU s | our CPU s | ratio | goal | peer MiB | our MiB | difference | loglik |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for what, dropout, customers, goal, peer_can in plan:
             path = Path(folder) / f"{dropout}{customers}.npz"
             if not path.exists():
-                np.savez(path, **simulate(customers, 20261123, dropout))
+                data = donations(options.peer) if dropout == "donations" else simulate(customers, 20261123, dropout)
+                np.savez(path, **data)
             repeats = 1 if what == "pareto-nbd" and customers > small else options.repeats
             peer = run(options.peer, "peer", what, path, repeats) if options.peer and peer_can else None
             ours = run(sys.executable, "ours", what, path, options.repeats)

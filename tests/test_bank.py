@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -242,6 +243,25 @@ def test_an_interrupted_load_leaves_the_old_database(own, monkeypatch):
     assert open_bank(own).frame("SELECT fees FROM monthly LIMIT 1")["fees"].tolist() == [9.99]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_killed_load_leaves_the_old_database_and_is_cleaned_up(own):
+    banks = sources.cache_dir() / "banks"
+    before = {p.name: p.read_bytes() for p in banks.glob("*.duckdb")}
+    columns(own, "monthly.csv", fees=put(1, "9.99"))
+    code = (
+        "import os, signal, sys\n"
+        "from crmresearch import bank, contract\n"
+        "contract.check_sql = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "bank.open_bank(sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(own)], check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert {p.name: p.read_bytes() for p in banks.glob("*.duckdb")} == before
+    assert [p for p in banks.iterdir() if p.is_dir()]
+    assert open_bank(own).frame("SELECT fees FROM monthly LIMIT 1")["fees"].tolist() == [9.99]
+    assert not [p for p in banks.iterdir() if p.is_dir()]
+
+
 def test_two_processes_may_load_at_once(own):
     for path in (sources.cache_dir() / "banks").glob("*.duckdb"):
         path.unlink()
@@ -306,7 +326,16 @@ def as_latin1(folder):
     return "monthly: {file: monthly.csv, encoding: latin-1}"
 
 
-@pytest.mark.parametrize("store", [as_gzip, as_parquet, as_duckdb, as_sqlite, as_latin1])
+def as_gb18030(folder):
+    return "monthly: {file: monthly.csv, encoding: gb18030}"
+
+
+def as_utf16(folder):
+    (folder / "wide.csv").write_text((folder / "monthly.csv").read_text("utf-8"), "utf-16")
+    return "monthly: {file: wide.csv, encoding: utf-16}"
+
+
+@pytest.mark.parametrize("store", [as_gzip, as_parquet, as_duckdb, as_sqlite, as_latin1, as_gb18030, as_utf16])
 def test_every_kind_of_file_gives_the_same_bank(own, store):
     expected = content(open_bank(own))
     line = store(own)
@@ -315,6 +344,20 @@ def test_every_kind_of_file_gives_the_same_bank(own, store):
     assert set(found) == set(expected)
     for table, frame in expected.items():
         pd.testing.assert_frame_equal(found[table], frame)
+
+
+def test_chinese_text_in_its_own_encoding(own):
+    text = (own / "customers.csv").read_text("utf-8").replace("branch", "网点")
+    (own / "customers.csv").write_text(text, "gb18030")
+    change(own, "bank.yaml", lambda t: t.replace('sep: ";"', 'sep: ";"\n    encoding: gb18030'))
+    bank = open_bank(own)
+    assert "网点" in bank.frame(bank.table("customers"))["acquisition_channel"].tolist()
+    change(own, "bank.yaml", lambda t: t.replace("encoding: gb18030", "encoding: shift_jis"))
+    with pytest.raises(ContractError, match=r"customers: customers\.csv is not shift_jis text"):
+        open_bank(own)
+    change(own, "bank.yaml", lambda t: t.replace("encoding: shift_jis", "encoding: klingon"))
+    with pytest.raises(ContractError, match="there is no encoding 'klingon'"):
+        open_bank(own)
 
 
 def test_files_and_frames_give_the_same_bank(own):

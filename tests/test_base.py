@@ -98,7 +98,7 @@ def test_coverage_by_hand(tiny):
 def test_digital_share_and_its_error_by_hand(tiny):
     sums = reductions.digital(tiny)
     assert sums.iloc[0].astype(int).to_dict() == {"n": 3, "total": 4, "digital": 2, "tt": 6, "dd": 2, "dt": 3}
-    estimate = base.channel_mix(reductions.channels(tiny), sums).estimates["S36"]
+    estimate = base.digital_share(sums).estimates["S36"]
     residuals = np.array([1 - 0.5 * 2, 0 - 0.5 * 1, 1 - 0.5 * 1])
     assert estimate.se == pytest.approx(math.sqrt((residuals**2).sum() * 3 / 2) / 4)
 
@@ -180,7 +180,7 @@ def test_every_result_draws_and_speaks(bank):
         base.growth(reductions.acquired(bank), observation_start=2021),
         base.exit_rates(reductions.exits(bank)),
         base.completeness(reductions.coverage(bank)),
-        base.channel_mix(reductions.channels(bank), reductions.digital(bank)),
+        base.channel_mix(reductions.channels(bank)),
     ]
     for result in results:
         assert result.alt

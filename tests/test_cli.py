@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch import batch, cli, sources
+from crmresearch import batch, cli, recover, sources
 from crmresearch.errors import CrmError, InputError
 
 
@@ -137,6 +137,20 @@ def test_an_interruption_exits_with_130(crm, monkeypatch):
     code, _, err = crm("run")
     assert code == 130
     assert "--resume" in err
+
+
+def test_recover_passes_on_what_was_asked(crm, monkeypatch, tmp_path):
+    calls = []
+
+    def run(*words: object) -> Path:
+        calls.append(words)
+        return tmp_path / "recovery.csv"
+
+    monkeypatch.setattr(recover, "run", run)
+    code, out, _ = crm("recover", "--studies", "value, churn", "--seeds", "5", "--jobs", "1", "--out", str(tmp_path))
+    assert code == 0
+    assert calls == [(["value", "churn"], 5, None, 1, tmp_path)]
+    assert "recovery.csv" in out
 
 
 def test_bank_list_names_every_bank(crm):

@@ -136,6 +136,27 @@ def test_engine_and_pandera_agree_on_planted_faults(table, what, column, value):
     assert sum(len(p.examples) for p in found) <= 5 * len(found)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_engine_and_pandera_agree_on_many_faults_at_once(seed):
+    g = np.random.default_rng(seed)
+    table = ["customers", "prospects", "monthly"][seed % 3]
+    frame = valid(table, 60, seed)
+    for _, column, value in [f for f in faults(table) if f[1] is not None and g.random() < 0.4]:
+        rows = g.choice(60, 3, replace=False)
+        if TABLES[table][column].kind in ("money", "number", "count"):
+            frame[column] = frame[column].astype(float)
+        frame[column] = frame[column].astype(object).where(~frame.index.isin(rows), value)
+        if TABLES[table][column].kind in ("date", "month"):
+            frame[column] = pd.to_datetime(frame[column])
+        elif TABLES[table][column].kind in ("money", "number", "count"):
+            frame[column] = frame[column].astype(float)
+    frame = pd.concat([frame, frame.iloc[g.choice(60, 2, replace=False)]], ignore_index=True)
+    expected = contract.check_frame(table, frame, END)
+    found = [p for p in engine(table, frame) if "must occur in" not in p.rule]
+    assert len(expected) > 1
+    assert verdicts(found) == verdicts(expected)
+
+
 def test_uniqueness_is_seen_by_both_and_counts_repeats_not_rows():
     frame = valid("customers", 4, seed=2)
     frame["customer_id"] = ["a", "a", "a", "b"]

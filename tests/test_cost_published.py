@@ -97,7 +97,14 @@ CASES = [
 def test_optimum_as_published(case):
     m, ca, ka, cr, kr, a, r, ce, clv, ratio = case
     best = cost.optimum(m, cost.Curve(ca, ka), cost.Curve(cr, kr), 0.10)
-    found = [best.acquisition, best.retention, best.equity, best.value, best.marginal_acquisition, best.marginal_retention]
+    found = [
+        best.acquisition,
+        best.retention,
+        best.equity,
+        best.value,
+        best.marginal_acquisition,
+        best.marginal_retention,
+    ]
     assert found == pytest.approx([a, r, ce, clv, clv, clv], rel=1e-4)  # printed with six digits
     assert best.average_ratio == pytest.approx(ratio, abs=0.005)
     assert best.shadow_price == 0
@@ -113,7 +120,9 @@ def read(name: str) -> pd.DataFrame:
 @pytest.fixture
 def pairs() -> pd.DataFrame:
     frame = read("acquisitionRetention")
-    return frame.rename(columns={"acquisition": "won", "acq_exp": "spend"}).assign(block=np.arange(len(frame)), channel="all")
+    return frame.rename(columns={"acquisition": "won", "acq_exp": "spend"}).assign(
+        block=np.arange(len(frame)), channel="all"
+    )
 
 
 FIRM = ("industry", "revenue", "employees")
@@ -143,7 +152,10 @@ def test_probit_of_acquisition_c15(pairs):
 def test_duration_with_mills_ratio_c16(pairs):
     frame = pairs.assign(spend_squared=pairs["spend"] ** 2)
     fit = cost.two_step(
-        frame, ("spend", "spend_squared", *FIRM), "duration", ("ret_exp", "ret_exp_sq", "freq", "freq_sq", "crossbuy", "sow")
+        frame,
+        ("spend", "spend_squared", *FIRM),
+        "duration",
+        ("ret_exp", "ret_exp_sq", "freq", "freq_sq", "crossbuy", "sow"),
     )
     published = [91.0084, 2.52829, -0.00101849, 7.07247, -0.841868, 3.19638, 0.352872, 29.5193]
     assert fit.outcome.tolist() == pytest.approx(published, rel=1e-4)

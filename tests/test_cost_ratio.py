@@ -17,10 +17,14 @@ def frames(n: int = 600, seed: int = 1, spend: float = 100.0) -> tuple[pd.DataFr
     won = g.random(n) < 0.4
     paid = g.gamma(4, spend / 4, n)
     acquisition = pd.DataFrame({"block": np.arange(n), "channel": np.where(np.arange(n) % 2, "a", "b"), "n": 1})
-    acquisition = acquisition.assign(spend=paid, spend_won=paid * won, won=won.astype(int), segment=np.where(won, "x", None))
+    acquisition = acquisition.assign(
+        spend=paid, spend_won=paid * won, won=won.astype(int), segment=np.where(won, "x", None)
+    )
     years = g.exponential(5, n) + 0.1
     upkeep = pd.DataFrame({"block": np.arange(n), "years": years, "retention_cost": years * g.gamma(4, 12.5, n)})
-    upkeep = upkeep.assign(customers=1, exits=1, channel=acquisition["channel"], segment="x")[won].reset_index(drop=True)
+    upkeep = upkeep.assign(customers=1, exits=1, channel=acquisition["channel"], segment="x")[won].reset_index(
+        drop=True
+    )
     return acquisition, upkeep
 
 
@@ -40,7 +44,8 @@ def test_fieller_covers_however_weak_the_denominator(denominator):
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "kind"), [(10.0, 5.0, "bounded"), (10.0, 1.0, "disjoint"), (0.5, 0.5, "unbounded"), (-4.0, 6.0, "bounded")]
+    ("n", "d", "kind"),
+    [(10.0, 5.0, "bounded"), (10.0, 1.0, "disjoint"), (0.5, 0.5, "unbounded"), (-4.0, 6.0, "bounded")],
 )
 def test_fieller_is_the_inverted_test(n, d, kind):
     """The set holds exactly those ratios that a normal test of n - r d does not reject."""
@@ -102,6 +107,7 @@ def population(n: int, seed: int, cost_rate: float = 50.0, hazard: float = 0.10)
 def test_cost_of_a_tenure_is_right_under_late_entry_and_censoring():
     """Truth in closed form; the plain mean of what was spent in the window is far off, in nearly every draw."""
     hazard, rate, months = 0.10, 50.0, 60
+
     def through(t):
         return rate / hazard * (1 - np.exp(-hazard * t))
 

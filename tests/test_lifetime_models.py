@@ -8,12 +8,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate, special
+from scipy import stats
 from scipy.optimize import approx_fprime
 
 from crmresearch import lifetime as lt
 from crmresearch.errors import FitError, FitWarning, InputError
-from crmresearch.lifetime import beta_geo, pareto_nbd
 from crmresearch.lifetime.summary import collapse
 
 BG = {"r": 0.6, "alpha": 8.0, "a": 0.8, "b": 2.5}
@@ -23,7 +22,7 @@ PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitte
 
 
 def histories(model: str, customers: int, seed: int, daily: bool = False, **truth: float) -> pd.DataFrame:
-    """Draw purchase histories over 40 to 80 weeks; covariate z speeds purchases by exp(z/2), u dropout by exp(0.7 u)."""
+    """Draw purchase histories over 40 to 80 weeks; covariate z speeds purchases, u dropout."""
     rng = np.random.default_rng(seed)
     z, u = rng.normal(size=customers), (rng.random(customers) < 0.4).astype(float)
     age = rng.uniform(40, 80, customers)
@@ -177,7 +176,7 @@ def test_no_result_is_nan_at_extremes() -> None:
         lt.ParetoNBDFitter.from_params({**PARETO, "beta": 1e-3}),
     ]
     for model in models:
-        some = {} if not type(model) is lt.BetaGeoFitter else {"allow_never_repeated": True}
+        some = {} if type(model) is not lt.BetaGeoFitter else {"allow_never_repeated": True}
         alive = model.conditional_probability_alive(x, t_x, age, **some)
         ahead = model.conditional_expected_number_of_purchases_up_to_time(52, x, t_x, age)
         residual = model.discounted_expected_residual_transactions(WEEKLY, x, t_x, age)
@@ -203,7 +202,12 @@ def likelihoods(frame: pd.DataFrame):
         yield model(), columns, w, np.log([0.5, 9.0, 0.9, 3.0])
         fitter = model()
         fitter._covariates = (["z"], ["u"])
-        yield fitter, [*columns, some["z"].to_numpy(), some["u"].to_numpy()], w, np.array([-0.5, 2.2, -0.1, 1.1, 0.3, -0.4])
+        yield (
+            fitter,
+            [*columns, some["z"].to_numpy(), some["u"].to_numpy()],
+            w,
+            np.array([-0.5, 2.2, -0.1, 1.1, 0.3, -0.4]),
+        )
     yield lt.ParetoNBDFitter(), columns, w, np.log([0.5, 40.0, 0.9, 3.0])  # alpha above beta
     yield lt.NBDFitter(), [columns[0], columns[2]], w, np.log([0.5, 9.0])
     spend = [np.maximum(columns[0], 1), rng.gamma(5, 7, 400)]
@@ -222,7 +226,9 @@ def test_gradients_are_exact(weekly: pd.DataFrame) -> None:
         likelihood = model._likelihood(columns, weights)
         value, gradient = likelihood(theta)
         step = 1e-5
-        numeric = [(likelihood(theta + d)[0] - likelihood(theta - d)[0]) / (2 * step) for d in step * np.eye(len(theta))]
+        numeric = [
+            (likelihood(theta + d)[0] - likelihood(theta - d)[0]) / (2 * step) for d in step * np.eye(len(theta))
+        ]
         # central differences: rounding of the sum over the step, and step squared
         assert gradient == pytest.approx(numeric, rel=1e-6, abs=1e-9 * abs(value) / step * 1e-3)
 
@@ -303,8 +309,30 @@ def test_planted_truth_with_and_without_covariates(name: str, model: type, truth
     ahead = fitted.conditional_expected_number_of_purchases_up_to_time(
         10, 2, 20.0, 40.0, pd.DataFrame({"z": [0.0, 1.0]}), pd.DataFrame({"u": [0.0, 0.0]})
     )
-    one = model.from_params(fitted.params_.iloc[:4]).conditional_expected_number_of_purchases_up_to_time(10, 2, 20.0, 40.0)
+    one = model.from_params(fitted.params_.iloc[:4]).conditional_expected_number_of_purchases_up_to_time(
+        10, 2, 20.0, 40.0
+    )
     assert ahead[0] == pytest.approx(one, rel=1e-12)
+    assert ahead[1] != pytest.approx(one, rel=1e-3)
+    again = model.from_params(fitted.params_).conditional_expected_number_of_purchases_up_to_time(
+        10, 2, 20.0, 40.0, pd.DataFrame({"z": [0.0, 1.0]}), pd.DataFrame({"u": [0.0, 0.0]})
+    )
+    assert again.tolist() == ahead.tolist()
+    from_truth = fit(model, frame, purchase_covariates=frame[["z"]], dropout_covariates=frame[["u"]], start=dict(truth))
+    assert from_truth.params_.to_list() == pytest.approx(fitted.params_.to_list(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bg", "mbg", "pareto"])
+def test_intervals_cover_the_truth(name: str) -> None:
+    model = {"bg": lt.BetaGeoFitter, "mbg": lt.ModifiedBetaGeoFitter, "pareto": lt.ParetoNBDFitter}[name]
+    truth = PARETO if name == "pareto" else BG
+    seeds, covered = 50, np.zeros(4)
+    for seed in range(seeds):
+        bounds = fit(model, histories(name, 2000, 1000 + seed, **truth)).confidence_intervals_.to_numpy()
+        covered += (bounds[:, 0] <= list(truth.values())) & (bounds[:, 1] >= list(truth.values()))
+    low = stats.beta.ppf(0.0005, covered, seeds - covered + 1)
+    high = stats.beta.ppf(0.9995, covered + 1, np.maximum(seeds - covered, 1e-9))
+    assert ((low <= 0.97) & (high >= 0.93)).all(), covered / seeds  # the 99.9% binomial interval meets [.93, .97]
 
 
 def test_planted_spend() -> None:
@@ -333,218 +361,15 @@ def test_planted_occasions_and_contracts() -> None:
     end = rng.geometric(churn)
     close(lt.ShiftedBetaGeoFitter().fit(np.minimum(end, 9), end <= 9), {"alpha": 0.8, "beta": 3.0})
     grown = np.ceil((np.log(rng.random(8000)) / np.log1p(-churn)) ** (1 / 1.4))  # S(t) = (1-q)^(t^c)
-    close(lt.BetaDiscreteWeibullFitter().fit(np.minimum(grown, 12), grown <= 12), {"gamma": 0.8, "delta": 3.0, "c": 1.4})
+    close(
+        lt.BetaDiscreteWeibullFitter().fit(np.minimum(grown, 12), grown <= 12), {"gamma": 0.8, "delta": 3.0, "c": 1.4}
+    )
     late = rng.integers(0, 4, 8000)  # only those are seen who survived to entry
     seen = end > late
     close(
         lt.ShiftedBetaGeoFitter().fit(np.minimum(end, 9)[seen], (end <= 9)[seen], entry=late[seen]),
         {"alpha": 0.8, "beta": 3.0},
     )
-
-
-# -- two routes, one number --------------------------------------------------------------------------------------------
-def test_bg_nbd_rows_by_tables_and_one_by_one(weekly: pd.DataFrame) -> None:
-    columns = [weekly[c].to_numpy() for c in ("frequency", "recency", "T")]
-    for model in (lt.BetaGeoFitter(), lt.ModifiedBetaGeoFitter()):
-        theta = np.log(list(BG.values()))
-        fast = model._likelihood(columns, np.ones(len(weekly)))(theta)
-        rows, slopes = model._rows(*columns, *np.exp(theta))
-        assert fast[0] == pytest.approx(rows.sum(), rel=1e-12)
-        assert fast[1] == pytest.approx(slopes.sum(axis=1), rel=1e-10)
-
-
-@pytest.mark.parametrize("shape", [(0.6, 8.0, 0.8, 2.5), (3.6, 40.0, 1.4, 5.5), (0.6, 8.0, 0.3, 0.7), (2.0, 8.0, 1.0, 2.0)])
-def test_bg_nbd_expectation_by_2f1_by_integral_and_by_probabilities(shape: tuple) -> None:
-    r, alpha, a, b = shape
-    for t in (0.01, 5.0, 60.0, 900.0):
-        textbook = (a + b - 1) / (a - 1) if a != 1 and a + b != 1 else None
-
-        def of_coin(p: float) -> float:  # purchases in t of customers with dropout probability p
-            return -np.expm1(-r * np.log1p(p * t / alpha)) / p if p > 0 else r * t / alpha
-
-        density = 1 / special.beta(a, b)
-        numeric = density * integrate.quad(of_coin, 0, 1, weight="alg", wvar=(a - 1, b - 1), limit=200, epsrel=1e-11)[0]
-        ours = float(beta_geo.expected_purchases(t, r, alpha, a, b))
-        assert ours == pytest.approx(numeric, rel=1e-8)
-        if textbook is not None:
-            z = t / (alpha + t)
-            known = textbook * (1 - (alpha / (alpha + t)) ** r * special.hyp2f1(r, b, a + b - 1, z))
-            assert ours == pytest.approx(known, rel=1e-9)
-    model = lt.BetaGeoFitter.from_params(r=r, alpha=alpha, a=a, b=b)
-    chances = model.probability_of_n_purchases_up_to_time(10.0, np.arange(400))
-    assert chances.sum() == pytest.approx(1, abs=1e-9)
-    assert chances @ np.arange(400) == pytest.approx(model.expected_number_of_purchases_up_to_time(10.0), rel=1e-9)
-
-
-def test_conditional_probabilities_agree_with_expectations() -> None:
-    n = np.arange(300)
-    for model in (
-        lt.BetaGeoFitter.from_params(BG),
-        lt.ModifiedBetaGeoFitter.from_params(BG),
-        lt.ParetoNBDFitter.from_params(PARETO),
-    ):
-        chances = model.conditional_probability_of_n_purchases_up_to_time(n, 20.0, 4, 18.0, 30.0)
-        ahead = model.conditional_expected_number_of_purchases_up_to_time(20.0, 4, 18.0, 30.0)
-        assert chances.sum() == pytest.approx(1, abs=1e-9)
-        assert chances @ n == pytest.approx(ahead, rel=1e-9)
-        new = model.probability_of_n_purchases_up_to_time(20.0, n)
-        assert new.sum() == pytest.approx(1, abs=1e-9)
-        assert new @ n == pytest.approx(model.expected_number_of_purchases_up_to_time(20.0), rel=1e-9)
-
-
-def test_pareto_nbd_integral_against_2f1_and_quad() -> None:
-    cases = [(0, 0.0, 39.0), (3, 20.0, 39.0), (26, 30.8, 31.0), (25, 5.0, 39.0), (150, 20.0, 39.0)]
-    for r, alpha, s, beta in [(0.55, 10.6, 0.6, 11.7), (0.55, 10.6, 0.6, 2.0), (2.0, 5.0, 1.5, 400.0)]:
-        for x, t_x, age in cases:
-            one = [np.array([float(v)]) for v in (x, t_x, age)]
-            log_integral, *means = (float(v[0]) for v in pareto_nbd._integrals(*one, r, alpha, s, beta))
-            scale = (r + x) * np.log(alpha + t_x) + (s + 1) * np.log(beta + t_x)
-
-            def density(u: float) -> float:
-                return np.exp(scale - (r + x) * np.log(alpha + u) - (s + 1) * np.log(beta + u))
-
-            cut = [t_x + (age - t_x) * f for f in (0.001, 0.01, 0.1, 0.3)]
-            quad = lambda f: integrate.quad(f, t_x, age, points=cut, epsabs=0, epsrel=1e-11, limit=200)[0]  # noqa: E731
-            whole = quad(density)
-            assert log_integral == pytest.approx(np.log(whole) - scale, abs=1e-9)
-            functions = [
-                lambda u: np.log(alpha + u),
-                lambda u: 1 / (alpha + u),
-                lambda u: np.log(beta + u),
-                lambda u: 1 / (beta + u),
-            ]
-            for mean, f in zip(means, functions, strict=True):
-                assert mean == pytest.approx(quad(lambda u, f=f: f(u) * density(u)) / whole, rel=1e-8)
-            if x < 20 and alpha <= beta:  # the textbook's difference of 2F1 still has digits here
-                k = r + s + x
-
-                def textbook(u: float) -> float:
-                    z = (beta - alpha) / (beta + u)
-                    return special.hyp2f1(k, s + 1, k + 1, z) / ((beta + u) ** k * k)
-
-                assert np.exp(log_integral) == pytest.approx(textbook(t_x) - textbook(age), rel=1e-6)
-
-
-def test_residual_transactions_are_the_limit_of_discounted_sums() -> None:
-    x, t_x, age = np.array([0, 4, 20]), np.array([0, 25.0, 39.0]), np.array([39.0, 39.0, 39.0])
-    years = np.concatenate([np.linspace(0, 3000, 30_001), np.geomspace(3001, 200_000, 20_000)])
-    for model in (
-        lt.BetaGeoFitter.from_params(BG),
-        lt.ModifiedBetaGeoFitter.from_params(BG),
-        lt.ParetoNBDFitter.from_params(PARETO),
-    ):
-        closed = model.discounted_expected_residual_transactions(WEEKLY, x, t_x, age)
-        for i in range(3):
-            ahead = model.conditional_expected_number_of_purchases_up_to_time(years, x[i], t_x[i], age[i])
-            middle = WEEKLY.at(0.5 * (years[1:] + years[:-1]))
-            assert closed[i] == pytest.approx(middle @ np.diff(ahead), rel=1e-6)  # midpoints of tenths of weeks
-    pareto = lt.ParetoNBDFitter.from_params(PARETO)
-    for z, s in ((0.03, 0.6), (0.5, 1.4), (4.0, 0.9)):  # Tricomi's function where scipy has its digits
-        tricomi = z ** (s - 1) * special.hyperu(s, s, z)
-        assert float(pareto_nbd.discounted_life(z, s, 1.0)) == pytest.approx(tricomi, rel=1e-8)
-    life = pareto.discounted_expected_residual_lifetime(WEEKLY, x, t_x, age)
-    residual = pareto.discounted_expected_residual_transactions(WEEKLY, x, t_x, age)
-    assert residual == pytest.approx(life * (0.6 + x) / (8.0 + age), rel=1e-12)
-
-
-def test_bg_bb_closed_forms() -> None:
-    model = lt.BetaGeoBetaBinomFitter.from_params(alpha=1.2, beta=0.75, gamma=0.66, delta=2.8)
-    alpha, beta, gamma, delta = model.params_
-    n, m = 6.0, 5
-    frame = [(x, last) for last in range(7) for x in range(min(last, 1), last + 1)]
-    x, last = (np.array(v, dtype=float) for v in zip(*frame, strict=True))
-    likelihood = np.exp(model._log_rows(x, last, np.full(len(x), n)))
-    ways = special.comb(np.maximum(last - 1, 0), np.maximum(x - 1, 0))
-    assert ways @ likelihood == pytest.approx(1, abs=1e-12)  # every history of six occasions
-    ratio = lambda k: special.gamma(1 + delta + k) / special.gamma(gamma + delta + k)  # noqa: E731
-    closed = (
-        special.beta(alpha + x + 1, beta + n - x) / special.beta(alpha, beta) / likelihood
-        * delta / (gamma - 1) * special.gamma(gamma + delta) / special.gamma(1 + delta) * (ratio(n) - ratio(n + m))
-    )  # fmt: skip
-    ours = model.conditional_expected_number_of_purchases_up_to_time(m, x, last, np.full(len(x), n))
-    assert ours == pytest.approx(closed, rel=1e-10)
-    chances = model.probability_of_n_purchases_up_to_time(6, np.arange(7))
-    assert chances == pytest.approx([ways[x == k] @ likelihood[x == k] for k in range(7)], rel=1e-10)
-    assert chances @ np.arange(7) == pytest.approx(model.expected_number_of_transactions_in_first_n_periods(6), rel=1e-12)
-    yearly = lt.Discounting(0.5)
-    ahead = [model.conditional_expected_number_of_purchases_up_to_time(j, 3, 4, 6) for j in range(80)]
-    series = np.diff(ahead) @ yearly.factors(79)
-    assert model.discounted_expected_residual_transactions(yearly, 3, 4, 6) == pytest.approx(series, rel=1e-10)
-
-
-def test_contractual_recursion_and_series() -> None:
-    fit = lt.ShiftedBetaGeoFitter.from_params(alpha=0.7, beta=1.2)
-    weibull = lt.BetaDiscreteWeibullFitter.from_params(gamma=0.7, delta=1.2, c=1.0)
-    t = np.arange(1, 30)
-    rate = (1.2 + t - 1) / (0.7 + 1.2 + t - 1)
-    assert fit.retention_rate(t) == pytest.approx(rate, rel=1e-12)
-    assert fit.survival_function(t) == pytest.approx(np.cumprod(rate), rel=1e-12)
-    assert weibull.survival_function(t) == pytest.approx(fit.survival_function(t), rel=1e-12)
-    assert fit.polarisation() == pytest.approx(1 / 2.9)
-    for n in (0, 3):
-        closed = special.hyp2f1(1, 1.2 + n, 1.9 + n, 1 / 1.1)
-        start, end = lt.Discounting(0.10, 1, "start"), lt.Discounting(0.10, 1, "end")
-        assert fit.discounted_expected_lifetime(start, n) == pytest.approx(closed, rel=1e-10)
-        assert fit.discounted_expected_lifetime(end, n) == pytest.approx(closed / 1.1, rel=1e-10)
-        twice = special.hyp2f1(2, 1.2 + n, 1.9 + n, 1 / 1.1)
-        assert fit.retention_elasticity(start, n) == pytest.approx(twice / closed - 1, rel=1e-9)
-    alike = lt.ShiftedBetaGeoFitter.from_params(alpha=2e7, beta=8e7)
-    assert alike.retention_elasticity(start) == pytest.approx(0.8 / (1.1 - 0.8), rel=1e-5)
-    assert alike.discounted_expected_lifetime(start) == pytest.approx(
-        lt.constant_retention_value(1, 0.8, start, "from acquisition"), rel=1e-6
-    )
-
-
-# -- discounting -------------------------------------------------------------------------------------------------------
-def test_three_discounting_formulas() -> None:
-    monthly = lt.Discounting(0.10, 12)
-    assert monthly.rate() == pytest.approx(1.10 ** (1 / 12) - 1, rel=1e-14)
-    assert monthly.rate(12) == pytest.approx(0.10, rel=1e-14)
-    assert monthly.force == pytest.approx(np.log(1.10) / 12, rel=1e-14)
-    for timing, when in (("start", [0, 1, 2]), ("mid", [0.5, 1.5, 2.5]), ("end", [1, 2, 3])):
-        factors = lt.Discounting(0.10, 12, timing).factors(3)
-        assert factors == pytest.approx(1.10 ** (-np.array(when) / 12), rel=1e-14)
-    assert "paid at period ends" in monthly.text()
-    for bad, message in (((-0.1,), "annual_rate"), ((0.1, 0), "units_per_year"), ((0.1, 1, "later"), "timing")):
-        with pytest.raises(InputError, match=message):
-            lt.Discounting(*bad)
-
-
-def test_three_timelines_of_a_constant_retention_rate() -> None:
-    d, r, m = 0.12, 0.85, 40.0
-    yearly = lt.Discounting(d)
-    k = np.arange(2000)
-    assert lt.constant_retention_value(m, r, yearly) == pytest.approx(m * (r / (1 + d)) ** k @ np.ones(2000))
-    residual = lt.constant_retention_value(m, r, yearly, "residual")
-    assert residual == pytest.approx(m * (r / (1 + d)) ** k[1:] @ np.ones(1999))
-    end = lt.constant_retention_value(m, r, yearly, "period end")
-    assert end == pytest.approx(m * (r**k / (1 + d) ** (k + 1)).sum())
-    monthly = lt.constant_retention_value(m, 0.99, lt.Discounting(d, 12))
-    assert monthly == pytest.approx(m * (0.99 / 1.12 ** (1 / 12)) ** np.arange(20_000) @ np.ones(20_000))
-    with pytest.raises(InputError, match="retention is 1"):
-        lt.constant_retention_value(m, 1.0, yearly)
-
-
-def test_clv_is_the_sum_of_its_months(weekly: pd.DataFrame) -> None:
-    columns = [weekly[c].head(300) for c in ("frequency", "recency", "T")]
-    worth = np.linspace(-5, 50, 300)
-    for model in (lt.BetaGeoFitter.from_params(BG), lt.ParetoNBDFitter.from_params(PARETO), lt.NBDFitter.from_params(r=0.6, alpha=8.0)):  # fmt: skip
-        for timing, shift in (("start", 1.0), ("mid", 0.5), ("end", 0.0)):
-            discounting = lt.Discounting(0.10, 52, timing)
-            ours = lt.customer_lifetime_value(model, *columns, worth, discounting, months=18)
-            ahead = [np.zeros(300)]
-            for i in range(1, 19):
-                ahead.append(model.conditional_expected_number_of_purchases_up_to_time(i * 52 / 12, *columns))
-            parts = [worth * (ahead[i] - ahead[i - 1]) * 1.1 ** (-(i - shift) / 12) for i in range(1, 19)]
-            assert ours == pytest.approx(sum(parts), rel=1e-10, abs=1e-13)
-    spend = lt.GammaGammaFitter.from_params(p=6.25, q=3.74, v=15.44)
-    money = np.where(columns[0] > 0, 30.0, 0.0)
-    bg = lt.BetaGeoFitter.from_params(BG)
-    value = spend.customer_lifetime_value(bg, *columns, money, discounting, 12, margin=0.3)
-    each = 0.3 * spend.conditional_expected_average_profit(columns[0], money)
-    assert value == pytest.approx(lt.customer_lifetime_value(bg, *columns, each, discounting, 12))
-    with pytest.raises(InputError, match="months is 0"):
-        lt.customer_lifetime_value(bg, *columns, each, discounting, 0)
 
 
 # -- uncertainty -------------------------------------------------------------------------------------------------------
@@ -568,7 +393,9 @@ def test_standard_errors_intervals_and_draws(weekly: pd.DataFrame) -> None:
 
 def test_bootstrap_draws_the_same_customers_for_every_model(weekly: pd.DataFrame) -> None:
     rng = np.random.default_rng(2)
-    frame = weekly.head(1500).assign(monetary_value=lambda f: np.where(f["frequency"] > 0, rng.gamma(5, 7, len(f)), 0.0))
+    frame = weekly.head(1500).assign(
+        monetary_value=lambda f: np.where(f["frequency"] > 0, rng.gamma(5, 7, len(f)), 0.0)
+    )
     again = frame[frame["frequency"] > 0]
     bg = fit(lt.BetaGeoFitter, frame)
     spend = lt.GammaGammaFitter().fit(again["frequency"], again["monetary_value"])
@@ -605,6 +432,8 @@ def test_no_warning_in_ordinary_use(weekly: pd.DataFrame) -> None:
         warnings.simplefilter("error")
         for model in PURCHASE_MODELS:
             fitted = fit(model, weekly)
-            fitted.conditional_expected_number_of_purchases_up_to_time(12, weekly["frequency"], weekly["recency"], weekly["T"])
+            fitted.conditional_expected_number_of_purchases_up_to_time(
+                12, weekly["frequency"], weekly["recency"], weekly["T"]
+            )
             assert "r:" in repr(fitted)
     assert "crmresearch.lifetime" in sys.modules

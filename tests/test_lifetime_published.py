@@ -52,7 +52,12 @@ def sample(log: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fits(sample: pd.DataFrame) -> dict:
-    models = {"bg": lt.BetaGeoFitter, "mbg": lt.ModifiedBetaGeoFitter, "pareto": lt.ParetoNBDFitter, "nbd": lt.NBDFitter}
+    models = {
+        "bg": lt.BetaGeoFitter,
+        "mbg": lt.ModifiedBetaGeoFitter,
+        "pareto": lt.ParetoNBDFitter,
+        "nbd": lt.NBDFitter,
+    }
     return {k: m().fit(sample["frequency"], sample["recency"], sample["T"]) for k, m in models.items()}
 
 
@@ -66,7 +71,9 @@ def test_a01_a02_a03_bg_nbd(sample: pd.DataFrame, fits: dict) -> None:
     )
     fit = fits["bg"]
     # published to three digits; the fit to unrounded recency and T moves the fourth
-    assert fit.params_.to_dict() == pytest.approx({"r": 0.24259, "alpha": 4.41353, "a": 0.79289, "b": 2.42575}, abs=5e-5)
+    assert fit.params_.to_dict() == pytest.approx(
+        {"r": 0.24259, "alpha": 4.41353, "a": 0.79289, "b": 2.42575}, abs=5e-5
+    )
     assert fit.log_likelihood_ == pytest.approx(-9582.4256, abs=2e-4)
     errors = {"r": 0.0126, "alpha": 0.3782, "a": 0.1857, "b": 0.7053}
     assert fit.standard_errors_.to_dict() == pytest.approx(errors, rel=0.005)  # last printed digit
@@ -162,7 +169,9 @@ def test_a14_a15_one_customer() -> None:
         ("pareto", [1434.04, 396.88, 193.49, 111.81, 69.99, 45.86, 30.93, 73.99], 11.99, 0.0074),
     ],
 )
-def test_a16_a17_fit_in_sample(sample: pd.DataFrame, fits: dict, name: str, expected: list, chi2: float, p: float) -> None:
+def test_a16_a17_fit_in_sample(
+    sample: pd.DataFrame, fits: dict, name: str, expected: list, chi2: float, p: float
+) -> None:
     age = sample["T"].to_numpy()[:, None]
     chances = fits[name].probability_of_n_purchases_up_to_time(age, np.arange(7)).sum(axis=0)
     ours = np.append(chances, len(sample) - chances.sum())
@@ -241,27 +250,45 @@ def survivors(table: list[float], years: int) -> np.ndarray:
     return 10 * np.array(table[: years + 1])  # 1,000 customers
 
 
-@pytest.mark.parametrize(
-    ("table", "alpha", "beta", "loglik", "churn", "predicted", "year12", "mape"),
-    [
-        (REGULAR, 0.7041, 1.1820, -1680.265, 0.373, [62.67, 47.38, 38.8, 33.21, 29.23, 26.25, 23.9, 22.01, 20.44, 19.12, 17.99, 17.0], -1.7, 1.49),
-        (HIGH_END, 0.6681, 3.8061, -1611.158, 0.149, [85.07, 74.69, 66.98, 60.99, 56.18, 52.22, 48.89, 46.04, 43.58, 41.42, 39.51, 37.8], -4.1, 2.83),
-    ],
-)  # fmt: skip
-def test_a25_a26_sbg(table, alpha, beta, loglik, churn, predicted, year12, mape) -> None:
+SBG7 = {
+    "regular": {
+        "params": [0.7041, 1.1820],
+        "loglik": -1680.265,
+        "churn": 0.373,
+        "curve": [62.67, 47.38, 38.8, 33.21, 29.23, 26.25, 23.9, 22.01, 20.44, 19.12, 17.99, 17.0],
+        "year12": -1.7,
+        "mape": 1.49,
+    },
+    "high_end": {
+        "params": [0.6681, 3.8061],
+        "loglik": -1611.158,
+        "churn": 0.149,
+        "curve": [85.07, 74.69, 66.98, 60.99, 56.18, 52.22, 48.89, 46.04, 43.58, 41.42, 39.51, 37.8],
+        "year12": -4.1,
+        "mape": 2.83,
+    },
+}
+
+
+@pytest.mark.parametrize("segment", ["regular", "high_end"])
+def test_a25_a26_sbg(segment: str) -> None:
+    table, known = (REGULAR if segment == "regular" else HIGH_END), SBG7[segment]
     fit = lt.ShiftedBetaGeoFitter().fit_survivors(survivors(table, 7))
-    assert fit.params_.to_list() == pytest.approx([alpha, beta], abs=1e-4)
-    assert fit.log_likelihood_ == pytest.approx(loglik, abs=1e-3)
-    assert fit.mean_churn() == pytest.approx(churn, abs=6e-4)
+    assert fit.params_.to_list() == pytest.approx(known["params"], abs=1e-4)
+    assert fit.log_likelihood_ == pytest.approx(known["loglik"], abs=1e-3)
+    assert fit.mean_churn() == pytest.approx(known["churn"], abs=6e-4)
     curve = 100 * fit.survival_function(np.arange(1, 13))
-    assert curve == pytest.approx(predicted, abs=0.006)
+    assert curve == pytest.approx(known["curve"], abs=0.006)
     error = 100 * (curve / table[1:] - 1)
-    assert error[-1] == pytest.approx(year12, abs=0.06)
-    assert np.abs(error[7:]).mean() == pytest.approx(mape, abs=0.006)
+    assert error[-1] == pytest.approx(known["year12"], abs=0.06)
+    assert np.abs(error[7:]).mean() == pytest.approx(known["mape"], abs=0.006)
 
 
 def test_a27_regression_lines_do_worse() -> None:
-    for table, expected in ((HIGH_END, {"linear": -81, "quadratic": 92, "exponential": -30}), (REGULAR, {"exponential": -54})):
+    for table, expected in (
+        (HIGH_END, {"linear": -81, "quadratic": 92, "exponential": -30}),
+        (REGULAR, {"exponential": -54}),
+    ):
         for shape, percent in expected.items():
             error = 100 * (lt.curve_benchmark(table[:8], shape, 12) / table[12] - 1)
             assert error == pytest.approx(percent, abs=1)
@@ -276,8 +303,10 @@ BDW = {
                 7: [0.4556, 0.7793, 1.2835, -1679.603, 17.73], 12: [0.5083, 0.8688, 1.2094, -1930.93, 17.35]},
 }  # fmt: skip
 SBG = {
-    "regular": {4: [0.7637, 1.2958, -1401.559, 15.95], 5: [0.737, 1.2453, -1517.073, 16.41], 12: [0.6974, 1.1689, -1931.492, 17.13]},
-    "high_end": {4: [1.281, 7.7904, -1225.135, 30.7], 5: [0.8754, 5.1617, -1378.483, 34.69], 12: [0.5961, 3.327, -2010.858, 39.12]},
+    "regular": {4: [0.7637, 1.2958, -1401.559, 15.95], 5: [0.737, 1.2453, -1517.073, 16.41],
+                12: [0.6974, 1.1689, -1931.492, 17.13]},
+    "high_end": {4: [1.281, 7.7904, -1225.135, 30.7], 5: [0.8754, 5.1617, -1378.483, 34.69],
+                 12: [0.5961, 3.327, -2010.858, 39.12]},
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from crmresearch import loyalty
 from crmresearch.errors import FitError, InputError
+from crmresearch.loyalty.form import two_slopes
 from crmresearch.loyalty.pls import correlations
 from crmresearch.loyalty.polychoric import binormal_cdf
 from crmresearch.loyalty.sem import least_squares
@@ -226,17 +227,17 @@ def test_least_squares_on_polychoric_correlations():
 def test_invariance_holds_and_breaks():
     x = draw(1500, 17)
     groups = pd.Series(np.arange(1500) % 2, index=x.index).map({0: "a", 1: "b"})
-    same = loyalty.invariance(x, MODEL, groups, permutations=99, seed=1)
+    same = loyalty.invariance(x.assign(group=groups), MODEL, by="group", permutations=99, seed=1)
     assert same.checks[0].status == "open"
     broken = x.copy()
     b = (groups == "b").to_numpy()
     # in group b two items of quality measure something else
     broken.loc[b, BLOCKS["quality"][:2]] = np.random.default_rng(2).normal(size=(b.sum(), 2))
-    other = loyalty.invariance(broken, MODEL, groups, permutations=199, seed=1)
+    other = loyalty.invariance(broken.assign(group=groups), MODEL, by="group", permutations=199, seed=1)
     assert other.checks[0].status == "closed"
     assert "quality" in other.sentence
-    with pytest.raises(InputError, match="two groups of at least 50"):
-        loyalty.invariance(x, MODEL, pd.Series("a", index=x.index), seed=1)
+    assert "two groups of at least 50" in loyalty.invariance(x.assign(group="a"), MODEL, by="group", seed=1).sentence
+    assert "no column city_tier" in loyalty.invariance(x, MODEL, by="city_tier", seed=1).sentence
 
 
 def test_prediction_beats_the_mean_only_where_there_is_something_to_predict():
@@ -253,7 +254,9 @@ def test_marker_takes_out_a_common_method():
     marker = pd.Series(style * 0.7 + rng.normal(size=3000) * 0.7, name="weather")
     biased = x.add(0.8 * style, axis=0)
     clean = loyalty.common_method(x, MODEL, resamples=50, seed=1).table["estimate"].iloc[1]
-    table = loyalty.common_method(biased, MODEL, marker=marker, resamples=50, seed=1).table["estimate"]
+    table = loyalty.common_method(
+        biased, MODEL, pd.DataFrame({"weather": marker}), marker="weather", resamples=50, seed=1
+    ).table["estimate"]
     assert table.iloc[1] > clean + 0.1
     assert abs(table.iloc[2] - clean) < abs(table.iloc[1] - clean)
 
@@ -315,13 +318,13 @@ def test_asymmetry_sign_and_refusal():
     rng = np.random.default_rng(24)
     s = rng.normal(size=2000)
     y = 0.9 * np.minimum(s, 0) + 0.3 * np.maximum(s, 0) + rng.normal(size=2000)
-    e = loyalty.asymmetry(pd.DataFrame({"satisfaction": s, "loyalty": y}), change=True).estimates["asymmetry"]
+    e = two_slopes(s, y, ("fall", "rise")).estimates["asymmetry"]
     assert e.ci_low < 0.6 < e.ci_high
     assert e.ci_low > 0
-    with pytest.raises(InputError, match="loyalty is missing"):
-        loyalty.asymmetry(pd.DataFrame({"satisfaction": s}))
-    with pytest.raises(InputError, match="fewer than 30 rows"):
-        loyalty.asymmetry(pd.DataFrame({"satisfaction": np.abs(s), "loyalty": y}), change=True)
+    with pytest.raises(InputError, match="fewer than 30 answers"):
+        two_slopes(np.abs(s), y, ("fall", "rise"))
+    cross = loyalty.asymmetry(draw(3000, 24), MODEL).estimates["asymmetry"]
+    assert cross.ci_low < 0 < cross.ci_high
 
 
 def test_relative_weights_add_up_and_are_fair_to_equals():

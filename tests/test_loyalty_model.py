@@ -91,8 +91,9 @@ def test_text_and_too_few_answers(answers, model):
             model,
         )
     answers.loc[30:, "q1"] = np.nan
-    with pytest.raises(InputError, match="30 of 200 respondents answered every item"):
-        loyalty.prepare_items(answers, model)
+    few = loyalty.prepare_items(answers, model)
+    assert isinstance(few, Missing)
+    assert "30 of 200 respondents answered every item" in few.reason
 
 
 def test_only_respondents_count(answers, model):
@@ -151,3 +152,15 @@ def test_fit_refuses_what_it_cannot_mean(answers, model):
         loyalty.fit_pls(cov[:5, :5], model)
     with pytest.raises(InputError, match="formative"):
         loyalty.fit_sem(answers, loyalty.PathModel(BLOCKS, PATHS, {"quality": "B"}))
+
+
+def test_study_says_what_the_survey_lacks(answers):
+    model = loyalty.PathModel({c: BLOCKS[c] for c in ("quality", "satisfaction")}, [PATHS[0]])
+    result = loyalty.moderation(answers, model)
+    assert not result.applicable
+    assert "no construct for loyalty, privacy" in result.sentence
+    modelled = loyalty.path_model(answers[list(model.items)], model, resamples=50, seed=1)
+    assert np.isfinite(modelled.finding("S10b").value)
+    absent = modelled.finding("S10a")
+    assert np.isnan(absent.value)
+    assert absent.checks[0].status == "closed"

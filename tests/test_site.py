@@ -267,7 +267,8 @@ def test_interval_picture_bears_open_ends_and_missing_values():
     svg = chips.interval_svg(2.0, 1.5, math.inf, {"supported": {"above": 1}}, "x")
     assert _x(svg, "crm-bar", "x2") == pytest.approx(220)  # an open end reaches the edge of the picture
     assert chips.interval_svg(math.nan, math.nan, math.nan, {"supported": {"above": 1}}, "x") == ""
-    assert "crm-dot" in chips.interval_svg(0.0, 0.0, 0.0, {"report": True}, "x")
+    assert "crm-dot" in chips.interval_svg(0.0, 0.0, 0.0, {"supported": {"below": 1}}, "x")
+    assert chips.interval_svg(0.0, 0.0, 0.0, {"report": True}, "x") == ""  # a count without a rule has nothing to show
 
 
 def test_pixel_is_a_picture():

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -322,6 +323,9 @@ def _database(description: Description, threads: int | None, memory_limit: str |
     with sources.locked(folder / name):
         if path.exists():
             return path
+        if os.name != "nt":  # whoever began these held the lock we hold now, so they were killed
+            for stale in folder.glob(f".{name}-*"):
+                shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary:
             fresh = Path(temporary) / "load.duckdb"
             with duckdb.connect(str(fresh)) as raw:

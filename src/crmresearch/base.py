@@ -14,11 +14,14 @@ __all__ = [
     "breaches",
     "channel_mix",
     "completeness",
+    "digital_share",
     "exit_rates",
     "growth",
     "information",
     "linkage",
     "newest",
+    "places",
+    "standing",
     "studies",
 ]
 
@@ -153,29 +156,38 @@ def growth(frame: pd.DataFrame, *, observation_start: int) -> Result:
 
 
 @study
-def standing(tenure: pd.DataFrame, tiers: pd.DataFrame | None = None) -> Result:
-    """Customers there at the observation end by completed tenure, and the customer base by city tier.
+def standing(tenure: pd.DataFrame) -> Result:
+    """Customers there at the observation end, by completed years of tenure.
 
     Parameters
     ----------
     tenure : DataFrame
         ``from_years``, ``n``, from :func:`crmresearch.reductions.base.tenure`.
-    tiers : DataFrame, optional
-        ``city_tier``, ``n``, from :func:`crmresearch.reductions.base.tiers`; left out where tiers are not recorded.
     """
     width = int(tenure["from_years"].diff().min()) if len(tenure) > 1 else 1
     bands = [f"{a} to under {a + width} years" for a in tenure["from_years"]]
-    parts = [pd.DataFrame({"group": "tenure", "band": bands, "n": tenure["n"]})]
-    if tiers is not None:
-        names = [f"tier {t:.0f}" if pd.notna(t) else "not recorded" for t in tiers["city_tier"]]
-        parts.append(pd.DataFrame({"group": "city", "band": names, "n": tiers["n"]}))
-    table = pd.concat(parts, ignore_index=True)
-    table["share"] = table["n"] / table.groupby("group")["n"].transform("sum")
-    half = tenure["n"].cumsum().searchsorted(tenure["n"].sum() / 2)
-    sentence = (
-        f"{tenure['n'].sum():,} customers at the end of the observation; the median tenure lies at {bands[half]}."
-    )
+    total = int(tenure["n"].sum())
+    table = pd.DataFrame({"tenure": bands, "n": tenure["n"], "share": tenure["n"] / total})
+    half = int(tenure["n"].cumsum().searchsorted(total / 2))
+    sentence = f"{total:,} customers at the end of the observation; the median tenure lies at {bands[half]}."
     return Result(table, sentence)
+
+
+@study
+def places(tiers: pd.DataFrame) -> Result:
+    """The customer base by city tier.
+
+    Parameters
+    ----------
+    tiers : DataFrame
+        ``city_tier``, ``n``, ``left``, from :func:`crmresearch.reductions.base.tiers`.
+    """
+    names = [f"tier {t:.0f}" if pd.notna(t) else "not recorded" for t in tiers["city_tier"]]
+    total = int(tiers["n"].sum())
+    table = pd.DataFrame({"city": names, "n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / total})
+    largest = table.loc[table["n"].idxmax()]
+    sentence = f"Most customers, {largest['share']:.0%} of {total:,}, live in a city of {largest['city']}."
+    return Result(table, sentence, counts=("n", "left"))
 
 
 @study
@@ -274,29 +286,20 @@ def completeness(frame: pd.DataFrame) -> Result:
 
 
 @study
-def channel_mix(mix: pd.DataFrame, digital: pd.DataFrame) -> Result:
-    """Channel mix by year, and the share of digital transactions in the last year (S36).
-
-    The standard error treats the share as a ratio of two sums over customers (linearised), since the transactions of
-    one customer are alike.
+def channel_mix(mix: pd.DataFrame) -> Result:
+    """Channel mix of transactions by calendar year.
 
     Parameters
     ----------
     mix : DataFrame
         ``year``, ``channel``, ``transactions``, ``n``, from :func:`crmresearch.reductions.base.channels`.
-    digital : DataFrame
-        From :func:`crmresearch.reductions.base.digital`.
     """
-    d = digital.iloc[0]
-    n, total = int(d["n"]), float(d["total"])
-    share = d["digital"] / total
-    square = d["dd"] - 2 * share * d["dt"] + share**2 * d["tt"]  # sum of squared residuals; they add up to zero
-    se = math.sqrt(max(square, 0.0) * n / max(n - 1, 1)) / total
-    low, high = max(share - 1.959964 * se, 0.0), min(share + 1.959964 * se, 1.0)
     table = mix.assign(share=mix["transactions"] / mix.groupby("year")["transactions"].transform("sum"))
-    interval = f"{share:.1%} [{low:.1%}, {high:.1%}]"
-    sentence = f"In the last year {interval} of {total:,.0f} transactions came through digital channels."
     wide = table.pivot_table(index="year", columns="channel", values="share", fill_value=0.0)
+    first, last = wide.index[0], wide.index[-1]
+    top = wide.loc[last].idxmax()
+    count = int(mix["transactions"].sum())
+    sentence = f"{count:,} transactions; in {last} most, {wide.loc[last, top]:.0%}, came by {top.replace('_', ' ')}."
 
     def draw(ax: Any) -> Any:
         from crmresearch import figures
@@ -306,21 +309,43 @@ def channel_mix(mix: pd.DataFrame, digital: pd.DataFrame) -> Result:
             ax.bar(wide.index, wide[channel], bottom=base, color=color, label=channel.replace("_", " "), width=0.7)
             base += wide[channel].to_numpy()
         figures.percent_axis(ax)
-        count = int(mix["transactions"].sum())
         ax.set(xlabel="calendar year", ylabel="share of transactions", title=f"Channel mix ({count:,} transactions)")
         ax.set_xticks(wide.index)
         ax.grid(visible=False, axis="x")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return ax
 
-    first, last = wide.index[0], wide.index[-1]
     grown = (wide.loc[last] - wide.loc[first]).idxmax()
     alt = (
         f"Stacked bars of the channel mix from {first} to {last}; {grown.replace('_', ' ')} gains the most, from "
         f"{wide.loc[first, grown]:.0%} to {wide.loc[last, grown]:.0%}."
     )
+    return Result(table.set_index(["year", "channel"]), sentence, draw=draw, alt=alt)
+
+
+@study
+def digital_share(digital: pd.DataFrame) -> Result:
+    """Share of digital transactions in the last year of observation (S36).
+
+    The standard error treats the share as a ratio of two sums over customers (linearised), since the transactions of
+    one customer are alike.
+
+    Parameters
+    ----------
+    digital : DataFrame
+        From :func:`crmresearch.reductions.base.digital`.
+    """
+    d = digital.iloc[0]
+    n, total = int(d["n"]), float(d["total"])
+    share = d["digital"] / total
+    square = d["dd"] - 2 * share * d["dt"] + share**2 * d["tt"]  # sum of squared residuals; they add up to zero
+    se = math.sqrt(max(square, 0.0) * n / max(n - 1, 1)) / total
+    low, high = max(share - 1.959964 * se, 0.0), min(share + 1.959964 * se, 1.0)
+    interval = f"{share:.1%} [{low:.1%}, {high:.1%}]"
+    sentence = f"In the last year {interval} of {total:,.0f} transactions came through digital channels."
+    table = pd.DataFrame({"n": [n], "transactions": [int(total)], "share": [share], "ci_low": [low], "ci_high": [high]})
     estimates = {"S36": Estimate(share, low, high, "share of transactions", n, se=se)}
-    return Result(table.set_index(["year", "channel"]), sentence, estimates=estimates, draw=draw, alt=alt)
+    return Result(table, sentence, estimates=estimates)
 
 
 @study

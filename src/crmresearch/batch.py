@@ -193,8 +193,11 @@ class _Worker:
     """A process that executes one notebook after the other; started again if it was lost."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = dict(environment)
+        self.scratch = execution.scratch_folder()
+        # the user's own start-up files must not change a run
+        self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
         self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
 
     def run(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         if self.process is None or self.process.poll() is not None:
@@ -226,18 +229,18 @@ class _Worker:
         return {"status": "failed", "error": "the process that executed the notebook was lost; see its log"}
 
     def stop(self) -> None:
-        if self.process is None:
-            return
-        if self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self.stopped = True
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+            for stream in (self.process.stdin, self.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def _execute(
@@ -259,6 +262,8 @@ def _execute(
             except queue.Empty:
                 return
             outcome = worker.run(job, progress) | {"fingerprint": job["fingerprint"]}
+            if worker.stopped:  # the run was interrupted: that is no outcome of the notebook
+                return
             ledger.write_json(records / f"{job['name']}.json", outcome)
             done[job["name"]] = outcome
             progress.end(job["name"], outcome)
@@ -344,7 +349,7 @@ def run(
     available = find_notebooks(folder)
     names = select(available, studies)
     given = parameters.split(names, dict(values or {}))
-    progress.say(f"opening bank {bank}")
+    progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
     opened, place = _open(bank, from_dir)
     name = opened.about.name
     if inject:
@@ -390,8 +395,6 @@ def run(
             if n not in done
         ]
         environment = {**os.environ, **execution.ENVIRONMENT, **place, "CRMRESEARCH_OUT": str(partial)}
-        ipython = partial / "logs" / ".ipython"  # the user's own start-up files must not change a run
-        environment["IPYTHONDIR"] = str(ipython)
         workers = [_Worker(environment) for _ in range(max(1, jobs))]
         try:
             _execute([j for j in work if j["name"] != LAST], workers, progress, done, partial / "records")
@@ -401,7 +404,6 @@ def run(
         finally:
             for worker in workers:
                 worker.stop()
-            shutil.rmtree(ipython, ignore_errors=True)
         _record_breaches(partial, identifiers)
         frame = ledger.merge(partial)
         ledger.write_json(
@@ -445,9 +447,9 @@ def _open(bank: str, from_dir: Path | None) -> tuple[Bank, dict[str, str]]:
 
 
 def _plain(bank: Bank) -> dict[str, Any]:
-    """Return the bank's description as plain data."""
-    about = asdict(bank.about)
-    return {k: str(v) if hasattr(v, "isoformat") else v for k, v in about.items()} | {"tables": sorted(bank.tables)}
+    """Return the bank's description as plain data, dates as text."""
+    about: dict[str, Any] = json.loads(json.dumps(asdict(bank.about), default=str))
+    return about | {"tables": sorted(bank.tables)}
 
 
 def _record_breaches(folder: Path, identifiers: list[str]) -> None:

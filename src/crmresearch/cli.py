@@ -180,7 +180,8 @@ def recover(
     def listed(text: str | None) -> list[str] | None:
         return [t.strip() for t in text.split(",")] if text is not None else None
 
-    recovery.run(listed(studies), seeds, listed(worlds), jobs, out)
+    written = recovery.run(listed(studies), seeds, listed(worlds), jobs, out)
+    typer.echo(f"written: {_short(Path(written).absolute())}")
 
 
 @banks.command("list")

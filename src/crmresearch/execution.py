@@ -24,7 +24,17 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["ENVIRONMENT", "execute", "normalise", "read_notebook", "source_of", "text", "write_notebook"]
+__all__ = [
+    "ENVIRONMENT",
+    "SCRATCH",
+    "execute",
+    "normalise",
+    "read_notebook",
+    "scratch_folder",
+    "source_of",
+    "text",
+    "write_notebook",
+]
 
 # One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
 ENVIRONMENT = {
@@ -37,6 +47,7 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a debugger hint on frozen modules
 }
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner removes it whatever happens
 INJECTED = "injected-parameters"
 UNFINISHED = "unfinished"
 
@@ -124,6 +135,11 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def scratch_folder(inside: str | None = None) -> str:
+    """Make a temporary folder with a short name: the path of a socket may have about a hundred characters."""
+    return tempfile.mkdtemp(prefix="crm-", dir=inside or ("/tmp" if os.path.isdir("/tmp") else None))
+
+
 def _kernel_class(kernels: list[Any]) -> type:
     """Return a manager that starts this interpreter's kernel, whatever kernels are registered, over Unix sockets."""
     from jupyter_client.kernelspec import KernelSpec
@@ -133,7 +149,7 @@ def _kernel_class(kernels: list[Any]) -> type:
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             if os.name == "posix":  # no ports to race for, and nothing on the network
-                folder = tempfile.mkdtemp(prefix="crm-", dir="/tmp" if os.path.isdir("/tmp") else None)
+                folder = scratch_folder(os.environ.get(SCRATCH))
                 self.transport, self.connection_file = "ipc", os.path.join(folder, "k.json")
             kernels.append(self)
 

@@ -48,7 +48,9 @@ def load(raw: duckdb.DuckDBPyConnection, description: Description) -> dict[str, 
     for name in unknown:
         report.add(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
     if description.prepare is not None:
-        description.prepare(raw)
+        unreadable = description.prepare(raw)
+        report.add(*unreadable)
+        broken |= {p.table for p in unreadable}
     meta: dict[str, dict[str, Any]] = {}
     untyped: dict[str, set[str]] = {}
     for name, table in TABLES.items():
@@ -214,32 +216,35 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
 def _type_problems(
     raw: duckdb.DuckDBPyConnection, table: Table, columns: list[tuple[Column, str]], source: TableSource
 ) -> list[Problem]:
-    """Count the values that could not be read, with five row numbers each, in one pass over the source."""
-    parts = []
+    """Count the values that could not be read, with five row numbers each, in one pass over the source.
+
+    In columns that hold such values, those missing from the start are counted here as well: in the table the two can no
+    longer be told apart.
+    """
+    inner, outer = [], []
     for i, (c, t) in enumerate(columns):
         q = quoted(c.name)
         given = f"{q} IS NOT NULL" + (f" AND trim({q}) <> ''" if t == "VARCHAR" else "")
-        parts.append(f"({given} AND ({_cast(c, t, source, strict=False)}) IS NULL) AS v{i}")
-    inner = ", ".join(parts)
-    outer = ", ".join(
-        f"count(*) FILTER (WHERE v{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE v{i})" for i in range(len(columns))
-    )
-    row = raw.execute(
-        f"SELECT {outer} FROM (SELECT row_number() OVER () AS r, {inner} FROM ({source.query}))"
-    ).fetchone()
+        inner.append(f"({given} AND ({_cast(c, t, source, strict=False)}) IS NULL) AS v{i}, NOT ({given}) AS m{i}")
+        outer += [f"count(*) FILTER (WHERE {k}{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE {k}{i})" for k in "vm"]
+    numbered = f"SELECT row_number() OVER () AS r, {', '.join(inner)} FROM ({source.query})"
+    row = raw.execute(f"SELECT {', '.join(outer)} FROM ({numbered})").fetchone()
     assert row is not None
     found = []
     for i, (c, _) in enumerate(columns):
-        if row[2 * i]:
-            rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
-            if c.name in source.recode:
-                rule, hint = (
-                    f"{c.name} holds values without a recoding",
-                    f"add them to recode: {{{c.name}: …}} in bank.yaml",
-                )
-            elif c.kind in ("date", "month"):
-                hint = "declare date_format in bank.yaml (e.g. '%d.%m.%Y')"
-            found.append(Problem(table.name, c.name, rule, int(row[2 * i]), tuple(row[2 * i + 1]), hint))
+        bad, bad_rows, missing, missing_rows = row[4 * i : 4 * i + 4]
+        if not bad:
+            continue
+        rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
+        if c.name in source.recode:
+            rule = f"{c.name} holds values without a recoding"
+            hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
+        elif c.kind in ("date", "month"):
+            hint = "declare date_format in bank.yaml (e.g. '%d.%m.%Y')"
+        found.append(Problem(table.name, c.name, rule, int(bad), tuple(bad_rows), hint))
+        if missing and not c.nullable:
+            rule = f"{c.name} must not be missing"
+            found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
 
 

@@ -117,7 +117,9 @@ class Notebook:
         about = self.bank.about
         frame = pd.DataFrame(self._rows(), columns=["parameter", "value", "meaning"])
         head = f"<p>Bank <strong>{escape(about.name)}</strong> ({escape(about.evidence)}): {escape(about.title)}.</p>"
-        return head + disclosure.html(frame)
+        limits = "".join(f"<li>{escape(words)}</li>" for words in about.cannot_answer)
+        cannot = f"<p>What this bank cannot answer:</p><ul>{limits}</ul>" if limits else ""
+        return head + disclosure.html(frame) + cannot
 
 
 def start(name: str, **values: Any) -> Notebook:

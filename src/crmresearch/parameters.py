@@ -50,9 +50,65 @@ class CustomerValue(Parameters):
     seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
 
 
+class ChurnSurvival(Parameters):
+    """Parameters of ``02_churn_survival``."""
+
+    dormant_months: int = Field(6, ge=1, le=36, description="months without a transaction that count as dormant, 1 to 36")
+    incidence_months: int = Field(24, ge=3, le=120, description="months at which incidence is told, 3 to 120")
+    compared_months: int = Field(120, ge=12, le=360, description="tenure up to which groups are compared, 12 to 360")
+    prediction_months: int = Field(12, ge=3, le=36, description="horizon of exit predictions, months, 3 to 36")
+    landmark_months: int = Field(24, ge=6, le=240, description="months from start to landmark date, 6 to 240")
+    resamples: int = Field(200, ge=50, le=2000, description="bootstrap resamples, 50 to 2000")
+    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
+
+
+class SatisfactionLoyalty(Parameters):
+    """Parameters of ``04_satisfaction_loyalty``."""
+
+    wave: int = Field(
+        1, ge=0, le=100, description="survey wave of the measurement and path models, 1 to 100; 0 takes all together"
+    )
+    scheme: Literal["centroid", "factorial", "path"] = Field(
+        "centroid", description="inner weights of the path model: centroid, factorial or path"
+    )
+    scaled: bool = Field(False, description="divide every item by its own standard deviation: true or false")
+    horizon_months: int = Field(12, ge=1, le=60, description="follow-up after a wave, months, 1 to 60")
+    lag_months: int = Field(
+        3, ge=0, le=24, description="months between an answer and the start of follow-up, 0 to 24"
+    )
+    stated_leaving: str = Field(
+        "switch_chance", min_length=1, description="survey column with the stated chance of leaving"
+    )
+    other_banks: str = Field(
+        "other_banks", min_length=1, description="survey column with the number of other banks used"
+    )
+    marker: str = Field("weather", min_length=1, description="survey column that theory links to nothing")
+    group: str = Field("city_tier", min_length=1, description="survey column that names the groups to compare")
+    response_gamma: float = Field(
+        1.5, ge=1, le=10, description="factor by which the odds of answering may be off, 1 to 10"
+    )
+    resamples: int = Field(999, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
+    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
+
+
+class AcquisitionRetentionCost(Parameters):
+    """Parameters of ``03_acquisition_retention_cost``."""
+
+    tenure_months: int = Field(60, ge=12, le=240, description="tenure at which the cost of a whole tenure ends, months, 12 to 240")
+    effect_months: int = Field(12, ge=1, le=36, description="months after a campaign contact that its effect is counted, 1 to 36")
+    ramp_months: int = Field(24, ge=1, le=120, description="tenure from which a customer counts as established, months, 1 to 120")
+    target_share: float = Field(0.3, gt=0, lt=1, description="share of customers a targeting rule may pick, 0 to 1")
+    annual_discount: float = Field(0.1, gt=0, le=1, description="effective annual discount rate, above 0, at most 1")
+    resamples: int = Field(400, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
+    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
+
+
 MODELS: dict[str, type[Parameters]] = {
     "00_customer_base": CustomerBase,
     "01_customer_value": CustomerValue,
+    "03_acquisition_retention_cost": AcquisitionRetentionCost,
+    "02_churn_survival": ChurnSurvival,
+    "04_satisfaction_loyalty": SatisfactionLoyalty,
 }
 
 

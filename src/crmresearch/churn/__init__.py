@@ -5,6 +5,7 @@ stands
 for). Every estimator respects late entry and treats ``n`` as that many rows.
 """
 
+from crmresearch.churn.breadth import breadth, standardised
 from crmresearch.churn.campaigns import adjusted_difference, aimed, randomised
 from crmresearch.churn.cox import CoxFit, cox, cox_bootstrap, dfbeta
 from crmresearch.churn.curves import (
@@ -42,7 +43,7 @@ from crmresearch.churn.predict import (
     decision_curve,
     score_bootstrap,
 )
-from crmresearch.churn.relationship import VERDICT_LAG, breadth, relationship
+from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, relationship
 from crmresearch.churn.retention import causes, compare, definitions, duration_dependence, retention
 from crmresearch.churn.risk import cell_rows, read_spells
 
@@ -59,6 +60,7 @@ __all__ = [
     "area_under_curve",
     "breadth",
     "brier",
+    "by_tenure",
     "calibration",
     "capture",
     "causes",
@@ -100,5 +102,6 @@ __all__ = [
     "score_bootstrap",
     "separation",
     "stages",
+    "standardised",
     "weibull_aft",
 ]

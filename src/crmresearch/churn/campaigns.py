@@ -132,7 +132,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
             y, [f"{c}: {a} (n = {n:,.0f})" for c, a, n in zip(shown["campaign"], shown["arm"], shown["n"], strict=True)]
         )
         ax.set(
-            xlabel=f"Change of {cause} exits within {horizon} months, percentage points, 95% interval",
+            xlabel=f"Change of {cause} exits in {horizon} months, points (95% interval)",
             ylim=(-0.6, len(shown) - 0.4),
         )
         return ax
@@ -299,7 +299,7 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(y, table["comparison"])
         ax.set(
-            xlabel=f"Difference of {cause} exits within {horizon} months, points, 95% interval (n = {len(rows):,})",
+            xlabel=f"Difference in {horizon} months, points (95% interval, n = {len(rows):,})",
             ylim=(-0.6, 1.6),
         )
         return ax

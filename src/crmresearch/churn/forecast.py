@@ -28,6 +28,7 @@ from crmresearch.result import Check, Result, one_sided_p, study
 
 __all__ = ["ExitModel", "action_list", "fit_exit_model", "forecast"]
 
+EARLY = 3  # months after the landmark in which signs of running down have effects of their own
 LINEAR = (
     "tier_3",
     "channel_online",
@@ -37,15 +38,21 @@ LINEAR = (
     "unmet",
     "mobile",
     "contacted",
+    "just_contacted",
     "balance_change",
 )
 CURVED = ("tenure", "age", "log_balance", "recency", "activity")
+SIGNS = ("balance_change", "recency", "activity")
 TEST_HORIZONS = (6, 12)
 
 
 @dataclass(frozen=True)
 class ExitModel:
     """Cause-specific Cox models on time since the landmark: exits of interest and all others.
+
+    Signs of running down (balance, activity) have effects of their own on the exits of the first months: what
+    announces an
+    exit next month says little about one in a year.
 
     Attributes
     ----------
@@ -65,13 +72,14 @@ class ExitModel:
     def risk(self, rows: pd.DataFrame, horizon: int) -> np.ndarray:
         """Predicted incidence of the exit of interest within ``horizon`` months of the landmark."""
         x = _expand(rows, self.knots)
-        own = self.own.relative_risk(x)
+        early, late = (self.own.relative_risk(_with_early(x, flag)) for flag in (1.0, 0.0))
         other = self.other.relative_risk(x) if self.other is not None else np.zeros(len(x))
         months = np.arange(1, horizon + 1)
         h1 = np.diff(self.own.cumulative_baseline(np.r_[0, months]))
         h2 = np.diff(self.other.cumulative_baseline(np.r_[0, months])) if self.other is not None else np.zeros(horizon)
         total, gone = np.zeros(len(x)), np.zeros(len(x))
-        for a, b in zip(h1, h2, strict=True):
+        for month, a, b in zip(months, h1, h2, strict=True):
+            own = early if month <= EARLY else late
             hazard = a * own + b * other
             with np.errstate(invalid="ignore", divide="ignore"):
                 share = np.where(hazard > 0, a * own / hazard, 0.0)
@@ -89,6 +97,12 @@ def _expand(rows: pd.DataFrame, knots: dict[str, list[float]]) -> pd.DataFrame:
         elif c in rows.columns:
             out[c] = rows[c].to_numpy(dtype=float)
     return pd.DataFrame(out, index=rows.index)
+
+
+def _with_early(x: pd.DataFrame, flag: float) -> pd.DataFrame:
+    """Add the signs' columns a second time, switched on in the first months."""
+    signs = [c for c in x.columns if c.rstrip("0123456789 ") in SIGNS]
+    return x.assign(**{f"early {c}": x[c] * flag for c in signs})
 
 
 def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary",)) -> ExitModel:
@@ -113,11 +127,17 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
             if len(places) >= 3:
                 knots[c] = places.tolist()
     x = _expand(rows, knots)
-    columns = [c for c in x.columns if len(x[c].unique()) > 1]
-    base = x.assign(exit=rows["exit"], entry=0)
-    own = cox(base.assign(event=rows["cause"].isin(of_interest).astype(int)), columns)
-    rest = (rows["event"] == 1) & ~rows["cause"].isin(of_interest)
-    other = cox(base.assign(event=rest.astype(int)), columns[:1]) if rest.sum() >= 10 else None
+    x = x[[c for c in x.columns if len(x[c].unique()) > 1]]
+    left, stay = rows["cause"].isin(of_interest), rows["exit"] > EARLY
+    first = _with_early(x, 1.0).assign(entry=0, exit=rows["exit"].clip(upper=EARLY), event=(left & ~stay).astype(int))
+    then = _with_early(x, 0.0).assign(entry=EARLY, exit=rows["exit"], event=left.astype(int))[stay]
+    columns = [c for c in first.columns if c not in ("entry", "exit", "event")]
+    if not (left & ~stay).any():  # nothing to tell the first months by
+        columns = list(x.columns)
+    own = cox(pd.concat([first, then], ignore_index=True), columns)
+    rest = (rows["event"] == 1) & ~left
+    base = x.assign(exit=rows["exit"], event=rest.astype(int))
+    other = cox(base, list(x.columns[:1])) if rest.sum() >= 10 else None
     return ExitModel(own, other, knots, tuple(columns))
 
 
@@ -248,8 +268,8 @@ def forecast(
             ylabel="Observed exits, 95% interval",
             title=f"Calibration (n = {len(test):,})",
         )
-        figures.percent_axis(left, "x")
-        figures.percent_axis(left, "y")
+        figures.percent_axis(left, "x", 1)
+        figures.percent_axis(left, "y", 1)
         for i, (name, part) in enumerate(curve.groupby("rule", sort=False)):
             grey = name in ("everybody", "nobody")
             color = figures.GREY if grey else figures.PALETTE[i]
@@ -267,7 +287,7 @@ def forecast(
             title="Decision curve",
             ylim=(1000 * min(low, 0) - 2, None),
         )
-        figures.percent_axis(right, "x")
+        figures.percent_axis(right, "x", 1)
         right.legend()
         return axes
 

@@ -1,8 +1,9 @@
-"""Studies of what goes with staying: the relationship index read earlier (S06) and the breadth of needs met (S56)."""
+"""Study of what goes with staying: the relationship index, read some months earlier (S06)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,19 @@ from crmresearch import figures
 from crmresearch.churn.cox import CoxFit, cox
 from crmresearch.churn.discrete import discrete_hazard
 from crmresearch.churn.finegray import fine_gray
-from crmresearch.churn.gates import enough_events, entry_independence, influence, proportional_hazards, separation
-from crmresearch.churn.retention import no_exits
+from crmresearch.churn.gates import (
+    EVENTS_PER_PARAMETER,
+    enough_events,
+    entry_independence,
+    influence,
+    proportional_hazards,
+    separation,
+)
 from crmresearch.churn.risk import cell_rows
 from crmresearch.errors import FitError, Missing
 from crmresearch.result import Check, Estimate, Result, one_sided_p, study
 
-__all__ = ["VERDICT_LAG", "breadth", "forest", "index_scale", "relationship", "with_index"]
+__all__ = ["VERDICT_LAG", "by_tenure", "forest", "index_scale", "model_row", "relationship", "with_index"]
 
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 DOUBTFUL = ("unknown", "dormant")  # causes that may hide a voluntary exit
@@ -65,7 +72,8 @@ def forest(ax: Any, table: pd.DataFrame, label: str) -> Any:
     return ax
 
 
-def _row(model: str, fit: Any, covariate: str = "index", verdict: bool = False) -> dict[str, Any]:
+def model_row(model: str, fit: Any, covariate: str = "index", verdict: bool = False) -> dict[str, Any]:
+    """One line of a forest table."""
     line = fit.summary().set_index("covariate").loc[covariate]
     keys = ("hazard_ratio", "ci_low", "ci_high", "p")
     return {
@@ -131,15 +139,15 @@ def relationship(
     sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=100, seed=seed)
     dummies, names = _dummies(monthly, groups)
     rows = [
-        _row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
-        _row("index at entry, late entry respected", cox(voluntary, ["index"])),
+        model_row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
+        model_row("index at entry, late entry respected", cox(voluntary, ["index"])),
         *[
-            _row(f"index {lag} month{'s' if lag != 1 else ''} earlier", fit, verdict=lag == VERDICT_LAG)
+            model_row(f"index {lag} month{'s' if lag != 1 else ''} earlier", fit, verdict=lag == VERDICT_LAG)
             for lag, fit in fits.items()
         ],
-        _row("3 months earlier, monthly hazard (cloglog)", discrete_hazard(dummies, ["index", *names])),
-        _row("3 months earlier, exits of every cause", everything),
-        _row("index at entry, Fine-Gray (incidence)", sub),
+        model_row("3 months earlier, monthly hazard (cloglog)", discrete_hazard(dummies, ["index", *names])),
+        model_row("3 months earlier, exits of every cause", everything),
+        model_row("index at entry, Fine-Gray (incidence)", sub),
     ]
     table = pd.DataFrame(rows)
     fit = fits[VERDICT_LAG]
@@ -174,7 +182,7 @@ def relationship(
         sentence,
         checks,
         {"S06": estimate},
-        draw=lambda ax: forest(ax, table, "Hazard ratio per standard deviation of the index, 95% interval"),
+        draw=lambda ax: forest(ax, table, "Hazard ratio per SD of the index (95% interval)"),
         alt=alt,
         counts=("n", "events"),
         figsize=(7.6, 4.6),
@@ -182,10 +190,53 @@ def relationship(
     )
 
 
+@study
+def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = (), years: Sequence[int] = (2, 5, 10)) -> Result:
+    """Hazard ratio of the relationship index by tenure: what replaces one ratio where it is not constant.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Person-months as for :func:`relationship`, read three months earlier.
+    groups : sequence of str
+        Strata.
+    years : sequence of int
+        Where the bands of tenure end, years.
+
+    Returns
+    -------
+    Result
+        Forest table by band of tenure.
+    """
+    if "events voluntary" not in cells.columns:
+        return Result.not_applicable(Missing("no exit is recorded as voluntary", ("customers",)))
+    rows = _rows_for(with_index(cells, index_scale(cells)), ["voluntary"], groups)
+    out = []
+    for low, high in pairwise([0, *years, np.inf]):
+        part = rows[(rows["exit"] > 12 * low) & (rows["exit"] <= 12 * high)]
+        name = f"tenure over {low} years" if np.isinf(high) else f"tenure {low} to {high} years"
+        if part.loc[part["event"] == 1, "n"].sum() >= 2 * EVENTS_PER_PARAMETER:
+            out.append(model_row(name, cox(part, ["index"], strata="stratum" if groups else None)))
+    if not out:
+        return Result.not_applicable(Missing("too few voluntary exits to split them by tenure", ("customers",)))
+    table = pd.DataFrame(out)
+    spread = ", ".join(
+        f"{r.hazard_ratio:.2f} [{r.ci_low:.2f}, {r.ci_high:.2f}] at {r.model}" for r in table.itertuples()
+    )
+    return Result(
+        table.drop(columns="verdict"),
+        f"Hazard ratio of the index by tenure: {spread}.",
+        draw=lambda ax: forest(ax, table, "Hazard ratio per SD of the index (95% interval)"),
+        alt=f"Forest plot of the hazard ratio of the index by tenure: {spread}.",
+        counts=("n", "events"),
+        figsize=(7.2, 2.8),
+    )
+
+
 def _pooled(spells: pd.DataFrame) -> pd.DataFrame:
     """Add up spells that are alike in times, cause and index."""
     keys = ["entry", "exit", "event", "cause", "index"]
-    return spells.groupby(keys, as_index=False, dropna=False)["n"].sum()
+    return spells.groupby(keys, dropna=False)["n"].sum().reset_index()
 
 
 def _dummies(cells: pd.DataFrame, groups: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -240,95 +291,4 @@ def _relationship_gates(
         lag_gate,
         entry_independence(entry),
         doubtful,
-    )
-
-
-@study
-def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
-    """Hazard ratio of voluntary exit after a landmark date for one more product family held on it (S56).
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From :func:`crmresearch.reductions.churn.landmark`, with ``families``.
-    seed : int
-        Seed of the permuted negative control.
-
-    Returns
-    -------
-    Result
-        Table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``: alone, adjusted for tenure and what
-        else is known
-        on the date, and a negative control (families of somebody else), which must show nothing.
-    """
-    if "families" not in rows.columns:
-        return Result.not_applicable(Missing("the number of product families held is not known", ("holdings",)))
-    causes = rows["cause"].isin(["voluntary"])
-    spells = rows.assign(event=causes.astype(int), entry=0, log_tenure=np.log1p(rows["tenure"]))
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
-    extra = [
-        "log_tenure",
-        *[
-            c
-            for c in ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
-            if c in rows
-        ],
-    ]
-    extra = [c for c in extra if len(spells[c].unique()) > 1]
-    crude, fit = cox(spells, ["families"]), cox(spells, ["families", *extra])
-    shuffled = np.random.default_rng(seed).permutation(spells["families"].to_numpy())
-    control = cox(spells.assign(families=shuffled), ["families", *extra])
-    table = pd.DataFrame(
-        [
-            _row("families alone", crude, "families"),
-            _row("adjusted", fit, "families", verdict=True),
-            _row("negative control", control, "families"),
-        ]
-    )
-    main = table.iloc[1]
-    coef, se = float(fit.params["families"]), float(fit.se["families"])
-    estimate = Estimate(
-        main["hazard_ratio"],
-        main["ci_low"],
-        main["ci_high"],
-        "hazard ratio",
-        len(rows),
-        p_value=one_sided_p(coef, se, 0.0, "below"),
-        se=se * main["hazard_ratio"],
-    )
-    checks = (
-        proportional_hazards(fit, "families"),
-        enough_events(fit.events, 1 + len(extra)),
-        separation(spells, ["families"]),
-        influence(fit),
-        Check.of(
-            "negative control",
-            table.iloc[2]["p"] > 0.001,
-            f"hazard ratio {table.iloc[2]['hazard_ratio']:.3f} for families of another customer",
-        ),
-    )
-    sentence = (
-        "One more product family held at the landmark goes with a hazard ratio of later voluntary exit of "
-        f"{main['hazard_ratio']:.3f} "
-        f"[{main['ci_low']:.3f}, {main['ci_high']:.3f}], tenure, place, channel, age and balance held equal, over "
-        f"{main['events']:,} exits of "
-        f"{main['n']:,} customers. This is an association."
-    )
-    alt = (
-        "Forest plot of the hazard ratio per product family: "
-        + "; ".join(f"{r.model} {r.hazard_ratio:.2f}" for r in table.itertuples())
-        + "."
-    )
-    return Result(
-        table,
-        sentence,
-        checks,
-        {"S56": estimate},
-        draw=lambda ax: forest(ax, table, "Hazard ratio per product family held, 95% interval"),
-        alt=alt,
-        counts=("n", "events"),
-        figsize=(7.2, 2.6),
-        details={"fit": fit},
     )

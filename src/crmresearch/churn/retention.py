@@ -36,34 +36,25 @@ def at_risk_below(ax: Any, tables: Mapping[str, pd.DataFrame]) -> None:
     from crmresearch.disclosure import MIN_CELL
 
     ticks = [t for t in ax.get_xticks() if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]]
+    left = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8}
+    below = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "ha": "center",
+        "va": "top",
+        "fontsize": 8,
+    }
+    ax.annotate("at risk", (0, 0), (-20, -36), color=figures.GREY, annotation_clip=False, **left)
     for line, (name, table) in enumerate(tables.items()):
         time, count = table["time"].to_numpy(), table["at_risk"].to_numpy()
-        y = -0.26 - 0.075 * line
-        ax.annotate(name, (-0.01, y), xycoords="axes fraction", ha="right", va="top", fontsize=8, annotation_clip=False)
+        y = -48 - 12 * line
+        ax.annotate(name, (0, 0), (-20, y), annotation_clip=False, **left)
         for tick in ticks:
             # at risk just after the tick is the risk set of the next listed time
             place = np.searchsorted(time, tick, side="right")
             n = count[place] if place < len(count) else 0
             text = f"{n:,.0f}" if n >= MIN_CELL else "0" if n == 0 else f"<{MIN_CELL}"
-            ax.annotate(
-                text,
-                (tick, y),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="top",
-                fontsize=8,
-                annotation_clip=False,
-            )
-    ax.annotate(
-        "at risk",
-        (-0.01, -0.2),
-        xycoords="axes fraction",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=figures.GREY,
-        annotation_clip=False,
-    )
+            ax.annotate(text, (tick, 0), (0, y), annotation_clip=False, **below)
 
 
 def _step(ax: Any, curve: pd.DataFrame, column: str, **style: Any) -> Any:
@@ -370,7 +361,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
                 color=figures.PALETTE[i % len(figures.PALETTE)],
                 alpha=0.75,
                 lw=0,
-                label=cause,
+                label=cause.replace("_", " "),
             )
             below = top
         own = curves[(curves["cause"] == of_interest) & (curves["time"] <= last)]
@@ -497,9 +488,7 @@ def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "volu
     for c in ("entry", "exit"):  # to whole months, the unit of the model
         if c in keys:
             spells[c] = np.ceil(spells[c])
-    spells = (
-        spells[spells["exit"] > (spells["entry"] if "entry" in keys else 0)].groupby(keys, as_index=False)["n"].sum()
-    )
+    spells = spells[spells["exit"] > (spells["entry"] if "entry" in keys else 0)].groupby(keys)["n"].sum().reset_index()
     fit = frailty(spells)
     low, high = fit.variance_ci
     table = pd.DataFrame(

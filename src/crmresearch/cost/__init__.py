@@ -6,6 +6,7 @@ from crmresearch.cost.calls import per_sale
 from crmresearch.cost.curves import response_curves
 from crmresearch.cost.grid import definitions, ratios, ratios_by
 from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
+from crmresearch.cost.published import gates, published
 from crmresearch.cost.ratio import LINES, SEVERAL, Fieller, Functional, fieller, lifetime_cost, mean_ratio
 from crmresearch.cost.referral import referral_value
 from crmresearch.cost.retention import Aipw, aipw, saved, sensitivity_bounds, targeted
@@ -31,6 +32,7 @@ __all__ = [
     "fieller",
     "five_points",
     "five_to_one",
+    "gates",
     "inverse_mills",
     "jointly",
     "lifetime_cost",
@@ -39,6 +41,7 @@ __all__ = [
     "payback",
     "per_sale",
     "policies",
+    "published",
     "qini",
     "ratios",
     "ratios_by",

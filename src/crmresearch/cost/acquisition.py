@@ -109,6 +109,8 @@ def win_model(
     if y.min() == y.max():
         raise FitError(f"{'all' if y.max() else 'none'} of {len(y)} prospects were won; there is nothing to explain")
     z = x / np.where(size > 0, size, 1.0) * scale
+    if np.linalg.cond(z.T @ z) > 1e14:
+        raise FitError("the win model's columns are linearly dependent; leave one of the covariates out")
     fixed = np.zeros(len(y)) if offset is None else offset
     b = np.zeros(x.shape[1])
 
@@ -124,7 +126,9 @@ def win_model(
         try:
             step = np.linalg.solve(information, z.T @ ((y - p) * f / room))
         except np.linalg.LinAlgError:
-            raise FitError("the win model's columns are linearly dependent; leave one of the covariates out") from None
+            raise FitError(
+                "spend or a covariate separates won from lost completely; there is no finite estimate"
+            ) from None
         for _half in range(30):
             if (trial := loglik(b + step)) >= current - 1e-12:
                 break
@@ -233,7 +237,7 @@ def _fit_channel(name: Any, part: pd.DataFrame, covariates: tuple[str, ...], lin
 
 @study
 def response(
-    prospects: pd.DataFrame, *, covariates: tuple[str, ...] = (), link: Link = "probit", currency: str = ""
+    prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = None, link: Link = "probit", currency: str = ""
 ) -> Result:
     """Response of winning to spend by channel: marginal cost and diminishing returns.
 
@@ -242,8 +246,8 @@ def response(
     prospects : DataFrame
         One row per prospect: ``block``, ``channel``, ``spend`` (money, at least 0), ``won`` (0/1), covariates;
         ``spend_randomised`` (true where the bank set spend by lot), if it says.
-    covariates : tuple of str
-        Columns of numbers held fixed.
+    covariates : tuple of str, optional
+        Columns of numbers held fixed; by default every further one.
     link : {'probit', 'logit'}
         Link of the win model.
     currency : str
@@ -267,6 +271,7 @@ def response(
     nothing, since the link bends too. Marginal cost is undefined where the marginal effect's interval includes 0.
     """
     r.checked(prospects, ("block", "channel", "spend", "won"), ("spend",), "prospects")
+    covariates = r.further(prospects) if covariates is None else covariates
     blocks = r.unit_of(prospects)
     fits = [
         _fit_channel(name, part, covariates, link, blocks)
@@ -443,6 +448,9 @@ def payback(
     cost per win. For one customer who stays, the same without S_k gives the month before which leaving is a loss.
     """
     r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
+    undated = r.undated(tenure, "contribution")
+    if undated is not None:
+        return Result.not_applicable(undated)
     r.checked(tenure, ("block", "tenure_month", "months", "exits", "contribution"), what="tenure")
     blocks = max(r.unit_of(acquisition), r.unit_of(tenure))
     wins = int(acquisition["won"].sum())

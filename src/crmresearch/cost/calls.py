@@ -92,7 +92,9 @@ def draw_per_sale(ax: Any, table: pd.DataFrame) -> Any:
     for y, row in enumerate(shown.itertuples()):
         ax.plot([row.ci_low, row.ci_high], [y, y], color=figures.ACCENT, lw=2)
         ax.plot(row.per_sale, y, "o", color=figures.ACCENT, ms=7)
-        ax.annotate(f"{row.per_sale:.1f}", (row.per_sale, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+        ax.annotate(
+            f"{row.per_sale:.1f}", (row.per_sale, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9
+        )
     ax.set_yticks(range(len(shown)), [f"{g} (n = {n:,})" for g, n in zip(shown["group"], shown["n"], strict=True)])
     ax.set(ylim=(-0.6, len(shown) - 0.3), xlim=(0, None))
     ax.set_xlabel("contacts per sale, 95% interval")

@@ -69,7 +69,9 @@ def response_curves(
     drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
     levels = drawn.groupby(["campaign_id", "arm"], observed=True)["cost"].mean()
     if (levels > 0).sum() < 2 or not (levels == 0).any():
-        return Missing("a response to retention spend needs randomised offers of at least two costs, and a control group")
+        return Missing(
+            "a response to retention spend needs randomised offers of at least two costs, and a control group"
+        )
     blocks = max(r.unit_of(prospects), r.unit_of(campaigns), r.unit_of(upkeep))
     weights = np.vstack([np.ones(blocks), r.resampled(blocks, resamples, seed)])
     won = _won_curves(prospects, response, weights)
@@ -84,7 +86,9 @@ def response_curves(
     out["most_acquisition"] = float(prospects["spend"].quantile(0.98))
     out["spend_retention"] = float(offers.sum() / years.sum())
     if not out["margin"].iloc[0] > 0:
-        return Missing(f"mean contribution after upkeep is {out['margin'].iloc[0]:,.2f} a year; nothing is worth spending")
+        return Missing(
+            f"mean contribution after upkeep is {out['margin'].iloc[0]:,.2f} a year; nothing is worth spending"
+        )
     return out[out["margin"] > 0].assign(n=len(prospects)).reset_index(drop=True)
 
 

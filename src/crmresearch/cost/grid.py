@@ -127,7 +127,9 @@ def ratios(
     r.checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
     r.checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
     blocks = max(
-        r.unit_of(acquisition), r.unit_of(upkeep), *(x.details["blocks"] for x in (marginal, saved) if x is not None and x.applicable)
+        r.unit_of(acquisition),
+        r.unit_of(upkeep),
+        *(x.details["blocks"] for x in (marginal, saved) if x is not None and x.applicable),
     )
     wins = int(acquisition["won"].sum())
     if wins < r.MIN_WINS:
@@ -143,7 +145,9 @@ def ratios(
         n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")
     }
     top["marginal"] = (
-        (one, _padded(marginal.details["slope"], blocks)) if marginal is not None and marginal.applicable else _why(marginal, "marginal")
+        (one, _padded(marginal.details["slope"], blocks))
+        if marginal is not None and marginal.applicable
+        else _why(marginal, "marginal")
     )
     bottom = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
     discounted = _denominators(upkeep, saved, blocks, horizon_months, discount_annual)

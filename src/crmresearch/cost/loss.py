@@ -92,13 +92,13 @@ def elasticities(margin: float, retention: float, discount: float, acquisition_c
     )
 
 
-def five_points(retention: float, discount: float, points: float = 0.05) -> Result:
+def five_points(retention: float | Result, discount: float, points: float = 0.05) -> Result:
     """Test the sentence "five points more retention give 85% more profit" in the constant-margin model.
 
     Parameters
     ----------
-    retention : float
-        Present share retained a year.
+    retention : float or Result
+        Present share retained a year, or what :func:`retention_point` returned.
     discount : float
         Annual discount rate.
     points : float
@@ -113,6 +113,10 @@ def five_points(retention: float, discount: float, points: float = 0.05) -> Resu
     ----------
     Reichheld, Sasser (1990). Zero defections. *Harvard Business Review* 68(5), 105-111.
     """
+    if isinstance(retention, Result):
+        if retention.missing is not None:
+            return retention
+        retention = float(retention.details["retention"])
     if not 0 < retention + points <= 1:
         raise InputError(f"{points:.0%} points on a retention rate of {retention:.1%} pass 100%")
     rows = []
@@ -175,6 +179,9 @@ def replacement(
     customer over time: those who stayed long may always have been better.
     """
     r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
+    undated = r.undated(tenure, "revenue", "service_cost")
+    if undated is not None:
+        return Result.not_applicable(undated)
     r.checked(
         tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure"
     )
@@ -283,6 +290,9 @@ def retention_point(
     Break-even is V(r + .01) - V(r) with V = m (1+d) / (1+d-r): what may be spent once per customer for a lasting point.
     The yearly figure spreads it over the customer's discounted life. Constant margin and retention are assumed.
     """
+    undated = r.undated(tenure, "contribution")
+    if undated is not None:
+        return Result.not_applicable(undated)
     r.checked(tenure, ("block", "years", "exits", "contribution", "entered"), ("years", "exits"), "tenure")
     blocks = r.unit_of(tenure)
     years, exits, money = (r.by_block(tenure, c, blocks) for c in ("years", "exits", "contribution"))
@@ -366,5 +376,11 @@ def retention_point(
         f"At {kept:.1%} yearly retention a lasting point is worth {gain.value * spread:,.2f} "
         f"[{low * spread:,.2f}, {high * spread:,.2f}] {currency} per customer and year; {words}. One percent of retention "
         f"is worth {share['retention']:.1f}% of customer value, before its cost.",
-        details={"retention": kept, "margin": margin.value, "hazard": hazard, "gain": gain},
+        details={
+            "retention": kept,
+            "margin": margin.value,
+            "hazard": hazard,
+            "gain": gain,
+            "value": float(customer_value(margin.value, kept, d)),
+        },  # fmt: skip
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.result import LEVEL, Check, Estimate
 
 __all__ = ["LINES", "SEVERAL", "Fieller", "Functional", "checked", "fieller", "lifetime_cost", "mean_ratio", "product"]
@@ -80,6 +80,26 @@ def checked(frame: pd.DataFrame, needed: Sequence[str], not_negative: Sequence[s
 
 def _rows(frame: pd.DataFrame, bad: pd.Series) -> str:
     return ", ".join(map(str, frame.index[bad.to_numpy(dtype=bool)][:5]))
+
+
+RESERVED = (
+    "block", "channel", "segment", "n", "spend", "spend_squared", "spend_won", "won", "spend_randomised", "currency",
+    "log_months", "ended", "profit",
+)  # fmt: skip
+
+
+def further(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Columns of numbers that are no spend, outcome or key: what to hold fixed."""
+    numbers = frame.select_dtypes("number").columns
+    return tuple(c for c in numbers if c not in RESERVED and frame[c].nunique() > 1)
+
+
+def undated(frame: pd.DataFrame, *money: str) -> Missing | None:
+    """Tell why a frame of customers cannot show money over tenure, if it cannot."""
+    if "tenure_month" not in frame:
+        return Missing("the data have no dates, so nothing can be followed over tenure", ("customers", "monthly"))
+    lacking = [c.replace("_", " ") for c in money if c not in frame]
+    return Missing(f"no {' and no '.join(lacking)} is recorded by month", ("monthly",)) if lacking else None
 
 
 @dataclass(frozen=True)

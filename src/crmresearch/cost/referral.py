@@ -40,7 +40,12 @@ def referral_value(groups: pd.DataFrame, *, currency: str = "") -> Result:
     ----------
     Schmitt, Skiera, Van den Bulte (2011). Referral programs and customer value. *J. Marketing* 75, 46-59.
     """
-    r.checked(groups, ("block", "stratum", "referred", "customers", "years", "exits", "contribution"), ("years", "exits"), "groups")
+    r.checked(
+        groups,
+        ("block", "stratum", "referred", "customers", "years", "exits", "contribution"),
+        ("years", "exits"),
+        "groups",
+    )
     blocks = r.unit_of(groups)
     years = groups.pivot_table(index="stratum", columns="referred", values="years", aggfunc="sum", fill_value=0.0)
     if not {0, 1} <= set(years.columns):
@@ -50,7 +55,9 @@ def referral_value(groups: pd.DataFrame, *, currency: str = "") -> Result:
     count = used.groupby("referred")["customers"].sum()
     lost = 1 - years.loc[both, 1].sum() / years[1].sum()
     if len(count) < 2 or count.min() < 50 or used.loc[used["referred"] == 1, "exits"].sum() < 10:
-        return Result.not_applicable(Missing("fewer than 50 matched customers or 10 exits among the referred", ("customers",)))
+        return Result.not_applicable(
+            Missing("fewer than 50 matched customers or 10 exits among the referred", ("customers",))
+        )
     gain, money_expected = _matched(used, "contribution", blocks)
     exits, exits_expected = _matched(used, "exits", blocks)
     own = used[used["referred"] == 1]
@@ -84,7 +91,12 @@ def referral_value(groups: pd.DataFrame, *, currency: str = "") -> Result:
         f"Referred customers bring {more.value:,.0f} [{low:,.0f}, {high:,.0f}] {currency} a year more than others of the same "
         f"year of winning, city tier and age, and leave at {hazard:.2f} [{ends[0]:.2f}, {ends[1]:.2f}] times their rate.",
         checks=(
-            Check.of("matched", lost < 0.1, f"{lost:.1%} of the referred customer-years have no like others; 10% allowed", "undecided"),
+            Check.of(
+                "matched",
+                lost < 0.1,
+                f"{lost:.1%} of the referred customer-years have no like others; 10% allowed",
+                "undecided",
+            ),
         ),
         estimates=estimates,
         details={"gain": gain},

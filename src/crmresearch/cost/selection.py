@@ -280,10 +280,8 @@ def censored_selection(
 def jointly(
     prospects: pd.DataFrame,
     *,
-    select: tuple[str, ...],
-    regressors: tuple[str, ...],
-    excluded: tuple[str, ...],
-    randomised: bool = False,
+    covariates: tuple[str, ...] | None = None,
+    excluded: tuple[str, ...] = ("spend", "spend_squared"),
     resamples: int = 100,
     seed: int = 0,
     most: int = 20_000,
@@ -294,13 +292,11 @@ def jointly(
     ----------
     prospects : DataFrame
         ``block``, ``won`` (0/1); for the won ``log_months`` (log of months as a customer), ``ended`` (0/1), ``profit`` (money
-        per month as a customer), and the columns named.
-    select, regressors : tuple of str
-        Columns of the winning and of the outcome equations.
+        per month as a customer), and the columns named; ``spend_randomised`` where the bank says.
+    covariates : tuple of str, optional
+        Columns of both equations; by default every further number.
     excluded : tuple of str
-        Columns of ``select`` assumed not to act on duration or profit (the exclusion restriction).
-    randomised : bool
-        Whether the bank declares that they were set by lot.
+        Columns of the winning equation assumed not to act on duration or profit (the exclusion restriction).
     resamples, seed : int
         Bootstrap of both steps of the profit equation, over blocks.
     most : int
@@ -309,11 +305,14 @@ def jointly(
     Notes
     -----
     The relevance of the excluded columns is tested (Wald in the probit). That they do not act directly cannot be, unless
-    they were set by lot.
+    spend was set by lot.
     """
+    regressors = tuple(c for c in r.further(prospects) if c not in excluded) if covariates is None else covariates
     overlap = set(excluded) & set(regressors)
-    if overlap or not set(excluded) <= set(select):
-        raise InputError(f"excluded columns {', '.join(excluded)} must be in the winning equation and not in the other")
+    if overlap:
+        raise InputError(f"{', '.join(sorted(overlap))} cannot be excluded and stand in both equations")
+    select = (*excluded, *regressors)
+    randomised = "spend_randomised" in prospects and bool(prospects["spend_randomised"].astype(bool).all())
     r.checked(prospects, ("block", "won", *select), what="prospects")
     total = len(prospects)
     keep = max(1, -(-total // most))

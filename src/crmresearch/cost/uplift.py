@@ -80,7 +80,9 @@ def qini(score: Array, treated: Array, saved: Array, weights: Array | None = Non
     return float(np.sum((curve - share * curve[-1]) * w) / w.sum())
 
 
-def _by_group(rows: pd.DataFrame, group: NDArray[np.intp], saved: Array, names: list[str], kind: str) -> list[dict[str, Any]]:
+def _by_group(
+    rows: pd.DataFrame, group: NDArray[np.intp], saved: Array, names: list[str], kind: str
+) -> list[dict[str, Any]]:
     out = []
     t = rows["treated"].to_numpy(bool)
     for g, name in enumerate(names):
@@ -199,7 +201,12 @@ def draw_uplift(ax: Any, deciles: pd.DataFrame, n: int, mean: float) -> Any:
 
 @study
 def policies(
-    campaigns: pd.DataFrame, *, value_saved: float, share: float = 0.3, horizon_months: int = 12, currency: str = ""
+    campaigns: pd.DataFrame,
+    *,
+    value_saved: float | Result,
+    share: float = 0.3,
+    horizon_months: int = 12,
+    currency: str = "",
 ) -> Result:
     """What rules of targeting earn: nobody, everybody, the riskiest, the most savable.
 
@@ -207,8 +214,8 @@ def policies(
     ----------
     campaigns : DataFrame
         As for :func:`uplift`.
-    value_saved : float
-        Money a customer saved is worth.
+    value_saved : float or Result
+        Money a customer saved is worth, or what :func:`crmresearch.cost.retention_point` returned.
     share : float
         Share offered under the two ranking rules.
     horizon_months : int
@@ -221,6 +228,10 @@ def policies(
     A rule's gain per customer is value times the effect among those it picks, times their share, less their offers' cost.
     It is estimated from the random draw, on scores from other folds.
     """
+    if isinstance(value_saved, Result):
+        if value_saved.missing is not None:
+            return value_saved
+        value_saved = float(value_saved.details["value"])
     found = _two_scores(campaigns, horizon_months)
     if isinstance(found, Missing):
         return Result.not_applicable(found)

@@ -1,8 +1,8 @@
 """Lifetime models: what a customer's history says about the purchases, renewals and value still to come.
 
 Without a contract (purchases are seen, leaving is not): :class:`BetaGeoFitter`, :class:`ModifiedBetaGeoFitter`,
-:class:`ParetoNBDFitter`, :class:`NBDFitter` (no dropout) and, at fixed occasions, :class:`BetaGeoBetaBinomFitter`. Spend
-per purchase: :class:`GammaGammaFitter`. With a contract (the end is seen): :class:`ShiftedBetaGeoFitter` and
+:class:`ParetoNBDFitter`, :class:`NBDFitter` (no dropout) and, at fixed occasions, :class:`BetaGeoBetaBinomFitter`.
+Spend per purchase: :class:`GammaGammaFitter`. With a contract (the end is seen): :class:`ShiftedBetaGeoFitter` and
 :class:`BetaDiscreteWeibullFitter`. Names follow the package lifetimes where they mean the same.
 
 Every positive parameter is estimated on the log scale with exact gradients, equal rows are counted once, weights mean

@@ -1,7 +1,7 @@
 """What all lifetime models share: the optimiser, standard errors, intervals and covariates.
 
-A model gives the log-likelihood of its (collapsed) rows and its exact gradient; positive parameters are estimated on the
-log scale, so that no step leaves the parameter space and intervals stay positive.
+A model gives the log-likelihood of its (collapsed) rows and its exact gradient; positive parameters are estimated on
+the log scale, so that no step leaves the parameter space and intervals stay positive.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def maximise(
             there /= total
             if there >= value + 1e-4 * length * rise - 1e-14 * abs(value):
                 break
-            length *= 0.5 if not math.isfinite(there) else max(0.1, 0.5 * length * rise / (length * rise + value - there))
+            length *= (
+                0.5 if not math.isfinite(there) else max(0.1, 0.5 * length * rise / (length * rise + value - there))
+            )
         else:
             return theta, value * total, gradient * total, False
         move, bend = length * step, gradient - slope / total
@@ -104,7 +106,9 @@ def design(covariates: pd.DataFrame | None, rows: int | None, what: str) -> tupl
     if covariates is None:
         return [], []
     if not isinstance(covariates, pd.DataFrame):
-        raise InputError(f"{what} covariates are a {type(covariates).__name__}; give a DataFrame with one named column each")
+        raise InputError(
+            f"{what} covariates are a {type(covariates).__name__}; give a DataFrame with one named column each"
+        )
     columns = [column(covariates[name], f"{what} covariate {name}") for name in covariates]
     for values, name in zip(columns, covariates, strict=True):
         if rows is not None and len(values) != rows:
@@ -116,7 +120,7 @@ class Fitter:
     """Base of the lifetime models; see the classes themselves."""
 
     _names: ClassVar[tuple[str, ...]] = ()
-    _inputs: ClassVar[tuple[str, ...]] = ()  # columns of a customer frame, in the order of fit()
+    _takes_covariates: ClassVar[bool] = False
     _often_equal: ClassVar[bool] = True  # whether rows repeat often enough to be worth counting
     _advice: ClassVar[str] = "check units and the number of repeat purchases, or give `start=`"
 
@@ -151,8 +155,10 @@ class Fitter:
             [k.removeprefix("dropout:") for k in extra if k.startswith("dropout:")],
         )
         names = fitter._all_names()
-        if set(values) != set(names) or (extra and not hasattr(cls, "_with_covariates")):
-            raise InputError(f"{cls.__name__} has the parameters {', '.join(cls._names)}; given: {', '.join(values) or 'none'}")
+        if set(values) != set(names) or (extra and not cls._takes_covariates):
+            raise InputError(
+                f"{cls.__name__} has the parameters {', '.join(cls._names)}; given: {', '.join(values) or 'none'}"
+            )
         given = np.array([float(values[k]) for k in names])
         if not (np.isfinite(given).all() and (given[: len(cls._names)] > 0).all()):
             raise InputError(f"parameters of {cls.__name__} are positive and finite; given: {values}")
@@ -175,6 +181,7 @@ class Fitter:
         raise NotImplementedError
 
     # -- estimation ----------------------------------------------------------------------------------------------------
+    @np.errstate(all="ignore")  # a step too far gives no finite likelihood, and is shortened
     def _estimate(self, columns: list[Array], weights: ArrayLike | None, start: Mapping[str, float] | None) -> Self:
         rows = len(columns[0])
         if rows == 0:
@@ -189,9 +196,10 @@ class Fitter:
             step = rows // FIRST
             part, repeats, _ = collapse([c[::step] for c in columns], None if given is None else given[::step])
             first = self._likelihood(part, repeats)
-            theta = self._start(part, repeats) if theta is None else theta
-            theta, _, slope, _ = maximise(first, theta, repeats.sum(), tolerance=1e-8)
-            metric = _inverse(information(first, theta, slope) / repeats.sum())
+            begin = self._start(part, repeats) if theta is None else theta
+            if math.isfinite(first(begin)[0]):  # not so when the subsample happens to have no repeat purchase
+                theta, _, slope, _ = maximise(first, begin, repeats.sum(), tolerance=1e-8)
+                metric = _inverse(information(first, theta, slope) / repeats.sum())
         if self._often_equal:
             columns, repeats, _ = collapse(columns, given)
         else:
@@ -217,6 +225,8 @@ class Fitter:
             best = value
         else:
             raise FitError(f"{type(self).__name__} did not converge; {self._advice}")
+        if not (math.isfinite(value) and np.isfinite(theta).all()):
+            raise FitError(f"{type(self).__name__} left the range of numbers; {self._advice}")
         self.n_ = total
         self.log_likelihood_ = float(value)
         self.params_ = pd.Series(self._natural(theta), index=self._all_names())
@@ -226,7 +236,8 @@ class Fitter:
     def _given(self, start: Mapping[str, float] | None) -> Array | None:
         if start is None:
             return None
-        return self._theta(type(self).from_params(start).params_.to_numpy())
+        effects = dict.fromkeys(self._all_names()[len(self._names) :], 0.0)
+        return self._theta(type(self).from_params({**effects, **start}).params_[self._all_names()].to_numpy())
 
     def _natural(self, theta: Array) -> Array:
         out = np.array(theta)
@@ -255,10 +266,10 @@ class Fitter:
             return
         ends = ", ".join(f"{n} = {v:.3g}" for n, v in self.params_[which].items())
         warnings.warn(
-            f"{type(self).__name__}: {what} in {ends}. These data do not tell the parameter from much larger or smaller "
-            f"values; predictions may still be sound. {self._corner}",
+            f"{type(self).__name__}: {what} in {ends}. These data do not tell the parameter from much larger or "
+            f"smaller values; predictions may still be sound. {self._corner}",
             FitWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
     _corner: ClassVar[str] = "Try a longer calibration window, more customers or a simpler model"
@@ -271,9 +282,7 @@ class Fitter:
             raise FitError("no standard errors: the parameters were given, not fitted")
         covariance = None if self._information is None else _inverse(self._information)
         if covariance is None:
-            raise FitError(
-                f"no standard errors: {type(self).__name__} ended in a corner or on a ridge. {self._corner}"
-            )
+            raise FitError(f"no standard errors: {type(self).__name__} ended in a corner or on a ridge. {self._corner}")
         return covariance
 
     @property
@@ -339,12 +348,12 @@ class Fitter:
 
     def _values(self) -> tuple[float, ...]:
         if not hasattr(self, "params_"):
-            raise FitError(f"{type(self).__name__} is not fitted yet; call fit(), or from_params() with known parameters")
+            raise FitError(
+                f"{type(self).__name__} is not fitted yet; call fit(), or from_params() with known parameters"
+            )
         return tuple(float(v) for v in self.params_.to_numpy())
 
-    def _scaled(
-        self, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None, rows: int
-    ) -> tuple[Any, Any]:
+    def _scaled(self, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None, rows: int) -> tuple[Any, Any]:
         """Return the factors exp(-purchase effects) and exp(dropout effects), 1.0 without covariates."""
         out: list[Any] = []
         effects = self._values()[len(self._names) :]

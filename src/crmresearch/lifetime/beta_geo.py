@@ -2,8 +2,8 @@
 
 Purchase rates are gamma(r, rate alpha) over customers, dropout probabilities beta(a, b). In BG/NBD a customer may drop
 out after each repeat purchase (Fader, Hardie and Lee 2005, Marketing Science 24, 275-284); in MBG/NBD already after the
-first purchase too (Batislam, Denizel and Filiztekin 2007). One code serves both: ``x + shift`` coins have been survived,
-with shift 0 or 1.
+first purchase too (Batislam, Denizel and Filiztekin 2007). One code serves both: ``x + shift`` coins have been
+survived, with shift 0 or 1.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 class BetaGeoFitter(Fitter):
     """Beta-geometric/NBD model.
 
-    Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model carries
-    ``params_`` (r, alpha, a, b; alpha in the unit of T), ``log_likelihood_``, ``aic_``, ``standard_errors_``,
+    Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
+    carries ``params_`` (r, alpha, a, b; alpha in the unit of T), ``log_likelihood_``, ``aic_``, ``standard_errors_``,
     ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_`` (customers).
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
-    _inputs: ClassVar[tuple[str, ...]] = ("frequency", "recency", "T")
+    _takes_covariates: ClassVar[bool] = True
     _shift: ClassVar[int] = 0
 
     def fit(
@@ -110,7 +110,8 @@ class BetaGeoFitter(Fitter):
         never = ~coin[place]
         age0, weights0 = age[never], weights[never]
         if never.any():
-            x, t_x, age, place, weights = (v[~never] for v in (x, t_x, age, place, weights))
+            x, t_x, age, weights = (v[~never] for v in (x, t_x, age, weights))
+            place = place[~never]
 
         def likelihood(theta: Array) -> tuple[float, Array]:
             r, alpha, a, b = np.exp(theta)
@@ -156,9 +157,9 @@ class BetaGeoFitter(Fitter):
         def likelihood(theta: Array) -> tuple[float, Array]:
             r, alpha, a, b = np.exp(theta[:4])
             effects = theta[4:]
-            alpha = alpha * np.exp(-effects[: len(purchase)] @ purchase) if len(purchase) else np.full(len(x), alpha)
-            a = a * np.exp(effects[len(purchase) :] @ dropout) if len(dropout) else np.full(len(x), a)
-            value, slopes = self._rows(x, t_x, age, r, alpha, a, b)
+            alphas = alpha * np.exp(-effects[: len(purchase)] @ purchase) if len(purchase) else np.full(len(x), alpha)
+            chances = a * np.exp(effects[len(purchase) :] @ dropout) if len(dropout) else np.full(len(x), a)
+            value, slopes = self._rows(x, t_x, age, r, alphas, chances, b)
             slopes = slopes * weights
             gradient = slopes.sum(axis=1)
             more = [-slopes[1] @ z for z in purchase] + [slopes[2] @ z for z in dropout]
@@ -227,8 +228,8 @@ class BetaGeoFitter(Fitter):
         if never and not self._shift and not allow_never_repeated:
             raise InputError(
                 f"{never} of {x.size} rows have no repeat purchase: BG/NBD calls them alive with probability 1 by "
-                "construction, whatever the data. Leave them out, use ModifiedBetaGeoFitter or ParetoNBDFitter, or pass "
-                "allow_never_repeated=True if the 1 is what you want"
+                "construction, whatever the data. Leave them out, use ModifiedBetaGeoFitter or ParetoNBDFitter, or "
+                "pass allow_never_repeated=True if the 1 is what you want"
             )
         return finite(self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)[4], "P(alive)")
 
@@ -261,7 +262,7 @@ class BetaGeoFitter(Fitter):
 
     def probability_of_n_purchases_up_to_time(self, t: ArrayLike, n: ArrayLike) -> Any:
         """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time (covariates at 0)."""
-        return finite(self._pmf(horizon(t), _count(n), *self._values()[:4], self._shift), "the probability")
+        return finite(self._pmf(horizon(t), _count(n), self._values()[:4], self._shift), "the probability")
 
     def conditional_probability_of_n_purchases_up_to_time(
         self, n: ArrayLike, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
@@ -270,11 +271,13 @@ class BetaGeoFitter(Fitter):
         x, t_x, age = check_summary(frequency, recency, T)
         *shape, alive = self._posterior(x, t_x, age, None, None)
         count = _count(n)
-        return finite(alive * self._pmf(horizon(t), count, *shape, 0) + (1 - alive) * (count == 0), "the probability")
+        chance = alive * self._pmf(horizon(t), count, tuple(shape), 0) + (1 - alive) * (count == 0)
+        return finite(chance, "the probability")
 
     @staticmethod
-    def _pmf(t: Array, n: Array, r: Any, alpha: Any, a: Any, b: Any, shift: int) -> Any:
+    def _pmf(t: Array, n: Array, shape: tuple[Any, ...], shift: int) -> Any:
         """Alive with n purchases, or dropped out at the n-th while time would have allowed at least n."""
+        r, alpha, a, b = shape
         share = t / (alpha + t)
         tossed = n + shift
         log_count = gammaln(r + n) - gammaln(r) - gammaln(n + 1) + r * np.log(alpha / (alpha + t))
@@ -282,7 +285,10 @@ class BetaGeoFitter(Fitter):
             log_count = log_count + np.where(n > 0, n * np.log(share), 0.0)
         out = np.exp(betaln(a, b + tossed) - betaln(a, b) + log_count)
         reached = np.where(n > 0, betainc(np.maximum(n, 1), r, share), 1.0)
-        return out + np.where(tossed > 0, np.exp(betaln(a + 1, b + np.maximum(tossed, 1) - 1) - betaln(a, b)), 0.0) * reached
+        return (
+            out
+            + np.where(tossed > 0, np.exp(betaln(a + 1, b + np.maximum(tossed, 1) - 1) - betaln(a, b)), 0.0) * reached
+        )
 
     def _if_alive(self, t: float, x: Array, age: Array) -> Array:
         """Expected purchases in ``t`` if alive at T; depends on x and T alone, which is what makes CLV fast."""
@@ -310,7 +316,8 @@ class BetaGeoFitter(Fitter):
 class ModifiedBetaGeoFitter(BetaGeoFitter):
     """Modified BG/NBD model: a customer may drop out right after the first purchase too.
 
-    Same methods as :class:`BetaGeoFitter`; here the probability to be alive is below 1 without a repeat purchase as well.
+    Same methods as :class:`BetaGeoFitter`; here the probability to be alive is below 1 without a repeat purchase as
+    well.
     """
 
     _shift: ClassVar[int] = 1
@@ -371,9 +378,13 @@ def _columns(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Ar
     """Check a summary for a fit."""
     x, t_x, age = (np.atleast_1d(v) for v in check_summary(frequency, recency, T))
     if not len(x) == len(t_x) == len(age):
-        raise InputError(f"frequency, recency and T have {len(x)}, {len(t_x)} and {len(age)} rows; give one row per customer")
+        raise InputError(
+            f"frequency, recency and T have {len(x)}, {len(t_x)} and {len(age)} rows; give one row per customer"
+        )
     if len(x) and not x.any():
-        raise InputError("nobody made a repeat purchase: no purchase model can be fitted; lengthen the calibration window")
+        raise InputError(
+            "nobody made a repeat purchase: no purchase model can be fitted; lengthen the calibration window"
+        )
     return x, t_x, age
 
 

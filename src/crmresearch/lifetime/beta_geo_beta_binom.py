@@ -1,7 +1,7 @@
 """BG/BB: purchases at given occasions (a yearly campaign, a monthly statement), each made or not.
 
-While alive a customer buys at an occasion with probability p, beta(alpha, beta) over customers, and drops out before the
-next with probability beta(gamma, delta) (Fader, Hardie and Shang 2010, Marketing Science 29, 1086-1108).
+While alive a customer buys at an occasion with probability p, beta(alpha, beta) over customers, and drops out before
+the next with probability beta(gamma, delta) (Fader, Hardie and Shang 2010, Marketing Science 29, 1086-1108).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class BetaGeoBetaBinomFitter(Fitter):
     """Beta-geometric/beta-binomial model.
 
     After :meth:`fit` the model carries ``params_`` (alpha, beta of buying; gamma, delta of dropping out),
-    ``log_likelihood_``, ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary``, ``n_``.
+    ``log_likelihood_``, ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary``,
+    ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("alpha", "beta", "gamma", "delta")
-    _inputs: ClassVar[tuple[str, ...]] = ("frequency", "recency", "n_periods")
 
     def fit(
         self,

@@ -44,7 +44,9 @@ class Discounting:
         if not 0 <= self.annual_rate < 10:
             raise InputError(f"annual_rate is {self.annual_rate}; give a rate per year such as 0.10 for 10%")
         if not (self.units_per_year > 0 and math.isfinite(self.units_per_year)):
-            raise InputError(f"units_per_year is {self.units_per_year}; give 365.25 for days, 12 for months, 1 for years")
+            raise InputError(
+                f"units_per_year is {self.units_per_year}; give 365.25 for days, 12 for months, 1 for years"
+            )
         if self.timing not in ("start", "mid", "end"):
             raise InputError(f"timing is {self.timing!r}; give 'start', 'mid' or 'end'")
 

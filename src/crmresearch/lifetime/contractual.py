@@ -1,9 +1,9 @@
 """Contractual models: the end of a relationship is seen, at one of its renewal dates.
 
 Each customer ends at every renewal with an own probability, beta over customers. In the shifted beta-geometric (sBG) it
-stays the same over time (Fader and Hardie 2007, J. Interactive Marketing 21, 76-90); in the beta-discrete-Weibull (BdW) it
-rises (c > 1) or falls (c < 1) with tenure (Fader, Hardie, Liu, Davin and Steenburgh 2018). A retention rate that rises
-with tenure in the aggregate needs no loyalty that grows: those likely to leave have left.
+stays the same over time (Fader and Hardie 2007, J. Interactive Marketing 21, 76-90); in the beta-discrete-Weibull
+(BdW) it rises (c > 1) or falls (c < 1) with tenure (Fader, Hardie, Liu, Davin and Steenburgh 2018). A retention rate
+that rises with tenure in the aggregate needs no loyalty that grows: those likely to leave have left.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ __all__ = ["BetaDiscreteWeibullFitter", "ShiftedBetaGeoFitter", "curve_benchmark
 
 
 class _Contractual(Fitter):
-    _inputs: ClassVar[tuple[str, ...]] = ("T", "churned")
     _advice: ClassVar[str] = "look at the number of exits per period, or give `start=`"
-    _corner: ClassVar[str] = "Customers may hardly differ (a constant retention rate fits as well), or periods are too few"
+    _corner: ClassVar[str] = (
+        "Customers may hardly differ (a constant retention rate fits as well), or periods are too few"
+    )
 
     def fit(
         self,
@@ -84,7 +85,7 @@ class _Contractual(Fitter):
         return self.fit(times, ends, np.append(-np.diff(alive), alive[-1]), start=start)
 
     def _from_frame(self, frame: pd.DataFrame) -> Any:
-        entry = frame["entry"] if "entry" in frame else None
+        entry = frame.get("entry")
         return list(_check(frame["T"], frame["churned"], entry)), np.arange(len(frame))
 
     def _log_survival(self, t: Array, params: Array) -> tuple[Array, Array]:
@@ -134,7 +135,7 @@ class _Contractual(Fitter):
         return first / (first + second)
 
     def polarisation(self) -> float:
-        """Spread of first-renewal probabilities: 0 when customers are alike, 1 when each surely stays or surely goes."""
+        """Spread of renewal probabilities: 0 when customers are alike, 1 when each surely stays or surely goes."""
         first, second = self._values()[:2]
         return 1 / (first + second + 1)
 
@@ -190,8 +191,8 @@ class _Contractual(Fitter):
 class ShiftedBetaGeoFitter(_Contractual):
     """Shifted beta-geometric model.
 
-    After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (alpha, beta), ``log_likelihood_``, ``aic_``,
-    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
+    After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (alpha, beta), ``log_likelihood_``,
+    ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("alpha", "beta")
@@ -208,8 +209,8 @@ class ShiftedBetaGeoFitter(_Contractual):
 class BetaDiscreteWeibullFitter(_Contractual):
     """Beta-discrete-Weibull model; with c = 1 it is the shifted beta-geometric.
 
-    After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (gamma, delta, c), ``log_likelihood_``, ``aic_``,
-    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
+    After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (gamma, delta, c), ``log_likelihood_``,
+    ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("gamma", "delta", "c")
@@ -242,7 +243,9 @@ def _check(T: ArrayLike, churned: ArrayLike, entry: ArrayLike | None) -> tuple[A
     t, gone = np.atleast_1d(column(T, "T")), np.atleast_1d(column(churned, "churned"))
     begin = np.zeros(t.shape) if entry is None else np.atleast_1d(column(entry, "entry"))
     if not t.shape == gone.shape == begin.shape:
-        raise InputError(f"T, churned and entry have {t.size}, {gone.size} and {begin.size} rows; give one row per customer")
+        raise InputError(
+            f"T, churned and entry have {t.size}, {gone.size} and {begin.size} rows; give one row per customer"
+        )
     integers(t, "T")
     integers(begin, "entry")
     complain("churned", (gone != 0) & (gone != 1), "neither 0 nor 1", "say whether the customer ended")

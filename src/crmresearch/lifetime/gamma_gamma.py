@@ -1,8 +1,9 @@
 """Gamma-gamma model of spend per purchase.
 
-A customer's purchases are gamma(p, rate nu), nu is gamma(q, rate v) over customers, and spend is independent of how often
-one buys (Fader, Hardie and Lee 2005, J. Marketing Research 42, 415-430; Fader and Hardie 2013). That independence is an
-assumption to be looked at before use: for bank balances it rarely holds, and negative values have no place here.
+A customer's purchases are gamma(p, rate nu), nu is gamma(q, rate v) over customers, and spend is independent of how
+often one buys (Fader, Hardie and Lee 2005, J. Marketing Research 42, 415-430; Fader and Hardie 2013). That
+independence is an assumption to be looked at before use: for bank balances it rarely holds, and negative values have
+no place here.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ BLOCK = 8192
 class GammaGammaFitter(Fitter):
     """Gamma-gamma model.
 
-    After :meth:`fit` the model carries ``params_`` (p, q, v; v in the unit of money), ``log_likelihood_`` (of the density
-    of mean spend; some papers leave out its term minus sum of log mean spend), ``aic_``, ``standard_errors_``,
+    After :meth:`fit` the model carries ``params_`` (p, q, v; v in the unit of money), ``log_likelihood_`` (of the
+    density of mean spend; some papers leave out its term minus sum of log mean spend), ``aic_``, ``standard_errors_``,
     ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("p", "q", "v")
-    _inputs: ClassVar[tuple[str, ...]] = ("frequency", "monetary_value")
     _often_equal: ClassVar[bool] = False
-    _advice: ClassVar[str] = "look at the spread of spend: with hardly any, or a few extreme values, the model does not fit"
+    _advice: ClassVar[str] = (
+        "look at the spread of spend: with hardly any, or a few extreme values, the model does not fit"
+    )
     _corner: ClassVar[str] = "Spend varies too little, or too much, for this model; use the mean spend of each customer"
 
     def fit(
@@ -75,7 +77,7 @@ class GammaGammaFitter(Fitter):
         return list(check_spend(returning["frequency"], returning["monetary_value"])), rows
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
-        x, m = columns
+        _, m = columns
         return np.log([4.0, 4.0, weights @ m / weights.sum()])
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
@@ -126,14 +128,18 @@ class GammaGammaFitter(Fitter):
         """
         p, q, v = self._values()
         if q <= 1:
-            raise FitError(f"q = {q:.3g}: with q <= 1 mean spend is infinite under the gamma-gamma model; check the tail of spend")
+            raise FitError(
+                f"q = {q:.3g}: with q <= 1 mean spend is infinite under the gamma-gamma model; check the tail of spend"
+            )
         if frequency is None or monetary_value is None:
             if frequency is not None or monetary_value is not None:
                 raise InputError("give both frequency and monetary_value, or neither")
             return p * v / (q - 1)
         x, m = column(frequency, "frequency"), column(monetary_value, "monetary_value")
         integers(x, "frequency")
-        complain("monetary_value", (x > 0) & (m <= 0), "not positive with frequency above 0", "leave these customers out")
+        complain(
+            "monetary_value", (x > 0) & (m <= 0), "not positive with frequency above 0", "leave these customers out"
+        )
         return finite(p * (v + np.where(x > 0, x * m, 0.0)) / (p * x + q - 1), "expected spend")
 
     def customer_lifetime_value(

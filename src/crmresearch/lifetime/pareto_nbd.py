@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
+from crmresearch.errors import InputError
 from crmresearch.lifetime.base import Array, Fitter, Likelihood, design, finite, horizon
 from crmresearch.lifetime.beta_geo import _columns, _count
 from crmresearch.lifetime.clv import Discounting
@@ -36,14 +37,14 @@ STEEP, WIDE = 14.0, 4.0  # longest panel: the integrand falls by at most e^-14, 
 class ParetoNBDFitter(Fitter):
     """Pareto/NBD model.
 
-    Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model carries
-    ``params_`` (r, alpha, s, beta; alpha and beta in the unit of T), ``log_likelihood_``, ``aic_``,
-    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``. s and beta are often weakly
-    identified: their intervals say so.
+    Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
+    carries ``params_`` (r, alpha, s, beta; alpha and beta in the unit of T), ``log_likelihood_``, ``aic_``,
+    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``. s and beta are often
+    weakly identified: their intervals say so.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "s", "beta")
-    _inputs: ClassVar[tuple[str, ...]] = ("frequency", "recency", "T")
+    _takes_covariates: ClassVar[bool] = True
 
     def fit(
         self,
@@ -109,7 +110,8 @@ class ParetoNBDFitter(Fitter):
         def likelihood(theta: Array) -> tuple[float, Array]:
             r, alpha, s, beta = np.exp(theta[:4])
             by_purchase, by_dropout = np.split(theta[4:], [len(purchase)])
-            value, slopes = 0.0, np.zeros(4)
+            value: Any = 0.0
+            slopes = np.zeros(4)
             effects = np.zeros(len(theta) - 4)
             for i in range(0, len(x), BLOCK):
                 part = slice(i, i + BLOCK)
@@ -210,8 +212,8 @@ class ParetoNBDFitter(Fitter):
     ) -> Any:
         """Expected purchases after T to infinity, each discounted to T at the moment it is made (DERT).
 
-        Fader, Hardie and Lee (2005, J. Marketing Research 42, 415-430): expected purchase rate times discounted expected
-        residual lifetime times P(alive).
+        Fader, Hardie and Lee (2005, J. Marketing Research 42, 415-430): expected purchase rate times discounted
+        expected residual lifetime times P(alive).
         """
         x, t_x, age = check_summary(frequency, recency, T)
         r, alpha, s, beta, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
@@ -223,7 +225,7 @@ class ParetoNBDFitter(Fitter):
     def discounted_expected_residual_lifetime(
         self, discounting: Discounting, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
     ) -> Any:
-        """Expected discounted time alive after T, in the unit of T (what a rate of contribution would be multiplied by)."""
+        """Expected discounted time alive after T, in the unit of T (a rate of contribution times it is a value)."""
         x, t_x, age = check_summary(frequency, recency, T)
         _, _, s, beta, alive = self._posterior(x, t_x, age, None, None)
         return finite(alive * discounted_life(discounting.force, s, beta), "the residual lifetime")
@@ -236,7 +238,6 @@ class NBDFitter(Fitter):
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha")
-    _inputs: ClassVar[tuple[str, ...]] = ("frequency", "recency", "T")
 
     def fit(
         self,
@@ -256,7 +257,7 @@ class NBDFitter(Fitter):
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
         x, age = columns
-        return np.log([0.5, 0.5 * (weights @ age) / (weights @ x)])
+        return np.log(np.array([0.5, 0.5 * float(weights @ age) / float(weights @ x)]))
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         x, age = columns
@@ -374,7 +375,7 @@ def _rows(x: Array, t_x: Array, age: Array, r: float, alpha: Any, s: float, beta
 
 
 def expected_life(t: Any, s: Any, beta: Any) -> Any:
-    """Expected time alive within the next ``t``, dropout rate gamma(s, beta): beta/(s-1) [1 - (beta/(beta+t))^(s-1)]."""
+    """Expected time alive in the next ``t``, dropout rate gamma(s, beta): beta/(s-1) [1 - (beta/(beta+t))^(s-1)]."""
     grown = np.log1p(t / beta)
     power = (s - 1) * grown
     near = np.abs(power) < 1e-8
@@ -384,10 +385,9 @@ def expected_life(t: Any, s: Any, beta: Any) -> Any:
 def discounted_life(force: float, s: Any, beta: Any) -> Any:
     """Expected discounted time alive, dropout rate gamma(s, beta): beta * z^(s-1) Psi(s, s; z) with z = force * beta.
 
-    Psi is Tricomi's function. It is integrated as exp(-z (e^v - 1)) e^(v(1-s)), because scipy's hyperu loses digits here.
+    Psi is Tricomi's function. It is integrated as exp(-z (e^v - 1)) e^(v(1-s)), because scipy's hyperu loses digits
+    here.
     """
-    from crmresearch.errors import InputError
-
     if not force > 0:
         raise InputError("to infinity the value is finite only with a positive annual_rate")
     nodes, weights = np.polynomial.legendre.leggauss(64)

@@ -15,6 +15,7 @@ from crmresearch.lifetime.summary import collapse
 __all__ = ["bootstrap"]
 
 
+@np.errstate(all="ignore")  # a step too far gives no finite likelihood, and is shortened
 def bootstrap(
     fitters: Fitter | Sequence[Fitter], frame: pd.DataFrame, repetitions: int = 1000, seed: int = 0
 ) -> list[pd.DataFrame]:
@@ -36,8 +37,8 @@ def bootstrap(
     Returns
     -------
     list of DataFrame
-        For each model the parameters by resample (row); a row goes to :meth:`Fitter.from_params`. Rows correspond between
-        models.
+        For each model the parameters by resample (row); a row goes to :meth:`Fitter.from_params`. Rows correspond
+        between models.
 
     Raises
     ------
@@ -59,7 +60,9 @@ def bootstrap(
         columns, rows = model._from_frame(frame)
         distinct, weights, place = collapse(columns, inverse=True)
         if not np.isclose(weights.sum(), model.n_ if hasattr(model, "n_") else np.nan):
-            raise InputError(f"{type(model).__name__} was not fitted to this frame ({weights.sum():.0f} customers here)")
+            raise InputError(
+                f"{type(model).__name__} was not fitted to this frame ({weights.sum():.0f} customers here)"
+            )
         theta = model._theta(model.params_.to_numpy())
         prepared.append((model, distinct, rows, place, theta, model._covariance * model.n_))
     rng = np.random.default_rng(seed)
@@ -68,14 +71,16 @@ def bootstrap(
     for k in range(repetitions):
         drawn = np.bincount(rng.integers(0, len(frame), len(frame)), minlength=len(frame)).astype(np.float64)
         for out, (model, distinct, rows, place, theta, metric) in zip(draws, prepared, strict=True):
-            weights = np.bincount(place, drawn[rows], len(distinct[0]))
-            kept = weights > 0
-            likelihood = model._likelihood([c[kept] for c in distinct], weights[kept])
-            end, _, _, good = maximise(likelihood, theta, weights.sum(), metric)
+            repeats = np.bincount(place, drawn[rows], len(distinct[0])).astype(np.float64)
+            kept = repeats > 0
+            likelihood = model._likelihood([c[kept] for c in distinct], repeats[kept])
+            end, _, _, good = maximise(likelihood, theta, repeats.sum(), metric)
             failed += not good
             out[k] = model._natural(end)
     if failed > 0.05 * repetitions * len(models):
-        raise FitError(f"{failed} of {repetitions * len(models)} refits found no maximum; the model is too rich for these data")
+        raise FitError(
+            f"{failed} of {repetitions * len(models)} refits found no maximum; the model is too rich for these data"
+        )
     if failed:
         warnings.warn(f"{failed} of {repetitions * len(models)} refits found no maximum", FitWarning, stacklevel=2)
     return [pd.DataFrame(d, columns=m.params_.index) for d, m in zip(draws, models, strict=True)]

@@ -73,7 +73,9 @@ def check_summary(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tup
     integers(x, "frequency")
     complain("recency", t_x < 0, "negative", "it is the age at the last purchase")
     complain("T", age < 0, "negative", "it is the age at the end of observation")
-    complain("recency", t_x > age, "above T", "the last purchase lies after the end of observation; check units and end")
+    complain(
+        "recency", t_x > age, "above T", "the last purchase lies after the end of observation; check units and end"
+    )
     odd = (x == 0) != (t_x == 0)
     if odd.any():
         complain("recency", odd & (x == 0), "above 0 with frequency 0", "without a repeat purchase recency is 0")
@@ -87,7 +89,9 @@ def check_spend(frequency: ArrayLike, monetary_value: ArrayLike) -> tuple[Array,
     if x.shape != m.shape:
         raise InputError(f"frequency and monetary_value have {x.size} and {m.size} rows; give one row per customer")
     integers(x, "frequency")
-    complain("frequency", x == 0, "without a repeat purchase", "fit on frame[frame.frequency > 0]: the others show no spend")
+    complain(
+        "frequency", x == 0, "without a repeat purchase", "fit on frame[frame.frequency > 0]: the others show no spend"
+    )
     advice = "the gamma-gamma model needs positive spend; for balances that can be negative use survival x margin"
     complain("monetary_value", m <= 0, "not positive", advice)
     return x, m

@@ -11,7 +11,7 @@ from crmresearch.loyalty.behaviour import (
     other_banks,
     privacy_behaviour,
 )
-from crmresearch.loyalty.dynamics import changes, cross_lagged, mediation
+from crmresearch.loyalty.dynamics import change_asymmetry, changes, cross_lagged, mediation
 from crmresearch.loyalty.form import (
     asymmetry,
     construct_scores,
@@ -51,6 +51,7 @@ __all__ = [
     "answers_with_accounts",
     "asymmetry",
     "beside_sem",
+    "change_asymmetry",
     "changes",
     "common_method",
     "construct_scores",

@@ -13,11 +13,11 @@ import pandas as pd
 from crmresearch.errors import Missing
 from crmresearch.loyalty import plots
 from crmresearch.loyalty.form import construct_scores, robust_ols
-from crmresearch.loyalty.model import PathModel, prepare_items
+from crmresearch.loyalty.model import PathModel, complete_answers, survey_study
 from crmresearch.loyalty.ordinal import fit_ordered_logit
 from crmresearch.loyalty.panel import account_covariates, answers_with_accounts
 from crmresearch.loyalty.response import weighted_mean
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = ["exit_hazard", "intention_behaviour", "later_contribution", "other_banks", "privacy_behaviour"]
 
@@ -41,7 +41,7 @@ def _cluster_mean(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     return sums.T @ sums / len(values) ** 2
 
 
-@study
+@survey_study
 def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", horizon_months: int = 12) -> Result:
     """Stated chance of leaving against the share that left within the horizon.
 
@@ -87,7 +87,7 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
         checks=(Check.of("enough exits", enough, f"{left.sum():.0f} exits, {MIN_EVENTS} needed", "undecided"),),
         estimates={
             "stated_over_actual": Estimate(
-                ratio, low, high, "ratio", len(rows), one_sided_p(np.log(ratio), log_se, 0), log_se
+                ratio, low, high, "ratio", len(rows), one_sided_p(np.log(ratio), log_se, 0), ratio * log_se
             ),
             "stated_less_actual": Estimate(
                 gap, gap - 1.96 * gap_se, gap + 1.96 * gap_se, "share", len(rows), se=gap_se
@@ -119,7 +119,7 @@ def _cox(rows: pd.DataFrame, lag: int, follow: int) -> tuple[Any, pd.DataFrame]:
     return fitter, data
 
 
-@study
+@survey_study
 def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, follow_months: int = 12) -> Result:
     """Satisfaction as a lagged covariate of the hazard of voluntary exit.
 
@@ -131,6 +131,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     """
     from lifelines.exceptions import ConvergenceError
 
+    model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     found: list[dict[str, Any]] = []
     for lag in sorted({*LAGS, lag_months}):
@@ -162,7 +163,9 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
         f"({main['events']} exits)."
     )
     p = one_sided_p(value, se, 0, "below")
-    estimate = Estimate(pick["hazard_ratio"], pick["low"], pick["high"], "hazard ratio", main["n"], p, se)
+    estimate = Estimate(
+        pick["hazard_ratio"], pick["low"], pick["high"], "hazard ratio", main["n"], p, pick["hazard_ratio"] * se
+    )
     return Result(
         table[["lag", "hazard_ratio", "low", "high", "events", "n"]],
         sentence,
@@ -200,7 +203,7 @@ def _early_late(rows: pd.DataFrame, lag: int, follow: int) -> tuple[Check, ...]:
     return (Check.of("proportional hazards", p > 0.01, words, "undecided"),)
 
 
-@study
+@survey_study
 def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months: int = 12) -> Result:
     """Contribution after the survey by satisfaction, accounts before it held equal.
 
@@ -209,6 +212,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     """
     if "contribution_after" not in joined.columns:
         return Result.not_applicable(Missing("the bank brings no table monthly", ("monthly",)))
+    model.need("satisfaction")
     rows = answers_with_accounts(joined, model).dropna(subset=["contribution_after"])
     if len(rows) < 200:
         return Result.not_applicable(
@@ -263,15 +267,15 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     )
 
 
-@study
+@survey_study
 def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_banks") -> Result:
     """Satisfaction by the number of other banks a customer uses (Dawes 2024: users of more banks rate each lower)."""
     if banks not in survey.columns:
         return Result.not_applicable(
             Missing(f"the survey does not ask about other banks (no column {banks})", ("survey",))
         )
-    items = prepare_items(survey, model)
-    scores = construct_scores(items, model)[str(model.role("satisfaction"))].to_numpy(float)
+    items = complete_answers(survey, model)
+    scores = construct_scores(items, model)[model.need("satisfaction")[0]].to_numpy(float)
     count = survey.loc[items.index, banks].astype(float)
     known = count.notna().to_numpy()
     s, k = scores[known], np.minimum(count[known].to_numpy(), 3)
@@ -320,11 +324,12 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     )
 
 
-@study
+@survey_study
 def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     """Consent and digital use by privacy concern: odds ratio of consent, change of the digital share, per deviation."""
     if model.role("privacy") is None:
         return Result.not_applicable(Missing("the survey has no construct of privacy concern", ("survey",)))
+    model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     covariates = account_covariates(rows)
     found = []

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.errors import FitError, Missing
 from crmresearch.loyalty import plots
-from crmresearch.loyalty.form import construct_scores, robust_ols
+from crmresearch.loyalty.form import construct_scores, robust_ols, two_slopes
 from crmresearch.loyalty.measurement import reliabilities
-from crmresearch.loyalty.model import PathModel, prepare_items
+from crmresearch.loyalty.model import PathModel, complete_answers, survey_study
 from crmresearch.loyalty.panel import answers_with_accounts, consecutive
 from crmresearch.loyalty.pls import correlations, covariance, interval, resampled_covariances
 from crmresearch.loyalty.sem import within_customer
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
-__all__ = ["changes", "cross_lagged", "mediation"]
+__all__ = ["change_asymmetry", "changes", "cross_lagged", "mediation"]
 
 
-@study
+@survey_study
 def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500, seed: int) -> Result:
     """Which way does it run: satisfaction to later loyalty, loyalty to later satisfaction?
 
@@ -30,11 +30,10 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
 
     With three waves, the random-intercept model (effects around a customer's own level) is shown beside it.
     """
+    model.need("satisfaction", "loyalty")
     roles = [r for r in ("image", "expectation", "quality", "value", "satisfaction", "loyalty") if model.role(r)]
-    if not {"satisfaction", "loyalty"} <= set(roles):
-        raise InputError("cross-lagged effects need satisfaction and loyalty")
     core = model.only(*(str(model.role(r)) for r in roles))
-    items = prepare_items(joined, core)
+    items = complete_answers(joined, core)
     rows = joined.loc[items.index, ["customer_id", "wave"]].join(items)
     pairs = consecutive(rows, list(core.items))
     if len(pairs) < 100:
@@ -135,13 +134,14 @@ def _random_intercepts(rows: pd.DataFrame, model: PathModel, omega_x: float, ome
     return out
 
 
-@study
+@survey_study
 def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     """Changes within customers between waves: satisfaction against loyalty, stay and later contribution.
 
     Whatever is fixed about a customer drops out; waves have their own intercepts; standard errors by customer.
     Measurement error weighs more in a change than in a level, so slopes are conservative.
     """
+    model.need("satisfaction", "loyalty")
     answers = answers_with_accounts(joined, model)
     columns = ["satisfaction", "loyalty"] + [c for c in ("contribution_after",) if c in answers.columns]
     pairs = consecutive(answers, columns)
@@ -177,17 +177,9 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
         f"When a customer's satisfaction rises by a standard deviation, loyalty rises by {first['slope']:.2f} "
         f"[{first['low']:.2f}, {first['high']:.2f}] ({first['n']:,} pairs of waves)."
     )
-    frame = pd.DataFrame(
-        {
-            "customer": pairs["customer_id"],
-            "satisfaction": pairs["satisfaction_next"] - pairs["satisfaction"],
-            "loyalty": pairs["loyalty_next"] - pairs["loyalty"],
-        }
-    )
     return Result(
         table,
         sentence,
-        details={"changes": frame},
         draw=lambda ax: plots.intervals(
             ax, table.iloc[:1], "outcome", "slope", "change of loyalty per standard deviation of satisfaction", mark=0
         ),
@@ -196,7 +188,17 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     )
 
 
-@study
+@survey_study
+def change_asymmetry(joined: pd.DataFrame, model: PathModel) -> Result:
+    """Does a fall of a customer's satisfaction between waves weigh more in loyalty than a rise of the same size?"""
+    model.need("satisfaction", "loyalty")
+    pairs = consecutive(answers_with_accounts(joined, model), ["satisfaction", "loyalty"])
+    fall_or_rise = (pairs["satisfaction_next"] - pairs["satisfaction"]).to_numpy(float)
+    change = (pairs["loyalty_next"] - pairs["loyalty"]).to_numpy(float)
+    return two_slopes(fall_or_rise, change, ("fall", "rise"), pairs["customer_id"].to_numpy())
+
+
+@survey_study
 def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: int) -> Result:
     """How strong would an unmeasured common cause have to be to explain the indirect effect away?
 
@@ -204,9 +206,7 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     parameter is the correlation of the two disturbances (Imai, Keele and Tingley 2010): the indirect effect is 0 where
     it equals the correlation of the residuals of satisfaction and of loyalty given quality (without satisfaction).
     """
-    quality, sat, loyal = (model.role(r) for r in ("quality", "satisfaction", "loyalty"))
-    if not (quality and sat and loyal):
-        raise InputError("mediation needs quality, satisfaction and loyalty")
+    quality, sat, loyal = model.need("quality", "satisfaction", "loyalty")
     held = [c for c in {*model.predictors(sat), *model.predictors(loyal)} if c not in (quality, sat)]
     names = [quality, *sorted(held), sat, loyal]
     member = np.zeros((len(model.items), len(names)))

@@ -10,10 +10,10 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.loyalty import plots
-from crmresearch.loyalty.model import PathModel
+from crmresearch.loyalty.model import NotApplicable, PathModel, survey_study
 from crmresearch.loyalty.ordinal import fit_ordered_logit, parallel_slopes
 from crmresearch.loyalty.pls import correlations, covariance, interval, resampled_covariances
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = [
     "asymmetry",
@@ -23,6 +23,7 @@ __all__ = [
     "moderation",
     "ordinal_regression",
     "relative_weights",
+    "two_slopes",
 ]
 
 
@@ -36,14 +37,7 @@ def construct_scores(items: pd.DataFrame, model: PathModel) -> pd.DataFrame:
     return (raw - raw.mean()) / raw.std(ddof=0)
 
 
-def _pair(model: PathModel, *roles: str) -> tuple[str, ...]:
-    found = [model.role(r) for r in roles]
-    if None in found:
-        raise InputError(f"this study needs constructs for {', '.join(roles)}; the survey has {', '.join(model.names)}")
-    return tuple(str(c) for c in found)
-
-
-@study
+@survey_study
 def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     """Ordered logit of each loyalty item on the scores of what points to loyalty.
 
@@ -52,7 +46,7 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     """
     from statsmodels.stats.multitest import multipletests
 
-    (loyal,) = _pair(model, "loyalty")
+    (loyal,) = model.need("loyalty")
     drivers = list(model.predictors(loyal)) or [c for c in model.names if c != loyal]
     scores = construct_scores(items, model)[drivers].to_numpy()
     rows, tests = [], []
@@ -99,7 +93,7 @@ def _hinge_search(x: np.ndarray, y: np.ndarray, grid: np.ndarray) -> tuple[np.nd
     return gain / (((rest**2).sum(axis=0) - gain) / (len(x) - 3)), slope
 
 
-@study
+@survey_study
 def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499, seed: int) -> Result:
     """Share of top answers in loyalty against satisfaction: binned, as a spline, and with the best-placed kink.
 
@@ -109,7 +103,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     """
     from scipy.stats import norm
 
-    sat, loyal = _pair(model, "satisfaction", "loyalty")
+    sat, loyal = model.need("satisfaction", "loyalty")
     scores = construct_scores(items, model)
     x, y = scores[sat].to_numpy(), scores[loyal].to_numpy()
     rng = np.random.default_rng(seed)
@@ -222,36 +216,25 @@ def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) 
     return beta, bread @ (sums.T @ sums) @ bread * groups / (groups - 1)
 
 
-@study
-def asymmetry(frame: pd.DataFrame, *, change: bool = False) -> Result:
-    """Does a loss of satisfaction weigh more than a gain of the same size?
+@survey_study
+def asymmetry(items: pd.DataFrame, model: PathModel) -> Result:
+    """Does satisfaction below its mean weigh more in loyalty than satisfaction above it? A cross-section of scores.
 
-    Loyalty is regressed on satisfaction below and above its mean (cross-section), or the change of loyalty on falls and
-    rises of satisfaction between waves (``change=True``; fixed differences between customers drop out).
-
-    Parameters
-    ----------
-    frame : DataFrame
-        ``satisfaction``, ``loyalty`` and, for repeated rows, ``customer`` (cluster).
-    change : bool
-        Says that the columns are changes; only the wording and the reference point 0 depend on it.
+    Where there are waves, :func:`.dynamics.change_asymmetry` asks the better question: falls against rises.
     """
-    missing = {"satisfaction", "loyalty"} - set(frame.columns)
-    if missing:
-        raise InputError(
-            f"asymmetry needs the columns satisfaction and loyalty; {', '.join(sorted(missing))} is missing"
-        )
-    rows = frame.dropna(subset=["satisfaction", "loyalty"])
-    x = rows["satisfaction"].to_numpy(float)
-    x = x if change else x - x.mean()
+    sat, loyal = model.need("satisfaction", "loyalty")
+    scores = construct_scores(items, model)
+    return two_slopes(scores[sat].to_numpy(), scores[loyal].to_numpy(), ("below the mean", "above the mean"))
+
+
+def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np.ndarray | None = None) -> Result:
+    """Regress ``y`` on the parts of ``x`` below and above 0, and compare the slopes (HC3, or by cluster)."""
     if min((x < 0).sum(), (x > 0).sum()) < 30:
-        raise InputError("fewer than 30 rows lie on one side of the reference; asymmetry cannot be told")
+        raise NotApplicable("fewer than 30 answers lie on one side of the reference; asymmetry cannot be told")
     design = np.column_stack([np.ones_like(x), np.minimum(x, 0), np.maximum(x, 0)])
-    cluster = rows["customer"].to_numpy() if "customer" in rows.columns else None
-    beta, cov = robust_ols(design, rows["loyalty"].to_numpy(float), cluster)
+    beta, cov = robust_ols(design, y, cluster)
     gap = beta[1] - beta[2]
     gap_se = float(np.sqrt(cov[1, 1] + cov[2, 2] - 2 * cov[1, 2]))
-    names = ("fall", "rise") if change else ("below the mean", "above the mean")
     table = pd.DataFrame(
         {
             "part": [*names, "difference"],
@@ -264,8 +247,8 @@ def asymmetry(frame: pd.DataFrame, *, change: bool = False) -> Result:
     low, high = table["low"].iloc[2], table["high"].iloc[2]
     reading = "weighs more" if low > 0 else "weighs less" if high < 0 else "cannot be told from a gain in weight"
     sentence = (
-        f"Loyalty goes with satisfaction at a slope of {beta[1]:.2f} {names[0]} and {beta[2]:.2f} {names[1]}; a loss "
-        f"{reading} (difference {gap:.2f} [{low:.2f}, {high:.2f}])."
+        f"Loyalty goes with satisfaction at a slope of {beta[1]:.2f} ({names[0]}) and {beta[2]:.2f} ({names[1]}); a "
+        f"loss {reading} (difference {gap:.2f} [{low:.2f}, {high:.2f}])."
     )
     return Result(
         table,
@@ -294,7 +277,7 @@ def relative_weights(corr: np.ndarray, target: int, drivers: np.ndarray) -> np.n
     return np.einsum("bij,bj->bi", root**2, beta**2)
 
 
-@study
+@survey_study
 def importance_performance(
     items: pd.DataFrame,
     model: PathModel,
@@ -311,7 +294,7 @@ def importance_performance(
 
     Estimates ``S50``: the part of R squared that belongs to the quality items.
     """
-    sat, quality = _pair(model, "satisfaction", "quality")
+    sat, quality = model.need("satisfaction", "quality")
     sources = model.predictors(sat) or tuple(c for c in model.names if c != sat)
     drivers = np.flatnonzero(np.isin(model.block, [model.names.index(c) for c in sources]))
     scores = construct_scores(items, model)[[sat]]
@@ -371,14 +354,14 @@ def importance_performance(
     )
 
 
-@study
+@survey_study
 def moderation(items: pd.DataFrame, model: PathModel, *, role: str = "privacy") -> Result:
     """Does another attitude weaken the link from satisfaction to loyalty? Interaction of standardised scores.
 
     Estimates ``S16`` for privacy concern. Standard errors are HC3. Measurement error shrinks an interaction towards 0
     (by about the product of both reliabilities), so a missing one is weak evidence.
     """
-    sat, loyal, other = _pair(model, "satisfaction", "loyalty", role)
+    sat, loyal, other = model.need("satisfaction", "loyalty", role)
     scores = construct_scores(items, model)
     drivers = [c for c in model.predictors(loyal) if c not in (other,)] or [sat]
     design: dict[str, Any] = {"constant": np.ones(len(scores))}

@@ -15,10 +15,10 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.loyalty import plots, sem
-from crmresearch.loyalty.model import PathModel, carries_missing, prepare_items
+from crmresearch.loyalty.model import NotApplicable, PathModel, carries_missing, complete_answers, survey_study
 from crmresearch.loyalty.pls import correlations, covariance, fit_pls, interval, resampled_covariances
 from crmresearch.loyalty.polychoric import resampled_polychoric
-from crmresearch.result import Check, Estimate, Result, study
+from crmresearch.result import Check, Estimate, Result
 
 __all__ = [
     "HTMT_LIMIT",
@@ -35,7 +35,7 @@ __all__ = [
 HTMT_LIMIT = 0.90  # Henseler, Ringle and Sarstedt (2015)
 
 
-@study
+@survey_study
 def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     """Describe each item: answers, missing ones, mean, spread, skew, share at the floor and at the top.
 
@@ -47,7 +47,7 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     model : PathModel
     """
     rows = frame[frame["responded"].astype(bool)] if "responded" in frame.columns else frame
-    prepare_items(rows, model)  # refuses unusable items; what follows describes the answers as given
+    complete_answers(rows, model)  # refuses unusable items; what follows describes the answers as given
     block = rows[list(model.items)].astype(float)
     low, high = block.min().min(), block.max().max()
     table = pd.DataFrame(
@@ -115,7 +115,7 @@ def reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@study
+@survey_study
 def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: int) -> Result:
     """Reliability of each construct: Cronbach's alpha, Dillon-Goldstein's rho, McDonald's omega, variance extracted.
 
@@ -164,7 +164,7 @@ def htmt_ratios(corr: np.ndarray, model: PathModel) -> np.ndarray:
     return mean / (own[:, :, None] * own[:, None, :])
 
 
-@study
+@survey_study
 def htmt(
     items: pd.DataFrame, model: PathModel, *, limit: float = HTMT_LIMIT, resamples: int = 1000, seed: int
 ) -> Result:
@@ -226,7 +226,7 @@ def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], 
     return gates
 
 
-@study
+@survey_study
 def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = False) -> Result:
     """Confirmatory factor model with correlated constructs against its rival with one factor for everything.
 
@@ -273,12 +273,13 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     )
 
 
-@study
+@survey_study
 def common_method(
     items: pd.DataFrame,
     model: PathModel,
+    survey: pd.DataFrame | None = None,
     *,
-    marker: pd.Series | None = None,
+    marker: str | None = None,
     resamples: int = 1000,
     seed: int,
 ) -> Result:
@@ -290,33 +291,35 @@ def common_method(
 
     Parameters
     ----------
-    marker : Series, optional
-        Answers to the marker item (same index as ``items``); respondents who left it out are dropped here.
+    survey : DataFrame, optional
+        The frame ``items`` came from, which holds the marker.
+    marker : str, optional
+        Name of the marker item. Without such a column the fallback is used, and the table says so; respondents who
+        left the marker out are dropped here.
     """
-    pair = [model.role("satisfaction"), model.role("loyalty")]
-    if None in pair:
-        raise InputError("the common-method check needs a satisfaction and a loyalty construct")
+    pair = model.need("satisfaction", "loyalty")
     p = len(model.items)
     data = items
-    if marker is not None:
-        data = items.assign(marker=pd.to_numeric(marker.reindex(items.index))).dropna()
-        if len(data) < 50 or data["marker"].nunique() < 2:
+    marked = survey is not None and marker is not None and marker in survey.columns
+    if survey is not None and marked:
+        data = items.assign(marker=pd.to_numeric(survey[marker].reindex(items.index))).dropna()
+        if len(data) < 50 or data["marker"].std() == 0:
             raise InputError(f"the marker was answered by {len(data)} respondents and must vary; 50 are needed")
     x = data.to_numpy(dtype=float)
     corr = correlations(np.concatenate([covariance(x)[None], resampled_covariances(x, resamples, seed)]))
     share = np.linalg.eigvalsh(corr[:, :p, :p])[:, -1] / p
     member = np.zeros((x.shape[1], len(model.names)))
     member[np.arange(p), model.block] = 1
-    if marker is not None:
+    if marked:
         member = np.column_stack([member, np.eye(p + 1)[p]])
     sums = correlations(member.T @ corr @ member)
-    s, loyal = (model.names.index(str(c)) for c in pair)
-    if marker is None:
+    s, loyal = (model.names.index(c) for c in pair)
+    if not marked:
         method = np.sort(corr[:, *np.triu_indices(p, 1)], axis=1)[:, 1]
         source = "second smallest item correlation"
     else:
         method = np.minimum(np.abs(sums[:, s, -1]), np.abs(sums[:, loyal, -1]))
-        source = f"marker {marker.name}"
+        source = f"marker {marker}"
     method = np.clip(method, 0, 0.99)
     plain = sums[:, s, loyal]
     adjusted = (plain - method) / (1 - method)
@@ -343,7 +346,7 @@ def common_method(
     )
 
 
-@study
+@survey_study
 def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: int = 200, seed: int) -> Result:
     """Paths between latent variables, with items taken as numbers and as ordered answers.
 
@@ -395,10 +398,8 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     )
 
 
-@study
-def invariance(
-    items: pd.DataFrame, model: PathModel, groups: pd.Series, *, permutations: int = 499, seed: int
-) -> Result:
+@survey_study
+def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, permutations: int = 499, seed: int) -> Result:
     """Do groups (tiers, waves) answer with the same composites?
 
     Permutation tests of Henseler, Ringle and Sarstedt (2016). For each construct the largest group is compared with
@@ -408,17 +409,22 @@ def invariance(
 
     Parameters
     ----------
-    groups : Series
-        Label of each row of ``items`` (same index). Rows are permuted as if independent; with repeated waves of the
-        same customers the test is conservative.
+    survey : DataFrame
+        Answers with the column ``by``.
+    by : str
+        Column that names the group. Rows are permuted as if independent; with repeated waves of the same customers the
+        test is conservative.
     """
     from statsmodels.stats.multitest import multipletests
 
-    label = groups.reindex(items.index)
+    if by not in survey.columns:
+        raise NotApplicable(f"the survey has no column {by} to compare groups by")
+    items = complete_answers(survey, model)
+    label = survey.loc[items.index, by]
     sizes = label.value_counts()
     names = [g for g in sizes.index if sizes[g] >= 50]
     if len(names) < 2:
-        raise InputError("invariance needs two groups of at least 50 complete answers")
+        raise NotApplicable(f"invariance needs two groups of at least 50 complete answers; {by} gives fewer")
     rng = np.random.default_rng(seed)
     model = model.connected
     z = items[list(model.items)].to_numpy(dtype=float)

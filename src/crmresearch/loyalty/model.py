@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError, first_missing
+from crmresearch.errors import FitError, InputError, Missing, first_missing
+from crmresearch.result import Result, study
 
 __all__ = ["DEFAULT_PATHS", "ROLES", "PathModel", "carries_missing", "declared_model", "prepare_items"]
 
@@ -59,6 +60,24 @@ def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         missing = first_missing((*args, *kwargs.values()))
         return function(*args, **kwargs) if missing is None else cast(T, missing)
+
+    return wrapper
+
+
+class NotApplicable(InputError):
+    """The survey cannot answer a question: too few answers, or a construct or item it does not have."""
+
+
+def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
+
+    @study
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (NotApplicable, FitError) as reason:
+            return Result.not_applicable(Missing(str(reason), ("survey",)))
 
     return wrapper
 
@@ -156,6 +175,14 @@ class PathModel:
         """Constructs with a path to ``name``."""
         return tuple(c for c in self.names if (c, name) in self.paths)
 
+    def need(self, *roles: str) -> tuple[str, ...]:
+        """Return the constructs that play these roles; raises :class:`NotApplicable` where one is not asked for."""
+        found = [self.role(r) for r in roles]
+        if None in found:
+            lacking = ", ".join(r for r, c in zip(roles, found, strict=True) if c is None)
+            raise NotApplicable(f"the survey has no construct for {lacking}; it has {', '.join(self.names)}")
+        return tuple(str(c) for c in found)
+
     def role(self, role: str) -> str | None:
         """Return the construct that plays a role (``"satisfaction"``), or None."""
         return _role(role, self.names)
@@ -242,7 +269,7 @@ def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | 
 
 
 @carries_missing
-def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame:
+def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame | Missing:
     """Return the model's items as numbers, reversed items turned, complete answers only.
 
     Rows with any missing item are dropped (their share is reported by :func:`.measurement.item_summary`).
@@ -258,14 +285,23 @@ def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_
     Returns
     -------
     DataFrame
-        Float columns in the order of ``model.items``; the index of ``frame`` is kept.
+        Float columns in the order of ``model.items``; the index of ``frame`` is kept. :class:`.Missing` where fewer
+        than ``min_rows`` answers are complete.
 
     Raises
     ------
     InputError
         Unknown item, text in an item, codes such as 98 or 99 left in, an item without variance, an item that runs
-        against the rest of its construct and is not declared as reversed, or too few complete answers.
+        against the rest of its construct and is not declared as reversed.
     """
+    try:
+        return complete_answers(frame, model, min_rows=min_rows)
+    except NotApplicable as reason:
+        return Missing(str(reason), ("survey",))
+
+
+def complete_answers(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame:
+    """Do the work of :func:`prepare_items`; too few answers raise :class:`NotApplicable`."""
     unknown = [i for i in model.items if i not in frame.columns]
     if unknown:
         raise InputError(f"item {', '.join(unknown)} is not in the survey; it has {', '.join(map(str, frame.columns))}")
@@ -278,7 +314,7 @@ def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_
         _refuse_codes(items[name], model.scale)
     items = items.dropna()
     if len(items) < min_rows:
-        raise InputError(f"{len(items)} of {len(rows)} respondents answered every item; {min_rows} are needed")
+        raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {min_rows} are needed")
     flat = [i for i in model.items if items[i].nunique() < 2]
     if flat:
         raise InputError(f"item {', '.join(flat)} has one answer in all {len(items)} rows: no variance; take it out")

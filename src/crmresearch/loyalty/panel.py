@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.loyalty.form import construct_scores
-from crmresearch.loyalty.model import PathModel, carries_missing, prepare_items
+from crmresearch.loyalty.model import PathModel, carries_missing, complete_answers
 
 __all__ = ["account_covariates", "answers_with_accounts", "consecutive"]
 
@@ -33,7 +33,7 @@ def answers_with_accounts(joined: pd.DataFrame, model: PathModel) -> pd.DataFram
     DataFrame
         Rows of ``joined`` with complete answers; columns ``satisfaction``, ``loyalty`` ... hold the scores.
     """
-    items = prepare_items(joined, model)
+    items = complete_answers(joined, model)
     scores = construct_scores(items, model)
     names = {model.role(r): r for r in ROLE_COLUMNS if model.role(r)}
     rest = joined.loc[items.index].drop(columns=[c for c in ROLE_COLUMNS if c in joined.columns])

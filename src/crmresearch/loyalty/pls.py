@@ -21,7 +21,8 @@ from crmresearch.loyalty.model import PathModel
 __all__ = ["PLS", "covariance", "fit_pls", "predict_folds", "resampled_covariances"]
 
 SCHEMES = ("centroid", "factorial", "path")
-TOLERANCE, MAX_ITERATIONS = 1e-12, 500  # squared change of the weights; published fits stop at 1e-6
+TOLERANCE, MAX_ITERATIONS = 1e-12, 400  # squared change of the weights; published fits stop at 1e-6
+CALM = 60  # rounds after which swinging fits are calmed
 ROWS, REPS = 8192, 64  # rows and resamples held at a time
 
 
@@ -105,7 +106,7 @@ class PLS:
     reliability : array (b, constructs)
         Dijkstra and Henseler's rho A; 1 for formative blocks.
     iterations : int
-        Until the last fit of the stack converged.
+        Until the last fit of the stack converged (400 if single resamples did not).
     """
 
     model: PathModel
@@ -181,7 +182,7 @@ def fit_pls(
     InputError
         Unknown scheme, consistent without scaled, a matrix that does not match the model.
     FitError
-        When the weights do not settle.
+        When the weights of no fit settle.
     """
     if scheme not in SCHEMES:
         raise InputError(f"scheme {scheme!r} is unknown; choose one of {', '.join(SCHEMES)}")
@@ -220,7 +221,7 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
         raise InputError(f"construct {', '.join(lonely)} has no path; PLS weights come from neighbours")
     formative = [k for k, c in enumerate(model.names) if model.modes.get(c) == "B"]
     weights = np.ones(sigma.shape[:2])
-    out, last = np.empty_like(weights), weights
+    out, last, inner = np.empty_like(weights), weights, np.empty((len(sigma), 0))
     todo = np.arange(len(sigma))
     for rounds in range(MAX_ITERATIONS + 1):
         own = weights[:, :, None] * member
@@ -236,18 +237,35 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
             out[todo[done]] = weights[done]
             keep = ~done
             todo, weights, cross, scores, sd = todo[keep], weights[keep], cross[keep], scores[keep], sd[keep]
+            last, inner = last[keep], inner[keep]
             if not len(todo):
                 return out, rounds
-        last = weights
         cross = cross / sd[:, None, :]
         corr = scores / (sd[:, :, None] * sd[:, None, :])
-        inner = _inner(corr, model, link, scheme)
+        # near a correlation of 0 signs can flip for ever; from round CALM on they stay, and steps are halved
+        if rounds < CALM or scheme != "centroid":
+            inner = _inner(corr, model, link, scheme)
+        last = weights
         proxy = cross @ np.swapaxes(inner, 1, 2)  # covariance of items with inner proxies
         weights = np.take_along_axis(proxy, model.block[None, :, None], axis=2)[:, :, 0]
         for k in formative:
             at = np.flatnonzero(model.block == k)
             weights[:, at] = np.linalg.solve(sigma[todo][:, at[:, None], at], weights[:, at, None])[:, :, 0]
-    raise FitError(f"PLS weights of {len(todo)} fits did not settle in {MAX_ITERATIONS} rounds; try another scheme")
+        if rounds >= CALM:
+            weights = _halfway(sigma[todo], weights, last, member, model)
+    if len(todo) == len(sigma):
+        raise FitError(f"the PLS weights did not settle in {MAX_ITERATIONS} rounds; try the factorial scheme")
+    out[todo] = last  # single resamples that swing between two signs of a correlation near 0 keep their last weights
+    return out, MAX_ITERATIONS
+
+
+def _halfway(
+    sigma: np.ndarray, weights: np.ndarray, last: np.ndarray, member: np.ndarray, model: PathModel
+) -> np.ndarray:
+    """Mean of new and old weights, both for scores of unit variance."""
+    own = weights[:, :, None] * member
+    sd = np.sqrt(np.diagonal(np.swapaxes(own, 1, 2) @ sigma @ own, axis1=1, axis2=2))
+    return (weights / sd[:, model.block] + last) / 2
 
 
 def _inner(corr: np.ndarray, model: PathModel, link: np.ndarray, scheme: str) -> np.ndarray:

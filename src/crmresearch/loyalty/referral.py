@@ -9,17 +9,17 @@ import pandas as pd
 
 from crmresearch.errors import Missing
 from crmresearch.loyalty import plots
-from crmresearch.loyalty.model import PathModel
+from crmresearch.loyalty.model import PathModel, survey_study
 from crmresearch.loyalty.panel import account_covariates, answers_with_accounts
 from crmresearch.loyalty.pls import _counts, interval
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = ["referral_gaps", "referral_rate"]
 
 MIN_EVENTS = 30
 
 
-@study
+@survey_study
 def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     """Referrals after the survey by satisfaction: negative binomial rate with exposure, accounts held equal.
 
@@ -30,6 +30,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
 
     if "referrals" not in joined.columns:
         return Result.not_applicable(Missing("customers carry no referrer_id", ("customers",)))
+    model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     rows = rows[rows["exposure_years"] > 0]
     y = rows["referrals"].to_numpy(float)
@@ -69,7 +70,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
         table[["satisfaction", "rate", "low", "high", "referrals", "n"]],
         sentence,
         checks=(Check.of("enough referrals", y.sum() >= 50, f"{y.sum():.0f} referrals, 50 needed", "undecided"),),
-        estimates={"S44": Estimate(ratio, low, high, "rate ratio", len(rows), one_sided_p(beta, se, 0), se)},
+        estimates={"S44": Estimate(ratio, low, high, "rate ratio", len(rows), one_sided_p(beta, se, 0), ratio * se)},
         draw=lambda ax: plots.intervals(
             ax, table, "satisfaction", "rate", f"referrals per 100 customer-years (n = {len(rows):,})"
         ),
@@ -79,7 +80,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     )
 
 
-@study
+@survey_study
 def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) -> Result:
     """Referred customers against matched others: contribution and stay by year since they were won.
 
@@ -146,10 +147,18 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
         fit = CoxPHFitter().fit(data, "months", "event", strata=["cell"])
         beta, se = float(fit.params_["referred"]), float(fit.standard_errors_["referred"])
         ratio, low, high = np.exp([beta, beta - 1.96 * se, beta + 1.96 * se])
-        estimates["S44a"] = Estimate(ratio, low, high, "hazard ratio", len(rows), one_sided_p(beta, se, 0, "below"), se)
+        estimates["S44a"] = Estimate(
+            ratio, low, high, "hazard ratio", len(rows), one_sided_p(beta, se, 0, "below"), ratio * se
+        )
         words = f"Referred customers leave at {ratio:.2f} [{low:.2f}, {high:.2f}] times the hazard of matched others"
+    else:
+        few = Check("hazard model", "closed", f"{events} exits, {MIN_EVENTS} needed", "undecided")
+        estimates["S44a"] = Estimate(np.nan, np.nan, np.nan, "hazard ratio", len(rows), checks=(few,))
+    if "S44b" not in estimates:
+        none = Check("contribution", "closed", "no contribution in the first year is known", "undecided")
+        estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, "money per customer-year", len(rows), checks=(none,))
     checks.append(Check.of("enough exits", events >= 50, f"{events} exits, 50 needed", "undecided"))
-    if "S44b" in estimates:
+    if np.isfinite(estimates["S44b"].value):
         words += (
             "; they" if words else "Referred customers"
         ) + f" contribute {estimates['S44b'].text(0)} more in their first year"

@@ -9,15 +9,15 @@ import pandas as pd
 
 from crmresearch.errors import InputError, Missing
 from crmresearch.loyalty import plots
-from crmresearch.loyalty.model import PathModel, prepare_items
+from crmresearch.loyalty.model import PathModel, complete_answers, survey_study
 from crmresearch.loyalty.ordinal import fit_ordered_logit
 from crmresearch.loyalty.panel import account_covariates
-from crmresearch.result import Check, Estimate, Result, study
+from crmresearch.result import Check, Estimate, Result
 
 __all__ = ["nonresponse", "weighted_mean"]
 
 
-@study
+@survey_study
 def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -> Result:
     """Mean satisfaction of all invited customers: respondents as they come, weighted by accounts, and bounds.
 
@@ -39,10 +39,8 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
         return Result.not_applicable(
             Missing("the survey lists respondents only: nothing tells who was invited and stayed silent", ("survey",))
         )
-    prepare_items(joined, model)
-    name = model.role("satisfaction")
-    if name is None:
-        raise InputError("the survey has no satisfaction construct")
+    complete_answers(joined, model)
+    (name,) = model.need("satisfaction")
     block = list(model.constructs[name])
     value = joined[block].mean(axis=1, skipna=False).to_numpy(float)
     answered = (joined["responded"].astype(bool) & ~np.isnan(value)).to_numpy()

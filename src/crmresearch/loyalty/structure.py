@@ -10,9 +10,9 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.loyalty import plots, sem
-from crmresearch.loyalty.model import PathModel
+from crmresearch.loyalty.model import PathModel, survey_study
 from crmresearch.loyalty.pls import PLS, covariance, fit_pls, interval, predict_folds, resampled_covariances
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = ["beside_sem", "effects", "path_model", "prediction"]
 
@@ -55,7 +55,7 @@ def _routes(model: PathModel, source: str, target: str) -> list[tuple[str, ...]]
     return [(source, *rest) for a, b in model.paths if a == source for rest in _routes(model, b, target)]
 
 
-@study
+@survey_study
 def path_model(
     items: pd.DataFrame,
     model: PathModel,
@@ -107,7 +107,7 @@ def path_model(
     told = [
         f"{words} {e.text()}"
         for words, line in (("satisfaction to loyalty", "S10a"), ("quality to satisfaction", "S10b"))
-        if (e := estimates.get(line)) is not None
+        if np.isfinite((e := estimates[line]).value)
     ]
     sentence = (
         f"Path {', '.join(told)}; " if told else ""
@@ -147,10 +147,19 @@ def _satisfaction_lines(
         add("S10c", "standardised effect", fit.path(*route)[0], boot.path(*route), [route])
     if quality and loyal and (routes := _routes(model, quality, loyal)):
         add("S10d", "standardised effect", fit.effect(quality, loyal)[0], boot.effect(quality, loyal), routes)
+    for line, words in (
+        ("S10a", "path from satisfaction to loyalty"),
+        ("S10b", "path from quality to satisfaction"),
+        ("S10c", "route from quality through satisfaction to loyalty"),
+        ("S10d", "route from quality to loyalty"),
+    ):
+        if line not in out:
+            absent = Check("declared path", "closed", f"the model has no {words}", "undecided")
+            out[line] = Estimate(np.nan, np.nan, np.nan, "standardised path", n, checks=(absent,))
     return out
 
 
-@study
+@survey_study
 def effects(modelled: Result, target: str | None = None) -> Result:
     """Direct, indirect and total effect of every construct on one construct (loyalty, if none is named).
 
@@ -163,7 +172,7 @@ def effects(modelled: Result, target: str | None = None) -> Result:
         return Result.not_applicable(modelled.missing)
     fit, boot = modelled.details["fit"], modelled.details["bootstrap"]
     model: PathModel = fit.model
-    goal = target or model.role("loyalty")
+    goal = target or model.need("loyalty")[0]
     if goal not in model.names:
         raise InputError(f"target {goal!r} is not a construct; choose one of {', '.join(model.names)}")
     n = int(modelled.table["n"].iloc[0])
@@ -194,7 +203,7 @@ def effects(modelled: Result, target: str | None = None) -> Result:
     )
 
 
-@study
+@survey_study
 def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Result:
     """Composite paths (PLS) beside latent paths (covariance model), with the directions the data do not identify.
 
@@ -244,7 +253,7 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Resul
     )
 
 
-@study
+@survey_study
 def prediction(items: pd.DataFrame, model: PathModel, *, seed: int, folds: int = 10) -> Result:
     """Out-of-sample prediction of items by the path model against plain regression (:func:`.predict_folds`)."""
     model = model.connected

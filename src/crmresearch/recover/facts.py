@@ -60,14 +60,14 @@ def marginal_facts(bank: Bank) -> Result:
     table = pd.DataFrame(rows, columns=["fact", "value", "published", "source"])
     known = sum(fact in PUBLISHED for fact in values)
     sentence = (
-        f"{len(values)} marginal facts of '{bank.about.name}' ({bank.about.evidence}), {known} of them beside a published "
-        "figure; the comparison judges whether the bank is plausible and is no evidence about banks."
+        f"{len(values)} marginal facts of '{bank.about.name}' ({bank.about.evidence}), {known} of them beside a "
+        "published figure; the comparison judges whether the bank is plausible and is no evidence about banks."
     )
     return Result(table, sentence, counts=(), digits=2)
 
 
 def _number(bank: Bank, sql: str) -> float:
-    return float(bank.frame(bank.connection.sql(sql)).iloc[0, 0])
+    return float(bank.frame(bank.connection.sql(sql)).to_numpy(float)[0, 0])
 
 
 def _accounts(bank: Bank) -> dict[str, float]:

@@ -43,7 +43,12 @@ UNKNOWN = "not recorded"
 # Data without dates come as one summary; these are the publishers' names for the same things.
 SNAPSHOT = {
     "smcrm": {"won": "acquisition", "spend": "acq_exp", "retention_cost": "ret_exp", "days": "duration"},
-    "smcrm-acquisition": {"won": "acquisition", "spend": "acq_expense", "retention_cost": "ret_expense", "days": "duration"},
+    "smcrm-acquisition": {
+        "won": "acquisition",
+        "spend": "acq_expense",
+        "retention_cost": "ret_expense",
+        "days": "duration",
+    },
 }
 
 
@@ -71,7 +76,9 @@ def _one_currency(bank: Bank, table: str) -> None:
     if "currency" in bank.table(table).columns:
         found = bank.frame(bank.table(table).select("currency").distinct().order_by("currency"))["currency"].tolist()
         if len(found) > 1:
-            raise InputError(f"{table} mixes currencies ({', '.join(map(str, found))}); convert to {currency(bank)} first")
+            raise InputError(
+                f"{table} mixes currencies ({', '.join(map(str, found))}); convert to {currency(bank)} first"
+            )
 
 
 def _snapshot(bank: Bank, *names: str) -> dict[str, str] | Missing:
@@ -80,7 +87,8 @@ def _snapshot(bank: Bank, *names: str) -> dict[str, str] | Missing:
         if bank.require(*(f"snapshot.{columns[n]}" for n in names)) is None:
             return columns
     return Missing(
-        f"the bank '{bank.name}' brings neither prospects with their spend nor a summary of it", ("prospects", "contacts")
+        f"the bank '{bank.name}' brings neither prospects with their spend nor a summary of it",
+        ("prospects", "contacts"),
     )
 
 
@@ -163,7 +171,14 @@ def prospects(bank: Bank) -> pd.DataFrame | Missing:
         t = bank.table("prospects")
         more = {"spend_randomised": t.spend_randomised} if "spend_randomised" in t.columns else {}
         frame = bank.frame(
-            t.select(block=_person(t), channel=t.channel, spend=_float(t.spend), won=t.won.cast("int8"), id=t.prospect_id, **more)
+            t.select(
+                block=_person(t),
+                channel=t.channel,
+                spend=_float(t.spend),
+                won=t.won.cast("int8"),
+                id=t.prospect_id,
+                **more,
+            )
             .order_by("id")
             .drop("id")
         )
@@ -238,7 +253,9 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     c = bank.table("customers")
     e = _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on"))
     first = bank.frame(
-        e.group_by("block", month=e.entry).aggregate(entered=e.count(), before=e.before.sum()).order_by("block", "month")
+        e.group_by("block", month=e.entry)
+        .aggregate(entered=e.count(), before=e.before.sum())
+        .order_by("block", "month")
     )
     last = bank.frame(
         e.group_by("block", month=e["last"])
@@ -247,7 +264,9 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     )
     money = [_by_month(bank, _costs(bank), "contacted_on", retention_cost="cost")]
     if bank.require("monthly") is None:
-        money.append(_by_month(bank, bank.table("monthly"), "month", "net_interest", "fees", "risk_cost", "service_cost"))
+        money.append(
+            _by_month(bank, bank.table("monthly"), "month", "net_interest", "fees", "risk_cost", "service_cost")
+        )
     length = 1 + max(int(f["month"].max()) for f in (first, last, *money) if len(f))
 
     def matrix(frame: pd.DataFrame, column: str) -> Any:
@@ -284,22 +303,25 @@ def _by_month(bank: Bank, t: Any, date: str, *columns: str, **renamed: str) -> p
     j = t.join(c, "customer_id")
     tenure = (_number(j[date]) - _number(j.acquired_on)).clip(lower=0)
     sums = {ours: _float(j[theirs].sum()) for ours, theirs in ({n: n for n in columns} | renamed).items()}
-    return bank.frame(j.group_by(block=_block(j.customer_id), month=tenure).aggregate(**sums).order_by("block", "month"))
+    return bank.frame(
+        j.group_by(block=_block(j.customer_id), month=tenure).aggregate(**sums).order_by("block", "month")
+    )
 
 
 def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
-    names = _snapshot(bank, "won", "spend", "retention_cost", "days")
+    """Summary of the won: durations from ``spells`` with their censoring, where there are any, else taken as complete."""
+    spells = bank.require("spells.event") is None
+    names = _snapshot(bank, "won", "retention_cost", *(() if spells else ("days",)))
     if isinstance(names, Missing):
-        # smcrm-acquisition keeps its durations in spells, with censoring
-        names = _snapshot(bank, "won", "retention_cost")
-        if isinstance(names, Missing) or bank.require("spells.event") is not None:
-            return missing
-        t, s = _plain(bank, names), bank.table("spells")
+        return missing
+    t = _plain(bank, names)
+    if spells:
+        s = bank.table("spells")
         s = s.select(who=s.customer_id, months=s.exit_months, exits=s.event.cast("int64"))
         f = bank.frame(t.left_join(s, t.customer_id == s.who).order_by("customer_id"))
         f = f.assign(years=f["months"] / 12)
     else:
-        f = bank.frame(_plain(bank, names).order_by("customer_id"))
+        f = bank.frame(t.order_by("customer_id"))
         f = f.assign(years=f["days"] / 365.25, exits=1)
     f = f.assign(block=np.arange(len(f)), customers=1)
     won = f[f["won"] == 1]
@@ -498,7 +520,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     """
     missing = bank.require("prospects.customer_id", "customers", "monthly")
     if missing is not None:
-        return missing
+        return _joint_summary(bank, missing)
     import ibis
 
     t, c, m = bank.table("prospects"), bank.table("customers"), bank.table("monthly")
@@ -538,6 +560,27 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     return frame[(frame["won"] == 0) | frame["log_months"].notna()].drop(columns="channel").reset_index(drop=True)
 
 
+def _joint_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
+    """Durations and profit of a summary; taken as complete, since it does not say otherwise."""
+    names = _snapshot(bank, "won", "spend", "days")
+    if isinstance(names, Missing) or bank.require("snapshot.profit") is not None or bank.require("spells") is None:
+        return missing
+    s = bank.frame(_plain(bank, names).order_by("customer_id"))
+    months = (s["days"] / DAYS_PER_MONTH).where(s["won"] == 1)
+    return pd.DataFrame(
+        {
+            "block": np.arange(len(s)),
+            "won": s["won"],
+            "spend": s["spend"] / 100,
+            "spend_squared": (s["spend"] / 100) ** 2,
+            **{c: s[c] for c in ("industry", "revenue", "employees") if c in s},
+            "log_months": np.log(months),
+            "ended": months.notna().astype(float).where(months.notna()),
+            "profit": s["profit"] / months,
+        }
+    )
+
+
 def referrals(bank: Bank) -> pd.DataFrame | Missing:
     """Referred and other customers by block and stratum (year of winning, city tier, age band).
 
@@ -570,7 +613,10 @@ def referrals(bank: Bank) -> pd.DataFrame | Missing:
     frame = bank.frame(
         j.group_by("block", "stratum", "referred")
         .aggregate(
-            customers=j.count(), years=j.years.sum(), exits=j._left.sum(), contribution=_float(j.money.sum().fill_null(0))
+            customers=j.count(),
+            years=j.years.sum(),
+            exits=j._left.sum(),
+            contribution=_float(j.money.sum().fill_null(0)),
         )
         .order_by("block", "stratum", "referred")
     )

@@ -22,7 +22,7 @@ MONTH = 30.4375  # days
 DIGITAL = ("online", "mobile", "internet", "app", "web")
 
 
-def survey(bank: Bank) -> pd.DataFrame | Missing:
+def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
     ``city_tier`` comes along where customers have one and the survey carries their ids.
@@ -31,6 +31,8 @@ def survey(bank: Bank) -> pd.DataFrame | Missing:
     ----------
     bank : Bank
         With ``survey``.
+    wave : int
+        Only this wave; 0 for all.
     """
     missing = bank.require("survey")
     if missing is not None:
@@ -42,7 +44,10 @@ def survey(bank: Bank) -> pd.DataFrame | Missing:
         customers = bank.table("customers").select("customer_id", "city_tier")
         t = t.left_join(customers, "customer_id").drop("customer_id_right")
     kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", "city_tier")]
-    return bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
+    frame = bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
+    if wave and wave not in set(frame["wave"]):
+        return Missing(f"the survey has no wave {wave}; it has {frame['wave'].nunique()}", ("survey",))
+    return frame[frame["wave"] == wave].reset_index(drop=True) if wave else frame
 
 
 def _wave(bank: Bank) -> Any:
@@ -55,11 +60,12 @@ def _wave(bank: Bank) -> Any:
 
 def _linked(bank: Bank) -> Missing | None:
     """Tell why the survey cannot be joined to accounts, if so."""
-    missing = bank.require("survey", "survey.wave_on", "customers")
+    missing = bank.require("survey")
     if missing is not None:
         return missing
-    if "survey" in bank.about.unlinked:
-        return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
+    if "survey" not in bank.about.unlinked:
+        return bank.require("survey.wave_on", "customers")
+    return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
     return None
 
 

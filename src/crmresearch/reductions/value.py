@@ -13,6 +13,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.errors import InputError, Missing
+from crmresearch.reductions.purchases import (
+    latent_summary,
+    purchases_by_period,
+    split_day,
+    summary,
+    summary_expression,
+)
 
 if TYPE_CHECKING:
     import ibis
@@ -46,11 +53,10 @@ SNAPSHOT = {
     "turnover": ("sum_amount",),
     "spend": ("total_trans_amt",),
 }
-DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "year": 365.25}
 
 
 def month_end(bank: Bank, months_before: int = 0) -> Any:
-    """Return a month, ``YYYY-MM``, counted back from the last observed one; :class:`Missing` for a bank without dates."""
+    """Return a month, ``YYYY-MM``, counted back from the last observed one; Missing for a bank without dates."""
     if not bank.about.dated:
         return Missing(f"the bank '{bank.name}' has no dates", ("monthly",))
     end = bank.about.observation_end
@@ -122,8 +128,8 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     Parameters
     ----------
     bank : Bank
-        With ``monthly``; else a ``snapshot`` with fees, interest, turnover or spend, whose own period then stands for the
-        window; else ``transactions`` (spend of everybody who ever bought).
+        With ``monthly``; else a ``snapshot`` with fees, interest, turnover or spend, whose own period then stands for
+        the window; else ``transactions`` (spend of everybody who ever bought).
     months : int
         Length of the window, ending with the observation.
 
@@ -155,7 +161,7 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
 
 
 def margins(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
-    """As :func:`contribution`, for banks that know costs; :class:`Missing` where only spend, fees or turnover is known."""
+    """As :func:`contribution`, for banks that know costs; Missing where only spend, fees or turnover is known."""
     missing = bank.require("monthly")
     return missing if missing is not None else contribution(bank, months=months)
 
@@ -196,7 +202,9 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     t = _monthly(bank)
     sums = {f"contribution_{m}": _money(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
     first, last = _last(bank, max(fits))
-    return bank.frame(t.filter(t.month.between(first, last)).group_by("customer_id").aggregate(**sums).order_by("customer_id"))
+    return bank.frame(
+        t.filter(t.month.between(first, last)).group_by("customer_id").aggregate(**sums).order_by("customer_id")
+    )
 
 
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
@@ -256,8 +264,8 @@ def tenure_margin(
     Returns
     -------
     DataFrame
-        ``fold``, ``tenure_month`` (0 is the month of acquisition), ``n`` customers there, of whom ``exits`` left,
-        ``contribution`` (sum).
+        ``fold``, ``tenure_month`` (0 is the month of acquisition), ``n`` customers there and their
+        ``contribution`` (sum), ``at_risk`` those of them whose next month was observed, of whom ``exits`` left.
     """
     missing = bank.require("customers", "monthly")
     if missing is not None:
@@ -272,7 +280,7 @@ def tenure_margin(
     rows = t.join(owners, "customer_id")
     rows = rows.mutate(tenure_month=rows.number - rows.start, gone=(rows.number == rows.final) & (rows.final < end))
     table = rows.group_by("fold", "tenure_month").aggregate(
-        n=rows.count(), exits=rows.gone.sum().fill_null(0), contribution=_money(rows.contribution.sum())
+        n=rows.count(), at_risk=(rows.number < end).sum(), exits=rows.gone.sum().fill_null(0), contribution=_money(rows.contribution.sum())
     )
     return bank.frame(table.order_by("fold", "tenure_month"))
 
@@ -283,6 +291,9 @@ def tenure_windows(
     """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
     import pandas as pd
 
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
     start, end = bank.about.observation_start, _number(until)
     fits = [w for w in sorted(set(windows)) if end - w + 1 >= start.year * 12 + start.month - 1]
     if not fits:
@@ -296,7 +307,9 @@ def tenure_windows(
     return pd.concat(parts, ignore_index=True)
 
 
-def customers_at(bank: Bank, *, at: str | None = None, lookback: int = 12, folds: int = FOLDS) -> pd.DataFrame | Missing:
+def customers_at(
+    bank: Bank, *, at: str | None = None, lookback: int = 12, folds: int = FOLDS
+) -> pd.DataFrame | Missing:
     """Customers at the end of a month: what they brought before it, and in the two years after.
 
     Parameters
@@ -323,7 +336,10 @@ def customers_at(bank: Bank, *, at: str | None = None, lookback: int = 12, folds
     now = _number(at or month_end(bank))
     first = bank.about.observation_start
     if now - lookback + 1 < first.year * 12 + first.month - 1:
-        return Missing(f"{lookback} months before the end of {at} were not observed; the bank starts in {first:%Y-%m}", ("monthly",))
+        return Missing(
+            f"{lookback} months before the end of {at} were not observed; the bank starts in {first:%Y-%m}",
+            ("monthly",),
+        )
     t = _monthly(bank)
     spans = {
         "before": t.number.between(now - lookback + 1, now),
@@ -337,7 +353,11 @@ def customers_at(bank: Bank, *, at: str | None = None, lookback: int = 12, folds
         sums[name] = _money(t.contribution.sum(where=inside).fill_null(0))
     rows = t.filter(t.number <= now + 24).group_by("customer_id").aggregate(**sums).filter(lambda r: r.here > 0)
     joined = rows.join(_owners(bank, folds), "customer_id").mutate(tenure=lambda r: now - r.start)
-    return bank.frame(joined.select("customer_id", "fold", "tenure", *(f"{p}{n}" for n in spans for p in ("months_", ""))).order_by("customer_id"))
+    return bank.frame(
+        joined.select("customer_id", "fold", "tenure", *(f"{p}{n}" for n in spans for p in ("months_", ""))).order_by(
+            "customer_id"
+        )
+    )
 
 
 def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds: int = FOLDS) -> pd.DataFrame | Missing:
@@ -346,9 +366,9 @@ def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds:
     Returns
     -------
     DataFrame
-        ``customer_id``, ``fold``, ``known`` (seen before the opening date, though perhaps not at it), and for both dates
-        ``here_*``, ``tenure_*``, ``months_before_*``, ``before_*``; ``realised`` (contribution after the opening month
-        up to the closing one). Everybody seen at or between the two dates.
+        ``customer_id``, ``fold``, ``known`` (seen before the opening date, though perhaps not at it), and for both
+        dates ``here_*``, ``tenure_*``, ``months_before_*``, ``before_*``; ``realised`` (contribution after the opening
+        month up to the closing one). Everybody seen at or between the two dates.
     """
     missing = bank.require("customers", "monthly")
     if missing is not None:
@@ -377,152 +397,6 @@ def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds:
     return bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
 
 
-def summary_expression(
-    transactions: ibis.Table, *, calibration_end: datetime.date, holdout_end: datetime.date | None = None, unit: str = "week"
-) -> ibis.Table:
-    """Purchase summary as an expression, in the definition of lifetimes; see :func:`summary`."""
-    if unit not in DAYS:
-        raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
-    if holdout_end is not None and holdout_end <= calibration_end:
-        raise InputError(f"holdout_end {holdout_end} must come after calibration_end {calibration_end}")
-    t = transactions.filter(transactions.occurred_on <= (holdout_end or calibration_end))
-    days = t.group_by("customer_id", "occurred_on").aggregate(amount=t.amount.sum())
-    cal = days.occurred_on <= calibration_end
-    sums: dict[str, Any] = {
-        "days": days.count(where=cal) if holdout_end else days.count(),
-        "first": days.occurred_on.min(),
-        "last": days.occurred_on.max(where=cal) if holdout_end else days.occurred_on.max(),
-        "total": days.amount.sum(where=cal) if holdout_end else days.amount.sum(),
-        "opening": days.amount.argmin(days.occurred_on),
-    }
-    if holdout_end is not None:
-        sums["frequency_holdout"] = days.count(where=~cal)
-        sums["spend_holdout"] = _money(days.amount.sum(where=~cal).fill_null(0))
-    c = days.group_by("customer_id").aggregate(**sums)
-    if holdout_end is not None:
-        c = c.filter(c["first"] <= calibration_end)
-    length = DAYS[unit]
-    repeat = c.days - 1
-    out = {
-        "frequency": repeat,
-        "recency": c["last"].delta(c["first"], unit="day") / length,
-        "T": _literal_day(calibration_end).delta(c["first"], unit="day") / length,
-        "monetary_value": (_money(c.total - c.opening) / repeat.nullif(0)).fill_null(0.0),
-        "first_value": _money(c.opening),
-    }
-    if holdout_end is not None:
-        span = (holdout_end - calibration_end).days / length
-        out |= {"frequency_holdout": c.frequency_holdout, "spend_holdout": c.spend_holdout, "duration_holdout": span + c.days * 0}
-    return c.select("customer_id", **out).order_by("customer_id")
-
-
-def _literal_day(day: datetime.date) -> Any:
-    import ibis
-
-    return ibis.literal(day, type="date")
-
-
-def split_day(bank: Bank, share: float) -> datetime.date:
-    """Last day of the first ``share`` of the period that transactions cover."""
-    if not 0 < share <= 1:
-        raise InputError(f"calibration_share is {share}; it must lie above 0 and not above 1")
-    first, last = bank.period("transactions")
-    return first + datetime.timedelta(days=round(((last - first).days + 1) * share) - 1)
-
-
-def summary(
-    bank: Bank,
-    *,
-    calibration_share: float = 1.0,
-    calibration_end: datetime.date | None = None,
-    unit: str = "week",
-) -> pd.DataFrame | Missing:
-    """Purchase history of each customer in the definition of lifetimes.
-
-    Purchases of one day are one purchase; the first one is the start, not a repeat, and is left out of the monetary
-    value. *Recency* here is the time from first to last purchase, not the time since the last one.
-
-    Parameters
-    ----------
-    calibration_share : float
-        Share of the covered period used for calibration; what follows is the holdout. 1: no holdout.
-    calibration_end : date, optional
-        The last day of calibration itself, instead of the share.
-    unit : {'day', 'week', 'month', 'year'}
-        Unit of recency and T (a month is 30.4375 days).
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``frequency``, ``recency``, ``T``, ``monetary_value`` (mean spend per repeat purchase day, 0
-        without one), ``first_value`` (spend of the first day); with a holdout ``frequency_holdout`` (purchase days in
-        it), ``spend_holdout`` and ``duration_holdout``.
-    """
-    missing = bank.require("transactions")
-    if missing is not None:
-        return missing
-    first, last = bank.period("transactions")
-    end = calibration_end or split_day(bank, calibration_share)
-    if not first <= end <= last:
-        raise InputError(f"calibration_end {end} lies outside the covered period, {first} to {last}")
-    holdout = last if end < last else None
-    return bank.frame(summary_expression(bank.table("transactions"), calibration_end=end, holdout_end=holdout, unit=unit))
-
-
-def latent_summary(
-    bank: Bank, *, calibration_share: float = 1.0, calibration_end: datetime.date | None = None, unit: str = "week"
-) -> pd.DataFrame | Missing:
-    """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
-
-    A model that infers leaving from silence must not be given customers whose leaving is a recorded event.
-    """
-    missing = _latent(bank)
-    if missing is not None:
-        return missing
-    return summary(bank, calibration_share=calibration_share, calibration_end=calibration_end, unit=unit)
-
-
-def _latent(bank: Bank) -> Missing | None:
-    missing = bank.require("transactions")
-    if missing is not None:
-        return missing
-    if bank.require("monthly") is None or bank.require("customers.left_on") is None:
-        return Missing("accounts are opened and closed here, so leaving is not latent; see survival x margin", ("transactions",))
-    amounts = bank.table("transactions")
-    if int(bank.connection.execute((amounts.amount < 0).any().ifelse(1, 0)) or 0):
-        return Missing("transactions are debits and credits of accounts, not purchases", ("transactions",))
-    return None
-
-
-def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str = "week") -> pd.DataFrame | Missing:
-    """Repeat purchases by calendar period of the customers acquired in the calibration period.
-
-    Returns
-    -------
-    DataFrame
-        ``period`` (1 begins with the first purchase of all), ``starts`` (customers whose first purchase lies in it),
-        ``repeats`` (their repeat purchase days), ``calibration`` (whether it ends in the calibration period). Periods
-        that the observation cuts short are left out.
-    """
-    missing = _latent(bank)
-    if missing is not None:
-        return missing
-    if unit not in DAYS:
-        raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
-    begin, last = bank.period("transactions")
-    end = split_day(bank, calibration_share)
-    t = bank.table("transactions")
-    days = t.filter(t.occurred_on <= last).select("customer_id", "occurred_on").distinct()
-    first = days.group_by("customer_id").aggregate(first=days.occurred_on.min()).filter(lambda r: r["first"] <= end)
-    rows = days.join(first, "customer_id")
-    since = rows.occurred_on.delta(_literal_day(begin), unit="day") / DAYS[unit]
-    rows = rows.mutate(period=since.floor().cast("int64") + 1, begins=rows.occurred_on == rows["first"])
-    table = rows.group_by("period").aggregate(starts=rows.begins.sum(), repeats=(~rows.begins).sum())
-    table = table.mutate(calibration=table.period * DAYS[unit] <= (end - begin).days + 1)
-    whole = table.filter(table.period * DAYS[unit] <= (last - begin).days + 1)
-    return bank.frame(whole.order_by("period"))
-
-
 def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFrame | Missing:
     """Contribution, month by month after ``at``, of the customers who were there in it.
 
@@ -538,7 +412,7 @@ def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFr
     now = _number(at)
     t = _monthly(bank)
     here = t.filter(t.number == now).select("customer_id")
-    size = int(bank.connection.execute(here.count()))
+    size = int(bank.frame(here.aggregate(n=here.count()))["n"].iloc[0])
     later = t.filter(t.number.between(now + 1, now + months)).semi_join(here, "customer_id")
     later = later.mutate(ahead=later.number - now, value=_money(later.contribution))
     table = later.group_by("ahead").aggregate(

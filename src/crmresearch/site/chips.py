@@ -80,7 +80,7 @@ def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, An
         b for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping) for b in rule[part].values()
     ]
     finite = [v for v in (estimate, low, high, *bounds) if math.isfinite(v)]
-    if not finite or not math.isfinite(estimate):
+    if not finite or not math.isfinite(estimate) or (low == high and not bounds):
         return ""
     left, right = min(finite), max(finite)
     margin = 0.18 * (right - left) or max(abs(left), 1.0) * 0.2

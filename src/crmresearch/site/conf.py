@@ -11,8 +11,7 @@ from docutils import nodes
 from sphinx.util import logging
 
 project = "crmresearch"
-html_title = "Does relationship banking pay?"
-html_short_title = "crmresearch"
+html_title = "crmresearch"
 language = "en"
 extensions = ["myst_nb"]
 exclude_patterns = ["alt.json"]

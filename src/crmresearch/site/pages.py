@@ -57,8 +57,15 @@ def _toctree(entries: Iterable[str]) -> list[str]:
     return ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *entries, "```", ""]
 
 
+def _bounds(row: Mapping[str, Any]) -> str:
+    """Write the interval; what was counted and not estimated has none."""
+    if row["ci_low"] == row["estimate"] == row["ci_high"]:
+        return "counted"
+    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
 def _interval(row: Mapping[str, Any]) -> str:
-    return f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    return f"{number(row['estimate'])} {_bounds(row)}"
 
 
 def _decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
@@ -97,7 +104,7 @@ def _claim_row(row: Mapping[str, Any], pages: Iterable[str]) -> str:
         words = _interval(row)
         result = (
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
-            f'<span class="crm-ci">[{number(row["ci_low"])}, {number(row["ci_high"])}]</span> '
+            f'<span class="crm-ci">{_bounds(row)}</span> '
             f'<span class="crm-unit">{escape(str(row["unit"]))}</span></p>'
             + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, words)
         )

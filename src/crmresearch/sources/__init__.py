@@ -13,12 +13,12 @@ import hashlib
 import importlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from crmresearch.contract import nearest
+from crmresearch.contract import Problem, nearest
 from crmresearch.errors import InputError
 
 __all__ = [
@@ -169,16 +169,15 @@ class Reconciliation:
 class Description:
     """A bank before it is loaded: facts, tables, and the files whose content decides whether a load is still valid.
 
-    ``prepare`` runs once on the loading connection (to attach a database, say); ``problems`` are defects of files found
-    before any row was read (see :class:`crmresearch.contract.Problem`); ``reconcile`` are numbers to compare once all
-    tables are loaded.
+    ``prepare`` runs once on the loading connection (to attach a database, say) and returns problems; ``problems`` are
+    defects of files found before any row was read; ``reconcile`` are numbers to compare once all tables are loaded.
     """
 
     about: About
     tables: Mapping[str, TableSource]
     files: tuple[Path, ...] = ()
-    prepare: Any = None
-    problems: tuple[Any, ...] = ()
+    prepare: Callable[[Any], list[Problem]] | None = None
+    problems: tuple[Problem, ...] = ()
     reconcile: tuple[Reconciliation, ...] = ()
 
 
@@ -194,7 +193,11 @@ def cache_dir() -> Path:
         folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "crmresearch"
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crmresearch"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"the cache folder cannot be made ({reason}); set CRMRESEARCH_CACHE to one that can") from None
     return folder
 
 

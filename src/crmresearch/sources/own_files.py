@@ -7,13 +7,15 @@ complete example; ``data/README.md`` lists the keys.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import datetime
 import functools
 import gzip
 import io
+import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,7 @@ def describe(path: str | Path) -> Description:
     files: dict[Path, None] = {path: None}
     problems: list[Problem] = []
     databases: dict[Path, str] = {}
+    recoded: dict[str, tuple[str, Path, str, str, list[str]]] = {}
     for name, spec in tables.items():
         if name not in TABLES:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), TABLES)}")
@@ -128,13 +131,13 @@ def describe(path: str | Path) -> Description:
         found = _file_problem(name, file, spec)
         if found is None:
             files[file] = None
-            made = _table(TABLES[name], file, spec, databases)
+            made = _table(TABLES[name], file, spec, databases, recoded)
             if isinstance(made, TableSource):
                 sources[name] = made
                 continue
             found = made
         problems += found
-    prepare = functools.partial(_attach, databases) if databases else None
+    prepare = functools.partial(_prepare, databases, recoded) if databases or recoded else None
     return Description(about, sources, tuple(files), prepare, tuple(problems))
 
 
@@ -165,7 +168,11 @@ def _file_problem(name: str, file: Path, spec: Mapping[str, Any]) -> list[Proble
 
 
 def _table(
-    table: Table, file: Path, spec: Mapping[str, Any], databases: dict[Path, str]
+    table: Table,
+    file: Path,
+    spec: Mapping[str, Any],
+    databases: dict[Path, str],
+    recoded: dict[str, tuple[str, Path, str, str, list[str]]],
 ) -> TableSource | list[Problem]:
     """Build the query of one table, or say what is wrong with its columns."""
     mapping = spec.get("columns") or {}
@@ -178,7 +185,8 @@ def _table(
         if "table" not in spec:
             return [Problem(table.name, "", f"{file.name} is a database; say which table (table: …)")]
         alias = databases.setdefault(file, f"_source_{len(databases)}")
-        relation = f'"{alias}"."{spec["table"]}"'
+        wanted = str(spec["table"])
+        relation = _q(f"{alias}.{wanted}") if _is_sqlite(file) else f"{_q(alias)}.{_q(wanted)}"
         header = _database_header(file, str(spec["table"]))
         text = _is_sqlite(file)
         if header is None:
@@ -187,7 +195,7 @@ def _table(
         relation = f"read_parquet({_literal(str(file))})"
         header = _parquet_header(file)
     else:
-        found = _csv_relation(table.name, file, spec)
+        found = _csv_relation(table.name, file, spec, recoded)
         if isinstance(found, list):
             return found
         relation, header = found
@@ -276,17 +284,18 @@ def csv_header(file: Path, sep: str = ",", encoding: str = "utf-8") -> list[str]
     return [c.strip().removeprefix("\ufeff") for c in row]
 
 
-ENCODINGS = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1", "utf-16": "utf-16"}
+NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodings the engine reads itself
 
 
-def _csv_relation(name: str, file: Path, spec: Mapping[str, Any]) -> tuple[str, list[str]] | list[Problem]:
+def _csv_relation(
+    name: str, file: Path, spec: Mapping[str, Any], recoded: dict[str, tuple[str, Path, str, str, list[str]]]
+) -> tuple[str, list[str]] | list[Problem]:
     sep = str(spec.get("sep", ","))
     asked = str(spec.get("encoding", "utf-8"))
     try:
-        encoding = ENCODINGS[codecs.lookup(asked).name]
-    except (LookupError, KeyError):
-        rule = f"encoding '{asked}' cannot be read; the engine knows utf-8, latin-1 and utf-16"
-        return [Problem(name, "", rule, hint="save the file as UTF-8")]
+        encoding = codecs.lookup(asked).name
+    except LookupError:
+        return [Problem(name, "", f"there is no encoding '{asked}'", hint="utf-8, gb18030, cp1252 and the like")]
     try:
         header = csv_header(file, sep, encoding)
     except (UnicodeDecodeError, UnicodeError):
@@ -300,7 +309,11 @@ def _csv_relation(name: str, file: Path, spec: Mapping[str, Any]) -> tuple[str, 
         handle.readline()
         if not handle.readline().strip():
             return [Problem(name, "", f"{file.name} is empty below its header", hint="take the table out of bank.yaml")]
-    return csv_relation(file, header, sep, encoding), header
+    if encoding in NATIVE:
+        return csv_relation(file, header, sep, NATIVE[encoding]), header
+    alias = f"_recoded_{len(recoded)}"
+    recoded[alias] = (name, file, sep, encoding, header)
+    return alias, header
 
 
 def _parquet_header(file: Path) -> list[str]:
@@ -329,26 +342,58 @@ def _database_header(file: Path, table: str) -> list[str] | None:
     return [r[0] for r in rows] or None
 
 
+def _prepare(
+    databases: Mapping[Path, str], recoded: Mapping[str, tuple[str, Path, str, str, list[str]]], raw: Any
+) -> list[Problem]:
+    """Make sources visible that the engine does not read by itself; return what is wrong with them."""
+    _attach(databases, raw)
+    problems = []
+    for alias, (table, file, sep, encoding, header) in recoded.items():
+        try:
+            _copy_text(raw, alias, header, _text_rows(file, sep, encoding, len(header)))
+        except UnicodeError:
+            hint = "declare encoding in bank.yaml, or save as UTF-8"
+            problems.append(Problem(table, "", f"{file.name} is not {encoding} text", hint=hint))
+        except ValueError as error:
+            problems.append(Problem(table, "", f"{error} of {file.name}", hint="declare sep, or repair it"))
+    return problems
+
+
+def _text_rows(file: Path, sep: str, encoding: str, width: int) -> Iterator[list[str | None]]:
+    """Read a CSV file in any encoding Python knows, row by row."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
+        reader = csv.reader(io.TextIOWrapper(handle, encoding=encoding, newline=""), delimiter=sep)
+        next(reader)
+        for row in reader:
+            if len(row) != width:
+                message = f"a row has another number of columns than the header near line {reader.line_num}"
+                raise ValueError(message)
+            yield [v or None for v in row]
+
+
+def _copy_text(raw: Any, relation: str, header: Sequence[str], rows: Iterator[Any]) -> None:
+    """Create a table of text columns from rows, a batch at a time."""
+    import pyarrow as pa
+
+    raw.execute(f"CREATE TEMP TABLE {relation} ({', '.join(f'{_q(c)} VARCHAR' for c in header)})")
+    while batch := list(itertools.islice(rows, 100_000)):
+        texts = [[None if v is None else str(v) for v in column] for column in zip(*batch, strict=True)]
+        raw.register("_batch", pa.table([pa.array(t, pa.string()) for t in texts], names=list(header)))
+        raw.execute(f"INSERT INTO {relation} SELECT * FROM _batch")
+        raw.unregister("_batch")
+
+
 def _attach(databases: Mapping[Path, str], raw: Any) -> None:
-    """Make the tables of source databases visible: DuckDB attaches, SQLite is copied as text (no extension needed)."""
+    """Make the tables of databases visible: DuckDB attaches, SQLite is copied as text (no extension needed)."""
     for file, alias in databases.items():
         if not _is_sqlite(file):
             raw.execute(f"ATTACH {_literal(str(file))} AS {_q(alias)} (READ_ONLY)")
             continue
         import sqlite3
 
-        import pyarrow as pa
-
-        raw.execute(f"ATTACH ':memory:' AS {_q(alias)}")
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             names = [r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
             for name in names:
                 cursor = connection.execute(f"SELECT * FROM {_q(name)}")
                 header = [d[0] for d in cursor.description]
-                raw.execute(f"CREATE TABLE {_q(alias)}.{_q(name)} ({', '.join(f'{_q(c)} VARCHAR' for c in header)})")
-                while rows := cursor.fetchmany(100_000):
-                    texts = [[None if v is None else str(v) for v in column] for column in zip(*rows, strict=True)]
-                    batch = pa.table([pa.array(t, pa.string()) for t in texts], names=header)
-                    raw.register("_batch", batch)
-                    raw.execute(f"INSERT INTO {_q(alias)}.{_q(name)} SELECT * FROM _batch")
-                    raw.unregister("_batch")
+                _copy_text(raw, _q(f"{alias}.{name}"), header, iter(cursor))

@@ -26,7 +26,8 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.errors import InputError
 from crmresearch.result import Check, Estimate, Result, study
-from crmresearch.value.margin import MarginModel, jackknife
+from crmresearch.value.common import interval, jackknife
+from crmresearch.value.margin import MarginModel
 
 __all__ = ["PARTS", "equity_accounting", "equity_flows"]
 
@@ -41,17 +42,17 @@ def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
     Parameters
     ----------
     frame : DataFrame
-        One row per customer: ``here_opening``, ``here_closing``, ``known`` (seen up to the opening date), ``opening`` and
-        ``closing`` (value by the model of that date), ``carried`` (value at closing by the opening model), ``realised``.
-        A value where somebody is not there must be 0.
+        One row per customer: ``here_opening``, ``here_closing``, ``known`` (seen up to the opening date), ``opening``
+        and ``closing`` (value by the model of that date), ``carried`` (value at closing by the opening model),
+        ``realised``. A value where somebody is not there must be 0.
     unwinding_rate : float
         Discount of the whole period, e.g. ``1.1 ** (months / 12) - 1``.
 
     Returns
     -------
     Series
-        ``opening``, the parts (as positive amounts where their sign in the sum is minus), ``closing``, ``gross`` (sum of
-        the parts' absolute values) and ``gap`` (relative to it).
+        ``opening``, the parts (as positive amounts where their sign in the sum is minus), ``closing``, ``gross`` (sum
+        of the parts' absolute values) and ``gap`` (relative to it).
 
     Raises
     ------
@@ -67,14 +68,18 @@ def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
     opening, closing, carried, realised = (frame[c].to_numpy(dtype=float) for c in columns)
     for name, x in zip(columns, (opening, closing, carried, realised), strict=True):
         if bad := int((~np.isfinite(x)).sum()):
-            raise InputError(f"equity: {name} is missing or infinite in {bad} rows; a customer who is not there has value 0")
+            raise InputError(
+                f"equity: {name} is missing or infinite in {bad} rows; a customer who is not there has value 0"
+            )
     before, after = frame["here_opening"].to_numpy(dtype=bool), frame["here_closing"].to_numpy(dtype=bool)
     known = frame["known"].to_numpy(dtype=bool) | before
     absent = (~before & (opening != 0)) | (~after & ((closing != 0) | (carried != 0)))
     if absent.any():
         raise InputError(f"equity: {int(absent.sum())} rows have value at a date when the customer is not there")
     came, stayed, went = ~before, before & after, before & ~after
-    due = opening[before] * (1 + unwinding_rate) - realised[before]  # what should still be ahead, had all gone as valued
+    due = (
+        opening[before] * (1 + unwinding_rate) - realised[before]
+    )  # what should still be ahead, had all gone as valued
     change = carried[stayed] - due[after[before]]
     parts = {
         "unwinding": opening.sum() * unwinding_rate,
@@ -92,7 +97,9 @@ def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
     # without any flow the two totals are compared with their own size
     gap = difference / (gross or abs(closing.sum()) or 1.0)
     if gap > TOLERANCE:
-        raise InputError(f"equity: the parts miss the closing value by {gap:.1e} of gross flows; check that flags and values agree")
+        raise InputError(
+            f"equity: the parts miss the closing value by {gap:.1e} of gross flows; check that flags and values agree"
+        )
     return pd.Series({"opening": opening.sum(), **parts, "closing": closing.sum(), "gross": gross, "gap": gap})
 
 
@@ -132,8 +139,8 @@ def equity_accounting(
     Returns
     -------
     Result
-        The parts in money with jackknife intervals (customers and models) and the customers in them; a waterfall; S03 is
-        the gap between the parts and the change, an identity without sampling error.
+        The parts in money with jackknife intervals (customers and models) and the customers in them; a waterfall; S03
+        is the gap between the parts and the change, an identity without sampling error.
     """
     if months < 1:
         raise InputError(f"months is {months}; the closing date must come after the opening date")
@@ -154,7 +161,10 @@ def equity_accounting(
     total, _, low, high = jackknife(values)
     names = list(runs[0].index[:-2])
     counts = _members(frame, start[0] * (1 + rate), carried[0])
-    rows = [(n, SIGNS.get(n, 1) * v, *sorted((SIGNS.get(n, 1) * a, SIGNS.get(n, 1) * b)), counts[n]) for n, v, a, b in zip(names, total, low, high, strict=True)]
+    rows = [
+        (n, SIGNS.get(n, 1) * v, *sorted((SIGNS.get(n, 1) * a, SIGNS.get(n, 1) * b)), counts[n])
+        for n, v, a, b in zip(names, total, low, high, strict=True)
+    ]
     table = pd.DataFrame(rows, columns=["part", "money", "ci_low", "ci_high", "n"])
     gap = max(float(run["gap"] if g == 0 else run["gap"] / groups * (groups - 1)) for g, run in enumerate(runs))
     estimate = Estimate(gap, gap, gap, "share of gross flows", len(frame))
@@ -162,34 +172,50 @@ def equity_accounting(
 
     def money(part: str) -> str:
         row = cell.loc[part]
-        return f"{row['money']:+,.0f} [{row['ci_low']:+,.0f}, {row['ci_high']:+,.0f}]"
+        return interval(row["money"], row["ci_low"], row["ci_high"], "+,.0f")
 
     change = jackknife(values[:, -1] - values[:, 0])
     sentence = (
-        f"Customer equity ({horizon_months} months, {annual_discount:.0%} a year) changed by {change[0]:+,.0f} [{change[2]:+,.0f}, "
-        f"{change[3]:+,.0f}] in {months} months: won {money('won')}, deepened {money('deepened')}, shrunk {money('shrunk')}, lost "
-        f"{money('lost')}, remeasurement {money('remeasurement')}. The parts add up to {gap:.0e} of gross flows."
+        f"Customer equity ({horizon_months} months, {annual_discount:.0%} a year) changed by "
+        f"{interval(change[0], change[2], change[3], '+,.0f')} in {months} months: won {money('won')}, deepened "
+        f"{money('deepened')}, shrunk {money('shrunk')}, lost {money('lost')}, remeasurement "
+        f"{money('remeasurement')}. The parts add up to {gap:.0e} of gross flows."
     )
-    adds = Check.of("parts add up", gap <= TOLERANCE, f"the largest gap is {gap:.0e} of gross flows; {TOLERANCE:.0e} is allowed")
+    adds = Check.of(
+        "parts add up", gap <= TOLERANCE, f"the largest gap is {gap:.0e} of gross flows; {TOLERANCE:.0e} is allowed"
+    )
 
     def draw(ax: Any) -> Any:
         moves = table["money"].to_numpy(dtype=float)
         base = np.concatenate([[0], np.cumsum(moves[:-1])])
         base[-1] = 0
-        color = [figures.GREY, *(figures.PALETTE[2] if m >= 0 else figures.PALETTE[1] for m in moves[1:-1]), figures.GREY]
+        color = [
+            figures.GREY,
+            *(figures.PALETTE[2] if m >= 0 else figures.PALETTE[1] for m in moves[1:-1]),
+            figures.GREY,
+        ]
         at = np.arange(len(table))
         ax.bar(at, moves, bottom=base, color=color)
         error = np.array([table["money"] - table["ci_low"], table["ci_high"] - table["money"]])
         ax.errorbar(at, base + moves, yerr=error, fmt="none", color=figures.INK, capsize=3, linewidth=1)
-        ax.set_xticks(at, [f"{p}\nn = {n:,}" for p, n in zip(table["part"], table["n"], strict=True)], rotation=35, ha="right", fontsize=8)
-        ax.set(ylabel=f"money, {horizon_months} months ahead at {annual_discount:.0%}", title=f"Customer equity over {months} months, 95% intervals")
+        ax.set_xticks(
+            at,
+            [f"{p}\nn = {n:,}" for p, n in zip(table["part"], table["n"], strict=True)],
+            rotation=35,
+            ha="right",
+            fontsize=8,
+        )
+        ax.set(
+            ylabel=f"money, {horizon_months} months ahead at {annual_discount:.0%}",
+            title=f"Customer equity over {months} months, 95% intervals",
+        )
         figures.money_axis(ax)
         return ax
 
+    size = dict(zip(names, np.abs(total), strict=True))
     alt = (
-        f"Waterfall from an opening equity of {cell.loc['opening', 'money']:,.0f} to a closing one of {cell.loc['closing', 'money']:,.0f}; "
-        f"realised contribution takes {-cell.loc['realised', 'money']:,.0f}, newly won customers add {cell.loc['won', 'money']:,.0f}, "
-        f"lost ones take {-cell.loc['lost', 'money']:,.0f}."
+        f"Waterfall from an opening equity of {total[0]:,.0f} to a closing one of {total[-1]:,.0f}; realised "
+        f"contribution takes {size['realised']:,.0f}, newly won customers add {size['won']:,.0f}, lost take {size['lost']:,.0f}."
     )
     return Result(table, sentence, (adds,), {"S03": estimate}, draw, alt, digits=0, figsize=(8.2, 4.8))
 

@@ -16,7 +16,8 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Result, study
-from crmresearch.value.margin import MarginModel, fit_margin, group_means, jackknife
+from crmresearch.value.common import interval, jackknife
+from crmresearch.value.margin import MarginModel, fit_margin, group_means
 from crmresearch.value.stability import CUTS
 
 __all__ = ["accuracy", "calibration", "calibration_windows", "holdout", "naive_forecasts", "tracking"]
@@ -37,8 +38,8 @@ def accuracy(predicted: Mapping[str, np.ndarray], actual: np.ndarray, codes: np.
     Returns
     -------
     DataFrame
-        ``method``, ``level`` (predicted over actual total), ``rank`` (Spearman's correlation), ``error`` (mean absolute),
-        each with ``_low`` and ``_high``, and ``n``.
+        ``method``, ``level`` (predicted over actual total), ``rank`` (Spearman's correlation), ``error`` (mean
+        absolute), each with ``_low`` and ``_high``, and ``n``.
     """
     groups = int(codes.max()) + 1
     if actual.sum() <= 0:
@@ -74,7 +75,10 @@ def _scores_figure(table: pd.DataFrame, what: str) -> Any:
     def draw(axes: Any) -> Any:
         left, right = axes
         at = np.arange(len(table))[::-1]
-        for ax, name, title, none in ((left, "level", "Level: predicted over actual total", 1.0), (right, "rank", "Rank correlation", None)):
+        for ax, name, title, none in (
+            (left, "level", "Level: predicted over actual total", 1.0),
+            (right, "rank", "Rank correlation", None),
+        ):
             error = [table[name] - table[f"{name}_low"], table[f"{name}_high"] - table[name]]
             ax.errorbar(table[name], at, xerr=error, fmt="o", color=figures.ACCENT, capsize=3)
             ax.set(title=title, xlabel=f"{what}, 95% interval", ylim=(-0.6, len(table) - 0.4))
@@ -91,9 +95,11 @@ def _scores_result(table: pd.DataFrame, what: str) -> Result:
     best = table.sort_values("rank", ascending=False).iloc[0]
     model = table.iloc[0]
     sentence = (
-        f"On held-out {what} of {model['n']:,} customers, {model['method']} predicts {model['level']:.0%} [{model['level_low']:.0%}, "
-        f"{model['level_high']:.0%}] of the actual total and ranks customers with correlation {model['rank']:.2f} "
-        f"[{model['rank_low']:.2f}, {model['rank_high']:.2f}]; the best rank correlation is {best['rank']:.2f}, by {best['method']}."
+        f"On held-out {what} of {model['n']:,} customers, {model['method']} predicts "
+        f"{interval(model['level'], model['level_low'], model['level_high'], '.0%')} of the actual total and "
+        "ranks customers with correlation "
+        f"{interval(model['rank'], model['rank_low'], model['rank_high'], '.2f')}; the best rank correlation is "
+        f"{best['rank']:.2f}, by {best['method']}."
     )
     close = model["level_low"] <= 1.1 and model["level_high"] >= 0.9
     level = Check.of(
@@ -103,7 +109,8 @@ def _scores_result(table: pd.DataFrame, what: str) -> Result:
         "undecided",
     )
     alt = "Two panels of points with intervals, one row per forecast: " + "; ".join(
-        f"{r.method}: level {r.level:.2f}, rank correlation {r.rank:.2f}" for r in table[["method", "level", "rank"]].itertuples(index=False)
+        f"{r.method}: level {r.level:.2f}, rank correlation {r.rank:.2f}"
+        for r in table[["method", "level", "rank"]].itertuples(index=False)
     )
     return Result(table, sentence, (level,), {}, _scores_figure(table, what), alt + ".", panels=2)
 
@@ -126,7 +133,9 @@ def holdout(model: MarginModel, frame: pd.DataFrame) -> Result:
     """
     codes = np.searchsorted(model.groups, frame["fold"].to_numpy())
     predicted = {"survival x margin": model.values(frame, 12, 0.0), **naive_forecasts(frame)}
-    return _scores_result(accuracy(predicted, frame["after"].to_numpy(dtype=float), codes), "contribution of twelve months")
+    return _scores_result(
+        accuracy(predicted, frame["after"].to_numpy(dtype=float), codes), "contribution of twelve months"
+    )
 
 
 def deciles(predicted: np.ndarray, actual: np.ndarray, groups: int = 10) -> pd.DataFrame:
@@ -145,21 +154,33 @@ def _calibration_result(table: pd.DataFrame, what: str) -> Result:
     top = table.iloc[-1]
     inside = int(((table["ci_low"] <= table["predicted"]) & (table["predicted"] <= table["ci_high"])).sum())
     sentence = (
-        f"The prediction lies inside the interval of the actual mean in {inside} of {len(table)} tenths; in the best tenth it is "
-        f"{top['predicted']:,.2f} against {top['actual']:,.2f} [{top['ci_low']:,.2f}, {top['ci_high']:,.2f}]."
+        f"The prediction lies inside the interval of the actual mean in {inside} of {len(table)} tenths; in the "
+        f"best tenth it is {top['predicted']:,.2f} against "
+        f"{interval(top['actual'], top['ci_low'], top['ci_high'], ',.2f')}."
     )
 
     def draw(ax: Any) -> Any:
-        ends = [min(table["predicted"].min(), table["ci_low"].min()), max(table["predicted"].max(), table["ci_high"].max())]
+        ends = [
+            min(table["predicted"].min(), table["ci_low"].min()),
+            max(table["predicted"].max(), table["ci_high"].max()),
+        ]
         ax.plot(ends, ends, color=figures.GREY, linestyle="--", linewidth=1, label="perfect calibration")
         error = [table["actual"] - table["ci_low"], table["ci_high"] - table["actual"]]
         label = f"tenths of n = {int(table['n'].sum()):,}, 95% interval"
-        ax.errorbar(table["predicted"], table["actual"], yerr=error, fmt="o", color=figures.ACCENT, capsize=3, label=label)
-        ax.set(xlabel=f"predicted {what}, mean per customer", ylabel="actual, mean per customer", title="Calibration by tenth of the prediction")
+        ax.errorbar(
+            table["predicted"], table["actual"], yerr=error, fmt="o", color=figures.ACCENT, capsize=3, label=label
+        )
+        ax.set(
+            xlabel=f"predicted {what}, mean per customer",
+            ylabel="actual, mean per customer",
+            title="Calibration by tenth of the prediction",
+        )
         ax.legend(loc="best")
         return ax
 
-    alt = f"Ten points of actual against predicted mean {what}; {inside} intervals cross the line of perfect calibration."
+    alt = (
+        f"Ten points of actual against predicted mean {what}; {inside} intervals cross the line of perfect calibration."
+    )
     return Result(table, sentence, (), {}, draw, alt, digits=2)
 
 
@@ -167,7 +188,9 @@ def _calibration_result(table: pd.DataFrame, what: str) -> Result:
 def calibration(model: MarginModel, frame: pd.DataFrame) -> Result:
     """Predicted and actual contribution of twelve held-out months by tenth of the prediction; see :func:`holdout`."""
     predicted = model.values(frame, 12, 0.0)[0]
-    return _calibration_result(deciles(predicted, frame["after"].to_numpy(dtype=float)), "contribution of twelve months")
+    return _calibration_result(
+        deciles(predicted, frame["after"].to_numpy(dtype=float)), "contribution of twelve months"
+    )
 
 
 @study
@@ -181,7 +204,9 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
     actual : DataFrame
         ``reductions.value.contribution_by_month``: ``ahead``, ``n``, ``contribution``, ``se``.
     """
-    total = np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in range(1, int(actual["ahead"].max()) + 1)], axis=1)
+    total = np.stack(
+        [model.values(frame, k, 0.0).sum(axis=1) for k in range(1, int(actual["ahead"].max()) + 1)], axis=1
+    )
     step = np.diff(total, axis=1, prepend=0.0)
     inc, cum = jackknife(step), jackknife(total)
     table = pd.DataFrame(
@@ -200,20 +225,24 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
     )
     last = table.iloc[-1]
     sentence = (
-        f"After {last['month ahead']:.0f} months the forecast stands at {last['predicted cumulative']:,.0f} [{last['cum_low']:,.0f}, "
-        f"{last['cum_high']:,.0f}] against {last['cumulative']:,.0f}: {last['predicted cumulative'] / last['cumulative'] - 1:+.1%}."
+        f"After {last['month ahead']:.0f} months the forecast stands at "
+        f"{interval(last['predicted cumulative'], last['cum_low'], last['cum_high'], ',.0f')} against "
+        f"{last['cumulative']:,.0f}: {last['predicted cumulative'] / last['cumulative'] - 1:+.1%}."
     )
     draw = _tracking_figure(table, "month ahead", "contribution", f"{len(frame):,} customers")
     alt = (
-        f"Two panels over {len(table)} months: actual and forecast contribution per month, and cumulative; at the end the forecast "
-        f"is {last['predicted cumulative'] / last['cumulative'] - 1:+.0%} off."
+        f"Two panels over {len(table)} months: actual and forecast contribution per month, and cumulative; at the "
+        f"end the forecast is {last['predicted cumulative'] / last['cumulative'] - 1:+.0%} off."
     )
     return Result(table, sentence, (), {}, draw, alt, digits=0, panels=2)
 
 
 def _tracking_figure(table: pd.DataFrame, x: str, what: str, who: str, split: float | None = None) -> Any:
     def draw(axes: Any) -> Any:
-        names = (("actual", "predicted", "ci_low", "ci_high"), ("cumulative", "predicted cumulative", "cum_low", "cum_high"))
+        names = (
+            ("actual", "predicted", "ci_low", "ci_high"),
+            ("cumulative", "predicted cumulative", "cum_low", "cum_high"),
+        )
         for ax, (seen, said, low, high), title in zip(axes, names, ("Incremental", "Cumulative"), strict=True):
             ax.plot(table[x], table[seen], color=figures.INK, label=f"actual, {who}")
             ax.plot(table[x], table[said], color=figures.PALETTE[1], label="forecast, 95% band of the model")
@@ -230,7 +259,13 @@ def _tracking_figure(table: pd.DataFrame, x: str, what: str, who: str, split: fl
 
 @study
 def calibration_windows(
-    tables: pd.DataFrame, landmark: pd.DataFrame, frame: pd.DataFrame, *, horizon_months: int = 60, annual_discount: float = 0.1, cuts: Sequence[float] = CUTS
+    tables: pd.DataFrame,
+    landmark: pd.DataFrame,
+    frame: pd.DataFrame,
+    *,
+    horizon_months: int = 60,
+    annual_discount: float = 0.1,
+    cuts: Sequence[float] = CUTS,
 ) -> Result:
     """How value and its holdout accuracy move with the length of the calibration window.
 
@@ -247,31 +282,64 @@ def calibration_windows(
         raise InputError("tables: no column window; make it with reductions.value.tenure_windows")
     rows = []
     codes: np.ndarray | None = None
-    for window, table in tables.groupby("window", sort=True):
-        model = fit_margin(table.drop(columns="window"), landmark, cuts=cuts)
+    for window in sorted(tables["window"].unique()):
+        model = fit_margin(tables[tables["window"] == window], landmark, cuts=cuts)
         if isinstance(model, Missing):
             return Result.not_applicable(model)
         codes = np.searchsorted(model.groups, frame["fold"].to_numpy())
-        value = jackknife(group_means(model.values(frame, horizon_months, annual_discount), model, frame, np.ones(len(frame), dtype=bool)))
+        value = jackknife(
+            group_means(
+                model.values(frame, horizon_months, annual_discount), model, frame, np.ones(len(frame), dtype=bool)
+            )
+        )
         score = accuracy({"x": model.values(frame, 12, 0.0)}, frame["after"].to_numpy(dtype=float), codes).iloc[0]
-        rows.append((int(window), value[0], value[2], value[3], score["level"], score["level_low"], score["level_high"], score["rank"], score["rank_low"], score["rank_high"], len(frame)))
-    columns = ["window", "value per customer", "ci_low", "ci_high", "level", "level_low", "level_high", "rank", "rank_low", "rank_high", "n"]
+        rows.append(
+            (
+                int(window),
+                value[0],
+                value[2],
+                value[3],
+                score["level"],
+                score["level_low"],
+                score["level_high"],
+                score["rank"],
+                score["rank_low"],
+                score["rank_high"],
+                len(frame),
+            )
+        )
+    columns = [
+        "window",
+        "value per customer",
+        "ci_low",
+        "ci_high",
+        "level",
+        "level_low",
+        "level_high",
+        "rank",
+        "rank_low",
+        "rank_high",
+        "n",
+    ]
     out = pd.DataFrame(rows, columns=columns)
     low, high = out["value per customer"].min(), out["value per customer"].max()
     sentence = (
-        f"Calibrated on {out['window'].min()} to {out['window'].max()} months, the mean value of a customer over {horizon_months} months "
-        f"runs from {low:,.0f} to {high:,.0f}, and the forecast of the held-out year from {out['level'].min():.0%} to {out['level'].max():.0%} "
-        "of the actual total."
+        f"Calibrated on {out['window'].min()} to {out['window'].max()} months, the mean value of a customer over "
+        f"{horizon_months} months runs from {low:,.0f} to {high:,.0f}, and the forecast of the held-out year from "
+        f"{out['level'].min():.0%} to {out['level'].max():.0%} of the actual total."
     )
 
     def draw(ax: Any) -> Any:
         error = [out["value per customer"] - out["ci_low"], out["ci_high"] - out["value per customer"]]
         ax.errorbar(out["window"], out["value per customer"], yerr=error, fmt="o-", color=figures.ACCENT, capsize=4)
-        ax.set(xlabel="months of calibration before the split", ylabel="value per customer, 95% interval", xticks=out["window"])
+        ax.set(
+            xlabel="months of calibration before the split",
+            ylabel="value per customer, 95% interval",
+            xticks=out["window"],
+        )
         ax.set_title(f"Value over {horizon_months} months at {annual_discount:.0%} a year, n = {len(frame):,}")
         figures.money_axis(ax)
         return ax
 
     alt = f"Points with intervals: mean value per customer by calibration window, from {low:,.0f} to {high:,.0f}."
     return Result(out, sentence, (), {}, draw, alt, digits=2)
-

@@ -23,13 +23,26 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import LEVEL, Check, Estimate, Result, study
+from crmresearch.value.common import interval, symlog_histogram, wilson
 
-__all__ = ["concentration", "concentration_by_window", "distribution", "gini", "hill", "intervals", "lorenz", "share_below", "top_share"]
+__all__ = [
+    "concentration",
+    "concentration_by_window",
+    "distribution",
+    "gini",
+    "hill",
+    "intervals",
+    "lorenz",
+    "share_below",
+    "top_share",
+]
 
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
 CELLS = 512  # cells the sorted values are pooled into; the Gini moves by about 1e-5 of itself
 BLOCK = 64  # resamples computed at once: keeps memory flat
-TAIL = 0.05  # share of customers the tail index is estimated from: it tells the simulated worlds apart at 2,000 customers
+TAIL = (
+    0.05  # share of customers the tail index is estimated from: it tells the simulated worlds apart at 2,000 customers
+)
 MIN_TAIL = 2.0  # tail index at or below it: no variance, and no interval that covers
 MIN_MEAN_Z = 5.0  # standard errors the mean must be away from zero: shares divide by it
 
@@ -49,7 +62,9 @@ def _values(values: Any, name: str = "values") -> np.ndarray:
     x = np.asarray(values, dtype=float).ravel()
     bad = int((~np.isfinite(x)).sum())
     if bad:
-        raise InputError(f"{name}: {bad} of {x.size} rows are missing or infinite; drop customers without a value first")
+        raise InputError(
+            f"{name}: {bad} of {x.size} rows are missing or infinite; drop customers without a value first"
+        )
     if x.size < 2:
         raise InputError(f"{name}: {x.size} customers; concentration needs at least 2")
     return x
@@ -85,11 +100,12 @@ def _moments(x: np.ndarray, w: np.ndarray, errors: bool = True) -> tuple[np.ndar
 
 
 def _pool(x: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pool sorted values: a cell holds at most ``2 / cells`` of the customers and of the absolute value."""
+    """Pool sorted values: a cell holds at most ``3 / cells`` of the customers, of their absolute value and squares."""
     if x.size <= cells:
         return x, np.ones(x.size)
-    size = np.abs(x)
-    place = (np.arange(1, x.size + 1) / x.size + np.cumsum(size) / size.sum()) / 2
+    # squares make the cells of the tail narrow, where the variance comes from
+    shares = (np.cumsum(w) / w.sum() for w in (np.ones(x.size), np.abs(x), x * x))
+    place = np.add.reduce(list(shares)) / 3
     start = np.flatnonzero(np.diff(np.floor(place * cells - 1e-12), prepend=-1.0))
     count = np.diff(np.append(start, x.size)).astype(float)
     return np.add.reduceat(x, start) / count, count
@@ -150,7 +166,7 @@ def lorenz(values: Any, points: int = 200) -> pd.DataFrame:
 
 
 def hill(values: Any, top: int | None = None) -> float:
-    """Tail index of the absolute values by Hill's estimator over the ``top`` largest (default: a twentieth, at least 10)."""
+    """Tail index of the absolute values by Hill's estimator over the ``top`` largest (default: a twentieth)."""
     size = np.sort(np.abs(_values(values)))[::-1]
     k = int(top or max(10, round(TAIL * size.size)))
     k = min(k, int((size > 0).sum()) - 1)
@@ -164,15 +180,6 @@ def share_below(values: Any, bound: float = 0.0) -> tuple[float, float, float]:
     """Share of customers below ``bound`` with Wilson's interval."""
     x = _values(values)
     return wilson(int((x < bound).sum()), x.size)
-
-
-def wilson(count: float, n: float) -> tuple[float, float, float]:
-    """Proportion with Wilson's 95% interval."""
-    z2 = 3.8414588206941236  # 95% point of chi-square with one degree of freedom
-    p = count / n
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return p, min(p, float(max(0.0, centre - half))), max(p, float(min(1.0, centre + half)))
 
 
 def intervals(values: Any, *, seed: int, resamples: int = 999, cells: int = CELLS) -> pd.DataFrame:
@@ -232,7 +239,9 @@ def _gates(x: np.ndarray) -> tuple[Check, ...]:
     tail, error = hill(x), x.std(ddof=1) / x.size**0.5
     z = abs(x.mean()) / error if error > 0 else float("inf")
     return (
-        Check.of("tail index", tail > MIN_TAIL, f"Hill's estimate is {tail:.2f}; intervals cover above {MIN_TAIL:g} only"),
+        Check.of(
+            "tail index", tail > MIN_TAIL, f"Hill's estimate is {tail:.2f}; intervals cover above {MIN_TAIL:g} only"
+        ),
         Check.of(
             "mean away from zero",
             bool(x.mean() > 0 and z > MIN_MEAN_Z),
@@ -252,7 +261,9 @@ def measures(frame: pd.DataFrame) -> list[str]:
     """
     found = [m for m in MEASURES if m in frame.columns]
     if not found:
-        raise InputError(f"no value column; expected one of {', '.join(MEASURES)}; got {', '.join(map(str, frame.columns))}")
+        raise InputError(
+            f"no value column; expected one of {', '.join(MEASURES)}; got {', '.join(map(str, frame.columns))}"
+        )
     if "customer_id" in frame.columns and frame["customer_id"].duplicated().any():
         twice = int(frame["customer_id"].duplicated().sum())
         raise InputError(f"{twice} rows repeat a customer_id; give one row per customer")
@@ -272,17 +283,25 @@ def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[
     return rows.assign(gates=f"closed: {', '.join(closed)}" if closed else "open").reset_index(), checks
 
 
-def _draw_curves(curves: dict[str, pd.DataFrame], counts: dict[str, int]) -> Any:
+def _draw_curves(curves: dict[str, pd.DataFrame], counts: dict[str, int], tables: dict[str, pd.DataFrame]) -> Any:
     def draw(axes: Any) -> Any:
         left, right = axes
         for (name, curve), color in zip(curves.items(), figures.PALETTE, strict=False):
             label = f"{MEASURES[name]}, n = {counts[name]:,}"
             left.plot(curve["customers"], curve["lorenz"], color=color, label=label)
             right.plot(curve["customers"], curve["whale"], color=color, label=label)
+            rows = tables[name].set_index("statistic").loc[list(STATISTICS[1:4])]
+            rows = rows.assign(at=TOP)[rows["n"].to_numpy() >= disclosure.MIN_CELL]
+            error = [rows["estimate"] - rows["ci_low"], rows["ci_high"] - rows["estimate"]]
+            right.errorbar(rows["at"], rows["estimate"], yerr=error, fmt=".", color=color, capsize=3)
         left.plot([0, 1], [0, 1], color=figures.GREY, linewidth=1, linestyle="--", label="equal shares")
         right.axhline(1, color=figures.GREY, linewidth=1, linestyle="--")
         left.set(title="Lorenz curve", xlabel="customers, from the worst", ylabel="cumulative share of value")
-        right.set(title="Whale curve", xlabel="customers, from the best", ylabel="cumulative share of value")
+        right.set(
+            title="Whale curve, with 95% intervals of top shares",
+            xlabel="customers, from the best",
+            ylabel="cumulative share of value",
+        )
         for ax in (left, right):
             figures.percent_axis(ax, "x")
             figures.percent_axis(ax, "y")
@@ -300,7 +319,8 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     ----------
     frame : DataFrame
         One row per customer (``reductions.value.contribution``) with ``contribution`` and, where costs are allocated,
-        ``fully_loaded``; or ``spend``, ``fees``, ``interest`` or ``turnover`` where a bank has no margins. Money per window.
+        ``fully_loaded``; or ``spend``, ``fees``, ``interest`` or ``turnover`` where a bank has no margins. Money per
+        window.
     seed, resamples : int
         Of the studentised bootstrap.
 
@@ -323,10 +343,17 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         counts[name] = x.size
         if x.mean() > 0:
             curves[name] = lorenz(x)
-    table = pd.concat(tables, ignore_index=True)[["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
+    table = pd.concat(tables, ignore_index=True)[
+        ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
+    ]
     lead, n = names[0], counts[names[0]]
     estimates = {}
-    for line, statistic in (("S19", "top 20% share"), ("S19a", "top 1% share"), ("S19b", "top 10% share"), ("S19c", "Gini")):
+    for line, statistic in (
+        ("S19", "top 20% share"),
+        ("S19a", "top 1% share"),
+        ("S19b", "top 10% share"),
+        ("S19c", "Gini"),
+    ):
         row = tables[0].set_index("statistic").loc[statistic]
         value = [float(row[c]) for c in ("estimate", "ci_low", "ci_high")]
         own: tuple[Check, ...] = ()
@@ -337,18 +364,23 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         estimates[line] = Estimate(value[0], value[1], value[2], unit, n, checks=own)
     s19, g = estimates["S19"], estimates["S19c"]
     sentence = (
-        f"The best 20% of {n:,} customers make {s19.value:.1%} [{s19.ci_low:.1%}, {s19.ci_high:.1%}] of {MEASURES[lead]} "
-        f"(Gini {g.text()}). The intervals speak of the process behind the customers; for these customers alone the shares "
-        "are a count."
+        f"The best 20% of {n:,} customers make {interval(s19.value, s19.ci_low, s19.ci_high, '.1%')} of "
+        f"{MEASURES[lead]} (Gini {g.text()}). The intervals speak of the process behind the customers; for these "
+        "customers alone the shares are a count."
     )
+    if lead not in ("contribution", "fully_loaded"):
+        sentence += (
+            f" The bank brings no costs, so {MEASURES[lead]} stands in for contribution, which may be distributed "
+            "otherwise."
+        )
     if lead not in curves:
         sentence = f"Total {MEASURES[lead]} of {n:,} customers is not positive, so shares of it are undefined."
     alt = "Two curves of cumulative value. " + " ".join(
-        f"By {MEASURES[n]}, the best tenth of customers reach {np.interp(0.1, c['customers'], c['whale']):.0%} of the total "
-        f"and the curve peaks at {c['whale'].max():.0%}."
+        f"By {MEASURES[n]}, the best tenth of customers reach {np.interp(0.1, c['customers'], c['whale']):.0%} of "
+        f"the total and the curve peaks at {c['whale'].max():.0%}."
         for n, c in curves.items()
     )
-    draw = _draw_curves(curves, counts) if curves else None
+    draw = _draw_curves(curves, counts, dict(zip(names, tables, strict=True))) if curves else None
     return Result(table, sentence, checks[lead], estimates, draw, alt, panels=2, details={"curves": curves})
 
 
@@ -373,7 +405,10 @@ def concentration_by_window(
     """
     found = [m for m in ([measure] if measure else MEASURES) if any(f"{m}_{w}" in frame.columns for w in windows)]
     if not found:
-        raise InputError(f"no column {measure or 'contribution'}_{windows[0]} or the like; the frame has {', '.join(map(str, frame.columns))}")
+        raise InputError(
+            f"no column {measure or 'contribution'}_{windows[0]} or the like; the frame has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
     name = found[0]
     rows = []
     for months in (w for w in windows if f"{name}_{w}" in frame.columns):
@@ -383,7 +418,13 @@ def concentration_by_window(
         part, _ = _one(x, seed, resamples)
         part = part[part["statistic"].isin(["Gini", "top 20% share"])]
         share, low, high = share_below(x)
-        loss = {"statistic": "share with negative value", "estimate": share, "ci_low": low, "ci_high": high, "gates": "open"}
+        loss = {
+            "statistic": "share with negative value",
+            "estimate": share,
+            "ci_low": low,
+            "ci_high": high,
+            "gates": "open",
+        }
         rows.append(pd.concat([part, pd.DataFrame([loss])]).assign(months=months, n=x.size))
     if not rows:
         raise InputError(f"no window has {disclosure.MIN_CELL} customers or more")
@@ -391,12 +432,15 @@ def concentration_by_window(
     g = table[table["statistic"] == "Gini"].reset_index(drop=True)
     first, last = g.iloc[0], g.iloc[-1]
     sentence = (
-        f"By {MEASURES[name]}, the Gini coefficient is {first['estimate']:.2f} [{first['ci_low']:.2f}, {first['ci_high']:.2f}] over "
-        f"{first['months']} months and {last['estimate']:.2f} [{last['ci_low']:.2f}, {last['ci_high']:.2f}] over {last['months']} months."
+        f"By {MEASURES[name]}, the Gini coefficient is "
+        f"{interval(first['estimate'], first['ci_low'], first['ci_high'], '.2f')} over {first['months']} months "
+        f"and {interval(last['estimate'], last['ci_low'], last['ci_high'], '.2f')} over {last['months']} months."
     )
 
     def draw(ax: Any) -> Any:
-        for statistic, color in zip(("Gini", "top 20% share", "share with negative value"), figures.PALETTE, strict=False):
+        for statistic, color in zip(
+            ("Gini", "top 20% share", "share with negative value"), figures.PALETTE, strict=False
+        ):
             part = table[table["statistic"] == statistic]
             figures.interval_band(ax, part["months"], part["ci_low"], part["ci_high"], color)
             ax.plot(part["months"], part["estimate"], marker="o", color=color, label=statistic)
@@ -407,8 +451,9 @@ def concentration_by_window(
         return ax
 
     alt = (
-        f"Lines with 95% bands over windows of {first['months']} to {last['months']} months: the Gini coefficient goes from "
-        f"{first['estimate']:.2f} to {last['estimate']:.2f}; the share of the best 20% and the share with negative value beside it."
+        f"Lines with 95% bands over windows of {first['months']} to {last['months']} months: the Gini coefficient "
+        f"goes from {first['estimate']:.2f} to {last['estimate']:.2f}; the share of the best 20% and the share "
+        "with negative value beside it."
     )
     return Result(table, sentence, (), {}, draw, alt)
 
@@ -451,7 +496,7 @@ def distribution(frame: pd.DataFrame) -> Result:
     estimates = {}
     if lead in ("contribution", "fully_loaded"):
         estimates["S37"] = Estimate(share, low, high, "share of customers", n)
-    sentence = f"{share:.1%} [{low:.1%}, {high:.1%}] of {n:,} customers have negative {MEASURES[lead]}"
+    sentence = f"{interval(share, low, high, '.1%')} of {n:,} customers have negative {MEASURES[lead]}"
     if "fully_loaded" in names and lead != "fully_loaded":
         sentence += f"; with allocated cost taken off it is {share_below(frame['fully_loaded'])[0]:.1%}"
 
@@ -464,18 +509,8 @@ def distribution(frame: pd.DataFrame) -> Result:
         ax.legend(loc="best")
         return ax
 
-    alt = f"Histogram of {MEASURES[lead]} per customer on a symmetric log axis; {share:.0%} of customers lie left of zero."
+    alt = (
+        f"Histogram of {MEASURES[lead]} per customer on a symmetric log axis; {share:.0%} of customers lie "
+        "left of zero."
+    )
     return Result(table, sentence + ".", (), estimates, draw, alt)
-
-
-def symlog_histogram(ax: Any, x: np.ndarray, color: str, label: str) -> Any:
-    """Draw a histogram on a symmetric log axis; bars of fewer people than the disclosure threshold are left out."""
-    near = max(float(np.quantile(np.abs(x), 0.1)), 1e-6)
-    shown = np.sign(x) * np.log10(1 + np.abs(x) / near)
-    edges = np.linspace(shown.min(), shown.max(), 41) if shown.max() > shown.min() else np.array([shown[0] - 1, shown[0] + 1])
-    count, _ = np.histogram(shown, edges)
-    value = np.sign(edges) * near * (10 ** np.abs(edges) - 1)
-    ax.stairs(np.where(count < disclosure.MIN_CELL, 0, count), value, color=color, label=label, fill=True, alpha=0.35)
-    ax.set_xscale("symlog", linthresh=near)
-    ax.axvline(0, color=figures.INK, linewidth=1)
-    return ax

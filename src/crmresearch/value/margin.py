@@ -2,7 +2,8 @@ r"""What a customer is worth where accounts have a beginning and an end: surviva
 
 The value of a customer of tenure :math:`t` over the next :math:`H` months, paid at the end of each month, is
 
-.. math:: V = \sum_{k=1}^{H} (1+d)^{-k/12}\; S(t+k \mid t)^{\theta}\,\bigl(\mu_{t+k} + b\,\rho^{(k-6.5)^+/12}\,\delta\bigr)
+.. math:: V = \sum_{k=1}^{H} (1+d)^{-k/12}\; S(t+k \mid t)^{\theta}\,
+              \bigl(\mu_{t+k} + b\,\rho^{(k-6.5)^+/12}\,\delta\bigr)
 
 with the annual discount rate :math:`d`, the chance :math:`S` to be a customer still, the mean contribution
 :math:`\mu` of those who are (both by month of tenure, with late entry), the hazard ratio :math:`\theta` of the
@@ -26,14 +27,13 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Estimate, Result, study
-from crmresearch.value.inequality import symlog_histogram
+from crmresearch.value.common import interval, jackknife, symlog_histogram
 from crmresearch.value.stability import CUTS, band_names, bands
 
-__all__ = ["MarginModel", "clv_by_band", "fit_margin", "jackknife", "monthly_discount", "tenure_curves"]
+__all__ = ["MarginModel", "clv_by_band", "fit_margin", "monthly_discount", "tenure_curves"]
 
 MIN_AT_RISK = 50  # customers a month of tenure needs to stand for itself
 TAIL = 12  # months pooled into the level that continues the curves beyond the last such month
-MIN_GROUPS = 10
 
 
 def monthly_discount(annual_rate: float) -> float:
@@ -41,30 +41,6 @@ def monthly_discount(annual_rate: float) -> float:
     if not annual_rate > -1:
         raise InputError(f"annual_rate is {annual_rate}; an effective rate lies above -1 (write 10% as 0.10)")
     return (1 + annual_rate) ** (-1 / 12)
-
-
-def jackknife(values: np.ndarray) -> tuple[Any, Any, Any, Any]:
-    """Estimate, standard error and 95% interval from a first row of all and one row without each group.
-
-    Parameters
-    ----------
-    values : array, (groups + 1, ...)
-        Row 0 from all customers, row g without group g.
-
-    Returns
-    -------
-    estimate, se, ci_low, ci_high
-        The interval uses Student's t with one degree of freedom fewer than groups.
-    """
-    from scipy.special import stdtrit
-
-    without = values[1:]
-    g = len(without)
-    if g < MIN_GROUPS:
-        raise InputError(f"{g} groups of customers; a jackknife needs at least {MIN_GROUPS}")
-    se = np.sqrt((g - 1) / g * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
-    half = stdtrit(g - 1, 0.975) * se
-    return values[0], se, values[0] - half, values[0] + half
 
 
 def _need(frame: pd.DataFrame, what: str, *columns: str) -> None:
@@ -84,30 +60,32 @@ def _without(totals: np.ndarray) -> np.ndarray:
 
 def _by_tenure(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Hazard, margin, at risk (of all) and exits by tenure month; first axis: all, then without each group."""
-    _need(table, "tenure table", "fold", "tenure_month", "n", "exits", "contribution")
+    _need(table, "tenure table", "fold", "tenure_month", "n", "at_risk", "exits", "contribution")
     folds, codes = np.unique(table["fold"].to_numpy(), return_inverse=True)
     month = table["tenure_month"].to_numpy(dtype=int)
     if month.min() < 0:
         raise InputError(f"tenure table: {int((month < 0).sum())} rows have a negative tenure_month; check acquired_on")
     if (table["exits"] > table["n"]).any():
-        raise InputError(f"tenure table: {int((table['exits'] > table['n']).sum())} rows have more exits than customers")
+        raise InputError(
+            f"tenure table: {int((table['exits'] > table['n']).sum())} rows have more exits than customers"
+        )
     size = (folds.size, month.max() + 1)
     total = {}
-    for name in ("n", "exits", "contribution"):
+    for name in ("n", "at_risk", "exits", "contribution"):
         cells = np.zeros(size)
         np.add.at(cells, (codes, month), table[name].to_numpy(dtype=float))
         total[name] = _without(cells)
-    at_risk = total["n"][0]
+    at_risk = total["at_risk"][0]
     good = np.flatnonzero(at_risk >= MIN_AT_RISK)
     if good.size == 0:
         raise InputError(f"no month of tenure has {MIN_AT_RISK} customers; the largest has {int(at_risk.max())}")
     months = np.arange(size[1])
     curves = []
-    for name in ("exits", "contribution"):
+    for name, base in (("exits", "at_risk"), ("contribution", "n")):
         with np.errstate(divide="ignore", invalid="ignore"):
-            rate = total[name] / total["n"]
+            rate = total[name] / total[base]
         tail = good[-TAIL:]
-        level = total[name][:, tail].sum(axis=1) / total["n"][:, tail].sum(axis=1)
+        level = total[name][:, tail].sum(axis=1) / total[base][:, tail].sum(axis=1)
         filled = np.stack([np.interp(months, good, row[good]) for row in rate])
         filled[:, good[-1] + 1 :] = level[:, None]
         curves.append(np.column_stack([filled, level]))  # the last column continues for ever
@@ -146,8 +124,6 @@ class MarginModel:
     def deviation(self, frame: pd.DataFrame) -> np.ndarray:
         """Own mean monthly contribution less that of the tenure months it was earned in, ``(groups + 1, n)``."""
         tenure, months = frame["tenure"].to_numpy(dtype=int), frame["months_before"].to_numpy(dtype=int)
-        if (months < 1).any():
-            raise InputError(f"{int((months < 1).sum())} customers have no month before the date; leave them out")
         padded = np.pad(self.margin, ((0, 0), (1, max(0, int(tenure.max()) + 2 - self.margin.shape[1]))), mode="edge")
         padded[:, 0] = 0
         total = np.cumsum(padded, axis=1)
@@ -173,7 +149,9 @@ class MarginModel:
             unit += v**k * chance * fade[:, None, None]
         return worth, unit
 
-    def values(self, frame: pd.DataFrame, horizon_months: int, annual_discount: float, common: bool = False) -> np.ndarray:
+    def values(
+        self, frame: pd.DataFrame, horizon_months: int, annual_discount: float, common: bool = False
+    ) -> np.ndarray:
         """Value of each customer, ``(groups + 1, n)``; with ``common`` every band has the same survival.
 
         Parameters
@@ -187,6 +165,9 @@ class MarginModel:
         """
         _need(frame, "customers", "tenure", "months_before", "before")
         tenure = frame["tenure"].to_numpy(dtype=int)
+        if (frame["months_before"] < 1).any():
+            bad = int((frame["months_before"] < 1).sum())
+            raise InputError(f"{bad} customers have no month before the date; leave them out")
         if tenure.size == 0:
             raise InputError("no customers to value")
         if (tenure < 0).any():
@@ -211,7 +192,8 @@ def _slopes(x: np.ndarray, y: np.ndarray, codes: np.ndarray, groups: int) -> np.
     for g in range(groups + 1):
         use = codes != g - 1
         dx, dy = x[g, use] - x[g, use].mean(), y[g, use] - y[g, use].mean()
-        out[g] = dx @ dy / (dx @ dx)
+        # where nobody deviates from the mean course nothing can last
+        out[g] = dx @ dy / (dx @ dx) if dx @ dx > 0 else 0.0
     return out
 
 
@@ -223,7 +205,7 @@ def fit_margin(
     Parameters
     ----------
     table : DataFrame
-        ``fold``, ``tenure_month``, ``n``, ``exits``, ``contribution`` (``reductions.value.tenure_margin``).
+        ``fold``, ``tenure_month``, ``n``, ``at_risk``, ``exits``, ``contribution`` (``reductions.value.tenure_margin``).
     landmark : DataFrame
         Customers at an earlier date and what became of them (``reductions.value.customers_at``): ``customer_id``,
         ``fold``, ``tenure``, ``months_before``, ``before``, ``months_after``, ``after`` (12 months), ``months_second``,
@@ -265,9 +247,13 @@ def fit_margin(
         n = landmark[count].to_numpy(dtype=int)
         here = n > 0
         if here.sum() < MIN_AT_RISK:
-            raise InputError(f"{int(here.sum())} customers are still there {lag} months after the landmark; take a later one")
+            raise InputError(
+                f"{int(here.sum())} customers are still there {lag} months after the landmark; take a later one"
+            )
         tenure = landmark["tenure"].to_numpy(dtype=int)[here] + lag + n[here] - 1
-        later = pd.DataFrame({"tenure": tenure, "months_before": n[here], "before": landmark[money].to_numpy(dtype=float)[here]})
+        later = pd.DataFrame(
+            {"tenure": tenure, "months_before": n[here], "before": landmark[money].to_numpy(dtype=float)[here]}
+        )
         lasting[:, step] = _slopes(deviation[:, here], draft.deviation(later), codes[here], len(groups))
     lasting[:, 0] = np.clip(lasting[:, 0], 0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -280,7 +266,9 @@ def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray, 
     """Observed over expected cumulative hazard of the year after the landmark, by band (indirect standardisation)."""
     tenure = landmark["tenure"].to_numpy(dtype=int)
     at = np.minimum(np.arange(tenure.max() + 13), draft.hazard.shape[1] - 1)
-    path = np.concatenate([np.zeros((len(draft.hazard), 1)), np.cumsum(-np.log1p(-draft.hazard[:, at]), axis=1)], axis=1)
+    path = np.concatenate(
+        [np.zeros((len(draft.hazard), 1)), np.cumsum(-np.log1p(-draft.hazard[:, at]), axis=1)], axis=1
+    )
     # months lived through after the landmark carry the expected hazard; the month of the last row ends it
     lived = landmark["months_after"].to_numpy(dtype=int)
     left = lived < 12
@@ -322,8 +310,30 @@ def tenure_curves(model: MarginModel) -> Result:
         stay = np.exp(np.log1p(-model.hazard[:, inside]).sum(axis=1) * 12 / inside.size)
         mean = (model.margin[:, inside] * at_risk).sum(axis=1) / at_risk.sum()
         s, m = jackknife(stay), jackknife(mean)
-        rows.append((year + 1, s[0], max(s[2], 0.0), min(s[3], 1.0), m[0], m[2], m[3], int(at_risk.max()), int(model.exits[inside].sum())))
-    columns = ["year of tenure", "stay the year", "stay_low", "stay_high", "monthly contribution", "ci_low", "ci_high", "n", "exits"]
+        rows.append(
+            (
+                year + 1,
+                s[0],
+                max(s[2], 0.0),
+                min(s[3], 1.0),
+                m[0],
+                m[2],
+                m[3],
+                int(at_risk.max()),
+                int(model.exits[inside].sum()),
+            )
+        )
+    columns = [
+        "year of tenure",
+        "stay the year",
+        "stay_low",
+        "stay_high",
+        "monthly contribution",
+        "ci_low",
+        "ci_high",
+        "n",
+        "exits",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     b, rho = jackknife(model.lasting[:, 0]), jackknife(model.lasting[:, 1])
     shown = table[(table["n"] >= disclosure.MIN_CELL) & (table["exits"] >= disclosure.MIN_CELL)]
@@ -331,31 +341,46 @@ def tenure_curves(model: MarginModel) -> Result:
         raise InputError(f"no year of tenure has {disclosure.MIN_CELL} exits; the survival factor cannot be shown")
     a, z = shown.iloc[0], shown.iloc[-1]
     sentence = (
-        f"In year {a['year of tenure']:.0f} of tenure {a['stay the year']:.1%} [{a['stay_low']:.1%}, {a['stay_high']:.1%}] stay, in year "
-        f"{z['year of tenure']:.0f} {z['stay the year']:.1%} [{z['stay_low']:.1%}, {z['stay_high']:.1%}]. Of a customer's own deviation from "
-        f"the mean, {b[0]:.0%} [{b[2]:.0%}, {b[3]:.0%}] lasts a year, and {rho[0]:.0%} [{rho[2]:.0%}, {min(rho[3], 1):.0%}] of that each "
-        "further year."
+        f"In year {a['year of tenure']:.0f} of tenure "
+        f"{interval(a['stay the year'], a['stay_low'], a['stay_high'], '.1%')} stay, in year "
+        f"{z['year of tenure']:.0f} {interval(z['stay the year'], z['stay_low'], z['stay_high'], '.1%')}. Of a "
+        f"customer's own deviation from the mean, {interval(b[0], b[2], b[3], '.0%')} lasts a year, and "
+        f"{interval(rho[0], rho[2], min(rho[3], 1), '.0%')} of that each further year."
     )
-    enough = Check.of("at risk", good.size >= 12, f"{good.size} months of tenure have {MIN_AT_RISK} customers or more; 12 are needed")
+    enough = Check.of(
+        "at risk", good.size >= 12, f"{good.size} months of tenure have {MIN_AT_RISK} customers or more; 12 are needed"
+    )
 
     def draw(axes: Any) -> Any:
         left, right = axes
         month = np.arange(first, last + 1)
-        alive = np.exp(np.concatenate([np.zeros((len(model.hazard), 1)), np.cumsum(np.log1p(-model.hazard[:, first:last]), axis=1)], axis=1))
+        alive = np.exp(
+            np.concatenate(
+                [np.zeros((len(model.hazard), 1)), np.cumsum(np.log1p(-model.hazard[:, first:last]), axis=1)], axis=1
+            )
+        )
         for ax, curve in ((left, alive), (right, model.margin[:, first : last + 1])):
             value, _, low, high = jackknife(curve)
             ax.plot(month, value, color=figures.ACCENT)
             figures.interval_band(ax, month, low, high)
-        left.set(title="Customers who are still there", xlabel="months of tenure", ylabel=f"share, given {first} months reached", ylim=(0, 1.02))
-        right.set(title="Mean contribution of those who are", xlabel="months of tenure", ylabel="money per month, 95% band")
+        left.set(
+            title="Customers who are still there",
+            xlabel="months of tenure",
+            ylabel=f"share, given {first} months reached",
+            ylim=(0, 1.02),
+        )
+        right.set(
+            title="Mean contribution of those who are", xlabel="months of tenure", ylabel="money per month, 95% band"
+        )
         figures.percent_axis(left)
         low_n, high_n = int(model.at_risk[good].min()), int(model.at_risk[good].max())
         figures.note(left, f"at risk {low_n:,} to {high_n:,}\n95% band")
         return axes
 
     alt = (
-        f"Left: a falling curve of customers who remain, from {first} to {last} months of tenure. Right: mean monthly contribution by "
-        f"tenure, {a['monthly contribution']:,.1f} in the first year shown and {z['monthly contribution']:,.1f} in the last."
+        f"Left: a falling curve of customers who remain, from {first} to {last} months of tenure. Right: mean "
+        f"monthly contribution by tenure, {a['monthly contribution']:,.1f} in the first year shown and "
+        f"{z['monthly contribution']:,.1f} in the last."
     )
     return Result(table, sentence, (enough,), {}, draw, alt, counts=("n", "exits"), panels=2)
 
@@ -410,7 +435,17 @@ def clv_by_band(
         mean, _, low, high = jackknife(means[code])
         share = values[0, inside].sum() / values[0].sum()
         rows.append((name, mean, low, high, share, ratio[0][code], ratio[2][code], ratio[3][code], int(inside.sum())))
-    columns = ["band", "value per customer", "ci_low", "ci_high", "share of value", "hazard ratio", "hr_low", "hr_high", "n"]
+    columns = [
+        "band",
+        "value per customer",
+        "ci_low",
+        "ci_high",
+        "share of value",
+        "hazard ratio",
+        "hr_low",
+        "hr_high",
+        "n",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     if len(means) < 2:
         raise InputError(f"only {len(means)} value band has {disclosure.MIN_CELL} customers; a comparison needs two")
@@ -422,18 +457,30 @@ def clv_by_band(
     estimate = Estimate(float(gap), float(gap_low), float(gap_high), "money per customer", n, se=float(se))
     every = jackknife(group_means(values, model, frame, np.ones(len(frame), dtype=bool)))
     sentence = (
-        f"The coming {horizon_months} months of a customer are worth {every[0]:,.0f} [{every[2]:,.0f}, {every[3]:,.0f}] on average at "
-        f"{annual_discount:.0%} a year. The band {names[high_band]} is worth {gap:,.0f} [{gap_low:,.0f}, {gap_high:,.0f}] more per "
-        f"customer than the band {names[low_band]}; margin alone would make that {margin_part:,.0f} [{part_low:,.0f}, {part_high:,.0f}], "
+        f"The coming {horizon_months} months of a customer are worth "
+        f"{interval(every[0], every[2], every[3], ',.0f')} on average at {annual_discount:.0%} a year. The band "
+        f"{names[high_band]} is worth {interval(gap, gap_low, gap_high, ',.0f')} more per customer than the band "
+        f"{names[low_band]}; margin alone would make that {interval(margin_part, part_low, part_high, ',.0f')}, "
         "the rest is survival."
     )
     _, _, own_low, own_high = jackknife(values)
-    customers = pd.DataFrame({"customer_id": frame["customer_id"].to_numpy(), "value": values[0], "ci_low": own_low, "ci_high": own_high, "band": np.array(names)[codes]})
+    customers = pd.DataFrame(
+        {
+            "customer_id": frame["customer_id"].to_numpy(),
+            "value": values[0],
+            "ci_low": own_low,
+            "ci_high": own_high,
+            "band": np.array(names)[codes],
+        }
+    )
 
     def draw(ax: Any) -> Any:
         symlog_histogram(ax, values[0], figures.ACCENT, f"expected value, n = {len(frame):,}")
-        ax.set(ylabel="customers", xlabel=f"value of {horizon_months} months, month-end payments, {annual_discount:.0%} a year, symmetric log")
-        ax.axvline(every[0], color=figures.PALETTE[1], label=f"mean {every[0]:,.0f} [{every[2]:,.0f}, {every[3]:,.0f}]")
+        ax.set(
+            ylabel="customers",
+            xlabel=f"value of {horizon_months} months, month-end payments, {annual_discount:.0%} a year, symmetric log",
+        )
+        ax.axvline(every[0], color=figures.PALETTE[1], label=f"mean {interval(every[0], every[2], every[3], ',.0f')}")
         ax.set_title("Expected value per customer")
         ax.legend(loc="best")
         return ax

@@ -16,9 +16,8 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Estimate, Result, study
-from crmresearch.value.inequality import symlog_histogram
+from crmresearch.value.common import interval, jackknife, symlog_histogram
 from crmresearch.value.forecast import _calibration_result, _scores_result, _tracking_figure, accuracy, deciles
-from crmresearch.value.margin import jackknife
 
 __all__ = [
     "PurchaseModel",
@@ -42,7 +41,9 @@ def _columns(frame: pd.DataFrame, *more: str) -> tuple[np.ndarray, np.ndarray, n
     needed = ("frequency", "recency", "T", *more)
     lacking = [c for c in needed if c not in frame.columns]
     if lacking:
-        raise InputError(f"purchase summary: no column {', '.join(lacking)}; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(
+            f"purchase summary: no column {', '.join(lacking)}; it has {', '.join(map(str, frame.columns))}"
+        )
     return tuple(frame[c].to_numpy(dtype=float) for c in ("frequency", "recency", "T"))  # type: ignore[return-value]
 
 
@@ -53,7 +54,8 @@ class PurchaseModel:
     Attributes
     ----------
     pareto, beta_geo, spend : tuple of fitters
-        First of all customers, then without each group. ``spend`` is empty where nobody bought again at a positive value.
+        First of all customers, then without each group. ``spend`` is empty where nobody bought again at a positive
+        value.
     """
 
     pareto: tuple[Any, ...]
@@ -122,7 +124,9 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     repeat = frame[(frame["frequency"] > 0) & (frame["monetary_value"] > 0)]
     dropped = int((frame["frequency"] > 0).sum()) - len(repeat)
     if len(repeat) < 5 * disclosure.MIN_CELL:
-        raise InputError(f"{len(repeat)} customers bought again at a positive value; spend needs {5 * disclosure.MIN_CELL}")
+        raise InputError(
+            f"{len(repeat)} customers bought again at a positive value; spend needs {5 * disclosure.MIN_CELL}"
+        )
     x, m = repeat["frequency"].to_numpy(dtype=float), repeat["monetary_value"].to_numpy(dtype=float)
     r = float(np.corrcoef(x, m)[0, 1])
     z, half = np.arctanh(r), 1.96 / (len(x) - 3) ** 0.5
@@ -143,20 +147,39 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         rows.append((name, mean, mean - error, mean + error, p * v / (q - 1), n))
     table = pd.DataFrame(rows, columns=["repeat purchases", "mean spend", "ci_low", "ci_high", "model, all", "n"])
     checks = (
-        Check.of("spend independent of frequency", abs(r) <= MAX_CORRELATION, f"their correlation is {r:.2f}; at most {MAX_CORRELATION:g} in size is allowed"),
-        Check.of("gamma-gamma fits", distance <= MAX_DISTANCE, f"observed and fitted distribution differ by at most {distance:.3f}; {MAX_DISTANCE:g} is allowed"),
+        Check.of(
+            "spend independent of frequency",
+            abs(r) <= MAX_CORRELATION,
+            f"their correlation is {r:.2f}; at most {MAX_CORRELATION:g} in size is allowed",
+        ),
+        Check.of(
+            "gamma-gamma fits",
+            distance <= MAX_DISTANCE,
+            f"observed and fitted distribution differ by at most {distance:.3f}; {MAX_DISTANCE:g} is allowed",
+        ),
     )
     sentence = (
-        f"Among {len(x):,} repeat buyers, frequency and mean spend correlate with {r:.2f} [{np.tanh(z - half):.2f}, {np.tanh(z + half):.2f}] "
-        f"(ranks {rank:.2f}); {dropped} repeat buyers without positive spend are left out."
+        f"Among {len(x):,} repeat buyers, frequency and mean spend correlate with "
+        f"{interval(r, np.tanh(z - half), np.tanh(z + half), '.2f')} (ranks {rank:.2f}); {dropped} repeat buyers "
+        "without positive spend are left out."
     )
 
     def draw(ax: Any) -> Any:
         shown = table[table["n"] >= disclosure.MIN_CELL]
         at = np.arange(len(shown))
         error = [shown["mean spend"] - shown["ci_low"], shown["ci_high"] - shown["mean spend"]]
-        ax.errorbar(at, shown["mean spend"], yerr=error, fmt="o", color=figures.ACCENT, capsize=4, label="observed, 95% interval")
-        ax.axhline(p * v / (q - 1), color=figures.PALETTE[1], linestyle="--", label="gamma-gamma, whatever the frequency")
+        ax.errorbar(
+            at,
+            shown["mean spend"],
+            yerr=error,
+            fmt="o",
+            color=figures.ACCENT,
+            capsize=4,
+            label="observed, 95% interval",
+        )
+        ax.axhline(
+            p * v / (q - 1), color=figures.PALETTE[1], linestyle="--", label="gamma-gamma, whatever the frequency"
+        )
         ax.set_xticks(at, [f"{k}\nn = {n:,}" for k, n in zip(shown["repeat purchases"], shown["n"], strict=True)])
         ax.set(xlabel="repeat purchases", ylabel="mean spend per purchase", title="Does spend depend on frequency?")
         ax.legend(loc="best")
@@ -164,10 +187,14 @@ def spend_gates(frame: pd.DataFrame) -> Result:
 
     first, last = table.iloc[0], table.iloc[-1]
     alt = (
-        f"Points with intervals: mean spend goes from {first['mean spend']:,.1f} at {first['repeat purchases']} repeat purchase to "
-        f"{last['mean spend']:,.1f} at {last['repeat purchases']}, against a level line of the model."
+        f"Points with intervals: mean spend goes from {first['mean spend']:,.1f} at {first['repeat purchases']} "
+        f"repeat purchase to {last['mean spend']:,.1f} at {last['repeat purchases']}, against a level line of the "
+        "model."
     )
-    details = {"correlation": Estimate(r, float(np.tanh(z - half)), float(np.tanh(z + half)), "correlation", len(x)), "model": model}
+    details = {
+        "correlation": Estimate(r, float(np.tanh(z - half)), float(np.tanh(z + half)), "correlation", len(x)),
+        "model": model,
+    }
     return Result(table, sentence, checks, {}, draw, alt, digits=2, details=details)
 
 
@@ -193,7 +220,9 @@ def purchase_holdout(model: PurchaseModel, frame: pd.DataFrame) -> Result:
     ahead = float(frame["duration_holdout"].iloc[0])
     predicted: dict[str, np.ndarray] = {}
     for name, fits in (("Pareto/NBD", model.pareto), ("BG/NBD", model.beta_geo)):
-        predicted[name] = np.stack([f.conditional_expected_number_of_purchases_up_to_time(ahead, *columns) for f in fits])
+        predicted[name] = np.stack(
+            [f.conditional_expected_number_of_purchases_up_to_time(ahead, *columns) for f in fits]
+        )
     x, _, age = columns
     known = age > 0
     if not known.all():
@@ -208,8 +237,12 @@ def purchase_holdout(model: PurchaseModel, frame: pd.DataFrame) -> Result:
 def purchase_calibration(model: PurchaseModel, frame: pd.DataFrame) -> Result:
     """Predicted and actual holdout purchases by tenth of the Pareto/NBD prediction; see :func:`purchase_holdout`."""
     columns = _columns(frame, "frequency_holdout", "duration_holdout")
-    predicted = model.pareto[0].conditional_expected_number_of_purchases_up_to_time(float(frame["duration_holdout"].iloc[0]), *columns)
-    return _calibration_result(deciles(predicted, frame["frequency_holdout"].to_numpy(dtype=float)), "holdout purchases")
+    predicted = model.pareto[0].conditional_expected_number_of_purchases_up_to_time(
+        float(frame["duration_holdout"].iloc[0]), *columns
+    )
+    return _calibration_result(
+        deciles(predicted, frame["frequency_holdout"].to_numpy(dtype=float)), "holdout purchases"
+    )
 
 
 @study
@@ -230,7 +263,9 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     # customers of a period start on average in its middle
     age = np.maximum(begin[None, :] - begin[:, None] + 0.5, 0.0)
     flat = age.ravel()
-    total = np.stack([starts @ f.expected_number_of_purchases_up_to_time(flat).reshape(age.shape) for f in model.pareto])
+    total = np.stack(
+        [starts @ f.expected_number_of_purchases_up_to_time(flat).reshape(age.shape) for f in model.pareto]
+    )
     inc, cum = jackknife(np.diff(total, axis=1, prepend=0.0)), jackknife(total)
     table = pd.DataFrame(
         {
@@ -250,18 +285,24 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     held = table[table[unit] > split]
     miss = held["predicted"].sum() / held["actual"].sum() - 1
     sentence = (
-        f"Over the holdout of {len(held)} {unit}s Pareto/NBD predicts {held['predicted'].sum():,.0f} repeat purchases against "
-        f"{held['actual'].sum():,.0f} ({miss:+.1%}); cumulative from the start {last['predicted cumulative']:,.0f} [{last['cum_low']:,.0f}, "
-        f"{last['cum_high']:,.0f}] against {last['cumulative']:,.0f}."
+        f"Over the holdout of {len(held)} {unit}s Pareto/NBD predicts {held['predicted'].sum():,.0f} repeat "
+        f"purchases against {held['actual'].sum():,.0f} ({miss:+.1%}); cumulative from the start "
+        f"{interval(last['predicted cumulative'], last['cum_low'], last['cum_high'], ',.0f')} against "
+        f"{last['cumulative']:,.0f}."
     )
-    alt = f"Two panels over {len(table)} {unit}s, incremental and cumulative repeat purchases; in the holdout the forecast is {miss:+.0%} off."
+    alt = (
+        f"Two panels over {len(table)} {unit}s, incremental and cumulative repeat purchases; in the holdout "
+        f"the forecast is {miss:+.0%} off."
+    )
     draw = _tracking_figure(table, unit, "repeat purchases", f"{int(starts.sum()):,} customers", split)
     quarter = table[np.arange(len(table)) % 13 == 12] if len(table) > 30 else table
     shown = quarter.assign(n=int(starts.sum()))
     return Result(shown, sentence, (), {}, draw, alt, digits=1, panels=2, details={"periods": table})
 
 
-def residual_value(purchases: Any, spend: Any, frame: pd.DataFrame, *, annual_discount: float, margin: float, unit: str = "week") -> np.ndarray:
+def residual_value(
+    purchases: Any, spend: Any, frame: pd.DataFrame, *, annual_discount: float, margin: float, unit: str = "week"
+) -> np.ndarray:
     """Discounted value of all purchases still to come: DERT times expected spend times margin.
 
     Parameters
@@ -340,31 +381,45 @@ def purchase_value(
             continue
         mean, _, ci_low, ci_high = _means(values, codes, inside)
         rows.append((name, mean, ci_low, ci_high, values[0, inside].sum() / values[0].sum(), int(inside.sum())))
-    table = pd.DataFrame(rows, columns=["repeat purchases", "value per customer", "ci_low", "ci_high", "share of value", "n"])
+    table = pd.DataFrame(
+        rows, columns=["repeat purchases", "value per customer", "ci_low", "ci_high", "share of value", "n"]
+    )
     _, _, own_low, own_high = jackknife(values)
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
     customers = pd.DataFrame({"customer_id": ids, "value": values[0], "ci_low": own_low, "ci_high": own_high})
     sentence = (
-        f"The purchases still to come of {len(frame):,} customers are worth {every[0]:,.2f} [{every[2]:,.2f}, {every[3]:,.2f}] each at "
-        f"{annual_discount:.0%} a year and a margin of {margin:.0%}; {dropped} repeat buyers without positive spend are left out."
+        f"The purchases still to come of {len(frame):,} customers are worth "
+        f"{interval(every[0], every[2], every[3], ',.2f')} each at {annual_discount:.0%} a year and a margin of "
+        f"{margin:.0%}; {dropped} repeat buyers without positive spend are left out."
     )
 
     def draw(ax: Any) -> Any:
         symlog_histogram(ax, values[0], figures.ACCENT, f"expected value, n = {len(frame):,}")
-        ax.axvline(every[0], color=figures.PALETTE[1], label=f"mean {every[0]:,.1f} [{every[2]:,.1f}, {every[3]:,.1f}]")
-        ax.set(ylabel="customers", xlabel=f"value of all purchases to come, paid when they happen, {annual_discount:.0%} a year, symmetric log")
+        ax.axvline(every[0], color=figures.PALETTE[1], label=f"mean {interval(every[0], every[2], every[3], ',.1f')}")
+        ax.set(
+            ylabel="customers",
+            xlabel=f"value of purchases to come, paid when they happen, {annual_discount:.0%} a year, symmetric log",
+        )
         ax.set_title("Expected residual value per customer")
         ax.legend(loc="best")
         return ax
 
-    alt = f"Histogram of expected residual value per customer on a symmetric log axis; the mean lies at {every[0]:,.1f}."
+    alt = (
+        f"Histogram of expected residual value per customer on a symmetric log axis; the mean lies at {every[0]:,.1f}."
+    )
     details = {"customers": customers, "values": values, "mean": every}
     return Result(table, sentence, gates, {}, draw, alt, digits=2, details=details)
 
 
 @study
 def purchase_value_windows(
-    early: PurchaseModel, late: PurchaseModel, frame: pd.DataFrame, *, annual_discount: float = 0.1, margin: float = 0.3, unit: str = "week"
+    early: PurchaseModel,
+    late: PurchaseModel,
+    frame: pd.DataFrame,
+    *,
+    annual_discount: float = 0.1,
+    margin: float = 0.3,
+    unit: str = "week",
 ) -> Result:
     """Mean residual value of the same customers, by models calibrated on the first part and on all of the period.
 
@@ -385,8 +440,8 @@ def purchase_value_windows(
     table = pd.DataFrame(rows, columns=["calibration", "value per customer", "ci_low", "ci_high", "n"])
     least, most = table["value per customer"].min(), table["value per customer"].max()
     sentence = (
-        f"The same {len(frame):,} customers are worth {least:,.1f} to {most:,.1f} each, by the calibration window alone: a factor of "
-        f"{most / least:.2f}."
+        f"The same {len(frame):,} customers are worth {least:,.1f} to {most:,.1f} each, by the calibration window "
+        f"alone: a factor of {most / least:.2f}."
     )
 
     def draw(ax: Any) -> Any:
@@ -394,8 +449,16 @@ def purchase_value_windows(
         error = [table["value per customer"] - table["ci_low"], table["ci_high"] - table["value per customer"]]
         ax.errorbar(at, table["value per customer"], yerr=error, fmt="o", color=figures.ACCENT, capsize=4)
         ax.set_xticks(at, [f"{k}\nn = {n:,}" for k, n in zip(table["calibration"], table["n"], strict=True)])
-        ax.set(xlabel="calibration window", ylabel="value per customer, 95% interval", title="Value by calibration window", xlim=(-0.6, len(table) - 0.4))
+        ax.set(
+            xlabel="calibration window",
+            ylabel="value per customer, 95% interval",
+            title="Value by calibration window",
+            xlim=(-0.6, len(table) - 0.4),
+        )
         return ax
 
-    alt = f"Points with intervals: mean residual value of the same customers, {least:,.1f} to {most:,.1f} by calibration window."
+    alt = (
+        f"Points with intervals: mean residual value of the same customers, {least:,.1f} to {most:,.1f} by "
+        "calibration window."
+    )
     return Result(table, sentence, (), {}, draw, alt, digits=2)

@@ -15,6 +15,7 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import Result, study
+from crmresearch.value.common import interval
 
 __all__ = ["SEGMENTS", "rfm_scores", "rfm_segments"]
 
@@ -49,8 +50,9 @@ def rfm_scores(frame: pd.DataFrame, *, cuts: Sequence[float] = (1 / 3, 2 / 3)) -
     Returns
     -------
     DataFrame
-        ``since`` (time since the last purchase: ``T - recency``), ``purchases``, ``money`` (spend per purchase, the first
-        included), ``R``, ``F``, ``M``. Customers with equal values share a score, so that thirds need not be even.
+        ``since`` (time since the last purchase: ``T - recency``), ``purchases``, ``money`` (spend per purchase, the
+        first included), ``R``, ``F``, ``M``. Customers with equal values share a score,
+        so that thirds need not be even.
     """
     lacking = [c for c in ("frequency", "recency", "T", "monetary_value", "first_value") if c not in frame.columns]
     if lacking:
@@ -78,7 +80,13 @@ def rfm_scores(frame: pd.DataFrame, *, cuts: Sequence[float] = (1 / 3, 2 / 3)) -
 
 def _segment(scores: pd.DataFrame, best: int) -> np.ndarray:
     r, f, m = (scores[c].to_numpy() for c in ("R", "F", "M"))
-    rules = [(r == best) & (f == best) & (m == best), (r == best) & (f == best), (r == 1) & (f == best), r == best, r == 1]
+    rules = [
+        (r == best) & (f == best) & (m == best),
+        (r == best) & (f == best),
+        (r == 1) & (f == best),
+        r == best,
+        r == 1,
+    ]
     return np.select(rules, [name for name, _ in SEGMENTS[:-1]], default=SEGMENTS[-1][0])
 
 
@@ -105,7 +113,13 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
         if n < 2:
             continue
         part = scores[inside]
-        row: dict[str, Any] = {"segment": name, "rule": rule, f"{unit}s since last": part["since"].mean(), "purchases": part["purchases"].mean(), "money": part["money"].mean()}
+        row: dict[str, Any] = {
+            "segment": name,
+            "rule": rule,
+            f"{unit}s since last": part["since"].mean(),
+            "purchases": part["purchases"].mean(),
+            "money": part["money"].mean(),
+        }
         if later is not None:
             mean, half = later[inside].mean(), 1.96 * later[inside].std(ddof=1) / n**0.5
             row |= {"holdout purchases": mean, "ci_low": mean - half, "ci_high": mean + half}
@@ -113,16 +127,17 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
     table = pd.DataFrame(rows)
     biggest = table.loc[table["n"].idxmax()]
     sentence = (
-        f"By thirds of recency (time since the last purchase), frequency and money, {biggest['share of customers']:.0%} of {len(frame):,} "
-        f"customers are '{biggest['segment']}'"
+        "By thirds of recency (time since the last purchase), frequency and money, "
+        f"{biggest['share of customers']:.0%} of {len(frame):,} customers are '{biggest['segment']}'"
     )
     shown = table[table["n"] >= disclosure.MIN_CELL]
     if later is not None and shown["holdout purchases"].min() > 0:
         top = shown.loc[shown["holdout purchases"].idxmax()]
         low = shown.loc[shown["holdout purchases"].idxmin()]
         sentence += (
-            f"; in the holdout '{top['segment']}' bought {top['holdout purchases']:.2f} [{top['ci_low']:.2f}, {top['ci_high']:.2f}] times, "
-            f"'{low['segment']}' {low['holdout purchases']:.2f} [{low['ci_low']:.2f}, {low['ci_high']:.2f}]"
+            f"; in the holdout '{top['segment']}' bought "
+            f"{interval(top['holdout purchases'], top['ci_low'], top['ci_high'], '.2f')} times, "
+            f"'{low['segment']}' {interval(low['holdout purchases'], low['ci_low'], low['ci_high'], '.2f')}"
         )
 
     def draw(ax: Any) -> Any:
@@ -135,5 +150,9 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
         ax.set(xlabel=f"{what} per customer" + (", 95% interval" if later is not None else ""), title="RFM segments")
         return ax
 
-    alt = "Bars by RFM segment: " + ", ".join(f"{r.segment} {r.n:,} customers" for r in shown[["segment", "n"]].itertuples(index=False)) + "."
+    alt = (
+        "Bars by RFM segment: "
+        + ", ".join(f"{r.segment} {r.n:,} customers" for r in shown[["segment", "n"]].itertuples(index=False))
+        + "."
+    )
     return Result(table, sentence + ".", (), {}, draw, alt, digits=2)

@@ -6,6 +6,7 @@ figure here stands beside what pure noise would give.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import LEVEL, Estimate, Result, study
-from crmresearch.value.inequality import wilson
+from crmresearch.value.common import interval, wilson
 
 __all__ = ["band_names", "bands", "core_overlap", "jaccard", "regression_to_mean", "transitions"]
 
@@ -28,11 +29,15 @@ def _years(frame: pd.DataFrame, prefix: str = "year_") -> list[str]:
     """Names of the year columns, oldest first."""
     years = [c for c in frame.columns if str(c).startswith(prefix)]
     if len(years) < 2:
-        raise InputError(f"{len(years)} columns named {prefix}*; stability needs two years, each a column of contribution")
+        raise InputError(
+            f"{len(years)} columns named {prefix}*; stability needs two years, each a column of contribution"
+        )
     for year in years:
         bad = int(np.isinf(frame[year].to_numpy(dtype=float)).sum())
         if bad:
-            raise InputError(f"{year}: {bad} rows are infinite; contribution must be a number, or missing if not a customer")
+            raise InputError(
+                f"{year}: {bad} rows are infinite; contribution must be a number, or missing if not a customer"
+            )
     return years
 
 
@@ -67,7 +72,8 @@ def jaccard(before: Any, after: Any, *, share: float = 0.2, seed: int, resamples
     -------
     dict
         ``jaccard``, ``ci_low``, ``ci_high``, ``se``; ``noise``: the overlap expected if next year's ranks of those who
-        stay were drawn blindly; counts ``core_before``, ``core_after``, ``both``, ``left`` (core, no customer any more).
+        stay were drawn blindly; counts ``core_before``, ``core_after``, ``both``, ``left`` (core, but no customer any
+        more).
     """
     x, y = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if x.shape != y.shape:
@@ -113,8 +119,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     Parameters
     ----------
     frame : DataFrame
-        One row per customer with columns ``year_<end>``, oldest first: contribution of that year, missing where somebody
-        was no customer (``reductions.value.yearly``).
+        One row per customer with columns ``year_<end>``, oldest first: contribution of that year, missing where
+        somebody was no customer (``reductions.value.yearly``).
 
     Returns
     -------
@@ -123,7 +129,7 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     """
     years = _years(frame)
     rows = []
-    for before, after in zip(years, years[1:], strict=False):
+    for before, after in itertools.pairwise(years):
         cell = jaccard(frame[before], frame[after], share=share, seed=seed, resamples=resamples)
         rows.append({"from": _label(before), "to": _label(after), **cell})
     table = pd.DataFrame(rows).rename(columns={"core_before": "n"})
@@ -131,17 +137,19 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     last = table.iloc[-1]
     kept, low, high = wilson(last["both"], last["n"])
     union = int(last["n"] + last["core_after"] - last["both"])
-    estimate = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], "Jaccard overlap", union, se=rows[-1]["se"])
+    estimate = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], "Jaccard overlap", union)
     sentence = (
-        f"Of the core customers of the year to {last['from']} (best {share:.0%} with positive contribution), {kept:.1%} "
-        f"[{low:.1%}, {high:.1%}] are core in the year to {last['to']}: overlap {estimate.text()}, against {last['noise']:.2f} "
-        f"if ranks were drawn blindly."
+        f"Of the core customers of the year to {last['from']} (best {share:.0%} with positive contribution), "
+        f"{interval(kept, low, high, '.1%')} are core in the year to {last['to']}: overlap {estimate.text()}, "
+        f"against {last['noise']:.2f} if ranks were drawn blindly."
     )
 
     def draw(ax: Any) -> Any:
         at = np.arange(len(table))
         error = [table["jaccard"] - table["ci_low"], table["ci_high"] - table["jaccard"]]
-        ax.errorbar(at, table["jaccard"], yerr=error, fmt="o", color=figures.ACCENT, capsize=4, label="observed, 95% interval")
+        ax.errorbar(
+            at, table["jaccard"], yerr=error, fmt="o", color=figures.ACCENT, capsize=4, label="observed, 95% interval"
+        )
         ax.plot(at, table["noise"], "_", markersize=18, color=figures.PALETTE[1], label="blind ranks")
         labels = [f"{a} to\n{b}\nn = {n:,}" for a, b, n in zip(table["from"], table["to"], table["n"], strict=True)]
         ax.set(xticks=at, xticklabels=labels, ylim=(0, 1), ylabel="Jaccard overlap", xlim=(-0.6, len(table) - 0.4))
@@ -150,8 +158,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         return ax
 
     alt = (
-        f"Points with intervals, one per pair of years; the last overlap is {last['jaccard']:.2f}, the mark for blind ranks lies "
-        f"at {last['noise']:.2f}."
+        f"Points with intervals, one per pair of years; the last overlap is {last['jaccard']:.2f}, the mark for "
+        f"blind ranks lies at {last['noise']:.2f}."
     )
     return Result(table, sentence, (), {"S22": estimate}, draw, alt, counts=("n", "core_after", "both", "left"))
 
@@ -159,7 +167,7 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
 def band_names(cuts: Sequence[float] = CUTS) -> list[str]:
     """Names of the value bands, from losses up."""
     edges = [0.0, *cuts, 1.0]
-    return ["negative", *(f"{a:.0%} to {b:.0%}" for a, b in zip(edges, edges[1:], strict=False))]
+    return ["negative", *(f"{a:.0%} to {b:.0%}" for a, b in itertools.pairwise(edges))]
 
 
 def bands(values: Any, cuts: Sequence[float] = CUTS) -> np.ndarray:
@@ -215,7 +223,10 @@ def transitions(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> Result:
     total = counts.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(total[:, None] > 0, counts / total[:, None], np.nan)
-    half = [max((wilson(c, n)[2] - wilson(c, n)[1]) / 2 for c in row) if n else np.nan for row, n in zip(counts, total, strict=True)]
+    half = [
+        max((wilson(c, n)[2] - wilson(c, n)[1]) / 2 for c in row) if n else np.nan
+        for row, n in zip(counts, total, strict=True)
+    ]
     shown = np.where(_blank_small(counts), np.nan, share)
     table = pd.DataFrame(shown, columns=columns)
     table.insert(0, f"band to {_label(before)}", rows)
@@ -223,12 +234,12 @@ def transitions(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> Result:
     top, worst = len(names) - 1, 0
     stay, low, high = wilson(counts[top, top], max(total[top], 1))
     sentence = (
-        f"Of {total[top]:,} customers in the best band in the year to {_label(before)}, {stay:.1%} [{low:.1%}, {high:.1%}] are in it "
-        f"a year later."
+        f"Of {total[top]:,} customers in the best band in the year to {_label(before)}, "
+        f"{interval(stay, low, high, '.1%')} are in it a year later."
     )
     if total[worst] >= disclosure.MIN_CELL:
         again, low, high = wilson(counts[worst, worst], total[worst])
-        sentence += f" Of {total[worst]:,} who made a loss, {again:.1%} [{low:.1%}, {high:.1%}] make one again."
+        sentence += f" Of {total[worst]:,} who made a loss, {interval(again, low, high, '.1%')} make one again."
 
     def draw(ax: Any) -> Any:
         ax.imshow(np.nan_to_num(shown), cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -276,10 +287,14 @@ def regression_to_mean(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> 
     years = _years(frame)[-3:]
     both = frame[years].dropna().to_numpy(dtype=float)
     if len(both) < 3 * disclosure.MIN_CELL:
-        raise InputError(f"{len(both)} customers are present in all of the years {', '.join(map(_label, years))}; too few")
+        raise InputError(
+            f"{len(both)} customers are present in all of the years {', '.join(map(_label, years))}; too few"
+        )
     x, y = both[:, 0], both[:, 1]
     slope, se = ols_slope(x, y)
-    estimate = Estimate(slope, slope - 1.96 * se, slope + 1.96 * se, "share of a deviation that lasts", len(both), se=se)
+    estimate = Estimate(
+        slope, slope - 1.96 * se, slope + 1.96 * se, "share of a deviation that lasts", len(both), se=se
+    )
     band = bands(x, cuts)
     rows = []
     for name in band_names(cuts):
@@ -291,13 +306,20 @@ def regression_to_mean(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> 
         half = 1.96 * both[inside, -1].std(ddof=1) / n**0.5
         expected = y.mean() + slope * (means[0] - x.mean())
         rows.append((name, *means, means[-1] - half, means[-1] + half, expected, n))
-    columns = ["band in the first year", *(f"mean to {_label(c)}" for c in years), "ci_low", "ci_high", "by slope alone", "n"]
+    columns = [
+        "band in the first year",
+        *(f"mean to {_label(c)}" for c in years),
+        "ci_low",
+        "ci_high",
+        "by slope alone",
+        "n",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     rank = pd.Series(x).corr(pd.Series(y), method="spearman")
     sentence = (
-        f"{slope:.0%} [{estimate.ci_low:.0%}, {estimate.ci_high:.0%}] of a deviation from the mean in the year to {_label(years[0])} "
-        f"lasts into the next, among {len(both):,} customers of all years (rank correlation {rank:.2f}); the rest is "
-        "regression to the mean, for the best and the worst alike."
+        f"{interval(slope, estimate.ci_low, estimate.ci_high, '.0%')} of a deviation from the mean in the year to "
+        f"{_label(years[0])} lasts into the next, among {len(both):,} customers of all years (rank correlation "
+        f"{rank:.2f}); the rest is regression to the mean, for the best and the worst alike."
     )
 
     def draw(ax: Any) -> Any:
@@ -309,13 +331,13 @@ def regression_to_mean(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> 
         ax.set_xticks(at, [f"to {_label(c)}" for c in years])
         ax.set(ylabel="mean contribution per customer", title="Bands chosen on the first year, followed")
         figures.money_axis(ax)
-        ax.legend(loc="best")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="band, first year")
         return ax
 
     first, last = table.iloc[0], table.iloc[-1]
     alt = (
-        f"Lines of mean contribution by the band of the first year: the best band goes from {last.iloc[1]:,.0f} to "
-        f"{last.iloc[2]:,.0f}, the lowest from {first.iloc[1]:,.0f} to {first.iloc[2]:,.0f}."
+        f"Lines of mean contribution by the band of the first year: the best band goes from {last.iloc[1]:,.0f} "
+        f"to {last.iloc[2]:,.0f}, the lowest from {first.iloc[1]:,.0f} to {first.iloc[2]:,.0f}."
     )
     return Result(table, sentence, (), {}, draw, alt, details={"persistence": estimate})
 

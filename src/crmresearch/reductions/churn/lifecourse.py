@@ -46,7 +46,7 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
     if missing is not None:
         return missing
     first, end = bank.about.observation_start, day_after(bank)
-    dates = []
+    dates: list[datetime.date] = []
     while add_months(first, 12 * len(dates)) <= end:
         dates.append(add_months(first, 12 * len(dates)))
     if len(dates) < 2:

@@ -23,6 +23,9 @@ def landmark_dates(bank: Bank, horizon: int) -> tuple[datetime.date, datetime.da
 
     A model fitted on what followed the first is scored on what followed the second, so nothing of the future is used.
     """
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
     start, end = bank.about.observation_start, day_after(bank)
     if (end.year - start.year) * 12 + end.month - start.month < 2 * horizon + 6:
         return Missing(
@@ -33,6 +36,9 @@ def landmark_dates(bank: Bank, horizon: int) -> tuple[datetime.date, datetime.da
 
 def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | Missing:
     """Return a landmark ``months`` into the observation, and the months of follow-up after it (at least twelve)."""
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
     start, end = bank.about.observation_start, day_after(bank)
     left = (end.year - start.year) * 12 + end.month - start.month - months
     if left < 12:
@@ -62,7 +68,8 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
         ``complaint`` (in three months), ``log_balance`` and
         ``balance_change`` (log, against three months earlier), ``recency`` (months since the last transaction, 12 at
         most), ``activity`` (log of one plus transactions in three months), ``mobile``, ``tier_3``, ``channel_*``,
-        ``age``, ``contacted`` (retention contacts of twelve months).
+        ``age``, ``contacted`` (retention contacts of the twelve months to a month ago), ``just_contacted`` (one
+        since, the landmark included).
     """
     import ibis
 
@@ -151,11 +158,14 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
     if "contacts" in bank.tables:
         c = bank.table("contacts")
         c = c.filter(
-            (c.contacted_on < day)
+            (c.contacted_on <= day)
             & (c.contacted_on >= ibis.date(add_months(on, -12).isoformat()))
             & (c.purpose == "retain")
         )
-        parts.append(c.group_by("customer_id").aggregate(contacted=(c.cost.cast("float64") > 0).sum().cast("float64")))
+        c = c.filter(c.cost > 0)
+        just = c.contacted_on >= ibis.date(add_months(on, -1).isoformat())
+        counted = {"contacted": (~just).sum().cast("float64"), "just_contacted": just.any().cast("float64")}
+        parts.append(c.group_by("customer_id").aggregate(**counted))
     return parts
 
 
@@ -221,6 +231,7 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
         is recorded.
     """
     import ibis
+    import pandas as pd
 
     missing = bank.require("customers", "contacts")
     if missing is not None:
@@ -234,7 +245,7 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     )
     end = day_after(bank)
     for row in found.itertuples():
-        day, last = row.first.date(), row.last.date()
+        day, last = (pd.to_datetime(str(v)).date() for v in (row.first, row.last))
         if (last - day).days <= 31 and (end.year - day.year) * 12 + end.month - day.month >= horizon:
             frame = landmark(bank, day, horizon)
             if isinstance(frame, Missing):

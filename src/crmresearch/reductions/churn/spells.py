@@ -349,6 +349,8 @@ def person_months(
     """
     import pandas as pd
 
+    if not states:
+        raise InputError(f"person-months are counted by state; name some of {', '.join(STATES)}")
     if lag < 0:
         raise InputError(f"lag = {lag}: a state cannot be read in the future; take 0 or more months")
     missing = bank.require(*_needs(definition), *_state_needs(states))
@@ -378,20 +380,15 @@ def person_months(
 
 def _cells(pd: Any, change: pd.Series, events: pd.DataFrame, keys: list[str], last: int) -> pd.DataFrame:
     """Running sums of the changes in each group's number at risk, month by month."""
-    wide = change.unstack("tenure").reindex(columns=range(1, last + 2)).fillna(0.0) if keys else None
-    if wide is None:
-        at_risk = change.reindex(range(1, last + 2)).fillna(0.0).cumsum()
-    else:
-        at_risk = wide.cumsum(axis=1).stack()
-    out = at_risk[at_risk > 0].rename("at_risk").reset_index()
-    causes = list(events.columns)
-    out = out.merge(
-        events.rename(columns={c: f"events {c}" for c in causes}).reset_index(), how="left", on=[*keys, "tenure"]
-    )
-    named = [f"events {c}" for c in causes]
-    out[named] = out[named].fillna(0)
-    out.insert(out.columns.get_loc("at_risk") + 1, "events", out[named].sum(axis=1))
-    whole = ["tenure", "at_risk", "events", *named]
+    wide = change.unstack("tenure").reindex(columns=range(1, last + 2)).fillna(0.0)
+    at_risk: Any = wide.cumsum(axis=1).stack()
+    out = at_risk.to_frame("at_risk").query("at_risk > 0").reset_index()
+    named = {c: f"events {c}" for c in events.columns}
+    out = out.merge(events.rename(columns=named).reset_index(), how="left", on=[*keys, "tenure"])
+    columns = list(named.values())
+    out[columns] = out[columns].fillna(0)
+    out["events"] = out[columns].sum(axis=1)
+    whole = ["tenure", "at_risk", "events", *columns]
     out[whole] = out[whole].round().astype("int64")
     first = ["tenure", *keys]
-    return out[[*first, "at_risk", "events", *named]].sort_values(first, ignore_index=True)
+    return out[[*first, "at_risk", "events", *columns]].sort_values(first, ignore_index=True)

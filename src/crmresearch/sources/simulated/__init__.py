@@ -33,7 +33,6 @@ __all__ = [
     "bank",
     "frames",
     "latent",
-    "marginal_facts",
     "truth",
     "world_names",
     "worlds",
@@ -62,7 +61,8 @@ PATHS = (
 def about(settings: Settings) -> dict[str, Any]:
     """Return the facts about the bank, as ``bank.yaml`` states them."""
     end = datetime.date(1970, 1, 1) + datetime.timedelta(days=last_day(settings.months))
-    name = "reference" if settings.world == "baseline" else "simulated-" + settings.world.replace("_", "-")
+    size = f"{settings.rows}x{settings.months}-{settings.seed}"
+    name = "reference" if settings == Settings() else f"simulated-{settings.world.replace('_', '-')}-{size}"
     return {
         "name": name,
         "title": f"Simulated reference bank, world {settings.world}",

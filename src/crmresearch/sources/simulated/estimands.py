@@ -35,7 +35,7 @@ from crmresearch.sources.simulated.settings import BLOCK, Settings, worlds
 
 __all__ = ["alive", "closed_forms", "latent", "limits", "parameter_estimands", "truth"]
 
-DRAW_BLOCKS = 24  # blocks drawn where no stored limit fits
+DRAW_BLOCKS = 8  # blocks drawn where no stored limit fits
 FOLLOW = 12  # months of follow-up after a campaign
 RMST_MONTHS = 36
 
@@ -442,7 +442,7 @@ def truth(settings: Settings) -> dict[str, Any]:
     ----------
     settings : Settings
         The bank. Seed and number of customers matter only where no stored limit fits (another number of months, or
-        changed parameters): then 24 blocks are drawn.
+        changed parameters): then eight blocks are drawn.
 
     Returns
     -------

@@ -231,7 +231,8 @@ def _arms(s: Settings, block: int, n: int, force: Mapping[str, int]) -> tuple[di
 
 def target_logit(p: Any, unmet: Array, breadth: Array, tenure_years: Array, tier: Array) -> Array:
     """Logit of being targeted: what the bank thinks is risk, all of it in the tables."""
-    score = 1.5 * unmet - 0.4 * (breadth - 2.5) + 1.2 * (tenure_years < 3) + 0.3 * (tier == 3) - 0.7
+    families = np.minimum(breadth, 4) - 2.5
+    score = 1.4 * unmet - 0.35 * families + 1.3 * (tenure_years < 3) + 0.3 * (tier == 3) - 0.55
     middle = NormalDist().inv_cdf(p.target_share) * 1.7
     return np.asarray(middle + p.target_slope * score)
 

@@ -19,7 +19,7 @@ from crmresearch.errors import InputError
 from crmresearch.sources.simulated.estimands import limits, model_fingerprint, stored
 from crmresearch.sources.simulated.settings import BLOCK, Settings, world_names
 
-BLOCKS = 100
+BLOCKS = 160
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.sources.simulated.limits"
 

@@ -134,7 +134,7 @@ def service(s: Settings, life: Life, block: int) -> Block:
     steps = 1 + g.poisson(2.5 * np.exp(p.steps_service * who.service[row]))
     channel = np.where(kind == 1, 1, np.where(g.random(k + c) < 0.75, 0, 2))
     day = days_within(life, row, month, g.random(k + c))
-    resolved = np.where(complaint, ~life.unmet[row, month], g.random(k + c) < 0.95)
+    resolved = np.where(complaint, ~life.unmet[row, month], -1)  # the question arises for complaints only
     order = np.lexsort((day, row))
     return {
         "customer_id": Codes(row[order], customer_ids(block)),

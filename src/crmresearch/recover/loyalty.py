@@ -1,0 +1,172 @@
+"""Study 4 on trial: composite and latent paths, behaviour after the survey, who answers, and referrals."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from crmresearch import loyalty
+from crmresearch.errors import FitError, Missing
+from crmresearch.recover.harness import Estimator
+from crmresearch.reductions import loyalty as reductions
+from crmresearch.result import Estimate, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crmresearch.bank import Bank
+
+SEED = 1  # of resamples; banks differ by their own seed
+SURVEY = ("customers", "survey")
+ACCOUNTS = (*SURVEY, "monthly", "holdings", "service")
+
+
+def _survey(bank: Bank, wave: int = 1) -> tuple[pd.DataFrame, loyalty.PathModel, pd.DataFrame]:
+    survey = reductions.survey(bank, wave=wave)
+    model = loyalty.declared_model(bank.about.constructs, bank.about.paths, survey)
+    items = loyalty.prepare_items(survey, model)
+    for part in (survey, items):
+        if isinstance(part, Missing):
+            raise FitError(part.reason)
+    return survey, model, items
+
+
+def _take(result: Result, **names: str) -> dict[str, Estimate]:
+    """Rename estimates of a result; a study that does not apply counts as a failed fit."""
+    if result.missing is not None:
+        raise FitError(result.missing.reason)
+    found = {new: result.finding(line) for new, line in names.items()}
+    return {new: e for new, e in found.items() if isinstance(e, Estimate)}
+
+
+def paths(bank: Bank) -> dict[str, Estimate]:
+    """S10: composite paths of the PLS model, behind HTMT and the one-factor rival."""
+    _, model, items = _survey(bank)
+    gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
+    rival = loyalty.factor_models(items, model.connected)
+    result = loyalty.path_model(items, model, gates=gates, rival=rival, scaled=False, resamples=400, seed=SEED)
+    return _take(result, S10a="S10a", S10b="S10b", S10c="S10c", S10d="S10d")
+
+
+def latent_paths(bank: Bank) -> dict[str, Estimate]:
+    """Latent paths by consistent PLS on polychoric correlations."""
+    _, model, items = _survey(bank)
+    result = loyalty.ordinal_beside_linear(items, model, resamples=100, seed=SEED)
+    out = _take(result, **{"path.SAT_LOY": "latent, ordinal", "path.SAT_LOY linear items": "latent, linear"})
+    return out
+
+
+def importance(bank: Bank) -> dict[str, Estimate]:
+    """S50 and S16: part of quality in the explained variance of satisfaction; interaction with privacy concern."""
+    _, model, items = _survey(bank)
+    gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
+    out = _take(loyalty.importance_performance(items, model, gates=gates, resamples=400, seed=SEED), S50="S50")
+    return out | _take(loyalty.moderation(items, model), S16="S16")
+
+
+def intention(bank: Bank) -> dict[str, Estimate]:
+    """Stated over actual chance of leaving."""
+    result = loyalty.intention_behaviour(reductions.joined(bank))
+    return _take(result, stated_over_actual="stated_over_actual")
+
+
+def behaviour(bank: Bank) -> dict[str, Estimate]:
+    """S12 and S12a: contribution and hazard of leaving after the survey."""
+    joined = reductions.joined(bank)
+    _, model, _ = _survey(bank, wave=0)
+    out = _take(loyalty.exit_hazard(joined, model), S12a="S12a")
+    return out | _take(loyalty.later_contribution(joined, model), S12="S12")
+
+
+def response(bank: Bank) -> dict[str, Estimate]:
+    """Mean satisfaction of all invited: respondents only, weighted by accounts, and bounds."""
+    joined = reductions.joined(bank)
+    _, model, _ = _survey(bank, wave=0)
+    result = loyalty.nonresponse(joined, model, gamma=3.0)
+    return _take(
+        result,
+        **{
+            "satisfaction.mean weighted": "satisfaction_mean",
+            "satisfaction.mean bounds": "satisfaction_bounds",
+            "naive: respondents only": "satisfaction_completers",
+        },
+    )
+
+
+def lagged(bank: Bank) -> dict[str, Estimate]:
+    """S48: loyalty of one wave on satisfaction of the next."""
+    joined = reductions.joined(bank)
+    _, model, _ = _survey(bank, wave=0)
+    return _take(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), S48="S48")
+
+
+def referral_rate(bank: Bank) -> dict[str, Estimate]:
+    """S44: referrals by satisfaction."""
+    joined = reductions.joined(bank)
+    _, model, _ = _survey(bank, wave=0)
+    return _take(loyalty.referral_rate(joined, model), S44="S44")
+
+
+def referral_gaps(bank: Bank) -> dict[str, Estimate]:
+    """S44a and S44b: referred against matched other customers."""
+    return _take(loyalty.referral_gaps(reductions.referred(bank), resamples=99, seed=SEED), S44a="S44a", S44b="S44b")
+
+
+def _named(names: Mapping[str, str], truth: dict[str, Any]) -> dict[str, float]:
+    return {quantity: truth["estimands"][name] for quantity, name in names.items() if name in truth["estimands"]}
+
+
+def _factor(truth: dict[str, Any]) -> dict[str, float]:
+    return {"stated_over_actual": truth["parameters"]["intention_factor"]}
+
+
+def _estimands(**names: str) -> Any:
+    return functools.partial(_named, names)
+
+
+_LATENT = functools.partial(_named, {"path.SAT_LOY": "path.SAT_LOY", "path.SAT_LOY linear items": "path.SAT_LOY"})
+_MEAN = functools.partial(
+    _named,
+    {"satisfaction.mean weighted": "satisfaction.mean", "satisfaction.mean bounds": "satisfaction.mean"},
+)
+ESTIMATORS = [
+    Estimator(
+        "paths",
+        "loyalty",
+        paths,
+        _estimands(),
+        worlds=("baseline", "null", "one_factor_survey"),
+        customers=4_000,
+        tables=SURVEY,
+        limits=("S10a", "S10b", "S10c", "S10d"),
+    ),
+    Estimator("latent_paths", "loyalty", latent_paths, _LATENT, worlds=("baseline",), customers=4_000, tables=SURVEY),
+    Estimator("importance", "loyalty", importance, _estimands(), customers=4_000, tables=SURVEY, limits=("S50", "S16")),
+    Estimator("intention", "loyalty", intention, _factor, customers=4_000, tables=SURVEY),
+    Estimator(
+        "behaviour", "loyalty", behaviour, _estimands(), customers=12_000, tables=ACCOUNTS, limits=("S12", "S12a")
+    ),
+    Estimator(
+        "response",
+        "loyalty",
+        response,
+        _MEAN,
+        worlds=("baseline", "mar_response", "mnar_response"),
+        customers=12_000,
+        tables=ACCOUNTS,
+    ),
+    Estimator("lagged", "loyalty", lagged, _estimands(S48="path.LOY_SAT.lagged"), customers=12_000, tables=SURVEY),
+    Estimator(
+        "referral_rate", "loyalty", referral_rate, _estimands(), customers=20_000, tables=SURVEY, limits=("S44",)
+    ),
+    Estimator(
+        "referral_gaps",
+        "loyalty",
+        referral_gaps,
+        _estimands(),
+        customers=4_000,
+        tables=("customers", "monthly"),
+        limits=("S44a", "S44b"),
+    ),
+]

@@ -1,0 +1,260 @@
+"""Splitting a budget, losing customers, referrals: identities, closed forms, planted truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import cost
+from crmresearch.errors import InputError
+
+
+def cases(count: int, seed: int):
+    g = np.random.default_rng(seed)
+    for _ in range(count):
+        won = cost.Curve(
+            *(ceiling := g.uniform(0.2, 0.9),), rate=10 ** g.uniform(-2.2, -0.7), floor=g.uniform(0, 0.3) * ceiling
+        )
+        kept = cost.Curve(ceiling := g.uniform(0.6, 0.97), 10 ** g.uniform(-1.8, -0.5), g.uniform(0, 0.8) * ceiling)
+        yield g.uniform(30, 300), won, kept, g.uniform(0.03, 0.2)
+
+
+def test_identity_at_the_free_optimum():
+    """Marginal cost of winning = marginal cost of keeping = value of a customer, wherever the optimum is inside."""
+    inside = 0
+    for margin, won, kept, d in cases(200, 1):
+        best = cost.optimum(margin, won, kept, d)
+        if not best.corner:
+            inside += 1
+            assert best.marginal_acquisition == pytest.approx(best.value, rel=1e-8)
+            assert best.marginal_retention == pytest.approx(best.value, rel=1e-8)
+    assert inside >= 100
+
+
+def test_identity_with_a_binding_budget():
+    """They still equal each other, lie below value, and the shadow price is what one more unit of budget adds."""
+    inside = 0
+    for margin, won, kept, d in cases(120, 2):
+        free = cost.optimum(margin, won, kept, d)
+        budget = 0.6 * free.budget_used
+        bound = cost.optimum(margin, won, kept, d, budget)
+        assert bound.budget_used == pytest.approx(budget, rel=1e-6)
+        if bound.corner or free.corner:
+            continue
+        inside += 1
+        assert bound.marginal_acquisition == pytest.approx(bound.marginal_retention, rel=1e-6)
+        assert bound.marginal_acquisition < bound.value
+        more = cost.optimum(margin, won, kept, d, budget * (1 + 1e-4)).equity
+        less = cost.optimum(margin, won, kept, d, budget * (1 - 1e-4)).equity
+        assert (more - less) / (2e-4 * budget) == pytest.approx(bound.shadow_price, rel=1e-3)
+    assert inside >= 50
+
+
+def test_optimum_beats_every_point_of_a_grid():
+    for margin, won, kept, d in cases(25, 3):
+        best = cost.optimum(margin, won, kept, d)
+        a, r = np.meshgrid(np.linspace(0, 3 * best.acquisition + 10, 200), np.linspace(0, 3 * best.retention + 10, 200))
+        assert best.equity >= cost.customer_equity(a, r, margin, won, kept, d).max() - 1e-9 * abs(best.equity)
+
+
+def test_a_budget_that_does_not_bind_changes_nothing():
+    margin, won, kept, d = next(cases(1, 4))
+    free = cost.optimum(margin, won, kept, d)
+    assert cost.optimum(margin, won, kept, d, 2 * free.budget_used + 1) == free
+
+
+def test_nothing_is_spent_where_nothing_pays():
+    best = cost.optimum(1.0, cost.Curve(0.2, 0.001, 0.1), cost.Curve(0.9, 0.001, 0.85), 0.1)
+    assert (best.acquisition, best.retention, best.corner) == (0.0, 0.0, True)
+
+
+def test_an_average_ratio_of_five_to_one_at_the_optimum():
+    found = cost.five_to_one(5.0)
+    free, half = found.details["free"], found.details["half"]
+    assert free.average_ratio == pytest.approx(5.0, rel=1e-9)
+    assert free.marginal_acquisition == pytest.approx(free.marginal_retention, rel=1e-9)
+    assert free.marginal_acquisition == pytest.approx(free.value, rel=1e-9)
+    assert half.marginal_acquisition < half.value
+    assert half.shadow_price > 0
+
+
+def test_curves_and_settings_out_of_range_are_refused():
+    with pytest.raises(InputError, match="0 <= floor < ceiling <= 1"):
+        cost.Curve(0.3, 0.1, 0.4)
+    with pytest.raises(InputError, match="positive margin and discount"):
+        cost.optimum(-1, cost.Curve(0.4, 0.1), cost.Curve(0.8, 0.1), 0.1)
+    with pytest.raises(InputError, match="budget cannot be negative"):
+        cost.optimum(10, cost.Curve(0.4, 0.1), cost.Curve(0.8, 0.1), 0.1, -1)
+
+
+def curve_frame(rows: int) -> pd.DataFrame:
+    g = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {"margin": 80 + g.standard_normal(rows), "won_floor": 0.0, "won_ceiling": 0.4, "won_rate": 0.02}
+    )
+    frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000)
+    return frame.assign(spend_acquisition=10.0, most_acquisition=40.0, spend_retention=10.0)
+
+
+def test_split_reports_the_optimum_of_its_first_row_with_an_interval_around_it():
+    found = cost.split(curve_frame(80))
+    row = found.table.iloc[0]
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    assert found.details["gain"] > 0
+    assert all(c.status == "open" for c in found.checks)
+    with pytest.raises(InputError, match="needs 50"):
+        cost.split(curve_frame(20))
+
+
+def test_split_says_when_the_optimum_lies_beyond_what_was_tried():
+    found = cost.split(curve_frame(80).assign(most_acquisition=12.0))
+    assert found.checks[1].status == "closed"
+
+
+# --- losing customers ------------------------------------------------------------------------------------------------
+
+
+def tenure_frame(blocks: int = 200, months: int = 84, hazard: float = 0.01, seed: int = 6) -> pd.DataFrame:
+    """Customers whose revenue grows over two years, exits at a constant rate, service costs flat."""
+    g = np.random.default_rng(seed)
+    block, month = np.divmod(np.arange(blocks * months), months)
+    at_risk = g.uniform(4, 6, len(month)) * np.exp(-hazard * month)
+    revenue = at_risk * np.where(month < 24, 5 + 5 * month / 24, 10)
+    frame = pd.DataFrame(
+        {"block": block, "tenure_month": month, "months": at_risk, "years": at_risk / 12, "revenue": revenue}
+    )
+    frame["exits"] = g.poisson(hazard * at_risk)
+    frame["entered"] = np.where(month == 0, 5.0, 0.0)
+    return frame.assign(service_cost=at_risk * 2.0, contribution=revenue - at_risk * 2.0, retention_cost=at_risk * 0.5)
+
+
+def acquisition_frame(blocks: int = 200, per_win: float = 150.0) -> pd.DataFrame:
+    g = np.random.default_rng(7)
+    won = g.poisson(4, blocks)
+    frame = pd.DataFrame({"block": np.arange(blocks), "channel": "a", "segment": "x", "n": won + 6, "won": won})
+    return frame.assign(spend=per_win * won * g.uniform(0.8, 1.2, blocks), spend_won=40.0 * won)
+
+
+def test_replacement_cost_equals_its_closed_form():
+    """Revenue lost while growing: sum of v^k S_k (5 - 5 k / 24) over two years; service costs do not differ."""
+    found = cost.replacement(
+        acquisition_frame(), tenure_frame(), ramp_months=24, horizon_months=60, discount_annual=0.08
+    )
+    k = np.arange(24)
+    loss = np.sum(1.08 ** (-(k + 0.5) / 12) * np.exp(-0.01 * k) * (5 - 5 * k / 24))
+    parts = found.details["parts"]
+    assert parts["ramp-up loss of revenue"].value == pytest.approx(loss, rel=0.02)  # 1% of error from drawn exits
+    assert parts["service cost saved"].value == pytest.approx(0.0, abs=1e-9)
+    total = parts["acquisition cost per win"].value + parts["ramp-up loss of revenue"].value
+    assert found.estimates["S41"].value == pytest.approx(total)
+    assert found.estimates["S41"].p_value < 0.001
+
+
+def test_replacement_needs_established_customers_and_wins():
+    short = tenure_frame(months=12)
+    assert "beyond 24 months of tenure" in cost.replacement(acquisition_frame(), short).sentence
+    assert (
+        "only 3 prospects"
+        in cost.replacement(
+            acquisition_frame().assign(won=0, n=6).assign(won=lambda f: (f["block"] < 3).astype(int)), tenure_frame()
+        ).sentence
+    )
+
+
+def test_payback_month_is_where_the_sum_passes_the_cost():
+    found = cost.payback(acquisition_frame(), tenure_frame(), horizon_months=60, discount_annual=0.08)
+    k = np.arange(60)
+    path = np.cumsum(1.08 ** (-(k + 0.5) / 12) * np.exp(-0.01 * k) * (np.where(k < 24, 5 + 5 * k / 24, 10) - 2))
+    level = found.details["won"].value
+    assert found.table["value"].iloc[1] == pytest.approx(np.flatnonzero(path >= level)[0] + 1, abs=1)
+    assert found.table["value"].iloc[2] < found.table["value"].iloc[1]
+
+
+def test_a_win_that_never_pays_back_is_said_to_take_longer():
+    found = cost.payback(acquisition_frame(per_win=5000.0), tenure_frame())
+    assert "more than 60" in found.sentence
+
+
+def test_a_point_of_retention_equals_the_difference_of_two_values():
+    tenure = tenure_frame()
+    found = cost.retention_point(tenure, discount_annual=0.08)
+    kept = np.exp(-tenure["exits"].sum() / tenure["years"].sum())
+    margin = tenure["contribution"].sum() / tenure["years"].sum()
+    gain = cost.customer_value(margin, kept + 0.01, 0.08) - cost.customer_value(margin, kept, 0.08)
+    assert found.table["value"].iloc[2] == pytest.approx(gain)
+    # its interval, by the delta method, against the spread over resampled blocks
+    g, draws = np.random.default_rng(8), []
+    sums = tenure.groupby("block")[["exits", "years", "contribution"]].sum()
+    for _ in range(400):
+        s = sums.iloc[g.integers(0, len(sums), len(sums))].sum()
+        m, k = s["contribution"] / s["years"], np.exp(-s["exits"] / s["years"])
+        draws.append(cost.customer_value(m, k + 0.01, 0.08) - cost.customer_value(m, k, 0.08))
+    assert found.details["gain"].se == pytest.approx(np.std(draws), rel=0.12)
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(InputError, match="retention rate from 0 to 1"):
+        cost.customer_value(1, 1.2, 0.1)
+    with pytest.raises(InputError, match="choose one of"):
+        cost.customer_value(1, 0.8, 0.1, "later")
+    with pytest.raises(InputError, match="pass 100%"):
+        cost.five_points(0.97, 0.1)
+    with pytest.raises(InputError, match="needs it above zero"):
+        cost.elasticities(1, 0.5, 0.1, 100)
+
+
+def test_customers_who_lose_money_have_no_break_even():
+    tenure = tenure_frame().assign(contribution=-1.0)
+    assert "loses money" in cost.retention_point(tenure).sentence
+
+
+# --- referrals -----------------------------------------------------------------------------------------------------
+
+
+def referral_rows(seed: int, n: int = 6000, more: float = 20.0, hazard: float = -0.3) -> pd.DataFrame:
+    """Referred customers are older vintages, which bring more anyway: the plain difference is off, the matched one is not."""
+    g = np.random.default_rng(seed)
+    vintage = g.integers(0, 5, n)
+    referred = (g.random(n) < 0.1 + 0.1 * vintage).astype(int)
+    end = g.exponential(1 / (0.10 * np.exp(hazard * referred - 0.2 * vintage)))
+    years = np.minimum(end, 5)
+    money = years * (100 + 30 * vintage + more * referred + 30 * g.standard_normal(n))
+    frame = pd.DataFrame(
+        {"block": np.arange(n) % 500, "stratum": vintage.astype(str), "referred": referred, "customers": 1}
+    )
+    return frame.assign(years=years, exits=(end < 5).astype(int), contribution=money)
+
+
+def test_referral_effects_are_covered_and_the_plain_difference_is_not():
+    """24 draws at 95%: 19 or fewer has a chance of 1%."""
+    hits, naive = np.zeros(2), 0
+    for seed in range(24):
+        rows = referral_rows(seed)
+        found = cost.referral_value(rows)
+        for i, (line, value) in enumerate((("S44b", 20.0), ("S44a", np.exp(-0.3)))):
+            e = found.estimates[line]
+            hits[i] += e.ci_low <= value <= e.ci_high
+        per = rows.groupby("referred")[["contribution", "years"]].sum()
+        per = per["contribution"] / per["years"]
+        naive += not found.estimates["S44b"].ci_low <= per[1] - per[0] <= found.estimates["S44b"].ci_high
+    assert (hits >= 20).all()
+    assert naive == 24
+
+
+def test_referral_error_equals_the_bootstrap():
+    rows = referral_rows(1, 3000)
+    found = cost.referral_value(rows)
+    g, draws = np.random.default_rng(9), []
+    positions = [np.flatnonzero(rows["block"] == b) for b in range(500)]
+    for _ in range(150):
+        picked = [positions[b] for b in g.integers(0, 500, 500)]
+        block = np.repeat(np.arange(500), [len(p) for p in picked])
+        draws.append(cost.referral_value(rows.iloc[np.concatenate(picked)].assign(block=block)).estimates["S44b"].value)
+    assert found.estimates["S44b"].se == pytest.approx(np.std(draws), rel=0.2)  # 150 draws: good to 6%, thrice that
+
+
+def test_referrals_that_cannot_be_compared_are_not_applicable():
+    rows = referral_rows(2, 200)
+    assert not cost.referral_value(rows.assign(referred=0)).applicable
+    assert not cost.referral_value(rows.head(60)).applicable

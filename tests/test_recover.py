@@ -1,0 +1,220 @@
+"""The harness: requests refused, arithmetic right, resumable, the same with one process or two, its table kept."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crmresearch import recover
+from crmresearch.errors import FitError, FitWarning, InputError
+from crmresearch.recover import harness, limits
+from crmresearch.recover.base import ESTIMATORS
+from crmresearch.recover.harness import Estimator
+from crmresearch.result import Check, Estimate
+from crmresearch.sources import simulated
+
+COMMITTED = Path(__file__).parents[1] / "outputs" / "reference" / "recovery.csv"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(harness, "CHUNK", 2)
+    return tmp_path
+
+
+# --- inputs rejected --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("studies", "seeds", "worlds", "message"),
+    [
+        (["chrun"], 4, None, "no study 'chrun' to recover; there are .*base"),
+        (["base"], 4, ["nul"], "no world 'nul' to recover; there are baseline, null"),
+        (["base"], 1, None, "at least 2 seeds"),
+        (["base"], 4, ["one_factor_survey"], "no estimator of these studies is tried in these worlds"),
+    ],
+)
+def test_impossible_requests_are_refused(studies, seeds, worlds, message, cache):
+    with pytest.raises(InputError, match=message):
+        recover.run(studies, seeds, worlds, 1, cache)
+
+
+def test_two_estimators_of_one_name_are_refused(monkeypatch):
+    from crmresearch.recover import base
+
+    monkeypatch.setattr(base, "ESTIMATORS", [ESTIMATORS[0], ESTIMATORS[0]])
+    with pytest.raises(InputError, match=r"two estimators are named base\.exit_rates"):
+        harness.discover.__wrapped__()
+
+
+# --- correct: the arithmetic of the table -----------------------------------------------------------------------------
+
+N = 1000
+
+
+def synthetic(shift=0.0, scale=1.0, closed=0, world="baseline", truth=5.0):
+    """Summarise N normal estimates around 5 with known bias, error and gates."""
+    g = np.random.default_rng(7)
+    value = 5.0 + shift + g.standard_normal(N)
+    part = pd.DataFrame(
+        {
+            "value": value, "ci_low": value - 1.96 * scale, "ci_high": value + 1.96 * scale, "se": scale,
+            "p_value": [0.5 * math.erfc((v - 5.0) / math.sqrt(2)) for v in value], "unit": "points",
+            "warned": 0, "failed": 0, "open": (np.arange(N) >= closed).astype(int),
+        }
+    )  # fmt: skip
+    e = Estimator("x", "test", dict, dict)
+    return harness._summary(e, world, "q", part, truth, failed=3)
+
+
+def test_bias_error_and_coverage_of_a_known_sampler():
+    good = synthetic()
+    assert good["bias"] == pytest.approx(0, abs=4 / N**0.5)
+    assert good["bias_error"] == pytest.approx(1 / N**0.5, rel=0.15)
+    assert good["rmse"] == pytest.approx(1, rel=0.15)
+    assert good["se_ratio"] == pytest.approx(1, rel=0.15)
+    assert good["coverage_low"] <= 0.95 <= good["coverage_high"]
+    assert good["rejected_means"] == "power"
+    assert (good["verdict"], good["failed"]) == ("pass", 3)
+    assert synthetic(shift=1.0)["verdict"] == "fail"  # a bias of one standard error covers 83%
+    assert synthetic(scale=0.6)["verdict"] == "fail"  # intervals too short
+    assert synthetic(scale=2.0)["verdict"] == "fail"  # and too long
+
+
+def test_false_positives_need_open_gates():
+    """On the boundary the one-sided test rejects 5%; a closed gate never lets an estimate be supported."""
+    null = synthetic(world="null")
+    assert null["rejected_means"] == "false positives"
+    assert null["rejected"] == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / N) ** 0.5)
+    shut = synthetic(world="null", closed=N)
+    assert (shut["rejected"], shut["gates_open"]) == (0.0, 0.0)
+
+
+def test_without_truth_there_is_no_bias():
+    row = synthetic(truth=math.nan)
+    assert "bias" not in row
+    assert row["verdict"] == ""
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (7, 10), (10, 10)])
+def test_binomial_interval_is_the_set_not_rejected(hits, n):
+    """Clopper and Pearson: the ends are where one tail of the binomial has half the level."""
+    from scipy.stats import binom
+
+    low, high = harness.binomial_interval(hits, n, 0.95)
+    assert low == (0.0 if hits == 0 else pytest.approx(low))
+    if hits > 0:
+        assert binom.sf(hits - 1, n, low) == pytest.approx(0.025)
+    if hits < n:
+        assert binom.cdf(hits, n, high) == pytest.approx(0.025)
+
+
+def test_smallest_adjusted_p_value_agrees_with_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p = pd.Series(np.random.default_rng(3).random(9) ** 2)
+    assert harness._smallest_q(p) == pytest.approx(multipletests(p, method="fdr_bh")[1].min())
+
+
+# --- runs: resumable, parallel, honest about failures -----------------------------------------------------------------
+
+CALLS: list[str] = []
+
+
+def count_customers(bank):
+    """Customers and a quantity that fails, warns or closes its gate by turns."""
+    import warnings
+
+    n = bank.rows("customers")
+    CALLS.append(bank.name)
+    if len(CALLS) % 3 == 0:
+        raise FitError("no fit this time")
+    if len(CALLS) % 3 == 1:
+        warnings.warn("flat", FitWarning, stacklevel=1)
+    shut = Check("a gate", "closed", "it is shut")
+    return {"customers": Estimate(n, n - 1, n + 1, "customers", n), "gated": Estimate(1, 0, 2, "x", n, checks=(shut,))}
+
+
+def planted(truth):
+    return {"customers": float(truth["customers"])}
+
+
+@pytest.fixture
+def counting(monkeypatch, cache):
+    e = Estimator("count", "test", count_customers, planted, ("baseline",), 50, 60, ("customers",))
+    monkeypatch.setattr(harness, "discover", lambda: {e.key: e})
+    CALLS.clear()
+    return cache
+
+
+def test_failures_and_warnings_are_counted(counting):
+    table = recover.read(recover.run(None, 6, None, 1, counting))
+    row = table.set_index("quantity").loc["customers"]
+    assert (row["seeds"], row["failed"], row["warned"]) == (4, 2, 2)
+    assert (row["truth"], row["bias"], row["coverage"]) == (50, 0, 1)
+    assert table.set_index("quantity").loc["gated", "gates_open"] == 0
+
+
+def test_a_stopped_run_goes_on_where_it_was(counting):
+    recover.run(None, 4, None, 1, counting)
+    assert len(CALLS) == 4
+    recover.run(None, 8, None, 1, counting)
+    assert len(CALLS) == 8
+    first = recover.run(None, 8, None, 1, counting / "again.csv").read_bytes()
+    assert len(CALLS) == 8
+    assert first == (counting / "recovery.csv").read_bytes()
+    lost = next((counting / "cache" / "recovery").rglob("*-000003-2.csv"))
+    lost.unlink()
+    recover.run(None, 8, None, 1, counting)
+    assert len(CALLS) == 10
+
+
+def test_a_change_of_the_code_starts_anew(counting, monkeypatch):
+    recover.run(None, 2, None, 1, counting)
+    monkeypatch.setattr(harness, "fingerprint", lambda: "other")
+    recover.run(None, 2, None, 1, counting)
+    assert len(CALLS) == 4
+
+
+def test_two_processes_give_the_same_table_as_one(tmp_path, monkeypatch):
+    """Also checks the simple estimators: unbiased over seeds (4 Monte-Carlo errors)."""
+    tables = []
+    for jobs in (1, 2):
+        monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / f"cache{jobs}"))
+        monkeypatch.setattr(harness, "discover", lambda: {e.key: e for e in ESTIMATORS if e.name == "exit_rates"})
+        worlds = ["baseline", "no_late_entry"]
+        tables.append(recover.run(["base"], 20, worlds, jobs, tmp_path / f"{jobs}.csv").read_bytes())
+    assert tables[0] == tables[1]
+    table = recover.read(tmp_path / "1.csv")
+    assert (np.abs(table["bias"]) < 4 * table["bias_error"]).all()
+    assert table["truth"].notna().all()
+
+
+def test_limit_of_an_estimator_is_near_its_truth():
+    """The exit rate is consistent, so that its limit is the truth (5 standard errors of three draws)."""
+    e = next(e for e in ESTIMATORS if e.name == "exit_rates")
+    e = Estimator(**{**e.__dict__, "limits": ("exit_rate.voluntary",)})
+    value, error = limits.limit(e, "baseline", 8_000, (1, 2, 3))["exit_rate.voluntary"]
+    truth = simulated.truth(simulated.Settings())["estimands"]["exit_rate.voluntary"]
+    assert abs(value - truth) < 5 * max(error, 0.0008)
+
+
+# --- the committed table ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not COMMITTED.exists(), reason="outputs/reference/recovery.csv is not there yet (make recover)")
+def test_committed_table_agrees_with_a_few_seeds(tmp_path, monkeypatch):
+    """Few new seeds against the many committed: means agree within 4 Monte-Carlo errors of the few."""
+    committed = recover.read(COMMITTED)
+    assert list(committed.columns) == list(recover.COLUMNS)
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path))
+    few = recover.read(recover.run(["base"], 10, ["baseline", "null"], 1, tmp_path))
+    key = ["study", "estimator", "world", "quantity"]
+    both = few[few["study"] != "all"].merge(committed, on=key, suffixes=("", "_committed"))
+    assert len(both) > 8
+    error = 4 * both["true_spread_committed"] / np.sqrt(both["seeds"])
+    assert (np.abs(both["mean"] - both["mean_committed"]) < error).all()
+    assert np.allclose(both["truth"], both["truth_committed"], rtol=1e-5)

@@ -1,0 +1,126 @@
+"""Core customers, moves between bands, regression to the mean."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta
+
+from crmresearch import value
+from crmresearch.errors import InputError, Missing
+from crmresearch.value.stability import _blank_small, band_names, ols_slope
+
+
+def years(n=4_000, noise=30.0, seed=0, leave=0.0, count=3):
+    """Value with a fixed part of spread 50 and chance of a given size, by year."""
+    rng = np.random.default_rng(seed)
+    lasting = rng.normal(100, 50, n)
+    frame = pd.DataFrame({"customer_id": np.arange(n)})
+    here = np.ones(n, dtype=bool)
+    for k in range(count):
+        frame[f"year_{2021 + k}-12"] = np.where(here, lasting + rng.normal(0, noise, n), np.nan)
+        here &= rng.random(n) >= leave
+    return frame
+
+
+def test_overlap_is_one_without_chance_and_that_of_blind_ranks_without_lasting_value():
+    fixed = value.jaccard(*(years(noise=0)[c] for c in ("year_2021-12", "year_2022-12")), seed=1, resamples=99)
+    assert fixed["jaccard"] == 1.0
+    rng = np.random.default_rng(1)
+    blind = value.jaccard(rng.random(20_000), rng.random(20_000), share=0.2, seed=1, resamples=99)
+    # two blind fifths share a fifth of a fifth: .04 / .36
+    assert blind["noise"] == pytest.approx(1 / 9, abs=1e-6)
+    assert blind["jaccard"] == pytest.approx(1 / 9, abs=0.02)  # five standard errors at this size
+    assert blind["ci_low"] <= blind["noise"] <= blind["ci_high"]
+
+
+def test_overlap_against_a_plain_count_with_leavers():
+    frame = years(n=500, leave=0.1, seed=3)
+    a, b = frame["year_2021-12"], frame["year_2022-12"]
+    core = [set(s.dropna().nlargest(int(np.ceil(0.2 * s.notna().sum()))).index) for s in (a, b)]
+    got = value.jaccard(a, b, seed=1, resamples=99)
+    assert got["jaccard"] == pytest.approx(len(core[0] & core[1]) / len(core[0] | core[1]))
+    assert got["left"] == int(b[list(core[0])].isna().sum())
+
+
+def test_core_needs_positive_value():
+    x = np.r_[np.full(5, 10.0), np.full(95, -1.0)]
+    got = value.jaccard(x, x, share=0.2, seed=1, resamples=99)
+    assert got["core_before"] == 5
+
+
+def test_overlap_interval_covers():
+    """Truth from a very large draw; 99.9% binomial rule."""
+    big = years(n=400_000, seed=99)
+    truth = value.jaccard(big["year_2021-12"], big["year_2022-12"], seed=1, resamples=2)["jaccard"]
+    seeds, hits = 120, 0
+    for seed in range(seeds):
+        frame = years(n=600, seed=seed)
+        got = value.jaccard(frame["year_2021-12"], frame["year_2022-12"], seed=seed, resamples=149)
+        hits += got["ci_low"] <= truth <= got["ci_high"]
+    assert beta.ppf(0.0005, hits, seeds - hits + 1) <= 0.97
+    assert hits == seeds or beta.ppf(0.9995, hits + 1, seeds - hits) >= 0.93, hits / seeds
+
+
+def test_core_overlap_result():
+    result = value.core_overlap(years(leave=0.05), seed=1, resamples=99)
+    assert len(result.table) == 2
+    s22 = result.finding("S22")
+    assert s22.value == result.table["jaccard"].iloc[-1]
+    assert s22.ci_low < s22.value < s22.ci_high
+    assert result.table["noise"].iloc[-1] < 0.15
+    assert result.plot() is not None
+
+
+def test_bands_follow_the_rule():
+    got = value.bands([-1.0, 0.0, 1.0, 2.0, 3.0, np.nan], cuts=(0.5,))
+    assert got.tolist() == ["negative", "0% to 50%", "0% to 50%", "50% to 100%", "50% to 100%", None]
+    assert set(value.bands([5.0] * 10)) == {"0% to 50%"}  # ties share a band
+    assert band_names((0.5,)) == ["negative", "0% to 50%", "50% to 100%"]
+
+
+def test_transitions_rows_add_up_and_few_people_are_hidden():
+    result = value.transitions(years(n=3_000, leave=0.1))
+    cells = result.table[[*band_names(), "left"]]
+    whole = cells[cells.notna().all(axis=1)]
+    assert len(whole)
+    np.testing.assert_allclose(whole.sum(axis=1), 1.0, atol=1e-12)
+    hidden = _blank_small(np.array([[100, 3, 50], [100, 0, 50], [4, 5, 90], [1, 0, 0]]))
+    assert hidden.tolist() == [[False, True, True], [False] * 3, [True, True, False], [True, False, False]]
+    assert result.plot() is not None
+
+
+def test_regression_to_the_mean_recovers_the_lasting_share():
+    result = value.regression_to_mean(years(n=20_000, noise=50))
+    lasting = result.details["persistence"]
+    assert lasting.ci_low < 0.5 < lasting.ci_high  # 50² / (50² + 50²)
+    top = result.table.iloc[-1]
+    assert top["mean to 2021-12"] > top["mean to 2022-12"]
+    # chance leaves the ranking in one step: the second year stays level within four standard errors
+    assert top["mean to 2023-12"] == pytest.approx(top["mean to 2022-12"], abs=4 * (top["ci_high"] - top["ci_low"]) / 3.92)
+    assert result.plot() is not None
+
+
+def test_slope_against_statsmodels():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=200)
+    y = 0.4 * x + rng.normal(size=200) * np.abs(x)
+    fit = sm.OLS(y, sm.add_constant(x)).fit(cov_type="HC1")
+    np.testing.assert_allclose(ols_slope(x, y), (fit.params[1], fit.bse[1]), rtol=1e-10)
+
+
+def test_missing_and_broken_input():
+    assert not value.core_overlap(Missing("no table monthly"), seed=1).applicable
+    with pytest.raises(InputError, match="stability needs two years"):
+        value.core_overlap(years(count=1), seed=1)
+    with pytest.raises(InputError, match="rows are infinite"):
+        value.transitions(years(count=2).replace({"year_2021-12": {years(count=2)["year_2021-12"].iloc[0]: np.inf}}))
+    with pytest.raises(InputError, match="same customers"):
+        value.jaccard([1.0, 2.0], [1.0], seed=1)
+    with pytest.raises(InputError, match="nobody has positive value"):
+        value.jaccard([-1.0, -2.0], [1.0, 2.0], seed=1)
+    with pytest.raises(InputError, match="must rise strictly"):
+        value.bands([1.0], cuts=(0.8, 0.5))
+    with pytest.raises(InputError, match="nothing to regress on"):
+        ols_slope(np.ones(5), np.arange(5.0))
