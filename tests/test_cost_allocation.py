@@ -1,4 +1,4 @@
-"""Splitting a budget, losing customers, referrals: identities, closed forms, planted truth."""
+"""Splitting a budget and losing customers: identities, closed forms, refusals."""
 
 from __future__ import annotations
 
@@ -207,54 +207,3 @@ def test_values_out_of_range_are_refused():
 def test_customers_who_lose_money_have_no_break_even():
     tenure = tenure_frame().assign(contribution=-1.0)
     assert "loses money" in cost.retention_point(tenure).sentence
-
-
-# --- referrals -----------------------------------------------------------------------------------------------------
-
-
-def referral_rows(seed: int, n: int = 6000, more: float = 20.0, hazard: float = -0.3) -> pd.DataFrame:
-    """Referred customers are older vintages, which bring more anyway: the plain difference is off, the matched one is not."""
-    g = np.random.default_rng(seed)
-    vintage = g.integers(0, 5, n)
-    referred = (g.random(n) < 0.1 + 0.1 * vintage).astype(int)
-    end = g.exponential(1 / (0.10 * np.exp(hazard * referred - 0.2 * vintage)))
-    years = np.minimum(end, 5)
-    money = years * (100 + 30 * vintage + more * referred + 30 * g.standard_normal(n))
-    frame = pd.DataFrame(
-        {"block": np.arange(n) % 500, "stratum": vintage.astype(str), "referred": referred, "customers": 1}
-    )
-    return frame.assign(years=years, exits=(end < 5).astype(int), contribution=money)
-
-
-def test_referral_effects_are_covered_and_the_plain_difference_is_not():
-    """24 draws at 95%: 19 or fewer has a chance of 1%."""
-    hits, naive = np.zeros(2), 0
-    for seed in range(24):
-        rows = referral_rows(seed)
-        found = cost.referral_value(rows)
-        for i, (line, value) in enumerate((("S44b", 20.0), ("S44a", np.exp(-0.3)))):
-            e = found.estimates[line]
-            hits[i] += e.ci_low <= value <= e.ci_high
-        per = rows.groupby("referred")[["contribution", "years"]].sum()
-        per = per["contribution"] / per["years"]
-        naive += not found.estimates["S44b"].ci_low <= per[1] - per[0] <= found.estimates["S44b"].ci_high
-    assert (hits >= 20).all()
-    assert naive == 24
-
-
-def test_referral_error_equals_the_bootstrap():
-    rows = referral_rows(1, 3000)
-    found = cost.referral_value(rows)
-    g, draws = np.random.default_rng(9), []
-    positions = [np.flatnonzero(rows["block"] == b) for b in range(500)]
-    for _ in range(150):
-        picked = [positions[b] for b in g.integers(0, 500, 500)]
-        block = np.repeat(np.arange(500), [len(p) for p in picked])
-        draws.append(cost.referral_value(rows.iloc[np.concatenate(picked)].assign(block=block)).estimates["S44b"].value)
-    assert found.estimates["S44b"].se == pytest.approx(np.std(draws), rel=0.2)  # 150 draws: good to 6%, thrice that
-
-
-def test_referrals_that_cannot_be_compared_are_not_applicable():
-    rows = referral_rows(2, 200)
-    assert not cost.referral_value(rows.assign(referred=0)).applicable
-    assert not cost.referral_value(rows.head(60)).applicable

@@ -133,14 +133,8 @@ def test_blocks_of_a_person_agree_between_frames(small_bank):
 
 
 def test_the_same_bank_gives_the_same_frames(small_bank):
-    for reduce in (reductions.acquisition, reductions.upkeep, reductions.campaigns, reductions.referrals):
+    for reduce in (reductions.acquisition, reductions.upkeep, reductions.campaigns):
         pd.testing.assert_frame_equal(reduce(small_bank), reduce(small_bank))
-
-
-def test_referral_frame_adds_up(small_bank):
-    found, up = reductions.referrals(small_bank), reductions.upkeep(small_bank)
-    assert found["years"].sum() == pytest.approx(up["years"].sum(), rel=1e-9)
-    assert found["contribution"].sum() == pytest.approx(up["contribution"].sum(), abs=1e-3)
 
 
 def test_every_study_runs_on_the_simulated_bank(small_bank):
@@ -151,7 +145,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
     results = [
         response, saved, cost.ratios(acquisition, upkeep, response, saved), cost.targeted(campaigns),
         cost.ratios_by(acquisition, reductions.upkeep_by_group(bank)), cost.replacement(acquisition, upkeep),
-        cost.payback(acquisition, upkeep), cost.retention_point(upkeep, saved), cost.referral_value(reductions.referrals(bank)),
+        cost.payback(acquisition, upkeep), cost.retention_point(upkeep, saved),
         cost.split(cost.response_curves(people, campaigns, upkeep, response, resamples=60)),
     ]  # fmt: skip
     for result in results:
@@ -164,7 +158,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
 
 @pytest.mark.parametrize(
     "reduce",
-    ["acquisition", "prospects", "upkeep", "upkeep_by_group", "campaigns", "joint", "referrals", "contacts_per_sale"],
+    ["acquisition", "prospects", "upkeep", "upkeep_by_group", "campaigns", "joint", "contacts_per_sale"],
 )
 def test_a_bank_without_the_tables_is_not_applicable(reduce, small_bank):
     from crmresearch.bank import Bank

@@ -46,7 +46,9 @@ def tenure_table(w, until):
         }
     )
     grouped = frame.groupby(["fold", "tenure_month"])
-    return grouped.agg(n=("exits", "size"), at_risk=("at_risk", "sum"), exits=("exits", "sum"), contribution=("contribution", "sum")).reset_index()
+    return grouped.agg(
+        n=("exits", "size"), at_risk=("at_risk", "sum"), exits=("exits", "sum"), contribution=("contribution", "sum")
+    ).reset_index()
 
 
 def customers_at(w, now):
@@ -107,7 +109,9 @@ def test_band_hazards_are_found_and_split_from_margin():
     assert ratios[-1] < 0.7 < 1.1 < ratios[0]
     assert "the rest is survival" in result.sentence
     s57 = result.finding("S57")
-    assert s57.value == pytest.approx(result.table["value per customer"].iloc[-1] - result.table["value per customer"].iloc[0])
+    assert s57.value == pytest.approx(
+        result.table["value per customer"].iloc[-1] - result.table["value per customer"].iloc[0]
+    )
     assert s57.ci_low < s57.value < s57.ci_high
     assert len(result.details["customers"]) == len(customers_at(w, MONTHS - 1))
     assert result.plot() is not None
@@ -228,7 +232,7 @@ def test_broken_input_is_refused():
         value.fit_margin(table.head(20), landmark)
     with pytest.raises(InputError, match="at least 50 are needed"):
         value.fit_margin(table, landmark.head(20))
-    with pytest.raises(InputError, match="take a later one|still there"):
+    with pytest.raises(InputError, match="are still there 1 months after the landmark"):
         value.fit_margin(table, landmark.assign(months_after=0, months_second=0))
     model = value.fit_margin(table, landmark)
     with pytest.raises(InputError, match="horizon_months is 0"):

@@ -37,7 +37,9 @@ def frames(n=60, seed=0):
             monthly.append((name, pd.Timestamp("2020-01-01") + pd.DateOffset(months=m), 100.0, *money))
         for day in rng.integers(max(start, 0) * 30, last * 30, rng.integers(1, 12)):
             for _ in range(rng.integers(1, 3)):
-                days.append((name, pd.Timestamp("2020-01-01") + pd.Timedelta(days=int(day)), round(rng.gamma(2, 30), 2)))
+                days.append(
+                    (name, pd.Timestamp("2020-01-01") + pd.Timedelta(days=int(day)), round(rng.gamma(2, 30), 2))
+                )
     columns = ["balance", "net_interest", "fees", "service_cost", "risk_cost", "allocated_cost"]
     people = pd.DataFrame(customers, columns=["customer_id", "acquired_on", "left_on"])
     people["exit_cause"] = np.where(people["left_on"].notna(), "voluntary", None)
@@ -95,7 +97,9 @@ def test_windows_and_years_against_pandas(bank, months):
         np.testing.assert_allclose(windows[f"contribution_{w}"].dropna(), expected, atol=1e-9)
     years = reductions.yearly(bank, years=5).set_index("customer_id")
     assert list(years.columns) == ["year_2020-12", "year_2021-12", "year_2022-12"]
-    expected = months.pivot_table(index="customer_id", columns=months["month"].dt.year, values="contribution", aggfunc="sum")
+    expected = months.pivot_table(
+        index="customer_id", columns=months["month"].dt.year, values="contribution", aggfunc="sum"
+    )
     np.testing.assert_allclose(years.to_numpy(), expected.to_numpy(), atol=1e-9)
 
 

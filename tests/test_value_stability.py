@@ -96,7 +96,9 @@ def test_regression_to_the_mean_recovers_the_lasting_share():
     top = result.table.iloc[-1]
     assert top["mean to 2021-12"] > top["mean to 2022-12"]
     # chance leaves the ranking in one step: the second year stays level within four standard errors
-    assert top["mean to 2023-12"] == pytest.approx(top["mean to 2022-12"], abs=4 * (top["ci_high"] - top["ci_low"]) / 3.92)
+    assert top["mean to 2023-12"] == pytest.approx(
+        top["mean to 2022-12"], abs=4 * (top["ci_high"] - top["ci_low"]) / 3.92
+    )
     assert result.plot() is not None
 
 

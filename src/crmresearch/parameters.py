@@ -103,12 +103,24 @@ class AcquisitionRetentionCost(Parameters):
     seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
 
 
+class Recovery(Parameters):
+    """Parameters of ``90_recovery``."""
+
+    world: str = Field(
+        "baseline", min_length=1, description="world of the simulated bank shown in the main figure; one of worlds.yaml"
+    )
+    study: Literal["base", "value", "churn", "cost", "loyalty", "all"] = Field(
+        "all", description="study shown: base, value, churn, cost, loyalty or all"
+    )
+
+
 MODELS: dict[str, type[Parameters]] = {
     "00_customer_base": CustomerBase,
     "01_customer_value": CustomerValue,
     "03_acquisition_retention_cost": AcquisitionRetentionCost,
     "02_churn_survival": ChurnSurvival,
     "04_satisfaction_loyalty": SatisfactionLoyalty,
+    "90_recovery": Recovery,
 }
 
 

@@ -1,8 +1,7 @@
 """Study 2: who leaves, when, and why. Estimators on frames, and studies that return results.
 
 Spells are frames with ``exit`` and ``event``, optional ``entry`` (late entry), ``cause`` and ``n`` (customers a row
-stands
-for). Every estimator respects late entry and treats ``n`` as that many rows.
+stands for). Every estimator respects late entry and treats ``n`` as that many rows.
 """
 
 from crmresearch.churn.breadth import breadth, standardised

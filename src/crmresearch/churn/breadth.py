@@ -13,8 +13,9 @@ from crmresearch.churn.cox import cox
 from crmresearch.churn.gates import enough_events, influence, proportional_hazards, separation
 from crmresearch.churn.relationship import forest, model_row
 from crmresearch.churn.retention import no_exits
+from crmresearch.churn.risk import churn_study
 from crmresearch.errors import Missing
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = ["breadth", "standardised"]
 
@@ -25,7 +26,7 @@ def _adjusted_for(spells: pd.DataFrame) -> list[str]:
     return ["log_tenure", *(c for c in named if c in spells.columns and len(spells[c].unique()) > 1)]
 
 
-@study
+@churn_study
 def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     """Hazard ratio of voluntary exit after a landmark date for one more product family held on it (S56).
 
@@ -108,7 +109,7 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     )
 
 
-@study
+@churn_study
 def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repeats: int = 100, seed: int = 0) -> Result:
     """Exits that would be expected if every customer held so many product families, all else as it is.
 
@@ -125,8 +126,8 @@ def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repea
     -------
     Result
         Table: ``families, months, gone, ci_low, ci_high, difference, diff_low, diff_high, n``. Predicted from a Cox
-        model
-        of voluntary exit and averaged over all customers (g-formula): a difference of risks, which unlike a hazard
+        model of voluntary exit and averaged over all customers (g-formula): a difference of risks, which unlike a
+        hazard
         ratio
         keeps its value when something independent is left out. It is causal only if nothing else that matters is.
     """

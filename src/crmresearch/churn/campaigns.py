@@ -12,8 +12,9 @@ from crmresearch import figures
 from crmresearch.churn.curves import cumulative_incidence
 from crmresearch.churn.gates import enough_events, overlap
 from crmresearch.churn.predict import censoring_weights
+from crmresearch.churn.risk import churn_study
 from crmresearch.errors import FitError, InputError, Missing
-from crmresearch.result import LEVEL, Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import LEVEL, Check, Estimate, Result, one_sided_p
 
 __all__ = ["adjusted_difference", "aimed", "randomised"]
 
@@ -34,7 +35,7 @@ def _incidence(spells: pd.DataFrame, horizon: int, cause: str) -> tuple[float, f
     return float(row["incidence"]), float(row["se"])
 
 
-@study
+@churn_study
 def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") -> Result:
     """Exit incidence of customers drawn for a retention contact less that of the controls (S42, part on leaving).
 
@@ -211,7 +212,7 @@ def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[s
     return Estimate(estimate, estimate - z * se, estimate + z * se, "share of customers", len(rows), se=se)
 
 
-@study
+@churn_study
 def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") -> Result:
     """A campaign aimed at risk: its naive effect, and its effect with the aim dealt with.
 
@@ -228,8 +229,7 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     -------
     Result
         Table: ``comparison, difference, ci_low, ci_high, n``. Gates: overlap; the assumption that what the aim
-        followed is
-        in the tables is declared, not tested.
+        followed is in the tables is declared, not tested.
     """
     rows = rows.assign(
         exit=rows["exit"] + 0.5 * (rows["event"] == 0)

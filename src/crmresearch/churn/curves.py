@@ -232,8 +232,7 @@ def logrank(
         Group column, two levels or more.
     weights : str
         ``logrank`` (1), ``wilcoxon`` (number at risk), ``tarone-ware`` (its root), ``peto`` (pooled survival,
-        modified) or
-        ``fleming-harrington`` (pooled survival before t).
+        modified) or ``fleming-harrington`` (pooled survival before t).
 
     Returns
     -------
@@ -328,8 +327,7 @@ def cumulative_incidence(
     -------
     DataFrame
         Long: ``cause, time, at_risk, events, incidence, se, ci_low, ci_high, one_minus_km``. The last column is the
-        naive
-        curve that treats the other causes as censoring; it overstates, and is given to be shown beside.
+        naive curve that treats the other causes as censoring; it overstates, and is given to be shown beside.
 
     References
     ----------

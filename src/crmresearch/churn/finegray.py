@@ -22,8 +22,7 @@ def weight_factors(spells: Spells, times: np.ndarray) -> np.ndarray:
     """Return the factor of time in Geskus' weights just before ``times``: P(not censored yet) x P(entered already).
 
     Both are product-limit estimates, the first forward and the second backward in time. At equal times exits come
-    first,
-    then censorings, then entries.
+    first, then censorings, then entries.
 
     References
     ----------

@@ -23,8 +23,9 @@ from crmresearch.churn.predict import (
     percentile_interval,
     score_bootstrap,
 )
+from crmresearch.churn.risk import churn_study
 from crmresearch.errors import FitError, Missing
-from crmresearch.result import Check, Result, one_sided_p, study
+from crmresearch.result import Check, Result, one_sided_p
 
 __all__ = ["ExitModel", "action_list", "fit_exit_model", "forecast"]
 
@@ -51,8 +52,7 @@ class ExitModel:
     """Cause-specific Cox models on time since the landmark: exits of interest and all others.
 
     Signs of running down (balance, activity) have effects of their own on the exits of the first months: what
-    announces an
-    exit next month says little about one in a year.
+    announces an exit next month says little about one in a year.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
     return ExitModel(own, other, knots, tuple(columns))
 
 
-@study
+@churn_study
 def forecast(
     earlier: pd.DataFrame,
     later: pd.DataFrame,
@@ -168,8 +168,7 @@ def forecast(
     -------
     Result
         Table by horizon and rule (model, recency): Brier score, null Brier score, skill, concordance (Uno), area
-        under the
-        curve, calibration slope, capture in the top tenth. Two panels: calibration and decision curve.
+        under the curve, calibration slope, capture in the top tenth. Two panels: calibration and decision curve.
     """
     if not (earlier["cause"] == cause).any() or not (later["cause"] == cause).any():
         return Result.not_applicable(

@@ -48,8 +48,7 @@ def proportional_hazards_test(fit: CoxFit, transform: Literal["km", "identity", 
     References
     ----------
     Grambsch and Therneau (1994), Biometrika 81, without their approximation: the score and information of ``x g(t)``
-    are
-    summed over the risk sets, as in R's ``cox.zph`` since version 3.0 of survival.
+    are summed over the risk sets, as in R's ``cox.zph`` since version 3.0 of survival.
     """
     from scipy.special import chdtrc
 
@@ -143,8 +142,7 @@ def separation(frame: pd.DataFrame, covariates: Sequence[str]) -> Check:
     """Gate: exits and stayers share the range of every covariate.
 
     A covariate separates when all exits (or all stayers) lie at its lowest or at its highest value; its coefficient
-    is then
-    infinite. Of a 0/1 covariate, both levels need exits and stayers.
+    is then infinite. Of a 0/1 covariate, both levels need exits and stayers.
     """
     spells = read_spells(frame, covariates)
     left, stayed = spells.n * spells.event, spells.n * ~spells.event
@@ -178,8 +176,7 @@ def entry_independence(frame: pd.DataFrame, covariates: Sequence[str] = (), alph
 
     The tenure at entry (in years) is added to a Cox model; a trend over it speaks against independent late entry. Among
     customers at equal tenure, those seen from the start were acquired later, so a drift of the hazard over calendar
-    time
-    shows here too.
+    time shows here too.
     """
     spells = read_spells(frame, covariates)
     if not spells.late:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import figures
+from crmresearch.churn.risk import churn_study
 from crmresearch.errors import Missing
-from crmresearch.result import LEVEL, Estimate, Result, study
+from crmresearch.result import LEVEL, Estimate, Result
 
 __all__ = ["stages"]
 
@@ -28,7 +29,7 @@ def _wilson(k: float, n: float) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-@study
+@churn_study
 def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     """Yearly transitions between stages of the life course, and whether they add up.
 
@@ -41,8 +42,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     -------
     Result
         Table: ``from, to, n, of, probability, ci_low, ci_high`` over all years. The estimate is the largest gap
-        between the
-        stage counts carried forward by transitions and those counted date by date, as a share of people.
+        between the stage counts carried forward by transitions and those counted date by date, as a share of people.
     """
     paths, direct = counts["paths"], counts["stages"]
     dates = [c for c in paths.columns if c != "n"]

@@ -54,8 +54,7 @@ def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, 
     ----------
     frame : DataFrame
         ``exit`` (months since the prediction date), ``event``; optional ``of_interest`` (whether the exit is of the
-        cause
-        predicted; every exit when absent) and ``n``.
+        cause predicted; every exit when absent) and ``n``.
     horizon : float
         Months.
 
@@ -101,8 +100,7 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
     -------
     Series
         ``brier, null, skill, n``; the null model predicts the incidence (Aalen-Johansen) for everybody; skill is the
-        share
-        of its score that the prediction saves.
+        share of its score that the prediction saves.
 
     References
     ----------
@@ -295,8 +293,7 @@ def decision_curve(
     -------
     DataFrame
         ``rule, threshold, net_benefit, n`` per customer, in prevented-exit units; the rules ``everybody`` and
-        ``nobody``
-        are added.
+        ``nobody`` are added.
 
     References
     ----------

@@ -21,9 +21,9 @@ from crmresearch.churn.gates import (
     proportional_hazards,
     separation,
 )
-from crmresearch.churn.risk import cell_rows
+from crmresearch.churn.risk import cell_rows, churn_study
 from crmresearch.errors import FitError, Missing
-from crmresearch.result import Check, Estimate, Result, one_sided_p, study
+from crmresearch.result import Check, Estimate, Result, one_sided_p
 
 __all__ = ["VERDICT_LAG", "by_tenure", "forest", "index_scale", "model_row", "relationship", "with_index"]
 
@@ -97,9 +97,14 @@ def _rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequenc
     return rows
 
 
-@study
+@churn_study
 def relationship(
-    by_lag: Mapping[int, pd.DataFrame], entry: pd.DataFrame, *, groups: Sequence[str] = (), seed: int = 0
+    by_lag: Mapping[int, pd.DataFrame],
+    entry: pd.DataFrame,
+    *,
+    groups: Sequence[str] = (),
+    resamples: int = 100,
+    seed: int = 0,
 ) -> Result:
     """Hazard ratio of voluntary exit for one standard deviation of the relationship index, over models (S06).
 
@@ -111,15 +116,15 @@ def relationship(
         Spells with ``families`` and ``unmet`` at entry.
     groups : sequence of str
         Columns of the cells that form strata (tier, value band): each has its own baseline hazard.
-    seed : int
-        Of the bootstrap of Fine and Gray's model.
+    resamples, seed : int
+        Bootstrap of Fine and Gray's model; 0 takes its model-based errors.
 
     Returns
     -------
     Result
         Forest table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``; ``n`` are person-months for
-        models
-        with a changing index, customers otherwise. Gates: proportional hazards, events per parameter, separation,
+        models with a changing index, customers otherwise. Gates: proportional hazards, events per parameter,
+        separation,
         influence, lag, late entry, doubtful causes by bounds.
     """
     lacking = next((v for v in by_lag.values() if isinstance(v, Missing)), None)
@@ -136,7 +141,7 @@ def relationship(
     voluntary = own.assign(event=(own["cause"] == "voluntary").astype(int))
     everything = cox(_rows_for(with_index(cells, scale), None, groups), ["index"], strata=strata)
     monthly = with_index(cells.assign(events=cells["events voluntary"]), scale)
-    sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=100, seed=seed)
+    sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=resamples, seed=seed)
     dummies, names = _dummies(monthly, groups)
     rows = [
         model_row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
@@ -190,7 +195,7 @@ def relationship(
     )
 
 
-@study
+@churn_study
 def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = (), years: Sequence[int] = (2, 5, 10)) -> Result:
     """Hazard ratio of the relationship index by tenure: what replaces one ratio where it is not constant.
 
@@ -285,7 +290,7 @@ def _relationship_gates(
     )
     return (
         proportional_hazards(fit, "index"),
-        enough_events(fit.events, 1),
+        enough_events(fit.events, len(rows["stratum"].unique())),  # a baseline hazard of its own per stratum
         separation(rows, ["index"]),
         influence(fit),
         lag_gate,

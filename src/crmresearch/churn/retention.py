@@ -22,13 +22,16 @@ from crmresearch.churn.curves import (
 )
 from crmresearch.churn.discrete import frailty
 from crmresearch.churn.gates import enough_events, entry_independence
-from crmresearch.churn.risk import read_spells
+from crmresearch.churn.risk import churn_study, read_spells
 from crmresearch.errors import FitError, Missing
-from crmresearch.result import Check, Result, study
+from crmresearch.result import Check, Result
 
 __all__ = ["at_risk_below", "causes", "compare", "definitions", "duration_dependence", "retention"]
 
-UNDATED = "No public bank data set has leaving dates; tenure here is what the data call months on book at one snapshot."
+UNDATED = (
+    "No public bank data set has leaving dates: tenure here is what the data call months on book, and whoever left "
+    "before the snapshot's own window is missing from it, so the curve may stay too high."
+)
 
 
 def at_risk_below(ax: Any, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -80,7 +83,7 @@ def no_exits(spells: pd.DataFrame) -> Result | None:
     return None
 
 
-@study
+@churn_study
 def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     """Share of customers kept by tenure, with late entry respected and ignored.
 
@@ -95,8 +98,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     -------
     Result
         Table: ``tenure_months, kept, ci_low, ci_high, late_entry_ignored, at_risk``. The gate looks at the
-        independence of
-        late entry. ``details["curve"]`` holds the curve.
+        independence of late entry. ``details["curve"]`` holds the curve.
     """
     empty = no_exits(spells)
     if empty is not None:
@@ -123,6 +125,8 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     table = pd.DataFrame(rows)
     end = table.iloc[-1]
     late = read_spells(spells).late
+    if not late:
+        table = table.drop(columns="late_entry_ignored")
     reached = f"who reach a tenure of {start:.0f} months" if start > 0 else "won"
     sentence = (
         f"Of customers {reached}, {end['kept']:.1%} [{end['ci_low']:.1%}, {end['ci_high']:.1%}] are still there at "
@@ -165,7 +169,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     )
 
 
-@study
+@churn_study
 def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     """Compare groups: log-rank tests with control over all pairs, and the difference in months kept.
 
@@ -182,8 +186,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     -------
     Result
         Table: ``group, n, exits, months_kept, ci_low, ci_high, difference, diff_low, diff_high, p_holm`` against the
-        first
-        group. Curves are conditional on the tenure at which every group has enough customers at risk.
+        first group. Curves are conditional on the tenure at which every group has enough customers at risk.
     """
     if by not in spells.columns:
         return Result.not_applicable(
@@ -283,7 +286,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     )
 
 
-@study
+@churn_study
 def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "voluntary") -> Result:
     """Share gone for each cause, beside the naive curve that treats the other causes as censoring.
 
@@ -304,7 +307,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
     empty = no_exits(spells)
     if empty is not None:
         return empty
-    if "cause" not in spells.columns:
+    if "cause" not in spells.columns or set(spells.loc[spells["event"] == 1, "cause"]) == {"unknown"}:
         return Result.not_applicable(Missing("exits have no recorded cause", ("customers",)))
     curves = cumulative_incidence(spells, at_least=MIN_AT_RISK)
     start = float(curves.attrs["start"])
@@ -386,7 +389,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
     return Result(table, sentence, draw=draw, alt=alt, figsize=(7.2, 4.8), details={"curves": curves})
 
 
-@study
+@churn_study
 def definitions(by_definition: Mapping[str, pd.DataFrame | Missing]) -> Result:
     """How much the figures depend on what is called leaving.
 
@@ -462,8 +465,8 @@ def definitions(by_definition: Mapping[str, pd.DataFrame | Missing]) -> Result:
     return Result(table, sentence, draw=draw, alt=alt, counts=("n", "exits"), figsize=(7.2, 0.9 + 0.6 * len(rates)))
 
 
-@study
-def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "voluntary") -> Result:
+@churn_study
+def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "voluntary", dated: bool = True) -> Result:
     """Does leaving get rarer with tenure for everyone, or do those who would leave leave first?
 
     Parameters
@@ -472,12 +475,17 @@ def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "volu
         Spells in whole months.
     of_interest : str, optional
         Cause that is modelled; other exits are censored. None models every exit.
+    dated : bool
+        Whether the data have dates; months on book at one snapshot cannot carry this model.
 
     Returns
     -------
     Result
         Table: slope of the log hazard over log tenure with and without a gamma frailty, and its variance.
     """
+    if not dated:
+        reason = "months on book at one snapshot do not tell whether leaving gets rarer: who left before is missing"
+        return Result.not_applicable(Missing(reason, ("customers",)))
     if of_interest is not None and "cause" in spells.columns and (spells["cause"] == of_interest).any():
         spells = spells.assign(event=(spells["event"].astype(bool) & (spells["cause"] == of_interest)).astype(int))
     empty = no_exits(spells)

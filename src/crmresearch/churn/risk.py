@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError
+from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.result import Result, study
 
-__all__ = ["Spells", "cell_rows", "read_spells", "reverse_cumsum"]
+__all__ = ["Spells", "cell_rows", "churn_study", "read_spells", "reverse_cumsum"]
+
+P = ParamSpec("P")
+
+
+def churn_study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Let a study pass on what is missing, and say why when the data are too few for its model.
+
+    A bank with a handful of exits is no error of the run: the result is not applicable, with the reason.
+    """
+
+    @study
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except FitError as error:
+            return Result.not_applicable(Missing(str(error)))
+
+    return wrapper
 
 
 @dataclass(frozen=True)
@@ -38,8 +60,8 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     ----------
     frame : DataFrame
         ``exit`` (time at risk ends), ``event`` (0/1 or bool); optional ``entry`` (time at risk begins, 0 when
-        absent) and
-        ``n`` (customers the row stands for, 1 when absent). Times in one unit, months throughout this package.
+        absent) and ``n`` (customers the row stands for, 1 when absent). Times in one unit, months throughout this
+        package.
     needs : sequence of str
         Further columns that must be there, without missing values.
     whole : bool

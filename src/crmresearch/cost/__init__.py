@@ -8,7 +8,6 @@ from crmresearch.cost.grid import definitions, ratios, ratios_by
 from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
 from crmresearch.cost.published import gates, published
 from crmresearch.cost.ratio import LINES, SEVERAL, Fieller, Functional, fieller, lifetime_cost, mean_ratio
-from crmresearch.cost.referral import referral_value
 from crmresearch.cost.retention import Aipw, aipw, saved, sensitivity_bounds, targeted
 from crmresearch.cost.selection import Selection, censored_selection, inverse_mills, jointly, two_step
 from crmresearch.cost.uplift import policies, qini, uplift
@@ -45,7 +44,6 @@ __all__ = [
     "qini",
     "ratios",
     "ratios_by",
-    "referral_value",
     "replacement",
     "response",
     "response_curves",

@@ -191,7 +191,7 @@ def _logit_third(index: Array) -> Array:
 
 def selection_bound(
     prospects: pd.DataFrame, correlation: float, covariates: tuple[str, ...] = ()
-) -> tuple[float, float]:
+) -> tuple[r.Functional, r.Functional]:
     """Mean slope and second derivative if log spend had this correlation with the unseen ease of winning.
 
     With ease e ~ N(0, 1), corr(e, standardised log spend v) = c, the observed index is (x b + c v) / sqrt(1 - c^2): the
@@ -210,7 +210,7 @@ def selection_bound(
     shrink = 1 / np.sqrt(1 - correlation**2)
     model = win_model(prospects, covariates, "probit", correlation * shrink * v, shrink)
     slope, second, _ = _derivatives(model, prospects, r.unit_of(prospects))
-    return slope.value, second.value
+    return slope, second
 
 
 def _fit_channel(name: Any, part: pd.DataFrame, covariates: tuple[str, ...], link: Link, blocks: int) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def _selection_check(
     for c in (-TOLERATED, TOLERATED):
         try:
             parts = [
-                (f["n"] / n, selection_bound(prospects[prospects["channel"] == f["channel"]], c, covariates)[1])
+                (f["n"] / n, selection_bound(prospects[prospects["channel"] == f["channel"]], c, covariates)[1].value)
                 for f in fitted
             ]
         except FitError:

@@ -328,6 +328,8 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
     def best(log_rate: float) -> Optimum:
         return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount_annual)
 
+    if not discount_annual <= 0.3:
+        raise InputError(f"with a discount rate of {discount_annual:.0%} this example has no inner optimum; use at most 30%")
     rate = brentq(lambda v: best(v).average_ratio - ratio, np.log(0.008), np.log(1.0), xtol=1e-14)
     free = best(rate)
     won = Curve(0.4, float(np.exp(rate)))
@@ -389,7 +391,7 @@ def draw_split(
         xlim=(0, right),
         ylim=(0, top),
         xlabel=f"spend per prospect{unit}",
-        ylabel=f"retention spend per customer-year{unit}",
+        ylabel=f"spend on offers per customer-year{unit}",
     )
     ax.set_title(f"Value of a prospect, net of all spend{unit}")
     ax.legend(loc="upper right", title=f"n = {int(first['n']):,}")

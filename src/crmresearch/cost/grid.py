@@ -190,7 +190,8 @@ def ratios(
         )
     table = pd.DataFrame(rows)
     seen = bottom["tenure"]
-    details = {"lines": lines, "critical": critical, "blocks": blocks, "pairs": {k: v[0] for k, v in pairs.items()}}
+    per_win = top["all"][0].value  # type: ignore[index]
+    details = {"cost_per_win": per_win, "lines": lines, "critical": critical, "blocks": blocks, "pairs": {k: v[0] for k, v in pairs.items()}}
     return Partial(
         table,
         _sentence(table, estimates),
@@ -240,6 +241,8 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
         out["year"] = (one, pooled, 0)
     if not _has(saved):
         out["saved"] = _why(saved, "saving")
+    elif not saved.details["spend"].value > 0:
+        out["saved"] = Missing("the randomised campaign cost nothing, so its customer-years are not bought", ("contacts",))
     else:
         years, spend = _padded(saved.details["years"], blocks), _padded(saved.details["spend"], blocks)
         middle = (1 + rate) ** (-saved.details["horizon_months"] / 24)
@@ -313,10 +316,11 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
             ax.plot([low, high], [y, y], color=colour, lw=2, ls="-" if bounded else ":")
         if floor < row["ratio"] < ceiling:
             ax.plot(row["ratio"], y, "o" if row["line"] != "S40" else "D", color=colour, ms=7)
-        label = f"{row['ratio']:,.2f}" if bounded else row["set"]
-        ax.annotate(
-            label, (min(max(row["ratio"], floor), ceiling), y), xytext=(0, 5), textcoords="offset points", fontsize=8
-        )
+        if bounded:
+            at, label, side = min(max(row["ratio"], floor), ceiling), f"{row['ratio']:,.2f}", "center"
+        else:
+            at, label, side = floor, f" {row['set']}", "left"
+        ax.annotate(label, (at, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha=side)
     ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1)
     ax.annotate(
         f"'several' starts at {r.SEVERAL:g}",
@@ -326,6 +330,9 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
         fontsize=8,
     )
     ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) - 0.2))
+    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if floor <= t <= ceiling]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
     names = [f"{w['line']}  {words[short[w['winning']]]} / {words[short[w['keeping']]]}" for _, w in known.iterrows()]
     ax.set_yticks(range(len(known)), names)
     ax.set_xlabel(f"ratio, 95% interval; n = {int(table['n'].max()):,} prospects (logarithmic scale)")
@@ -448,6 +455,6 @@ def draw_by(ax: Any, known: pd.DataFrame, by: str) -> Any:
     ax.set_yticks(range(len(shown)), [f"{row[by]} (n = {row['wins']:,.0f} wins)" for _, row in shown.iterrows()])
     ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1)
     ax.set(ylim=(-0.6, len(shown) - 0.4))
-    ax.set_xlabel("all spend per win over retention spend per customer-year, 95% interval; dashed: 'several'")
+    ax.set_xlabel("cost per win / cost per customer-year, 95% interval (dashed: 'several')")
     ax.set_title(f"The primary ratio by {by}")
     return ax

@@ -220,11 +220,12 @@ def replacement(
     p = one_sided_p(total.value, total.se, 0.0)
     estimate = Estimate(total.value, low, high, "money per customer", wins, p_value=p, se=total.se)
     assert life is not None
+    spared = parts["service cost saved"].value
     return Result(
         table,
         f"Replacing a lost customer costs {estimate.text(0)} {currency}: {won.value:,.0f} to win the new one, "
-        f"{parts['ramp-up loss of revenue'].value:,.0f} of revenue while it grows, less "
-        f"{parts['service cost saved'].value:,.0f} of service cost saved, over {life.months} months.",
+        f"{parts['ramp-up loss of revenue'].value:,.0f} of revenue while he grows, {'less' if spared > 0 else 'and'} "
+        f"{abs(spared):,.0f} of service cost {'saved' if spared > 0 else 'added'}, over {life.months} months.",
         checks=(
             Check.of("wins", wins >= 30, f"{wins} wins; 30 make the normal limits usable", "undecided"),
             Check.of(
@@ -281,7 +282,7 @@ def retention_point(
     discount_annual : float
         Annual discount rate.
     acquisition_cost : float
-        Cost per win, for the elasticities net of it.
+        Cost per win, for the elasticities net of it; left out if a customer's value does not cover it.
     currency : str
         For the sentence.
 
@@ -316,9 +317,8 @@ def retention_point(
         margin.value * worth(kept), worth(kept) * margin.influence + margin.value * slope * hazard.influence
     )
     spread = (1 + d - kept) / (1 + d)  # level payment per year with present value one
-    share = elasticities(
-        margin.value, kept, d, min(acquisition_cost, 0.99 * customer_value(margin.value, kept, d, "residual"))
-    )
+    covered = acquisition_cost < customer_value(margin.value, kept, d, "residual")
+    share = elasticities(margin.value, kept, d, acquisition_cost if covered else 0.0)
     low, high = gain.interval()
     count = int(tenure["entered"].sum())
     rows: list[dict[str, Any]] = [

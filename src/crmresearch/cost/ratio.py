@@ -290,15 +290,17 @@ def ratio_estimate(n: Functional, d: Functional, count: int, unit: str = "ratio"
         checks = (Check("bounded ratio", "closed", words, "undecided"),)
     # the hypothesis is about n - bound * d, which is linear: no ratio of normals is needed
     gap = difference(n, product(constant(bound, len(d.influence)), d))
-    p = float(_upper(gap.z)) if np.isfinite(gap.z) else float(gap.value <= 0)
+    # a denominator that may be negative would let a negative ratio pass: both must hold, the larger p counts
+    p = max(_one_sided(gap), _one_sided(d))
     se = float(np.sqrt(max(n.variance - 2 * value * covariance(n, d) + value**2 * d.variance, 0)) / abs(d.value))
     return Estimate(float(value), float(low), float(high), unit, count, p_value=p, se=se, checks=checks)
 
 
-def _upper(z: float) -> float:
+def _one_sided(f: Functional) -> float:
+    """p-value of the hypothesis that the estimand is at most zero."""
     from scipy.special import ndtr
 
-    return float(ndtr(-z))
+    return float(ndtr(-f.z)) if np.isfinite(f.z) else float(f.value <= 0)
 
 
 @dataclass(frozen=True)

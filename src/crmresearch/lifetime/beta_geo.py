@@ -339,7 +339,7 @@ def expected_purchases(t: Any, r: Any, alpha: Any, a: Any, b: Any) -> Any:
     y = t / alpha
     with np.errstate(all="ignore"):
         out = c / (a - 1) * (1 - (1 + y) ** (1 - a) * hyp2f1(c - r, a - 1, c, y / (1 + y)))
-    poor = (np.abs(a - 1) < 1e-3) | (np.abs(c) < 1e-3) | (y < 1e-3) | ~np.isfinite(out)
+    poor = (np.abs(a - 1) < 1e-2) | (np.abs(c) < 1e-3) | (y < 1e-3) | ~np.isfinite(out)
     if poor.any():
         out = np.array(out)
         out[poor] = _integrated(y[poor], r[poor], a[poor], b[poor])

@@ -65,6 +65,10 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
             value = value.fillna(value.mean())
         if value.std() > 0:
             out[name] = (value - value.mean()) / value.std()
+        if name == "balance" and value.std() > 0:
+            # what a bank does for its best customers begins at a threshold: let the slope change among them
+            for q in (75, 90):
+                out[f"balance_above_{q}"] = np.maximum(value - np.percentile(value, q), 0) / value.std()
     if "complaint" in frame.columns:
         out["complaint"] = frame["complaint"].astype(float)
     for name in ("city_tier", "wave"):

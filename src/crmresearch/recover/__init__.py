@@ -7,5 +7,20 @@ from __future__ import annotations
 
 from crmresearch.recover.facts import marginal_facts
 from crmresearch.recover.harness import COLUMNS, Estimator, discover, read, run, stored_limits, summarise
+from crmresearch.recover.report import decisions, estimates, gates, overview, published
 
-__all__ = ["COLUMNS", "Estimator", "discover", "marginal_facts", "read", "run", "stored_limits", "summarise"]
+__all__ = [
+    "COLUMNS",
+    "Estimator",
+    "decisions",
+    "discover",
+    "estimates",
+    "gates",
+    "marginal_facts",
+    "overview",
+    "published",
+    "read",
+    "run",
+    "stored_limits",
+    "summarise",
+]

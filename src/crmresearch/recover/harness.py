@@ -93,7 +93,7 @@ def discover() -> dict[str, Estimator]:
 
     found: dict[str, Estimator] = {}
     for info in sorted(pkgutil.iter_modules(recover.__path__), key=lambda m: m.name):
-        if info.name in ("harness", "limits"):
+        if info.name in ("facts", "harness", "limits", "report"):
             continue
         module = importlib.import_module(f"{recover.__name__}.{info.name}")
         for estimator in getattr(module, "ESTIMATORS", ()):

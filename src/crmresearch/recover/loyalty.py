@@ -22,14 +22,22 @@ SURVEY = ("customers", "survey")
 ACCOUNTS = (*SURVEY, "monthly", "holdings", "service")
 
 
-def _survey(bank: Bank, wave: int = 1) -> tuple[pd.DataFrame, loyalty.PathModel, pd.DataFrame]:
-    survey = reductions.survey(bank, wave=wave)
+def _first_wave(bank: Bank) -> tuple[loyalty.PathModel, pd.DataFrame]:
+    survey = reductions.survey(bank, wave=1)
+    if isinstance(survey, Missing):
+        raise FitError(survey.reason)
     model = loyalty.declared_model(bank.about.constructs, bank.about.paths, survey)
     items = loyalty.prepare_items(survey, model)
-    for part in (survey, items):
-        if isinstance(part, Missing):
-            raise FitError(part.reason)
-    return survey, model, items
+    if isinstance(items, Missing):
+        raise FitError(items.reason)
+    return model, items
+
+
+def _joined(bank: Bank) -> tuple[pd.DataFrame, loyalty.PathModel]:
+    joined = reductions.joined(bank)
+    if isinstance(joined, Missing):
+        raise FitError(joined.reason)
+    return joined, loyalty.declared_model(bank.about.constructs, bank.about.paths, joined)
 
 
 def _take(result: Result, **names: str) -> dict[str, Estimate]:
@@ -42,7 +50,7 @@ def _take(result: Result, **names: str) -> dict[str, Estimate]:
 
 def paths(bank: Bank) -> dict[str, Estimate]:
     """S10: composite paths of the PLS model, behind HTMT and the one-factor rival."""
-    _, model, items = _survey(bank)
+    model, items = _first_wave(bank)
     gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
     rival = loyalty.factor_models(items, model.connected)
     result = loyalty.path_model(items, model, gates=gates, rival=rival, scaled=False, resamples=400, seed=SEED)
@@ -51,7 +59,7 @@ def paths(bank: Bank) -> dict[str, Estimate]:
 
 def latent_paths(bank: Bank) -> dict[str, Estimate]:
     """Latent paths by consistent PLS on polychoric correlations."""
-    _, model, items = _survey(bank)
+    model, items = _first_wave(bank)
     result = loyalty.ordinal_beside_linear(items, model, resamples=100, seed=SEED)
     out = _take(result, **{"path.SAT_LOY": "latent, ordinal", "path.SAT_LOY linear items": "latent, linear"})
     return out
@@ -59,7 +67,7 @@ def latent_paths(bank: Bank) -> dict[str, Estimate]:
 
 def importance(bank: Bank) -> dict[str, Estimate]:
     """S50 and S16: part of quality in the explained variance of satisfaction; interaction with privacy concern."""
-    _, model, items = _survey(bank)
+    model, items = _first_wave(bank)
     gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
     out = _take(loyalty.importance_performance(items, model, gates=gates, resamples=400, seed=SEED), S50="S50")
     return out | _take(loyalty.moderation(items, model), S16="S16")
@@ -67,22 +75,20 @@ def importance(bank: Bank) -> dict[str, Estimate]:
 
 def intention(bank: Bank) -> dict[str, Estimate]:
     """Stated over actual chance of leaving."""
-    result = loyalty.intention_behaviour(reductions.joined(bank))
+    result = loyalty.intention_behaviour(_joined(bank)[0])
     return _take(result, stated_over_actual="stated_over_actual")
 
 
 def behaviour(bank: Bank) -> dict[str, Estimate]:
     """S12 and S12a: contribution and hazard of leaving after the survey."""
-    joined = reductions.joined(bank)
-    _, model, _ = _survey(bank, wave=0)
+    joined, model = _joined(bank)
     out = _take(loyalty.exit_hazard(joined, model), S12a="S12a")
     return out | _take(loyalty.later_contribution(joined, model), S12="S12")
 
 
 def response(bank: Bank) -> dict[str, Estimate]:
     """Mean satisfaction of all invited: respondents only, weighted by accounts, and bounds."""
-    joined = reductions.joined(bank)
-    _, model, _ = _survey(bank, wave=0)
+    joined, model = _joined(bank)
     result = loyalty.nonresponse(joined, model, gamma=3.0)
     return _take(
         result,
@@ -96,21 +102,22 @@ def response(bank: Bank) -> dict[str, Estimate]:
 
 def lagged(bank: Bank) -> dict[str, Estimate]:
     """S48: loyalty of one wave on satisfaction of the next."""
-    joined = reductions.joined(bank)
-    _, model, _ = _survey(bank, wave=0)
+    joined, model = _joined(bank)
     return _take(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), S48="S48")
 
 
 def referral_rate(bank: Bank) -> dict[str, Estimate]:
     """S44: referrals by satisfaction."""
-    joined = reductions.joined(bank)
-    _, model, _ = _survey(bank, wave=0)
+    joined, model = _joined(bank)
     return _take(loyalty.referral_rate(joined, model), S44="S44")
 
 
 def referral_gaps(bank: Bank) -> dict[str, Estimate]:
     """S44a and S44b: referred against matched other customers."""
-    return _take(loyalty.referral_gaps(reductions.referred(bank), resamples=99, seed=SEED), S44a="S44a", S44b="S44b")
+    referred = reductions.referred(bank)
+    if isinstance(referred, Missing):
+        raise FitError(referred.reason)
+    return _take(loyalty.referral_gaps(referred, resamples=99, seed=SEED), S44a="S44a", S44b="S44b")
 
 
 def _named(names: Mapping[str, str], truth: dict[str, Any]) -> dict[str, float]:
@@ -137,13 +144,15 @@ ESTIMATORS = [
         paths,
         _estimands(),
         worlds=("baseline", "null", "one_factor_survey"),
-        customers=4_000,
+        customers=12_000,
         tables=SURVEY,
         limits=("S10a", "S10b", "S10c", "S10d"),
     ),
-    Estimator("latent_paths", "loyalty", latent_paths, _LATENT, worlds=("baseline",), customers=4_000, tables=SURVEY),
-    Estimator("importance", "loyalty", importance, _estimands(), customers=4_000, tables=SURVEY, limits=("S50", "S16")),
-    Estimator("intention", "loyalty", intention, _factor, customers=4_000, tables=SURVEY),
+    Estimator("latent_paths", "loyalty", latent_paths, _LATENT, worlds=("baseline",), customers=12_000, tables=SURVEY),
+    Estimator(
+        "importance", "loyalty", importance, _estimands(), customers=12_000, tables=SURVEY, limits=("S50", "S16")
+    ),
+    Estimator("intention", "loyalty", intention, _factor, customers=12_000, tables=SURVEY),
     Estimator(
         "behaviour", "loyalty", behaviour, _estimands(), customers=12_000, tables=ACCOUNTS, limits=("S12", "S12a")
     ),
@@ -156,7 +165,7 @@ ESTIMATORS = [
         customers=12_000,
         tables=ACCOUNTS,
     ),
-    Estimator("lagged", "loyalty", lagged, _estimands(S48="path.LOY_SAT.lagged"), customers=12_000, tables=SURVEY),
+    Estimator("lagged", "loyalty", lagged, _estimands(), customers=12_000, tables=SURVEY, limits=("S48",)),
     Estimator(
         "referral_rate", "loyalty", referral_rate, _estimands(), customers=20_000, tables=SURVEY, limits=("S44",)
     ),

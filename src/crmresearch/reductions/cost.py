@@ -1,4 +1,4 @@
-"""What study 3 takes out of the engine: spend and outcome of prospects, upkeep of customers, campaigns, referrals.
+"""What study 3 takes out of the engine: spend and outcome of prospects, upkeep of customers, and campaigns.
 
 Sums are taken over *blocks* of people, drawn by a hash of their identifier, so that sampling errors can be had from a
 small frame. A won prospect and the customer he became share a block. Tenure months are calendar months since the one of
@@ -28,7 +28,6 @@ __all__ = [
     "joint",
     "period",
     "prospects",
-    "referrals",
     "upkeep",
     "upkeep_by_group",
 ]
@@ -139,7 +138,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
         {
             "block": np.arange(len(s)),
             "channel": UNKNOWN,
-            "segment": np.where(s["won"] == 1, UNKNOWN, None),
+            "segment": s["won"].map({1.0: UNKNOWN}),
             "n": 1,
             "spend": s["spend"],
             "spend_won": s["spend"] * s["won"],
@@ -421,8 +420,8 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     keep = max(1, -(-int(known["n"].sum()) // most))
     frames = [bank.frame(_campaign(bank, row, keep).order_by("id").drop("id")) for row in known.itertuples()]
     out = pd.concat(frames, ignore_index=True)
-    spread = {c: out[c].nunique() for c in out if c.startswith("x_")}
-    return out.drop(columns=[c for c, n in spread.items() if n < 2])
+    constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
+    return out.drop(columns=constant)
 
 
 def _campaign(bank: Bank, row: Any, keep: int) -> Any:
@@ -579,50 +578,6 @@ def _joint_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
             "profit": s["profit"] / months,
         }
     )
-
-
-def referrals(bank: Bank) -> pd.DataFrame | Missing:
-    """Referred and other customers by block and stratum (year of winning, city tier, age band).
-
-    Returns
-    -------
-    DataFrame
-        ``block``, ``stratum``, ``referred`` (0/1), ``customers``, ``years`` at risk, ``exits``, ``contribution`` (money).
-    """
-    missing = bank.require("customers.acquisition_channel", "monthly")
-    if missing is not None:
-        return missing
-    c = bank.table("customers")
-    referred = c.acquisition_channel == "referral"
-    if bank.require("customers.referrer_id") is None:
-        referred = referred | c.referrer_id.notnull()
-    age = ((c.acquired_on.year() - c.birth_year) // 15).cast("string").fill_null("x")
-    stratum = c.acquired_on.year().cast("string") + "/" + c.city_tier.cast("string").fill_null("x") + "/" + age
-    e = _exposed(
-        bank,
-        c.select(
-            "customer_id", "acquired_on", "observed_from", "left_on",
-            referred=referred.fill_null(False).cast("int8"), stratum=stratum,
-        ),
-    )  # fmt: skip
-    m = bank.table("monthly")
-    m = m.group_by(who=m.customer_id).aggregate(money=(m.net_interest + m.fees - m.service_cost - m.risk_cost).sum())
-    j = e.left_join(m, e.customer_id == m.who)
-    years = (j["last"] - j.entry + 1 - j.before - j.after) / 12
-    j = j.mutate(years=years)
-    frame = bank.frame(
-        j.group_by("block", "stratum", "referred")
-        .aggregate(
-            customers=j.count(),
-            years=j.years.sum(),
-            exits=j._left.sum(),
-            contribution=_float(j.money.sum().fill_null(0)),
-        )
-        .order_by("block", "stratum", "referred")
-    )
-    if frame["referred"].nunique() < 2:
-        return Missing("no customer is recorded as referred", ("customers",))
-    return frame
 
 
 def contacts_per_sale(bank: Bank) -> pd.DataFrame | Missing:

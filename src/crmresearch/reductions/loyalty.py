@@ -66,7 +66,6 @@ def _linked(bank: Bank) -> Missing | None:
     if "survey" not in bank.about.unlinked:
         return bank.require("survey.wave_on", "customers")
     return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
-    return None
 
 
 def _month(date: Any) -> Any:
@@ -89,9 +88,9 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     DataFrame
         The survey's columns and
 
-        * before: ``tenure_years``, ``age``, ``city_tier``, ``balance`` (mean of the three months before),
-          ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (within six months,
-          0/1), ``digital_share`` (of the transactions of six months);
+        * before: ``tenure_years``, ``age``, ``city_tier``, ``balance`` (end of the month before),
+          ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (in the six
+          calendar months before, 0/1), ``digital_share`` (of the transactions in them);
         * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
           any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
           ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for
@@ -167,7 +166,7 @@ def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
     j = j.filter(j.gap.between(-12, horizon))
     before = j.gap.between(-12, -1)
     return j.group_by("customer_id", "wave").aggregate(
-        balance=j.balance.mean(where=j.gap.between(-3, -1)).cast("float64"),
+        balance=j.balance.max(where=j.gap == -1).cast("float64"),
         contribution_before=j.contribution.sum(where=before).cast("float64") * 12 / before.sum().nullif(0),
         contribution_after=j.contribution.sum(where=j.gap.between(1, horizon)).cast("float64") * (12 / horizon),
     )
@@ -187,7 +186,7 @@ def _complaints(bank: Bank, key: ibis.Table) -> ibis.Table | None:
         return None
     s = bank.table("service")
     j = key.inner_join(s.filter(s.kind == "complaint").select("customer_id", "occurred_on"), "customer_id")
-    j = j.filter(_days(j.wave_on, j.occurred_on).between(1, 183))
+    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6))
     return j.group_by("customer_id", "wave").aggregate(complaint=(j.count() > 0).cast("int64"))
 
 
@@ -196,7 +195,7 @@ def _digital(bank: Bank, key: ibis.Table) -> ibis.Table | None:
         return None
     s = bank.table("transactions").select("customer_id", "occurred_on", "channel")
     j = key.inner_join(s, "customer_id")
-    j = j.filter(_days(j.wave_on, j.occurred_on).between(1, 183) & j.channel.notnull())
+    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6) & j.channel.notnull())
     return j.group_by("customer_id", "wave").aggregate(digital_share=j.channel.isin(DIGITAL).cast("float64").mean())
 
 

@@ -280,7 +280,10 @@ def tenure_margin(
     rows = t.join(owners, "customer_id")
     rows = rows.mutate(tenure_month=rows.number - rows.start, gone=(rows.number == rows.final) & (rows.final < end))
     table = rows.group_by("fold", "tenure_month").aggregate(
-        n=rows.count(), at_risk=(rows.number < end).sum(), exits=rows.gone.sum().fill_null(0), contribution=_money(rows.contribution.sum())
+        n=rows.count(),
+        at_risk=(rows.number < end).sum(),
+        exits=rows.gone.sum().fill_null(0),
+        contribution=_money(rows.contribution.sum()),
     )
     return bank.frame(table.order_by("fold", "tenure_month"))
 

@@ -215,7 +215,8 @@ def equity_accounting(
     size = dict(zip(names, np.abs(total), strict=True))
     alt = (
         f"Waterfall from an opening equity of {total[0]:,.0f} to a closing one of {total[-1]:,.0f}; realised "
-        f"contribution takes {size['realised']:,.0f}, newly won customers add {size['won']:,.0f}, lost take {size['lost']:,.0f}."
+        f"contribution takes {size['realised']:,.0f}, newly won customers add {size['won']:,.0f}, lost take "
+        f"{size['lost']:,.0f}."
     )
     return Result(table, sentence, (adds,), {"S03": estimate}, draw, alt, digits=0, figsize=(8.2, 4.8))
 

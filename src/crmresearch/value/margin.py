@@ -124,6 +124,8 @@ class MarginModel:
     def deviation(self, frame: pd.DataFrame) -> np.ndarray:
         """Own mean monthly contribution less that of the tenure months it was earned in, ``(groups + 1, n)``."""
         tenure, months = frame["tenure"].to_numpy(dtype=int), frame["months_before"].to_numpy(dtype=int)
+        if (months < 1).any():
+            raise InputError(f"{int((months < 1).sum())} customers have no month before the date; leave them out")
         padded = np.pad(self.margin, ((0, 0), (1, max(0, int(tenure.max()) + 2 - self.margin.shape[1]))), mode="edge")
         padded[:, 0] = 0
         total = np.cumsum(padded, axis=1)
@@ -165,19 +167,17 @@ class MarginModel:
         """
         _need(frame, "customers", "tenure", "months_before", "before")
         tenure = frame["tenure"].to_numpy(dtype=int)
-        if (frame["months_before"] < 1).any():
-            bad = int((frame["months_before"] < 1).sum())
-            raise InputError(f"{bad} customers have no month before the date; leave them out")
         if tenure.size == 0:
             raise InputError("no customers to value")
         if (tenure < 0).any():
             raise InputError(f"{int((tenure < 0).sum())} customers have negative tenure; check acquired_on")
+        own = self.deviation(frame)
         model = self
         if common:
             model = MarginModel(**{**self.__dict__, "ratio": np.ones_like(self.ratio)})
         worth, unit = model.factors(int(tenure.max()), horizon_months, annual_discount)
         band = self.band_codes(frame)
-        return worth[:, band, tenure] + unit[:, band, tenure] * self.deviation(frame)
+        return worth[:, band, tenure] + unit[:, band, tenure] * own
 
     def band_codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Index of each customer's value band, by mean monthly contribution before the date."""
@@ -205,7 +205,8 @@ def fit_margin(
     Parameters
     ----------
     table : DataFrame
-        ``fold``, ``tenure_month``, ``n``, ``at_risk``, ``exits``, ``contribution`` (``reductions.value.tenure_margin``).
+        ``fold``, ``tenure_month``, ``n``, ``at_risk``, ``exits``, ``contribution``
+        (``reductions.value.tenure_margin``).
     landmark : DataFrame
         Customers at an earlier date and what became of them (``reductions.value.customers_at``): ``customer_id``,
         ``fold``, ``tenure``, ``months_before``, ``before``, ``months_after``, ``after`` (12 months), ``months_second``,

@@ -129,7 +129,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         )
     x, m = repeat["frequency"].to_numpy(dtype=float), repeat["monetary_value"].to_numpy(dtype=float)
     r = float(np.corrcoef(x, m)[0, 1])
-    z, half = np.arctanh(r), 1.96 / (len(x) - 3) ** 0.5
+    z, half = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), 1.96 / (len(x) - 3) ** 0.5
     rank = pd.Series(x).corr(pd.Series(m), method="spearman")
     model = GammaGammaFitter().fit(x, m)
     p, q, v = (float(model.params_[k]) for k in ("p", "q", "v"))

@@ -162,7 +162,7 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
             & (c.contacted_on >= ibis.date(add_months(on, -12).isoformat()))
             & (c.purpose == "retain")
         )
-        c = c.filter(c.cost > 0)
+        c = c.filter(c.arm != "control")
         just = c.contacted_on >= ibis.date(add_months(on, -1).isoformat())
         counted = {"contacted": (~just).sum().cast("float64"), "just_contacted": just.any().cast("float64")}
         parts.append(c.group_by("customer_id").aggregate(**counted))
@@ -227,8 +227,7 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     -------
     DataFrame
         As :func:`landmark` at the first of the campaign, with ``treated``; customers who agreed to marketing, where
-        that
-        is recorded.
+        that is recorded.
     """
     import ibis
     import pandas as pd
@@ -237,7 +236,7 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     if missing is not None:
         return missing
     c = bank.table("contacts")
-    aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.cost > 0)).group_by("campaign_id")
+    aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control")).group_by("campaign_id")
     found = bank.frame(
         aimed.aggregate(
             first=lambda r: r.contacted_on.min(), last=lambda r: r.contacted_on.max(), n=lambda r: r.count()

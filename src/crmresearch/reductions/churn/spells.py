@@ -1,8 +1,8 @@
 """Spells by exit definition, and person-months counted by state.
 
 Months of tenure are whole: month ``m`` runs from ``m - 1`` to ``m`` months after acquisition. Who enters the extract
-late
-is at risk from the first full month on, who is still there is followed to the last full month. Nothing is expanded to
+late is at risk from the first full month on, who is still there is followed to the last full month. Nothing is
+expanded to
 customers times months: a customer is a few segments between changes of state, the engine counts where segments begin
 and
 end, and at-risk counts are running sums of these.

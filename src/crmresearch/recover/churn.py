@@ -1,0 +1,175 @@
+"""Study 2 on trial: curves, incidence, hazard ratios, restricted means, campaigns, and the gates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from crmresearch import churn
+from crmresearch.errors import FitError, Missing
+from crmresearch.recover.harness import Estimator
+from crmresearch.reductions import churn as reductions
+from crmresearch.result import Estimate, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crmresearch.bank import Bank
+
+__all__ = ["ESTIMATORS"]
+
+Z = 1.959963984540054
+
+
+def _given(value: Any) -> Any:
+    """Unwrap what a reduction returned; what is missing counts as a failure."""
+    if isinstance(value, Missing):
+        raise FitError(value.reason)
+    return value
+
+
+def _log(estimate: Estimate) -> Estimate:
+    """Write a hazard ratio on the scale its error lives on."""
+    se = (math.log(estimate.ci_high) - math.log(estimate.ci_low)) / (2 * Z)
+    return replace(
+        estimate,
+        value=math.log(estimate.value),
+        ci_low=math.log(estimate.ci_low),
+        ci_high=math.log(estimate.ci_high),
+        se=se,
+        unit="log hazard ratio",
+    )
+
+
+def _found(result: Result, line: str) -> Estimate:
+    finding = result.finding(line)
+    if isinstance(finding, Missing):
+        raise FitError(finding.reason)
+    return finding
+
+
+def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
+    row = curve[curve["time"] <= time].iloc[-1]
+    n = int(curve["at_risk"].max())
+    return Estimate(row[column], row["ci_low"], row["ci_high"], "share of customers", n, se=row["se"])
+
+
+def curves(bank: Bank) -> dict[str, Estimate]:
+    """Survival and voluntary incidence of tenure with late entry, and a difference in months kept."""
+    spells = _given(reductions.spells(bank, groups=("acquisition_channel",)))
+    curve = churn.kaplan_meier(spells)
+    incidence = churn.cumulative_incidence(spells)
+    own = incidence[incidence["cause"] == "voluntary"]
+    out = {}
+    for months in (12, 24):
+        out[f"survival_{months}"] = _reading(curve, "survival", months)
+        out[f"incidence_{months}.voluntary"] = _reading(own, "incidence", months)
+    parts = [churn.kaplan_meier(spells[spells["acquisition_channel"] == channel]) for channel in ("referral", "online")]
+    out["restricted_mean_48.referral_less_online"] = churn.restricted_mean_difference(parts[0], parts[1], 48)
+    return out
+
+
+def relationship(bank: Bank) -> dict[str, Estimate]:
+    """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
+    cells = {lag: _given(reductions.person_months(bank, lag=lag, groups=("city_tier",))) for lag in (3, 6)}
+    entry = _given(reductions.spells(bank, states=reductions.STATES))
+    result = churn.relationship(cells, entry, groups=("city_tier",), resamples=0)
+    return {"cox.index.log_hr": _log(_found(result, "S06"))}
+
+
+def breadth(bank: Bank) -> dict[str, Estimate]:
+    """Hazard ratio per product family held at a landmark (S56)."""
+    on, horizon = _given(reductions.early_landmark(bank))
+    rows = _given(reductions.landmark(bank, on, horizon))
+    return {"cox.breadth_landmark.log_hr": _log(_found(churn.breadth(rows), "S56"))}
+
+
+def _turned(estimate: Estimate) -> Estimate:
+    """Turn a change of exits into a change of customers kept."""
+    return replace(estimate, value=-estimate.value, ci_low=-estimate.ci_high, ci_high=-estimate.ci_low)
+
+
+def campaigns(bank: Bank) -> dict[str, Estimate]:
+    """Retention contacts drawn by lot and aimed at risk, exits of every cause."""
+    arms = _given(reductions.arms(bank))
+    every = arms.assign(cause=arms["cause"].where(arms["event"] == 0, "any"))
+    trial = churn.randomised(every[every["campaign_id"] == "trial"], cause="any")
+    rows = _given(reductions.targeted(bank))
+    aimed = churn.aimed(rows.assign(cause=rows["cause"].where(rows["event"] == 0, "any")), cause="any")
+    if aimed.missing is not None:
+        raise FitError(aimed.missing.reason)
+    remedy = replace(aimed.details["remedy"], checks=(aimed.checks[0],))
+    return {
+        "campaign.itt.retention_12m": _turned(_found(trial, "S42")),
+        "campaign.targeted.eligible.retention_12m": _turned(remedy),
+        "campaign.targeted.naive.retention_12m": _turned(aimed.details["crude"]),
+        "S42": _found(churn.randomised(arms), "S42"),
+    }
+
+
+def forecast(bank: Bank) -> dict[str, Estimate]:
+    """Out-of-time skill of exit predictions (S15)."""
+    earlier, later = (_given(reductions.landmark(bank, d, 12)) for d in _given(reductions.landmark_dates(bank, 12)))
+    return {"S15": _found(churn.forecast(earlier, later, repeats=60), "S15")}
+
+
+def _named(*names: str) -> Any:
+    def truth(values: dict[str, Any]) -> dict[str, float]:
+        known = values["estimands"]
+        return {name: known[name] for name in names if name in known}
+
+    return truth
+
+
+CURVES = ("survival_12", "survival_24", "incidence_12.voluntary", "incidence_24.voluntary")
+CAMPAIGNS = (
+    "campaign.itt.retention_12m",
+    "campaign.targeted.eligible.retention_12m",
+    "campaign.targeted.naive.retention_12m",
+)
+PEOPLE = ("customers", "holdings", "service")
+ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
+
+ESTIMATORS = [
+    Estimator(
+        "curves",
+        "churn",
+        curves,
+        _named(*CURVES),
+        ("baseline", "null", "no_late_entry", "no_frailty"),
+        customers=4_000,
+        tables=("customers",),
+        limits=("restricted_mean_48.referral_less_online",),
+    ),
+    Estimator(
+        "relationship",
+        "churn",
+        relationship,
+        _named(),
+        ("baseline", "null", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring", "small"),
+        customers=4_000,
+        tables=PEOPLE,
+        limits=("cox.index.log_hr",),
+    ),
+    Estimator(
+        "breadth",
+        "churn",
+        breadth,
+        _named(),
+        ("baseline", "null", "no_frailty"),
+        customers=4_000,
+        tables=ROWS,
+        limits=("cox.breadth_landmark.log_hr",),
+    ),
+    Estimator(
+        "campaigns",
+        "churn",
+        campaigns,
+        _named(*CAMPAIGNS),
+        ("baseline", "null", "no_overlap"),
+        customers=8_000,
+        tables=ROWS,
+    ),
+    Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS),
+]

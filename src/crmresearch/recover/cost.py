@@ -1,0 +1,215 @@
+"""Study 3 on trial: the nine ratios, responses to spend, campaigns, selection, the best split, and replacement cost."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crmresearch import cost
+from crmresearch.errors import FitError, Missing
+from crmresearch.recover.harness import Estimator
+from crmresearch.reductions import cost as reductions
+from crmresearch.result import Estimate, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crmresearch.bank import Bank
+
+SEED = 1  # of resamples; banks differ by their own seed
+PEOPLE = ("customers", "prospects", "contacts")
+ACCOUNTS = (*PEOPLE, "monthly", "holdings", "service")
+CHANNELS = ("branch", "online", "agent", "referral")
+
+
+def _frame(found: pd.DataFrame | Missing) -> pd.DataFrame:
+    if isinstance(found, Missing):
+        raise FitError(found.reason)
+    return found
+
+
+def _need(result: Result) -> Result:
+    if result.missing is not None:
+        raise FitError(result.missing.reason)
+    return result
+
+
+def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
+    low, high = f.interval()
+    return Estimate(f.value, low, high, unit, n, se=f.se)
+
+
+def ratios(bank: Bank) -> dict[str, Estimate]:
+    """S40 to S40i, as far as they apply."""
+    response = cost.response(reductions.prospects(bank))
+    saved = cost.saved(reductions.campaigns(bank))
+    found = cost.ratios(reductions.acquisition(bank), reductions.upkeep(bank), response, saved, resamples=2, seed=SEED)
+    each = {line: _need(found).finding(line) for line in cost.LINES.values()}
+    return {line: e for line, e in each.items() if isinstance(e, Estimate)}
+
+
+def response(bank: Bank) -> dict[str, Estimate]:
+    """S04, the mean slope of winning in spend, and the marginal cost by channel."""
+    found = _need(cost.response(reductions.prospects(bank)))
+    out = {"S04": found.finding("S04"), "slope": _own(found.details["slope"], "probability per money", found.details["n"])}
+    for row in found.table.itertuples():
+        if row.note == "":
+            name = f"marginal_cost.{row.channel}"
+            out[name] = Estimate(row.marginal_cost, row.marginal_low, row.marginal_high, "money per win", int(row.n))
+    return {name: e for name, e in out.items() if isinstance(e, Estimate)}
+
+
+def followed(bank: Bank) -> dict[str, Estimate]:
+    """Where spend follows unseen ease, the curve as it is seen: the naive one, which the declared gate stands before."""
+    found = _need(cost.response(reductions.prospects(bank))).details
+    return {"naive: spend taken as drawn": _own(found["slope"], "probability per money", found["n"])}
+
+
+def saved(bank: Bank) -> dict[str, Estimate]:
+    """S42 and the customer-years gained per offer, by intention to treat."""
+    found = _need(cost.saved(reductions.campaigns(bank)))
+    years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
+    return {"S42": found.estimates["S42"], "years": years}
+
+
+def targeted(bank: Bank) -> dict[str, Estimate]:
+    """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
+    found = _need(cost.targeted(reductions.campaigns(bank)))
+    rows = found.table.set_index("quantity")
+    out = {"eligible": found.finding("targeted")}
+    for name, row in (
+        ("offered", "doubly robust, those offered"),
+        ("naive: targeting ignored", "plain difference (targeting ignored)"),
+    ):
+        value, low, high, n = rows.loc[row, ["value", "ci_low", "ci_high", "n"]]
+        out[name] = Estimate(float(value), float(low), float(high), "share of customers", int(n))
+    return {name: e for name, e in out.items() if isinstance(e, Estimate)}
+
+
+def selection(bank: Bank) -> dict[str, Estimate]:
+    """Winning and staying together: coefficients of spend on winning, and the correlation of the unseen."""
+    frame = _frame(reductions.joint(bank))
+    names = tuple(c for c in frame.columns if c.startswith("channel_")) + ("year",)
+    fit = cost.censored_selection(frame, ("spend", "spend_squared", *names), "log_months", names, "ended")
+    out = {}
+    for name in ("spend", "spend_squared"):
+        value, half = float(fit.won[name]), 1.96 * float(fit.se_won[name])
+        out[f"won.{name}"] = Estimate(
+            value, value - half, value + half, "probit index per hundred", len(frame), se=half / 1.96
+        )
+    out["rho"] = Estimate(fit.rho, *fit.rho_interval, "correlation", len(frame))
+    return out
+
+
+def split(bank: Bank) -> dict[str, Estimate]:
+    """Best spend per prospect, free."""
+    people, campaigns, upkeep = (_frame(f(bank)) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep))
+    curves = cost.response_curves(people, campaigns, upkeep, cost.response(people), resamples=99, seed=SEED)
+    row = _need(cost.split(curves)).table.iloc[0]
+    return {"spend_per_prospect": Estimate(row["value"], row["ci_low"], row["ci_high"], "money per prospect", len(people))}
+
+
+def replacement(bank: Bank) -> dict[str, Estimate]:
+    """S41."""
+    return dict(_need(cost.replacement(reductions.acquisition(bank), reductions.upkeep(bank))).estimates)
+
+
+# --- truth --------------------------------------------------------------------------------------------------------
+
+
+def _ratio_truth(truth: dict[str, Any]) -> dict[str, float]:
+    e, p = truth["estimands"], truth["parameters"]
+    out = {"S40": e["cost_ratio.primary"], "S40d": e["cost_ratio.won_only"]}
+    if e.get("win.slope"):
+        out["S40g"] = 1 / e["win.slope"] / e["retention_cost.year"]
+    years = e.get("campaign.itt.years_12m")
+    if years is not None and p["contact_cost"] > 0:
+        per_offer = years / p["contact_cost"]
+        out |= {"S40c": e["cost_per_win.all"] * per_offer, "S40f": e["cost_per_win.won_only"] * per_offer}
+        if e.get("win.slope"):
+            out["S40i"] = per_offer / e["win.slope"]
+    return out
+
+
+def _response_truth(truth: dict[str, Any]) -> dict[str, float]:
+    e = truth["estimands"]
+    names = {"S04": "win.second_derivative", "slope": "win.slope"}
+    names |= {f"marginal_cost.{c}": f"marginal_cost.{c}" for c in CHANNELS}
+    return {q: e[n] for q, n in names.items() if n in e}
+
+
+def _followed_truth(truth: dict[str, Any]) -> dict[str, float]:
+    """Mean slope over the spends of the world, for the ease everybody has (Gauss-Hermite over log spend)."""
+    from scipy.special import ndtri
+
+    p = truth["parameters"]
+    nodes, weight = np.polynomial.hermite_e.hermegauss(61)
+    weight = weight / weight.sum()
+    spread = np.hypot(p["spend_spread"], p["spend_follows_ease"])
+    growth = np.exp(p["spend_trend"] * np.linspace(0.05, 4.95, 50))[:, None]  # over the five years observed
+    total = 0.0
+    for channel, share in p["channel_share"].items():
+        s = p["channel_spend"][channel] / 100 * growth * np.exp(spread * nodes - spread**2 / 2)
+        index = ndtri(p["channel_win"][channel]) + p["win_spend"] * s + p["win_spend_squared"] * s * s
+        slope = np.exp(-(index**2) / 2) / np.sqrt(2 * np.pi) * (p["win_spend"] + 2 * p["win_spend_squared"] * s) / 100
+        total += share / sum(p["channel_share"].values()) * float(np.mean(slope @ weight))
+    return {"naive: spend taken as drawn": total}
+
+
+def _turned(names: dict[str, str], truth: dict[str, Any]) -> dict[str, float]:
+    """Exit incidence is the negative of the share kept."""
+    return {q: -truth["estimands"][n] for q, n in names.items() if n in truth["estimands"]}
+
+
+def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
+    years = truth["estimands"].get("campaign.itt.years_12m")
+    own = _turned({"S42": "campaign.itt.retention_12m"}, truth)
+    return own if years is None else own | {"years": years}
+
+
+_TARGETED = {
+    "eligible": "campaign.targeted.eligible.retention_12m",
+    "offered": "campaign.targeted.retention_12m",
+    "naive: targeting ignored": "campaign.targeted.eligible.retention_12m",
+}
+
+
+def _selection_truth(truth: dict[str, Any]) -> dict[str, float]:
+    p = truth["parameters"]
+    return {"won.spend": p["win_spend"], "won.spend_squared": p["win_spend_squared"]}
+
+
+def _none(truth: dict[str, Any]) -> dict[str, float]:
+    return {}
+
+
+ESTIMATORS = [
+    Estimator(
+        "ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")
+    ),
+    Estimator(
+        "response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE
+    ),
+    Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
+    Estimator("saved", "cost", saved, _saved_truth, customers=12_000, tables=PEOPLE),
+    Estimator(
+        "targeted",
+        "cost",
+        targeted,
+        functools.partial(_turned, _TARGETED),
+        ("baseline", "null", "no_overlap"),
+        12_000,
+        tables=ACCOUNTS,
+    ),
+    Estimator(
+        "selection", "cost", selection, _selection_truth, ("baseline",), 8_000, tables=(*PEOPLE, "monthly")
+    ),
+    Estimator(
+        "split", "cost", split, _none, ("baseline",), 12_000, tables=ACCOUNTS, limits=("spend_per_prospect",)
+    ),
+    Estimator(
+        "replacement", "cost", replacement, _none, customers=4_000, tables=(*PEOPLE, "monthly"), limits=("S41",)
+    ),
+]
