@@ -130,12 +130,20 @@ def cpu() -> float:
     return use.ru_utime + use.ru_stime
 
 
+def peak() -> int:
+    """Peak resident memory of this process, bytes; getrusage would count the parent's before exec."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def child(side: str, what: str, path: str) -> None:
     """Do one measure and print it."""
     seconds, numbers = step(side, what, dict(np.load(path)))
     np.save(f"{path}.{side}.npy", numbers)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"cpu": seconds, "memory": memory}))
+    print(json.dumps({"cpu": seconds, "memory": peak()}))
 
 
 def run(python: str, side: str, what: str, path: Path, repeats: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from crmresearch import cost
-from crmresearch.cost.retention import logit_fit
+from crmresearch.cost.aipw import logit_fit
 from crmresearch.cost.selection import bivariate_normal
 from crmresearch.errors import FitError, InputError
 
@@ -79,7 +79,7 @@ def test_win_model_equals_statsmodels_with_robust_errors(link):
 
 
 def test_naive_curve_is_wrong_where_spend_follows_ease_and_the_bound_is_right():
-    """Rule 6: naive off in at least 95% of draws, the right correlation recovers, and without following nothing is off."""
+    """Naive off in at least 95% of draws; the right correlation recovers; without following nothing is off."""
     slope, _ = truth(prospects(400_000, 999, 0.5)["spend"].to_numpy())
     off = recovered = 0
     for seed in range(20):
@@ -90,7 +90,9 @@ def test_naive_curve_is_wrong_where_spend_follows_ease_and_the_bound_is_right():
     assert off >= 19
     assert recovered >= 18
     frame = prospects(3000, 1)
-    assert cost.selection_bound(frame, 0.0)[0].value == pytest.approx(cost.response(frame).details["slope"].value, rel=1e-6)
+    assert cost.selection_bound(frame, 0.0)[0].value == pytest.approx(
+        cost.response(frame).details["slope"].value, rel=1e-6
+    )
 
 
 def test_selection_of_spend_is_declared_unless_it_was_drawn():
@@ -101,7 +103,7 @@ def test_selection_of_spend_is_declared_unless_it_was_drawn():
 
 
 def test_a_negative_square_alone_does_not_mean_diminishing_returns():
-    """Few are won: the probit is convex there, and the mean second derivative is positive in spite of a negative square."""
+    """Few are won: the probit is convex there, and the mean second derivative positive in spite of the square."""
     g = np.random.default_rng(5)
     spend = g.uniform(20, 120, 40_000)
     won = -2.5 + 1.2 * spend / 100 - 0.10 * (spend / 100) ** 2 + g.standard_normal(40_000) > 0
@@ -252,7 +254,8 @@ def campaign(n: int, seed: int, slope: float = 1.0, effect: float = -0.5) -> pd.
                     "block": np.arange(n), "campaign_id": name, "arm": np.where(treated, "offer", "control"),
                     "treated": treated.astype(int), "randomised": chance is None, "cost": 20.0 * treated,
                     "left": (months < 36).astype(int), "months": np.minimum(months, 36), "x_risk": risk,
-                    "responded": np.where(treated, (g.random(n) < 0.4).astype(float), np.nan), "value_before": g.gamma(2, 50, n),
+                    "responded": np.where(treated, (g.random(n) < 0.4).astype(float), np.nan),
+                    "value_before": g.gamma(2, 50, n),
                 }
             )
         )  # fmt: skip
@@ -367,7 +370,7 @@ def test_short_follow_up_and_missing_controls_are_said():
 
 
 def test_qini_of_a_known_order():
-    """Only the first half can be saved: ranking it first gains, last loses as much, and a constant score gains nothing."""
+    """Only the first half can be saved: ranking it first gains, last loses as much, at random nothing."""
     g = np.random.default_rng(28)
     n = 40_000
     t, savable = g.random(n) < 0.5, np.arange(n) < n // 2
@@ -398,7 +401,8 @@ def test_uplift_finds_who_can_be_saved_and_an_offer_that_harms():
     frame = pd.DataFrame(
         {
             "block": np.arange(n), "campaign_id": "c", "arm": "a", "treated": treated.astype(int), "randomised": True,
-            "cost": 1.0 * treated, "left": (months < 24).astype(int), "months": np.minimum(months, 24), "x_help": helped,
+            "cost": 1.0 * treated, "left": (months < 24).astype(int), "months": np.minimum(months, 24),
+            "x_help": helped,
         }
     )  # fmt: skip
     frame["arm"] = np.where(treated, "offer", "control")

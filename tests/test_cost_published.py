@@ -18,8 +18,8 @@ needs_smcrm = pytest.mark.skipif(not SMCRM.is_dir(), reason="the SMCRM files are
 # --- C02, C03, C04, C07: closed forms -----------------------------------------------------------------------------
 
 
-# Gupta, Lehmann & Stuart (2004), table: retention elasticity by firm. The closed form ignores growth of the customer base,
-# so it agrees with their figures only to within one point.
+# Gupta, Lehmann & Stuart (2004), table: retention elasticity by firm. The closed form ignores growth of the customer
+# base, so it agrees with their figures only to within one point.
 @pytest.mark.parametrize(
     ("retention", "published"), [(0.70, 2.45), (0.95, 6.75), (0.85, 5.12), (0.80, 3.42), (0.95, 6.67)]
 )
@@ -171,7 +171,7 @@ def smcrm_ratios(pairs, response=None):
 
 @needs_smcrm
 def test_primary_ratios_on_smcrm(pairs):
-    """4.41 [4.1, 4.7] per customer-year, 1.47 [1.4, 1.6] per tenure, 2.98 with the won alone; ends printed to one decimal."""
+    """4.41 [4.1, 4.7] per customer-year, 1.47 [1.4, 1.6] per tenure, 2.98 with the won alone; ends to one decimal."""
     found = smcrm_ratios(pairs)
     first, tenure = found.estimates["S40"], found.estimates["S40b"]
     assert first.value == pytest.approx(4.41, abs=0.005)

@@ -166,7 +166,7 @@ def test_simultaneous_sets_are_wider():
 
 
 def test_simultaneous_critical_value_of_independent_ratios_is_sidaks():
-    """Eight independent numerators over constants: the largest of eight |z|; quantile from 20,000 draws, good to .03."""
+    """Eight independent numerators over constants: the largest of eight |z|; from 20,000 draws, good to .03."""
     blocks = 4000
     g = np.random.default_rng(8)
     one = r.constant(1.0, blocks)
@@ -243,7 +243,7 @@ def test_missing_columns_values_and_rows_are_refused():
     with pytest.raises(InputError, match="upkeep has no rows"):
         cost.ratios(acquisition, upkeep.iloc[:0])
     acquisition.loc[5, "spend"] = np.nan
-    with pytest.raises(InputError, match="1 rows without spend, e.g. row 5"):
+    with pytest.raises(InputError, match=r"1 rows without spend, e.g. row 5"):
         cost.ratios(acquisition, upkeep)
 
 
@@ -270,7 +270,7 @@ def test_no_wins_bound_is_the_rule_of_three():
 
 
 def test_spend_shared_out_to_segments_adds_up():
-    acquisition, upkeep = frames(1000)
+    acquisition, _ = frames(1000)
     won = acquisition["won"] == 1
     acquisition.loc[won, "segment"] = np.where(np.arange(won.sum()) % 3, "x", "y")
     from crmresearch.cost.grid import _shared_out

@@ -45,7 +45,7 @@ def test_prospects_come_one_by_one_with_the_block_of_their_customer(small_bank, 
 
 
 def test_exposure_equals_a_count_of_days_and_exits_those_in_the_table(small_bank, raw):
-    """Months are shares of calendar months; a year of them differs from 365.25 days by less than a tenth of a percent."""
+    """Months are shares of calendar months; a year of them is 365.25 days to within a tenth of a percent."""
     found, s = reductions.upkeep(small_bank), spans(small_bank, raw["customers"])
     left = s["left_on"].notna()
     days = ((s["last"] - s["first"]).dt.days + ~left).sum()
@@ -109,7 +109,7 @@ def test_campaigns_hold_those_drawn_and_those_who_could_have_been_contacted(smal
 
 
 def test_what_is_known_of_a_customer_lies_before_the_contact(small_bank):
-    """Later exits and complaints must not show up: with everything after the campaign deleted, the frame is the same."""
+    """Later exits and complaints must not show up: with everything after the campaign deleted, nothing changes."""
     from crmresearch.bank import Bank
 
     found = reductions.campaigns(small_bank).query("campaign_id == 'trial'")

@@ -202,6 +202,58 @@ def test_limit_of_an_estimator_is_near_its_truth():
     assert abs(value - truth) < 5 * max(error, 0.0008)
 
 
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Summaries of a sampler without bias, one with, one without truth, and the null world."""
+    rows = [
+        synthetic() | {"quantity": "good"},
+        synthetic(shift=1.0) | {"quantity": "shifted"},
+        synthetic(truth=math.nan) | {"quantity": "unknown"},
+        synthetic(world="null") | {"quantity": "good"},
+        synthetic(closed=N, world="no_overlap") | {"quantity": "good"},
+    ]
+    return pd.DataFrame(rows).reindex(columns=list(recover.COLUMNS))
+
+
+def test_report_tells_what_the_table_holds(table):
+    overview = recover.overview(table).table.set_index("world")
+    assert overview.loc["baseline", ["quantities", "passed", "failed"]].tolist() == [2, 1, 1]
+    estimates = recover.estimates(table)
+    assert estimates.table["quantity"].tolist() == ["good", "shifted"]
+    assert "1 with a coverage outside the accepted band, 1 with a mean further from the truth" in estimates.sentence
+    assert "1 of 2 miss" in estimates.alt
+    gates = recover.gates(table)
+    assert gates.table.loc[0, ["baseline", "null", "no_overlap"]].tolist() == [1, 1, 0]
+    assert gates.sentence.endswith("no_overlap.")
+    decisions = recover.decisions(table)
+    assert set(decisions.table["rejected_means"]) == {"power", "false positives"}
+    assert "in the null world 0 of 1 rules" in decisions.sentence.lower()
+
+
+def test_figures_show_the_numbers_of_the_table(table):
+    left, right = recover.estimates(table).plot()
+    rows = recover.estimates(table).table
+    shown = np.sort(np.concatenate([line.get_xdata() for line in right.lines]))
+    assert np.allclose(shown, np.sort(rows["coverage"]))
+    assert len(left.get_yticks()) == len(rows)
+    squares, dots = (line.get_xdata() for line in recover.decisions(table).plot().lines[:2])
+    assert np.allclose(squares, table.loc[table["world"] == "null", "rejected"])
+    assert len(dots) == 3
+
+
+def test_report_says_when_there_is_nothing_to_show(table, tmp_path):
+    nothing = recover.published(tmp_path / "recovery.csv")
+    for result in (recover.overview(nothing), recover.estimates(nothing), recover.estimates(table, world="small")):
+        assert not result.applicable
+        assert result.plot() is None
+    pd.DataFrame({"study": ["base"]}).to_csv(tmp_path / "recovery.csv")
+    with pytest.raises(InputError, match=r"recovery\.csv lacks estimator, world"):
+        recover.published(tmp_path / "recovery.csv")
+
+
 # --- the committed table ----------------------------------------------------------------------------------------------
 
 

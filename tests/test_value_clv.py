@@ -212,6 +212,40 @@ def test_whole_route_on_a_simulated_bank(small_bank):
     assert sweep.plot() is not None
 
 
+def test_chain_against_its_closed_form():
+    moves, earnings = np.array([[0.6, 0.2], [0.1, 0.8]]), np.array([10.0, 50.0])
+    v = 1 / 1.1
+    for_ever = np.linalg.solve(np.eye(2) - v * moves, v * moves @ earnings)
+    got = value.chain_value(moves, earnings, years=400, annual_discount=0.1)
+    np.testing.assert_allclose(got, for_ever, rtol=1e-10)  # the rest after 400 years is below 1e-30
+    one = value.chain_value(moves, earnings, years=1, annual_discount=0.1)
+    np.testing.assert_allclose(one, [(6 + 10) / 1.1, (1 + 40) / 1.1])
+    with pytest.raises(InputError, match="more than 1 in a row"):
+        value.chain_value([[0.9, 0.2], [0, 1]], earnings, years=1, annual_discount=0.1)
+    with pytest.raises(InputError, match="one row, column and amount per band"):
+        value.chain_value(moves, earnings[:1], years=1, annual_discount=0.1)
+
+
+def test_chain_recovers_a_two_band_world():
+    """Two bands without noise: chances .9 and .8 to stay in one, .05 to leave from either."""
+    rng = np.random.default_rng(11)
+    n = 40_000
+    low = rng.random(n) < 0.5
+    step = rng.random(n)
+    stays_low = np.where(low, step < 0.90, step < 0.15)
+    first = np.where(low, 10.0, 100.0)
+    second = np.where(step > 0.95, np.nan, np.where(stays_low, 10.0, 100.0))
+    frame = pd.DataFrame({"year_2021-12": first, "year_2022-12": second})
+    result = value.markov_value(frame, years=5, annual_discount=0.1, cuts=(0.4,))
+    truth = value.chain_value([[0.90, 0.05], [0.15, 0.80]], [10.0, 100.0], years=5, annual_discount=0.1)
+    table = result.table
+    assert (table["ci_low"] < truth).all()
+    assert (truth < table["ci_high"]).all()
+    np.testing.assert_allclose(table["value per customer"], truth, rtol=0.03)
+    assert result.plot() is not None
+    assert not value.markov_value(Missing("no table monthly")).applicable
+
+
 def test_missing_passes_through():
     nothing = Missing("no table monthly")
     assert value.fit_margin(nothing, nothing) is nothing

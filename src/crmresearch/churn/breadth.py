@@ -23,7 +23,7 @@ __all__ = ["breadth", "standardised"]
 def _adjusted_for(spells: pd.DataFrame) -> list[str]:
     """Covariates known at the landmark that are held equal, as far as they vary."""
     named = ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
-    return ["log_tenure", *(c for c in named if c in spells.columns and len(spells[c].unique()) > 1)]
+    return [c for c in named if c in spells.columns and len(spells[c].unique()) > 1]
 
 
 @churn_study
@@ -40,14 +40,15 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     Returns
     -------
     Result
-        Table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``: alone, adjusted for tenure and what
-        else is known
-        on the date, and a negative control (families of somebody else), which must show nothing.
+        Table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``, all on the clock of tenure with entry at
+        the landmark: alone, adjusted for what else is known on the date, and a negative control (families of
+        somebody else), which must show nothing.
     """
     if "families" not in rows.columns:
         return Result.not_applicable(Missing("the number of product families held is not known", ("holdings",)))
-    causes = rows["cause"].isin(["voluntary"])
-    spells = rows.assign(event=causes.astype(int), entry=0, log_tenure=np.log1p(rows["tenure"]))
+    # the clock is tenure, entered at the landmark: the baseline hazard takes care of tenure whatever its form
+    entry = np.ceil(12 * rows["tenure"].clip(lower=0))
+    spells = rows.assign(event=(rows["cause"] == "voluntary").astype(int), entry=entry, exit=entry + rows["exit"])
     empty = no_exits(spells)
     if empty is not None:
         return empty
@@ -127,9 +128,8 @@ def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repea
     Result
         Table: ``families, months, gone, ci_low, ci_high, difference, diff_low, diff_high, n``. Predicted from a Cox
         model of voluntary exit and averaged over all customers (g-formula): a difference of risks, which unlike a
-        hazard
-        ratio
-        keeps its value when something independent is left out. It is causal only if nothing else that matters is.
+        hazard ratio keeps its value when something independent is left out. It is causal only if nothing else that
+        matters is.
     """
     if "families" not in rows.columns:
         return Result.not_applicable(Missing("the number of product families held is not known", ("holdings",)))
@@ -137,7 +137,7 @@ def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repea
     empty = no_exits(spells)
     if empty is not None:
         return empty
-    covariates = ["families", *_adjusted_for(spells)]
+    covariates = ["families", "log_tenure", *_adjusted_for(spells)]
     horizon = int(spells["exit"].max())
     months = np.unique(np.linspace(0, horizon, 13).round())
 

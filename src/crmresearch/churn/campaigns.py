@@ -52,8 +52,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     -------
     Result
         Table by campaign and arm: ``campaign, arm, n, exits, incidence, difference, ci_low, ci_high``, and ``all
-        contacts``:
-        campaigns weighted by the customers drawn for a contact.
+        contacts``: campaigns weighted by the customers drawn for a contact.
     """
     z, rows = _z(), []
     total, variance, treated = 0.0, 0.0, 0

@@ -206,9 +206,8 @@ def calibration(
     table : DataFrame
         ``group, n, predicted, observed, ci_low, ci_high``.
     line : Series
-        ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and
-        0 are
-        perfect. The intercept is fitted with the slope at 1 (calibration in the large).
+        ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and 0
+        are perfect. The intercept is fitted with the slope at 1 (calibration in the large).
     """
     import statsmodels.api as sm
     from scipy.special import ndtri

@@ -124,8 +124,7 @@ def relationship(
     Result
         Forest table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``; ``n`` are person-months for
         models with a changing index, customers otherwise. Gates: proportional hazards, events per parameter,
-        separation,
-        influence, lag, late entry, doubtful causes by bounds.
+        separation, influence, lag, late entry, doubtful causes by bounds.
     """
     lacking = next((v for v in by_lag.values() if isinstance(v, Missing)), None)
     if lacking is not None:
@@ -290,7 +289,7 @@ def _relationship_gates(
     )
     return (
         proportional_hazards(fit, "index"),
-        enough_events(fit.events, len(rows["stratum"].unique())),  # a baseline hazard of its own per stratum
+        enough_events(fit.events, 1 + len(rows["stratum"].unique())),  # every stratum has a baseline hazard of its own
         separation(rows, ["index"]),
         influence(fit),
         lag_gate,

@@ -1,14 +1,16 @@
 """Study 3: what it costs to win a customer, and what it costs to keep one."""
 
-from crmresearch.cost.acquisition import WinModel, payback, response, selection_bound, win_model
+from crmresearch.cost.acquisition import WinModel, response, selection_bound, win_model
+from crmresearch.cost.aipw import Aipw, aipw, sensitivity_bounds
 from crmresearch.cost.allocation import Curve, Optimum, customer_equity, five_to_one, optimum, split
 from crmresearch.cost.calls import per_sale
 from crmresearch.cost.curves import response_curves
 from crmresearch.cost.grid import definitions, ratios, ratios_by
 from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
+from crmresearch.cost.payback import payback
 from crmresearch.cost.published import gates, published
 from crmresearch.cost.ratio import LINES, SEVERAL, Fieller, Functional, fieller, lifetime_cost, mean_ratio
-from crmresearch.cost.retention import Aipw, aipw, saved, sensitivity_bounds, targeted
+from crmresearch.cost.retention import saved, targeted
 from crmresearch.cost.selection import Selection, censored_selection, inverse_mills, jointly, two_step
 from crmresearch.cost.uplift import policies, qini, uplift
 

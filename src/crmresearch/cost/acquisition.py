@@ -1,4 +1,4 @@
-"""What winning costs: response to spend, marginal cost, payback, and how much unseen selection the answer bears."""
+"""What winning costs: response to spend, marginal cost, and how much unseen selection the answer bears."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crmresearch.cost import ratio as r
 from crmresearch.errors import FitError, InputError, Missing
 from crmresearch.result import Check, Estimate, Result, one_sided_p, study
 
-__all__ = ["WinModel", "payback", "response", "selection_bound", "win_model"]
+__all__ = ["WinModel", "response", "selection_bound", "win_model"]
 
 Array = NDArray[np.float64]
 Link = Literal["probit", "logit"]
@@ -291,7 +291,7 @@ def response(
         return Result.not_applicable(Missing("no channel has enough wins, losses and different spends for a curve"))
     n = sum(f["n"] for f in fitted)
     slope, second = (_average([(f["n"] / n, f[k]) for f in fitted]) for k in ("slope", "second"))
-    randomised = "spend_randomised" in prospects and bool((prospects["spend_randomised"] == True).all())  # noqa: E712
+    randomised = "spend_randomised" in prospects and bool(prospects["spend_randomised"].astype(bool).all())
     checks = [_selection_check(prospects, fitted, covariates, randomised, second)]
     low, high = second.interval()
     estimate = Estimate(
@@ -306,7 +306,9 @@ def response(
         for c in defined.itertuples()
     )
     sentence = (
-        f"One more win costs, at observed spend, {words} {currency}. " if words else "No channel has a defined marginal cost. "
+        f"One more win costs, at observed spend, {words} {currency}. "
+        if words
+        else "No channel has a defined marginal cost. "
     ) + (f"Undefined for {', '.join(map(str, undefined))}. " if undefined else "") + (
         (
             f"Marginal effects {'differ' if p_differ < 0.05 else 'do not clearly differ'} between channels "
@@ -324,7 +326,7 @@ def response(
         checks=tuple(checks),
         estimates={"S04": estimate},
         draw=lambda ax: draw_response(ax, shown, currency),
-        alt=f"Win probability by spend for {len(fitted)} channels: fitted curves with 95% bands, and observed shares in ten "
+        alt=f"Win probability by spend for {len(fitted)} channels: curves with 95% bands, and observed shares in ten "
         f"equal groups as dots. {sentence}",
         counts=("n", "wins"),
         digits=4,
@@ -415,105 +417,4 @@ def draw_response(ax: Any, shown: list[tuple[dict[str, Any], pd.DataFrame]], cur
     ax.set_ylabel("share won")
     ax.set_title("What more spend wins: curves, 95% bands, data in tenths")
     ax.legend()
-    return ax
-
-
-@study
-def payback(
-    acquisition: pd.DataFrame,
-    tenure: pd.DataFrame,
-    *,
-    horizon_months: int = 60,
-    discount_annual: float = 0.08,
-    currency: str = "",
-) -> Result:
-    """Months until a won customer has paid back the cost of winning, and what those cost who leave before.
-
-    Parameters
-    ----------
-    acquisition : DataFrame
-        ``block``, ``n``, ``spend``, ``won``.
-    tenure : DataFrame
-        ``block``, ``tenure_month``, ``months``, ``exits``, ``contribution`` (money).
-    horizon_months : int
-        Longest tenure looked at.
-    discount_annual : float
-        Annual discount rate.
-    currency : str
-        For labels.
-
-    Notes
-    -----
-    Per win, the sum over months k of v^k S_k m_k (share still there times contribution of a customer-month) meets the
-    cost per win. For one customer who stays, the same without S_k gives the month before which leaving is a loss.
-    """
-    r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
-    undated = r.undated(tenure, "contribution")
-    if undated is not None:
-        return Result.not_applicable(undated)
-    r.checked(tenure, ("block", "tenure_month", "months", "exits", "contribution"), what="tenure")
-    blocks = max(r.unit_of(acquisition), r.unit_of(tenure))
-    wins = int(acquisition["won"].sum())
-    if wins < r.MIN_WINS:
-        return Result.not_applicable(Missing(f"only {wins} prospects were won; a cost per win needs {r.MIN_WINS}"))
-    won = r.mean_ratio(r.by_block(acquisition, "spend", blocks), r.by_block(acquisition, "won", blocks))
-    life = r.lifetime_cost(tenure, "contribution", blocks, horizon_months, discount_annual)
-    if not life.months:
-        return Result.not_applicable(Missing("too few new customers at risk for a tenure curve"))
-    path = [r.lifetime_cost(tenure, "contribution", blocks, k + 1, discount_annual).cost for k in range(life.months)]
-    total = np.array([p.value for p in path])
-    se = np.array([r.difference(p, won).se for p in path])
-    stays = np.cumsum((1 + discount_annual) ** (-(np.arange(life.months) + 0.5) / 12) * life.rate)
-    month, early = _first(total, won.value), _first(stays, won.value)
-    fast, slow = _first(total + 1.96 * se, won.value), _first(total - 1.96 * se, won.value)
-    rows: list[dict[str, Any]] = [
-        {"quantity": "cost per win", "value": won.value, "ci_low": won.interval()[0], "ci_high": won.interval()[1]},
-        {"quantity": "months to payback, leavers counted", "value": month, "ci_low": fast, "ci_high": slow},
-        {"quantity": "months to payback of one who stays", "value": early, "ci_low": np.nan, "ci_high": np.nan},
-    ]
-    if np.isfinite(early):
-        at = int(early)
-        gone = 1 - life.survival[at] if at < life.months else np.nan
-        before = life.survival[:at] - np.append(life.survival[1:at], life.survival[at] if at < life.months else np.nan)
-        short = float(np.nansum(before * (won.value - stays[:at]))) if at else 0.0
-        rows.append({"quantity": "share gone before that", "value": gone, "ci_low": np.nan, "ci_high": np.nan})
-        rows.append({"quantity": "loss on them, per win", "value": short, "ci_low": np.nan, "ci_high": np.nan})
-    table = pd.DataFrame(rows).assign(n=wins)
-
-    def months(value: float) -> str:
-        return f"{value:.0f}" if np.isfinite(value) else f"more than {life.months}"
-
-    sentence = f"A win pays back after {months(month)} months [{months(fast)}, {months(slow)}], leavers counted"
-    if np.isfinite(early):
-        sentence += (
-            f"; one who stays pays back after {months(early)}, and {rows[3]['value']:.1%} are gone before, at a loss of "
-            f"{rows[4]['value']:,.1f} {currency} per win".rstrip()
-        )
-    curve = pd.DataFrame({"month": np.arange(1, life.months + 1), "net": total - won.value, "se": se})
-    return Result(
-        table,
-        sentence + ".",
-        draw=lambda ax: draw_payback(ax, curve, wins, currency),
-        alt=f"Line with 95% band: cumulative discounted contribution per win less the cost of winning, by months since winning. {sentence}.",
-        details={"curve": curve, "won": won, "months": life.months},
-    )
-
-
-def _first(path: Array, level: float) -> float:
-    reached = np.flatnonzero(path >= level)
-    return float(reached[0] + 1) if reached.size else np.inf
-
-
-def draw_payback(ax: Any, curve: pd.DataFrame, wins: int, currency: str) -> Any:
-    """Draw the cumulative balance of a win over the months after it."""
-    from crmresearch import figures
-
-    ax.plot(curve["month"], curve["net"], color=figures.ACCENT, label=f"mean of n = {wins:,} wins")
-    figures.interval_band(ax, curve["month"], curve["net"] - 1.96 * curve["se"], curve["net"] + 1.96 * curve["se"])
-    ax.axhline(0, color=figures.INK, lw=1)
-    figures.money_axis(ax)
-    ax.set_xlabel("months since winning")
-    ax.set_ylabel(f"discounted contribution less cost of winning{', ' + currency if currency else ''}")
-    ax.set_title("When a win has paid for itself")
-    ax.legend(loc="lower right")
     return ax

@@ -118,7 +118,7 @@ def _best_retention(margin: float, kept: Curve, discount: float, price: float) -
 
 
 def _spends(margin: float, won: Curve, kept: Curve, discount: float, price: float) -> tuple[float, float, float]:
-    """Best acquisition spend, retention spend and present value of all spend at a price of budget (1 + shadow price)."""
+    """Best spends, and the present value of all spend, at a price of budget (1 + shadow price)."""
     retention = _best_retention(margin, kept, discount, price)
     r = float(kept(retention))
     gross = margin * (1 + discount) / (1 + discount - r)
@@ -280,8 +280,10 @@ def split(
         ),
         draw=lambda ax: draw_split(ax, curves, free, bound, discount_annual, currency),
         alt=(
-            "Map of the value of a prospect by spend on winning (horizontal) and on keeping (vertical), with contour lines; "
-            f"the optimum lies at {best.acquisition:,.1f} and {best.retention:,.1f}, its resamples form a cloud around it, "
+            "Map of the value of a prospect by spend on winning (horizontal) and on keeping (vertical), with "
+            "contour lines; "
+            f"the optimum lies at {best.acquisition:,.1f} and {best.retention:,.1f}, its resamples form a "
+            "cloud around it, "
             "and present spends are marked."
         ),
         details=details,
@@ -293,14 +295,16 @@ def _in_words(best: Optimum) -> str:
     if not best.corner:
         return (
             f"At the free optimum one more customer won costs {best.marginal_acquisition:,.0f}, one more kept "
-            f"{best.marginal_retention:,.0f}, and a customer is worth {best.value:,.0f}: the three are equal there, while "
+            f"{best.marginal_retention:,.0f}, and a customer is worth {best.value:,.0f}: the three are equal "
+            "there, while "
             f"average costs stand at {best.average_ratio:,.1f} to one. A high average ratio is no reason to move money."
         )
     name, first = (
         ("keeping", best.marginal_retention) if best.retention == 0 else ("winning", best.marginal_acquisition)
     )
     return (
-        f"At the free optimum nothing is spent on {name}: there the first customer would cost {first:,.0f}, and a customer "
+        f"At the free optimum nothing is spent on {name}: there the first customer would cost {first:,.0f}, "
+        "and a customer "
         f"is worth {best.value:,.0f}."
     )
 
@@ -329,7 +333,9 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
         return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount_annual)
 
     if not discount_annual <= 0.3:
-        raise InputError(f"with a discount rate of {discount_annual:.0%} this example has no inner optimum; use at most 30%")
+        raise InputError(
+            f"with a discount rate of {discount_annual:.0%} this example has no inner optimum; use at most 30%"
+        )
     rate = brentq(lambda v: best(v).average_ratio - ratio, np.log(0.008), np.log(1.0), xtol=1e-14)
     free = best(rate)
     won = Curve(0.4, float(np.exp(rate)))
@@ -349,9 +355,12 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
     ]
     return Result(
         pd.DataFrame(rows),
-        f"In this example winning costs {free.average_ratio:.1f} times as much as keeping on average, and no money should "
-        f"move: one more customer costs {free.marginal_acquisition:,.0f} either way, which is what he is worth. With half the "
-        f"budget both cost {half.marginal_acquisition:,.0f}, less than the {half.value:,.0f} he is worth, and one more unit of "
+        f"In this example winning costs {free.average_ratio:.1f} times as much as keeping on average, and no "
+        "money should "
+        f"move: one more customer costs {free.marginal_acquisition:,.0f} either way, which is what he is "
+        "worth. With half the "
+        f"budget both cost {half.marginal_acquisition:,.0f}, less than the {half.value:,.0f} he is worth, and "
+        "one more unit of "
         f"budget would add {half.shadow_price:.2f}.",
         counts=(),
         digits=2,

@@ -23,8 +23,8 @@ def per_sale(groups: pd.DataFrame) -> Result:
     Parameters
     ----------
     groups : DataFrame
-        One row per ``group`` (with ``new`` and ``won before``): ``n`` people, ``contacts``, ``sold``, ``contacts2`` (sum of
-        squares), ``contacts_sold`` (sum of products).
+        One row per ``group`` (with ``new`` and ``won before``): ``n`` people, ``contacts``, ``sold``, ``contacts2``
+        (sum of squares), ``contacts_sold`` (sum of products).
 
     Returns
     -------
@@ -34,7 +34,8 @@ def per_sale(groups: pd.DataFrame) -> Result:
     Notes
     -----
     The selling costs behind a contact are unknown, and nobody drew lots about whom to call how often: people who bought
-    before were chosen, and some were called because they were expected to buy. It is a statement about effort, not money.
+    before were chosen, and some were called because they were expected to buy. It is a statement about effort, not
+    money.
     """
     r.checked(groups, ("group", "n", "contacts", "sold", "contacts2", "contacts_sold"), ("contacts", "sold"), "groups")
     table = groups[["group", "n", "sold", "contacts"]].copy()
@@ -58,8 +59,10 @@ def per_sale(groups: pd.DataFrame) -> Result:
         "undecided",
     )
     sentence = (
-        f"A sale took {new:.1f} contacts among people never approached before and {old:.1f} among those an earlier campaign had "
-        f"won: {new / old:.1f} {found.text(1)} times as many. This says that selling again to a proven buyer takes far fewer "
+        f"A sale took {new:.1f} contacts among people never approached before and {old:.1f} among those an "
+        "earlier campaign had "
+        f"won: {new / old:.1f} {found.text(1)} times as many. This says that selling again to a proven buyer "
+        "takes far fewer "
         "calls. It cannot say what a customer costs: no prices are known, both groups may hold customers of the bank, "
         "selling a deposit is not keeping a customer, and calls were not drawn by lot."
     )

@@ -36,8 +36,8 @@ def response_curves(
     Parameters
     ----------
     prospects, campaigns, upkeep : DataFrame
-        As for :func:`crmresearch.cost.response`, :func:`~crmresearch.cost.saved` and :func:`~crmresearch.cost.ratios` (with
-        ``contribution``).
+        As for :func:`crmresearch.cost.response`, :func:`~crmresearch.cost.saved` and
+        :func:`~crmresearch.cost.ratios` (with ``contribution``).
     response : Result
         The fitted response by channel.
     horizon_months : int
@@ -52,9 +52,10 @@ def response_curves(
 
     Notes
     -----
-    Winning: every prospect is given the same spend, the fitted probabilities are averaged over channels, and a saturating
-    curve is laid through them. Keeping: randomised offers of different cost lower the exit incidence e of their campaign to
-    e (1 - g (1 - exp(-k cost))). Spend on keeping is that on offers; ordinary upkeep is taken off the margin.
+    Winning: every prospect is given the same spend, the fitted probabilities are averaged over channels, and a
+    saturating curve is laid through them. Keeping: randomised offers of different cost lower the exit incidence e
+    of their campaign to e (1 - g (1 - exp(-k cost))). Spend on keeping is that on offers; ordinary upkeep is taken
+    off the margin.
     """
     for part in (prospects, campaigns, upkeep):
         if isinstance(part, Missing):
@@ -161,7 +162,7 @@ def _kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Ar
 
 
 def _fall(rise: Array, gone: Array, n: Array, campaign: NDArray[np.intp]) -> tuple[float, float, Array]:
-    """Fall g of exits by maximum (Poisson) likelihood, exits e_c n (1 - g rise), with its deviance and the bases e_c."""
+    """Fall g of exits by Poisson likelihood, exits e_c n (1 - g rise), with its deviance and the bases e_c."""
     total = np.bincount(campaign, gone)
 
     def bases(g: float) -> Array:

@@ -121,8 +121,8 @@ def ratios(
 
     Notes
     -----
-    Intervals are Fieller's. Those called simultaneous hold together for the eight lines beside S40. Percentile intervals
-    are not offered where the denominator is within three standard errors of zero.
+    Intervals are Fieller's. Those called simultaneous hold together for the eight lines beside S40. Percentile
+    intervals are not offered where the denominator is within three standard errors of zero.
     """
     r.checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
     r.checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
@@ -191,7 +191,13 @@ def ratios(
     table = pd.DataFrame(rows)
     seen = bottom["tenure"]
     per_win = top["all"][0].value  # type: ignore[index]
-    details = {"cost_per_win": per_win, "lines": lines, "critical": critical, "blocks": blocks, "pairs": {k: v[0] for k, v in pairs.items()}}
+    details = {
+        "cost_per_win": per_win,
+        "lines": lines,
+        "critical": critical,
+        "blocks": blocks,
+        "pairs": {k: v[0] for k, v in pairs.items()},
+    }
     return Partial(
         table,
         _sentence(table, estimates),
@@ -242,7 +248,9 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
     if not _has(saved):
         out["saved"] = _why(saved, "saving")
     elif not saved.details["spend"].value > 0:
-        out["saved"] = Missing("the randomised campaign cost nothing, so its customer-years are not bought", ("contacts",))
+        out["saved"] = Missing(
+            "the randomised campaign cost nothing, so its customer-years are not bought", ("contacts",)
+        )
     else:
         years, spend = _padded(saved.details["years"], blocks), _padded(saved.details["spend"], blocks)
         middle = (1 + rate) ** (-saved.details["horizon_months"] / 24)
@@ -251,7 +259,7 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
 
 
 def _pair(top: Any, bottom: Any) -> tuple[r.Functional, r.Functional]:
-    """(a / b) / (d / c) as one ratio a c / (b d), so that no part that may be zero stands in a denominator of its own."""
+    """Write (a / b) / (d / c) as a c / (b d): no part that may be zero stands in a denominator of its own."""
     return r.product(top[0], bottom[0]), r.product(top[1], bottom[1])
 
 
@@ -284,7 +292,8 @@ def _alt(table: pd.DataFrame) -> str:
     known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]
     parts = ", ".join(f"{row.line} {row.ratio:.2f}" for row in known.itertuples())
     return (
-        f"Dots with 95% intervals for {len(known)} ratios of the cost of winning over the cost of keeping a customer, on "
+        f"Dots with 95% intervals for {len(known)} ratios of the cost of winning over the cost of keeping a "
+        "customer, on "
         f"a logarithmic axis with a line at {r.SEVERAL:g}: {parts}."
     )
 
@@ -346,13 +355,14 @@ def ratios_by(
 ) -> Result:
     """Estimate the primary ratio within groups.
 
-    For channels, both sides are the channel's own. For segments, failed prospects have no segment: their spend is shared
-    out in proportion to each segment's wins in each channel.
+    For channels, both sides are the channel's own. For segments, failed prospects have no segment: their spend is
+    shared out in proportion to each segment's wins in each channel.
 
     Parameters
     ----------
     acquisition : DataFrame
-        ``block``, ``channel``, ``segment`` (of the won; empty for the others), ``n``, ``spend``, ``spend_won``, ``won``.
+        ``block``, ``channel``, ``segment`` (of the won; empty for the others), ``n``, ``spend``, ``spend_won``,
+        ``won``.
     upkeep : DataFrame
         ``block``, ``channel``, ``segment``, ``years``, ``years_discounted``, ``retention_cost``,
         ``retention_cost_discounted`` (to the day of winning), ``customers``.
@@ -409,7 +419,8 @@ def ratios_by(
     else:
         top, bottom = known.loc[known["ratio"].idxmax()], known.loc[known["ratio"].idxmin()]
         sentence = (
-            f"By {by}, the primary ratio runs from {bottom['ratio']:.2f} [{bottom['ci_low']:.2f}, {bottom['ci_high']:.2f}] "
+            f"By {by}, the primary ratio runs from {bottom['ratio']:.2f} [{bottom['ci_low']:.2f}, "
+            f"{bottom['ci_high']:.2f}] "
             f"({bottom[by]}) to {top['ratio']:.2f} [{top['ci_low']:.2f}, {top['ci_high']:.2f}] ({top[by]})."
         )
     return Result(

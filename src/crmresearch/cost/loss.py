@@ -20,7 +20,8 @@ def _rates(retention: Any, discount: float) -> Any:
     rate = np.asarray(retention, float)
     if not (np.all((rate >= 0) & (rate <= 1)) and discount >= 0 and np.all(1 + discount - rate > 0)):
         raise InputError(
-            f"customer value needs a retention rate from 0 to 1 and 1 + discount above it, not {retention} and {discount:g}"
+            f"customer value needs a retention rate from 0 to 1 and 1 + discount above it, not {retention} and "
+            f"{discount:g}"
         )
     return rate
 
@@ -66,8 +67,8 @@ def elasticities(margin: float, retention: float, discount: float, acquisition_c
     Returns
     -------
     Series
-        ``retention``, ``margin``, ``discount_rate``, ``acquisition_cost`` (each improvement raises value: costs and discount
-        rate fall).
+        ``retention``, ``margin``, ``discount_rate``, ``acquisition_cost`` (each improvement raises value: costs and
+        discount rate fall).
 
     Notes
     -----
@@ -132,7 +133,8 @@ def five_points(retention: float | Result, discount: float, points: float = 0.05
     low, high = gains.min(), gains.max()
     sentence = (
         f"From a retention rate of {retention:.1%}, {points * 100:.0f} points more raise the value of a customer by "
-        f"{low:.0%} to {high:.0%}, depending on whether the first payment counts, and before the cost of those points. The "
+        f"{low:.0%} to {high:.0%}, depending on whether the first payment counts, and before the cost of those "
+        "points. The "
         f"quoted 85% {'lies in' if low <= 0.85 <= high else 'is not in'} that range"
         + (f"; without discounting, expected lifetime rises by {table['gain'].iloc[2]:.0%}." if len(table) > 2 else ".")
     )
@@ -156,8 +158,8 @@ def replacement(
     acquisition : DataFrame
         ``block``, ``n``, ``spend``, ``won``.
     tenure : DataFrame
-        One row per block and tenure month: ``block``, ``tenure_month``, ``months``, ``exits``, ``revenue`` (interest and
-        fees less risk cost) and ``service_cost``, money.
+        One row per block and tenure month: ``block``, ``tenure_month``, ``months``, ``exits``, ``revenue``
+        (interest and fees less risk cost) and ``service_cost``, money.
     ramp_months : int
         Tenure from which a customer counts as established.
     horizon_months : int
@@ -174,9 +176,9 @@ def replacement(
 
     Notes
     -----
-    Ramp-up loss is sum_k v^k S_k (revenue of an established customer - revenue at tenure month k), S_k the survival of new
-    customers; saved service cost is the same sum for service cost. Levels by tenure compare different customers, not one
-    customer over time: those who stayed long may always have been better.
+    Ramp-up loss is sum_k v^k S_k (revenue of an established customer - revenue at tenure month k), S_k the survival
+    of new customers; saved service cost is the same sum for service cost. Levels by tenure compare different customers,
+    not one customer over time: those who stayed long may always have been better.
     """
     r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
     undated = r.undated(tenure, "revenue", "service_cost")
@@ -374,7 +376,8 @@ def retention_point(
     return Result(
         pd.DataFrame(rows).assign(n=count),
         f"At {kept:.1%} yearly retention a lasting point is worth {gain.value * spread:,.2f} "
-        f"[{low * spread:,.2f}, {high * spread:,.2f}] {currency} per customer and year; {words}. One percent of retention "
+        f"[{low * spread:,.2f}, {high * spread:,.2f}] {currency} per customer and year; {words}. One percent "
+        "of retention "
         f"is worth {share['retention']:.1f}% of customer value, before its cost.",
         details={
             "retention": kept,
@@ -382,5 +385,5 @@ def retention_point(
             "hazard": hazard,
             "gain": gain,
             "value": float(customer_value(margin.value, kept, d)),
-        },  # fmt: skip
+        },
     )

@@ -91,7 +91,7 @@ RESERVED = (
 def further(frame: pd.DataFrame) -> tuple[str, ...]:
     """Columns of numbers that are no spend, outcome or key: what to hold fixed."""
     numbers = frame.select_dtypes("number").columns
-    return tuple(c for c in numbers if c not in RESERVED and frame[c].nunique() > 1)
+    return tuple(c for c in numbers if c not in RESERVED and frame[c].min() < frame[c].max())
 
 
 def undated(frame: pd.DataFrame, *money: str) -> Missing | None:

@@ -6,7 +6,6 @@ offered something and stayed are not thereby saved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,46 +13,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.cost import ratio as r
-from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.cost.aipw import MIN_ARM, aipw, tipping
+from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Estimate, Result, one_sided_p, study
 
-__all__ = ["Aipw", "aipw", "saved", "sensitivity_bounds", "targeted"]
+__all__ = ["saved", "targeted"]
 
 Array = NDArray[np.float64]
 
 EDGE = 0.05  # estimated chance of an offer below which, or above one less which, few comparable customers exist
 MOST_AT_EDGE = 0.10  # share of customers there that closes the overlap gate
-MIN_ARM = 50  # customers an arm needs
 MIN_LEFT = 10  # exits an arm needs
 
 NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
-
-
-def logit_fit(x: Array, y: Array, ridge: float = 1e-6) -> Array:
-    """Logistic regression by Newton's method; a tiny ridge keeps separated columns finite."""
-    from scipy.special import expit
-
-    b = np.zeros(x.shape[1])
-    for _ in range(60):
-        p = expit(x @ b)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * len(y) * np.eye(x.shape[1])
-        step = np.linalg.solve(hessian, x.T @ (y - p) - ridge * len(y) * b)
-        b = b + step
-        if np.abs(step).max() < 1e-9:
-            return b
-    raise FitError("a logistic regression did not converge in 60 steps; leave sparse covariates out")
-
-
-def design(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Array:
-    """Intercept and standardised covariates; constant columns are left out."""
-    columns = [np.ones(len(frame))]
-    for c in covariates:
-        value = frame[c].to_numpy(float)
-        if np.isnan(value).any():
-            raise InputError(f"covariate {c} is missing in {int(np.isnan(value).sum())} rows; fill it in the reduction")
-        if (spread := value.std()) > 0:
-            columns.append((value - value.mean()) / spread)
-    return np.column_stack(columns)
 
 
 def covariates_of(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -70,132 +42,6 @@ def _horizon(rows: pd.DataFrame, horizon_months: int) -> tuple[Array, Array]:
     months = rows["months"].to_numpy(float)
     left = rows["left"].to_numpy(bool) & (months <= horizon_months)
     return left.astype(float), np.minimum(months, horizon_months) / 12
-
-
-@dataclass(frozen=True)
-class Aipw:
-    """Doubly robust effect of an offer.
-
-    Attributes
-    ----------
-    effect : Functional
-        Mean outcome with the offer less without, over everybody eligible.
-    effect_treated : Functional
-        The same over those who got it.
-    weighted, regressed, naive : float
-        Weighting alone, regression alone, and the plain difference, for comparison.
-    propensity : array
-        Estimated chance of an offer.
-    """
-
-    effect: r.Functional
-    effect_treated: r.Functional
-    weighted: float
-    regressed: float
-    naive: float
-    propensity: Array
-
-
-def aipw(frame: pd.DataFrame, outcome: Array, covariates: tuple[str, ...], blocks: int) -> Aipw:
-    """Augmented inverse-probability weighting with logistic models for the offer and a binary outcome.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        ``block``, ``treated`` (0/1) and covariates.
-    outcome : array
-        Binary (logistic model) or any other number (linear model).
-    covariates : tuple of str
-        What offers may have followed.
-    blocks : int
-        Number of blocks.
-
-    Returns
-    -------
-    Aipw
-        Errors come from the efficient influence function.
-
-    Raises
-    ------
-    FitError
-        If an arm has fewer than 50 customers.
-
-    References
-    ----------
-    Robins, Rotnitzky, Zhao (1994). *JASA* 89, 846-866. Glynn, Quinn (2010). *Political Analysis* 18, 36-56.
-    """
-    from scipy.special import expit
-
-    t, y = frame["treated"].to_numpy(float), np.asarray(outcome, float)
-    n = len(y)
-    if min(t.sum(), n - t.sum()) < MIN_ARM:
-        raise FitError(f"an arm has {int(min(t.sum(), n - t.sum()))} customers; {MIN_ARM} are needed")
-    x = design(frame, covariates)
-    binary = bool(np.isin(y, (0.0, 1.0)).all())
-    e = np.clip(expit(x @ logit_fit(x, t)), 1e-4, 1 - 1e-4)
-    fitted = []
-    for arm in (1.0, 0.0):
-        own = t == arm
-        if binary:
-            fitted.append(expit(x @ logit_fit(x[own], y[own])))
-        else:
-            fitted.append(x @ np.linalg.lstsq(x[own], y[own], rcond=None)[0])
-    m1, m0 = fitted
-    each = m1 - m0 + t * (y - m1) / e - (1 - t) * (y - m0) / (1 - e)
-    share = t.mean()
-    att = (t * (y - m0) - (1 - t) * (y - m0) * e / (1 - e)) / share
-    block = frame["block"].to_numpy(np.intp)
-
-    def functional(value: float, influence: Array) -> r.Functional:
-        return r.Functional(value, np.bincount(block, influence / n, minlength=blocks).astype(float))
-
-    w1, w0 = t / e, (1 - t) / (1 - e)
-    return Aipw(
-        functional(float(each.mean()), each - each.mean()),
-        functional(float(att.mean()), att - t / share * att.mean()),
-        float((w1 @ y) / w1.sum() - (w0 @ y) / w0.sum()),
-        float((m1 - m0).mean()),
-        float(y[t == 1].mean() - y[t == 0].mean()),
-        e,
-    )
-
-
-def sensitivity_bounds(treated: Array, outcome: Array, propensity: Array, odds: float) -> tuple[float, float]:
-    """Range of the effect if unseen things change everybody's odds of an offer by at most a factor.
-
-    The marginal sensitivity model: the true odds of an offer, given everything, lie within ``1 / odds`` and ``odds`` times
-    the estimated ones. For a binary outcome the extremes put all leavers at one end.
-
-    References
-    ----------
-    Tan (2006). *JASA* 101, 1619-1637. Zhao, Small, Bhattacharya (2019). *JRSS B* 81, 735-761.
-    """
-    if odds < 1:
-        raise InputError(f"odds = {odds:g}: a factor of at least 1 is needed")
-
-    def extreme(in_arm: Array, chance: Array, up: bool) -> float:
-        excess = 1 / chance - 1
-        high, low = 1 + odds * excess, 1 + excess / odds
-        weight = in_arm * np.where((outcome == 1) == up, high, low)
-        return float((weight @ outcome) / weight.sum())
-
-    t, e = treated.astype(float), propensity
-    most = extreme(t, e, True) - extreme(1 - t, 1 - e, False)
-    least = extreme(t, e, False) - extreme(1 - t, 1 - e, True)
-    return least, most
-
-
-def _tipping(treated: Array, outcome: Array, propensity: Array, half: float, sign: float) -> float:
-    """Smallest factor at which the bounds, widened by the sampling error, reach zero."""
-    from scipy.optimize import brentq
-
-    def gap(log_odds: float) -> float:
-        least, most = sensitivity_bounds(treated, outcome, propensity, float(np.exp(log_odds)))
-        return (least - half) if sign > 0 else -(most + half)
-
-    if gap(0.0) <= 0:
-        return 1.0
-    return float(np.exp(brentq(gap, 0.0, 5.0))) if gap(5.0) < 0 else float(np.exp(5.0))
 
 
 def difference_by_block(frame: pd.DataFrame, value: Array, blocks: int) -> r.Functional:
@@ -241,9 +87,10 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     Parameters
     ----------
     campaigns : DataFrame
-        One row per eligible customer and campaign: ``block``, ``campaign_id``, ``arm``, ``treated`` (0/1), ``randomised``,
-        ``cost`` (money, of the campaign), ``left`` (whether the customer left while followed), ``months`` (until leaving or
-        the end of follow-up, at least the horizon for those who stayed); ``responded`` (0/1) if recorded.
+        One row per eligible customer and campaign: ``block``, ``campaign_id``, ``arm``, ``treated`` (0/1),
+        ``randomised``, ``cost`` (money, of the campaign), ``left`` (whether the customer left while followed),
+        ``months`` (until leaving or the end of follow-up, at least the horizon for those who stayed); ``responded``
+        (0/1) if recorded.
     horizon_months : int
         Months after the contact.
     currency : str
@@ -252,8 +99,8 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     Returns
     -------
     Result
-        Estimate ``S42``: exit incidence at the horizon, offered less control. ``details``: ``kept``, ``years`` (customer-years
-        per head), ``spend`` (money per head), all offered less control.
+        Estimate ``S42``: exit incidence at the horizon, offered less control. ``details``: ``kept``, ``years``
+        (customer-years per head), ``spend`` (money per head), all offered less control.
 
     Raises
     ------
@@ -263,8 +110,8 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     Notes
     -----
     Money per customer saved is spend over exits prevented, with Fieller's set. The complier effect divides by the share
-    who took the offer up; it needs the offer to do nothing to those who did not. Deferral: the share of the effect at the
-    horizon still there at twice the horizon.
+    who took the offer up; it needs the offer to do nothing to those who did not. Deferral: the share of the effect
+    at the horizon still there at twice the horizon.
     """
     _checked(campaigns)
     rows = two_armed(campaigns)
@@ -322,14 +169,15 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         pd.DataFrame(table_rows),
         sentence,
         checks=(
-            Check.of("exits per arm", events >= MIN_LEFT, f"{events} exits in the smaller arm, {MIN_LEFT} needed", "undecided"),
+            Check.of("exits per arm", events >= MIN_LEFT, f"{events} in one arm, {MIN_LEFT} needed", "undecided"),
             _balance(rows),
         ),
         estimates={"S42": estimate},
         draw=lambda ax: draw_path(ax, path, n, horizon_months),
         alt=f"Line with 95% band: customers still there, offered less control, by months since the contact. {sentence}",
         details={
-            "kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months, "path": path,
+            "kept": kept, "years": stay, "spend": spend, "blocks": blocks, "path": path,
+            "horizon_months": horizon_months,
         },
     )  # fmt: skip
 
@@ -428,8 +276,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     Returns
     -------
     Result
-        Exit incidence, offered less comparable others: plain difference, weighting, regression, doubly robust. Its verdict
-        can only be read with the declared assumption that nothing unseen steered the offers.
+        Exit incidence, offered less comparable others: plain difference, weighting, regression, doubly robust. Its
+        verdict can only be read with the declared assumption that nothing unseen steered the offers.
 
     Raises
     ------
@@ -469,7 +317,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     ).drop(columns="set")  # fmt: skip
     edge = float(((fit.propensity < EDGE) | (fit.propensity > 1 - EDGE)).mean())
     half = fit.effect.se * 1.645
-    tip = _tipping(t, left, fit.propensity, half, np.sign(fit.effect.value))
+    tip = tipping(t, left, fit.propensity, half, np.sign(fit.effect.value))
     overlap = Check.of(
         "overlap",
         edge <= MOST_AT_EDGE,
@@ -479,7 +327,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     unseen = Check(
         "nothing unseen steered the offers",
         "declared",
-        f"no table shows it; the effect keeps its sign unless something unseen changes the odds of an offer by a factor of {tip:.2f}",
+        "no table shows it; the effect keeps its sign unless something unseen changes the odds of an offer by "
+        f"a factor of {tip:.2f}",
         "undecided",
     )
     estimate = Estimate(
@@ -487,7 +336,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         p_value=one_sided_p(fit.effect.value, fit.effect.se, 0.0, "below"), se=fit.effect.se,
     )  # fmt: skip
     sentence = (
-        f"Customers who got the targeted offer left {100 * fit.naive:+.2f} points more often than the others; compared with "
+        f"Customers who got the targeted offer left {100 * fit.naive:+.2f} points more often than the others; "
+        "compared with "
         f"like customers, {100 * fit.effect.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points"
         + (
             "."
@@ -501,7 +351,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         checks=(overlap, unseen),
         estimates={"targeted": estimate},
         draw=lambda ax: draw_targeted(ax, table, t, fit.propensity),
-        alt=f"Two histograms of the estimated chance of a targeted offer, for customers who got it and who did not. {sentence}",
+        alt="Two histograms of the estimated chance of a targeted offer, for customers who got it and who did not. "
+        + sentence,
         digits=4,
         details={"fit": fit, "kept": kept, "spend": spend, "tipping": tip, "edge": edge, "blocks": blocks},
     )

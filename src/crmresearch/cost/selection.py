@@ -291,8 +291,8 @@ def jointly(
     Parameters
     ----------
     prospects : DataFrame
-        ``block``, ``won`` (0/1); for the won ``log_months`` (log of months as a customer), ``ended`` (0/1), ``profit`` (money
-        per month as a customer), and the columns named; ``spend_randomised`` where the bank says.
+        ``block``, ``won`` (0/1); for the won ``log_months`` (log of months as a customer), ``ended`` (0/1),
+        ``profit`` (money per month as a customer), and the columns named; ``spend_randomised`` where the bank says.
     covariates : tuple of str, optional
         Columns of both equations; by default every further number.
     excluded : tuple of str
@@ -304,8 +304,8 @@ def jointly(
 
     Notes
     -----
-    The relevance of the excluded columns is tested (Wald in the probit). That they do not act directly cannot be, unless
-    spend was set by lot.
+    The relevance of the excluded columns is tested (Wald in the probit). That they do not act directly cannot be,
+    unless spend was set by lot.
     """
     regressors = tuple(c for c in r.further(prospects) if c not in excluded) if covariates is None else covariates
     overlap = set(excluded) & set(regressors)
@@ -350,13 +350,13 @@ def jointly(
         )
     )
     drawn = _bootstrap(sample, select, regressors, resamples, seed)
-    for name in first.outcome.index:
-        low, high = np.nanquantile(drawn[str(name)], [0.025, 0.975])
+    for term, value in first.outcome.items():
+        low, high = np.nanquantile(drawn[str(term)], [0.025, 0.975])
         rows.append(
             {
                 "equation": "profit per month (two-step)",
-                "term": name,
-                "value": first.outcome[name],
+                "term": term,
+                "value": value,
                 "ci_low": low,
                 "ci_high": high,
             }
@@ -364,12 +364,12 @@ def jointly(
     fitted = None
     if sample["ended"].fillna(0).sum() >= len(regressors) + 12:
         fitted = censored_selection(sample, select, "log_months", regressors, "ended")
-        for name, value in fitted.outcome.items():
-            half = 1.96 * fitted.se_outcome[name]
+        for term, value in fitted.outcome.items():
+            half = 1.96 * fitted.se_outcome[term]
             rows.append(
                 {
                     "equation": "log months as customer (likelihood)",
-                    "term": name,
+                    "term": term,
                     "value": value,
                     "ci_low": value - half,
                     "ci_high": value + half,
@@ -403,7 +403,10 @@ def jointly(
         f"{imr['value']:,.2f} [{imr['ci_low']:,.2f}, {imr['ci_high']:,.2f}] money per month"
     )
     if fitted is not None:
-        sentence += f"; unseen reasons for winning and for staying correlate at {fitted.rho:.2f} [{fitted.rho_interval[0]:.2f}, {fitted.rho_interval[1]:.2f}]"
+        low, high = fitted.rho_interval
+        sentence += (
+            f"; unseen reasons for winning and for staying correlate at {fitted.rho:.2f} [{low:.2f}, {high:.2f}]"
+        )
     if keep > 1:
         sentence += f"; fitted to {len(sample):,} of {total:,} prospects, intervals are those of the sample"
     return Result(

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.cost import ratio as r
-from crmresearch.cost.retention import covariates_of, design, logit_fit, two_armed
+from crmresearch.cost.aipw import design, logit_fit
+from crmresearch.cost.retention import covariates_of, two_armed
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Result, study
 
@@ -122,8 +123,8 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12, resamples: int 
     Parameters
     ----------
     campaigns : DataFrame
-        As for :func:`crmresearch.cost.saved`, with columns ``x_...`` known before the contact, and ``value_before`` (money)
-        for value bands.
+        As for :func:`crmresearch.cost.saved`, with columns ``x_...`` known before the contact, and ``value_before``
+        (money) for value bands.
     horizon_months : int
         Months after the contact.
     resamples, seed : int
@@ -131,8 +132,8 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12, resamples: int 
 
     Notes
     -----
-    The correlation of risk and effect tells whether the riskiest are the most savable. A negative effect in a group is an
-    offer that raised exits there.
+    The correlation of risk and effect tells whether the riskiest are the most savable. A negative effect in a group
+    is an offer that raised exits there.
 
     References
     ----------
@@ -160,9 +161,12 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12, resamples: int 
     first, last = risky.iloc[0], risky.iloc[-1]
     harmed = int((table["ci_high"] < 0).sum()) if "ci_high" in table else 0
     sentence = (
-        f"The offer keeps {first['uplift']:.2%} [{first['ci_low']:.2%}, {first['ci_high']:.2%}] of the riskiest fifth and "
-        f"{last['uplift']:.2%} [{last['ci_low']:.2%}, {last['ci_high']:.2%}] of the safest. Ranking by predicted effect is "
-        f"worth a Qini coefficient of {1e4 * whole:.1f} [{1e4 * low:.1f}, {1e4 * high:.1f}] saved per 10,000 customers: "
+        f"The offer keeps {first['uplift']:.2%} [{first['ci_low']:.2%}, {first['ci_high']:.2%}] of the "
+        "riskiest fifth and "
+        f"{last['uplift']:.2%} [{last['ci_low']:.2%}, {last['ci_high']:.2%}] of the safest. Ranking by "
+        "predicted effect is "
+        f"worth a Qini coefficient of {1e4 * whole:.1f} [{1e4 * low:.1f}, {1e4 * high:.1f}] saved per 10,000 "
+        "customers: "
         + ("better than chance." if low > 0 else "not clearly better than chance.")
         + (f" In {harmed} groups the offer clearly raises exits." if harmed else "")
     )
@@ -225,8 +229,8 @@ def policies(
 
     Notes
     -----
-    A rule's gain per customer is value times the effect among those it picks, times their share, less their offers' cost.
-    It is estimated from the random draw, on scores from other folds.
+    A rule's gain per customer is value times the effect among those it picks, times their share, less their offers'
+    cost. It is estimated from the random draw, on scores from other folds.
     """
     if isinstance(value_saved, Result):
         if value_saved.missing is not None:
@@ -265,7 +269,8 @@ def policies(
     sure = table.loc[table["ci_low"] > 0, "rule"].tolist()
     sentence = (
         f"With {value_saved:,.0f} {currency} for a customer saved and {cost:,.0f} an offer, the best estimate is "
-        f"{best['gain']:,.2f} [{best['ci_low']:,.2f}, {best['ci_high']:,.2f}] per customer for offering to {best['rule']}; "
+        f"{best['gain']:,.2f} [{best['ci_low']:,.2f}, {best['ci_high']:,.2f}] per customer for offering to "
+        f"{best['rule']}; "
         + (
             f"clearly better than no campaign: {', '.join(sure)}."
             if sure

@@ -43,55 +43,61 @@ def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
 
 def ratios(bank: Bank) -> dict[str, Estimate]:
     """S40 to S40i, as far as they apply."""
-    response = cost.response(reductions.prospects(bank))
-    saved = cost.saved(reductions.campaigns(bank))
-    found = cost.ratios(reductions.acquisition(bank), reductions.upkeep(bank), response, saved, resamples=2, seed=SEED)
+    response = cost.response(_frame(reductions.prospects(bank)))
+    saved = cost.saved(_frame(reductions.campaigns(bank)))
+    spent, upkeep = _frame(reductions.acquisition(bank)), _frame(reductions.upkeep(bank))
+    found = cost.ratios(spent, upkeep, response, saved, resamples=2, seed=SEED)
     each = {line: _need(found).finding(line) for line in cost.LINES.values()}
     return {line: e for line, e in each.items() if isinstance(e, Estimate)}
 
 
 def response(bank: Bank) -> dict[str, Estimate]:
     """S04, the mean slope of winning in spend, and the marginal cost by channel."""
-    found = _need(cost.response(reductions.prospects(bank)))
-    out = {"S04": found.finding("S04"), "slope": _own(found.details["slope"], "probability per money", found.details["n"])}
+    found = _need(cost.response(_frame(reductions.prospects(bank))))
+    out = {
+        "S04": found.finding("S04"),
+        "slope": _own(found.details["slope"], "probability per money", found.details["n"]),
+    }
     for row in found.table.itertuples():
         if row.note == "":
-            name = f"marginal_cost.{row.channel}"
-            out[name] = Estimate(row.marginal_cost, row.marginal_low, row.marginal_high, "money per win", int(row.n))
+            value, low, high, n = (
+                float(getattr(row, c)) for c in ("marginal_cost", "marginal_low", "marginal_high", "n")
+            )
+            out[f"marginal_cost.{row.channel}"] = Estimate(value, low, high, "money per win", int(n))
     return {name: e for name, e in out.items() if isinstance(e, Estimate)}
 
 
 def followed(bank: Bank) -> dict[str, Estimate]:
-    """Where spend follows unseen ease, the curve as it is seen: the naive one, which the declared gate stands before."""
-    found = _need(cost.response(reductions.prospects(bank))).details
+    """Where spend follows unseen ease, the curve as it is seen; a declared gate stands before it."""
+    found = _need(cost.response(_frame(reductions.prospects(bank)))).details
     return {"naive: spend taken as drawn": _own(found["slope"], "probability per money", found["n"])}
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
     """S42 and the customer-years gained per offer, by intention to treat."""
-    found = _need(cost.saved(reductions.campaigns(bank)))
+    found = _need(cost.saved(_frame(reductions.campaigns(bank))))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
     return {"S42": found.estimates["S42"], "years": years}
 
 
 def targeted(bank: Bank) -> dict[str, Estimate]:
     """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
-    found = _need(cost.targeted(reductions.campaigns(bank)))
+    found = _need(cost.targeted(_frame(reductions.campaigns(bank))))
     rows = found.table.set_index("quantity")
     out = {"eligible": found.finding("targeted")}
     for name, row in (
         ("offered", "doubly robust, those offered"),
         ("naive: targeting ignored", "plain difference (targeting ignored)"),
     ):
-        value, low, high, n = rows.loc[row, ["value", "ci_low", "ci_high", "n"]]
-        out[name] = Estimate(float(value), float(low), float(high), "share of customers", int(n))
+        value, low, high, n = rows.loc[[row], ["value", "ci_low", "ci_high", "n"]].to_numpy(float)[0]
+        out[name] = Estimate(value, low, high, "share of customers", int(n))
     return {name: e for name, e in out.items() if isinstance(e, Estimate)}
 
 
 def selection(bank: Bank) -> dict[str, Estimate]:
     """Winning and staying together: coefficients of spend on winning, and the correlation of the unseen."""
     frame = _frame(reductions.joint(bank))
-    names = tuple(c for c in frame.columns if c.startswith("channel_")) + ("year",)
+    names = (*(c for c in frame.columns if c.startswith("channel_")), "year")
     fit = cost.censored_selection(frame, ("spend", "spend_squared", *names), "log_months", names, "ended")
     out = {}
     for name in ("spend", "spend_squared"):
@@ -105,15 +111,21 @@ def selection(bank: Bank) -> dict[str, Estimate]:
 
 def split(bank: Bank) -> dict[str, Estimate]:
     """Best spend per prospect, free."""
-    people, campaigns, upkeep = (_frame(f(bank)) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep))
-    curves = cost.response_curves(people, campaigns, upkeep, cost.response(people), resamples=99, seed=SEED)
+    people, campaigns, upkeep = (
+        _frame(f(bank)) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep)
+    )
+    curves = _frame(cost.response_curves(people, campaigns, upkeep, cost.response(people), resamples=99, seed=SEED))
     row = _need(cost.split(curves)).table.iloc[0]
-    return {"spend_per_prospect": Estimate(row["value"], row["ci_low"], row["ci_high"], "money per prospect", len(people))}
+    return {
+        "spend_per_prospect": Estimate(row["value"], row["ci_low"], row["ci_high"], "money per prospect", len(people))
+    }
 
 
 def replacement(bank: Bank) -> dict[str, Estimate]:
     """S41."""
-    return dict(_need(cost.replacement(reductions.acquisition(bank), reductions.upkeep(bank))).estimates)
+    return dict(
+        _need(cost.replacement(_frame(reductions.acquisition(bank)), _frame(reductions.upkeep(bank)))).estimates
+    )
 
 
 # --- truth --------------------------------------------------------------------------------------------------------
@@ -186,12 +198,8 @@ def _none(truth: dict[str, Any]) -> dict[str, float]:
 
 
 ESTIMATORS = [
-    Estimator(
-        "ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")
-    ),
-    Estimator(
-        "response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE
-    ),
+    Estimator("ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")),
+    Estimator("response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
     Estimator("saved", "cost", saved, _saved_truth, customers=12_000, tables=PEOPLE),
     Estimator(
@@ -203,13 +211,7 @@ ESTIMATORS = [
         12_000,
         tables=ACCOUNTS,
     ),
-    Estimator(
-        "selection", "cost", selection, _selection_truth, ("baseline",), 8_000, tables=(*PEOPLE, "monthly")
-    ),
-    Estimator(
-        "split", "cost", split, _none, ("baseline",), 12_000, tables=ACCOUNTS, limits=("spend_per_prospect",)
-    ),
-    Estimator(
-        "replacement", "cost", replacement, _none, customers=4_000, tables=(*PEOPLE, "monthly"), limits=("S41",)
-    ),
+    Estimator("selection", "cost", selection, _selection_truth, ("baseline",), 8_000, tables=(*PEOPLE, "monthly")),
+    Estimator("split", "cost", split, _none, ("baseline",), 12_000, tables=ACCOUNTS, limits=("spend_per_prospect",)),
+    Estimator("replacement", "cost", replacement, _none, customers=4_000, tables=(*PEOPLE, "monthly"), limits=("S41",)),
 ]

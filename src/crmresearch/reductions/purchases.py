@@ -45,7 +45,7 @@ def summary_expression(
         "first": days.occurred_on.min(),
         "last": days.occurred_on.max(where=cal) if holdout_end else days.occurred_on.max(),
         "total": days.amount.sum(where=cal) if holdout_end else days.amount.sum(),
-        "opening": days.amount.argmin(days.occurred_on),
+        "opening": _earliest(days.amount, days.occurred_on),
     }
     if holdout_end is not None:
         sums["frequency_holdout"] = days.count(where=~cal)
@@ -70,6 +70,20 @@ def summary_expression(
             "duration_holdout": span + c.days * 0,
         }
     return c.select("customer_id", **out).order_by("customer_id")
+
+
+def _earliest(amount: Any, day: Any) -> Any:
+    """Amount of the earliest day. Ibis writes argmin as an ordered FIRST, which DuckDB runs at half the speed."""
+    import ibis
+
+    if amount.get_backend().name != "duckdb":
+        return amount.argmin(day)
+
+    @ibis.udf.agg.builtin(name="arg_min", signature=((amount.type(), day.type()), amount.type()))
+    def arg_min(amount, day):  # type: ignore[no-untyped-def]
+        ...
+
+    return arg_min(amount, day)
 
 
 def _literal_day(day: datetime.date) -> Any:

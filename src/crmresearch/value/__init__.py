@@ -17,6 +17,7 @@ from crmresearch.value.inequality import (
     top_share,
 )
 from crmresearch.value.margin import MarginModel, clv_by_band, fit_margin, monthly_discount, tenure_curves
+from crmresearch.value.markov import chain_value, markov_value
 from crmresearch.value.purchases import (
     PurchaseModel,
     fit_purchases,
@@ -37,6 +38,7 @@ __all__ = [
     "bands",
     "calibration",
     "calibration_windows",
+    "chain_value",
     "clv_by_band",
     "concentration",
     "concentration_by_window",
@@ -52,6 +54,7 @@ __all__ = [
     "intervals",
     "jaccard",
     "lorenz",
+    "markov_value",
     "monthly_discount",
     "purchase_calibration",
     "purchase_holdout",

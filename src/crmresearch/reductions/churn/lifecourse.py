@@ -34,10 +34,8 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
     dict
         ``paths``: one row per sequence of stages, a column per date and ``n``. ``stages``: ``date, stage, n``,
         counted for every date on its own by other queries. Stages: not met; declined (a prospect that was not won);
-        won (a
-        customer for
-        less than a year); kept; developed (three product families or more, after the first year); lost; won back (a
-        prospect won after having left).
+        won (a customer for less than a year); kept; developed (three product families or more, after the first year);
+        lost; won back (a prospect won after having left).
     """
     import ibis
     import pandas as pd

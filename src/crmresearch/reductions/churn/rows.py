@@ -63,13 +63,12 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
     Returns
     -------
     DataFrame
-        ``customer_id, exit`` (months since the landmark), ``event, cause, tenure`` (years); where the tables are there:
-        ``families`` (product families held), ``unmet`` (complaints and unresolved requests of six months),
-        ``complaint`` (in three months), ``log_balance`` and
-        ``balance_change`` (log, against three months earlier), ``recency`` (months since the last transaction, 12 at
-        most), ``activity`` (log of one plus transactions in three months), ``mobile``, ``tier_3``, ``channel_*``,
-        ``age``, ``contacted`` (retention contacts of the twelve months to a month ago), ``just_contacted`` (one
-        since, the landmark included).
+        ``customer_id, exit`` (months since the landmark), ``event, cause, tenure`` (years); where the tables are
+        there: ``families`` (product families held), ``unmet`` (complaints and unresolved requests of six months),
+        ``complaint`` (in three months), ``log_balance`` and ``balance_change`` (log, against three months earlier),
+        ``recency`` (months since the last transaction, 12 at most), ``activity`` (log of one plus transactions in
+        three months), ``mobile``, ``tier_3``, ``channel_*``, ``age``, ``contacted`` (retention contacts of the twelve
+        months to a month ago), ``just_contacted`` (one since, the landmark included).
     """
     import ibis
 

@@ -2,10 +2,8 @@
 
 Months of tenure are whole: month ``m`` runs from ``m - 1`` to ``m`` months after acquisition. Who enters the extract
 late is at risk from the first full month on, who is still there is followed to the last full month. Nothing is
-expanded to
-customers times months: a customer is a few segments between changes of state, the engine counts where segments begin
-and
-end, and at-risk counts are running sums of these.
+expanded to customers times months: a customer is a few segments between changes of state, the engine counts where
+segments begin and end, and at-risk counts are running sums of these.
 """
 
 from __future__ import annotations
@@ -179,9 +177,8 @@ def spells(
         given).
     definition : {'closure', 'dormancy', 'run-off', 'main bank'}
         What counts as leaving; a closed relationship counts under each. Dormancy: no transaction for ``months``.
-        Run-off:
-        the balance falls below half of the highest of the year before. Main bank: the transactions of six months fall
-        below 15% of the customer's own rate in the year before.
+        Run-off: the balance falls below half of the highest of the year before. Main bank: the transactions of six
+        months fall below 15% of the customer's own rate in the year before.
     months : int
         Length of a dormant time, months.
     groups : sequence of str
@@ -344,8 +341,7 @@ def person_months(
     -------
     DataFrame
         ``tenure``, groups, states, ``at_risk``, ``events`` (all causes) and ``events <cause>`` per cause, ordered.
-        One row
-        per occupied cell.
+        One row per occupied cell.
     """
     import pandas as pd
 

@@ -76,7 +76,9 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
         }.items()
     }  # fmt: skip
     for dose in DOSES[1:]:
-        out[f"cox.dose_{dose}.log_hr"] = p.dose_exit * (1 - float(np.exp(-p.dose_costs[dose] / p.dose_scale)))
+        size = p.dose_costs[dose] / p.dose_scale
+        out[f"cox.dose_{dose}.log_hr"] = p.dose_exit * (1 - float(np.exp(-size)))
+        out[f"elasticity.dose_{dose}"] = p.dose_exit * size * float(np.exp(-size))  # of the hazard to the offer's cost
     out["frailty.variance"] = p.frailty_variance
     for name, value in p.paths.items():
         out[f"path.{name}"] = value
@@ -464,6 +466,15 @@ def truth(settings: Settings) -> dict[str, Any]:
     for label, found in (("closed form", closed_forms(settings)), ("parameter", parameter_estimands(settings))):
         estimands.update({k: float(v) for k, v in found.items()})
         origin.update(dict.fromkeys(found, label))
+    for cost in ("all", "won_only"):
+        name = "cost_ratio." + {"all": "primary"}.get(cost, cost)
+        if origin.get(name) == how and origin[f"cost_per_win.{cost}"] == "closed form":
+            estimands[name] = estimands[f"cost_per_win.{cost}"] / estimands["retention_cost.year"]
+            origin[name] = f"closed form over a {how}"
+    gain = ("campaign.targeted.retention_12m", "campaign.targeted.eligible.retention_12m")
+    if gain[0] in estimands:  # value of targeting over contacting at random, customers kept per contact
+        estimands["policy.targeting_gain.retention_12m"] = estimands[gain[0]] - estimands[gain[1]]
+        origin["policy.targeting_gain.retention_12m"] = "difference of two limits"
     return {
         "world": settings.world,
         "summary": worlds()[settings.world]["summary"],

@@ -1,0 +1,107 @@
+"""Study 1 on trial: concentration, overlap of core customers, value of customers, and a forecast of a held-out year."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from crmresearch import value
+from crmresearch.errors import FitError, Missing
+from crmresearch.recover.harness import Estimator
+from crmresearch.reductions import value as reductions
+from crmresearch.result import Estimate, Result
+
+if TYPE_CHECKING:
+    from crmresearch.bank import Bank
+
+__all__ = ["ESTIMATORS"]
+
+LINES = {
+    "S19c": "gini.contribution",
+    "S19a": "top1.contribution",
+    "S19b": "top10.contribution",
+    "S19": "top20.contribution",
+}
+
+
+def _given(found: Any) -> Any:
+    """Unwrap what a reduction returned; what is missing counts as a failure."""
+    if isinstance(found, Missing):
+        raise FitError(found.reason)
+    return found
+
+
+def _found(result: Result, line: str) -> Estimate:
+    finding = result.finding(line)
+    if isinstance(finding, Missing):
+        raise FitError(finding.reason)
+    return finding
+
+
+def concentration(bank: Bank) -> dict[str, Estimate]:
+    """Gini and shares of the best customers by studentised bootstrap, and the share who lose money (S19, S37)."""
+    frame = _given(reductions.margins(bank, months=12))
+    result = value.concentration(frame, seed=1, resamples=399)
+    found = {name: _found(result, line) for line, name in LINES.items()}
+    # too few customers in the best hundredth, or a total that is not positive: said in the checks, no number
+    out = {name: e for name, e in found.items() if not math.isnan(e.value)}
+    out["negative_share.contribution"] = _found(value.distribution(frame), "S37")
+    return out
+
+
+def core(bank: Bank) -> dict[str, Estimate]:
+    """Overlap of the core customers of two years (S22)."""
+    result = value.core_overlap(_given(reductions.yearly(bank, years=2)), seed=1, resamples=199)
+    return {"core.jaccard": _found(result, "S22")}
+
+
+def worth(bank: Bank) -> dict[str, Estimate]:
+    """Mean value of a customer over five years, and the gap between the best and the lowest band (S57)."""
+    landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
+    model = _given(value.fit_margin(reductions.tenure_margin(bank), landmark))
+    result = value.clv_by_band(model, reductions.customers_at(bank))
+    mean, se, low, high = (float(v) for v in result.details["mean"])
+    gap = _found(result, "S57")
+    return {"value.mean": Estimate(mean, low, high, gap.unit, gap.n, se=se), "value.gap": gap}
+
+
+def forecast(bank: Bank) -> dict[str, Estimate]:
+    """Predicted over actual contribution of a held-out year; 1 is the truth."""
+    split = reductions.month_end(bank, 12)
+    landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 36))
+    model = _given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
+    row = value.holdout(model, reductions.customers_at(bank, at=split)).table.iloc[0]
+    unit = "predicted over actual total"
+    return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]))}
+
+
+def _shares(truth: dict[str, Any]) -> dict[str, float]:
+    names = [*LINES.values(), "negative_share.contribution"]
+    return {n: truth["estimands"][n] for n in names if n in truth["estimands"]}
+
+
+def _limits_only(truth: dict[str, Any]) -> dict[str, float]:
+    return {}
+
+
+def _one(truth: dict[str, Any]) -> dict[str, float]:
+    return {"forecast.level": 1.0}
+
+
+_TABLES = ("customers", "monthly")
+ESTIMATORS = [
+    Estimator(
+        "concentration", "value", concentration, _shares, worlds=("baseline", "heavy_tail", "small"), tables=_TABLES
+    ),
+    Estimator("core", "value", core, _limits_only, worlds=("baseline",), tables=_TABLES, limits=("core.jaccard",)),
+    Estimator(
+        "worth",
+        "value",
+        worth,
+        _limits_only,
+        worlds=("baseline", "no_frailty"),
+        tables=_TABLES,
+        limits=("value.mean", "value.gap"),
+    ),
+    Estimator("forecast", "value", forecast, _one, worlds=("baseline", "no_frailty"), tables=_TABLES),
+]
