@@ -9,7 +9,8 @@ on two cores. Drawing and copying the bank is not counted.
 
 Peers: a win model (probit in spend and its square) against ``statsmodels`` Probit with robust errors, and the doubly
 robust effect against ``statsmodels`` TreatmentEffect, each in a process of its own; CPU seconds are user plus system
-time of the fit alone (after a small one, so that imports are done). ``difference`` is the largest relative difference of the estimates.
+time of the fit alone, after a small one, so that imports are done. ``difference`` is the largest relative difference
+of the estimates.
 """
 
 from __future__ import annotations

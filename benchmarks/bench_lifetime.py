@@ -12,6 +12,7 @@ code.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -200,6 +201,10 @@ def main() -> None:
     if options.child:
         child(*options.child)
         return
+    if options.peer is None and importlib.util.find_spec("lifetimes"):
+        options.peer = sys.executable
+    if options.peer is None:
+        print("The peer is not run: lifetimes is not installed here, and no --peer is given.\n")
     small, middle, large = 2_400, 100_000, 1_000_000
     plan = [  # measure, dropout, customers, goal for the ratio, whether the peer can do it in a few minutes
         ("bg-nbd", "coin", small, 5, True),

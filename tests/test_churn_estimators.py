@@ -233,7 +233,7 @@ def test_discrete_hazard_on_cells_equals_expanded_person_months():
     spline = churn.natural_spline(np.log(months["tenure"].to_numpy(dtype=float)), knots.tolist())
     x = np.column_stack([months[["x", "z"]].to_numpy(dtype=float), np.ones(len(months)), spline])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
-    theirs = sm.GLM(months["left"].to_numpy(), x, family=family).fit(tol=1e-13, tol_criterion="deviance", maxiter=100)
+    theirs = sm.GLM(months["left"].to_numpy(), x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
     assert ours.params.to_numpy() == pytest.approx(theirs.params, abs=1e-8)
     assert ours.se.to_numpy() == pytest.approx(theirs.bse, abs=1e-8)
     assert ours.n == len(months)
@@ -374,7 +374,7 @@ def test_cox_bootstrap_agrees_with_the_model_error_and_with_resampled_rows():
         churn.cox(frame, ["x", "z"]).se.to_numpy(), rel=0.2
     )  # 5% Monte-Carlo error
     rng = np.random.default_rng(1)
-    counts = rng.multinomial(len(frame), np.full(len(frame), 1 / len(frame)))
+    counts = np.bincount(rng.integers(0, len(frame), len(frame)), minlength=len(frame))
     sets = churn.cox(frame, ["x", "z"]).sets
     repeated = frame.loc[sets.rows].reset_index(drop=True)
     repeated = repeated.loc[np.repeat(np.arange(len(repeated)), counts)]

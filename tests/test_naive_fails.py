@@ -1,9 +1,9 @@
 """Naive estimators fail on the simulated bank in the documented direction, over seeds; the remedies do not.
 
 For each trap: the naive interval misses the truth in at least 95% of seeds and on the expected side, the remedy covers
-it, and with the mechanism switched off the naive bias is gone. Remedies cover 95% of the time by design; that they do in
-fewer than 75% of 20 seeds (60% of 8) happens by chance about once in a thousand times. "Gone" means a mean within 4
-standard errors of the truth.
+it, and with the mechanism switched off the naive bias is gone. Remedies cover 95% of the time by design; that they do
+so in fewer than 75% of 20 seeds (60% of 8) happens by chance about once in a thousand times. "Gone" means a mean within
+4 standard errors of the truth.
 """
 
 import functools

@@ -127,8 +127,12 @@ def _tie_sums(deaths: np.ndarray, s0: np.ndarray, d0: np.ndarray, ties: Ties) ->
     den = s0[bins] - f * d0[bins]
     inverse = 1.0 / den
 
+    filled = np.flatnonzero(whole)
+
     def add(values: np.ndarray) -> np.ndarray:
-        return np.bincount(bins, values, minlength=len(deaths))
+        out = np.zeros(len(deaths))
+        out[filled] = np.add.reduceat(values, start[filled])
+        return out
 
     square = inverse**2
     return _Ties(
@@ -180,8 +184,9 @@ def _evaluate(
     state = _State(float(weight[died] @ eta[died] - sums.log.sum()), s1, d1, sums, r)
     if derivatives:
         one = np.ones(sets.bins) if g is None else g
-        events = weight[died] * one[sets.end[died]]
-        state.score = events @ x[died] - ((one * sums.a1) @ s1 - (one * sums.b1) @ d1)
+        events = np.zeros(len(r))
+        events[died] = weight[died] * one[sets.end[died]]
+        state.score = events @ x - ((one * sums.a1) @ s1 - (one * sums.b1) @ d1)
         v = r * sets.through(one * sums.a1)
         v[died] -= r[died] * (one * sums.b1)[sets.end[died]]
         cross = s1.T @ ((one * sums.b2)[:, None] * d1)
@@ -219,7 +224,7 @@ def _newton(
             if np.isfinite(new.loglik) and new.loglik >= state.loglik - 1e-9 * abs(state.loglik):
                 break
         beta, state = beta + step / 2**halving, new
-        if np.abs(sets.x[sets.died] @ beta).max() > 50:
+        if np.abs(sets.x @ beta).max() > 50:
             break
     raise FitError(
         "Cox regression does not converge; a covariate separates those who left from those who stayed (see the "
@@ -439,8 +444,11 @@ def cox_bootstrap(
     else:
         share = sets.weight / sets.weight.sum()
     total = int(sets.weight.sum())
+    single = bool((sets.weight == 1).all())
     for repeat in range(repeats):
-        if unit is None:
+        if unit is None and single:
+            weight = np.bincount(rng.integers(0, total, total), minlength=total).astype(float)
+        elif unit is None:
             weight = rng.multinomial(total, share).astype(float)
         else:
             weight = sets.weight * rng.multinomial(len(share), share)[unit]

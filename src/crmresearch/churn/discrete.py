@@ -154,7 +154,7 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
     x = np.column_stack([cells[list(covariates)].to_numpy(dtype=float), base])
     y = np.column_stack([cells["events"].to_numpy(dtype=float), at_risk - cells["events"].to_numpy(dtype=float)])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
-    fit = sm.GLM(y, x, family=family).fit(tol=1e-12, tol_criterion="deviance", maxiter=100)
+    fit = sm.GLM(y, x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
     if not fit.converged or not np.isfinite(fit.bse).all():
         raise FitError(
             "the monthly hazard model does not converge; a covariate separates those who left (see the separation gate)"

@@ -270,7 +270,7 @@ def retention_point(
     saved: Result | None = None,
     *,
     discount_annual: float = 0.08,
-    acquisition_cost: float = 0.0,
+    acquisition_cost: float | Result = 0.0,
     currency: str = "",
 ) -> Result:
     """Value of one point of yearly retention beside what the point costs, and the elasticities.
@@ -283,8 +283,9 @@ def retention_point(
         From :func:`crmresearch.cost.saved`: the cost of a point is that of keeping a customer, times one in a hundred.
     discount_annual : float
         Annual discount rate.
-    acquisition_cost : float
-        Cost per win, for the elasticities net of it; left out if a customer's value does not cover it.
+    acquisition_cost : float or Result
+        Cost per win (or what :func:`crmresearch.cost.ratios` returned), for the elasticities net of it; left out if a
+        customer's value does not cover it.
     currency : str
         For the sentence.
 
@@ -319,6 +320,8 @@ def retention_point(
         margin.value * worth(kept), worth(kept) * margin.influence + margin.value * slope * hazard.influence
     )
     spread = (1 + d - kept) / (1 + d)  # level payment per year with present value one
+    if isinstance(acquisition_cost, Result):
+        acquisition_cost = float(acquisition_cost.details.get("cost_per_win", 0.0))
     covered = acquisition_cost < customer_value(margin.value, kept, d, "residual")
     share = elasticities(margin.value, kept, d, acquisition_cost if covered else 0.0)
     low, high = gain.interval()

@@ -315,6 +315,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
                  *_hundred(stay.effect_treated), n),
         ]
     ).drop(columns="set")  # fmt: skip
+    calmed, words = _calmed(rows, horizon_months)
+    table = pd.concat([table, calmed], ignore_index=True)
     edge = float(((fit.propensity < EDGE) | (fit.propensity > 1 - EDGE)).mean())
     half = fit.effect.se * 1.645
     tip = tipping(t, left, fit.propensity, half, np.sign(fit.effect.value))
@@ -336,15 +338,11 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         p_value=one_sided_p(fit.effect.value, fit.effect.se, 0.0, "below"), se=fit.effect.se,
     )  # fmt: skip
     sentence = (
-        f"Customers who got the targeted offer left {100 * fit.naive:+.2f} points more often than the others; "
-        "compared with "
-        f"like customers, {100 * fit.effect.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points"
-        + (
-            "."
-            if overlap.status == "open"
-            else "; but comparable customers are missing, and this must not be relied on."
-        )
-    )
+        f"Between customers who got the targeted offer and the others, exit incidence differs by {100 * fit.naive:+.2f} "
+        f"points; between like customers by {100 * fit.effect.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points"
+        + (". " if overlap.status == "open" else ", but comparable customers are missing: not to be relied on. ")
+        + words
+    ).rstrip()
     return Result(
         table,
         sentence,
@@ -356,6 +354,29 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         digits=4,
         details={"fit": fit, "kept": kept, "spend": spend, "tipping": tip, "edge": edge, "blocks": blocks},
     )
+
+
+def _calmed(rows: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, str]:
+    """Regression to the mean: how many of those who complained and got no offer complain again a horizon later."""
+    if not {"x_complaint", "complaint_after"} <= set(rows.columns):
+        return pd.DataFrame(), ""
+    there = rows["months"].to_numpy(float) >= horizon_months
+    before = rows["x_complaint"].to_numpy(float) > 0
+    out, shares = [], {}
+    for arm, name in ((1, "offered"), (0, "not offered")):
+        own = there & before & (rows["treated"].to_numpy() == arm)
+        if own.sum() < MIN_LEFT:
+            return pd.DataFrame(), ""
+        again = rows["complaint_after"].to_numpy(float)[own]
+        shares[name] = again.mean()
+        words = f"of those who complained before, again {horizon_months} months later: {name}"
+        out.append(_row(words, float(again.mean()), *_share_interval(again), int(own.sum())))
+    said = (
+        f"Of customers who had complained and got no offer, {shares['not offered']:.1%} complained again at "
+        "the end: a "
+        "comparison of before and after would have called the rest a success."
+    )
+    return pd.DataFrame(out).drop(columns="set"), said
 
 
 def draw_targeted(ax: Any, table: pd.DataFrame, treated: Array, propensity: Array) -> Any:

@@ -365,7 +365,7 @@ def jointly(
     if sample["ended"].fillna(0).sum() >= len(regressors) + 12:
         fitted = censored_selection(sample, select, "log_months", regressors, "ended")
         for term, value in fitted.outcome.items():
-            half = 1.96 * fitted.se_outcome[term]
+            half = 1.96 * float(fitted.se_outcome[str(term)])
             rows.append(
                 {
                     "equation": "log months as customer (likelihood)",

@@ -232,9 +232,10 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     table = pd.DataFrame(found)
     table["low"], table["high"] = table["money_per_sd"] - 1.96 * table["se"], table["money_per_sd"] + 1.96 * table["se"]
     value, se = float(table["money_per_sd"].iloc[1]), float(table["se"].iloc[1])
-    # how far the estimate moves when its single most influential answer is left out, in standard errors
+    # an answer that carries most of the variance of the estimate makes its normal interval worthless
     bread = np.linalg.inv(adjusted.T @ adjusted)
-    moved = float(np.abs((adjusted @ bread)[:, 1] * (y - adjusted @ beta)).max() / se)
+    influence = (adjusted @ bread)[:, 1] * (y - adjusted @ beta)
+    largest = float((influence**2).max() / (influence**2).sum())
     low, high = table["low"].iloc[1], table["high"].iloc[1]
     sentence = (
         f"One standard deviation more satisfaction goes with {value:,.1f} [{low:,.1f}, {high:,.1f}] more contribution "
@@ -246,8 +247,8 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
         checks=(
             Check.of(
                 "no dominating customer",
-                moved < 1,
-                f"leaving out one answer moves the estimate by {moved:.2f} standard errors",
+                largest < 0.25,
+                f"one answer carries {largest:.0%} of the variance of the estimate, a quarter is the limit",
                 "undecided",
             ),
         ),

@@ -32,6 +32,7 @@ __all__ = [
     "reliability",
 ]
 
+MAX_ANSWERS = 15  # different answers that are drawn one by one
 HTMT_LIMIT = 0.90  # Henseler, Ringle and Sarstedt (2015)
 
 
@@ -69,9 +70,12 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
         f"{len(block):,} respondents answered {len(model.items)} items on a scale from {low:g} to {high:g}; "
         f"{complete:.0%} answered all of them, and {skewed} items are skewed towards the top."
     )
-    shares = (
-        pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).T.sort_index(axis=1).fillna(0)
-    )
+    shown = block
+    if len(np.unique(block.to_numpy()[block.notna().to_numpy()])) > MAX_ANSWERS:  # a slider: ten bands for the eye
+        width = (high - low) / 10
+        shown = low + width * np.minimum(np.floor((block - low) / width), 9)
+    shares = pd.DataFrame({i: shown[i].value_counts(normalize=True) for i in model.items}).T
+    shares = shares.sort_index(axis=1).fillna(0)
     return Result(
         table,
         sentence,

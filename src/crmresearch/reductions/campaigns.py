@@ -96,13 +96,15 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
     keep = max(1, -(-int(known["n"].sum()) // most))
-    frames = [bank.frame(_campaign(bank, row, keep).order_by("id").drop("id")) for row in known.itertuples()]
+    frames = [
+        bank.frame(_campaign(bank, row, keep, horizon_months).order_by("id").drop("id")) for row in known.itertuples()
+    ]
     out = pd.concat(frames, ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     return out.drop(columns=constant)
 
 
-def _campaign(bank: Bank, row: Any, keep: int) -> Any:
+def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
     import ibis
 
     day = row.first.date()
@@ -147,10 +149,10 @@ def _campaign(bank: Bank, row: Any, keep: int) -> Any:
         months=as_float(leaves.ifelse(j.left_on, end).delta(ibis.date(day), unit="day")) / DAYS_PER_MONTH,
         **x,
     )
-    for part in (_families(bank, day), _complaints(bank, day), _value(bank, day)):
+    for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day)):
         if part is not None:
             base = base.left_join(part, base.id == part.who).drop("who")
-    filled = [n for n in base.columns if n.startswith("x_") or n == "value_before"]
+    filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "complaint_after")]
     return base.mutate(**{n: as_float(base[n]).fill_null(0.0) for n in filled})
 
 
@@ -162,14 +164,21 @@ def _families(bank: Bank, day: Any) -> Any:
     return h.group_by(who=h.customer_id).aggregate(x_families=h.product_family.nunique())
 
 
-def _complaints(bank: Bank, day: Any) -> Any:
+def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
+    """Complaints in the three months before a day, and in three months up to a horizon after it."""
     if bank.require("service") is not None:
         return None
     s = bank.table("service")
-    since = (pd.Timestamp(day) - pd.DateOffset(months=3)).date()
-    s = s.filter((s.kind == "complaint") & (s.occurred_on >= since) & (s.occurred_on < day))
-    more = {} if bank.require("service.resolved") else {"x_unmet_complaint": (~s.resolved).any().cast("int8")}
-    return s.group_by(who=s.customer_id).aggregate(x_complaint=(s.count() > 0).cast("int8"), **more)
+    since, late, end = (
+        (pd.Timestamp(day) + pd.DateOffset(months=k)).date() for k in (-3, horizon_months - 3, horizon_months)
+    )
+    before, after = (s.occurred_on >= since) & (s.occurred_on < day), (s.occurred_on >= late) & (s.occurred_on < end)
+    s = s.filter((s.kind == "complaint") & (before | after))
+    early = s.occurred_on < day
+    more = {} if bank.require("service.resolved") else {"x_unmet_complaint": (early & ~s.resolved).any().cast("int8")}
+    return s.group_by(who=s.customer_id).aggregate(
+        x_complaint=early.any().cast("int8"), complaint_after=(~early).any().cast("int8"), **more
+    )
 
 
 def _value(bank: Bank, day: Any) -> Any:
