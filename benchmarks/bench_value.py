@@ -5,6 +5,7 @@
 Peers: plain DuckDB, Polars, pandas and lifetimes 0.11.3 for the summary; scipy.stats.bootstrap for the Gini
 coefficient. Every measure runs in a process of its own, sides in turn; CPU seconds are user plus system time of the
 step alone (imports excluded, reading the Parquet file included), peak memory is that of the whole process. The
+engines get one thread each: with more, CPU seconds measure how busy the machine is with other work. The
 bootstrap of ours also does what the peer's does not: five statistics instead of one, each with a standard error inside
 every resample (studentised intervals), by Poisson weights on pooled values. ``agrees`` compares checksums of the
 summaries, or the standard errors of the Gini coefficient.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -55,12 +57,13 @@ def summary(side: str, path: str) -> np.ndarray:
 
         from crmresearch.reductions.purchases import summary_expression
 
-        expression = summary_expression(ibis.duckdb.connect().read_parquet(path), calibration_end=END)
+        connection = ibis.duckdb.connect(threads=1)
+        expression = summary_expression(connection.read_parquet(path), calibration_end=END)
         frame = expression.get_backend().con.execute(ibis.to_sql(expression, dialect="duckdb")).df()
     elif side == "duckdb":
         import duckdb
 
-        frame = duckdb.connect().execute(TWO_STAGE.format(path=path, end=END)).df()
+        frame = duckdb.connect(config={"threads": 1}).execute(TWO_STAGE.format(path=path, end=END)).df()
     elif side == "polars":
         import polars as pl
 
@@ -183,9 +186,9 @@ def child(side: str, what: str, path: str) -> None:
 
 def run(python: str, side: str, what: str, path: Path) -> dict:
     """Start one process."""
-    done = subprocess.run(
-        [python, __file__, "--child", side, what, str(path)], capture_output=True, text=True, check=False
-    )
+    command = [python, __file__, "--child", side, what, str(path)]
+    one = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **one})
     if done.returncode:
         raise SystemExit(f"{side} {what} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -211,6 +211,31 @@ def test_tied_months_are_not_jittered():
     assert found["b", 2] == pytest.approx(0.05, abs=1e-15)
 
 
+def test_weighting_for_censoring_without_censoring_changes_nothing():
+    frame = spells(900, 16)
+    found = churn.censoring_weighted(frame.assign(g="all"), "g").set_index("time")["survival"]
+    plain = churn.kaplan_meier(frame).set_index("time")["survival"]
+    assert found.loc[plain.index[1:]].to_numpy() == pytest.approx(plain.to_numpy()[1:], abs=1e-12)
+
+
+def test_weighting_for_censoring_repairs_dependent_censoring():
+    """Those who stay long are censored early: Kaplan-Meier is too low, the weighted curve right."""
+    rng = np.random.default_rng(17)
+    n = 40_000
+    group = rng.integers(0, 2, n)
+    entry = np.where(rng.random(n) < 0.5, 0, rng.integers(1, 12, n))
+    left = np.ceil(rng.exponential(np.where(group == 1, 120, 30)))
+    stop = entry + np.ceil(rng.exponential(np.where(group == 1, 15, 200)))
+    frame = pd.DataFrame({"entry": entry, "exit": np.minimum(left, stop), "event": (left <= stop) * 1, "g": group})
+    frame = frame[left > entry]
+    # the share kept at 24 months of a half-and-half intake
+    truth = 0.5 * np.exp(-24 / 120) + 0.5 * np.exp(-24 / 30)
+    weighted = churn.censoring_weighted(frame, "g").set_index("time").loc[24, "survival"]
+    plain = churn.kaplan_meier(frame).set_index("time").loc[24, "survival"]
+    assert plain < truth - 0.02
+    assert weighted == pytest.approx(truth, abs=0.012)  # three standard errors
+
+
 def test_curves_start_where_enough_are_at_risk():
     frame = pd.DataFrame({"entry": [0] * 2 + [24] * 100, "exit": [3, 30] + [36] * 100, "event": [1, 0] + [0] * 100})
     curve = churn.kaplan_meier(frame, at_least=50)
@@ -233,7 +258,9 @@ def test_discrete_hazard_on_cells_equals_expanded_person_months():
     spline = churn.natural_spline(np.log(months["tenure"].to_numpy(dtype=float)), knots.tolist())
     x = np.column_stack([months[["x", "z"]].to_numpy(dtype=float), np.ones(len(months)), spline])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
-    theirs = sm.GLM(months["left"].to_numpy(), x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
+    theirs = sm.GLM(months["left"].to_numpy(), x, family=family).fit(
+        tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100
+    )
     assert ours.params.to_numpy() == pytest.approx(theirs.params, abs=1e-8)
     assert ours.se.to_numpy() == pytest.approx(theirs.bse, abs=1e-8)
     assert ours.n == len(months)

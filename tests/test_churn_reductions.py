@@ -266,6 +266,33 @@ def test_life_course_counts(drawn):
     assert (found["stages"].groupby("date")["n"].sum() == people).all()
 
 
+def test_win_back_is_a_prospect_won_after_leaving():
+    customers = pd.DataFrame(
+        {
+            "customer_id": ["a", "b"],
+            "acquired_on": pd.to_datetime(["2017-01-01", "2017-01-01"]),
+            "observed_from": pd.to_datetime(["2020-01-01", "2020-01-01"]),
+            "left_on": pd.to_datetime(["2020-03-01", None]),
+            "exit_cause": ["voluntary", None],
+        }
+    )
+    prospects = pd.DataFrame(
+        {
+            "prospect_id": ["p", "q"],
+            "channel": "branch",
+            "first_contact_on": pd.to_datetime(["2020-09-01", "2020-05-01"]),
+            "spend": [10.0, 5.0],
+            "won": [True, False],
+            "customer_id": ["a", None],
+        }
+    )
+    found = reductions.life_course(Bank.from_frames({"customers": customers, "prospects": prospects}, ABOUT))
+    rows = {tuple(r[:-1]): r[-1] for r in found["paths"].to_numpy().tolist()}
+    assert rows == {("kept", "kept"): 1, ("kept", "won back"): 1, ("not met", "declined"): 1}
+    last = found["stages"][found["stages"]["date"] == "2021-01-01"].set_index("stage")["n"]
+    assert last[last > 0].to_dict() == {"kept": 1, "won back": 1, "declined": 1}
+
+
 def test_spells_without_dates_pass_through():
     table = pd.DataFrame(
         {

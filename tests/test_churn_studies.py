@@ -84,7 +84,9 @@ def test_groups_are_compared_against_the_first_with_holm(kept):
 
 
 def test_definitions_stand_side_by_side(bank):
-    result = rendered(churn.definitions(reductions.spells_by_definition(bank)))
+    cells = reductions.person_months_by_definition(bank)
+    result = rendered(churn.definitions(reductions.spells_by_definition(bank), cells))
+    assert (result.table["ratio_high"] < 1).all()  # the index goes with staying, whatever is called leaving
     assert result.table["definition"].tolist() == list(reductions.DEFINITIONS)
     assert result.table["exits_per_100_years"].idxmin() == 0  # closure; the others come earlier or come on top
 
@@ -173,6 +175,22 @@ def test_duration_dependence_finds_the_planted_frailty(kept):
     # the planted variance is .5; satisfaction, products and the rest add to what is unobserved here
     assert row["ci_high"] > 0.5
     assert row["slope"] > result.table["slope"].iloc[0]
+
+
+def test_recovery_knows_what_it_looks_for(bank):
+    from crmresearch.recover.churn import ESTIMATORS
+
+    truth = simulated.truth(simulated.Settings())
+    for estimator in ESTIMATORS:
+        if estimator.name == "forecast":  # tried above
+            continue
+        found = estimator.run(bank)
+        known = {**estimator.truth(truth), **dict.fromkeys(estimator.limits)}
+        assert known
+        assert set(known) <= set(found)
+        for name, value in estimator.truth(truth).items():
+            # one draw: within four of its own standard errors of the planted value
+            assert abs(found[name].value - value) < 4 * found[name].se
 
 
 def test_same_seed_same_result(bank):

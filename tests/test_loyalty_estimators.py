@@ -345,7 +345,10 @@ def test_importance_lines_carry_the_gate():
     result = loyalty.importance_performance(x, MODEL, gates=gates, resamples=100, seed=1)
     # quality is the only construct that points to satisfaction here: it carries all of R squared
     assert result.finding("S50").value == pytest.approx(1.0)
-    assert [c.status for c in result.finding("S50").checks] == ["closed"]
+    assert [c.status for c in result.finding("S50").checks] == ["closed", "open"]
+    noise = pd.DataFrame(np.random.default_rng(26).normal(size=(800, 12)), columns=list(MODEL.items))
+    alone = loyalty.importance_performance(noise, MODEL, resamples=50, seed=1).finding("S50")
+    assert [(c.name, c.status) for c in alone.checks] == [("something to split", "closed")]
     assert result.table["importance"].sum() == pytest.approx(1.0)
 
 

@@ -7,7 +7,7 @@ from scipy.stats import beta
 
 from crmresearch import value
 from crmresearch.errors import InputError, Missing
-from crmresearch.value.stability import _blank_small, band_names, ols_slope
+from crmresearch.value.stability import _blank_small, _core, _pairs, band_names, ols_slope
 
 
 def years(n=4_000, noise=30.0, seed=0, leave=0.0, count=3):
@@ -40,6 +40,26 @@ def test_overlap_against_a_plain_count_with_leavers():
     got = value.jaccard(a, b, seed=1, resamples=99)
     assert got["jaccard"] == pytest.approx(len(core[0] & core[1]) / len(core[0] | core[1]))
     assert got["left"] == int(b[list(core[0])].isna().sum())
+
+
+def test_pooling_sure_customers_changes_nothing():
+    """Same weights, whole and pooled: the overlap of a resample is the same to the last digit."""
+    frame = years(n=3_000, leave=0.1, seed=4)
+    x, y = (frame[c].to_numpy() for c in ("year_2021-12", "year_2022-12"))
+    px, py, count = _pairs(x, y, 0.2)
+    assert count.sum() == x.size
+    assert count.size < x.size / 2
+    whole = [_core(v, 0.2, np.ones((1, x.size)))[0] for v in (x, y)]
+    pooled = [_core(v, 0.2, count[None, :])[0] for v in (px, py)]
+    assert (count * (pooled[0] & pooled[1])).sum() == (whole[0] & whole[1]).sum()
+    assert (count * (pooled[0] | pooled[1])).sum() == (whole[0] | whole[1]).sum()
+    # and the spread over resamples is that of resampling everybody
+    rng = np.random.default_rng(0)
+    w = rng.poisson(1.0, (300, x.size)).astype(float)
+    a, b = _core(x, 0.2, w), _core(y, 0.2, w)
+    direct = ((w * (a & b)).sum(axis=1) / (w * (a | b)).sum(axis=1)).std()
+    got = value.jaccard(x, y, seed=1, resamples=300)["se"]
+    assert got == pytest.approx(direct, rel=0.2)  # each has a Monte-Carlo error of 4%
 
 
 def test_core_needs_positive_value():

@@ -9,6 +9,7 @@ from crmresearch.churn.campaigns import adjusted_difference, aimed, randomised
 from crmresearch.churn.cox import CoxFit, cox, cox_bootstrap, dfbeta
 from crmresearch.churn.curves import (
     MIN_AT_RISK,
+    censoring_weighted,
     cumulative_incidence,
     first_tenure,
     kaplan_meier,
@@ -18,6 +19,7 @@ from crmresearch.churn.curves import (
     restricted_mean,
     restricted_mean_difference,
 )
+from crmresearch.churn.definitions import definitions
 from crmresearch.churn.discrete import DiscreteFit, FrailtyFit, discrete_hazard, frailty, natural_spline, weibull_aft
 from crmresearch.churn.finegray import fine_gray
 from crmresearch.churn.forecast import ExitModel, action_list, fit_exit_model, forecast
@@ -43,7 +45,7 @@ from crmresearch.churn.predict import (
     score_bootstrap,
 )
 from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, relationship
-from crmresearch.churn.retention import causes, compare, definitions, duration_dependence, retention
+from crmresearch.churn.retention import causes, compare, duration_dependence, retention
 from crmresearch.churn.risk import cell_rows, read_spells
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "causes",
     "cell_rows",
     "censoring_bounds",
+    "censoring_weighted",
     "censoring_weights",
     "compare",
     "concordance",

@@ -18,6 +18,7 @@ from crmresearch.result import LEVEL, Estimate
 
 __all__ = [
     "MIN_AT_RISK",
+    "censoring_weighted",
     "cumulative_incidence",
     "first_tenure",
     "kaplan_meier",
@@ -162,6 +163,56 @@ def _survival(table: pd.DataFrame, start: float) -> pd.DataFrame:
     out = pd.concat([first, out[first.columns]], ignore_index=True)
     out.attrs["start"] = start
     return out
+
+
+def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Estimate the share still customers when the chance of being censored may differ between groups.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        ``exit``, ``event``, the group column, optional ``entry`` and ``n``.
+    by : str
+        Column of the groups within which censoring tells nothing about leaving.
+
+    Returns
+    -------
+    DataFrame
+        ``time, at_risk, survival``. Everybody weighs as much as all would, over what the group's censoring leaves,
+        since
+        entry; with equal censoring in all groups this is the Kaplan-Meier curve.
+
+    References
+    ----------
+    Robins and Finkelstein (2000), Biometrics 56: inverse probability of censoring weights.
+    """
+    checked = read_spells(spells, [by])
+    total = _table(checked).set_index("time")
+    everybody = _uncensored(total)
+    n, d = np.zeros(len(total)), np.zeros(len(total))
+    labels = spells[by].to_numpy()
+    for group in pd.unique(labels):
+        some = labels == group
+        part = Spells(checked.entry[some], checked.exit[some], checked.event[some], checked.n[some])
+        table = _table(part).set_index("time").reindex(total.index)
+        own = _uncensored(table.fillna(0.0).assign(at_risk=_at_risk_on(table, total.index)))
+        ratio = np.divide(everybody, own, out=np.ones(len(own)), where=own > 0)
+        at_entry = ratio[np.searchsorted(total.index.to_numpy(), part.entry)]
+        weighted = _table(Spells(part.entry, part.exit, part.event, part.n / at_entry)).set_index("time")
+        weighted = weighted.reindex(total.index)
+        n += ratio * _at_risk_on(weighted, total.index)
+        d += ratio * weighted["events"].fillna(0.0).to_numpy()
+    hazard = np.divide(d, n, out=np.zeros(len(n)), where=n > 1e-9)
+    return pd.DataFrame(
+        {"time": total.index.to_numpy(), "at_risk": total["at_risk"].to_numpy(), "survival": np.cumprod(1 - hazard)}
+    )
+
+
+def _uncensored(table: pd.DataFrame) -> np.ndarray:
+    """Product-limit estimate of not being censored just before each time; exits come before censorings."""
+    stay, gone = (table["at_risk"] - table["events"]).to_numpy(), table["censored"].to_numpy()
+    factor = 1 - np.divide(gone, stay, out=np.zeros(len(gone)), where=stay > 1e-9)
+    return np.r_[1.0, np.cumprod(factor)[:-1]]
 
 
 def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:

@@ -25,7 +25,7 @@ from crmresearch.churn.risk import cell_rows, churn_study
 from crmresearch.errors import FitError, Missing
 from crmresearch.result import Check, Estimate, Result, one_sided_p
 
-__all__ = ["VERDICT_LAG", "by_tenure", "forest", "index_scale", "model_row", "relationship", "with_index"]
+__all__ = ["VERDICT_LAG", "by_tenure", "forest", "index_scale", "model_row", "relationship", "rows_for", "with_index"]
 
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 DOUBTFUL = ("unknown", "dormant")  # causes that may hide a voluntary exit
@@ -85,7 +85,7 @@ def model_row(model: str, fit: Any, covariate: str = "index", verdict: bool = Fa
     }
 
 
-def _rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequence[str]) -> pd.DataFrame:
+def rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequence[str]) -> pd.DataFrame:
     """Start-stop rows for exits of some causes; the stratum is the combination of groups."""
     events = (
         cells["events"]
@@ -133,12 +133,12 @@ def relationship(
     if "events voluntary" not in cells.columns:
         return Result.not_applicable(Missing("no exit is recorded as voluntary", ("customers",)))
     scale = index_scale(cells)
-    lagged = {lag: _rows_for(with_index(c, scale), ["voluntary"], groups) for lag, c in sorted(by_lag.items())}
+    lagged = {lag: rows_for(with_index(c, scale), ["voluntary"], groups) for lag, c in sorted(by_lag.items())}
     strata = "stratum" if groups else None
     fits = {lag: cox(rows, ["index"], strata=strata) for lag, rows in lagged.items()}
     own = with_index(entry, scale)
     voluntary = own.assign(event=(own["cause"] == "voluntary").astype(int))
-    everything = cox(_rows_for(with_index(cells, scale), None, groups), ["index"], strata=strata)
+    everything = cox(rows_for(with_index(cells, scale), None, groups), ["index"], strata=strata)
     monthly = with_index(cells.assign(events=cells["events voluntary"]), scale)
     sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=resamples, seed=seed)
     dummies, names = _dummies(monthly, groups)
@@ -214,7 +214,7 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = (), years: Sequenc
     """
     if "events voluntary" not in cells.columns:
         return Result.not_applicable(Missing("no exit is recorded as voluntary", ("customers",)))
-    rows = _rows_for(with_index(cells, index_scale(cells)), ["voluntary"], groups)
+    rows = rows_for(with_index(cells, index_scale(cells)), ["voluntary"], groups)
     out = []
     for low, high in pairwise([0, *years, np.inf]):
         part = rows[(rows["exit"] > 12 * low) & (rows["exit"] <= 12 * high)]
@@ -274,9 +274,7 @@ def _relationship_gates(
     )
     bounds = []
     for causes in (["voluntary"], ["voluntary", *DOUBTFUL]):
-        bound = cox(
-            _rows_for(with_index(cells, scale), causes, groups), ["index"], strata="stratum" if groups else None
-        )
+        bound = cox(rows_for(with_index(cells, scale), causes, groups), ["index"], strata="stratum" if groups else None)
         bounds.append(bound.summary().iloc[0])
     kept = all(b["ci_high"] < 1 for b in bounds) or all(b["ci_low"] > 1 for b in bounds)
     none, every = (b["hazard_ratio"] for b in bounds)

@@ -1,4 +1,4 @@
-"""Studies of who stays: curves with late entry, groups, causes of exit, exit definitions, duration dependence."""
+"""Studies of who stays: curves with late entry, groups compared, causes of exit, duration dependence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.churn.curves import (
     MIN_AT_RISK,
+    censoring_weighted,
     cumulative_incidence,
     first_tenure,
     kaplan_meier,
@@ -23,11 +24,12 @@ from crmresearch.churn.curves import (
 from crmresearch.churn.discrete import frailty
 from crmresearch.churn.gates import enough_events, entry_independence
 from crmresearch.churn.risk import churn_study, read_spells
-from crmresearch.errors import FitError, Missing
+from crmresearch.errors import Missing
 from crmresearch.result import Check, Result
 
-__all__ = ["at_risk_below", "causes", "compare", "definitions", "duration_dependence", "retention"]
+__all__ = ["at_risk_below", "causes", "compare", "duration_dependence", "retention"]
 
+MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
 UNDATED = (
     "No public bank data set has leaving dates: tenure here is what the data call months on book, and whoever left "
     "before the snapshot's own window is missing from it, so the curve may stay too high."
@@ -98,7 +100,9 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     -------
     Result
         Table: ``tenure_months, kept, ci_low, ci_high, late_entry_ignored, at_risk``. The gate looks at the
-        independence of late entry. ``details["curve"]`` holds the curve.
+        independence of late entry and at censoring that differs between groups known at entry. ``details["curve"]``
+        holds
+        the curve.
     """
     empty = no_exits(spells)
     if empty is not None:
@@ -135,7 +139,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     sentence += f"; with late entry ignored the figure would be {end['late_entry_ignored']:.1%}." if late else "."
     if not dated:
         sentence += " " + UNDATED
-    checks = (entry_independence(spells),) if late else ()
+    checks = (*((entry_independence(spells),) if late else ()), *_censoring(spells, curve, table, start))
 
     def draw(ax: Any) -> Any:
         figures.interval_band(ax, curve["time"], curve["ci_low"], curve["ci_high"])
@@ -167,6 +171,20 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     return Result(
         table, sentence, checks, draw=draw, alt=alt, counts=("at_risk",), figsize=(7.2, 4.8), details={"curve": curve}
     )
+
+
+def _censoring(spells: pd.DataFrame, curve: pd.DataFrame, table: pd.DataFrame, start: float) -> tuple[Check, ...]:
+    """Gate: weighting for the censoring of every group known at entry leaves the curve where it is."""
+    groups = [c for c in ("acquisition_channel", "city_tier", "value_band") if c in spells.columns]
+    if not groups:
+        return ()
+    joined = spells.assign(group=spells[groups].astype(str).agg(" ".join, axis=1))
+    weighted = censoring_weighted(joined, "group")
+    base = _at(weighted, start)["survival"]
+    gap = max(abs(_at(weighted, h)["survival"] / base - _at(curve, h)["survival"]) for h in table["tenure_months"])
+    named = ", ".join(g.replace("_", " ") for g in groups)
+    detail = f"weighting for censoring by {named} moves the curve by at most {gap:.3f}"
+    return (Check.of("censoring by group", gap <= MOST_MOVED, f"{detail} (limit {MOST_MOVED})", "undecided"),)
 
 
 @churn_study
@@ -387,82 +405,6 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         f"A dashed curve, one minus Kaplan-Meier, lies above it at {end['one_minus_km']:.0%}."
     )
     return Result(table, sentence, draw=draw, alt=alt, figsize=(7.2, 4.8), details={"curves": curves})
-
-
-@churn_study
-def definitions(by_definition: Mapping[str, pd.DataFrame | Missing]) -> Result:
-    """How much the figures depend on what is called leaving.
-
-    Parameters
-    ----------
-    by_definition : mapping
-        Spells by exit definition, from :func:`crmresearch.reductions.churn.spells_by_definition`.
-
-    Returns
-    -------
-    Result
-        Table: ``definition, n, exits, exits_per_100_years, ci_low, ci_high, kept_60`` (share of those with 60 months of
-        tenure from the curve's start), and why a definition is missing.
-    """
-    from scipy.special import gammaincinv
-
-    rows, curves = [], {}
-    for name, spells in by_definition.items():
-        if isinstance(spells, Missing):
-            rows.append({"definition": name, "note": str(spells)})
-            continue
-        s = read_spells(spells)
-        exits, years = float(s.n @ s.event), float(s.n @ (s.exit - s.entry)) / 12
-        low = gammaincinv(exits, 0.025) / years if exits else 0.0
-        high = gammaincinv(exits + 1, 0.975) / years
-        row = {
-            "definition": name,
-            "n": int(s.n.sum()),
-            "exits": int(exits),
-            "exits_per_100_years": 100 * exits / years,
-            "ci_low": 100 * low,
-            "ci_high": 100 * high,
-        }
-        if exits:
-            try:
-                curve = kaplan_meier(spells, at_least=MIN_AT_RISK)
-            except FitError:
-                curve = None
-            if curve is not None and curve["time"].iloc[-1] >= 60 > curve["time"].iloc[0]:
-                row["kept_60"] = _at(curve, 60)["survival"]
-                curves[name] = curve
-        rows.append({**row, "note": "–"})
-    table = pd.DataFrame(rows)
-    if "exits" not in table.columns or not table["exits"].fillna(0).sum():
-        return Result.not_applicable(Missing("nobody left under any exit definition", ("customers",)))
-    rates = table.dropna(subset=["exits_per_100_years"])
-    low, high = rates.loc[rates["exits_per_100_years"].idxmin()], rates.loc[rates["exits_per_100_years"].idxmax()]
-    sentence = (
-        f"Exits per 100 customer-years run from {low['exits_per_100_years']:.1f} ({low['definition']}) to "
-        f"{high['exits_per_100_years']:.1f} ({high['definition']}) over {len(rates)} "
-        f"definition{'s' if len(rates) != 1 else ''} of leaving."
-    )
-
-    def draw(ax: Any) -> Any:
-        y = np.arange(len(rates))[::-1]
-        x = rates["exits_per_100_years"]
-        ax.errorbar(x, y, xerr=[x - rates["ci_low"], rates["ci_high"] - x], fmt="o", color=figures.ACCENT, capsize=3)
-        ax.set_yticks(
-            y,
-            [
-                f"{d} (n = {n:,.0f}, {e:,.0f} exits)"
-                for d, n, e in zip(rates["definition"], rates["n"], rates["exits"], strict=True)
-            ],
-        )
-        ax.set(xlabel="Exits per 100 customer-years, 95% interval", xlim=(0, None), ylim=(-0.6, len(rates) - 0.4))
-        return ax
-
-    alt = (
-        "Exit rate per 100 customer-years with 95% intervals by exit definition: "
-        + ", ".join(f"{d} {r:.1f}" for d, r in zip(rates["definition"], rates["exits_per_100_years"], strict=True))
-        + "."
-    )
-    return Result(table, sentence, draw=draw, alt=alt, counts=("n", "exits"), figsize=(7.2, 0.9 + 0.6 * len(rates)))
 
 
 @churn_study

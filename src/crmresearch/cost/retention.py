@@ -338,7 +338,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         p_value=one_sided_p(fit.effect.value, fit.effect.se, 0.0, "below"), se=fit.effect.se,
     )  # fmt: skip
     sentence = (
-        f"Between customers who got the targeted offer and the others, exit incidence differs by {100 * fit.naive:+.2f} "
+        f"Between customers who got the targeted offer and others, exit incidence differs by {100 * fit.naive:+.2f} "
         f"points; between like customers by {100 * fit.effect.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points"
         + (". " if overlap.status == "open" else ", but comparable customers are missing: not to be relied on. ")
         + words

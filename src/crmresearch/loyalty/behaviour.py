@@ -247,8 +247,8 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
         checks=(
             Check.of(
                 "no dominating customer",
-                largest < 0.25,
-                f"one answer carries {largest:.0%} of the variance of the estimate, a quarter is the limit",
+                largest < 0.5,
+                f"one answer carries {largest:.0%} of the variance of the estimate, half is the limit",
                 "undecided",
             ),
         ),

@@ -15,6 +15,8 @@ from crmresearch.loyalty.ordinal import fit_ordered_logit, parallel_slopes
 from crmresearch.loyalty.pls import correlations, covariance, interval, resampled_covariances
 from crmresearch.result import Check, Estimate, Result, one_sided_p
 
+MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
+
 __all__ = [
     "asymmetry",
     "construct_scores",
@@ -331,7 +333,9 @@ def importance_performance(
     part = share[:, own].sum(axis=1)
     low, high = interval(part[1:])
     se = float(part[1:].std(ddof=1))
-    gate = dict(gates or {}).get((quality, sat), ())
+    adjusted = 1 - (1 - r2[0]) * (len(items) - 1) / (len(items) - len(drivers) - 1)
+    enough = Check.of("something to split", adjusted >= MIN_R2, f"adjusted R squared {adjusted:.3f}", "undecided")
+    gate = (*dict(gates or {}).get((quality, sat), ()), enough)
     urgent = table[(table["importance"] > table["importance"].median()) & (table["performance"] < performance.median())]
     sentence = (
         f"Quality items carry {part[0]:.0%} [{low:.0%}, {high:.0%}] of the explained variance of satisfaction "

@@ -59,7 +59,7 @@ def worth(bank: Bank) -> dict[str, Estimate]:
     """Mean value of a customer over five years, and the gap between the best and the lowest band (S57)."""
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
     model = _given(value.fit_margin(reductions.tenure_margin(bank), landmark))
-    result = value.clv_by_band(model, reductions.customers_at(bank))
+    result = value.clv_by_band(model, _given(reductions.customers_at(bank)))
     mean, se, low, high = (float(v) for v in result.details["mean"])
     gap = _found(result, "S57")
     return {"value.mean": Estimate(mean, low, high, gap.unit, gap.n, se=se), "value.gap": gap}
@@ -70,9 +70,11 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
     split = reductions.month_end(bank, 12)
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 36))
     model = _given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
-    row = value.holdout(model, reductions.customers_at(bank, at=split)).table.iloc[0]
+    row = value.holdout(model, _given(reductions.customers_at(bank, at=split))).table.iloc[0]
     unit = "predicted over actual total"
-    return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]))}
+    # half the interval is 2.093 standard errors: Student's t with one degree of freedom fewer than groups
+    se = (row["level_high"] - row["level_low"]) / (2 * 2.093)
+    return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]), se=se)}
 
 
 def _shares(truth: dict[str, Any]) -> dict[str, float]:

@@ -273,9 +273,11 @@ def measures(frame: pd.DataFrame) -> list[str]:
 def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[Check, ...]]:
     """Rows of one measure in one window, and their gates; without a positive mean shares are undefined and missing."""
     checks = _gates(x)
-    rows = pd.DataFrame(np.nan, index=pd.Index(STATISTICS, name="statistic"), columns=["estimate", "ci_low", "ci_high"])
+    rows = pd.DataFrame(
+        np.nan, index=pd.Index(STATISTICS, name="statistic"), columns=["estimate", "ci_low", "ci_high", "se"]
+    )
     if x.mean() > 0:
-        rows = intervals(x, seed=seed, resamples=resamples)[["estimate", "ci_low", "ci_high"]]
+        rows = intervals(x, seed=seed, resamples=resamples)[["estimate", "ci_low", "ci_high", "se"]]
     rows["n"] = [x.size, *(int(q * x.size) for q in TOP), int((x > 0).sum())]
     if x.min() >= 0:
         rows = rows.drop(index=STATISTICS[-1])  # without losses it is 1 by arithmetic
@@ -355,13 +357,13 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         ("S19c", "Gini"),
     ):
         row = tables[0].set_index("statistic").loc[statistic]
-        value = [float(row[c]) for c in ("estimate", "ci_low", "ci_high")]
+        value = [float(row[c]) for c in ("estimate", "ci_low", "ci_high", "se")]
         own: tuple[Check, ...] = ()
         if row["n"] < disclosure.MIN_CELL:
-            value = [np.nan] * 3
+            value = [np.nan] * 4
             own = (Check("cell size", "closed", f"fewer than {disclosure.MIN_CELL} customers stand behind this share"),)
         unit = "Gini" if statistic == "Gini" else f"share of {MEASURES[lead]}"
-        estimates[line] = Estimate(value[0], value[1], value[2], unit, n, checks=own)
+        estimates[line] = Estimate(value[0], value[1], value[2], unit, n, se=value[3], checks=own)
     s19, g = estimates["S19"], estimates["S19c"]
     sentence = (
         f"The best 20% of {n:,} customers make {interval(s19.value, s19.ci_low, s19.ci_high, '.1%')} of "
@@ -495,7 +497,7 @@ def distribution(frame: pd.DataFrame) -> Result:
     share, low, high = share_below(frame[lead])
     estimates = {}
     if lead in ("contribution", "fully_loaded"):
-        estimates["S37"] = Estimate(share, low, high, "share of customers", n)
+        estimates["S37"] = Estimate(share, low, high, "share of customers", n, se=(share * (1 - share) / n) ** 0.5)
     sentence = f"{interval(share, low, high, '.1%')} of {n:,} customers have negative {MEASURES[lead]}"
     if "fully_loaded" in names and lead != "fully_loaded":
         sentence += f"; with allocated cost taken off it is {share_below(frame['fully_loaded'])[0]:.1%}"

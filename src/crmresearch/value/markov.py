@@ -1,9 +1,9 @@
 """Value by moves between bands: a Markov chain over years.
 
-A second route to customer value that shares no assumption with survival x margin: customers move between value bands, or
-leave, with the chances seen in the last two years, and earn their band's mean (Pfeifer and Carraway 2000, J. Interactive
-Marketing 14; for a retail bank Haenlein, Kaplan and Beeser 2007, European Management J. 25). The chain forgets: where
-bands are formed on one lucky year, it returns to the mean sooner than customers do.
+A second route to customer value that shares no assumption with survival x margin: customers move between value bands,
+or leave, with the chances seen in the last two years, and earn their band's mean (Pfeifer and Carraway 2000, J.
+Interactive Marketing 14; for a retail bank Haenlein, Kaplan and Beeser 2007, European Management J. 25). The chain
+forgets: where bands are formed on one lucky year, it returns to the mean sooner than customers do.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def markov_value(
     table["n"] = present[kept]
     label = _label(_years(frame)[-1])
     sentence = (
-        f"If customers go on moving between bands as in the year to {label}, the coming {years} years of a customer are "
-        f"worth {interval(every[0], every[2], every[3], ',.0f')} on average at {annual_discount:.0%} a year."
+        f"If customers go on moving between bands as in the year to {label}, the coming {years} years of a customer "
+        f"are worth {interval(every[0], every[2], every[3], ',.0f')} on average at {annual_discount:.0%} a year."
     )
 
     def draw(ax: Any) -> Any:

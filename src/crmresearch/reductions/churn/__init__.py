@@ -8,6 +8,7 @@ from crmresearch.reductions.churn.spells import (
     STATES,
     groups_of,
     person_months,
+    person_months_by_definition,
     spells,
     spells_by_definition,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "landmark_dates",
     "life_course",
     "person_months",
+    "person_months_by_definition",
     "spells",
     "spells_by_definition",
     "targeted",

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from crmresearch.bank import Bank
 
-__all__ = ["DEFINITIONS", "GROUPS", "STATES", "groups_of", "person_months", "spells", "spells_by_definition"]
+__all__ = [
+    "DEFINITIONS",
+    "GROUPS",
+    "STATES",
+    "groups_of",
+    "person_months",
+    "person_months_by_definition",
+    "spells",
+    "spells_by_definition",
+]
 
 DEFINITIONS = ("closure", "dormancy", "run-off", "main bank")
 GROUPS = ("acquisition_channel", "city_tier", "value_band")
@@ -372,6 +381,14 @@ def person_months(
     left = frame[frame["event"] == 1]
     events = left.groupby([*keys, "stop", "cause"])["n"].sum().unstack("cause", fill_value=0)
     return _cells(pd, change, events.rename_axis(index={"stop": "tenure"}), keys, int(frame["stop"].max()))
+
+
+def person_months_by_definition(bank: Bank, *, months: int = 12, lag: int = 3) -> dict[str, Any] | Missing:
+    """Return person-months under every exit definition; those the bank has no tables for say what they lack."""
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    return {d: person_months(bank, definition=d, months=months, lag=lag) for d in DEFINITIONS}
 
 
 def _cells(pd: Any, change: pd.Series, events: pd.DataFrame, keys: list[str], last: int) -> pd.DataFrame:
