@@ -4,8 +4,8 @@
 
 Peers: plain DuckDB, Polars, pandas and lifetimes 0.11.3 for the summary; scipy.stats.bootstrap for the Gini
 coefficient. Every measure runs in a process of its own, sides in turn; CPU seconds are user plus system time of the
-step alone (imports excluded, reading the Parquet file included), peak memory is that of the whole process. The
-engines get one thread each: with more, CPU seconds measure how busy the machine is with other work. The
+step alone (imports and first calls excluded, reading the Parquet file included), peak memory is that of the whole
+process. The engines get one thread each: with more, CPU seconds measure how busy the machine is with other work. The
 bootstrap of ours also does what the peer's does not: five statistics instead of one, each with a standard error inside
 every resample (studentised intervals), by Poisson weights on pooled values. ``agrees`` compares checksums of the
 summaries, or the standard errors of the Gini coefficient.
@@ -145,38 +145,20 @@ def cpu() -> float:
     return use.ru_utime + use.ru_stime
 
 
-def warm(side: str) -> None:
-    """Import what a side needs, so that imports are not measured."""
-    modules = {
-        "ours": (
-            "ibis",
-            "ibis.backends.duckdb",
-            "duckdb",
-            "pandas",
-            "crmresearch.value",
-            "crmresearch.reductions.purchases",
-        ),
-        "duckdb": ("duckdb", "pandas"),
-        "polars": ("polars",),
-        "pandas": ("pandas", "pyarrow.parquet"),
-        "lifetimes": ("lifetimes.utils", "pyarrow.parquet"),
-        "scipy": ("scipy.stats",),
-    }
-    for name in modules[side]:
-        __import__(name)
-    if side == "ours":  # the first connection compiles nothing, but opens files of the engine
-        import ibis
-
-        ibis.duckdb.connect().raw_sql("SELECT 1")
-    if side == "duckdb":
-        import duckdb
-
-        duckdb.connect().execute("SELECT 1")
+def warm(side: str, what: str) -> None:
+    """Do the step on a handful of rows, so that imports and first calls are not measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("tiny.parquet" if what == "summary" else "tiny.npy")
+        if what == "summary":
+            log_of_transactions(path, 1_000)
+        else:
+            np.save(path, np.arange(1.0, 100.0))
+        (summary if what == "summary" else bootstrap)(side, str(path))
 
 
 def child(side: str, what: str, path: str) -> None:
     """Do one measure and print it."""
-    warm(side)
+    warm(side, what)
     begin = cpu()
     numbers = (summary if what == "summary" else bootstrap)(side, path)
     seconds = cpu() - begin

@@ -39,6 +39,7 @@ PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output d
 LAST = "99_ledger"  # reads what the others found
 TIMEOUT = 1800.0  # seconds per notebook
 SAMPLE = 200  # customer ids looked for in what was rendered
+PICTURE = "03_acquisition_retention_cost_ratios.png"  # shown in the README
 PARTS = ("notebooks", "tables", "figures", "findings", "disclosure", "restricted", "logs")
 
 
@@ -490,7 +491,7 @@ def _publish(folder: Path, status: dict[str, Any], identifiers: list[str], progr
 
 
 def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:
-    """Store the executed notebooks of a run without injected parameters, and its ledger; return what changed.
+    """Store the executed notebooks of a run, its ledger and one figure; return what changed.
 
     Raises
     ------
@@ -502,6 +503,9 @@ def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:
     changed = []
     pairs = [(p, folder / p.name) for p in sorted((outcome.folder / "notebooks").glob("*.ipynb"))]
     pairs.append((outcome.folder / "ledger.csv", reference / "ledger.csv"))
+    picture = outcome.folder / "figures" / PICTURE
+    if picture.exists():
+        pairs.append((picture, reference / "cost_ratios.png"))
     for source, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() or target.read_bytes() != source.read_bytes():

@@ -43,8 +43,12 @@ class CustomerValue(Parameters):
     core_share: float = Field(0.2, gt=0, lt=1, description="best share of customers called core, 0 to 1")
     horizon_months: int = Field(60, ge=1, le=240, description="months ahead that customer value counts, 1 to 240")
     annual_discount: float = Field(0.1, ge=0, le=1, description="effective annual discount rate, 0 to 1")
-    calibration_share: float = Field(0.5, ge=0.2, le=0.9, description="share of the purchase history used to calibrate, 0.2 to 0.9")
-    spend_margin: float = Field(0.3, gt=0, le=1, description="contribution per unit of spend where only spend is known, 0 to 1")
+    calibration_share: float = Field(
+        0.5, ge=0.2, le=0.9, description="share of the purchase history used to calibrate, 0.2 to 0.9"
+    )
+    spend_margin: float = Field(
+        0.3, gt=0, le=1, description="contribution per unit of spend where only spend is known, 0 to 1"
+    )
     time_unit: Literal["day", "week", "month"] = Field("week", description="unit of purchase times: day, week or month")
     resamples: int = Field(999, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
     seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
@@ -53,7 +57,9 @@ class CustomerValue(Parameters):
 class ChurnSurvival(Parameters):
     """Parameters of ``02_churn_survival``."""
 
-    dormant_months: int = Field(6, ge=1, le=36, description="months without a transaction that count as dormant, 1 to 36")
+    dormant_months: int = Field(
+        6, ge=1, le=36, description="months without a transaction that count as dormant, 1 to 36"
+    )
     incidence_months: int = Field(24, ge=3, le=120, description="months at which incidence is told, 3 to 120")
     compared_months: int = Field(120, ge=12, le=360, description="tenure up to which groups are compared, 12 to 360")
     prediction_months: int = Field(12, ge=3, le=36, description="horizon of exit predictions, months, 3 to 36")
@@ -73,9 +79,7 @@ class SatisfactionLoyalty(Parameters):
     )
     scaled: bool = Field(False, description="divide every item by its own standard deviation: true or false")
     horizon_months: int = Field(12, ge=1, le=60, description="follow-up after a wave, months, 1 to 60")
-    lag_months: int = Field(
-        3, ge=0, le=24, description="months between an answer and the start of follow-up, 0 to 24"
-    )
+    lag_months: int = Field(3, ge=0, le=24, description="months between an answer and the start of follow-up, 0 to 24")
     stated_leaving: str = Field(
         "switch_chance", min_length=1, description="survey column with the stated chance of leaving"
     )
@@ -94,9 +98,15 @@ class SatisfactionLoyalty(Parameters):
 class AcquisitionRetentionCost(Parameters):
     """Parameters of ``03_acquisition_retention_cost``."""
 
-    tenure_months: int = Field(60, ge=12, le=240, description="tenure at which the cost of a whole tenure ends, months, 12 to 240")
-    effect_months: int = Field(12, ge=1, le=36, description="months after a campaign contact that its effect is counted, 1 to 36")
-    ramp_months: int = Field(24, ge=1, le=120, description="tenure from which a customer counts as established, months, 1 to 120")
+    tenure_months: int = Field(
+        60, ge=12, le=240, description="tenure at which the cost of a whole tenure ends, months, 12 to 240"
+    )
+    effect_months: int = Field(
+        12, ge=1, le=36, description="months after a campaign contact that its effect is counted, 1 to 36"
+    )
+    ramp_months: int = Field(
+        24, ge=1, le=120, description="tenure from which a customer counts as established, months, 1 to 120"
+    )
     target_share: float = Field(0.3, gt=0, lt=1, description="share of customers a targeting rule may pick, 0 to 1")
     annual_discount: float = Field(0.1, gt=0, le=1, description="effective annual discount rate, above 0, at most 1")
     resamples: int = Field(400, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")

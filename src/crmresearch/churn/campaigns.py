@@ -132,7 +132,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
             y, [f"{c}: {a} (n = {n:,.0f})" for c, a, n in zip(shown["campaign"], shown["arm"], shown["n"], strict=True)]
         )
         ax.set(
-            xlabel=f"Change of {cause} exits in {horizon} months, points (95% interval)",
+            xlabel=f"Change in {horizon} months, points (95% interval)",
             ylim=(-0.6, len(shown) - 0.4),
         )
         return ax

@@ -15,7 +15,6 @@ from crmresearch.result import Check
 
 __all__ = [
     "censoring_bounds",
-    "censoring_declared",
     "enough_events",
     "entry_independence",
     "influence",
@@ -242,17 +241,6 @@ def overlap(
         outside <= 0.10,
         f"{outside:.1%} of customers have a probability of {group} outside {bounds[0]:.2f} to {bounds[1]:.2f} (at "
         "most 10%)",
-    )
-
-
-def censoring_declared(share_unknown: float) -> Check:
-    """Gate that data cannot open or close: censoring tells nothing about leaving."""
-    return Check(
-        "uninformative censoring",
-        "declared",
-        f"an assumption of the design; {share_unknown:.1%} of exits have no recorded reason or were dormant, see "
-        "the bounds",
-        "undecided",
     )
 
 

@@ -102,7 +102,9 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
             ),
         ),
         estimates=estimates,
-        draw=lambda ax: plots.grouped_intervals(ax, table, "effect", "route", "estimate", "standardised path"),
+        draw=lambda ax: plots.grouped_intervals(
+            ax, table, "effect", "route", "estimate", "standardised path", title="Which way it runs"
+        ),
         alt=f"Lagged effects in both directions with 95% intervals. {sentence}",
     )
 

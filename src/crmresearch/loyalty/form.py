@@ -15,8 +15,6 @@ from crmresearch.loyalty.ordinal import fit_ordered_logit, parallel_slopes
 from crmresearch.loyalty.pls import correlations, covariance, interval, resampled_covariances
 from crmresearch.result import Check, Estimate, Result, one_sided_p
 
-MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
-
 __all__ = [
     "asymmetry",
     "construct_scores",
@@ -27,6 +25,8 @@ __all__ = [
     "relative_weights",
     "two_slopes",
 ]
+
+MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
 
 
 def construct_scores(items: pd.DataFrame, model: PathModel) -> pd.DataFrame:
@@ -76,7 +76,14 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
         sentence,
         checks=(Check.of("parallel slopes", parallel > 0.05, f"smallest Holm p-value {parallel:.3f}", "undecided"),),
         draw=lambda ax: plots.grouped_intervals(
-            ax, table, "item", "driver", "odds_ratio", f"odds ratio per standard deviation (n = {len(items):,})", mark=1
+            ax,
+            table,
+            "item",
+            "driver",
+            "odds_ratio",
+            f"odds ratio per standard deviation (n = {len(items):,})",
+            mark=1,
+            title="What goes with loyal answers",
         ),
         alt=f"Odds ratios with 95% intervals by loyalty item and driver; a line at 1. {sentence}",
     )
@@ -258,7 +265,9 @@ def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np
         estimates={
             "asymmetry": Estimate(gap, low, high, "difference of slopes", len(x), one_sided_p(gap, gap_se, 0), gap_se)
         },
-        draw=lambda ax: plots.intervals(ax, table, "part", "slope", f"slope of loyalty (n = {len(x):,})", mark=0),
+        draw=lambda ax: plots.intervals(
+            ax, table, "part", "slope", f"slope of loyalty (n = {len(x):,})", mark=0, title="A loss against a gain"
+        ),
         alt=f"Slopes with 95% intervals: {', '.join(names)}, and their difference. {sentence}",
     )
 
@@ -392,7 +401,13 @@ def moderation(items: pd.DataFrame, model: PathModel, *, role: str = "privacy") 
             )
         },
         draw=lambda ax: plots.intervals(
-            ax, table, "term", "estimate", f"standardised slope of loyalty (n = {len(items):,})", mark=0
+            ax,
+            table,
+            "term",
+            "estimate",
+            f"standardised slope of loyalty (n = {len(items):,})",
+            mark=0,
+            title="Satisfaction, concern and loyalty",
         ),
         alt=f"Standardised slopes of loyalty with 95% intervals. {sentence}",
     )

@@ -151,9 +151,22 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     return Result(
         table,
         sentence,
-        checks=(Check.of("reliability", not (table["omega_high"] < 0.6).any(), sentence, "undecided"),),
+        checks=(
+            Check.of(
+                "reliability",
+                not (table["omega_high"] < 0.6).any(),
+                f"lowest omega {table['omega'].min():.2f}, closed where an interval lies below .60",
+                "undecided",
+            ),
+        ),
         draw=lambda ax: plots.intervals(
-            ax, table, "construct", "omega", f"omega, 95% interval (n = {len(x):,})", mark=0.7
+            ax,
+            table,
+            "construct",
+            "omega",
+            f"omega, 95% interval (n = {len(x):,})",
+            mark=0.7,
+            title="How reliable the scores are",
         ),
         alt=f"Points with 95% intervals of omega by construct, and a line at .70. {sentence}",
     )
@@ -269,7 +282,13 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     return Result(
         table,
         sentence,
-        checks=(Check.of("one-factor rival", bool(better), sentence),),
+        checks=(
+            Check.of(
+                "one-factor rival",
+                better,
+                f"CFI {one['cfi']:.3f} with one factor, {many['cfi']:.3f} with constructs; BIC {one['bic']:,.0f} and {many['bic']:,.0f}",
+            ),
+        ),
         draw=lambda ax: plots.rivals(ax, rows[:2], len(items)),
         alt=f"CFI and RMSEA of the construct model and of one factor, with the usual limits. {sentence}",
         panels=2,
@@ -344,8 +363,15 @@ def common_method(
     return Result(
         table,
         sentence,
-        checks=(Check.of("common method", rows[2]["low"] > 0, sentence, "undecided"),),
-        draw=lambda ax: plots.intervals(ax, table, "quantity", "estimate", f"estimate, 95% interval (n = {len(x):,})"),
+        checks=(Check.of("common method", rows[2]["low"] > 0, f"adjusted correlation {adjusted[0]:.2f}", "undecided"),),
+        draw=lambda ax: plots.intervals(
+            ax,
+            table,
+            "quantity",
+            "estimate",
+            f"estimate, 95% interval (n = {len(x):,})",
+            title="What the questionnaire itself may add",
+        ),
         alt=f"Three estimates with intervals on one axis. {sentence}",
     )
 
@@ -387,9 +413,22 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     return Result(
         table,
         sentence,
-        checks=(Check.of("admissible latent solution", inadmissible <= 0.05, sentence, "undecided"),),
+        checks=(
+            Check.of(
+                "admissible latent solution",
+                inadmissible <= 0.05,
+                f"{inadmissible:.0%} of the resamples have none, 5% are allowed",
+                "undecided",
+            ),
+        ),
         draw=lambda ax: plots.grouped_intervals(
-            ax, table, "path", "treatment", "estimate", f"standardised path (n = {len(x):,})"
+            ax,
+            table,
+            "path",
+            "treatment",
+            "estimate",
+            f"standardised path (n = {len(x):,})",
+            title="Composite and latent paths",
         ),
         alt=f"Paths with 95% intervals, three treatments of the items side by side. {sentence}",
         figsize=(7.2, 0.42 * len(model.paths) + 1.6),
@@ -464,7 +503,7 @@ def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, permutations:
     return Result(
         table,
         sentence,
-        checks=(Check.of("invariance", not broken, sentence, "undecided"),),
+        checks=(Check.of("invariance", not broken, f"lowest score correlation {least:.3f}", "undecided"),),
         draw=lambda ax: plots.invariance(ax, table),
         alt=f"Differences of construct means between groups, in standard deviations, by construct. {sentence}",
     )

@@ -11,6 +11,8 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.figures import ACCENT, GREY, INK, PALETTE
 
+PROPORTION = 1.6  # width over height of the path diagram
+
 
 def answers(ax: Any, shares: pd.DataFrame, n: int) -> Any:
     """Stacked shares of answers, one bar per item, dark for high answers."""
@@ -48,7 +50,9 @@ def _bars(ax: Any, table: pd.DataFrame, value: str, place: np.ndarray, colour: s
     )
 
 
-def intervals(ax: Any, table: pd.DataFrame, names: str, value: str, label: str, mark: float | None = None) -> Any:
+def intervals(
+    ax: Any, table: pd.DataFrame, names: str, value: str, label: str, mark: float | None = None, title: str = ""
+) -> Any:
     """Points with intervals, one line each."""
     place = np.arange(len(table))[::-1]
     _bars(ax, table, value, place, ACCENT)
@@ -56,12 +60,20 @@ def intervals(ax: Any, table: pd.DataFrame, names: str, value: str, label: str, 
         ax.axvline(mark, color=GREY, linestyle="--", linewidth=1)
     ax.set_yticks(place, table[names])
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_xlabel(label)
+    ax.set_xlabel(label if "interval" in label else f"{label}; bars: 95% intervals")
+    ax.set_title(title)
     return ax
 
 
 def grouped_intervals(
-    ax: Any, table: pd.DataFrame, names: str, group: str, value: str, label: str, mark: float | None = 0
+    ax: Any,
+    table: pd.DataFrame,
+    names: str,
+    group: str,
+    value: str,
+    label: str,
+    mark: float | None = 0,
+    title: str = "",
 ) -> Any:
     """Points with intervals, several treatments per line."""
     lines, kinds = list(table[names].unique()), list(table[group].unique())
@@ -78,6 +90,7 @@ def grouped_intervals(
             max(table["low"].min(), -limits), min(table["high"].max(), limits)
         )  # wild intervals run off the page
     ax.set_xlabel(f"{label}; bars: 95% intervals")
+    ax.set_title(title)
     ax.legend()
     return ax
 
@@ -187,11 +200,14 @@ def path_diagram(
         for k, c in enumerate(inside[1:], start=1):
             x, y = places[inside[0]]
             places[c] = (x, (y + 0.38 * k) % 1.0)
-    for k, row in enumerate(table.to_dict("records")):
+    for row in table.to_dict("records"):
         (x0, y0), (x1, y1) = places[row["source"]], places[row["target"]]
         closed = row["gate"] == "closed"
         clear = row["low"] > 0 or row["high"] < 0
         colour = GREY if closed else PALETTE[0] if row["estimate"] >= 0 else PALETTE[1]
+        # an arrow that passes over a layer is bent away from the boxes between
+        passes = depth[row["target"]] - depth[row["source"]] > 1
+        bend = 0.08 if not passes else -0.32 if (y0 + y1) / 2 > 0.4 else 0.42
         ax.annotate(
             "",
             (x1, y1),
@@ -204,20 +220,20 @@ def path_diagram(
                 "alpha": 1.0 if clear else 0.45,
                 "shrinkA": 34,
                 "shrinkB": 34,
-                "connectionstyle": f"arc3,rad={0.10 if k % 2 else -0.10}",
+                "connectionstyle": f"arc3,rad={bend}",
             },
         )
-        at = 0.42 + 0.14 * (k % 2)
-        bend = 0.05 if k % 2 else -0.05
+        # the middle of the curve: half the bend, across, in the proportions of the figure
         ax.text(
-            x0 + (x1 - x0) * at + bend * (y1 - y0),
-            y0 + (y1 - y0) * at - bend * (x1 - x0),
+            (x0 + x1) / 2 + bend / 2 * (y1 - y0) / PROPORTION,
+            (y0 + y1) / 2 - bend / 2 * (x1 - x0) * PROPORTION,
             f"{row['estimate'] + 0.0:.2f}\n[{row['low']:.2f}, {row['high']:.2f}]",
             ha="center",
             va="center",
             fontsize=7.5,
             color=INK,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+            zorder=4,
         )
     for c, (x, y) in places.items():
         label = f"{c}\nR² {r2[c]:.2f}" if r2.get(c, 0) > 0 else c
@@ -233,7 +249,7 @@ def path_diagram(
             zorder=5,
         )
     ax.set_xlim(-0.12, 1.12)
-    ax.set_ylim(-0.08, 1.08)
+    ax.set_ylim(-0.14, 1.12)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(visible=False)

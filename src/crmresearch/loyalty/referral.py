@@ -72,7 +72,12 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
         checks=(Check.of("enough referrals", y.sum() >= 50, f"{y.sum():.0f} referrals, 50 needed", "undecided"),),
         estimates={"S44": Estimate(ratio, low, high, "rate ratio", len(rows), one_sided_p(beta, se, 0), ratio * se)},
         draw=lambda ax: plots.intervals(
-            ax, table, "satisfaction", "rate", f"referrals per 100 customer-years (n = {len(rows):,})"
+            ax,
+            table,
+            "satisfaction",
+            "rate",
+            f"referrals per 100 customer-years (n = {len(rows):,})",
+            title="Who recommends the bank",
         ),
         alt=f"Referral rate with 95% intervals by quarter of satisfaction. {sentence}",
         counts=("n", "referrals"),

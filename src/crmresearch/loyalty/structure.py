@@ -197,7 +197,13 @@ def effects(modelled: Result, target: str | None = None) -> Result:
         table,
         sentence,
         draw=lambda ax: plots.grouped_intervals(
-            ax, table, "source", "effect", "estimate", f"standardised effect on {goal} (n = {n:,})"
+            ax,
+            table,
+            "source",
+            "effect",
+            "estimate",
+            f"standardised effect on {goal} (n = {n:,})",
+            title="Direct, indirect and total effects",
         ),
         alt=f"Direct, indirect and total effects on {goal} with 95% intervals, by construct. {sentence}",
     )
@@ -243,9 +249,15 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Resul
     return Result(
         table,
         sentence,
-        checks=(Check.of("identified paths", not lost, sentence, "undecided"),),
+        checks=(Check.of("identified paths", not lost, f"not identified: {', '.join(lost) or 'none'}", "undecided"),),
         draw=lambda ax: plots.grouped_intervals(
-            ax, table, "path", "route", "estimate", f"standardised path (n = {len(items):,})"
+            ax,
+            table,
+            "path",
+            "route",
+            "estimate",
+            f"standardised path (n = {len(items):,})",
+            title="Two methods, one model",
         ),
         alt=f"Paths by two methods with 95% intervals. {sentence}",
         figsize=(7.2, 0.42 * len(model.paths) + 1.6),
@@ -264,5 +276,11 @@ def prediction(items: pd.DataFrame, model: PathModel, *, seed: int, folds: int =
         f"of the mean and beats plain regression for {wins} of {len(table)} items."
     )
     return Result(
-        table, sentence, checks=(Check.of("prediction", bool((table["q2"] > 0).all()), sentence, "undecided"),)
+        table,
+        sentence,
+        checks=(
+            Check.of(
+                "prediction", bool((table["q2"] > 0).all()), f"smallest Q squared {table['q2'].min():.2f}", "undecided"
+            ),
+        ),
     )

@@ -159,7 +159,7 @@ ESTIMATORS = [
         _named(),
         ("baseline", "null", "no_frailty"),
         customers=4_000,
-        tables=ROWS,
+        tables=(*PEOPLE, "monthly"),
         limits=("cox.breadth_landmark.log_hr",),
     ),
     Estimator(

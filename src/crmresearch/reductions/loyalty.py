@@ -120,7 +120,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
         "customer_id", "acquired_on", "left_on", "birth_year", "city_tier", "consent_marketing", voluntary=voluntary
     )
     t = t.inner_join(people, "customer_id")
-    t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on))
+    t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
     stop = ibis.coalesce(t.left_on, end)
     gone = t.left_on.notnull() & (_month(t.left_on) - _month(t.wave_on) <= horizon_months)
     whole = _month(end) - _month(t.wave_on) >= horizon_months
@@ -138,7 +138,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
         _families(bank, key),
         _complaints(bank, key),
         _digital(bank, key),
-        _referrals(bank, key, horizon_months),
+        _referrals(bank, key),
     ):
         if extra is not None:
             t = t.left_join(extra, ["customer_id", "wave"]).drop("customer_id_right", "wave_right")
@@ -146,9 +146,8 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     if "contribution_after" in t.columns:
         fill["contribution_after"] = ibis.ifelse(t.whole, t.contribution_after.fill_null(0.0), None)
     if "referrals" in t.columns:
-        seen = _days(ibis.coalesce(t.left_on, end), t.wave_on)
-        fill["exposure_years"] = ibis.least(seen, ibis.literal(horizon_months * MONTH)) / 365.25
-    drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole"]
+        fill["exposure_years"] = _days(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / 365.25
+    drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole", "until"]
     return bank.frame(t.mutate(**fill).drop(*drop).order_by("wave", "customer_id"))
 
 
@@ -199,14 +198,24 @@ def _digital(bank: Bank, key: ibis.Table) -> ibis.Table | None:
     return j.group_by("customer_id", "wave").aggregate(digital_share=j.channel.isin(DIGITAL).cast("float64").mean())
 
 
-def _referrals(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
-    """Count new customers who name this one within the horizon."""
+def _next_wave(bank: Bank) -> ibis.Table:
+    """Return each wave with the day the next one begins, or the end of the observation."""
+    import ibis
+
+    waves = bank.table("survey").select("wave_on").distinct()
+    following = waves.wave_on.lead().over(ibis.window(order_by=waves.wave_on))
+    return waves.mutate(until=ibis.coalesce(following, ibis.literal(bank.about.observation_end)))
+
+
+def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+    """Count new customers who name this one, from its wave to the next, so that none counts twice."""
     if bank.require("customers.referrer_id") is not None:
         return None
     c = bank.table("customers")
     new = c.filter(c.referrer_id.notnull()).select(customer_id=c.referrer_id, won_on=c.acquired_on)
     j = key.inner_join(new, "customer_id")
-    j = j.filter(_days(j.won_on, j.wave_on).between(1, horizon * MONTH))
+    j = j.inner_join(_next_wave(bank), "wave_on")
+    j = j.filter((j.won_on > j.wave_on) & (j.won_on <= j.until))
     return j.group_by("customer_id", "wave").aggregate(referrals=j.count())
 
 

@@ -59,8 +59,8 @@ def _core(x: np.ndarray, share: float, w: np.ndarray) -> np.ndarray:
 def _reduced(x: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Tell who is core in every conceivable resample (2), who in none (1), who may be either (3) or is absent (0).
 
-    The rank of the threshold moves by at most half a square root of n (one standard deviation) between resamples; who is
-    eight of these away is sure. The second result is a value that keeps everybody's place.
+    The rank of the threshold moves by at most half a square root of n (one standard deviation) between resamples; who
+    is eight of these away is sure. The second result is a value that keeps everybody's place.
     """
     here = np.flatnonzero(np.isfinite(x))
     rank = np.empty(here.size)

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.errors import Missing
-from crmresearch.reductions.churn.spells import UNMET_MONTHS, add_months, day_after, months_between, tidy, trouble
+from crmresearch.reductions.churn.spells import (
+    UNMET_MONTHS,
+    add_months,
+    compiled,
+    day_after,
+    months_between,
+    tidy,
+    trouble,
+)
 
 if TYPE_CHECKING:
     import ibis
@@ -75,26 +83,30 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
     missing = bank.require("customers")
     if missing is not None:
         return missing
-    day = ibis.date(on.isoformat())
-    t = bank.table("customers")
-    t = t.filter((t.observed_from <= day) & (t.left_on.isnull() | (t.left_on > day)))
-    stop = ibis.date(day_after(bank).isoformat())
-    last = ibis.least(months_between(stop, day, up=False), horizon)
-    gone = ibis.greatest(months_between(t.left_on, day, up=True), 1)
-    seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
-    out = t.select(
-        "customer_id",
-        exit=ibis.ifelse(seen, gone, last),
-        event=seen.cast("int64"),
-        cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
-        tenure=(day.delta(t.acquired_on, unit="day") / 365.25).cast("float64"),
-        **_who(bank, t, on),
-    )
-    for part in _known_before(bank, on, day):
-        names = [c for c in part.columns if c != "customer_id"]
-        out = out.left_join(part, "customer_id").drop("customer_id_right")
-        out = out.mutate(**{c: out[c].fill_null(12.0 if c == "recency" else 0) for c in names})
-    frame = tidy(bank.frame(out.filter(out.exit > 0).order_by("customer_id")))
+
+    def known() -> ibis.Table:
+        day = ibis.date(on.isoformat())
+        t = bank.table("customers")
+        t = t.filter((t.observed_from <= day) & (t.left_on.isnull() | (t.left_on > day)))
+        stop = ibis.date(day_after(bank).isoformat())
+        last = ibis.least(months_between(stop, day, up=False), horizon)
+        gone = ibis.greatest(months_between(t.left_on, day, up=True), 1)
+        seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
+        out = t.select(
+            "customer_id",
+            exit=ibis.ifelse(seen, gone, last),
+            event=seen.cast("int64"),
+            cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
+            tenure=(day.delta(t.acquired_on, unit="day") / 365.25).cast("float64"),
+            **_who(bank, t, on),
+        )
+        for part in _known_before(bank, on, day):
+            names = [c for c in part.columns if c != "customer_id"]
+            out = out.left_join(part, "customer_id").drop("customer_id_right")
+            out = out.mutate(**{c: out[c].fill_null(12.0 if c == "recency" else 0) for c in names})
+        return out.filter(out.exit > 0).order_by("customer_id")
+
+    frame = tidy(compiled(bank, ("landmark", on, horizon), known))
     return (
         frame
         if len(frame)

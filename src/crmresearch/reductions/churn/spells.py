@@ -9,7 +9,7 @@ segments begin and end, and at-risk counts are running sums of these.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.errors import InputError, Missing
@@ -38,6 +38,8 @@ UNMET_MONTHS = 6  # an unmet complaint counts for so long
 MOST_FAMILIES = 6  # more are counted as so many
 RUN_OFF_SHARE = 0.5  # of the highest balance of the year before
 ACTIVITY_SHARE = 0.15  # of the own monthly rate of transactions in the year before
+
+_SQL: dict[tuple[object, ...], str] = {}
 
 
 def months_between(later: Any, earlier: Any, up: bool) -> Any:
@@ -211,14 +213,29 @@ def spells(
     named = _usable(bank, groups)
     if isinstance(named, Missing):
         return named
-    base = _fill(_base(bank, definition, months, named), named)
-    if states:
-        base = _segments(bank, base, states, lag, named)
-        base = base.filter(base.start == base.first_month)
-        base = base.mutate(entry=base.start - 1, event=base.gone, cause=base.why)
     keys = ["entry", "exit", "event", "cause", *named, *states]
-    counted = base.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)
-    return tidy(bank.frame(counted))
+
+    def counted() -> ibis.Table:
+        base = _fill(_base(bank, definition, months, named), named)
+        if states:
+            base = _segments(bank, base, states, lag, named)
+            base = base.filter(base.start == base.first_month)
+            base = base.mutate(entry=base.start - 1, event=base.gone, cause=base.why)
+        return base.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)
+
+    return tidy(compiled(bank, ("spells", definition, months, named, tuple(states), lag), counted))
+
+
+def compiled(bank: Bank, request: tuple[object, ...], build: Callable[[], ibis.Table]) -> pd.DataFrame:
+    """Run an expression, keeping its SQL: writing it down takes longer than running it on a small bank."""
+    import ibis
+
+    about = bank.about
+    columns = tuple((t, bank.columns(t)) for t in bank.tables)
+    key = (bank.connection.current_catalog, about.observation_start, about.observation_end, columns, *request)
+    if key not in _SQL:
+        _SQL[key] = str(ibis.to_sql(build(), dialect="duckdb"))
+    return bank.frame(_SQL[key])
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -364,12 +381,14 @@ def person_months(
     named = _usable(bank, groups)
     if isinstance(named, Missing):
         return named
-    base = _fill(_base(bank, definition, months, named), named)
-    parts = _segments(bank, base, states, lag, named)
     keys = [*named, *states]
-    one = parts.select("start", "stop", "event", "cause", *keys)
-    counted = one.group_by(["start", "stop", "event", "cause", *keys]).aggregate(n=lambda r: r.count())
-    frame = tidy(bank.frame(counted.order_by(["start", "stop", "event", "cause", *keys])))
+    cell = ["start", "stop", "event", "cause", *keys]
+
+    def counted() -> ibis.Table:
+        parts = _segments(bank, _fill(_base(bank, definition, months, named), named), states, lag, named)
+        return parts.group_by(cell).aggregate(n=lambda r: r.count()).order_by(cell)
+
+    frame = tidy(compiled(bank, ("person-months", definition, months, named, tuple(states), lag), counted))
     if frame.empty:
         return Missing(
             f"no customer of the bank '{bank.about.name}' is observed for more than {lag} months", ("customers",)
