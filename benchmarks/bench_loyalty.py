@@ -1,4 +1,4 @@
-"""PLS bootstrap against Python plspm 0.5.7, ordered logit against statsmodels, covariance model bootstrap, side by side.
+"""PLS bootstrap against Python plspm 0.5.7 and ordered logit against statsmodels, side by side.
 
     python benchmarks/bench_loyalty.py --peer PATH_TO_A_PYTHON_WITH_PLSPM [--quick]
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -144,11 +145,11 @@ def main() -> None:
     if arguments.child:
         child(arguments.child[0], arguments.child[1], int(arguments.child[2]))
         return
-    if not arguments.peer:
-        print("skipped: name a Python that has plspm 0.5.7 with --peer (plspm is no dependency of this project)")
-        return
     where = "import importlib.metadata as m, platform; print(m.version('plspm'), platform.python_version())"
-    version = subprocess.run([arguments.peer, "-c", where], capture_output=True, text=True, check=True).stdout.split()
+    version = ["not run (name a Python that has it with --peer)", platform.python_version()]
+    if arguments.peer:
+        done = subprocess.run([arguments.peer, "-c", where], capture_output=True, text=True, check=True)
+        version = done.stdout.split()
     import importlib.metadata
 
     statsmodels = importlib.metadata.version("statsmodels")
@@ -161,6 +162,9 @@ def main() -> None:
         for n in sizes:
             other = sys.executable if what == "ordered logit" else arguments.peer
             a = run(sys.executable, "ours", what, n, repeats)
+            if other is None:
+                print(f"| {what} | {n:,} | not run | {a['cpu']:.4f} | | | {a['memory'] / 1e6:.0f} | | |", flush=True)
+                continue
             b = run(other, "peer", what, n, repeats if what != "pls bootstrap" else 1)
             gap = max(abs(x - y) for x, y in zip(a["numbers"], b["numbers"], strict=True))
             name = "statsmodels" if what == "ordered logit" else "plspm"

@@ -329,7 +329,10 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
             row["verdict"] = "not testable" if line.kind == "X" else verdicts[line_id]
             row["notebook"] = source["notebook"]
             row["parameters_hash"] = source["parameters_hash"]
-            row["cell"] = (cells or {}).get((source["notebook"], line_id), "")
+            kept = (
+                line.rule["all_of"][0] if "all_of" in line.rule else line_id
+            )  # a conjunction points at its first part
+            row["cell"] = (cells or {}).get((source["notebook"], kept), "")
             if isinstance(here, Missing):
                 row["checks"] = here.reason
             else:

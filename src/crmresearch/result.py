@@ -115,8 +115,8 @@ class Result:
         The answer in one sentence, rendered from values.
     checks : tuple of Check
         Assumptions that hold for every estimate of this result.
-    estimates : mapping of str to Estimate
-        By ledger line, e.g. ``{"S40": Estimate(...)}``.
+    estimates : mapping of str to Estimate or Missing
+        By ledger line, e.g. ``{"S40": Estimate(...)}``; a line for which this bank lacks something is ``Missing``.
     draw : callable, optional
         ``draw(ax)`` draws on the axes and returns them. ``figsize`` and ``panels`` shape the figure.
     alt : str
@@ -132,7 +132,7 @@ class Result:
     table: pd.DataFrame
     sentence: str
     checks: tuple[Check, ...] = ()
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    estimates: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[Any], Any] | None = None
     alt: str = ""
     counts: tuple[str, ...] = ("n",)
@@ -162,6 +162,8 @@ class Result:
             raise InputError(
                 f"this result has no estimate for {line}; it has {', '.join(self.estimates) or 'none'}"
             ) from None
+        if isinstance(estimate, Missing):
+            return estimate
         own = {c.name for c in estimate.checks}
         merged = estimate.checks + tuple(c for c in self.checks if c.name not in own)
         return replace(estimate, checks=merged)

@@ -87,10 +87,8 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     )
     sentence = (
         "One more product family held at the landmark goes with a hazard ratio of later voluntary exit of "
-        f"{main['hazard_ratio']:.3f} "
-        f"[{main['ci_low']:.3f}, {main['ci_high']:.3f}], tenure, place, channel, age and balance held equal, over "
-        f"{main['events']:,} exits of "
-        f"{main['n']:,} customers. This is an association."
+        f"{main['hazard_ratio']:.3f} [{main['ci_low']:.3f}, {main['ci_high']:.3f}], tenure, place, channel, age and "
+        f"balance held equal, over {main['events']:,} exits of {main['n']:,} customers. This is an association."
     )
     alt = (
         "Forest plot of the hazard ratio per product family: "
@@ -170,10 +168,8 @@ def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repea
     sentence = (
         f"If all {len(spells):,} customers held {levels[0]} product famil{'y' if levels[0] == 1 else 'ies'}, "
         f"{center[0, -1]:.1%} would be expected to leave within {horizon} months; with {levels[-1]}, "
-        f"{center[-1, -1]:.1%}: "
-        f"a difference of {100 * gap[-1]:+.1f} points [{100 * gap_low[-1]:+.1f}, {100 * gap_high[-1]:+.1f}], if "
-        "the model "
-        "leaves out nothing that matters."
+        f"{center[-1, -1]:.1%}: a difference of {100 * gap[-1]:+.1f} points [{100 * gap_low[-1]:+.1f}, "
+        f"{100 * gap_high[-1]:+.1f}], if the model leaves out nothing that matters."
     )
 
     def draw(ax: Any) -> Any:

@@ -12,7 +12,7 @@ from crmresearch import figures
 from crmresearch.churn.curves import cumulative_incidence
 from crmresearch.churn.gates import enough_events, overlap
 from crmresearch.churn.predict import censoring_weights
-from crmresearch.churn.risk import churn_study
+from crmresearch.churn.risk import churn_study, logit
 from crmresearch.errors import FitError, InputError, Missing
 from crmresearch.result import LEVEL, Check, Estimate, Result, one_sided_p
 
@@ -114,9 +114,8 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         )
     )
     sentence = (
-        f"Drawn by lot, a retention contact changes {cause} exits within {horizon} months by "
-        f"{100 * difference:+.2f} points "
-        f"[{100 * low:+.2f}, {100 * high:+.2f}], from {control_rate:.1%} among controls ({n:,} customers, "
+        f"Drawn by lot, a retention contact changes {cause} exits within {horizon} months by {100 * difference:+.2f} "
+        f"points [{100 * low:+.2f}, {100 * high:+.2f}], from {control_rate:.1%} among controls ({n:,} customers, "
         f"{exits:,} exits)."
     )
     shown = table[table["difference"].notna()]
@@ -183,23 +182,18 @@ def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[s
     ----------
     Robins, Rotnitzky and Zhao (1994), JASA 89.
     """
-    import statsmodels.api as sm
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError
-
     y, w = censoring_weights(rows, horizon)
     a = rows[treated].to_numpy(dtype=float)
     if not 0 < a.mean() < 1:
         raise InputError(f"everybody or nobody has {treated}; there is nothing to compare")
-    x = sm.add_constant(rows[list(covariates)].to_numpy(dtype=float))
+    x = np.column_stack([np.ones(len(rows)), rows[list(covariates)].to_numpy(dtype=float)])
+    mean = []
     try:
-        p = sm.GLM(a, x, family=sm.families.Binomial()).fit().fittedvalues
-        keep = w > 0
-        mean = []
+        p = logit(a, x, np.ones(len(a))).fittedvalues
         for arm in (1, 0):
-            some = keep & (a == arm)
-            outcome = sm.GLM(y[some], x[some], family=sm.families.Binomial(), var_weights=w[some]).fit()
-            mean.append(outcome.predict(x))
-    except PerfectSeparationError:
+            some = (w > 0) & (a == arm)
+            mean.append(logit(y[some], x[some], w[some]).predict(x))
+    except FitError:
         raise FitError(
             f"{treated} or the exits are a function of the covariates; the groups cannot be compared"
         ) from None
@@ -284,10 +278,9 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     )
     sentence = (
         f"Contacted customers left {100 * crude.value:+.2f} points [{100 * crude.ci_low:+.2f}, "
-        f"{100 * crude.ci_high:+.2f}] more often than others within "
-        f"{horizon} months, because contacts were aimed at risk; standardised for what was known before the "
-        "contact the difference is "
-        f"{100 * remedy.value:+.2f} [{100 * remedy.ci_low:+.2f}, {100 * remedy.ci_high:+.2f}]."
+        f"{100 * crude.ci_high:+.2f}] more often than others within {horizon} months, because contacts were aimed at "
+        f"risk; standardised for what was known before the contact the difference is {100 * remedy.value:+.2f} "
+        f"[{100 * remedy.ci_low:+.2f}, {100 * remedy.ci_high:+.2f}]."
     )
 
     def draw(ax: Any) -> Any:
@@ -304,8 +297,8 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         return ax
 
     alt = (
-        f"Two estimates with intervals: unadjusted {100 * crude.value:+.1f} points, "
-        f"standardised {100 * remedy.value:+.1f} points."
+        f"Two estimates with intervals: unadjusted {100 * crude.value:+.1f} points, standardised "
+        f"{100 * remedy.value:+.1f} points."
     )
     return Result(
         table, sentence, checks, {}, draw, alt, figsize=(7.2, 2.2), details={"crude": crude, "remedy": remedy}

@@ -162,6 +162,7 @@ def _gram(z: np.ndarray, v: np.ndarray, block: int = 32768) -> np.ndarray:
     return out[1:, 1:]
 
 
+@np.errstate(all="ignore")  # far from the optimum values overflow; the step is then halved
 def _evaluate(
     sets: RiskSets,
     beta: np.ndarray,
@@ -173,14 +174,12 @@ def _evaluate(
     """Log-likelihood, score and information; with ``g`` (a value per bin) the latter two are weighted over time."""
     x = sets.x
     eta = x @ beta
-    with np.errstate(over="ignore"):
-        r = weight * np.exp(eta)
+    r = weight * np.exp(eta)
     died = sets.died
     deaths = sets.deaths @ weight
     moments, dying = sets.sums(r, None if derivatives else 1)
     s0, s1, d0, d1 = moments[:, 0], moments[:, 1:], dying[:, 0], dying[:, 1:]
-    with np.errstate(all="ignore"):
-        sums = _tie_sums(deaths, s0, d0, ties)
+    sums = _tie_sums(deaths, s0, d0, ties)
     state = _State(float(weight[died] @ eta[died] - sums.log.sum()), s1, d1, sums, r)
     if derivatives:
         one = np.ones(sets.bins) if g is None else g

@@ -392,8 +392,8 @@ def cumulative_incidence(
         found = pd.unique(cause[checked.event])
         if pd.isna(found).any():
             raise InputError(
-                f"{int(pd.isna(cause[checked.event]).sum())} exits have no cause; name it 'unknown' if that is "
-                "what it is"
+                f"{int(pd.isna(cause[checked.event]).sum())} exits have no cause; name it 'unknown' if that is what "
+                "it is"
             )
         causes = sorted(map(str, found))
     if not causes:

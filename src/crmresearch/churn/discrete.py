@@ -184,7 +184,7 @@ class FrailtyFit:
     p : float
         Of the likelihood-ratio test against no frailty (half the chi-square tail, the value lies on the border).
     params : Series
-        Conditional log hazard ratios and log monthly hazards by period of tenure.
+        Conditional log hazard ratios of the covariates.
     shape : float
         Log-log slope of the individual hazard over tenure: below 0 it falls for everyone, not only by sorting.
     shape_plain : float

@@ -65,8 +65,8 @@ class _SubdistributionSets(RiskSets):
         self.tail = (other & (after < len(times)))[self.rows]
         if (own_factor[self.tail] <= 0).any() or (self.u <= 0).any():
             raise FitError(
-                "nobody was under observation at some early tenure, so late entry has no weight there; "
-                "start at a tenure with more customers at risk"
+                "nobody was under observation at some early tenure, so late entry has no weight there; start at a "
+                "tenure with more customers at risk"
             )
         self.after = after[self.rows][self.tail]
         self.c = 1 / own_factor[self.tail]

@@ -12,7 +12,7 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.churn.cox import CoxFit, cox
 from crmresearch.churn.discrete import natural_spline
-from crmresearch.churn.gates import enough_events, separation
+from crmresearch.churn.gates import EVENTS_PER_PARAMETER, enough_events, separation
 from crmresearch.churn.predict import (
     area_under_curve,
     brier,
@@ -43,6 +43,7 @@ LINEAR = (
     "balance_change",
 )
 CURVED = ("tenure", "age", "log_balance", "recency", "activity")
+FEW = ("tenure", "families", "unmet", "activity")  # what a small bank is predicted by
 SIGNS = ("balance_change", "recency", "activity")
 TEST_HORIZONS = (6, 12)
 
@@ -126,15 +127,21 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
             places = np.unique(np.quantile(rows[c], (0.05, 0.35, 0.65, 0.95)).round(6))
             if len(places) >= 3:
                 knots[c] = places.tolist()
-    x = _expand(rows, knots)
-    x = x[[c for c in x.columns if len(x[c].unique()) > 1]]
     left, stay = rows["cause"].isin(of_interest), rows["exit"] > EARLY
-    first = _with_early(x, 1.0).assign(entry=0, exit=rows["exit"].clip(upper=EARLY), event=(left & ~stay).astype(int))
+    # the model takes the size the exits allow: with signs of the first months, without, without curves, four covariates
+    for signs, curves, few in ((True, knots, False), (False, knots, False), (False, {}, False), (False, {}, True)):
+        x = _expand(rows, curves)
+        x = x[[c for c in x.columns if len(x[c].unique()) > 1 and (not few or c in FEW)]]
+        first = _with_early(x, 1.0) if signs and (left & ~stay).any() else x
+        columns = list(first.columns)
+        if left.sum() >= EVENTS_PER_PARAMETER * len(columns):
+            break
+    if not columns:
+        raise FitError("no covariate varies among the customers at the prediction date")
+    first = first.assign(entry=0, exit=rows["exit"].clip(upper=EARLY), event=(left & ~stay).astype(int))
     then = _with_early(x, 0.0).assign(entry=EARLY, exit=rows["exit"], event=left.astype(int))[stay]
-    columns = [c for c in first.columns if c not in ("entry", "exit", "event")]
-    if not (left & ~stay).any():  # nothing to tell the first months by
-        columns = list(x.columns)
     own = cox(pd.concat([first, then], ignore_index=True), columns)
+    knots = dict(curves)
     rest = (rows["event"] == 1) & ~left
     base = x.assign(exit=rows["exit"], event=rest.astype(int))
     other = cox(base, list(x.columns[:1])) if rest.sum() >= 10 else None
@@ -239,15 +246,13 @@ def forecast(
         other = table[(table["rule"] == "recency rule") & (table["months"] == horizon)].iloc[0]
         gain = (
             f" The tenth at highest predicted risk holds {main['capture_top_tenth']:.0%} of the exits, a recency "
-            f"rule's {other['capture_top_tenth']:.0%} "
-            f"(difference {100 * difference.mean():+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}])."
+            f"rule's {other['capture_top_tenth']:.0%} (difference {100 * difference.mean():+.1f} points "
+            f"[{100 * low:+.1f}, {100 * high:+.1f}])."
         )
     sentence = (
         f"Scored on {len(test):,} customers after a later date, the exit model saves {estimate.value:.1%} "
-        f"[{estimate.ci_low:.1%}, "
-        f"{estimate.ci_high:.1%}] of the null model's Brier score at {horizon} months; calibration slope "
-        f"{main['slope']:.2f}, "
-        f"concordance {main['concordance']:.2f}.{gain}"
+        f"[{estimate.ci_low:.1%}, {estimate.ci_high:.1%}] of the null model's Brier score at {horizon} months; "
+        f"calibration slope {main['slope']:.2f}, concordance {main['concordance']:.2f}.{gain}"
     )
 
     def draw(axes: Any) -> Any:
@@ -292,10 +297,9 @@ def forecast(
 
     alt = (
         "Left: observed against predicted exits in tenths of risk, close to the diagonal if calibrated (slope "
-        f"{main['slope']:.2f}); the highest tenth "
-        f"is predicted at {groups['predicted'].iloc[-1]:.0%} and observed at {groups['observed'].iloc[-1]:.0%}. "
-        "Right: net benefit of contacting by "
-        "the model, by recency, everybody or nobody, over break-even risks."
+        f"{main['slope']:.2f}); the highest tenth is predicted at {groups['predicted'].iloc[-1]:.0%} and observed at "
+        f"{groups['observed'].iloc[-1]:.0%}. Right: net benefit of contacting by the model, by recency, everybody or "
+        "nobody, over break-even risks."
     )
     return Result(
         table,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.churn.cox import CoxFit, _evaluate, _newton, cox, dfbeta
-from crmresearch.churn.risk import read_spells
+from crmresearch.churn.risk import logit, read_spells
 from crmresearch.errors import FitError, InputError
 from crmresearch.result import Check
 
@@ -225,16 +225,14 @@ def overlap(
 
     A logit gives everybody's probability of being in the group; the gate closes if over a tenth lie outside ``bounds``.
     """
-    import statsmodels.api as sm
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError
-
     y = frame[group].to_numpy(dtype=float)
     n = frame["n"].to_numpy(dtype=float) if "n" in frame.columns else np.ones(len(frame))
-    x = sm.add_constant(frame[list(covariates)].to_numpy(dtype=float))
+    x = np.column_stack([np.ones(len(frame)), frame[list(covariates)].to_numpy(dtype=float)])
     try:
-        p = sm.GLM(y, x, family=sm.families.Binomial(), freq_weights=n).fit().fittedvalues
-    except PerfectSeparationError:
-        return Check("overlap", "closed", f"{group} is a function of {', '.join(covariates)}: nobody is comparable")
+        p = logit(y, x, n).fittedvalues
+    except FitError:
+        named = ", ".join(covariates)
+        return Check("overlap", "closed", f"{group} is a function of {named}: nobody is comparable")
     outside = float(n[(p < bounds[0]) | (p > bounds[1])].sum() / n.sum())
     return Check.of(
         "overlap",

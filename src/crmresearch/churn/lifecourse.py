@@ -91,9 +91,8 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     back = int(seen.iloc[-1].get("won back", 0))
     sentence = (
         f"Of people first met within the {len(dates) - 1} years, {won}of customers in their first year "
-        f"{chance('won', 'developed')} are developed a "
-        f"year later and {chance('won', 'lost')} lost; of developed customers {chance('developed', 'lost')} are "
-        "lost within a year, of the merely kept "
+        f"{chance('won', 'developed')} are developed a year later and {chance('won', 'lost')} lost; of developed "
+        f"customers {chance('developed', 'lost')} are lost within a year, of the merely kept "
         f"{chance('kept', 'lost')}. "
         + (f"{back:,} were won back. " if back else "No win-back is recorded. ")
         + f"Carried forward, the stages agree with those counted date by date to {gap:.1g} of {people:,} people."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crmresearch.churn.risk import read_spells
+from crmresearch.churn.risk import logit, read_spells
 from crmresearch.errors import FitError, InputError
 from crmresearch.result import LEVEL, Estimate
 
@@ -209,26 +209,16 @@ def calibration(
         ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and 0
         are perfect. The intercept is fitted with the slope at 1 (calibration in the large).
     """
-    import statsmodels.api as sm
     from scipy.special import ndtri
 
     p = np.clip(_probabilities(predicted, len(frame)), 1e-9, 1 - 1e-9)
     outcome, weight = censoring_weights(frame, horizon)
     n = read_spells(frame).n
     w = n * weight
-    logit = np.log(p / (1 - p))
-    keep = w > 0
-    model = sm.GLM(
-        outcome[keep],
-        np.column_stack([np.ones(keep.sum()), logit[keep]]),
-        family=sm.families.Binomial(),
-        var_weights=w[keep],
-    )
-    both = model.fit(cov_type="HC0")
-    level = sm.GLM(
-        outcome[keep], np.ones((keep.sum(), 1)), family=sm.families.Binomial(), var_weights=w[keep], offset=logit[keep]
-    )
-    alone = level.fit(cov_type="HC0")
+    odds, keep = np.log(p / (1 - p)), w > 0
+    one = np.ones((keep.sum(), 1))
+    both = logit(outcome[keep], np.column_stack([one, odds[keep]]), w[keep])
+    alone = logit(outcome[keep], one, w[keep], offset=odds[keep])
     order = np.argsort(p, kind="stable")
     share = np.empty(len(p))
     share[order] = np.cumsum(n[order]) - n[order] / 2

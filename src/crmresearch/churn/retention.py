@@ -266,10 +266,8 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     name = by.replace("_", " ")
     sentence = (
         f"Between {start:.0f} and {reach:.0f} months of tenure, customers of {name} {far['group']} stay "
-        f"{far['difference']:+.1f} months "
-        f"[{far['diff_low']:+.1f}, {far['diff_high']:+.1f}] against those of {name} {reference}; over all groups "
-        "the log-rank test gives "
-        f"p = {overall['p']:.2g}."
+        f"{far['difference']:+.1f} months [{far['diff_low']:+.1f}, {far['diff_high']:+.1f}] against those of {name} "
+        f"{reference}; over all groups the log-rank test gives p = {overall['p']:.2g}."
     )
 
     def draw(ax: Any) -> Any:
@@ -362,10 +360,9 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
     first, end = main.iloc[0], main.iloc[-1]
     sentence = (
         f"Of customers who reach {start:.0f} months, {first['incidence']:.1%} [{first['ci_low']:.1%}, "
-        f"{first['ci_high']:.1%}] have left "
-        f"for the cause {of_interest} by {int(first['tenure_months'])} months; one minus Kaplan-Meier says "
-        f"{end['one_minus_km']:.1%} at "
-        f"{int(end['tenure_months'])} months where the incidence is {end['incidence']:.1%}."
+        f"{first['ci_high']:.1%}] have left for the cause {of_interest} by {int(first['tenure_months'])} months; one "
+        f"minus Kaplan-Meier says {end['one_minus_km']:.1%} at {int(end['tenure_months'])} months where the "
+        f"incidence is {end['incidence']:.1%}."
     )
 
     def draw(ax: Any) -> Any:
@@ -401,8 +398,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
 
     alt = (
         f"Stacked cumulative incidence of exit by cause up to {last:.0f} months of tenure; {of_interest} reaches "
-        f"{end['incidence']:.0%}. "
-        f"A dashed curve, one minus Kaplan-Meier, lies above it at {end['one_minus_km']:.0%}."
+        f"{end['incidence']:.0%}. A dashed curve, one minus Kaplan-Meier, lies above it at {end['one_minus_km']:.0%}."
     )
     return Result(table, sentence, draw=draw, alt=alt, figsize=(7.2, 4.8), details={"curves": curves})
 
@@ -464,10 +460,8 @@ def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "volu
     )
     sentence = (
         "Without unobserved differences between customers the hazard goes with tenure to the power "
-        f"{fit.shape_plain:+.2f}; allowing for "
-        f"them it is {fit.shape:+.2f}, with a frailty variance of {fit.variance:.2f} [{low:.2f}, {high:.2f}] (p = "
-        f"{fit.p:.2g} against none). "
-        "A hazard that falls less once frailty is allowed for means that sorting, not loyalty, explains part of "
-        "the fall."
+        f"{fit.shape_plain:+.2f}; allowing for them it is {fit.shape:+.2f}, with a frailty variance of "
+        f"{fit.variance:.2f} [{low:.2f}, {high:.2f}] (p = {fit.p:.2g} against none). A hazard that falls less once "
+        "frailty is allowed for means that sorting, not loyalty, explains part of the fall."
     )
     return Result(table, sentence, checks)

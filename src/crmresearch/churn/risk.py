@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from crmresearch.errors import FitError, InputError, Missing
 from crmresearch.result import Result, study
 
-__all__ = ["Spells", "cell_rows", "churn_study", "read_spells", "reverse_cumsum"]
+__all__ = ["Spells", "cell_rows", "churn_study", "logit", "read_spells", "reverse_cumsum"]
 
 P = ParamSpec("P")
 
@@ -130,6 +131,27 @@ def cell_rows(cells: pd.DataFrame) -> pd.DataFrame:
     stayed = rest.assign(event=0, n=cells["at_risk"] - cells["events"])
     rows = pd.concat([left, stayed], ignore_index=True)
     return rows[rows["n"] > 0].reset_index(drop=True)
+
+
+def logit(y: np.ndarray, x: np.ndarray, weights: np.ndarray, offset: np.ndarray | None = None) -> Any:
+    """Fit a weighted logistic regression with statsmodels; robust errors.
+
+    Raises
+    ------
+    FitError
+        If the covariates separate the outcomes; statsmodels only warns, and returns coefficients that mean nothing.
+    """
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        try:
+            model = sm.GLM(y, x, family=sm.families.Binomial(), var_weights=weights, offset=offset)
+            return model.fit(cov_type="HC0")
+        except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError):
+            raise FitError("the outcome is a function of the covariates; use fewer covariates or more data") from None
 
 
 def reverse_cumsum(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,16 +29,6 @@ POPULATIONS = {
     "tenure": "customers at risk in the period, from each one's tenure at the start",
     "saved": "customers randomised to a retention offer or to none",
 }
-
-
-@dataclass(frozen=True, repr=False)
-class Partial(Result):
-    """A result of which single lines may not apply to a bank; their reasons are in ``details['lines']``."""
-
-    def finding(self, line: str) -> Estimate | Missing:
-        """Return the estimate of one line, or why this bank has none."""
-        reason = self.details.get("lines", {}).get(line)
-        return reason if isinstance(reason, Missing) else super().finding(line)
 
 
 def definitions(period: str, horizon_months: int) -> Result:
@@ -193,16 +182,15 @@ def ratios(
     per_win = top["all"][0].value  # type: ignore[index]
     details = {
         "cost_per_win": per_win,
-        "lines": lines,
         "critical": critical,
         "blocks": blocks,
         "pairs": {k: v[0] for k, v in pairs.items()},
     }
-    return Partial(
+    return Result(
         table,
         _sentence(table, estimates),
         checks=(Check.of("wins", wins >= 30, f"{wins} wins; 30 make the normal limits usable", "undecided"),),
-        estimates=estimates,
+        estimates=estimates | {k: v for k, v in lines.items() if isinstance(v, Missing)},
         draw=lambda ax: draw_ratios(ax, table),
         alt=_alt(table),
         figsize=(9.5, 4.6),

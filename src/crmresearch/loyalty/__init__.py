@@ -21,11 +21,11 @@ from crmresearch.loyalty.form import (
     ordinal_regression,
     relative_weights,
 )
+from crmresearch.loyalty.invariance import invariance
 from crmresearch.loyalty.measurement import (
     common_method,
     factor_models,
     htmt,
-    invariance,
     item_summary,
     ordinal_beside_linear,
     path_gates,

@@ -223,10 +223,12 @@ def path_diagram(
                 "connectionstyle": f"arc3,rad={bend}",
             },
         )
-        # the middle of the curve: half the bend, across, in the proportions of the figure
+        # a point of the curve (quadratic Bezier), in the proportions of the figure; long arrows carry theirs further on
+        t = 0.62 if passes else 0.5
+        across = 2 * t * (1 - t) * bend
         ax.text(
-            (x0 + x1) / 2 + bend / 2 * (y1 - y0) / PROPORTION,
-            (y0 + y1) / 2 - bend / 2 * (x1 - x0) * PROPORTION,
+            x0 + t * (x1 - x0) + across * (y1 - y0) / PROPORTION,
+            y0 + t * (y1 - y0) - across * (x1 - x0) * PROPORTION,
             f"{row['estimate'] + 0.0:.2f}\n[{row['low']:.2f}, {row['high']:.2f}]",
             ha="center",
             va="center",

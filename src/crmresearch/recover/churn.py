@@ -114,10 +114,13 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
     return {"S15": _found(churn.forecast(earlier, later, repeats=60), "S15")}
 
 
-def _named(*names: str) -> Any:
+def _named(*names: str, nothing: str = "") -> Any:
+    """Truth by name; ``nothing`` is a quantity that is 0 where no effects are planted."""
+
     def truth(values: dict[str, Any]) -> dict[str, float]:
         known = values["estimands"]
-        return {name: known[name] for name in names if name in known}
+        zero = {nothing: 0.0} if nothing and values["world"] == "null" else {}
+        return {name: known[name] for name in names if name in known} | zero
 
     return truth
 
@@ -136,7 +139,7 @@ ESTIMATORS = [
         "curves",
         "churn",
         curves,
-        _named(*CURVES),
+        _named(*CURVES, nothing="restricted_mean_48.referral_less_online"),
         ("baseline", "null", "no_late_entry", "no_frailty"),
         customers=4_000,
         tables=("customers",),
@@ -146,7 +149,7 @@ ESTIMATORS = [
         "relationship",
         "churn",
         relationship,
-        _named(),
+        _named(nothing="cox.index.log_hr"),
         ("baseline", "null", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring", "small"),
         customers=4_000,
         tables=PEOPLE,
@@ -156,7 +159,7 @@ ESTIMATORS = [
         "breadth",
         "churn",
         breadth,
-        _named(),
+        _named(nothing="cox.breadth_landmark.log_hr"),
         ("baseline", "null", "no_frailty"),
         customers=4_000,
         tables=(*PEOPLE, "monthly"),

@@ -161,7 +161,11 @@ def _estimands(**names: str) -> Any:
 
 _MEAN = functools.partial(
     _named,
-    {"satisfaction.mean weighted": "satisfaction.mean", "satisfaction.mean bounds": "satisfaction.mean"},
+    {
+        "satisfaction.mean weighted": "satisfaction.mean",
+        "satisfaction.mean bounds": "satisfaction.mean",
+        "naive: respondents only": "satisfaction.mean",
+    },
 )
 ESTIMATORS = [
     Estimator(

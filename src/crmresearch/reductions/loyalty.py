@@ -94,7 +94,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
         * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
           any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
           ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for
-          months after an exit), ``referrals`` (new customers who name this one within the horizon) and
+          months after an exit), ``referrals`` (new customers who name this one, up to the next wave) and
           ``exposure_years``.
 
     Raises

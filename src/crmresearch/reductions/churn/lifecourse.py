@@ -117,8 +117,7 @@ def _stages_at(bank: Bank, date: datetime.date) -> pd.DataFrame:
     older = f"SELECT customer_id FROM customers WHERE {there} AND acquired_on <= DATE '{year}'"
     many = (
         f"SELECT customer_id FROM holdings WHERE opened_on <= DATE '{day}' AND (closed_on IS NULL OR closed_on > "
-        f"DATE '{day}') "
-        f"GROUP BY customer_id HAVING count(DISTINCT product_family) >= {DEVELOPED}"
+        f"DATE '{day}') GROUP BY customer_id HAVING count(DISTINCT product_family) >= {DEVELOPED}"
     )
     count["developed"] = f"SELECT count(*) FROM ({older} INTERSECT {many})" if "holdings" in bank.tables else "SELECT 0"
     count["kept"] = (
@@ -134,8 +133,8 @@ def _stages_at(bank: Bank, date: datetime.date) -> pd.DataFrame:
         )
         count["declined"] = f"SELECT count(*) FROM prospects WHERE NOT won AND first_contact_on <= DATE '{day}'"
         back = (
-            "SELECT DISTINCT c.customer_id FROM customers c JOIN prospects p USING (customer_id) "
-            f"WHERE p.won AND p.first_contact_on > c.left_on AND p.first_contact_on <= DATE '{day}'"
+            "SELECT DISTINCT c.customer_id FROM customers c JOIN prospects p USING (customer_id) WHERE p.won AND "
+            f"p.first_contact_on > c.left_on AND p.first_contact_on <= DATE '{day}'"
         )
     count["won back"] = f"SELECT count(*) FROM ({back})"
     count["lost"] = f"SELECT count(*) FROM ({gone} EXCEPT {back})"
