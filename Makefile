@@ -39,6 +39,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@echo "== compiling bytecode (imports are several times slower without it)"
 	@$(BIN)/python -m compileall -q -j $(JOBS) $(VENV)/lib src >/dev/null || true
+	@$(BIN)/python -c "import matplotlib.font_manager"
 	@$(BIN)/python -m ipykernel install --sys-prefix --name crmresearch --display-name "crmresearch" >/dev/null
 	@touch $@
 

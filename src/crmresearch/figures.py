@@ -50,6 +50,10 @@ _context = _Context()
 
 def use(source: str = "", folder: Path | None = None, prefix: str = "") -> None:
     """Set the theme and, for the figures to come, their source line and the folder that keeps a copy."""
+    import logging
+
+    # the first figure on a new machine builds a font cache and says so on stderr, which would end up in a notebook
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib as mpl
     from cycler import cycler
 

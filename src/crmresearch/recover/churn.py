@@ -173,6 +173,7 @@ ESTIMATORS = [
         ("baseline", "null", "no_overlap"),
         customers=8_000,
         tables=ROWS,
+        seeds=400,
     ),
-    Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS),
+    Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS, seeds=200),
 ]
