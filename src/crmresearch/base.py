@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crmresearch.errors import Missing
 from crmresearch.result import Check, Estimate, Result, study
 
 __all__ = [
@@ -360,10 +361,10 @@ def newest(frame: pd.DataFrame) -> Result:
     behind = frame.set_index("table")["days_behind"]
     worst = behind.idxmax()
     sentence = f"The table furthest behind the end of the observation is {worst}, by {int(behind[worst]):,} days."
-    estimates = {}
+    daily: Estimate | Missing = Missing("the bank brings no table transactions", ("transactions",))
     if "transactions" in behind:
-        estimates["S34"] = _census(float(behind["transactions"]), "days", int(behind["transactions"] >= 0))
-    return Result(frame, sentence, estimates=estimates, counts=())
+        daily = _census(float(behind["transactions"]), "days", len(frame))
+    return Result(frame, sentence, estimates={"S34": daily}, counts=())
 
 
 @study

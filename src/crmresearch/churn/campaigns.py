@@ -124,7 +124,12 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         y = np.arange(len(shown))[::-1]
         x = 100 * shown["difference"]
         ax.errorbar(
-            x, y, xerr=[x - 100 * shown["ci_low"], 100 * shown["ci_high"] - x], fmt="o", color=figures.ACCENT, capsize=3
+            x,
+            y,
+            xerr=np.array([x - 100 * shown["ci_low"], 100 * shown["ci_high"] - x]),
+            fmt="o",
+            color=figures.ACCENT,
+            capsize=3,
         )
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(
@@ -286,7 +291,12 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     def draw(ax: Any) -> Any:
         y, x = np.array([1, 0]), 100 * table["difference"]
         ax.errorbar(
-            x, y, xerr=[x - 100 * table["ci_low"], 100 * table["ci_high"] - x], fmt="o", color=figures.ACCENT, capsize=3
+            x,
+            y,
+            xerr=np.array([x - 100 * table["ci_low"], 100 * table["ci_high"] - x]),
+            fmt="o",
+            color=figures.ACCENT,
+            capsize=3,
         )
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(y, table["comparison"])

@@ -68,7 +68,9 @@ def definitions(
 
     def draw(ax: Any) -> Any:
         y, x = np.arange(len(rates))[::-1], rates["exits_per_100_years"]
-        ax.errorbar(x, y, xerr=[x - rates["ci_low"], rates["ci_high"] - x], fmt="o", color=figures.ACCENT, capsize=3)
+        ax.errorbar(
+            x, y, xerr=np.array([x - rates["ci_low"], rates["ci_high"] - x]), fmt="o", color=figures.ACCENT, capsize=3
+        )
         names = zip(rates["definition"], rates["n"], rates["exits"], strict=True)
         ax.set_yticks(y, [f"{d} (n = {n:,.0f}, {e:,.0f} exits)" for d, n, e in names])
         ax.set(xlabel="Exits per 100 customer-years, 95% interval", xlim=(0, None), ylim=(-0.6, len(rates) - 0.4))

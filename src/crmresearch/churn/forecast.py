@@ -260,7 +260,7 @@ def forecast(
         left.errorbar(
             groups["predicted"],
             groups["observed"],
-            yerr=[groups["observed"] - groups["ci_low"], groups["ci_high"] - groups["observed"]],
+            yerr=np.array([groups["observed"] - groups["ci_low"], groups["ci_high"] - groups["observed"]]),
             fmt="o",
             color=figures.ACCENT,
             capsize=3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from crmresearch.result import Result
+from crmresearch.result import Estimate, Result
 
 __all__ = ["gates", "published"]
 
@@ -91,7 +91,7 @@ def gates(**results: Result) -> Result:
         words = name.replace("_", " ")
         if result.missing is not None:
             rows.append((words, "all", "not applicable", str(result.missing)))
-        own = [c for line in result.estimates.values() for c in line.checks]
+        own = [c for e in result.estimates.values() if isinstance(e, Estimate) for c in e.checks]
         for check in (*result.checks, *own):
             row = (words, check.name, check.status, check.detail)
             if row not in rows:

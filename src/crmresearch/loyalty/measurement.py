@@ -224,6 +224,8 @@ def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], 
 
     A closed pair blocks a path between its two constructs, and every path of an equation that has both as predictors.
     """
+    if discriminant.missing is not None:
+        return {}  # the path model says itself that it does not apply
     closed: Mapping[frozenset[str], tuple[float, float]] = discriminant.details["closed"]
     limit = discriminant.details["limit"]
     gates: dict[tuple[str, str], tuple[Check, ...]] = {}

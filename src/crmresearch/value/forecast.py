@@ -80,7 +80,7 @@ def _scores_figure(table: pd.DataFrame, what: str) -> Any:
             (right, "rank", "Rank correlation", None),
         ):
             error = [table[name] - table[f"{name}_low"], table[f"{name}_high"] - table[name]]
-            ax.errorbar(table[name], at, xerr=error, fmt="o", color=figures.ACCENT, capsize=3)
+            ax.errorbar(table[name], at, xerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=3)
             ax.set(title=title, xlabel=f"{what}, 95% interval", ylim=(-0.6, len(table) - 0.4))
             if none is not None:
                 ax.axvline(none, color=figures.GREY, linestyle="--", linewidth=1)
@@ -168,7 +168,13 @@ def _calibration_result(table: pd.DataFrame, what: str) -> Result:
         error = [table["actual"] - table["ci_low"], table["ci_high"] - table["actual"]]
         label = f"tenths of n = {int(table['n'].sum()):,}, 95% interval"
         ax.errorbar(
-            table["predicted"], table["actual"], yerr=error, fmt="o", color=figures.ACCENT, capsize=3, label=label
+            table["predicted"],
+            table["actual"],
+            yerr=np.array(error),
+            fmt="o",
+            color=figures.ACCENT,
+            capsize=3,
+            label=label,
         )
         ax.set(
             xlabel=f"predicted {what}, mean per customer",
@@ -331,7 +337,9 @@ def calibration_windows(
 
     def draw(ax: Any) -> Any:
         error = [out["value per customer"] - out["ci_low"], out["ci_high"] - out["value per customer"]]
-        ax.errorbar(out["window"], out["value per customer"], yerr=error, fmt="o-", color=figures.ACCENT, capsize=4)
+        ax.errorbar(
+            out["window"], out["value per customer"], yerr=np.array(error), fmt="o-", color=figures.ACCENT, capsize=4
+        )
         ax.set(
             xlabel="months of calibration before the split",
             ylabel="value per customer, 95% interval",

@@ -171,7 +171,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         ax.errorbar(
             at,
             shown["mean spend"],
-            yerr=error,
+            yerr=np.array(error),
             fmt="o",
             color=figures.ACCENT,
             capsize=4,
@@ -447,7 +447,7 @@ def purchase_value_windows(
     def draw(ax: Any) -> Any:
         at = np.arange(len(table))
         error = [table["value per customer"] - table["ci_low"], table["ci_high"] - table["value per customer"]]
-        ax.errorbar(at, table["value per customer"], yerr=error, fmt="o", color=figures.ACCENT, capsize=4)
+        ax.errorbar(at, table["value per customer"], yerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=4)
         ax.set_xticks(at, [f"{k}\nn = {n:,}" for k, n in zip(table["calibration"], table["n"], strict=True)])
         ax.set(
             xlabel="calibration window",
