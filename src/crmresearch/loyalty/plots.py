@@ -272,9 +272,7 @@ def dose(
         ax.plot(curve["x"], curve["share"], color=ACCENT)
         figures.interval_band(ax, curve["x"], curve["low"], curve["high"])
     error = np.abs(np.stack([table["share"] - table["low"], table["high"] - table["share"]]))
-    ax.errorbar(
-        table["satisfaction"], table["share"], yerr=np.array(error), fmt="o", color=INK, capsize=3, markersize=5
-    )
+    ax.errorbar(table["satisfaction"], table["share"], yerr=error, fmt="o", color=INK, capsize=3, markersize=5)
     if kink is not None:
         at, low, high = kink
         ax.axvspan(low, high, color=PALETTE[1], alpha=0.12, linewidth=0)
@@ -297,7 +295,7 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
             part["performance"],
             part["importance"],
             xerr=1.96 * part["performance_se"],
-            yerr=np.array(error),
+            yerr=error,
             fmt="o",
             color=PALETTE[k % len(PALETTE)],
             alpha=0.9,
@@ -325,7 +323,7 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
 def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
     """Actual share leaving against the stated chance of leaving, with the line of agreement."""
     error = np.abs(np.stack([table["actual"] - table["low"], table["high"] - table["actual"]]))
-    ax.errorbar(table["stated"], table["actual"], yerr=np.array(error), fmt="o", color=ACCENT, capsize=3)
+    ax.errorbar(table["stated"], table["actual"], yerr=error, fmt="o", color=ACCENT, capsize=3)
     top = max(table["stated"].max(), table["high"].max()) * 1.08
     ax.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
     ax.annotate("as stated", (top, top), ha="right", va="top", xytext=(-8, -12), textcoords="offset points", color=GREY)

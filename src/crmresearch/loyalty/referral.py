@@ -237,7 +237,7 @@ def _draw_gaps(ax: Any, table: pd.DataFrame) -> Any:
             panel.set_visible(False)
             continue
         error = np.abs(np.stack([part["estimate"] - part["low"], part["high"] - part["estimate"]]))
-        panel.errorbar(part["year"], part["estimate"], yerr=np.array(error), fmt="o-", color=plots.ACCENT, capsize=3)
+        panel.errorbar(part["year"], part["estimate"], yerr=error, fmt="o-", color=plots.ACCENT, capsize=3)
         panel.axhline(0, color=plots.GREY, linestyle="--", linewidth=1)
         panel.set_xticks(sorted(part["year"].unique()))
         panel.set_xlabel(f"year since acquisition (n = {part['n'].iloc[0]:,} in the first)")

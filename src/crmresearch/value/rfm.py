@@ -143,8 +143,9 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
     def draw(ax: Any) -> Any:
         at = np.arange(len(shown))
         what = "holdout purchases" if later is not None else "purchases"
-        error = [shown[what] - shown["ci_low"], shown["ci_high"] - shown[what]] if later is not None else None
-        ax.barh(at, shown[what], xerr=np.array(error), color=figures.ACCENT, alpha=0.75, capsize=3)
+        ends = [shown[what] - shown["ci_low"], shown["ci_high"] - shown[what]] if later is not None else None
+        error = None if ends is None else np.array(ends)
+        ax.barh(at, shown[what], xerr=error, color=figures.ACCENT, alpha=0.75, capsize=3)
         ax.set_yticks(at, [f"{s}\nn = {n:,}" for s, n in zip(shown["segment"], shown["n"], strict=True)])
         ax.invert_yaxis()
         ax.set(xlabel=f"{what} per customer" + (", 95% interval" if later is not None else ""), title="RFM segments")
