@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from crmresearch.result import Result
 
 __all__ = ["About", "Bank", "ContractError", "open_bank"]
+
+_SQL: dict[tuple[object, ...], str] = {}  # see Bank.compiled
 
 
 class Bank:
@@ -175,6 +177,28 @@ class Bank:
             elif pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype):
                 out[column] = out[column].astype("float64")
         return out
+
+    def compiled(self, request: tuple[object, ...], build: Callable[[], ibis.Table]) -> pd.DataFrame:
+        """Run an expression and keep its SQL: writing it down takes longer than running it on a small bank.
+
+        Parameters
+        ----------
+        request : tuple
+            All that the expression depends on beside the bank's columns and observation period; hashable.
+        build : callable
+            Returns the Ibis expression; not called when the same was asked of a bank of the same shape before.
+        """
+        import ibis
+
+        about = self.about
+        columns = tuple((t, self.columns(t)) for t in self.tables)
+        key = (
+            self.connection.current_catalog, about.observation_start, about.observation_end,
+            tuple(about.covered.items()), about.unlinked, tuple(about.refused), columns, *request,
+        )  # fmt: skip
+        if key not in _SQL:
+            _SQL[key] = str(ibis.to_sql(build().as_table(), dialect="duckdb"))
+        return self.frame(_SQL[key])
 
     def describe(self) -> Result:
         """Return the tables the bank holds: rows, customers, period, columns not brought."""

@@ -96,12 +96,16 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
     keep = max(1, -(-int(known["n"].sum()) // most))
-    frames = [
-        bank.frame(_campaign(bank, row, keep, horizon_months).order_by("id").drop("id")) for row in known.itertuples()
-    ]
-    out = pd.concat(frames, ignore_index=True)
+    out = pd.concat(
+        [_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True
+    )
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     return out.drop(columns=constant)
+
+
+def _campaign_rows(bank: Bank, row: Any, keep: int, horizon_months: int) -> pd.DataFrame:
+    request = ("campaign", row.campaign_id, row.first, bool(row.randomised), keep, horizon_months)
+    return bank.compiled(request, lambda: _campaign(bank, row, keep, horizon_months).order_by("id").drop("id"))
 
 
 def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:

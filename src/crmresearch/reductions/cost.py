@@ -227,22 +227,18 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     missing = bank.require("customers", "contacts")
     if missing is not None:
         return _upkeep_summary(bank, missing)
-    c = bank.table("customers")
-    e = _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on"))
-    first = bank.frame(
-        e.group_by("block", month=e.entry)
-        .aggregate(entered=e.count(), before=e.before.sum())
-        .order_by("block", "month")
-    )
-    last = bank.frame(
-        e.group_by("block", month=e["last"])
-        .aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
-        .order_by("block", "month")
-    )
-    money = [_by_month(bank, retention_costs(bank), "contacted_on", retention_cost="cost")]
+    one_currency(bank, "contacts")
+    first = bank.compiled(("upkeep", "first"), lambda: _first_months(bank))
+    last = bank.compiled(("upkeep", "last"), lambda: _last_months(bank))
+    money = [
+        bank.compiled(
+            ("upkeep", "spend"), lambda: _by_month(bank, retention_costs(bank), "contacted_on", retention_cost="cost")
+        )
+    ]
     if bank.require("monthly") is None:
+        names = ("net_interest", "fees", "risk_cost", "service_cost")
         money.append(
-            _by_month(bank, bank.table("monthly"), "month", "net_interest", "fees", "risk_cost", "service_cost")
+            bank.compiled(("upkeep", "money"), lambda: _by_month(bank, bank.table("monthly"), "month", *names))
         )
     length = 1 + max(int(f["month"].max()) for f in (first, last, *money) if len(f))
 
@@ -274,15 +270,30 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
 
-def _by_month(bank: Bank, t: Any, date: str, *columns: str, **renamed: str) -> pd.DataFrame:
+def _customers_exposed(bank: Bank) -> Any:
+    c = bank.table("customers")
+    return _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on"))
+
+
+def _first_months(bank: Bank) -> Any:
+    e = _customers_exposed(bank)
+    sums = e.group_by("block", month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
+    return sums.order_by("block", "month")
+
+
+def _last_months(bank: Bank) -> Any:
+    e = _customers_exposed(bank)
+    sums = e.group_by("block", month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
+    return sums.order_by("block", "month")
+
+
+def _by_month(bank: Bank, t: Any, date: str, *columns: str, **renamed: str) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
     c = bank.table("customers").select("customer_id", "acquired_on")
     j = t.join(c, "customer_id")
     tenure = (_number(j[date]) - _number(j.acquired_on)).clip(lower=0)
     sums = {ours: as_float(j[theirs].sum()) for ours, theirs in ({n: n for n in columns} | renamed).items()}
-    return bank.frame(
-        j.group_by(block=block_of(j.customer_id), month=tenure).aggregate(**sums).order_by("block", "month")
-    )
+    return j.group_by(block=block_of(j.customer_id), month=tenure).aggregate(**sums).order_by("block", "month")
 
 
 def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:

@@ -107,6 +107,10 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     missing = _linked(bank)
     if missing is not None:
         return missing
+    return bank.compiled(("joined", horizon_months), lambda: _joined(bank, horizon_months))
+
+
+def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     import ibis
 
     end = ibis.literal(bank.about.observation_end)
@@ -148,7 +152,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     if "referrals" in t.columns:
         fill["exposure_years"] = _days(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / 365.25
     drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole", "until"]
-    return bank.frame(t.mutate(**fill).drop(*drop).order_by("wave", "customer_id"))
+    return t.mutate(**fill).drop(*drop).order_by("wave", "customer_id")
 
 
 def _days(later: Any, earlier: Any) -> Any:
@@ -245,6 +249,10 @@ def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     by_person = bank.require("customers.referrer_id") is None
     if not (by_channel or by_person):
         return Missing("customers carry neither acquisition_channel nor referrer_id", ("customers",))
+    return bank.compiled(("referred", years), lambda: _referred(bank, years, by_channel, by_person))
+
+
+def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis.Table:
     import ibis
 
     c = bank.table("customers")
@@ -287,4 +295,4 @@ def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
                 for y, name in ((int(n.split("_")[1]), n) for n in sums)
             }
         )
-    return bank.frame(t.drop("acquired_on", "left_on").order_by("customer_id"))
+    return t.drop("acquired_on", "left_on").order_by("customer_id")

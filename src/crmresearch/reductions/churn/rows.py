@@ -10,7 +10,6 @@ from crmresearch.errors import Missing
 from crmresearch.reductions.churn.spells import (
     UNMET_MONTHS,
     add_months,
-    compiled,
     day_after,
     months_between,
     tidy,
@@ -106,7 +105,7 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
             out = out.mutate(**{c: out[c].fill_null(12.0 if c == "recency" else 0) for c in names})
         return out.filter(out.exit > 0).order_by("customer_id")
 
-    frame = tidy(compiled(bank, ("landmark", on, horizon), known))
+    frame = tidy(bank.compiled(("landmark", on, horizon), known))
     return (
         frame
         if len(frame)

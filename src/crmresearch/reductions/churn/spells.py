@@ -9,7 +9,7 @@ segments begin and end, and at-risk counts are running sums of these.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.errors import InputError, Missing
@@ -38,8 +38,6 @@ UNMET_MONTHS = 6  # an unmet complaint counts for so long
 MOST_FAMILIES = 6  # more are counted as so many
 RUN_OFF_SHARE = 0.5  # of the highest balance of the year before
 ACTIVITY_SHARE = 0.15  # of the own monthly rate of transactions in the year before
-
-_SQL: dict[tuple[object, ...], str] = {}
 
 
 def months_between(later: Any, earlier: Any, up: bool) -> Any:
@@ -223,19 +221,7 @@ def spells(
             base = base.mutate(entry=base.start - 1, event=base.gone, cause=base.why)
         return base.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)
 
-    return tidy(compiled(bank, ("spells", definition, months, named, tuple(states), lag), counted))
-
-
-def compiled(bank: Bank, request: tuple[object, ...], build: Callable[[], ibis.Table]) -> pd.DataFrame:
-    """Run an expression, keeping its SQL: writing it down takes longer than running it on a small bank."""
-    import ibis
-
-    about = bank.about
-    columns = tuple((t, bank.columns(t)) for t in bank.tables)
-    key = (bank.connection.current_catalog, about.observation_start, about.observation_end, columns, *request)
-    if key not in _SQL:
-        _SQL[key] = str(ibis.to_sql(build(), dialect="duckdb"))
-    return bank.frame(_SQL[key])
+    return tidy(bank.compiled(("spells", definition, months, named, tuple(states), lag), counted))
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -388,7 +374,7 @@ def person_months(
         parts = _segments(bank, _fill(_base(bank, definition, months, named), named), states, lag, named)
         return parts.group_by(cell).aggregate(n=lambda r: r.count()).order_by(cell)
 
-    frame = tidy(compiled(bank, ("person-months", definition, months, named, tuple(states), lag), counted))
+    frame = tidy(bank.compiled(("person-months", definition, months, named, tuple(states), lag), counted))
     if frame.empty:
         return Missing(
             f"no customer of the bank '{bank.about.name}' is observed for more than {lag} months", ("customers",)
