@@ -28,7 +28,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray, unit: str) -> Estimate:
 
 
 def _query(bank: Bank, sql: str) -> pd.DataFrame:
-    return bank.frame(bank.connection.sql(sql))
+    return bank.frame(sql)
 
 
 def exit_rates(bank: Bank) -> dict[str, Estimate]:

@@ -96,9 +96,7 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
     keep = max(1, -(-int(known["n"].sum()) // most))
-    out = pd.concat(
-        [_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True
-    )
+    out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     return out.drop(columns=constant)
 
