@@ -272,7 +272,7 @@ def test_report_tells_what_the_table_holds(table):
     assert gates.sentence.endswith("no_overlap.")
     decisions = recover.decisions(table)
     assert set(decisions.table["rejected_means"]) == {"power", "false positives"}
-    assert "in the null world 0 of 1 rules" in decisions.sentence.lower()
+    assert "nothing to find, 0 of 1 rules" in decisions.sentence.lower()
 
 
 def test_figures_show_the_numbers_of_the_table(table):
