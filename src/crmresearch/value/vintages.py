@@ -61,6 +61,17 @@ def _people(total: pd.DataFrame) -> pd.Series:
     return (total["exits"] + total["n"] - total["at_risk"]).astype(int)
 
 
+def _expected_exits(frame: pd.DataFrame) -> np.ndarray:
+    """Exits of each vintage if every age left at the rate of all vintages together, ``(groups + 1, vintages)``."""
+    total, sums = _without(frame, ["vintage", "age"], ["at_risk", "exits"])
+    vintage, age = (total.index.codes[k] for k in (0, 1))
+    out = []
+    for at_risk, exits in np.moveaxis(sums, 2, 1):
+        rate = np.bincount(age, exits) / np.maximum(np.bincount(age, at_risk), 1)
+        out.append(np.bincount(vintage, at_risk * rate[age]))
+    return np.stack(out)
+
+
 @study
 def vintages(frame: pd.DataFrame) -> Result:
     """Contribution and retention by year of acquisition.
@@ -74,8 +85,9 @@ def vintages(frame: pd.DataFrame) -> Result:
     Returns
     -------
     Result
-        By vintage: the ages seen, contribution per customer-month, and the chance to stay a year, each with its
-        jackknife interval. Vintages are seen at different ages, so rows compare what they were, not why.
+        By vintage: the ages seen, contribution per customer-month, the chance to stay a year, and exits over those
+        expected if each age left at the rate of all vintages together, each with its jackknife interval. Vintages are
+        seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
     """
     frame = _checked(frame)
     total, sums = _without(frame, ["vintage"], ["n", "at_risk", "exits", "contribution"])
@@ -86,6 +98,7 @@ def vintages(frame: pd.DataFrame) -> Result:
     n, at_risk, exits, money = np.moveaxis(sums[:, keep], 2, 0)
     mean, _, low, high = jackknife(money / n)
     stay, _, stay_low, stay_high = jackknife((1 - exits / at_risk) ** 12)
+    ratio, _, ratio_low, ratio_high = jackknife(exits / _expected_exits(frame)[:, keep])
     ages = frame.groupby("vintage")["age"].agg(["min", "max"])[keep]
     table = pd.DataFrame(
         {
@@ -98,6 +111,9 @@ def vintages(frame: pd.DataFrame) -> Result:
             "stay the year": stay,
             "stay_low": np.clip(stay_low, 0, 1),
             "stay_high": np.clip(stay_high, 0, 1),
+            "exits over expected": ratio,
+            "ratio_low": np.clip(ratio_low, 0, None),
+            "ratio_high": ratio_high,
             "exits": exits[0].astype(int),
             "n": people[keep].to_numpy(),
         }
@@ -111,32 +127,32 @@ def vintages(frame: pd.DataFrame) -> Result:
         f"ages {new['first age']} to {new['last age']}, {money_of[1]} and {stay_of[1]}."
     )
 
+    panels = (
+        ("monthly contribution", "ci", "Contribution by vintage", "money per customer-month"),
+        ("stay the year", "stay", "Retention by vintage", "share who stay a year"),
+        ("exits over expected", "ratio", "Exits, at equal age", "exits over those expected at these ages"),
+    )
+
     def draw(axes: Any) -> Any:
         at = np.arange(len(table))
-        for ax, column, a, b in zip(
-            axes,
-            ("monthly contribution", "stay the year"),
-            ("ci_low", "stay_low"),
-            ("ci_high", "stay_high"),
-            strict=True,
-        ):
-            error = np.array([table[column] - table[a], table[b] - table[column]])
-            ax.errorbar(at, table[column], yerr=error, fmt="o", color=figures.ACCENT, capsize=3)
-            every = max(1, len(at) // 8)
+        every = max(1, len(at) // 6)
+        for ax, (column, name, title, label) in zip(axes, panels, strict=True):
+            error = [table[column] - table[f"{name}_low"], table[f"{name}_high"] - table[column]]
+            ax.errorbar(at, table[column], yerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=3)
             ax.set_xticks(at[::every], table.iloc[::every, 0], rotation=30, ha="right")
-            ax.set(xlabel="acquired in the year to")
-        axes[0].set(title="Contribution by vintage", ylabel="money per customer-month, 95% interval")
-        axes[1].set(title="Retention by vintage", ylabel="share who stay a year, 95% interval")
+            ax.set(xlabel="acquired in the year to", title=title, ylabel=f"{label}, 95% interval")
+        axes[2].axhline(1, color=figures.INK, linewidth=1)
         figures.percent_axis(axes[1])
         figures.note(axes[0], f"n = {int(table['n'].min()):,} to {int(table['n'].max()):,} customers")
         return axes
 
     alt = (
-        f"Two rows of points with intervals over {len(table)} vintages: monthly contribution goes from "
+        f"Three panels of points with intervals over {len(table)} vintages: monthly contribution goes from "
         f"{old['monthly contribution']:,.1f} to {new['monthly contribution']:,.1f}, the share who stay a year from "
-        f"{old['stay the year']:.0%} to {new['stay the year']:.0%}."
+        f"{old['stay the year']:.0%} to {new['stay the year']:.0%}, exits over those expected from "
+        f"{old['exits over expected']:.2f} to {new['exits over expected']:.2f}."
     )
-    return Result(table, sentence, (), {}, draw, alt, counts=("n", "exits"), panels=2)
+    return Result(table, sentence, (), {}, draw, alt, counts=("n", "exits"), panels=3)
 
 
 def _levels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -250,7 +266,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
             ax.axhline(0, color=figures.INK, linewidth=1)
             every = max(1, len(at) // 6)
             ax.set_xticks(at[::every], part["level"].iloc[::every], rotation=30, ha="right")
-            ax.set(title=name.capitalize(), xlabel="years since acquisition" if name == "age" else "year to")
+            ax.set(title=str(name).capitalize(), xlabel="years since acquisition" if name == "age" else "year to")
             figures.note(ax, f"n = {int(part['n'].min()):,} to {int(part['n'].max()):,}")
         axes[0].set(ylabel="deviation from the linear trend,\nmoney per customer-month, 95% interval")
         return axes
