@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.result import Check, Result, study
+from crmresearch.result import Check, Estimate, Result, study
 
 __all__ = ["Curve", "Optimum", "customer_equity", "five_to_one", "optimum", "split"]
 
@@ -99,7 +99,7 @@ class Optimum:
     corner: Any
 
 
-def customer_equity(acquisition: Any, retention: Any, margin: float, won: Curve, kept: Curve, discount: float) -> Any:
+def customer_equity(acquisition: Any, retention: Any, margin: Any, won: Curve, kept: Curve, discount: float) -> Any:
     """Return the value of a prospect, net of all spend (arrays broadcast)."""
     r = kept(retention)
     value = margin + (margin * r - np.asarray(retention, float)) / (1 + discount - r)
@@ -214,7 +214,8 @@ def split(
     curves : DataFrame
         First row the estimates, further rows resamples of them: ``margin`` (money a year), ``won_floor``,
         ``won_ceiling``, ``won_rate``, ``kept_floor``, ``kept_ceiling``, ``kept_rate``; ``spend_acquisition`` and
-        ``spend_retention`` (what is spent now), ``most_acquisition`` (the largest spend tried), ``n``.
+        ``spend_retention`` (what is spent now), ``most_acquisition`` and ``most_retention`` (the largest spends
+        tried), ``n``.
     discount_annual : float
         Annual discount rate.
     budget : float, optional
@@ -230,7 +231,8 @@ def split(
     from crmresearch.cost.ratio import checked
 
     names = ("margin", "won_floor", "won_ceiling", "won_rate", "kept_floor", "kept_ceiling", "kept_rate")
-    checked(curves, (*names, "spend_acquisition", "most_acquisition", "spend_retention", "n"), what="curves")
+    spends = [f"{which}_{side}" for which in ("spend", "most") for side in ("acquisition", "retention")]
+    checked(curves, (*names, *spends, "n"), what="curves")
     if len(curves) < 51:
         raise InputError(f"{len(curves) - 1} resamples of the curves; the interval of the optimum needs 50")
     c = {name: curves[name].to_numpy(float) for name in curves}
@@ -241,7 +243,7 @@ def split(
     free = optimum(c["margin"], won, kept, discount_annual)
     bound = optimum(c["margin"], won, kept, discount_annual, used if budget is None else np.full(len(used), budget))
     gains = free.equity - customer_equity(*spent, c["margin"], won, kept, discount_annual)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, found in (("free", free), ("within the budget", bound)):
         for field, words in (
             ("acquisition", "spend per prospect"),
@@ -256,7 +258,8 @@ def split(
             values = getattr(found, field)
             low, high = np.quantile(values[1:], [0.025, 0.975], method="closest_observation")  # values may be infinite
             rows.append({"optimum": name, "quantity": words, "value": values[0], "ci_low": low, "ci_high": high})
-    table = pd.DataFrame(rows).assign(n=int(curves["n"].iloc[0]))
+    count = int(curves["n"].iloc[0])
+    table = pd.DataFrame(rows).assign(n=count)
     corners = float(free.corner[1:].mean())
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
     gain, (low_gain, high_gain) = gains[0], np.quantile(gains[1:], [0.025, 0.975])
@@ -264,20 +267,33 @@ def split(
         f"{_in_words(best)} Against present spends the optimum adds {gain:,.2f} [{low_gain:,.2f}, {high_gain:,.2f}] "
         f"{currency} per prospect."
     )
-    seen = float(curves["most_acquisition"].iloc[0])
+    tried = float(curves["most_acquisition"].iloc[0]), float(curves["most_retention"].iloc[0])
+    checks = (
+        Check.of(
+            "inner optimum",
+            not best.corner,
+            f"the best spends are {best.acquisition:,.1f} and {best.retention:,.1f}; {corners:.0%} of resamples put "
+            "one of them at zero, where marginal costs need not be equal",
+            "undecided",
+        ),
+        Check.of(
+            "optimum within what was tried",
+            best.acquisition <= tried[0] and best.retention <= tried[1],
+            f"best spend per prospect {best.acquisition:,.0f}, tried up to {tried[0]:,.0f}; best spend per "
+            f"customer-year {best.retention:,.0f}, tried up to {tried[1]:,.0f}",
+            "undecided",
+        ),
+    )
+    estimates = {
+        f"spend_per_{name}": Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), "money", count)
+        for name, row in (("prospect", rows[0]), ("customer_year", rows[1]))
+    }
     details = {"free": free, "bound": bound, "curves": curves, "discount": discount_annual, "gain": gain}
     return Result(
         table,
         sentence.replace("  ", " "),
-        checks=(
-            Check.of("inner optimum", corners < 0.05, f"{corners:.0%} of resamples put one spend at zero", "undecided"),
-            Check.of(
-                "optimum within what was tried",
-                best.acquisition <= seen,
-                f"best spend per prospect {best.acquisition:,.0f}; 98% of prospects had at most {seen:,.0f}",
-                "undecided",
-            ),
-        ),
+        checks=checks,
+        estimates=estimates,
         draw=lambda ax: draw_split(ax, curves, free, bound, discount_annual, currency),
         alt=(
             "Map of the value of a prospect by spend on winning (horizontal) and on keeping (vertical), with "
@@ -368,9 +384,7 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
     )
 
 
-def draw_split(
-    ax: Any, curves: pd.DataFrame, free: Optimum, bound: Optimum, discount: float, currency: str
-) -> Any:
+def draw_split(ax: Any, curves: pd.DataFrame, free: Optimum, bound: Optimum, discount: float, currency: str) -> Any:
     """Draw the iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
     from crmresearch import figures
 

@@ -85,8 +85,10 @@ def response_curves(
     out[["kept_floor", "kept_ceiling", "kept_rate"]] = kept
     out["margin"] = (weights @ (money + offers)) / (weights @ years)
     out["spend_acquisition"] = float(prospects["spend"].mean())
-    out["most_acquisition"] = float(prospects["spend"].quantile(0.98))
     out["spend_retention"] = float(offers.sum() / years.sum())
+    # a spend counts as tried if enough people got as much
+    out["most_acquisition"] = float(prospects["spend"].nlargest(r.MIN_AT_RISK).min())
+    out["most_retention"] = float(levels.max())
     if not out["margin"].iloc[0] > 0:
         return Missing(
             f"mean contribution after upkeep is {out['margin'].iloc[0]:,.2f} a year; nothing is worth spending"
@@ -125,7 +127,7 @@ def _lowest(loss: Callable[[Array], Array], low: float, high: float, rows: int) 
 
 
 def _saturating(spend: Array, share: Array) -> Array:
-    """Least squares, row by row, of floor + gain (1 - exp(-rate spend)); linear given the rate. Floor, ceiling, rate."""
+    """Floor, ceiling and rate of floor + gain (1 - exp(-rate spend)), by least squares in each row."""
     top = spend.max()
 
     def best(log_rate: Array) -> tuple[Array, Array, Array]:
