@@ -80,7 +80,9 @@ def saved(bank: Bank) -> dict[str, Estimate]:
 
 def targeted(bank: Bank) -> dict[str, Estimate]:
     """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
-    found = _need(cost.targeted(reduced(bank, reductions.campaigns)))
+    frame = reduced(bank, reductions.campaigns)
+    # balances steer no offer, and are drawn only where another estimator of the same bank needs them
+    found = _need(cost.targeted(frame.drop(columns="x_balance", errors="ignore")))
     rows = found.table.set_index("quantity")
     out = {"eligible": found.finding("targeted")}
     for name, row in (
@@ -197,14 +199,14 @@ ESTIMATORS = [
     Estimator("ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")),
     Estimator("response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, customers=16_000, tables=AIMED, sizes={"null": 4_000}),
+    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes={"null": 4_000}),
     Estimator(
         "targeted",
         "cost",
         targeted,
         functools.partial(_turned, _TARGETED),
         ("baseline", "null", "no_overlap"),
-        16_000,
+        20_000,
         tables=AIMED,
         sizes={"null": 4_000, "no_overlap": 4_000},
     ),
