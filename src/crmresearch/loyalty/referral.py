@@ -98,7 +98,7 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     from crmresearch.churn.cox import cox
 
     rows = referred.copy()
-    rows["cell"] = rows[["cohort", "city_tier", "age_band"]].astype(str).agg("-".join, axis=1)
+    rows["cell"] = rows.groupby(["cohort", "city_tier", "age_band"]).ngroup()
     count = rows.groupby("cell")["referred"].agg(["sum", "size"])
     usable = count.index[(count["sum"] > 0) & (count["sum"] < count["size"])]
     matched = float(count.loc[usable, "sum"].sum() / max(count["sum"].sum(), 1))

@@ -170,7 +170,7 @@ _MEAN = functools.partial(
     },
 )
 # Attitudes come from a cheap bank of the reference size; what needs months of accounts, from a smaller one.
-ATTITUDES, BEHAVIOUR = 20_000, 12_000
+ATTITUDES, BEHAVIOUR = 20_000, 15_000
 ESTIMATORS = [
     Estimator(
         "paths",
