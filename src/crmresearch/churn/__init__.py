@@ -44,7 +44,7 @@ from crmresearch.churn.predict import (
     decision_curve,
     score_bootstrap,
 )
-from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, relationship
+from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, index_hazard_ratio, relationship
 from crmresearch.churn.retention import causes, compare, duration_dependence, retention
 from crmresearch.churn.risk import cell_rows, read_spells
 
@@ -86,6 +86,7 @@ __all__ = [
     "fit_exit_model",
     "forecast",
     "frailty",
+    "index_hazard_ratio",
     "influence",
     "kaplan_meier",
     "life_table",
