@@ -101,8 +101,8 @@ def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
     return (
         f'<li class="crm-line" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
         f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span> '
-        f'{chip(verdict, VERDICTS)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}</div>'
-        f'<div class="crm-result">{result}</div><div class="crm-more">{link}{details}</div></li>'
+        f'{chip(verdict, VERDICTS)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
+        f'<div class="crm-more">{link}{details}</div></div><div class="crm-result">{result}</div></li>'
     )
 
 
@@ -127,8 +127,8 @@ def tiles(frame: pd.DataFrame) -> str:
     """Count lines by verdict; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
     counts = frame["verdict"].value_counts()
     buttons = "".join(
-        f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false">'
-        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
+        f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
+        f'{"" if v in counts else " disabled"}><span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
         for v in VERDICTS
         if v in counts or v in DECIDED
     )
@@ -147,8 +147,8 @@ def box(frame: pd.DataFrame, notebook: str) -> str:
             mark = f'<a href="{escape(_cell(row))}">{name}</a>' if row["cell"] else name
             estimate = _words(row) if pd.notna(row["estimate"]) else ""
             lines.append(
-                f"<li>{mark} {chip(row['verdict'], VERDICTS)} {escape(row['estimand'])} "
-                f'<span class="crm-ci">{estimate}</span>{_trouble(row)}</li>'
+                f'<li>{mark} {chip(row["verdict"], VERDICTS)} <span class="crm-ci">{estimate}</span> '
+                f"{escape(row['estimand'])}{_trouble(row)}</li>"
             )
         place = f"../index.html#{escape(claim[0]['claim_id'])}"
         items.append(f'<li><a href="{place}">{escape(claim[0]["claim"])}</a><ul>{"".join(lines)}</ul></li>')

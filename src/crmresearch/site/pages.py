@@ -91,7 +91,7 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, st
         f"# {QUESTION}\n",
         _raw(f'<p class="crm-lead">{lead}</p>{_evidence_note(str(about["evidence"]))}{alarm}{claims.tiles(frame)}'),
     ]
-    rest = claims.unmeasured(frame)
+    rest = claims.unmeasured(frame).groupby(of).transform("all")  # a claim measured in part stays together
     for notebook, rows in frame[~rest].groupby("notebook", sort=True):
         name = str(notebook)
         parts.append(f"## {pages.get(name) or _label(name)}\n")
@@ -124,7 +124,7 @@ def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str,
         mark = "" if state == "completed" else f'<p class="crm-alarm">did not finish: {escape(state)}</p>'
         rows.append(
             f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
-            f'<span><strong>{escape(title or _label(name))}</strong>{mark}</span></a>'
+            f"<span><strong>{escape(title or _label(name))}</strong>{mark}</span></a>"
             f'<p class="crm-chips">{chips}</p></li>'
         )
     cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
