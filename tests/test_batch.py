@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pydantic import Field
 
-from crmresearch import batch, execution, parameters, site
+from crmresearch import batch, execution, parameters, site, workers
 from crmresearch.errors import InputError
 
 BANK = """
@@ -82,7 +82,7 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object) -> None:
         raise AssertionError("a kernel was started")
 
-    monkeypatch.setattr(batch._Worker, "run", run)
+    monkeypatch.setattr(workers.Worker, "run", run)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch import batch, cli, recover, sources
+from crmresearch import batch, cli, recover, sources, workers
 from crmresearch.errors import CrmError, InputError
 
 
@@ -111,7 +111,7 @@ def test_a_breach_is_named(crm, outcome):
     ],
 )
 def test_what_cannot_be_done_exits_with_2_and_says_what_can(crm, monkeypatch, tmp_path, words, hint):
-    monkeypatch.setattr(batch._Worker, "run", None)  # no kernel may start
+    monkeypatch.setattr(workers.Worker, "run", None)  # no kernel may start
     for name in ("00_customer_base", "01_customer_value"):
         (tmp_path / f"{name}.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     monkeypatch.setattr(batch, "find_notebooks", lambda _=None: {p.stem: p for p in tmp_path.glob("*.ipynb")})

@@ -94,7 +94,7 @@ def curve_frame(rows: int) -> pd.DataFrame:
         {"margin": 80 + g.standard_normal(rows), "won_floor": 0.0, "won_ceiling": 0.4, "won_rate": 0.02}
     )
     frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000)
-    return frame.assign(spend_acquisition=10.0, most_acquisition=40.0, spend_retention=10.0)
+    return frame.assign(spend_acquisition=10.0, spend_retention=10.0, most_acquisition=40.0, most_retention=40.0)
 
 
 def test_split_reports_the_optimum_of_its_first_row_with_an_interval_around_it():

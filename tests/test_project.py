@@ -115,7 +115,7 @@ def test_version_is_the_same_everywhere():
 LAYERS = (
     ("cli",),
     ("batch", "site", "recover"),
-    ("notebook", "execution", "progress"),
+    ("notebook", "execution", "progress", "workers"),
     ("ledger", "parameters"),
     ("base", "value", "lifetime", "churn", "cost", "loyalty"),
     ("reductions",),

@@ -27,11 +27,15 @@ MATHS = r"inline $S(t) = \exp(-\int_0^t h(u)\,du)$ and" + "\n\n" + r"$$\hat\beta
 def _run(folder: Path) -> Path:
     """Write what a run leaves behind, without running anything."""
     (folder / "notebooks").mkdir(parents=True)
-    gate = Check.of("enough events", False, "3 events, at least 10 needed", "undecided")
+    gates = (
+        Check.of("enough events", False, "3 events; at least 10 needed", "undecided"),
+        Check.of("a rival", True, "none"),
+    )
     findings = {
         "S19": Estimate(0.62, 0.58, 0.66, "share of contribution", 18_342),
+        "S19a": Estimate(0.14, 0.12, 0.16, "share of contribution", 18_342),
         "S37": Missing("the bank brings no table <monthly> & more"),
-        "S03": Estimate(0.0, 0.0, 0.0005, "share", 18_342, checks=(gate,)),
+        "S03": Estimate(0.0, 0.0, 0.0005, "share", 18_342, checks=gates),
     }
     ledger.record(folder, "01_customer_value", findings, bank="tiny", evidence="simulated", parameters={"seed": 1})
     figure = new_output(
@@ -44,7 +48,9 @@ def _run(folder: Path) -> Path:
         new_markdown_cell(f"# What a customer is worth\n\nOpening, {MATHS}", id="opening"),
         new_code_cell("seed: int = 1", id="parameters", metadata={"tags": ["parameters"]}, execution_count=1),
         new_markdown_cell("## Result\n\nWords.", id="result"),
-        new_code_cell('nb.keep(share, "share", "S19", "S37", "S03")', id="keep", outputs=[shown], execution_count=2),
+        new_code_cell(
+            'nb.keep(share, "share", "S19", "S19a", "S37", "S03")', id="keep", outputs=[shown], execution_count=2
+        ),
         new_code_cell("figures.show(share.plot(), alt=share.alt)", id="figure", outputs=[figure], execution_count=3),
     ]
     write_notebook(new_notebook(cells=cells), folder / "notebooks" / "01_customer_value.ipynb")
@@ -109,15 +115,34 @@ def test_every_part_is_there(pages, built):
 
 def test_ledger_shows_every_line_once_with_its_verdict(pages, built):
     frame = ledger.read(built.parent)
-    lines = [a for a in pages["index.html"].all("li") if "crm-claim" in (a.get("class") or "")]
+    lines = [a for a in pages["index.html"].all("li") if a.get("class") == "crm-line"]
     assert sorted(a["id"] for a in lines) == sorted(frame["claim_id"])
     shown = {a["id"]: a["data-verdict"] for a in lines}
     assert shown == {k: chips.slug(v) for k, v in zip(frame["claim_id"], frame["verdict"], strict=True)}
     text = (built / "index.html").read_text("utf-8")
     assert "<strong>0.620</strong>" in text
     assert "[0.580, 0.660]" in text
-    assert "enough events" in text
     assert "Simulated bank." in text
+
+
+def test_a_claim_stands_once_above_its_lines(built):
+    text = (built / "index.html").read_text("utf-8")
+    page = (built / "notebooks" / "01_customer_value.html").read_text("utf-8")
+    box = re.search(r'<div class="crm-decides">.*?</div>', page, re.DOTALL)[0]
+    for line_id in ("S19", "S19a"):
+        line = ledger.lines()[line_id]
+        assert text.count(f'crm-text">{line.claim}<') == 1
+        assert box.count(line.claim) == 1
+        assert line.estimand in box
+    assert "simulated" in box
+
+
+def test_a_failed_assumption_is_in_sight_and_an_open_gate_is_folded_away(built):
+    text = (built / "index.html").read_text("utf-8")
+    sight, folded = re.search(r'id="S03".*?</details>', text, re.DOTALL)[0].split("<details>")
+    assert "Failed assumption:</strong> enough events (3 events; at least 10 needed)" in sight
+    assert "a rival" not in sight
+    assert "Checked: a rival (none)" in folded
 
 
 def test_each_measured_claim_links_to_its_cell(pages):
@@ -207,8 +232,9 @@ def test_nothing_restricted_and_no_source_is_published(built):
 
 def test_search_finds_claims_and_studies(built):
     index = (built / "searchindex.js").read_text("utf-8")
-    terms = json.loads(index[index.index("(") + 1 : index.rindex(")")])["terms"]
-    assert "worth" in terms
+    found = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    terms = found["terms"]
+    assert "worth" in found["titleterms"]  # a notebook's title
     assert any(t.startswith("competit") for t in terms)  # from a claim of the ledger
 
 

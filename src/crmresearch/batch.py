@@ -11,19 +11,16 @@ import difflib
 import hashlib
 import json
 import os
-import queue
 import re
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crmresearch import disclosure, execution, ledger, parameters
+from crmresearch import disclosure, execution, ledger, parameters, workers
 from crmresearch.errors import InputError
 from crmresearch.notebook import VERSIONS
 from crmresearch.progress import Progress
@@ -190,93 +187,6 @@ def _owned(folder: Path, name: str) -> list[Path]:
     return [p for part in PARTS for p in sorted((folder / part).glob(f"{name}*")) if p.stem.startswith(name)]
 
 
-class _Worker:
-    """A process that executes one notebook after the other; started again if it was lost."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.scratch = execution.scratch_folder()
-        # the user's own start-up files must not change a run
-        self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
-        self.process: subprocess.Popen[str] | None = None
-        self.stopped = False
-
-    def run(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "crmresearch.execution"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                env=self.environment,
-            )
-        process = self.process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        last_resort = threading.Timer(job["timeout"] + 60, process.kill)
-        last_resort.start()
-        try:
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                event = json.loads(line)
-                if "outcome" in event:
-                    return dict(event["outcome"])
-                progress.cell(job["name"], event["done"], event["total"])
-        except (BrokenPipeError, json.JSONDecodeError):
-            pass
-        finally:
-            last_resort.cancel()
-        return {"status": "failed", "error": "the process that executed the notebook was lost; see its log"}
-
-    def stop(self) -> None:
-        self.stopped = True
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-            for stream in (self.process.stdin, self.process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def _execute(
-    jobs: list[dict[str, Any]],
-    workers: list[_Worker],
-    progress: Progress,
-    done: dict[str, dict[str, Any]],
-    records: Path,
-) -> None:
-    """Execute jobs on the workers; a record of each outcome is kept for :func:`run` with ``resume``."""
-    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-
-    def consume(worker: _Worker) -> None:
-        while True:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            outcome = worker.run(job, progress) | {"fingerprint": job["fingerprint"]}
-            if worker.stopped:  # the run was interrupted: that is no outcome of the notebook
-                return
-            ledger.write_json(records / f"{job['name']}.json", outcome)
-            done[job["name"]] = outcome
-            progress.end(job["name"], outcome)
-
-    threads = [threading.Thread(target=consume, args=(w,), daemon=True) for w in workers[: len(jobs)]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.1)
-
-
 def _earlier(partial: Path, out: Path) -> dict[str, dict[str, Any]]:
     """Bring what an interrupted or an earlier run finished into the staging folder; return its records."""
     records = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted((partial / "records").glob("*.json"))}
@@ -396,14 +306,14 @@ def run(
             if n not in done
         ]
         environment = {**os.environ, **execution.ENVIRONMENT, **place, "CRMRESEARCH_OUT": str(partial)}
-        workers = [_Worker(environment) for _ in range(max(1, jobs))]
+        team = [workers.Worker(environment) for _ in range(max(1, jobs))]
         try:
-            _execute([j for j in work if j["name"] != LAST], workers, progress, done, partial / "records")
+            workers.execute([j for j in work if j["name"] != LAST], team, progress, done, partial / "records")
             _record_breaches(partial, identifiers)
             ledger.merge(partial)
-            _execute([j for j in work if j["name"] == LAST], workers, progress, done, partial / "records")
+            workers.execute([j for j in work if j["name"] == LAST], team, progress, done, partial / "records")
         finally:
-            for worker in workers:
+            for worker in team:
                 worker.stop()
         _record_breaches(partial, identifiers)
         frame = ledger.merge(partial)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -32,6 +33,7 @@ __all__ = [
     "read",
     "record",
     "rule_text",
+    "split_checks",
     "verdict",
     "write_json",
 ]
@@ -263,6 +265,16 @@ def _cells(folder: Path) -> dict[tuple[str, str], str]:
     return out
 
 
+def _join_checks(checks: Iterable[Check]) -> str:
+    return "; ".join(f"{c.status}: {c.name} ({c.detail})" for c in checks)
+
+
+def split_checks(text: str) -> list[tuple[str, str]]:
+    """Take the ``checks`` column of the ledger apart again: status and words of each gate."""
+    pairs = (part.partition(": ") for part in re.split(r"; (?=(?:open|closed|declared): )", text) if part)
+    return [(status, words) for status, _, words in pairs]
+
+
 def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str], str] | None = None) -> pd.DataFrame:
     """Turn the findings of a run into the ledger, one row per line of the register and bank.
 
@@ -338,7 +350,7 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
             else:
                 row |= {"estimate": here.value, "ci_low": here.ci_low, "ci_high": here.ci_high}
                 row |= {"n": here.n, "p_value": _number(here.p_value), "q_value": q_values.get(line_id, math.nan)}
-                row["checks"] = "; ".join(f"{c.status}: {c.name} ({c.detail})" for c in here.checks)
+                row["checks"] = _join_checks(here.checks)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

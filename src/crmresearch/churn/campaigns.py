@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import figures
-from crmresearch.churn.curves import cumulative_incidence
 from crmresearch.churn.gates import enough_events, overlap
+from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.predict import censoring_weights
 from crmresearch.churn.risk import churn_study, logit
 from crmresearch.errors import FitError, InputError, Missing

@@ -40,11 +40,11 @@ LINEAR = (
     "mobile",
     "contacted",
     "just_contacted",
-    "balance_change",
 )
-CURVED = ("tenure", "age", "log_balance", "recency", "activity")
-FEW = ("tenure", "families", "unmet", "activity")  # what a small bank is predicted by
+CURVED = dict.fromkeys(("tenure", "age", "log_balance", "recency", "activity"), (0.05, 0.35, 0.65, 0.95))
+CURVED["balance_change"] = (0.01, 0.05, 0.5, 0.95)  # what announces an exit is a fall that few show
 SIGNS = ("balance_change", "recency", "activity")
+FEW = ("tenure", "families", "unmet", "activity", "balance_change")  # what a small bank is predicted by
 TEST_HORIZONS = (6, 12)
 
 
@@ -53,7 +53,8 @@ class ExitModel:
     """Cause-specific Cox models on time since the landmark: exits of interest and all others.
 
     Signs of running down (balance, activity) have effects of their own on the exits of the first months: what
-    announces an exit next month says little about one in a year.
+    announces an exit next month says little about one in a year. The coefficients are shrunk by what fitting them to
+    the training customers made too large, so that predictions for others are spread as their risks are.
 
     Attributes
     ----------
@@ -122,17 +123,18 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
         No exits of interest, or separation.
     """
     knots = {}
-    for c in CURVED:
+    for c, shares in CURVED.items():
         if c in rows.columns:
-            places = np.unique(np.quantile(rows[c], (0.05, 0.35, 0.65, 0.95)).round(6))
+            places = np.unique(np.quantile(rows[c], shares).round(6))
             if len(places) >= 3:
                 knots[c] = places.tolist()
     left, stay = rows["cause"].isin(of_interest), rows["exit"] > EARLY
-    # the model takes the size the exits allow: with signs of the first months, without, without curves, four covariates
-    for signs, curves, few in ((True, knots, False), (False, knots, False), (False, {}, False), (False, {}, True)):
+    # the model takes the size the exits allow: every curve, only that of the falls, five covariates
+    falls = {c: places for c, places in knots.items() if c == "balance_change"}
+    for curves, few in ((knots, False), (falls, False), ({}, True)):
         x = _expand(rows, curves)
         x = x[[c for c in x.columns if len(x[c].unique()) > 1 and (not few or c in FEW)]]
-        first = _with_early(x, 1.0) if signs and (left & ~stay).any() else x
+        first = _with_early(x, 1.0) if (left & ~stay).any() else x
         columns = list(first.columns)
         if left.sum() >= EVENTS_PER_PARAMETER * len(columns):
             break
@@ -140,12 +142,11 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
         raise FitError("no covariate varies among the customers at the prediction date")
     first = first.assign(entry=0, exit=rows["exit"].clip(upper=EARLY), event=(left & ~stay).astype(int))
     then = _with_early(x, 0.0).assign(entry=EARLY, exit=rows["exit"], event=left.astype(int))[stay]
-    own = cox(pd.concat([first, then], ignore_index=True), columns)
-    knots = dict(curves)
+    own = cox(pd.concat([first, then], ignore_index=True), columns).shrunk()
     rest = (rows["event"] == 1) & ~left
     base = x.assign(exit=rows["exit"], event=rest.astype(int))
     other = cox(base, list(x.columns[:1])) if rest.sum() >= 10 else None
-    return ExitModel(own, other, knots, tuple(columns))
+    return ExitModel(own, other, curves, tuple(columns))
 
 
 @churn_study

@@ -12,7 +12,6 @@ from crmresearch import figures
 from crmresearch.churn.curves import (
     MIN_AT_RISK,
     censoring_weighted,
-    cumulative_incidence,
     first_tenure,
     kaplan_meier,
     life_table,
@@ -23,6 +22,7 @@ from crmresearch.churn.curves import (
 )
 from crmresearch.churn.discrete import frailty
 from crmresearch.churn.gates import enough_events, entry_independence
+from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.risk import churn_study, read_spells
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Result

@@ -72,10 +72,9 @@ def curves(bank: Bank) -> dict[str, Estimate]:
 
 def relationship(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
-    cells = {lag: _given(reductions.person_months(bank, lag=lag, groups=("city_tier",))) for lag in (3, 6)}
-    entry = _given(reductions.spells(bank, states=reductions.STATES))
-    result = churn.relationship(cells, entry, groups=("city_tier",), resamples=0)
-    return {"cox.index.log_hr": _log(_found(result, "S06"))}
+    cells = _given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
+    ratio = churn.index_hazard_ratio(cells, _given(reductions.spells(bank)), groups=("city_tier",))
+    return {"cox.index.log_hr": _log(ratio)}
 
 
 def breadth(bank: Bank) -> dict[str, Estimate]:

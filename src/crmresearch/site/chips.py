@@ -75,12 +75,12 @@ def _sides(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple
 
 
 def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, Any], words: str) -> str:
-    """Draw an interval on the ground of its decision rule."""
+    """Draw an interval on the ground of its decision rule; without a rule there is nothing to see."""
     bounds = [
         b for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping) for b in rule[part].values()
     ]
     finite = [v for v in (estimate, low, high, *bounds) if math.isfinite(v)]
-    if not finite or not math.isfinite(estimate) or (low == high and not bounds):
+    if not bounds or not math.isfinite(estimate):
         return ""
     left, right = min(finite), max(finite)
     margin = 0.18 * (right - left) or max(abs(left), 1.0) * 0.2

@@ -44,6 +44,7 @@ html_theme_options = {
     "navbar_persistent": ["search-button"],
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "article_header_start": [],
     "show_prev_next": False,
     "footer_start": [],
     "footer_end": [],

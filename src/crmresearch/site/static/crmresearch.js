@@ -1,12 +1,13 @@
 // Press a verdict to see only its lines; press it again to see all. Without scripts every line is shown.
 (() => {
   const tiles = document.querySelectorAll(".crm-tile");
-  const lines = document.querySelectorAll(".crm-claim");
+  const lines = document.querySelectorAll(".crm-line");
   const show = (verdict) => {
     for (const line of lines) line.hidden = verdict !== null && line.dataset.verdict !== verdict;
+    for (const claim of document.querySelectorAll(".crm-claim")) claim.hidden = !claim.querySelector(".crm-line:not([hidden])");
     for (const list of document.querySelectorAll(".crm-ledger")) {
       const section = list.closest("section");
-      if (section) section.hidden = ![...list.children].some((line) => !line.hidden);
+      if (section) section.hidden = !list.querySelector(".crm-claim:not([hidden])");
     }
   };
   for (const tile of tiles) {
@@ -19,7 +20,7 @@
   }
   const reveal = () => {
     const line = location.hash && document.getElementById(location.hash.slice(1));
-    if (line && line.classList.contains("crm-claim")) line.querySelector("details")?.setAttribute("open", "");
+    if (line && line.classList.contains("crm-line")) line.querySelector("details")?.setAttribute("open", "");
   };
   addEventListener("hashchange", reveal);
   reveal();
