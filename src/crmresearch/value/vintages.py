@@ -64,7 +64,7 @@ def _people(total: pd.DataFrame) -> pd.Series:
 def _expected_exits(frame: pd.DataFrame) -> np.ndarray:
     """Exits of each vintage if every age left at the rate of all vintages together, ``(groups + 1, vintages)``."""
     total, sums = _without(frame, ["vintage", "age"], ["at_risk", "exits"])
-    vintage, age = (total.index.codes[k] for k in (0, 1))
+    vintage, age = (np.unique(total.index.get_level_values(k), return_inverse=True)[1] for k in (0, 1))
     out = []
     for at_risk, exits in np.moveaxis(sums, 2, 1):
         rate = np.bincount(age, exits) / np.maximum(np.bincount(age, at_risk), 1)
