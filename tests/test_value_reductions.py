@@ -123,6 +123,42 @@ def test_tenure_table_against_pandas(bank, months):
     pd.testing.assert_frame_equal(windows[windows["window"] == 24].drop(columns="window").reset_index(drop=True), got)
 
 
+@pytest.mark.parametrize("end", ["2022-12-31", "2022-05-31"])
+def test_vintages_against_pandas(tables, months, end):
+    """Years end with the observation; the months before the first full one are left out."""
+    stop = pd.Timestamp(end)
+    last = stop.year * 12 + stop.month - 1
+    cut = {**tables, "monthly": tables["monthly"][tables["monthly"]["month"] <= stop]}
+    cut["customers"] = tables["customers"].assign(left_on=tables["customers"]["left_on"].where(lambda d: d <= stop))
+    cut["customers"]["exit_cause"] = cut["customers"]["exit_cause"].where(cut["customers"]["left_on"].notna(), None)
+    cut["customers"] = cut["customers"][cut["customers"]["acquired_on"] <= stop]
+    cut = {k: cut[k] for k in ("customers", "monthly")}
+    got = reductions.vintages(Bank.from_frames(cut, {**ABOUT, "observation_end": stop.date()}), folds=4)
+    full = 12 * ((last - 2020 * 12 + 1) // 12)
+    seen = months[months["number"].between(last - full + 1, last)].copy()
+    ids = sorted(cut["customers"]["customer_id"])
+    seen["fold"] = seen["customer_id"].map({c: i % 4 for i, c in enumerate(ids)})
+    seen["ago"] = (last - seen["number"]) // 12
+    seen["won"] = (last - (seen["number"] - seen["tenure"])) // 12
+    final = seen.groupby("customer_id")["number"].transform("max")
+    seen["gone"] = (seen["number"] == final) & (final < last)
+    seen["at_risk"] = seen["number"] < last
+    expected = seen.groupby(["fold", "won", "ago"]).agg(
+        customers=("customer_id", "nunique"),
+        n=("number", "size"),
+        at_risk=("at_risk", "sum"),
+        exits=("gone", "sum"),
+        contribution=("contribution", "sum"),
+    )
+    expected = expected.reset_index().sort_values(["fold", "won", "ago"], ascending=[True, False, False])
+    assert list(got["vintage"]) == [(stop.to_period("M") - 12 * k).strftime("%Y-%m") for k in expected["won"]]
+    assert list(got["period"]) == [(stop.to_period("M") - 12 * k).strftime("%Y-%m") for k in expected["ago"]]
+    np.testing.assert_array_equal(got["age"], expected["won"] - expected["ago"])
+    counts = ["fold", "customers", "n", "at_risk", "exits"]
+    np.testing.assert_array_equal(got[counts], expected[counts])
+    np.testing.assert_allclose(got["contribution"], expected["contribution"], atol=1e-9)
+
+
 def test_customers_at_against_pandas(bank, months):
     got = reductions.customers_at(bank, at="2020-12").set_index("customer_id")
     now = END - 24
@@ -242,6 +278,7 @@ def test_what_is_missing_is_said(bank, tables):
         reductions.yearly(shop),
         reductions.margins(shop),
         reductions.tenure_margin(shop),
+        reductions.vintages(shop),
         reductions.customers_at(shop),
         reductions.equity(shop, opening="2021-12", closing="2022-12"),
         reductions.tenure_windows(shop, until="2021-12"),
