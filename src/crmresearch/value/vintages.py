@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import figures
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.result import Result, study
 from crmresearch.value.common import interval, jackknife
 
@@ -94,7 +94,8 @@ def vintages(frame: pd.DataFrame) -> Result:
     people = _people(total)
     keep = (people >= MIN_CUSTOMERS).to_numpy() & (total["at_risk"] > 0).to_numpy()
     if keep.sum() < 2:
-        raise InputError(f"{int(keep.sum())} vintages have {MIN_CUSTOMERS} customers; a comparison needs two")
+        few = f"{int(keep.sum())} vintages have {MIN_CUSTOMERS} customers; a comparison needs two"
+        return Result.not_applicable(Missing(few, ("monthly",)))
     n, at_risk, exits, money = np.moveaxis(sums[:, keep], 2, 0)
     mean, _, low, high = jackknife(money / n)
     stay, _, stay_low, stay_high = jackknife((1 - exits / at_risk) ** 12)
@@ -211,19 +212,21 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     Result
         The two identified sums of trends, and for every age, calendar year and vintage the deviation from the linear
         trend of its factor (weighted by customer-months), with jackknife intervals. The trends of age, calendar time
-        and vintage by themselves are not identified and not given.
+        and vintage by themselves are not identified and not given. Not applicable where a factor has fewer than three
+        levels with enough customers.
 
     Raises
     ------
     InputError
-        If a factor has fewer than three levels with enough customers, or the cells are too few.
+        If the cells are too few to separate the curvatures, or do not fit together.
     """
     frame = _levels(_checked(frame))
     years = {c: frame[c].str[:4].astype(int) for c in ("period", "vintage")}
     numbers = frame.assign(**years)
     short = [FACTORS[f] for f in FACTORS if numbers[f].nunique() < 3]
     if short:
-        raise InputError(f"{', '.join(short)}: fewer than three levels have {MIN_CUSTOMERS} customers; no curvature")
+        few = f"{', '.join(short)}: fewer than three levels have {MIN_CUSTOMERS} customers, so no curvature is seen"
+        return Result.not_applicable(Missing(few, ("monthly",)))
     total, sums = _without(
         numbers, ["vintage", "period", "age"], ["n", "contribution", "customers", "exits", "at_risk"]
     )
