@@ -300,7 +300,8 @@ def distribution(frame: pd.DataFrame) -> Result:
     def draw(ax: Any) -> Any:
         for name, color in zip(names, figures.PALETTE, strict=False):
             x = frame[name].to_numpy(dtype=float)
-            symlog_histogram(ax, x, color, f"{MEASURES[name]}, n = {x.size:,}")
+            below = interval(*share_below(x), ".1%")
+            symlog_histogram(ax, x, color, f"{MEASURES[name]}, n = {x.size:,}, {below} below zero")
         ax.set(xlabel="value per customer in the window, symmetric log scale", ylabel="customers")
         ax.set_title("Distribution of customer value")
         ax.legend(loc="best")

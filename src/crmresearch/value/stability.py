@@ -187,7 +187,13 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         )
         ax.plot(at, table["noise"], "_", markersize=18, color=figures.PALETTE[1], label="blind ranks")
         labels = [f"{a} to\n{b}\nn = {n:,}" for a, b, n in zip(table["from"], table["to"], table["n"], strict=True)]
-        ax.set(xticks=at, xticklabels=labels, ylim=(0, 1), ylabel="Jaccard overlap", xlim=(-0.6, len(table) - 0.4))
+        ax.set(
+            xticks=at,
+            xticklabels=labels,
+            ylim=(0, 1),
+            ylabel="core in both years over core in either",
+            xlim=(-0.6, len(table) - 0.4),
+        )
         ax.set_title(f"Core customers (best {share:.0%}) who are core again")
         ax.legend(loc="best")
         return ax
@@ -297,7 +303,10 @@ def transitions(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> Result:
                 )
         ax.set_xticks(range(len(columns)), columns, rotation=20, ha="right")
         ax.set_yticks(range(len(rows)), [f"{r}, n = {n:,}" for r, n in zip(rows, total, strict=True)])
-        ax.set(xlabel=f"value band in the year to {_label(after)}", ylabel=f"band in the year to {_label(before)}")
+        ax.set(
+            xlabel=f"value band in the year to {_label(after)} (–: too few people to show)",
+            ylabel=f"band in the year to {_label(before)}",
+        )
         ax.set_title(f"Share of a band by next year's band; widest half-interval {np.nanmax(half):.1%}")
         ax.grid(False)
         return ax
@@ -370,7 +379,10 @@ def regression_to_mean(frame: pd.DataFrame, *, cuts: Sequence[float] = CUTS) -> 
             ax.plot(at, row.iloc[1 : 1 + len(years)], marker="o", color=color, label=f"{row.iloc[0]}, n = {row['n']:,}")
             ax.plot([at[-1]] * 2, [row["ci_low"], row["ci_high"]], color=color, linewidth=5, alpha=0.35)
         ax.set_xticks(at, [f"to {_label(c)}" for c in years])
-        ax.set(ylabel="mean contribution per customer", title="Bands chosen on the first year, followed")
+        ax.set(
+            ylabel="mean contribution per customer and year,\n95% interval in the last",
+            title="Bands chosen on the first year, followed",
+        )
         figures.money_axis(ax)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="band, first year")
         return ax

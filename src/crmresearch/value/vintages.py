@@ -131,7 +131,7 @@ def vintages(frame: pd.DataFrame) -> Result:
     panels = (
         ("monthly contribution", "ci", "Contribution by vintage", "money per customer-month"),
         ("stay the year", "stay", "Retention by vintage", "share who stay a year"),
-        ("exits over expected", "ratio", "Exits, at equal age", "exits over those expected at these ages"),
+        ("exits over expected", "ratio", "Exits, at equal age", "exits over expected"),
     )
 
     def draw(axes: Any) -> Any:
@@ -143,7 +143,7 @@ def vintages(frame: pd.DataFrame) -> Result:
             ax.set_xticks(at[::every], table.iloc[::every, 0], rotation=30, ha="right")
             ax.set(xlabel="acquired in the year to", title=title, ylabel=f"{label}, 95% interval")
         axes[2].axhline(1, color=figures.INK, linewidth=1)
-        figures.percent_axis(axes[1])
+        figures.percent_axis(axes[1], digits=1)
         figures.note(axes[0], f"n = {int(table['n'].min()):,} to {int(table['n'].max()):,} customers")
         return axes
 
@@ -269,8 +269,11 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
             ax.axhline(0, color=figures.INK, linewidth=1)
             every = max(1, len(at) // 6)
             ax.set_xticks(at[::every], part["level"].iloc[::every], rotation=30, ha="right")
-            ax.set(title=str(name).capitalize(), xlabel="years since acquisition" if name == "age" else "year to")
-            figures.note(ax, f"n = {int(part['n'].min()):,} to {int(part['n'].max()):,}")
+            ax.set(
+                title=f"{str(name).capitalize()}, beyond its trend",
+                xlabel="years since acquisition" if name == "age" else "year to",
+            )
+            figures.note(ax, f"n = {int(part['n'].min()):,} to {int(part['n'].max()):,} customers")
         axes[0].set(ylabel="deviation from the linear trend,\nmoney per customer-month, 95% interval")
         return axes
 
