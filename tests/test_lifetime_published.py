@@ -18,6 +18,11 @@ GROUPS = [1411, 439, 214, 100, 62, 38, 29, 64]  # customers with 0, 1, ..., 6, 7
 REGULAR = [100, 63.1, 46.8, 38.2, 32.6, 28.9, 26.2, 24.1, 22.3, 20.7, 19.4, 18.3, 17.3]  # Fader and Hardie (2007)
 HIGH_END = [100, 86.9, 74.3, 65.3, 59.3, 55.1, 51.7, 49.1, 46.8, 44.5, 42.7, 40.9, 39.4]
 YEARLY = lt.Discounting(0.10, 1, "start")
+# donors of 1995 by gifts in six years and the year of the last one, as printed by Fader, Hardie and Shang (2010)
+DONORS = {
+    0: [3464], 1: [1091, 277, 129, 78, 119, 129], 2: [613, 255, 155, 173, 234], 3: [322, 181, 225, 357],
+    4: [240, 284, 512], 5: [335, 728], 6: [1203],
+}  # fmt: skip
 
 
 def summary(path: Path, end: str, decimals: int | None = 2) -> pd.DataFrame:
@@ -268,6 +273,17 @@ SBG7 = {
         "mape": 2.83,
     },
 }
+
+
+def test_a23_bg_bb() -> None:
+    rows = [(x, (x + i) if x else 0, n) for x, counts in DONORS.items() for i, n in enumerate(counts)]
+    x, last, n = np.array(rows).T
+    assert n.sum() == 11_104
+    fit = lt.BetaGeoBetaBinomFitter().fit(x, last, np.full(len(x), 6), weights=n)
+    assert fit.params_.to_list() == pytest.approx([1.20352, 0.74972, 0.65672, 2.78344], abs=6e-6)
+    assert fit.log_likelihood_ == pytest.approx(-33225.58, abs=0.005)
+    ahead = fit.conditional_expected_number_of_purchases_up_to_time(5, x, last, 6)
+    assert ahead @ n == pytest.approx(12_884.2, abs=0.5)
 
 
 @pytest.mark.parametrize("segment", ["regular", "high_end"])
