@@ -170,7 +170,8 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     table = pd.DataFrame(out)
     each = qini(gain, t, saved)
     blocks = r.unit_of(rows)
-    whole = r.Functional(each.value, np.bincount(rows["block"].to_numpy(np.intp), each.influence, minlength=blocks))
+    summed = np.bincount(rows["block"].to_numpy(np.intp), each.influence, minlength=blocks)
+    whole = r.Functional(each.value, summed.astype(float))
     low, high = whole.interval()
     risky = table[table["by"] == "risk"]
     first, last = risky.iloc[0], risky.iloc[-1]
