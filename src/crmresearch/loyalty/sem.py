@@ -164,7 +164,7 @@ class _Layout:
         self.positive[self.parts[3]] = True
 
     def matrices(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Loadings, inverse of (1 - paths), (co)variances of constructs and error variances of a stack of parameters."""
+        """Loadings, inverse of (1 - paths), (co)variances of constructs and error variances, for a stack."""
         n, p, m = len(values), len(self.block), int(self.block.max()) + 1
         loadings, beta, psi = np.zeros((n, p, m)), np.zeros((n, m, m)), np.zeros((n, m, m))
         loadings[:, np.arange(p), self.block] = 1.0

@@ -172,7 +172,7 @@ _MEAN = functools.partial(
     },
 )
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
-CUSTOMERS, SMALLER = 20_000, {"null": 10_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
+CUSTOMERS, SMALLER = 20_000, {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
 
 
 def _on_trial(name: str, run: Any, truth: Any, tables: tuple[str, ...], **more: Any) -> Estimator:
