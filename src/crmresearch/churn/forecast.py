@@ -246,7 +246,8 @@ def forecast(
     estimate = type(estimate)(
         **{**estimate.__dict__, "p_value": one_sided_p(estimate.value, estimate.se or np.nan, 0.0)}
     )
-    groups, _ = calibration(test, best["model"], horizon)
+    by_horizon = {h: calibration(test, p, h)[0] for (name, h), p in predicted.items() if name == "model"}
+    groups = by_horizon[horizon]
     thresholds = np.linspace(0.25 * rate, 4 * rate, 16).clip(0.001, 0.9)
     curve = decision_curve(test, best, horizon, thresholds.tolist())
     gain = ""
@@ -267,23 +268,26 @@ def forecast(
 
     def draw(axes: Any) -> Any:
         left, right = axes
-        left.errorbar(
-            groups["predicted"],
-            groups["observed"],
-            yerr=np.array([groups["observed"] - groups["ci_low"], groups["ci_high"] - groups["observed"]]),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=3,
-        )
-        top = float(max(groups["predicted"].max(), groups["ci_high"].max())) * 1.05
+        for i, (h, g) in enumerate(by_horizon.items()):
+            left.errorbar(
+                g["predicted"],
+                g["observed"],
+                yerr=np.array([g["observed"] - g["ci_low"], g["ci_high"] - g["observed"]]),
+                fmt="os"[i % 2],
+                color=figures.ACCENT if h == horizon else figures.PALETTE[1],
+                capsize=3,
+                label=f"{h} months",
+            )
+        top = max(float(g[["predicted", "ci_high"]].max().max()) for g in by_horizon.values()) * 1.05
         left.plot([0, top], [0, top], color=figures.INK, lw=1, ls=":")
         left.set(
-            xlabel=f"Predicted exits within {horizon} months, tenths of risk",
-            ylabel="Observed exits, 95% interval",
+            xlabel="Predicted share of exits, tenths of risk",
+            ylabel="Observed share of exits, 95% interval",
             title=f"Calibration (n = {len(test):,})",
         )
-        figures.percent_axis(left, "x", 1)
-        figures.percent_axis(left, "y", 1)
+        figures.percent_axis(left, "x")
+        figures.percent_axis(left, "y")
+        left.legend(title="within", loc="upper left")
         for i, (name, part) in enumerate(curve.groupby("rule", sort=False)):
             grey = name in ("everybody", "nobody")
             color = figures.GREY if grey else figures.PALETTE[i]
@@ -298,7 +302,7 @@ def forecast(
         right.set(
             xlabel="Break-even risk: cost of a contact over value of a kept customer",
             ylabel="Net benefit per 1,000 customers (exits)",
-            title="Decision curve",
+            title=f"Decision curve, {horizon} months",
             ylim=(1000 * min(low, 0) - 2, None),
         )
         figures.percent_axis(right, "x", 1)
