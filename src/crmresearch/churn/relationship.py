@@ -225,11 +225,11 @@ def relationship(
     monthly = with_index(cells.assign(events=cells["events voluntary"]), scale)
     sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=resamples, seed=seed)
     dummies, names = _dummies(monthly, groups)
-    weibull = weibull_aft(voluntary, ["index"]).set_index("term").loc["index"]
+    weibull = next(line for _, line in weibull_aft(voluntary, ["index"]).iterrows() if line["term"] == "index")
     rows = [
         model_row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
         model_row("index at entry, late entry respected", cox(voluntary, ["index"])),
-        _weibull_row(weibull, int(voluntary["n"] @ voluntary["event"])),
+        _weibull_row(weibull, int((voluntary["n"] * voluntary["event"]).sum())),
         *[
             model_row(f"index {lag} month{'s' if lag != 1 else ''} earlier", fit, verdict=lag == VERDICT_LAG)
             for lag, fit in fits.items()
