@@ -220,7 +220,9 @@ ESTIMATORS = [
         tables=AIMED,
         sizes=SMALL,
     ),
-    Estimator("selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly")),
+    Estimator(
+        "selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly"), seeds=400
+    ),
     Estimator(
         "split",
         "cost",

@@ -188,7 +188,7 @@ ESTIMATORS = [
         worlds=("baseline", "null", "one_factor_survey"),
         limits=("S10a", "S10b", "S10c", "S10d"),
     ),
-    _on_trial("latent_paths", latent_paths, _latent, SURVEY, worlds=("baseline",)),
+    _on_trial("latent_paths", latent_paths, _latent, SURVEY, worlds=("baseline",), seeds=200),
     _on_trial("importance", importance, _null(S16=0), SURVEY, limits=("S50", "S16")),
     _on_trial("intention", intention, _factor, SURVEY),
     _on_trial("behaviour", behaviour, _null(S12=0, S12a=1), ACCOUNTS, limits=("S12", "S12a")),
