@@ -18,8 +18,8 @@ __all__ = ["decisions", "estimates", "failures", "gates", "overview", "published
 SHOWN = 120  # quantities in one figure; more are in the table
 STEP = 0.19  # inches per quantity
 
-# Why intervals miss where they do: (start of the quantity, estimator, world or "" for all) -> reason. A failure without a
-# reason fails a test.
+# Why intervals miss where they do: (start of the quantity, estimator or "", world or "" for all) -> reason.
+# A failure without a reason fails a test.
 REASONS: dict[tuple[str, str, str], str] = {
     ("naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
     ("campaign.targeted.naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
