@@ -156,7 +156,11 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
                 label="late entry ignored",
             )
         ax.set(
-            xlabel="Tenure (months since acquisition)", ylabel="Share still customers", ylim=(0, 1.02), xlim=(0, last)
+            xlabel="Tenure (months since acquisition)",
+            ylabel="Share still customers",
+            title=f"Customers kept by tenure (n = {int(read_spells(spells).n.sum()):,})",
+            ylim=(0, 1.02),
+            xlim=(0, last),
         )
         figures.percent_axis(ax)
         ax.legend(loc="lower left")
@@ -278,6 +282,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         ax.set(
             xlabel="Tenure (months since acquisition)",
             ylabel=f"Share kept of those who reach {start:.0f} months",
+            title=f"Customers kept by {name}, 95% intervals (n = {table['n'].sum():,})",
             xlim=(0, reach),
             ylim=(0, 1.02),
         )
@@ -356,6 +361,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         return Result.not_applicable(
             Missing(f"curves end before {start + horizon:.0f} months of tenure", ("customers",))
         )
+    people = int(read_spells(spells).n.sum())
     main = table[table["cause"] == of_interest]
     first, end = main.iloc[0], main.iloc[-1]
     sentence = (
@@ -388,6 +394,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         ax.set(
             xlabel="Tenure (months since acquisition)",
             ylabel=f"Share gone of those who reach {start:.0f} months",
+            title=f"Customers gone by cause, 95% interval of {of_interest} (n = {people:,})",
             xlim=(0, last),
             ylim=(0, None),
         )

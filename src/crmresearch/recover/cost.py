@@ -195,11 +195,21 @@ def _none(truth: dict[str, Any]) -> dict[str, float]:
     return {}
 
 
+SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
-    Estimator("ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")),
-    Estimator("response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE),
+    Estimator(
+        "ratios",
+        "cost",
+        ratios,
+        _ratio_truth,
+        customers=6_000,
+        tables=PEOPLE,
+        limits=("S40b", "S40e", "S40h"),
+        sizes=SMALL,
+    ),
+    Estimator("response", "cost", response, _response_truth, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes={"null": 4_000}),
+    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL),
     Estimator(
         "targeted",
         "cost",
@@ -208,9 +218,11 @@ ESTIMATORS = [
         ("baseline", "null", "no_overlap"),
         20_000,
         tables=AIMED,
-        sizes={"null": 4_000, "no_overlap": 4_000},
+        sizes=SMALL,
     ),
-    Estimator("selection", "cost", selection, _selection_truth, ("baseline",), 4_000, tables=(*PEOPLE, "monthly")),
+    Estimator(
+        "selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly"), seeds=400
+    ),
     Estimator(
         "split",
         "cost",
@@ -222,5 +234,14 @@ ESTIMATORS = [
         limits=("spend_per_prospect", "spend_per_customer_year"),
         seeds=300,
     ),
-    Estimator("replacement", "cost", replacement, _none, customers=4_000, tables=(*PEOPLE, "monthly"), limits=("S41",)),
+    Estimator(
+        "replacement",
+        "cost",
+        replacement,
+        _none,
+        customers=6_000,
+        tables=(*PEOPLE, "monthly"),
+        limits=("S41",),
+        sizes=SMALL,
+    ),
 ]
