@@ -5,7 +5,8 @@
 Scale: a simulated bank of 20,000 customers is copied inside the engine (new identifiers, same lives; about a million
 prospects, 1.2 million customers and 50 million customer-months at 60 copies), and everything notebook 03 computes runs
 on it in a process of its own: wall and CPU seconds of each step, peak memory of the process. Goal: under 60 s and 4 GiB
-on two cores. Drawing and copying the bank is not counted.
+on two cores. Drawing and copying the bank is not counted. The notebook itself, with kernel and figures, is timed by the
+commands at the end of ``README.md``.
 
 Peers: a win model (probit in spend and its square) against ``statsmodels`` Probit with robust errors, and the doubly
 robust effect against ``statsmodels`` TreatmentEffect, each in a process of its own; CPU seconds are user plus system

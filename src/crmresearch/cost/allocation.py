@@ -415,5 +415,6 @@ def draw_split(ax: Any, curves: pd.DataFrame, free: Optimum, bound: Optimum, dis
         ylabel=f"spend on offers per customer-year{unit}",
     )
     ax.set_title(f"Value of a prospect, net of all spend{unit}")
-    ax.legend(loc="upper right", title=f"n = {int(first['n']):,}")
+    title = f"n = {int(first['n']):,} prospects, {len(xs) - 1} resamples"
+    ax.legend(loc="upper right", title=title, frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     return ax

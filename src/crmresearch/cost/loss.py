@@ -257,7 +257,7 @@ def draw_parts(ax: Any, table: pd.DataFrame, currency: str) -> Any:
     for at, s, row in zip(y, sign, table.itertuples(), strict=True):
         ax.plot(sorted((s * row.ci_low, s * row.ci_high)), [at, at], color=figures.INK, lw=1.5)
     ax.axvline(0, color=figures.INK, lw=1)
-    ax.set_yticks(y, table["part"])
+    ax.set_yticks(y, table["part"].replace("service cost saved", "service cost added (below 0: saved)"))
     ax.set_xlabel(f"{currency} per lost customer, 95% interval; n = {int(table['n'].iloc[0]):,} wins".strip())
     figures.money_axis(ax, "x")
     ax.set_title("What replacing a lost customer costs")

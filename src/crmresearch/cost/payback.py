@@ -106,12 +106,12 @@ def draw_payback(ax: Any, curve: pd.DataFrame, wins: int, currency: str) -> Any:
     """Draw the cumulative balance of a win over the months after it."""
     from crmresearch import figures
 
-    ax.plot(curve["month"], curve["net"], color=figures.ACCENT, label=f"mean of n = {wins:,} wins")
+    ax.plot(curve["month"], curve["net"], color=figures.ACCENT, label=f"mean of n = {wins:,} wins, 95% band")
     figures.interval_band(ax, curve["month"], curve["net"] - 1.96 * curve["se"], curve["net"] + 1.96 * curve["se"])
     ax.axhline(0, color=figures.INK, lw=1)
     figures.money_axis(ax)
     ax.set_xlabel("months since winning")
-    ax.set_ylabel(f"discounted contribution less cost of winning{', ' + currency if currency else ''}")
-    ax.set_title("When a win has paid for itself")
+    ax.set_ylabel(f"discounted balance per win{', ' + currency if currency else ''}")
+    ax.set_title("When a win has paid for itself: contribution less cost of winning")
     ax.legend(loc="lower right")
     return ax

@@ -247,7 +247,7 @@ def draw_path(ax: Any, path: pd.DataFrame, n: int, horizon: int) -> Any:
     """Draw what an offer keeps, month by month."""
     from crmresearch import figures
 
-    ax.plot(path["month"], path["kept"], color=figures.ACCENT, label=f"offered less control, n = {n:,}")
+    ax.plot(path["month"], path["kept"], color=figures.ACCENT, label=f"offered less control, n = {n:,}, 95% band")
     figures.interval_band(ax, path["month"], path["low"], path["high"])
     ax.axhline(0, color=figures.INK, lw=1)
     ax.axvline(horizon, color=figures.GREY, ls=":", lw=1)
@@ -396,9 +396,9 @@ def draw_targeted(ax: Any, table: pd.DataFrame, treated: Array, propensity: Arra
         )
     for edge in (EDGE, 1 - EDGE):
         ax.axvline(edge, color=figures.INK, ls="--", lw=1)
-    figures.percent_axis(ax)
+    figures.percent_axis(ax, digits=1)
     ax.set_xlabel("estimated chance of an offer (dashed: limits of overlap)")
-    ax.set_ylabel("share of customers")
+    ax.set_ylabel("share of the group's customers")
     ax.set_title("Were there comparable customers?")
     ax.legend()
     return ax

@@ -151,7 +151,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         months=as_float(leaves.ifelse(j.left_on, end).delta(ibis.date(day), unit="day")) / DAYS_PER_MONTH,
         **x,
     )
-    for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day)):
+    for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
         if part is not None:
             base = base.left_join(part, base.id == part.who).drop("who")
     filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "complaint_after")]
@@ -185,12 +185,14 @@ def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
     )
 
 
-def _value(bank: Bank, day: Any) -> Any:
+def _value(bank: Bank, day: Any, keep: int) -> Any:
     if bank.require("monthly") is not None:
         return None
     m = bank.table("monthly")
     year, quarter = ((pd.Timestamp(day) - pd.DateOffset(months=k)).date() for k in (12, 3))
     m = m.filter((m.month >= year) & (m.month < day))
+    if keep > 1:
+        m = m.filter(block_of(m.customer_id) % keep == 0)
     g = m.group_by(who=m.customer_id).aggregate(
         value_before=as_float((m.net_interest + m.fees - m.service_cost - m.risk_cost).sum()),
         balance=as_float(m.balance.mean(where=m.month >= quarter)),

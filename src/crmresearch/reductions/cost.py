@@ -230,16 +230,9 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     one_currency(bank, "contacts")
     first = bank.compiled(("upkeep", "first"), lambda: _first_months(bank))
     last = bank.compiled(("upkeep", "last"), lambda: _last_months(bank))
-    money = [
-        bank.compiled(
-            ("upkeep", "spend"), lambda: _by_month(bank, retention_costs(bank), "contacted_on", retention_cost="cost")
-        )
-    ]
+    money = [bank.compiled(("upkeep", "spend"), lambda: _spend_by_month(bank))]
     if bank.require("monthly") is None:
-        names = ("net_interest", "fees", "risk_cost", "service_cost")
-        money.append(
-            bank.compiled(("upkeep", "money"), lambda: _by_month(bank, bank.table("monthly"), "month", *names))
-        )
+        money.append(bank.compiled(("upkeep", "money"), lambda: _money_by_month(bank)))
     length = 1 + max(int(f["month"].max()) for f in (first, last, *money) if len(f))
 
     def matrix(frame: pd.DataFrame, column: str) -> Any:
@@ -263,9 +256,7 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
         }
     )
     if len(money) > 1:
-        parts = {n: matrix(money[1], n).ravel() for n in ("net_interest", "fees", "risk_cost", "service_cost")}
-        out["revenue"] = parts["net_interest"] + parts["fees"] - parts["risk_cost"]
-        out["service_cost"] = parts["service_cost"]
+        out["revenue"], out["service_cost"] = (matrix(money[1], n).ravel() for n in ("revenue", "service_cost"))
         out["contribution"] = out["revenue"] - out["service_cost"]
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
@@ -287,13 +278,26 @@ def _last_months(bank: Bank) -> Any:
     return sums.order_by("block", "month")
 
 
-def _by_month(bank: Bank, t: Any, date: str, *columns: str, **renamed: str) -> Any:
+def _spend_by_month(bank: Bank) -> Any:
+    t = retention_costs(bank)
+    return _by_month(bank, t.select("customer_id", at=t.contacted_on, retention_cost=t.cost))
+
+
+def _money_by_month(bank: Bank) -> Any:
+    m = bank.table("monthly")
+    revenue = m.net_interest + m.fees - m.risk_cost
+    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=m.service_cost))
+
+
+def _by_month(bank: Bank, t: Any) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
-    c = bank.table("customers").select("customer_id", "acquired_on")
+    c = bank.table("customers")
+    c = c.select("customer_id", block=block_of(c.customer_id), won=_number(c.acquired_on))  # once, not by row of t
     j = t.join(c, "customer_id")
-    tenure = (_number(j[date]) - _number(j.acquired_on)).clip(lower=0)
-    sums = {ours: as_float(j[theirs].sum()) for ours, theirs in ({n: n for n in columns} | renamed).items()}
-    return j.group_by(block=block_of(j.customer_id), month=tenure).aggregate(**sums).order_by("block", "month")
+    sums = {n: as_float(j[n].sum()) for n in t.columns if n not in ("customer_id", "at")}
+    return (
+        j.group_by("block", month=(_number(j["at"]) - j.won).clip(lower=0)).aggregate(**sums).order_by("block", "month")
+    )
 
 
 def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
