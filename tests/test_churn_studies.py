@@ -403,6 +403,8 @@ def test_nobody_left():
         result = study(frame)
         assert not result.applicable
         assert "none of the 130 customers under observation left" in result.sentence
+    lots = frame.assign(campaign_id="trial", arm=["control", "treatment"])
+    assert "none of the 130 customers contacted by lot left" in churn.randomised(lots).sentence
 
 
 def test_too_few_customers_are_an_answer_not_an_error():

@@ -55,6 +55,11 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         Table by campaign and arm: ``campaign, arm, n, exits, incidence, difference, ci_low, ci_high``, and ``all
         contacts``: campaigns weighted by the customers drawn for a contact.
     """
+    if not (arms["cause"] == cause).any():
+        n = int(arms["n"].sum())
+        return Result.not_applicable(
+            Missing(f"none of the {n:,} customers contacted by lot left ({cause})", ("customers",))
+        )
     z, rows = _z(), []
     total, variance, treated = 0.0, 0.0, 0
     for campaign, part in arms.groupby("campaign_id", sort=True):
