@@ -8,7 +8,7 @@ import pytest
 
 from crmresearch import churn
 from crmresearch.churn import finegray
-from crmresearch.churn.risk import read_spells
+from crmresearch.churn.risk import Spells, read_spells
 from crmresearch.errors import FitError, InputError
 
 
@@ -201,6 +201,59 @@ def test_incidence_with_late_entry_adds_up_and_lies_below_one_minus_km():
     assert total.to_numpy() == pytest.approx(1 - curve["survival"].to_numpy()[1:], abs=1e-12)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_incidence_on_arrays_is_that_of_the_frame(late):
+    frame = spells(1500, 11, late=late)
+    code = frame["cause"].map({"one": 1, "two": 2}).fillna(0).astype(int).to_numpy()
+    for at_least in (1, 50):
+        arrays = churn.aalen_johansen(read_spells(frame), code, 2, at_least=at_least)
+        table = churn.cumulative_incidence(frame, at_least=at_least)
+        for k, cause in enumerate(("one", "two")):
+            own = table[table["cause"] == cause]
+            for name in ("time", "at_risk"):
+                assert own[name].to_numpy() == pytest.approx(getattr(arrays, name), abs=0)
+            for name in ("events", "incidence", "se"):
+                assert own[name].to_numpy() == pytest.approx(getattr(arrays, name)[k], abs=1e-15)
+
+
+def test_incidence_of_one_cause_lets_the_others_compete():
+    frame = spells(900, 12)
+    alone = churn.cumulative_incidence(frame, causes=["two"])
+    both = churn.cumulative_incidence(frame)
+    pd.testing.assert_frame_equal(alone, both[both["cause"] == "two"].reset_index(drop=True))
+    # exits without a cause compete as well, and cannot be listed
+    unnamed = frame.assign(cause=frame["cause"].mask(frame["cause"] == "one", None))
+    pd.testing.assert_frame_equal(churn.cumulative_incidence(unnamed, causes=["two"]), alone)
+    with pytest.raises(InputError, match="exits have no cause"):
+        churn.cumulative_incidence(unnamed)
+
+
+def test_incidence_is_covered_by_its_interval_over_draws():
+    """2,000 draws of monthly exits from known hazards with late entry; binomial error of the coverage .005."""
+    rng, n, covered = np.random.default_rng(5), 400, []
+    hazards = np.array([0.02, 0.01])
+    total = hazards.sum()
+    truth = hazards[0] / total * (1 - (1 - total) ** 24)
+    for _ in range(2000):
+        entry = np.where(rng.random(n) < 0.4, 0, rng.integers(0, 20, n))
+        left = rng.geometric(total, n)  # month of tenure
+        stop = entry + rng.integers(6, 40, n)
+        seen = left > entry
+        own = rng.random(n) < hazards[0] / total
+        event = left <= stop
+        code = np.where(event, np.where(own, 1, 2), 0)[seen]
+        fit = churn.aalen_johansen(
+            Spells(
+                entry[seen].astype(float), np.minimum(left, stop)[seen].astype(float), event[seen], np.ones(seen.sum())
+            ),
+            code,
+            2,
+        )
+        at = np.searchsorted(fit.time, 24, side="right") - 1
+        covered.append(abs(fit.incidence[0, at] - truth) < 1.96 * fit.se[0, at])
+    assert 0.93 < np.mean(covered) < 0.97
+
+
 def test_tied_months_are_not_jittered():
     # 100 at risk; month 1: 10 leave for a, 5 for b; month 2: 17 of 85 leave for a
     frame = pd.DataFrame(
@@ -377,6 +430,51 @@ def test_late_entry_ignored_overstates_and_respected_covers():
         missed += not wrong.ci_low <= truth <= wrong.ci_high
     assert missed == 20
     assert covered >= 15
+
+
+def test_shrunk_predictions_are_spread_as_the_risks_are():
+    """Twenty covariates of which two matter, 400 customers: the slope on new customers, over draws."""
+    rng, names, slopes = np.random.default_rng(3), [f"x{i}" for i in range(20)], {"as fitted": [], "shrunk": []}
+
+    def people(n):
+        x = rng.standard_normal((n, 20))
+        left = np.ceil(rng.exponential(30 * np.exp(-0.4 * x[:, 0] + 0.3 * x[:, 1])))
+        return pd.DataFrame(x, columns=names).assign(exit=np.minimum(left, 40), event=(left <= 40) * 1)
+
+    for _ in range(40):
+        fit, new = churn.cox(people(400), names), people(2000)
+        for name, model in (("as fitted", fit), ("shrunk", fit.shrunk())):
+            slope = churn.cox(new.assign(score=np.log(model.relative_risk(new))), ["score"])
+            slopes[name].append(slope.params["score"])
+    error = np.std(slopes["shrunk"], ddof=1) / np.sqrt(40)
+    assert np.mean(slopes["as fitted"]) < 1 - 5 * error
+    assert abs(np.mean(slopes["shrunk"]) - 1) < 3 * error
+    # the baseline follows: as many exits are expected as there were
+    train = people(500)
+    fit = churn.cox(train, names, ties="breslow").shrunk()
+    expected = fit.cumulative_baseline(train["exit"].to_numpy()) * fit.relative_risk(train)
+    assert expected.sum() == pytest.approx(train["event"].sum(), rel=1e-9)
+
+
+def test_weibull_with_late_entry_finds_the_planted_ratios():
+    """Weibull exits, log hazard ratio -.4, shape .8: acceleration .5; the delta interval is that of repeated draws."""
+    found, widths = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x = rng.integers(0, 3, 1500)
+        left = 60 * (rng.exponential(np.exp(0.4 * x))) ** (1 / 0.8)
+        entry = np.where(rng.random(1500) < 0.5, 0.0, rng.uniform(0, 40, 1500))
+        stop = entry + rng.uniform(5, 60, 1500)
+        frame = pd.DataFrame({"entry": entry, "exit": np.minimum(left, stop), "event": (left <= stop) * 1, "x": x})
+        fit = churn.weibull_aft(frame[left > entry], ["x"]).set_index("term")
+        line, shape = fit.loc["x"], np.exp(fit.loc["log(shape)", "coef"])
+        assert line["hazard_ratio"] == pytest.approx(line["time_ratio"] ** -shape, rel=1e-12)
+        found.append([line["coef"], np.log(line["hazard_ratio"])])
+        widths.append(np.log(line["hr_high"] / line["hr_low"]) / 3.92)
+    spread = np.std(found, axis=0, ddof=1)
+    assert np.mean(found, axis=0) == pytest.approx([0.5, -0.4], abs=3 * spread.max() / np.sqrt(30))
+    # a standard deviation of 30 draws has a relative error of 13%
+    assert np.mean(widths) == pytest.approx(spread[1], rel=0.35)
 
 
 def test_frailty_tells_sorting_from_duration_dependence():

@@ -173,6 +173,19 @@ def test_counted_person_months_equal_the_expanded_ones(drawn, lag):
     assert fast["events"].sum() > 20
 
 
+def test_lags_counted_together_equal_each_alone(drawn):
+    _, bank = drawn
+    together = reductions.person_months_by_lag(bank, (0, 1, 6))
+    assert list(together) == [0, 1, 6]
+    for lag, cells in together.items():
+        pd.testing.assert_frame_equal(cells, reductions.person_months(bank, lag=lag))
+    # each month of lag takes one month at risk from everybody who has so many
+    spells = reductions.spells(bank)
+    months = spells["exit"] - spells["entry"]
+    for lag, cells in together.items():
+        assert cells["at_risk"].sum() == (spells["n"] * (months - lag).clip(lower=0)).sum()
+
+
 def test_spells_and_person_months_agree(drawn):
     _, bank = drawn
     spells, cells = reductions.spells(bank), reductions.person_months(bank, lag=0)

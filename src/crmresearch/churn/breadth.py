@@ -10,7 +10,7 @@ import pandas as pd
 
 from crmresearch import figures
 from crmresearch.churn.cox import cox
-from crmresearch.churn.gates import enough_events, influence, proportional_hazards, separation
+from crmresearch.churn.gates import EVENTS_PER_PARAMETER, enough_events, influence, proportional_hazards, separation
 from crmresearch.churn.relationship import forest, model_row
 from crmresearch.churn.retention import no_exits
 from crmresearch.churn.risk import churn_study
@@ -41,8 +41,8 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     -------
     Result
         Table: ``model, hazard_ratio, ci_low, ci_high, p, events, n, verdict``, all on the clock of tenure with entry at
-        the landmark: alone, adjusted for what else is known on the date, and a negative control (families of
-        somebody else), which must show nothing.
+        the landmark: alone, adjusted for what else is known on the date, and two negative controls, which must show
+        nothing: families of another customer, and, where deaths are enough, death in place of voluntary exit.
     """
     if "families" not in rows.columns:
         return Result.not_applicable(Missing("the number of product families held is not known", ("holdings",)))
@@ -56,13 +56,15 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     crude, fit = cox(spells, ["families"]), cox(spells, ["families", *extra])
     shuffled = np.random.default_rng(seed).permutation(spells["families"].to_numpy())
     control = cox(spells.assign(families=shuffled), ["families", *extra])
-    table = pd.DataFrame(
-        [
-            model_row("families alone", crude, "families"),
-            model_row("adjusted", fit, "families", verdict=True),
-            model_row("negative control", control, "families"),
-        ]
-    )
+    models = [
+        model_row("families alone", crude, "families"),
+        model_row("adjusted", fit, "families", verdict=True),
+        model_row("control: families of another", control, "families"),
+    ]
+    deaths = spells.assign(event=(rows["cause"] == "death").astype(int))
+    if deaths["event"].sum() >= EVENTS_PER_PARAMETER * (1 + len(extra)):
+        models.append(model_row("control: deaths", cox(deaths, ["families", *extra]), "families"))
+    table = pd.DataFrame(models)
     main = table.iloc[1]
     coef, se = float(fit.params["families"]), float(fit.se["families"])
     estimate = Estimate(
@@ -108,7 +110,7 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         ),
         alt=alt,
         counts=("n", "events"),
-        figsize=(7.2, 2.6),
+        figsize=(7.2, 1.4 + 0.4 * len(table)),
         details={"fit": fit},
     )
 

@@ -12,6 +12,7 @@ from crmresearch import figures
 from crmresearch.churn.gates import enough_events, overlap
 from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.predict import censoring_weights
+from crmresearch.churn.relationship import title_over
 from crmresearch.churn.risk import churn_study, logit
 from crmresearch.errors import FitError, InputError, Missing
 from crmresearch.result import LEVEL, Check, Estimate, Result, one_sided_p
@@ -54,6 +55,11 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         Table by campaign and arm: ``campaign, arm, n, exits, incidence, difference, ci_low, ci_high``, and ``all
         contacts``: campaigns weighted by the customers drawn for a contact.
     """
+    if not (arms["cause"] == cause).any():
+        n = int(arms["n"].sum())
+        return Result.not_applicable(
+            Missing(f"none of the {n:,} customers contacted by lot left ({cause})", ("customers",))
+        )
     z, rows = _z(), []
     total, variance, treated = 0.0, 0.0, 0
     for campaign, part in arms.groupby("campaign_id", sort=True):
@@ -137,9 +143,9 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         )
         ax.set(
             xlabel=f"Change in {horizon} months, percentage points (95% interval)",
-            title="Exits among contacted against control, drawn by lot",
             ylim=(-0.6, len(shown) - 0.4),
         )
+        title_over(ax, f"{cause.capitalize()} exits after contacts drawn by lot, against control")
         return ax
 
     alt = (
@@ -303,9 +309,9 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         ax.set_yticks(y, table["comparison"])
         ax.set(
             xlabel=f"Difference in {horizon} months, percentage points (95% interval)",
-            title=f"Exits among customers the bank aimed at (n = {len(rows):,})",
             ylim=(-0.6, 1.6),
         )
+        title_over(ax, f"{cause.capitalize()} exits after contacts aimed at risk (n = {len(rows):,})")
         return ax
 
     alt = (

@@ -11,7 +11,7 @@ import pandas as pd
 from crmresearch import figures
 from crmresearch.churn.cox import cox
 from crmresearch.churn.curves import MIN_AT_RISK, kaplan_meier
-from crmresearch.churn.relationship import index_scale, model_row, rows_for, with_index
+from crmresearch.churn.relationship import index_scale, model_row, rows_for, title_over, with_index
 from crmresearch.churn.risk import churn_study, read_spells
 from crmresearch.errors import FitError, Missing
 from crmresearch.result import Result
@@ -75,10 +75,10 @@ def definitions(
         ax.set_yticks(y, [f"{d} (n = {n:,.0f}, {e:,.0f} exits)" for d, n, e in names])
         ax.set(
             xlabel="Exits per 100 customer-years, 95% interval",
-            title="Rate of leaving by what counts as leaving",
             xlim=(0, None),
             ylim=(-0.6, len(rates) - 0.4),
         )
+        title_over(ax, "Rate of leaving, by what counts as leaving")
         return ax
 
     shown = ", ".join(f"{d} {r:.1f}" for d, r in zip(rates["definition"], rates["exits_per_100_years"], strict=True))

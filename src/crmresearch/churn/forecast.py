@@ -101,9 +101,14 @@ def _expand(rows: pd.DataFrame, knots: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(out, index=rows.index)
 
 
+def _base(column: str) -> str:
+    """Covariate that a column of a curve stands for."""
+    return column.rstrip("0123456789 ") if column not in LINEAR else column
+
+
 def _with_early(x: pd.DataFrame, weight: float) -> pd.DataFrame:
     """Add the signs' columns a second time, with a weight that fades over the first months."""
-    signs = [c for c in x.columns if c.rstrip("0123456789 ") in SIGNS]
+    signs = [c for c in x.columns if _base(c) in SIGNS]
     return x.assign(**{f"early {c}": x[c] * weight for c in signs})
 
 
@@ -140,12 +145,12 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
             if len(places) >= 3:
                 knots[c] = places.tolist()
     left = rows["cause"].isin(of_interest)
-    # the model takes the size the exits allow: every curve, only that of the falls, five covariates
+    # the model takes the size the exits allow: every curve, only that of the falls, few covariates beside it
     falls = {c: places for c, places in knots.items() if c == "balance_change"}
     soon = (left & (rows["exit"] <= len(FADING))).any()
-    for curves, few in ((knots, False), (falls, False), ({}, True)):
+    for curves, few in ((knots, False), (falls, False), (falls, True)):
         x = _expand(rows, curves)
-        x = x[[c for c in x.columns if len(x[c].unique()) > 1 and (not few or c in FEW)]]
+        x = x[[c for c in x.columns if len(x[c].unique()) > 1 and (not few or _base(c) in FEW)]]
         columns = list((_with_early(x, 1.0) if soon else x).columns)
         if left.sum() >= EVENTS_PER_PARAMETER * len(columns):
             break

@@ -35,6 +35,7 @@ __all__ = [
     "model_row",
     "relationship",
     "rows_for",
+    "title_over",
     "with_index",
 ]
 
@@ -77,11 +78,16 @@ def forest(ax: Any, table: pd.DataFrame, label: str, title: str) -> Any:
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.xaxis.set_minor_formatter(lambda v, _: f"{v:.2g}")
-    ax.tick_params(axis="x", which="minor", labelsize=8)
+    ax.tick_params(axis="x", which="both", labelsize=9, length=3)
     ax.set_yticks(y, [f"{r.model} ({r.events:,} exits)" for r in table.itertuples(index=False)])
     ax.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
-    ax.set_title(title, x=0, loc="left")
+    title_over(ax, title)
     return ax
+
+
+def title_over(ax: Any, words: str) -> None:
+    """Write a title over the whole figure, where the labels of the y axis leave little room over the axes."""
+    ax.figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def model_row(model: str, fit: Any, covariate: str = "index", verdict: bool = False) -> dict[str, Any]:
@@ -245,7 +251,7 @@ def relationship(
         "One standard deviation more of the relationship index (products held up, unmet requests down) three months "
         f"earlier goes with a hazard ratio of voluntary exit of {main['hazard_ratio']:.3f} [{main['ci_low']:.3f}, "
         f"{main['ci_high']:.3f}] over {main['events']:,} exits; with late entry ignored and the index fixed at entry "
-        f"it would read {naive['hazard_ratio']:.3f}. In a Weibull model of accelerated time, one more "
+        f"it would read {naive['hazard_ratio']:.3f}. In a Weibull model of accelerated time, one more of it "
         f"at entry goes with a stay {weibull['time_ratio']:.2f} times as long [{weibull['ci_low']:.2f}, "
         f"{weibull['ci_high']:.2f}]. This is an association."
     )

@@ -71,6 +71,11 @@ def _at(curve: pd.DataFrame, time: float) -> pd.Series:
     return curve.iloc[int(np.searchsorted(curve["time"].to_numpy(), time, side="right")) - 1]
 
 
+def _of_those(start: float) -> str:
+    """Words for the condition a curve rests on, where there is one."""
+    return f" of those who reach {start:.0f} months" if start > 0 else ""
+
+
 def _horizons(last: float, start: float, wanted: Sequence[int] = (12, 24, 60, 120, 180)) -> list[int]:
     inside = [h for h in wanted if start < h <= last]
     return inside or [int(last)]
@@ -281,7 +286,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
             _step(ax, shown, "survival", color=color, label=f"{g}")
         ax.set(
             xlabel="Tenure (months since acquisition)",
-            ylabel=f"Share kept of those who reach {start:.0f} months",
+            ylabel=f"Share kept{_of_those(start)}",
             title=f"Customers kept by {name}, 95% intervals (n = {table['n'].sum():,})",
             xlim=(0, reach),
             ylim=(0, 1.02),
@@ -364,15 +369,15 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
     people = int(read_spells(spells).n.sum())
     main = table[table["cause"] == of_interest]
     first, end = main.iloc[0], main.iloc[-1]
+    reached = f"who reach {start:.0f} months" if start > 0 else "won"
     sentence = (
-        f"Of customers who reach {start:.0f} months, {first['incidence']:.1%} [{first['ci_low']:.1%}, "
-        f"{first['ci_high']:.1%}] have left for the cause {of_interest} by {int(first['tenure_months'])} months; one "
-        f"minus Kaplan-Meier says {end['one_minus_km']:.1%} at {int(end['tenure_months'])} months where the "
-        f"incidence is {end['incidence']:.1%}."
+        f"Of customers {reached}, {first['incidence']:.1%} [{first['ci_low']:.1%}, {first['ci_high']:.1%}] have left "
+        f"for the cause {of_interest} by {int(first['tenure_months'])} months; one minus Kaplan-Meier says "
+        f"{end['one_minus_km']:.1%} at {int(end['tenure_months'])} months where the incidence is "
+        f"{end['incidence']:.1%}."
     )
 
     def draw(ax: Any) -> Any:
-        below = None
         grid = curves[(curves["cause"] == names[0]) & (curves["time"] <= last)]["time"].to_numpy()
         below = np.zeros(len(grid))
         for i, cause in enumerate(names):
@@ -393,8 +398,8 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         _step(ax, own, "one_minus_km", color=figures.INK, ls="--", lw=1.4, label=f"1 - KM for {of_interest} (wrong)")
         ax.set(
             xlabel="Tenure (months since acquisition)",
-            ylabel=f"Share gone of those who reach {start:.0f} months",
-            title=f"Customers gone by cause, 95% interval of {of_interest} (n = {people:,})",
+            ylabel=f"Share gone{_of_those(start)}",
+            title=f"Customers gone by cause, 95% interval for {of_interest} (n = {people:,})",
             xlim=(0, last),
             ylim=(0, None),
         )
