@@ -94,7 +94,7 @@ def curve_frame(rows: int) -> pd.DataFrame:
         {"margin": 80 + g.standard_normal(rows), "won_floor": 0.0, "won_ceiling": 0.4, "won_rate": 0.02}
     )
     frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000)
-    return frame.assign(spend_acquisition=10.0, most_acquisition=40.0, spend_retention=10.0)
+    return frame.assign(spend_acquisition=10.0, spend_retention=10.0, most_acquisition=40.0, most_retention=40.0)
 
 
 def test_split_reports_the_optimum_of_its_first_row_with_an_interval_around_it():
@@ -207,3 +207,50 @@ def test_values_out_of_range_are_refused():
 def test_customers_who_lose_money_have_no_break_even():
     tenure = tenure_frame().assign(contribution=-1.0)
     assert "loses money" in cost.retention_point(tenure).sentence
+
+
+# --- the best offer, from drawn campaigns -----------------------------------------------------------------------------
+
+COSTS = {"control": 0.0, "low": 5.0, "medium": 12.0, "high": 30.0}
+
+
+def offers(seed: int, fall: float, n: int = 9_000) -> pd.DataFrame:
+    """A randomised campaign in four arms: exits fall by ``fall (1 - exp(-cost / 10))`` of their 9% without an offer."""
+    g = np.random.default_rng(seed)
+    frame = pd.DataFrame({"block": np.arange(n) % 512, "campaign_id": "dose", "arm": g.choice(list(COSTS), n)})
+    cost_ = frame["arm"].map(COSTS).to_numpy()
+    left = g.random(n) < 0.09 * (1 - fall * (1 - np.exp(-cost_ / 10)))
+    frame = frame.assign(cost=cost_, treated=(cost_ > 0) * 1, randomised=True, left=left * 1)
+    return frame.assign(months=np.where(left, 6.0, 24.0))
+
+
+def best_offers(fall: float, draws: int) -> list[cost.Result]:
+    g = np.random.default_rng(11)
+    people = pd.DataFrame({"block": np.arange(2_000) % 512, "channel": "a", "spend": g.lognormal(4, 0.5, 2_000)})
+    people["won"] = (g.standard_normal(2_000) < people["spend"] / 60 - (people["spend"] / 150) ** 2 - 1) * 1
+    upkeep = pd.DataFrame({"block": np.arange(512), "years": 10.0, "retention_cost": 0.0, "contribution": 1_400.0})
+    response = cost.response(people)
+    return [
+        cost.split(cost.response_curves(people, offers(k, fall), upkeep, response, resamples=99)) for k in range(draws)
+    ]
+
+
+def test_the_interval_of_the_best_offer_covers_what_the_planted_response_implies():
+    """Second route to the truth: the highest point of a customer's value over a fine grid of offers."""
+    r = np.linspace(0, 30, 30_001)
+    kept = 1 - 0.09 * (1 - 0.5 * (1 - np.exp(-r / 10)))
+    truth = r[np.argmax(140 + (140 * kept - r) / (1.08 - kept))]
+    assert 10 < truth < 20
+    found = best_offers(0.5, 60)
+    each = [f.estimates["spend_per_customer_year"] for f in found]
+    inside = sum(e.ci_low <= truth <= e.ci_high for e in each)
+    assert inside >= 51  # of 60; with 95% intervals fewer have a chance of 0.0003
+    assert np.mean([f.checks[0].status == "open" for f in found]) > 0.9
+    assert np.median([e.value for e in each]) == pytest.approx(truth, rel=0.2)
+
+
+def test_offers_that_do_nothing_have_an_interval_that_starts_at_zero():
+    found = best_offers(0.0, 25)
+    assert sum(f.estimates["spend_per_customer_year"].ci_low == 0 for f in found) >= 22  # 97.5% of intervals
+    for f in found:
+        assert (f.checks[0].status == "closed") == (f.estimates["spend_per_customer_year"].value == 0)

@@ -1,5 +1,6 @@
 """The harness: requests refused, arithmetic right, resumable, the same with one process or two, its table kept."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from crmresearch import recover
-from crmresearch.errors import FitError, FitWarning, InputError
+from crmresearch.errors import FitError, FitWarning, InputError, Missing
 from crmresearch.recover import harness, limits
 from crmresearch.recover.base import ESTIMATORS
 from crmresearch.recover.harness import Estimator
@@ -174,7 +175,7 @@ def test_a_stopped_run_goes_on_where_it_was(counting):
 
 def test_a_change_of_the_code_starts_anew(counting, monkeypatch):
     recover.run(None, 2, None, 1, counting)
-    monkeypatch.setattr(harness, "fingerprint", lambda: "other")
+    monkeypatch.setattr(harness, "fingerprint", lambda module: "other")
     recover.run(None, 2, None, 1, counting)
     assert len(CALLS) == 4
 
@@ -193,13 +194,54 @@ def test_two_processes_give_the_same_table_as_one(tmp_path, monkeypatch):
     assert table["truth"].notna().all()
 
 
-def test_limit_of_an_estimator_is_near_its_truth():
+def test_limit_of_an_estimator_is_near_its_truth(monkeypatch):
     """The exit rate is consistent, so that its limit is the truth (5 standard errors of three draws)."""
     e = next(e for e in ESTIMATORS if e.name == "exit_rates")
-    e = Estimator(**{**e.__dict__, "limits": ("exit_rate.voluntary",)})
-    value, error = limits.limit(e, "baseline", 8_000, (1, 2, 3))["exit_rate.voluntary"]
+    e = dataclasses.replace(e, limits=("exit_rate.voluntary",), truth=_nothing)
+    for module in (harness, limits):
+        monkeypatch.setattr(module, "discover", lambda: {e.key: e})
+    drawn = [limits.draw([e.key], "baseline", seed, 8_000)[e.key]["exit_rate.voluntary"] for seed in (1, 2, 3)]
+    value, error = limits.limit(drawn)
     truth = simulated.truth(simulated.Settings())["estimands"]["exit_rate.voluntary"]
     assert abs(value - truth) < 5 * max(error, 0.0008)
+
+
+def test_limits_are_for_what_has_no_formula_and_no_noise():
+    e = next(e for e in ESTIMATORS if e.name == "exit_rates")
+    e = dataclasses.replace(e, limits=("exit_rate.voluntary", "other"))
+    assert limits.wanted(e, "baseline") == ["other"]
+    assert limits.wanted(e, "small") == []
+    assert limits.banks(dataclasses.replace(e, customers=20_000), "baseline") * limits.CUSTOMERS >= 100 * 20_000
+    assert limits.limit([1.0, 1.1, 0.9]) == [1.0, 0.0577]
+    assert limits.limit([5.0, -4.0, 1.0]) is None
+    assert limits.limit([1.0, math.inf]) is None
+
+
+def _nothing(truth):
+    return {}
+
+
+def test_estimators_of_one_bank_share_reductions_and_cannot_change_each_others(small_bank):
+    calls = []
+
+    def reduction(bank, **options):
+        calls.append(options)
+        return pd.DataFrame({"x": [1.0, 2.0]})
+
+    first = recover.harness.reduced(small_bank, reduction, lag=3)
+    first["x"] = 0.0
+    assert recover.harness.reduced(small_bank, reduction, lag=3)["x"].tolist() == [1.0, 2.0]
+    recover.harness.reduced(small_bank, reduction, lag=6)
+    assert calls == [{"lag": 3}, {"lag": 6}]
+    with pytest.raises(FitError, match="no survey"):
+        recover.harness.reduced(small_bank, lambda bank: Missing("no survey", ()))
+
+
+def test_fingerprint_follows_the_imports_of_a_study_and_no_others():
+    found = {m: set(harness._imports(f"crmresearch.recover.{m}")) for m in ("value", "loyalty")}
+    assert "crmresearch.reductions.value" in found["value"]
+    assert not any("loyalty" in m for m in found["value"])
+    assert len({harness.fingerprint(f"crmresearch.recover.{m}") for m in ("base", "value", "churn", "loyalty")}) == 4
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -230,7 +272,7 @@ def test_report_tells_what_the_table_holds(table):
     assert gates.sentence.endswith("no_overlap.")
     decisions = recover.decisions(table)
     assert set(decisions.table["rejected_means"]) == {"power", "false positives"}
-    assert "in the null world 0 of 1 rules" in decisions.sentence.lower()
+    assert "nothing to find, 0 of 1 rules" in decisions.sentence.lower()
 
 
 def test_figures_show_the_numbers_of_the_table(table):

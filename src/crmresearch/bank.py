@@ -25,6 +25,7 @@ from crmresearch.sources import About, Description, TableSource
 if TYPE_CHECKING:
     import ibis
     import pandas as pd
+    import pyarrow as pa
 
     from crmresearch.result import Result
 
@@ -58,15 +59,19 @@ class Bank:
         return f"Bank '{self.about.name}' ({self.about.evidence}): {', '.join(self.tables)}"
 
     @classmethod
-    def from_frames(cls, frames: Mapping[str, pd.DataFrame], about: About | Mapping[str, Any]) -> Bank:
+    def from_frames(
+        cls, frames: Mapping[str, pd.DataFrame | pa.Table], about: About | Mapping[str, Any], *, checked: bool = True
+    ) -> Bank:
         """Build a bank in memory, checked like every other.
 
         Parameters
         ----------
-        frames : mapping of str to DataFrame
+        frames : mapping of str to DataFrame or pyarrow.Table
             Tables of the contract. Dates as datetime64, money as float (stored in whole hundredths).
         about : About or mapping
             Facts about the bank; of a mapping, the fields of :class:`About`.
+        checked : bool
+            False leaves out the checks of values, for tables whose maker is tested against the contract.
 
         Raises
         ------
@@ -83,7 +88,7 @@ class Bank:
         for name, frame in frames.items():
             raw.register(f"_frame_{name}", frame)
             tables[name] = TableSource(f'SELECT * FROM "_frame_{name}"', origin="frame")
-        meta = load(raw, Description(about, tables))
+        meta = load(raw, Description(about, tables), checked=checked)
         for name in frames:
             raw.unregister(f"_frame_{name}")
         return cls(connection, about, meta)

@@ -10,7 +10,6 @@ from crmresearch.churn.cox import CoxFit, cox, cox_bootstrap, dfbeta
 from crmresearch.churn.curves import (
     MIN_AT_RISK,
     censoring_weighted,
-    cumulative_incidence,
     first_tenure,
     kaplan_meier,
     life_table,
@@ -33,6 +32,7 @@ from crmresearch.churn.gates import (
     proportional_hazards_test,
     separation,
 )
+from crmresearch.churn.incidence import aalen_johansen, cumulative_incidence
 from crmresearch.churn.lifecourse import stages
 from crmresearch.churn.predict import (
     area_under_curve,
@@ -44,7 +44,7 @@ from crmresearch.churn.predict import (
     decision_curve,
     score_bootstrap,
 )
-from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, relationship
+from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, index_hazard_ratio, relationship
 from crmresearch.churn.retention import causes, compare, duration_dependence, retention
 from crmresearch.churn.risk import cell_rows, read_spells
 
@@ -55,6 +55,7 @@ __all__ = [
     "DiscreteFit",
     "ExitModel",
     "FrailtyFit",
+    "aalen_johansen",
     "action_list",
     "adjusted_difference",
     "aimed",
@@ -86,6 +87,7 @@ __all__ = [
     "fit_exit_model",
     "forecast",
     "frailty",
+    "index_hazard_ratio",
     "influence",
     "kaplan_meier",
     "life_table",

@@ -100,7 +100,12 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         sentence,
         checks,
         {"S56": estimate},
-        draw=lambda ax: forest(ax, table, "Hazard ratio per product family (95% interval)"),
+        draw=lambda ax: forest(
+            ax,
+            table,
+            "Hazard ratio per product family (95% interval)",
+            f"Voluntary exit and product families held (n = {len(rows):,})",
+        ),
         alt=alt,
         counts=("n", "events"),
         figsize=(7.2, 2.6),
@@ -177,8 +182,13 @@ def standardised(rows: pd.DataFrame, *, levels: Sequence[int] = (1, 3, 5), repea
             color = figures.PALETTE[i]
             figures.interval_band(ax, months, low[i], high[i], color=color)
             ax.plot(months, center[i], color=color, label=f"{level} famil{'y' if level == 1 else 'ies'}")
-        label = f"Expected share gone, 95% interval (n = {len(spells):,})"
-        ax.set(xlabel="Months since the landmark date", ylabel=label, xlim=(0, horizon), ylim=(0, None))
+        ax.set(
+            xlabel="Months since the landmark date",
+            ylabel="Expected share gone, 95% interval",
+            title=f"Standardised curves of voluntary exit (n = {len(spells):,})",
+            xlim=(0, horizon),
+            ylim=(0, None),
+        )
         figures.percent_axis(ax)
         ax.legend(title="everybody holding")
         return ax

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import figures
-from crmresearch.churn.curves import cumulative_incidence
 from crmresearch.churn.gates import enough_events, overlap
+from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.predict import censoring_weights
 from crmresearch.churn.risk import churn_study, logit
 from crmresearch.errors import FitError, InputError, Missing
@@ -136,7 +136,8 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
             y, [f"{c}: {a} (n = {n:,.0f})" for c, a, n in zip(shown["campaign"], shown["arm"], shown["n"], strict=True)]
         )
         ax.set(
-            xlabel=f"Change in {horizon} months, points (95% interval)",
+            xlabel=f"Change in {horizon} months, percentage points (95% interval)",
+            title="Exits among contacted against control, drawn by lot",
             ylim=(-0.6, len(shown) - 0.4),
         )
         return ax
@@ -301,7 +302,8 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(y, table["comparison"])
         ax.set(
-            xlabel=f"Difference in {horizon} months, points (95% interval, n = {len(rows):,})",
+            xlabel=f"Difference in {horizon} months, percentage points (95% interval)",
+            title=f"Exits among customers the bank aimed at (n = {len(rows):,})",
             ylim=(-0.6, 1.6),
         )
         return ax

@@ -8,7 +8,7 @@ product.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -303,6 +303,23 @@ class CoxFit:
         gained = self.cumulative_baseline(since + horizon) - self.cumulative_baseline(since)
         return -np.expm1(-gained * self.relative_risk(frame))
 
+    def shrunk(self) -> CoxFit:
+        """Return the model for prediction: log hazard ratios shrunk for what fitting them made too large.
+
+        The factor is (chi2 - df) / chi2 of the likelihood ratio, 0 at least; the baseline is estimated anew.
+
+        References
+        ----------
+        Van Houwelingen and Le Cessie (1990), Statistics in Medicine 9.
+        """
+        chi2 = 2 * (self.loglik - self.loglik_null)
+        factor = max(1 - len(self.params) / chi2, 0.0) if chi2 > 0 else 0.0
+        params, sets = factor * self.params, self.sets
+        state = _evaluate(sets, params.to_numpy() * sets.scale, sets.weight, self.ties, derivatives=False)
+        return replace(
+            self, params=params, covariance=factor**2 * self.covariance, baseline=_baseline(sets, state.sums.a1)
+        )
+
 
 def cox(
     frame: pd.DataFrame,
@@ -353,8 +370,6 @@ def cox(
         sums = np.column_stack([np.bincount(unit, column) for column in influence.T])
         covariance = covariance @ (sums.T @ sums) @ covariance
     scale = sets.scale
-    size = len(sets.times)
-    hazard = state.sums.a1
     return CoxFit(
         params=pd.Series(beta / scale, names),
         covariance=pd.DataFrame(covariance / np.outer(scale, scale), names, names),
@@ -363,17 +378,23 @@ def cox(
         n=int(sets.weight.sum()),
         events=round(sets.weight[sets.died].sum()),
         ties=ties,
-        baseline=pd.DataFrame(
-            {
-                "stratum": np.repeat(sets.strata, size),
-                "time": np.tile(sets.times, len(sets.strata)),
-                "hazard": hazard,
-                "cumulative": hazard.reshape(-1, size).cumsum(axis=1).ravel(),
-            }
-        ),
+        baseline=_baseline(sets, state.sums.a1),
         means=pd.Series(sets.mean, names),
         robust=cluster is not None,
         sets=sets,
+    )
+
+
+def _baseline(sets: RiskSets, hazard: np.ndarray) -> pd.DataFrame:
+    """Baseline hazard at the event times of every stratum, and its running sum."""
+    size = len(sets.times)
+    return pd.DataFrame(
+        {
+            "stratum": np.repeat(sets.strata, size),
+            "time": np.tile(sets.times, len(sets.strata)),
+            "hazard": hazard,
+            "cumulative": hazard.reshape(-1, size).cumsum(axis=1).ravel(),
+        }
     )
 
 

@@ -1,11 +1,10 @@
-"""Curves of staying and leaving: Kaplan-Meier with late entry, restricted mean, log-rank family, cumulative incidence.
+"""Curves of staying: Kaplan-Meier with late entry, restricted mean, log-rank family.
 
 All of them are sums over a life table, so a million customers with whole-month tenures cost a few bincounts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -19,7 +18,6 @@ from crmresearch.result import LEVEL, Estimate
 __all__ = [
     "MIN_AT_RISK",
     "censoring_weighted",
-    "cumulative_incidence",
     "first_tenure",
     "kaplan_meier",
     "life_table",
@@ -58,7 +56,7 @@ def _grid(spells: Spells) -> np.ndarray:
     return np.unique(np.concatenate([spells.entry, spells.exit]))
 
 
-def _table(spells: Spells, cause: np.ndarray | None = None, causes: Sequence[str] = ()) -> pd.DataFrame:
+def _table(spells: Spells) -> pd.DataFrame:
     times = _grid(spells)
     left = _counts(spells.exit, spells.n, times)
     begun = _counts(spells.entry, spells.n, times) if spells.late else np.zeros(len(times))
@@ -67,8 +65,6 @@ def _table(spells: Spells, cause: np.ndarray | None = None, causes: Sequence[str
     # at risk at t: entered before t, not gone before t
     at_risk = np.concatenate([[0.0], np.cumsum(begun)[:-1]]) - (left.sum() - reverse_cumsum(left))
     table = {"time": times, "at_risk": at_risk, "events": _counts(spells.exit, spells.n * spells.event, times)}
-    for name in causes:
-        table[f"events {name}"] = _counts(spells.exit, spells.n * (spells.event & (cause == name)), times)
     table["censored"] = left - table["events"]
     table["entered"] = begun
     return pd.DataFrame(table)
@@ -100,13 +96,18 @@ def first_tenure(table: pd.DataFrame, at_least: int = MIN_AT_RISK) -> float:
     FitError
         If no risk set ever holds ``at_least`` customers.
     """
-    filled = np.flatnonzero(table["at_risk"].to_numpy() >= at_least)
+    return float(table["time"].iloc[first_place(table["at_risk"].to_numpy(), at_least)])
+
+
+def first_place(at_risk: np.ndarray, at_least: int) -> int:
+    """Return the position before the first risk set of ``at_least`` customers."""
+    filled = np.flatnonzero(at_risk >= at_least)
     if not len(filled):
         raise FitError(
-            f"no tenure has {at_least} customers at risk (at most {table['at_risk'].max():.0f}); merge groups or "
-            "widen the window"
+            f"no tenure has {at_least} customers at risk (at most {at_risk.max():.0f}); merge groups or widen the "
+            "window"
         )
-    return float(table["time"].iloc[max(filled[0] - 1, 0)])
+    return max(int(filled[0]) - 1, 0)
 
 
 def kaplan_meier(spells: pd.DataFrame, *, at_least: int = 1) -> pd.DataFrame:
@@ -356,98 +357,3 @@ def pairwise_logrank(spells: pd.DataFrame, by: str, **options: str) -> pd.DataFr
     out = pd.DataFrame(rows)
     out.insert(4, "p_holm", multipletests(out["p"], method="holm")[1])
     return out
-
-
-def cumulative_incidence(
-    spells: pd.DataFrame, *, at_least: int = 1, causes: Sequence[str] | None = None, variance: bool = True
-) -> pd.DataFrame:
-    """Estimate the share that has left for each cause, exactly, with ties and late entry.
-
-    Parameters
-    ----------
-    spells : DataFrame
-        ``exit``, ``event``, ``cause`` (read where event is 1), optional ``entry`` and ``n``.
-    at_least : int
-        Start at the first tenure with as many at risk, as in :func:`kaplan_meier`.
-    causes : sequence of str, optional
-        Causes and their order; all that occur, sorted, when absent.
-    variance : bool
-        Whether to compute standard errors.
-
-    Returns
-    -------
-    DataFrame
-        Long: ``cause, time, at_risk, events, incidence, se, ci_low, ci_high, one_minus_km``. The last column is the
-        naive curve that treats the other causes as censoring; it overstates, and is given to be shown beside.
-
-    References
-    ----------
-    Aalen and Johansen (1978); variance of Marubini and Valsecchi (1995), accumulated so that it costs one pass.
-    """
-    checked = read_spells(spells)
-    if "cause" not in spells.columns:
-        raise InputError("cumulative incidence needs the column cause")
-    cause = spells["cause"].to_numpy(dtype=object)
-    if causes is None:
-        found = pd.unique(cause[checked.event])
-        if pd.isna(found).any():
-            raise InputError(
-                f"{int(pd.isna(cause[checked.event]).sum())} exits have no cause; name it 'unknown' if that is what "
-                "it is"
-            )
-        causes = sorted(map(str, found))
-    if not causes:
-        raise FitError("nobody left, so there is no incidence to estimate")
-    table = _table(checked, cause, causes)
-    start = first_tenure(table, at_least)
-    table = table[(table["time"] > start) & (table["at_risk"] > 0)]
-    n, d = table["at_risk"].to_numpy(), table["events"].to_numpy()
-    survival = np.cumprod(1 - d / n)
-    before = np.r_[1.0, survival[:-1]]
-    z = _z()
-    out = []
-    for name in causes:
-        own = table[f"events {name}"].to_numpy()
-        step = before * own / n
-        incidence = np.cumsum(step)
-        se = _incidence_se(n, d, own, before, incidence) if variance else np.full(len(n), np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            half = z * se / (np.abs(np.log(incidence)) * incidence)
-            low = np.where(incidence > 0, incidence ** np.exp(half), 0.0)
-            high = np.where(incidence > 0, incidence ** np.exp(-half), 0.0)
-        frame = pd.DataFrame(
-            {
-                "cause": name,
-                "time": table["time"].to_numpy(),
-                "at_risk": n,
-                "events": own,
-                "incidence": incidence,
-                "se": se,
-                "ci_low": low,
-                "ci_high": high,
-                "one_minus_km": 1 - np.cumprod(1 - own / n),
-            }
-        )
-        out.append(frame)
-    result = pd.concat(out, ignore_index=True)
-    result.attrs["start"] = start
-    return result
-
-
-def _incidence_se(
-    n: np.ndarray, d: np.ndarray, own: np.ndarray, before: np.ndarray, incidence: np.ndarray
-) -> np.ndarray:
-    """Delta-method error of an incidence curve; the double sum over s <= t written with cumulative sums."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a = np.where((d > 0) & (n > d), d / (n * (n - d)), 0.0)
-    b = before**2 * own * (n - own) / n**3
-    c = before * own / n**2
-    f = incidence
-    total = (
-        f**2 * np.cumsum(a)
-        - 2 * f * np.cumsum(f * a)
-        + np.cumsum(f**2 * a)
-        + np.cumsum(b)
-        - 2 * (f * np.cumsum(c) - np.cumsum(f * c))
-    )
-    return np.sqrt(np.maximum(total, 0.0))

@@ -73,7 +73,12 @@ def definitions(
         )
         names = zip(rates["definition"], rates["n"], rates["exits"], strict=True)
         ax.set_yticks(y, [f"{d} (n = {n:,.0f}, {e:,.0f} exits)" for d, n, e in names])
-        ax.set(xlabel="Exits per 100 customer-years, 95% interval", xlim=(0, None), ylim=(-0.6, len(rates) - 0.4))
+        ax.set(
+            xlabel="Exits per 100 customer-years, 95% interval",
+            title="Rate of leaving by what counts as leaving",
+            xlim=(0, None),
+            ylim=(-0.6, len(rates) - 0.4),
+        )
         return ax
 
     shown = ", ".join(f"{d} {r:.1f}" for d, r in zip(rates["definition"], rates["exits_per_100_years"], strict=True))

@@ -314,12 +314,14 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``term, coef, se, time_ratio, ci_low, ci_high, n``. The row ``log(shape)`` is lifelines' ``rho_``; a time ratio
-        above 1 lengthens the stay.
+        ``term, coef, se, time_ratio, ci_low, ci_high, hazard_ratio, hr_low, hr_high, n``. The row ``log(shape)`` is
+        lifelines' ``rho_``; a time ratio above 1 lengthens the stay. The Weibull model is one of proportional hazards
+        as well: the hazard ratio is the time ratio to the power of minus the shape, its interval by the delta method.
     """
     import warnings
 
     from lifelines import WeibullAFTFitter
+    from lifelines.exceptions import ConvergenceError
     from scipy.special import ndtri
 
     spells = read_spells(frame, covariates)
@@ -327,20 +329,29 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     data = pd.DataFrame({**columns, **{c: frame[c].to_numpy(dtype=float) for c in covariates}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines warns of robust errors for weights; ours are counts
-        fit = WeibullAFTFitter().fit(
-            data,
-            "exit",
-            "event",
-            entry_col="entry" if spells.late else None,
-            weights_col="n",
-            formula=" + ".join(f"`{c}`" if not c.isidentifier() else c for c in covariates),
-        )
+        try:
+            fit = WeibullAFTFitter().fit(
+                data,
+                "exit",
+                "event",
+                entry_col="entry" if spells.late else None,
+                weights_col="n",
+                formula=" + ".join(f"`{c}`" if not c.isidentifier() else c for c in covariates),
+            )
+        except ConvergenceError as error:
+            raise FitError(f"the Weibull model does not converge: {error}") from None
     z = ndtri(0.5 + LEVEL / 2)
     coef, se = fit.params_, fit.standard_errors_
     names = [f"{'log(shape)' if p == 'rho_' else t}" for p, t in coef.index]
     out = pd.DataFrame({"term": names, "coef": coef.to_numpy(), "se": se.to_numpy()})
     out["time_ratio"] = np.exp(out["coef"])
     out["ci_low"], out["ci_high"] = np.exp(out["coef"] - z * out["se"]), np.exp(out["coef"] + z * out["se"])
+    v, last = fit.variance_matrix_.to_numpy(), names.index("log(shape)")
+    log, shape = -out["coef"] * np.exp(coef.to_numpy()[last]), np.exp(coef.to_numpy()[last])
+    spread = np.sqrt(np.maximum(np.diag(v) * shape**2 + log**2 * v[last, last] - 2 * shape * log * v[:, last], 0.0))
+    ratio = out["term"].isin(list(covariates))
+    for column, value in (("hazard_ratio", log), ("hr_low", log - z * spread), ("hr_high", log + z * spread)):
+        out[column] = np.exp(value).where(ratio)
     out["n"] = int(spells.n.sum())
     out.attrs["loglik"] = float(fit.log_likelihood_)
     return out

@@ -29,7 +29,7 @@ from crmresearch.result import Check, Result, one_sided_p
 
 __all__ = ["ExitModel", "action_list", "fit_exit_model", "forecast"]
 
-EARLY = 3  # months after the landmark in which signs of running down have effects of their own
+FADING = (1.0, 2 / 3, 1 / 3)  # what signs of running down say of the first months, beyond their lasting effect
 LINEAR = (
     "tier_3",
     "channel_online",
@@ -40,11 +40,11 @@ LINEAR = (
     "mobile",
     "contacted",
     "just_contacted",
-    "balance_change",
 )
-CURVED = ("tenure", "age", "log_balance", "recency", "activity")
-FEW = ("tenure", "families", "unmet", "activity")  # what a small bank is predicted by
+CURVED = dict.fromkeys(("tenure", "age", "log_balance", "recency", "activity"), (0.05, 0.35, 0.65, 0.95))
+CURVED["balance_change"] = (0.01, 0.05, 0.5, 0.95)  # what announces an exit is a fall that few show
 SIGNS = ("balance_change", "recency", "activity")
+FEW = ("tenure", "families", "unmet", "activity", "balance_change")  # what a small bank is predicted by
 TEST_HORIZONS = (6, 12)
 
 
@@ -52,8 +52,9 @@ TEST_HORIZONS = (6, 12)
 class ExitModel:
     """Cause-specific Cox models on time since the landmark: exits of interest and all others.
 
-    Signs of running down (balance, activity) have effects of their own on the exits of the first months: what
-    announces an exit next month says little about one in a year.
+    Signs of running down (balance, activity) have effects of their own on the exits of the first months, which fade:
+    what announces an exit next month says little about one in a year. The coefficients are shrunk by what fitting them
+    to the training customers made too large, so that predictions for others are spread as their risks are.
 
     Attributes
     ----------
@@ -73,14 +74,14 @@ class ExitModel:
     def risk(self, rows: pd.DataFrame, horizon: int) -> np.ndarray:
         """Predicted incidence of the exit of interest within ``horizon`` months of the landmark."""
         x = _expand(rows, self.knots)
-        early, late = (self.own.relative_risk(_with_early(x, flag)) for flag in (1.0, 0.0))
+        own_risk = {w: self.own.relative_risk(_with_early(x, w)) for w in (*FADING, 0.0)}
         other = self.other.relative_risk(x) if self.other is not None else np.zeros(len(x))
         months = np.arange(1, horizon + 1)
         h1 = np.diff(self.own.cumulative_baseline(np.r_[0, months]))
         h2 = np.diff(self.other.cumulative_baseline(np.r_[0, months])) if self.other is not None else np.zeros(horizon)
         total, gone = np.zeros(len(x)), np.zeros(len(x))
         for month, a, b in zip(months, h1, h2, strict=True):
-            own = early if month <= EARLY else late
+            own = own_risk[FADING[month - 1] if month <= len(FADING) else 0.0]
             hazard = a * own + b * other
             with np.errstate(invalid="ignore", divide="ignore"):
                 share = np.where(hazard > 0, a * own / hazard, 0.0)
@@ -100,10 +101,21 @@ def _expand(rows: pd.DataFrame, knots: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(out, index=rows.index)
 
 
-def _with_early(x: pd.DataFrame, flag: float) -> pd.DataFrame:
-    """Add the signs' columns a second time, switched on in the first months."""
+def _with_early(x: pd.DataFrame, weight: float) -> pd.DataFrame:
+    """Add the signs' columns a second time, with a weight that fades over the first months."""
     signs = [c for c in x.columns if c.rstrip("0123456789 ") in SIGNS]
-    return x.assign(**{f"early {c}": x[c] * flag for c in signs})
+    return x.assign(**{f"early {c}": x[c] * weight for c in signs})
+
+
+def _split(x: pd.DataFrame, exits: pd.Series, left: pd.Series) -> pd.DataFrame:
+    """Start-stop rows: one per customer and month while the signs fade, one for the time after."""
+    parts = []
+    for start, weight in enumerate((*FADING, 0.0)):
+        stop = start + 1 if start < len(FADING) else np.inf
+        there = exits > start
+        part = _with_early(x, weight).assign(entry=start, exit=exits.clip(upper=stop), event=left & (exits <= stop))
+        parts.append(part[there])
+    return pd.concat(parts, ignore_index=True)
 
 
 def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary",)) -> ExitModel:
@@ -122,30 +134,28 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
         No exits of interest, or separation.
     """
     knots = {}
-    for c in CURVED:
+    for c, shares in CURVED.items():
         if c in rows.columns:
-            places = np.unique(np.quantile(rows[c], (0.05, 0.35, 0.65, 0.95)).round(6))
+            places = np.unique(np.quantile(rows[c], shares).round(6))
             if len(places) >= 3:
                 knots[c] = places.tolist()
-    left, stay = rows["cause"].isin(of_interest), rows["exit"] > EARLY
-    # the model takes the size the exits allow: with signs of the first months, without, without curves, four covariates
-    for signs, curves, few in ((True, knots, False), (False, knots, False), (False, {}, False), (False, {}, True)):
+    left = rows["cause"].isin(of_interest)
+    # the model takes the size the exits allow: every curve, only that of the falls, five covariates
+    falls = {c: places for c, places in knots.items() if c == "balance_change"}
+    soon = (left & (rows["exit"] <= len(FADING))).any()
+    for curves, few in ((knots, False), (falls, False), ({}, True)):
         x = _expand(rows, curves)
         x = x[[c for c in x.columns if len(x[c].unique()) > 1 and (not few or c in FEW)]]
-        first = _with_early(x, 1.0) if signs and (left & ~stay).any() else x
-        columns = list(first.columns)
+        columns = list((_with_early(x, 1.0) if soon else x).columns)
         if left.sum() >= EVENTS_PER_PARAMETER * len(columns):
             break
     if not columns:
         raise FitError("no covariate varies among the customers at the prediction date")
-    first = first.assign(entry=0, exit=rows["exit"].clip(upper=EARLY), event=(left & ~stay).astype(int))
-    then = _with_early(x, 0.0).assign(entry=EARLY, exit=rows["exit"], event=left.astype(int))[stay]
-    own = cox(pd.concat([first, then], ignore_index=True), columns)
-    knots = dict(curves)
+    own = cox(_split(x, rows["exit"], left), columns).shrunk()
     rest = (rows["event"] == 1) & ~left
     base = x.assign(exit=rows["exit"], event=rest.astype(int))
     other = cox(base, list(x.columns[:1])) if rest.sum() >= 10 else None
-    return ExitModel(own, other, knots, tuple(columns))
+    return ExitModel(own, other, curves, tuple(columns))
 
 
 @churn_study
@@ -236,7 +246,8 @@ def forecast(
     estimate = type(estimate)(
         **{**estimate.__dict__, "p_value": one_sided_p(estimate.value, estimate.se or np.nan, 0.0)}
     )
-    groups, _ = calibration(test, best["model"], horizon)
+    by_horizon = {h: calibration(test, p, h)[0] for (name, h), p in predicted.items() if name == "model"}
+    groups = by_horizon[horizon]
     thresholds = np.linspace(0.25 * rate, 4 * rate, 16).clip(0.001, 0.9)
     curve = decision_curve(test, best, horizon, thresholds.tolist())
     gain = ""
@@ -257,23 +268,26 @@ def forecast(
 
     def draw(axes: Any) -> Any:
         left, right = axes
-        left.errorbar(
-            groups["predicted"],
-            groups["observed"],
-            yerr=np.array([groups["observed"] - groups["ci_low"], groups["ci_high"] - groups["observed"]]),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=3,
-        )
-        top = float(max(groups["predicted"].max(), groups["ci_high"].max())) * 1.05
+        for i, (h, g) in enumerate(by_horizon.items()):
+            left.errorbar(
+                g["predicted"],
+                g["observed"],
+                yerr=np.array([g["observed"] - g["ci_low"], g["ci_high"] - g["observed"]]),
+                fmt="os"[i % 2],
+                color=figures.ACCENT if h == horizon else figures.PALETTE[1],
+                capsize=3,
+                label=f"{h} months",
+            )
+        top = max(float(g[["predicted", "ci_high"]].max().max()) for g in by_horizon.values()) * 1.05
         left.plot([0, top], [0, top], color=figures.INK, lw=1, ls=":")
         left.set(
-            xlabel=f"Predicted exits within {horizon} months, tenths of risk",
-            ylabel="Observed exits, 95% interval",
+            xlabel="Predicted share of exits, tenths of risk",
+            ylabel="Observed share of exits, 95% interval",
             title=f"Calibration (n = {len(test):,})",
         )
-        figures.percent_axis(left, "x", 1)
-        figures.percent_axis(left, "y", 1)
+        figures.percent_axis(left, "x")
+        figures.percent_axis(left, "y")
+        left.legend(title="within", loc="upper left")
         for i, (name, part) in enumerate(curve.groupby("rule", sort=False)):
             grey = name in ("everybody", "nobody")
             color = figures.GREY if grey else figures.PALETTE[i]
@@ -288,7 +302,7 @@ def forecast(
         right.set(
             xlabel="Break-even risk: cost of a contact over value of a kept customer",
             ylabel="Net benefit per 1,000 customers (exits)",
-            title="Decision curve",
+            title=f"Decision curve, {horizon} months",
             ylim=(1000 * min(low, 0) - 2, None),
         )
         figures.percent_axis(right, "x", 1)

@@ -107,7 +107,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
             ax.bar(x, seen[name], bottom=below, width=0.7, color=figures.PALETTE[i % len(figures.PALETTE)], label=name)
             below = below + seen[name].to_numpy()
         ax.set_xticks(x, [d[:7] for d in seen.index])
-        ax.set(xlabel="Date", ylabel="People met so far")
+        ax.set(xlabel="Date", ylabel="People met so far", title="People by stage of the life course")
         figures.money_axis(ax)
         ax.legend(ncols=2, loc="upper left")
         ax.set_ylim(0, below.max() * 1.3)

@@ -207,7 +207,8 @@ def calibration(
         ``group, n, predicted, observed, ci_low, ci_high``.
     line : Series
         ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and 0
-        are perfect. The intercept is fitted with the slope at 1 (calibration in the large).
+        are perfect. The slope is missing where all predictions are alike; the intercept is fitted with the slope at 1
+        (calibration in the large).
     """
     from scipy.special import ndtri
 
@@ -217,7 +218,10 @@ def calibration(
     w = n * weight
     odds, keep = np.log(p / (1 - p)), w > 0
     one = np.ones((keep.sum(), 1))
-    both = logit(outcome[keep], np.column_stack([one, odds[keep]]), w[keep])
+    slope = slope_se = np.nan
+    if np.ptp(odds[keep]) > 1e-9:
+        both = logit(outcome[keep], np.column_stack([one, odds[keep]]), w[keep])
+        slope, slope_se = both.params[1], both.bse[1]
     alone = logit(outcome[keep], one, w[keep], offset=odds[keep])
     order = np.argsort(p, kind="stable")
     share = np.empty(len(p))
@@ -245,8 +249,8 @@ def calibration(
         )
     line = pd.Series(
         {
-            "slope": both.params[1],
-            "slope_se": both.bse[1],
+            "slope": slope,
+            "slope_se": slope_se,
             "intercept": alone.params[0],
             "intercept_se": alone.bse[0],
             "observed": float((w * outcome).sum() / w.sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from crmresearch import figures
 from crmresearch.churn.cox import CoxFit, cox
-from crmresearch.churn.discrete import discrete_hazard
+from crmresearch.churn.discrete import discrete_hazard, weibull_aft
 from crmresearch.churn.finegray import fine_gray
 from crmresearch.churn.gates import (
     EVENTS_PER_PARAMETER,
@@ -25,7 +26,17 @@ from crmresearch.churn.risk import cell_rows, churn_study
 from crmresearch.errors import FitError, Missing
 from crmresearch.result import Check, Estimate, Result, one_sided_p
 
-__all__ = ["VERDICT_LAG", "by_tenure", "forest", "index_scale", "model_row", "relationship", "rows_for", "with_index"]
+__all__ = [
+    "VERDICT_LAG",
+    "by_tenure",
+    "forest",
+    "index_hazard_ratio",
+    "index_scale",
+    "model_row",
+    "relationship",
+    "rows_for",
+    "with_index",
+]
 
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 DOUBTFUL = ("unknown", "dormant")  # causes that may hide a voluntary exit
@@ -55,7 +66,7 @@ def with_index(frame: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
     return frame.assign(index=(up - down) / scale["sd"])
 
 
-def forest(ax: Any, table: pd.DataFrame, label: str) -> Any:
+def forest(ax: Any, table: pd.DataFrame, label: str, title: str) -> Any:
     """Draw hazard ratios with intervals, one row per model, on a log scale; the model of the verdict is filled."""
     y = np.arange(len(table))[::-1]
     for place, row in zip(y, table.itertuples(index=False), strict=True):
@@ -69,6 +80,7 @@ def forest(ax: Any, table: pd.DataFrame, label: str) -> Any:
     ax.tick_params(axis="x", which="minor", labelsize=8)
     ax.set_yticks(y, [f"{r.model} ({r.events:,} exits)" for r in table.itertuples(index=False)])
     ax.set(xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.set_title(title, x=0, loc="left")
     return ax
 
 
@@ -85,6 +97,22 @@ def model_row(model: str, fit: Any, covariate: str = "index", verdict: bool = Fa
     }
 
 
+def _weibull_row(line: pd.Series, events: int) -> dict[str, Any]:
+    """Forest line of the Weibull model, late entry respected."""
+    from scipy.special import ndtr
+
+    return {
+        "model": "index at entry, Weibull (accelerated time)",
+        "hazard_ratio": float(line["hazard_ratio"]),
+        "ci_low": float(line["hr_low"]),
+        "ci_high": float(line["hr_high"]),
+        "p": float(2 * ndtr(-abs(line["coef"] / line["se"]))),
+        "events": events,
+        "n": int(line["n"]),
+        "verdict": False,
+    }
+
+
 def rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequence[str]) -> pd.DataFrame:
     """Start-stop rows for exits of some causes; the stratum is the combination of groups."""
     events = (
@@ -93,8 +121,59 @@ def rows_for(cells: pd.DataFrame, causes: Sequence[str] | None, groups: Sequence
         else sum((cells[f"events {c}"] for c in causes if f"events {c}" in cells), start=0 * cells["events"])
     )
     rows = cell_rows(cells.assign(events=events))
-    rows["stratum"] = rows[list(groups)].astype(str).agg(" ".join, axis=1) if groups else "all"
+    rows["stratum"] = rows.groupby(list(groups), sort=True).ngroup() if groups else 0
     return rows
+
+
+@dataclass(frozen=True)
+class _Lagged:
+    """The index read some months earlier: its scale, start-stop rows and Cox fits, by lag."""
+
+    scale: pd.Series
+    rows: Mapping[int, pd.DataFrame]
+    fits: Mapping[int, CoxFit]
+
+
+def _lagged(by_lag: Mapping[int, pd.DataFrame], groups: Sequence[str]) -> _Lagged:
+    scale = index_scale(by_lag[VERDICT_LAG])
+    rows = {lag: rows_for(with_index(c, scale), ["voluntary"], groups) for lag, c in sorted(by_lag.items())}
+    fits = {lag: cox(r, ["index"], strata="stratum" if groups else None) for lag, r in rows.items()}
+    return _Lagged(scale, rows, fits)
+
+
+def index_hazard_ratio(
+    by_lag: Mapping[int, pd.DataFrame], entry: pd.DataFrame, *, groups: Sequence[str] = ()
+) -> Estimate:
+    """Hazard ratio of the index three months earlier with its gates, without the models :func:`relationship` adds.
+
+    Parameters
+    ----------
+    by_lag, groups
+        As in :func:`relationship`.
+    entry : DataFrame
+        Spells, for the gate on late entry.
+
+    Raises
+    ------
+    FitError
+        No exits, or separation.
+    """
+    lagged = _lagged(by_lag, groups)
+    return _verdict(lagged, by_lag[VERDICT_LAG], entry, groups)
+
+
+def _verdict(lagged: _Lagged, cells: pd.DataFrame, entry: pd.DataFrame, groups: Sequence[str]) -> Estimate:
+    line = lagged.fits[VERDICT_LAG].summary().iloc[0]
+    return Estimate(
+        float(line["hazard_ratio"]),
+        float(line["ci_low"]),
+        float(line["ci_high"]),
+        "hazard ratio",
+        int(entry["n"].sum()),
+        p_value=one_sided_p(line["coef"], line["se"], 0.0, "below"),
+        se=float(line["se"] * line["hazard_ratio"]),
+        checks=_relationship_gates(lagged, cells, groups, entry),
+    )
 
 
 @churn_study
@@ -137,19 +216,20 @@ def relationship(
     cells = by_lag[VERDICT_LAG]
     if "events voluntary" not in cells.columns:
         return Result.not_applicable(Missing("no exit is recorded as voluntary", ("customers",)))
-    scale = index_scale(cells)
-    lagged = {lag: rows_for(with_index(c, scale), ["voluntary"], groups) for lag, c in sorted(by_lag.items())}
-    strata = "stratum" if groups else None
-    fits = {lag: cox(rows, ["index"], strata=strata) for lag, rows in lagged.items()}
+    lagged = _lagged(by_lag, groups)
+    scale, fits, strata = lagged.scale, lagged.fits, "stratum" if groups else None
+    estimate = _verdict(lagged, cells, entry, groups)
     own = with_index(entry, scale)
     voluntary = own.assign(event=(own["cause"] == "voluntary").astype(int))
     everything = cox(rows_for(with_index(cells, scale), None, groups), ["index"], strata=strata)
     monthly = with_index(cells.assign(events=cells["events voluntary"]), scale)
     sub = fine_gray(_pooled(own), ["index"], "voluntary", repeats=resamples, seed=seed)
     dummies, names = _dummies(monthly, groups)
+    weibull = next(line for _, line in weibull_aft(voluntary, ["index"]).iterrows() if line["term"] == "index")
     rows = [
         model_row("index at entry, late entry ignored", cox(voluntary.assign(entry=0), ["index"])),
         model_row("index at entry, late entry respected", cox(voluntary, ["index"])),
+        _weibull_row(weibull, int((voluntary["n"] * voluntary["event"]).sum())),
         *[
             model_row(f"index {lag} month{'s' if lag != 1 else ''} earlier", fit, verdict=lag == VERDICT_LAG)
             for lag, fit in fits.items()
@@ -159,25 +239,15 @@ def relationship(
         model_row("index at entry, Fine-Gray (incidence)", sub),
     ]
     table = pd.DataFrame(rows)
-    fit = fits[VERDICT_LAG]
     main = table[table["verdict"]].iloc[0]
-    checks = _relationship_gates(fit, lagged[VERDICT_LAG], fits, cells, scale, groups, entry)
-    coef, se = float(fit.params["index"]), float(fit.se["index"])
-    estimate = Estimate(
-        main["hazard_ratio"],
-        main["ci_low"],
-        main["ci_high"],
-        "hazard ratio",
-        int(entry["n"].sum()),
-        p_value=one_sided_p(coef, se, 0.0, "below"),
-        se=se * main["hazard_ratio"],
-    )
     naive = table.iloc[0]
     sentence = (
         "One standard deviation more of the relationship index (products held up, unmet requests down) three months "
         f"earlier goes with a hazard ratio of voluntary exit of {main['hazard_ratio']:.3f} [{main['ci_low']:.3f}, "
         f"{main['ci_high']:.3f}] over {main['events']:,} exits; with late entry ignored and the index fixed at entry "
-        f"it would read {naive['hazard_ratio']:.3f}. This is an association."
+        f"it would read {naive['hazard_ratio']:.3f}. In a Weibull model of accelerated time, one more "
+        f"at entry goes with a stay {weibull['time_ratio']:.2f} times as long [{weibull['ci_low']:.2f}, "
+        f"{weibull['ci_high']:.2f}]. This is an association."
     )
     alt = (
         "Forest plot of hazard ratios with 95% intervals: "
@@ -187,9 +257,14 @@ def relationship(
     return Result(
         table,
         sentence,
-        checks,
+        estimate.checks,
         {"S06": estimate},
-        draw=lambda ax: forest(ax, table, "Hazard ratio per SD of the index (95% interval)"),
+        draw=lambda ax: forest(
+            ax,
+            table,
+            "Hazard ratio per SD of the index (95% interval)",
+            f"Voluntary exit and the relationship index, by model (n = {estimate.n:,})",
+        ),
         alt=alt,
         counts=("n", "events"),
         figsize=(7.6, 4.6),
@@ -233,7 +308,12 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = (), years: Sequenc
     return Result(
         table.drop(columns="verdict"),
         f"Hazard ratio of the index by tenure: {spread}.",
-        draw=lambda ax: forest(ax, table, "Hazard ratio per SD of the index (95% interval)"),
+        draw=lambda ax: forest(
+            ax,
+            table,
+            "Hazard ratio per SD of the index (95% interval)",
+            "Voluntary exit and the relationship index, by tenure",
+        ),
         alt=f"Forest plot of the hazard ratio of the index by tenure: {spread}.",
         counts=("n", "events"),
         figsize=(7.2, 2.8),
@@ -257,31 +337,29 @@ def _dummies(cells: pd.DataFrame, groups: Sequence[str]) -> tuple[pd.DataFrame, 
 
 
 def _relationship_gates(
-    fit: CoxFit,
-    rows: pd.DataFrame,
-    fits: Mapping[int, CoxFit],
-    cells: pd.DataFrame,
-    scale: pd.Series,
-    groups: Sequence[str],
-    entry: pd.DataFrame,
+    lagged: _Lagged, cells: pd.DataFrame, groups: Sequence[str], entry: pd.DataFrame
 ) -> tuple[Check, ...]:
-    longest = max(fits)
-    coefs = {lag: float(f.params["index"]) for lag, f in fits.items()}
-    same = coefs[longest] * coefs[VERDICT_LAG] > 0
+    fit, rows, fits = lagged.fits[VERDICT_LAG], lagged.rows[VERDICT_LAG], lagged.fits
+    lines = {lag: f.summary().iloc[0] for lag, f in fits.items()}
+    both = [lines[VERDICT_LAG], lines[max(fits)]]
+    # the sign of an effect that is told from none at neither lag is a coin's
+    turned = both[0]["coef"] * both[1]["coef"] < 0 and any((b["ci_low"] - 1) * (b["ci_high"] - 1) > 0 for b in both)
     lag_gate = Check.of(
         "lag",
-        same,
-        f"log hazard ratio {', '.join(f'{c:+.3f} at {lag}' for lag, c in coefs.items())} months; it must keep its "
-        "sign at the longest lag",
+        not turned,
+        f"log hazard ratio {', '.join(f'{b.coef:+.3f} (se {b.se:.3f}) at {lag}' for lag, b in lines.items())} months; "
+        "an effect told from none must keep its sign at the longest lag",
         "undecided",
     )
-    bounds = []
-    for causes in (["voluntary"], ["voluntary", *DOUBTFUL]):
-        bound = cox(rows_for(with_index(cells, scale), causes, groups), ["index"], strata="stratum" if groups else None)
-        bounds.append(bound.summary().iloc[0])
+    every = cox(
+        rows_for(with_index(cells, lagged.scale), ["voluntary", *DOUBTFUL], groups),
+        ["index"],
+        strata="stratum" if groups else None,
+    )
+    bounds = [both[0], every.summary().iloc[0]]
     kept = all(b["ci_high"] < 1 for b in bounds) or all(b["ci_low"] > 1 for b in bounds)
-    none, every = (b["hazard_ratio"] for b in bounds)
-    detail = f"hazard ratio {none:.3f} if no exit without a clear reason was voluntary, {every:.3f} if all were"
+    none, all_of_them = (b["hazard_ratio"] for b in bounds)
+    detail = f"hazard ratio {none:.3f} if no exit without a clear reason was voluntary, {all_of_them:.3f} if all were"
     doubtful = Check(
         "doubtful causes",
         "open" if kept else "declared",

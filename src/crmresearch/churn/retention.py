@@ -12,7 +12,6 @@ from crmresearch import figures
 from crmresearch.churn.curves import (
     MIN_AT_RISK,
     censoring_weighted,
-    cumulative_incidence,
     first_tenure,
     kaplan_meier,
     life_table,
@@ -23,6 +22,7 @@ from crmresearch.churn.curves import (
 )
 from crmresearch.churn.discrete import frailty
 from crmresearch.churn.gates import enough_events, entry_independence
+from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.risk import churn_study, read_spells
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Result
@@ -156,7 +156,11 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
                 label="late entry ignored",
             )
         ax.set(
-            xlabel="Tenure (months since acquisition)", ylabel="Share still customers", ylim=(0, 1.02), xlim=(0, last)
+            xlabel="Tenure (months since acquisition)",
+            ylabel="Share still customers",
+            title=f"Customers kept by tenure (n = {int(read_spells(spells).n.sum()):,})",
+            ylim=(0, 1.02),
+            xlim=(0, last),
         )
         figures.percent_axis(ax)
         ax.legend(loc="lower left")
@@ -278,6 +282,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         ax.set(
             xlabel="Tenure (months since acquisition)",
             ylabel=f"Share kept of those who reach {start:.0f} months",
+            title=f"Customers kept by {name}, 95% intervals (n = {table['n'].sum():,})",
             xlim=(0, reach),
             ylim=(0, 1.02),
         )
@@ -356,6 +361,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         return Result.not_applicable(
             Missing(f"curves end before {start + horizon:.0f} months of tenure", ("customers",))
         )
+    people = int(read_spells(spells).n.sum())
     main = table[table["cause"] == of_interest]
     first, end = main.iloc[0], main.iloc[-1]
     sentence = (
@@ -388,6 +394,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         ax.set(
             xlabel="Tenure (months since acquisition)",
             ylabel=f"Share gone of those who reach {start:.0f} months",
+            title=f"Customers gone by cause, 95% interval of {of_interest} (n = {people:,})",
             xlim=(0, last),
             ylim=(0, None),
         )

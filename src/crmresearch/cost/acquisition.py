@@ -94,7 +94,11 @@ def win_model(
 
     Notes
     -----
-    Coefficients of spend are per unit of money. Fisher scoring with step halving.
+    Coefficients of spend are per unit of money. Fisher scoring with step halving. Errors are robust, of type HC3.
+
+    References
+    ----------
+    MacKinnon, White (1985). Some heteroskedasticity-consistent covariance matrix estimators. *J. Econometrics* 29.
     """
     y = prospects["won"].to_numpy(float)
     spend = prospects["spend"].to_numpy(float)
@@ -143,8 +147,10 @@ def win_model(
     p, f, _second = _link(z @ b + fixed, link)
     room = np.clip(p * (1 - p), 1e-12, None)
     inverse = np.linalg.inv((z * (f * f / room)[:, None]).T @ z)
+    leverage = np.einsum("ij,jk,ik->i", z, inverse, z) * f * f / room
     back = 1 / np.where(size > 0, size, 1.0) / np.array([1.0, top, top**2, *np.ones(len(covariates))])
-    scores = (z * ((y - p) * f / room)[:, None]) @ inverse * back
+    # a few large spends pull the curve their way: each row counts as if it had been left out (HC3)
+    scores = (z * ((y - p) * f / room / np.maximum(1 - leverage, 0.05))[:, None]) @ inverse * back
     share = y.mean()
     null = float(len(y) * (share * np.log(share) + (1 - share) * np.log(1 - share)))
     return WinModel(names, b * back, scores, current, null, link)

@@ -10,7 +10,7 @@ saturating curves ``floor + (ceiling - floor) (1 - exp(-rate spend))``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,36 +18,40 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.result import Check, Result, study
+from crmresearch.result import Check, Estimate, Result, study
 
 __all__ = ["Curve", "Optimum", "customer_equity", "five_to_one", "optimum", "split"]
 
 Array = NDArray[np.float64]
 
+MOST_PRICE = 1e12  # a budget in which one more unit is worth more than this cannot be priced
+
 
 @dataclass(frozen=True)
 class Curve:
-    """A saturating response to spend.
+    """A saturating response to spend, or several at once.
 
     Parameters
     ----------
-    ceiling : float
+    ceiling : float or array
         Share reached with unlimited spend, at most 1.
-    rate : float
+    rate : float or array
         Speed of saturation, per unit of money.
-    floor : float
+    floor : float or array
         Share without any spend.
     """
 
-    ceiling: float
-    rate: float
-    floor: float = 0.0
+    ceiling: Any
+    rate: Any
+    floor: Any = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.floor < self.ceiling <= 1 and self.rate > 0):
+        floor, ceiling, rate = np.broadcast_arrays(self.floor, self.ceiling, self.rate)
+        bad = ~((floor >= 0) & (floor < ceiling) & (ceiling <= 1) & (rate > 0))
+        if bad.any():
             raise InputError(
-                f"a response curve needs 0 <= floor < ceiling <= 1 and a positive rate, not floor {self.floor:g}, "
-                f"ceiling {self.ceiling:g}, rate {self.rate:g}"
+                f"a response curve needs 0 <= floor < ceiling <= 1 and a positive rate, not floor {floor[bad][0]:g}, "
+                f"ceiling {ceiling[bad][0]:g}, rate {rate[bad][0]:g}"
             )
 
     def __call__(self, spend: Any) -> Any:
@@ -61,7 +65,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Best spends and what they mean; money per prospect, and per customer and year.
+    """Best spends and what they mean; money per prospect, and per customer and year. Arrays where curves were arrays.
 
     Attributes
     ----------
@@ -83,64 +87,73 @@ class Optimum:
         Whether one of the spends is zero.
     """
 
-    acquisition: float
-    retention: float
-    equity: float
-    value: float
-    marginal_acquisition: float
-    marginal_retention: float
-    shadow_price: float
-    average_ratio: float
-    budget_used: float
-    corner: bool
+    acquisition: Any
+    retention: Any
+    equity: Any
+    value: Any
+    marginal_acquisition: Any
+    marginal_retention: Any
+    shadow_price: Any
+    average_ratio: Any
+    budget_used: Any
+    corner: Any
 
 
-def customer_equity(acquisition: Any, retention: Any, margin: float, won: Curve, kept: Curve, discount: float) -> Any:
+def customer_equity(acquisition: Any, retention: Any, margin: Any, won: Curve, kept: Curve, discount: float) -> Any:
     """Return the value of a prospect, net of all spend (arrays broadcast)."""
     r = kept(retention)
     value = margin + (margin * r - np.asarray(retention, float)) / (1 + discount - r)
     return won(acquisition) * value - np.asarray(acquisition, float)
 
 
-def _best_retention(margin: float, kept: Curve, discount: float, price: float) -> float:
-    """Spend that makes the last retained customer cost G / price - k (see :func:`optimum`); 0 if none is worth it."""
-    from scipy.optimize import brentq
+def _best_retention(margin: Any, kept: Curve, discount: float, price: Any) -> Any:
+    """Spend that makes the last retained customer cost G / price - k (see :func:`optimum`); 0 if none is worth it.
 
-    def gap(spend: float) -> float:
-        r = float(kept(spend))
-        worth = (margin * (1 + discount) / price - spend) / (1 + discount - r)
-        return worth * float(kept.slope(spend)) - 1
+    With r = c - h exp(-s R) and T = m (1+d) / price the condition (T - R) r'(R) = 1 + d - r(R) reads
+    u exp(u) = (1 + d - c) / h exp(s T - 1) for u = s (T - R) - 1; Wright's omega solves it without overflow.
+    """
+    from scipy.special import wrightomega
 
-    if gap(0.0) <= 0:
-        return 0.0
-    top = margin * (1 + discount) / price  # spending more than this on a customer a year always loses
-    return float(brentq(gap, 0.0, top, xtol=1e-12, rtol=1e-14))
+    rise, top = kept.ceiling - kept.floor, margin * (1 + discount) / price
+    u = wrightomega(np.log((1 + discount - kept.ceiling) / rise) + kept.rate * top - 1)
+    return np.maximum(top - (1 + u) / kept.rate, 0.0)
 
 
-def _spends(margin: float, won: Curve, kept: Curve, discount: float, price: float) -> tuple[float, float, float]:
+def _spends(margin: Any, won: Curve, kept: Curve, discount: float, price: Any) -> tuple[Any, Any, Any]:
     """Best spends, and the present value of all spend, at a price of budget (1 + shadow price)."""
     retention = _best_retention(margin, kept, discount, price)
-    r = float(kept(retention))
-    gross = margin * (1 + discount) / (1 + discount - r)
-    upkeep = retention / (1 + discount - r)
-    worth = gross / price - upkeep
-    first = float(won.slope(0.0)) * worth
-    acquisition = float(np.log(first) / won.rate) if first > 1 else 0.0
-    return acquisition, retention, acquisition + float(won(acquisition)) * upkeep
+    rest = 1 + discount - kept(retention)
+    upkeep = retention / rest
+    first = won.slope(0.0) * (margin * (1 + discount) / rest / price - upkeep)
+    acquisition = np.log(np.maximum(first, 1.0)) / won.rate
+    return acquisition, retention, acquisition + won(acquisition) * upkeep
 
 
-def optimum(margin: float, won: Curve, kept: Curve, discount: float, budget: float | None = None) -> Optimum:
+def _price(budget: Any, margin: Any, won: Curve, kept: Curve, discount: float) -> Any:
+    """Price of budget, at least 1, at which the best spends use no more than it; by halving on the log scale."""
+    used = _spends(margin, won, kept, discount, 1.0)[2]
+    low, high = np.zeros(np.shape(used)), np.full(np.shape(used), np.log(MOST_PRICE))
+    if np.any(_spends(margin, won, kept, discount, np.exp(high))[2] > budget):
+        raise FitError(f"no spends use a budget of {np.min(budget):g} per prospect; it is too small to price")
+    for _ in range(80):
+        middle = (low + high) / 2
+        over = _spends(margin, won, kept, discount, np.exp(middle))[2] > budget
+        low, high = np.where(over, middle, low), np.where(over, high, middle)
+    return np.where(used > budget, np.exp(high), 1.0)
+
+
+def optimum(margin: Any, won: Curve, kept: Curve, discount: float, budget: Any = None) -> Optimum:
     """Best split between winning and keeping, free or within a budget.
 
     Parameters
     ----------
-    margin : float
+    margin : float or array
         Contribution per customer and year before retention spend, money.
     won, kept : Curve
         Share of prospects won by spend per prospect; share of customers retained a year by spend per customer-year.
     discount : float
         Annual discount rate.
-    budget : float, optional
+    budget : float or array, optional
         Present value of all spend per prospect, money. None: free.
 
     Returns
@@ -165,37 +178,29 @@ def optimum(margin: float, won: Curve, kept: Curve, discount: float, budget: flo
     Blattberg, Deighton (1996). Manage marketing by the customer equity test. *Harvard Business Review* 74(4).
     Pfeifer (2005). The optimal ratio of acquisition and retention costs. *J. Targeting* 13, 179-188.
     """
-    if not (margin > 0 and discount > 0):
-        raise InputError(f"the optimum needs a positive margin and discount rate, not {margin:g} and {discount:g}")
-    if budget is not None and not budget >= 0:
-        raise InputError(f"a budget cannot be negative ({budget:g})")
-    price = 1.0
+    if not (np.all(np.asarray(margin) > 0) and discount > 0):
+        raise InputError(f"the optimum needs a positive margin and discount rate, not {margin} and {discount:g}")
+    if budget is not None and not np.all(np.asarray(budget) >= 0):
+        raise InputError(f"a budget cannot be negative ({np.min(budget):g})")
+    price = 1.0 if budget is None else _price(budget, margin, won, kept, discount)
     acquisition, retention, used = _spends(margin, won, kept, discount, price)
-    if budget is not None and used > budget:
-        from scipy.optimize import brentq
-
-        top = 2.0
-        while _spends(margin, won, kept, discount, top)[2] > budget:
-            top *= 2
-            if top > 1e12:
-                raise FitError(f"no spends use a budget of {budget:g} per prospect; it is too small to price")
-        price = float(brentq(lambda p: _spends(margin, won, kept, discount, p)[2] - budget, 1.0, top, xtol=1e-13))
-        acquisition, retention, used = _spends(margin, won, kept, discount, price)
-    r, a = float(kept(retention)), float(won(acquisition))
-    value = margin + (margin * r - retention) / (1 + discount - r)
-    spend_ratio = acquisition / a / (retention / r) if retention > 0 and a > 0 else np.inf
-    return Optimum(
-        acquisition,
-        retention,
-        float(customer_equity(acquisition, retention, margin, won, kept, discount)),
-        value,
-        1 / float(won.slope(acquisition)),
-        1 / float(kept.slope(retention)),
-        price - 1,
-        spend_ratio,
-        used,
-        acquisition == 0 or retention == 0,
-    )
+    r, a = kept(retention), won(acquisition)
+    with np.errstate(divide="ignore", invalid="ignore"):  # nothing spent, nothing kept or nobody won
+        ratio = np.where((retention > 0) & (a > 0), acquisition / a / (retention / r), np.inf)
+    found = {
+        "acquisition": acquisition,
+        "retention": retention,
+        "equity": customer_equity(acquisition, retention, margin, won, kept, discount),
+        "value": margin + (margin * r - retention) / (1 + discount - r),
+        "marginal_acquisition": 1 / won.slope(acquisition),
+        "marginal_retention": 1 / kept.slope(retention),
+        "shadow_price": price - 1,
+        "average_ratio": ratio,
+        "budget_used": used,
+        "corner": (acquisition == 0) | (retention == 0),
+    }
+    shape = np.shape(acquisition)
+    return Optimum(**{name: np.broadcast_to(v, shape) if shape else np.asarray(v).item() for name, v in found.items()})
 
 
 @study
@@ -209,7 +214,8 @@ def split(
     curves : DataFrame
         First row the estimates, further rows resamples of them: ``margin`` (money a year), ``won_floor``,
         ``won_ceiling``, ``won_rate``, ``kept_floor``, ``kept_ceiling``, ``kept_rate``; ``spend_acquisition`` and
-        ``spend_retention`` (what is spent now), ``most_acquisition`` (the largest spend tried), ``n``.
+        ``spend_retention`` (what is spent now), ``most_acquisition`` and ``most_retention`` (the largest spends
+        tried), ``n``.
     discount_annual : float
         Annual discount rate.
     budget : float, optional
@@ -225,22 +231,19 @@ def split(
     from crmresearch.cost.ratio import checked
 
     names = ("margin", "won_floor", "won_ceiling", "won_rate", "kept_floor", "kept_ceiling", "kept_rate")
-    checked(curves, (*names, "spend_acquisition", "most_acquisition", "spend_retention", "n"), what="curves")
+    spends = [f"{which}_{side}" for which in ("spend", "most") for side in ("acquisition", "retention")]
+    checked(curves, (*names, *spends, "n"), what="curves")
     if len(curves) < 51:
         raise InputError(f"{len(curves) - 1} resamples of the curves; the interval of the optimum needs 50")
-    free, bound, now = [], [], []
-    for row in curves.to_dict("records"):
-        won = Curve(row["won_ceiling"], row["won_rate"], row["won_floor"])
-        kept = Curve(row["kept_ceiling"], row["kept_rate"], row["kept_floor"])
-        rest = 1 + discount_annual - float(kept(row["spend_retention"]))
-        used = row["spend_acquisition"] + float(won(row["spend_acquisition"])) * row["spend_retention"] / rest
-        free.append(optimum(row["margin"], won, kept, discount_annual))
-        bound.append(optimum(row["margin"], won, kept, discount_annual, used if budget is None else budget))
-        present = customer_equity(
-            row["spend_acquisition"], row["spend_retention"], row["margin"], won, kept, discount_annual
-        )
-        now.append(float(present))
-    rows = []
+    c = {name: curves[name].to_numpy(float) for name in curves}
+    won = Curve(c["won_ceiling"], c["won_rate"], c["won_floor"])
+    kept = Curve(c["kept_ceiling"], c["kept_rate"], c["kept_floor"])
+    spent = c["spend_acquisition"], c["spend_retention"]
+    used = spent[0] + won(spent[0]) * spent[1] / (1 + discount_annual - kept(spent[1]))
+    free = optimum(c["margin"], won, kept, discount_annual)
+    bound = optimum(c["margin"], won, kept, discount_annual, used if budget is None else np.full(len(used), budget))
+    gains = free.equity - customer_equity(*spent, c["margin"], won, kept, discount_annual)
+    rows: list[dict[str, Any]] = []
     for name, found in (("free", free), ("within the budget", bound)):
         for field, words in (
             ("acquisition", "spend per prospect"),
@@ -252,32 +255,45 @@ def split(
             ("shadow_price", "shadow price of the budget"),
             ("equity", "value of a prospect, net"),
         ):
-            values = np.array([getattr(o, field) for o in found])
+            values = getattr(found, field)
             low, high = np.quantile(values[1:], [0.025, 0.975], method="closest_observation")  # values may be infinite
             rows.append({"optimum": name, "quantity": words, "value": values[0], "ci_low": low, "ci_high": high})
-    table = pd.DataFrame(rows).assign(n=int(curves["n"].iloc[0]))
-    corners = float(np.mean([o.corner for o in free[1:]]))
-    best = free[0]
-    gain = best.equity - now[0]
-    low_gain, high_gain = np.quantile([o.equity - x for o, x in zip(free[1:], now[1:], strict=True)], [0.025, 0.975])
+    count = int(curves["n"].iloc[0])
+    table = pd.DataFrame(rows).assign(n=count)
+    corners = float(free.corner[1:].mean())
+    best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
+    gain, (low_gain, high_gain) = gains[0], np.quantile(gains[1:], [0.025, 0.975])
     sentence = (
         f"{_in_words(best)} Against present spends the optimum adds {gain:,.2f} [{low_gain:,.2f}, {high_gain:,.2f}] "
         f"{currency} per prospect."
     )
-    seen = float(curves["most_acquisition"].iloc[0])
+    tried = float(curves["most_acquisition"].iloc[0]), float(curves["most_retention"].iloc[0])
+    checks = (
+        Check.of(
+            "inner optimum",
+            not best.corner,
+            f"the best spends are {best.acquisition:,.1f} and {best.retention:,.1f}; {corners:.0%} of resamples put "
+            "one of them at zero, where marginal costs need not be equal",
+            "undecided",
+        ),
+        Check.of(
+            "optimum within what was tried",
+            best.acquisition <= tried[0] and best.retention <= tried[1],
+            f"best spend per prospect {best.acquisition:,.0f}, tried up to {tried[0]:,.0f}; best spend per "
+            f"customer-year {best.retention:,.0f}, tried up to {tried[1]:,.0f}",
+            "undecided",
+        ),
+    )
+    estimates = {
+        f"spend_per_{name}": Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), "money", count)
+        for name, row in (("prospect", rows[0]), ("customer_year", rows[1]))
+    }
     details = {"free": free, "bound": bound, "curves": curves, "discount": discount_annual, "gain": gain}
     return Result(
         table,
         sentence.replace("  ", " "),
-        checks=(
-            Check.of("inner optimum", corners < 0.05, f"{corners:.0%} of resamples put one spend at zero", "undecided"),
-            Check.of(
-                "optimum within what was tried",
-                best.acquisition <= seen,
-                f"best spend per prospect {best.acquisition:,.0f}; 98% of prospects had at most {seen:,.0f}",
-                "undecided",
-            ),
-        ),
+        checks=checks,
+        estimates=estimates,
         draw=lambda ax: draw_split(ax, curves, free, bound, discount_annual, currency),
         alt=(
             "Map of the value of a prospect by spend on winning (horizontal) and on keeping (vertical), with "
@@ -368,29 +384,25 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
     )
 
 
-def draw_split(
-    ax: Any, curves: pd.DataFrame, free: list[Optimum], bound: list[Optimum], discount: float, currency: str
-) -> Any:
+def draw_split(ax: Any, curves: pd.DataFrame, free: Optimum, bound: Optimum, discount: float, currency: str) -> Any:
     """Draw the iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
     from crmresearch import figures
 
     first = curves.iloc[0]
     won = Curve(first["won_ceiling"], first["won_rate"], first["won_floor"])
     kept = Curve(first["kept_ceiling"], first["kept_rate"], first["kept_floor"])
-    best = free[0]
-    xs = np.array([o.acquisition for o in free])
-    ys = np.array([o.retention for o in free])
-    right = max(np.quantile(xs, 0.975), first["spend_acquisition"], bound[0].acquisition) * 1.5 or 1.0
-    top = max(np.quantile(ys, 0.975), first["spend_retention"], bound[0].retention) * 1.5 or 1.0
+    xs, ys = free.acquisition, free.retention
+    right = max(np.quantile(xs, 0.975), first["spend_acquisition"], bound.acquisition[0]) * 1.5 or 1.0
+    top = max(np.quantile(ys, 0.975), first["spend_retention"], bound.retention[0]) * 1.5 or 1.0
     x, y = np.meshgrid(np.linspace(0, right, 120), np.linspace(0, top, 120))
     z = customer_equity(x, y, first["margin"], won, kept, discount)
-    levels = best.equity - np.ptp(z) * np.array([0.6, 0.4, 0.25, 0.15, 0.08, 0.03, 0.005])
+    levels = free.equity[0] - np.ptp(z) * np.array([0.6, 0.4, 0.25, 0.15, 0.08, 0.03, 0.005])
     lines = ax.contour(x, y, z, levels=levels, colors=figures.GREY, linewidths=0.8)
     ax.clabel(lines, fmt=lambda v: f"{v:,.1f}", fontsize=7)
     ax.plot(xs[1:], ys[1:], ".", color=figures.PALETTE[0], alpha=0.25, ms=4, label="optimum in resamples")
-    ax.plot(best.acquisition, best.retention, "o", color=figures.PALETTE[0], ms=8, label="free optimum")
+    ax.plot(xs[0], ys[0], "o", color=figures.PALETTE[0], ms=8, label="free optimum")
     ax.plot(
-        bound[0].acquisition, bound[0].retention, "s", color=figures.PALETTE[2], ms=7, label="optimum within the budget"
+        bound.acquisition[0], bound.retention[0], "s", color=figures.PALETTE[2], ms=7, label="optimum within the budget"
     )
     ax.plot(
         first["spend_acquisition"], first["spend_retention"], "X", color=figures.PALETTE[1], ms=8, label="spent now"

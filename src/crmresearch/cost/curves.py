@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,10 @@ def response_curves(
     out[["kept_floor", "kept_ceiling", "kept_rate"]] = kept
     out["margin"] = (weights @ (money + offers)) / (weights @ years)
     out["spend_acquisition"] = float(prospects["spend"].mean())
-    out["most_acquisition"] = float(prospects["spend"].quantile(0.98))
     out["spend_retention"] = float(offers.sum() / years.sum())
+    # a spend counts as tried if enough people got as much
+    out["most_acquisition"] = float(prospects["spend"].nlargest(r.MIN_AT_RISK).min())
+    out["most_retention"] = float(levels.max())
     if not out["margin"].iloc[0] > 0:
         return Missing(
             f"mean contribution after upkeep is {out['margin'].iloc[0]:,.2f} a year; nothing is worth spending"
@@ -107,32 +110,42 @@ def _won_curves(prospects: pd.DataFrame, response: Result, weights: Array) -> Ar
         x = np.column_stack([np.ones(GRID), grid, grid**2, *held])
         share += len(part) * link_values(params @ x.T, model.link)
         total += len(part)
-    return np.array([_saturating(grid, row / total) for row in share])
+    return _saturating(grid, share / total)
 
 
-def _saturating(spend: Array, share: Array) -> tuple[float, float, float]:
-    """Least squares of floor + (ceiling - floor) (1 - exp(-rate spend)); linear given the rate."""
-    from scipy.optimize import minimize_scalar
+def _lowest(loss: Callable[[Array], Array], low: float, high: float, rows: int) -> Array:
+    """Minimum of each row's loss over an interval: the best of a grid, then golden sections around it."""
+    grid = np.linspace(low, high, 33)
+    at = np.array([loss(np.full(rows, v)) for v in grid]).argmin(axis=0)
+    a, b = grid[np.maximum(at - 1, 0)], grid[np.minimum(at + 1, len(grid) - 1)]
+    golden = (np.sqrt(5) - 1) / 2
+    for _ in range(30):
+        c, d = b - golden * (b - a), a + golden * (b - a)
+        left = loss(c) < loss(d)
+        a, b = np.where(left, a, c), np.where(left, d, b)
+    return np.asarray((a + b) / 2)
 
+
+def _saturating(spend: Array, share: Array) -> Array:
+    """Floor, ceiling and rate of floor + gain (1 - exp(-rate spend)), by least squares in each row."""
     top = spend.max()
 
-    def best(log_rate: float) -> tuple[float, float, float]:
-        rise = 1 - np.exp(-np.exp(log_rate) * spend / top)
-        x = np.column_stack([np.ones_like(rise), rise])
-        (floor, gain), *_ = np.linalg.lstsq(x, share, rcond=None)
-        floor = float(np.clip(floor, 0.0, 0.98))
-        gain = float(np.clip(rise @ (share - floor) / (rise @ rise), 1e-6, 1 - floor))
-        return floor, gain, float(np.sum((share - floor - gain * rise) ** 2))
+    def best(log_rate: Array) -> tuple[Array, Array, Array]:
+        rise = 1 - np.exp(-np.exp(log_rate)[:, None] * spend / top)
+        middle, mean = rise.mean(axis=1, keepdims=True), share.mean(axis=1, keepdims=True)
+        slope = ((rise - middle) * share).sum(axis=1) / ((rise - middle) ** 2).sum(axis=1)
+        floor = np.clip(mean[:, 0] - slope * middle[:, 0], 0.0, 0.98)
+        own = share - floor[:, None]
+        gain = np.clip((rise * own).sum(axis=1) / (rise * rise).sum(axis=1), 1e-6, 1 - floor)
+        return floor, gain, ((own - gain[:, None] * rise) ** 2).sum(axis=1)
 
-    found = minimize_scalar(lambda v: best(v)[2], bounds=(np.log(0.05), np.log(MOST_RATE)), method="bounded")
-    floor, gain, _ = best(found.x)
-    return floor, floor + gain, float(np.exp(found.x) / top)
+    found = _lowest(lambda v: best(v)[2], np.log(0.05), np.log(MOST_RATE), len(share))
+    floor, gain, _ = best(found)
+    return np.column_stack([floor, floor + gain, np.exp(found) / top])
 
 
 def _kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Array:
     """Fit the fall of exits by cost of offer over all randomised campaigns, for each row of weights."""
-    from scipy.optimize import minimize_scalar
-
     left = drawn["left"].to_numpy(bool) & (drawn["months"].to_numpy(float) <= horizon_months)
     cell = drawn.groupby(["campaign_id", "arm"], observed=True, sort=True).ngroup().to_numpy()
     cells, blocks = int(cell.max()) + 1, weights.shape[1]
@@ -142,37 +155,36 @@ def _kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Ar
         return weights @ np.bincount(flat, value, minlength=cells * blocks).reshape(blocks, cells)
 
     n, gone, spent = sums(np.ones(len(drawn))), sums(left.astype(float)), sums(drawn["cost"].to_numpy(float))
-    campaign = pd.factorize(drawn["campaign_id"].to_numpy()[np.unique(cell, return_index=True)[1]])[0]
-    out = np.empty((len(weights), 3))
-    for i in range(len(weights)):
-        cost = spent[i] / n[i]
-        top = cost.max()
+    campaign = drawn["campaign_id"].to_numpy()[np.unique(cell, return_index=True)[1]]
+    same = (campaign[:, None] == campaign).astype(float)
+    cost = spent / n
+    top = cost.max(axis=1)
 
-        def fit(log_rate: float, i: int = i, cost: Array = cost, top: float = top) -> tuple[float, float, Array]:
-            return _fall(1 - np.exp(-np.exp(log_rate) * cost / top), gone[i], n[i], campaign)
+    def fit(log_rate: Array) -> tuple[Array, Array]:
+        return _fall(1 - np.exp(-(np.exp(log_rate) / top)[:, None] * cost), gone, n, same)
 
-        found = minimize_scalar(lambda v, fit=fit: fit(v)[1], bounds=(np.log(0.1), np.log(MOST_RATE)), method="bounded")
-        fall, _, base = fit(found.x)
-        size = np.bincount(campaign, n[i])
-        exits = float(base @ size / size.sum()) * 12 / horizon_months
-        exits = min(exits, 0.98)
-        fall = max(fall, 1e-4)  # a curve that does not rise has its optimum at zero spend
-        out[i] = 1 - exits, 1 - exits * (1 - fall), np.exp(found.x) / top
-    return out
+    found = _lowest(lambda v: fit(v)[1], np.log(0.1), np.log(MOST_RATE), len(weights))
+    fall, rate = fit(found)[0], np.exp(found) / top
+    base = gone @ same / ((n * (1 - fall[:, None] * (1 - np.exp(-rate[:, None] * cost)))) @ same)
+    exits = np.minimum((base * n).sum(axis=1) / n.sum(axis=1) * 12 / horizon_months, 0.98)
+    fall = np.maximum(fall, 1e-4)  # a curve that does not rise has its optimum at zero spend
+    return np.column_stack([1 - exits, 1 - exits * (1 - fall), rate])
 
 
-def _fall(rise: Array, gone: Array, n: Array, campaign: NDArray[np.intp]) -> tuple[float, float, Array]:
-    """Fall g of exits by Poisson likelihood, exits e_c n (1 - g rise), with its deviance and the bases e_c."""
-    total = np.bincount(campaign, gone)
+def _fall(rise: Array, gone: Array, n: Array, same: Array) -> tuple[Array, Array]:
+    """Fall g of exits e_c n (1 - g rise) by Poisson likelihood, the bases e_c of campaigns profiled out; its deviance.
 
-    def bases(g: float) -> Array:
-        return total / np.bincount(campaign, n * (1 - g * rise))
-
-    def deviance(g: float) -> float:
-        expected = np.clip(bases(g)[campaign] * n * (1 - g * rise), 1e-12, None)
-        return float(-(gone * np.log(expected) - expected).sum())
-
-    from scipy.optimize import minimize_scalar
-
-    found = minimize_scalar(deviance, bounds=(0.0, 0.999), method="bounded", options={"xatol": 1e-5})
-    return float(found.x), float(found.fun), bases(float(found.x))
+    Fisher scoring, row by row; ``same`` tells which cells belong to one campaign.
+    """
+    g = np.full(len(rise), 0.3)
+    total = gone @ same
+    for _ in range(15):
+        left = 1 - g[:, None] * rise
+        expected = np.maximum(n * left * total / ((n * left) @ same), 1e-12)
+        each = rise / left
+        within = each - (expected * each) @ same / np.maximum(total, 1e-12)
+        score, information = -((gone - expected) * each).sum(axis=1), (expected * within**2).sum(axis=1)
+        g = np.clip(g + score / np.maximum(information, 1e-12), 0.0, 0.999)
+    left = 1 - g[:, None] * rise
+    expected = np.maximum(n * left * total / ((n * left) @ same), 1e-12)
+    return g, -(gone * np.log(expected) - expected).sum(axis=1)

@@ -99,24 +99,21 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     )
 
 
-def _cox(rows: pd.DataFrame, lag: int, follow: int) -> tuple[Any, pd.DataFrame]:
-    from lifelines import CoxPHFitter
-
-    at_risk = rows[rows["exit_months"] > lag]
-    covariates = account_covariates(at_risk)
+def _at_risk(rows: pd.DataFrame, lag: int, follow: int) -> tuple[pd.DataFrame, list[str]]:
+    """Rows still at risk ``lag`` months after their answer, for ``follow`` months, and the names of the covariates."""
+    left = rows["exit_months"].to_numpy(float) - lag
+    rows, left = rows[left > 0], left[left > 0]
+    covariates = account_covariates(rows)
     covariates = covariates.drop(columns=[c for c in covariates if str(c).startswith("wave_")])
-    time = np.minimum(at_risk["exit_months"].to_numpy(float) - lag, follow)
-    event = at_risk["event"].to_numpy(int) * (at_risk["exit_months"].to_numpy(float) - lag <= follow)
-    # whole months: exact dates only make ties rarer and the fit slower
-    data = covariates.assign(
-        satisfaction=at_risk["satisfaction"].to_numpy(float),
-        months=np.maximum(np.ceil(time), 1),
-        event=event,
-        wave=at_risk["wave"].to_numpy(),
-        customer=pd.factorize(at_risk["customer_id"])[0],
+    spells = covariates.assign(
+        satisfaction=rows["satisfaction"].to_numpy(float),
+        # whole months: exact dates only make ties rarer and the fit slower
+        exit=np.maximum(np.ceil(np.minimum(left, follow)), 1),
+        event=rows["event"].to_numpy(int) * (left <= follow),
+        wave=rows["wave"].to_numpy(),
+        customer_id=rows["customer_id"].to_numpy(),
     )
-    fitter = CoxPHFitter()
-    return fitter, data
+    return spells, ["satisfaction", *map(str, covariates.columns)]
 
 
 @survey_study
@@ -129,22 +126,19 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
 
     Estimates ``S12a``: hazard ratio for one standard deviation of the satisfaction score.
     """
-    from lifelines.exceptions import ConvergenceError
+    from crmresearch.churn.cox import cox
 
     model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     found: list[dict[str, Any]] = []
     for lag in sorted({*LAGS, lag_months}):
-        fitter, data = _cox(rows, lag, follow_months)
-        events = int(data["event"].sum())
-        if events < 10 + 5 * data.shape[1] - 20:
+        spells, names = _at_risk(rows, lag, follow_months)
+        events = int(spells["event"].sum())
+        if events < 10 + 5 * len(names):
             continue
-        try:
-            fitter.fit(data, "months", "event", strata=["wave"], cluster_col="customer", robust=True)
-        except ConvergenceError:
-            continue
-        beta, se = float(fitter.params_["satisfaction"]), float(fitter.standard_errors_["satisfaction"])
-        found.append({"lag_months": lag, "beta": beta, "se": se, "events": events, "n": len(data)})
+        fit = cox(spells, names, strata="wave", cluster="customer_id")
+        beta, se = float(fit.params["satisfaction"]), float(fit.se["satisfaction"])
+        found.append({"lag_months": lag, "beta": beta, "se": se, "events": events, "n": len(spells)})
     main = next((f for f in found if f["lag_months"] == lag_months), None)
     if main is None:
         return Result.not_applicable(
@@ -187,19 +181,16 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
 
 def _early_late(rows: pd.DataFrame, lag: int, follow: int) -> tuple[Check, ...]:
     """Compare the effect in the first and the second half of the follow-up: proportional hazards in plain form."""
-    from lifelines.exceptions import ConvergenceError
+    from crmresearch.churn.cox import cox
 
     half = follow // 2
     parts = []
     for start, length in ((lag, half), (lag + half, follow - half)):
-        fitter, data = _cox(rows, start, length)
-        if data["event"].sum() < 20:
+        spells, _ = _at_risk(rows, start, length)
+        if spells["event"].sum() < 20:
             return ()
-        try:
-            fitter.fit(data[["satisfaction", "months", "event", "wave"]], "months", "event", strata=["wave"])
-        except ConvergenceError:
-            return ()
-        parts.append((float(fitter.params_["satisfaction"]), float(fitter.standard_errors_["satisfaction"])))
+        fit = cox(spells, ["satisfaction"], strata="wave")
+        parts.append((float(fit.params["satisfaction"]), float(fit.se["satisfaction"])))
     gap = parts[0][0] - parts[1][0]
     se = float(np.hypot(parts[0][1], parts[1][1]))
     p = 2 * one_sided_p(abs(gap), se, 0)

@@ -210,19 +210,19 @@ def _spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
 
 
 def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares with HC3 (or cluster-robust) covariance."""
+    """Least squares with HC3 covariance, by cluster if given.
+
+    Residuals are divided by 1 - leverage before they are summed by cluster: a few rows with large money would otherwise
+    pull the fit towards themselves and hide the error that they make.
+    """
     bread = np.linalg.inv(x.T @ x)
     beta = bread @ (x.T @ y)
-    residual = y - x @ beta
-    if cluster is None:
-        leverage = np.einsum("ij,jk,ik->i", x, bread, x)
-        meat = x * (residual / (1 - leverage))[:, None]
-        return beta, bread @ (meat.T @ meat) @ bread
-    codes = np.unique(cluster, return_inverse=True)[1]
-    groups = codes.max() + 1
-    sums = np.zeros((groups, x.shape[1]))
-    np.add.at(sums, codes, x * residual[:, None])
-    return beta, bread @ (sums.T @ sums) @ bread * groups / (groups - 1)
+    leverage = np.einsum("ij,jk,ik->i", x, bread, x)
+    scores = x * ((y - x @ beta) / (1 - leverage))[:, None]
+    if cluster is not None:
+        codes = np.unique(cluster, return_inverse=True)[1]
+        scores = np.stack([np.bincount(codes, column) for column in scores.T], axis=1)
+    return beta, bread @ (scores.T @ scores) @ bread
 
 
 @survey_study

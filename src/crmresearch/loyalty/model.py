@@ -335,7 +335,7 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
         low, high = scale
     else:
         # without a declared scale a code gives itself away by the gap to the highest true answer
-        usual = values[~values.isin(CODES)]
+        usual = values[~np.isin(values, CODES)]
         low, high = (usual.min(), usual.max()) if len(usual) else (values.min(), values.max())
         width = max(high - low, 1)
         low, high = (min(low, 0), high + 2 * width) if low >= 0 else (low - width, high + 2 * width)
@@ -350,9 +350,10 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
 
 def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
     """Refuse an item whose correlation with the rest of its construct is below 0 beyond sampling error."""
-    z = (block - block.mean()) / block.std()
-    for name in block.columns:
-        r = float(np.corrcoef(z[name], z.drop(columns=name).sum(axis=1))[0, 1])
+    corr = np.corrcoef(block.to_numpy(), rowvar=False)
+    rest = corr.sum(axis=1) - 1  # covariance of each item with the sum of the others, all standardised
+    spread = np.sqrt(corr.sum() - 2 * rest - 1)  # standard deviation of that sum
+    for name, r in zip(block.columns, rest / spread, strict=True):
         if np.arctanh(np.clip(r, -0.999, 0.999)) + 1.96 / np.sqrt(len(block) - 3) < 0:
             raise InputError(
                 f"item {name} runs against the other items of {construct} (correlation {r:.2f}, {len(block)} rows); "

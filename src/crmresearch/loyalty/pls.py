@@ -21,7 +21,8 @@ from crmresearch.loyalty.model import PathModel
 __all__ = ["PLS", "covariance", "fit_pls", "predict_folds", "resampled_covariances"]
 
 SCHEMES = ("centroid", "factorial", "path")
-TOLERANCE, MAX_ITERATIONS = 1e-12, 400  # squared change of the weights; published fits stop at 1e-6
+# squared change of the weights (published fits stop at 1e-6); where nothing is related weights settle slowly, if at all
+TOLERANCE, MAX_ITERATIONS = 1e-12, 2000
 CALM = 60  # rounds after which swinging fits are calmed
 ROWS, REPS = 8192, 64  # rows and resamples held at a time
 
@@ -106,7 +107,7 @@ class PLS:
     reliability : array (b, constructs)
         Dijkstra and Henseler's rho A; 1 for formative blocks.
     iterations : int
-        Until the last fit of the stack converged (400 if single resamples did not).
+        Until the last fit of the stack converged (2000 if single resamples did not).
     """
 
     model: PathModel

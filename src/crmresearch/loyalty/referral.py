@@ -95,10 +95,10 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
 
     Estimates ``S44a`` (hazard ratio of exit, stratified by cell) and ``S44b`` (contribution in the first year).
     """
-    from lifelines import CoxPHFitter
+    from crmresearch.churn.cox import cox
 
     rows = referred.copy()
-    rows["cell"] = rows[["cohort", "city_tier", "age_band"]].astype(str).agg("-".join, axis=1)
+    rows["cell"] = rows.groupby(["cohort", "city_tier", "age_band"]).ngroup()
     count = rows.groupby("cell")["referred"].agg(["sum", "size"])
     usable = count.index[(count["sum"] > 0) & (count["sum"] < count["size"])]
     matched = float(count.loc[usable, "sum"].sum() / max(count["sum"].sum(), 1))
@@ -142,15 +142,9 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     ]
     words = ""
     if events >= MIN_EVENTS:
-        data = pd.DataFrame(
-            {
-                "months": np.maximum(np.ceil(rows["exit_months"].to_numpy(float)), 1),
-                "event": rows["event"].to_numpy(int),
-            }
-        )
-        data = data.assign(referred=flag.astype(float), cell=rows["cell"].to_numpy())
-        fit = CoxPHFitter().fit(data, "months", "event", strata=["cell"])
-        beta, se = float(fit.params_["referred"]), float(fit.standard_errors_["referred"])
+        spells = rows.assign(exit=np.maximum(np.ceil(rows["exit_months"].to_numpy(float)), 1))
+        fit = cox(spells, ["referred"], strata="cell")
+        beta, se = float(fit.params["referred"]), float(fit.se["referred"])
         ratio, low, high = np.exp([beta, beta - 1.96 * se, beta + 1.96 * se])
         estimates["S44a"] = Estimate(
             ratio, low, high, "hazard ratio", len(rows), one_sided_p(beta, se, 0, "below"), ratio * se

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.loyalty.model import PathModel
+from crmresearch.loyalty.pls import resampled_covariances
 
-__all__ = ["SEM", "LeastSquares", "fit_sem", "least_squares", "within_customer"]
+__all__ = ["SEM", "LeastSquares", "bootstrap_sem", "fit_sem", "least_squares", "within_customer"]
 
+ROUNDS, SETTLED = 60, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
 TOLERANCE = 0.01  # share of a path's information that other parameters do not take away
 
 
@@ -28,10 +32,13 @@ class SEM:
         1 / (I_jj V_jj) with I the expected information and V its inverse, the analogue of 1 / VIF: near 0 other
         parameters can imitate the path, and its value is arbitrary. ``standardised_se`` takes the standard deviations
         of the constructs as known.
+    values : array
+        All parameters, in the order :func:`bootstrap_sem` starts from; empty for a factor model.
     """
 
     indices: dict[str, float]
     paths: pd.DataFrame
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 def _measurement(model: PathModel) -> str:
@@ -89,7 +96,19 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
         "srmr": _srmr(fitted.mx_cov, fitted.calc_sigma()[0]),
         "bic": float(stats["chi2"]) + len(fitted.param_vals) * np.log(n),
     }
-    return SEM(indices, _paths(fitted, model) if structural else pd.DataFrame())
+    if not structural:
+        return SEM(indices, pd.DataFrame())
+    return SEM(indices, _paths(fitted, model), _values(fitted, model))
+
+
+def _values(fitted: Any, model: PathModel) -> np.ndarray:
+    """Take the parameters out of semopy's matrices, in the order of :class:`_Layout`."""
+    items, names, at = list(model.items), list(model.names), _Layout(model)
+    loadings = pd.DataFrame(fitted.mx_lambda, *fitted.names_lambda).loc[items, names].to_numpy()
+    beta = pd.DataFrame(fitted.mx_beta, *fitted.names_beta).loc[names, names].to_numpy()
+    psi = pd.DataFrame(fitted.mx_psi, *fitted.names_psi).loc[names, names].to_numpy()
+    theta = pd.DataFrame(fitted.mx_theta, *fitted.names_theta).loc[items, items].to_numpy()
+    return np.concatenate([loadings[at.loading], beta[at.path], psi[at.psi], np.diag(theta)])
 
 
 def _paths(fitted: object, model: PathModel) -> pd.DataFrame:
@@ -120,6 +139,136 @@ def _paths(fitted: object, model: PathModel) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows).drop(columns="parameter")
     return table.assign(identified=table["tolerance"] >= TOLERANCE)
+
+
+class _Layout:
+    """Where the free parameters stand: loadings, paths, (co)variances of constructs, error variances, in this order.
+
+    The first item of a construct has loading 1; constructs nothing points to covary; disturbances do not.
+    """
+
+    def __init__(self, model: PathModel) -> None:
+        self.block = model.block
+        free = np.flatnonzero(np.r_[False, model.block[1:] == model.block[:-1]])
+        self.loading = (free, model.block[free])
+        self.path = np.array([[model.names.index(b), model.names.index(a)] for a, b in model.paths]).T
+        self.path = (self.path[0], self.path[1])
+        outer = [k for k, row in enumerate(model.adjacency) if not row.any()]
+        pairs = [(k, k) for k in range(len(model.names))] + list(itertools.combinations(outer, 2))
+        self.psi = (np.array([a for a, _ in pairs]), np.array([b for _, b in pairs]))
+        sizes = (len(free), len(model.paths), len(pairs), len(model.items))
+        ends = np.cumsum(sizes)
+        self.parts = [slice(e - n, e) for e, n in zip(ends, sizes, strict=True)]
+        self.positive = np.zeros(ends[-1], dtype=bool)
+        self.positive[self.parts[2]] = self.psi[0] == self.psi[1]
+        self.positive[self.parts[3]] = True
+
+    def matrices(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Loadings, inverse of (1 - paths), (co)variances of constructs and error variances, for a stack."""
+        n, p, m = len(values), len(self.block), int(self.block.max()) + 1
+        loadings, beta, psi = np.zeros((n, p, m)), np.zeros((n, m, m)), np.zeros((n, m, m))
+        loadings[:, np.arange(p), self.block] = 1.0
+        loadings[:, *self.loading] = values[:, self.parts[0]]
+        beta[:, *self.path] = values[:, self.parts[1]]
+        psi[:, *self.psi] = values[:, self.parts[2]]
+        psi[:, *self.psi[::-1]] = values[:, self.parts[2]]
+        return loadings, np.linalg.inv(np.eye(m) - beta), psi, values[:, self.parts[3]]
+
+    def standardised_paths(self, values: np.ndarray) -> np.ndarray:
+        """Paths in standard deviations of the constructs."""
+        _, inverse, psi, _ = self.matrices(values)
+        sd = np.sqrt(np.diagonal(inverse @ psi @ inverse.transpose(0, 2, 1), axis1=1, axis2=2))
+        return values[:, self.parts[1]] * sd[:, self.path[1]] / sd[:, self.path[0]]
+
+
+def _likelihood(cov: np.ndarray, at: _Layout, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Discrepancy log|Sigma| + tr(S / Sigma), its gradient, and its expected second derivatives, for a stack.
+
+    Every derivative of Sigma is u v' + v u' with two vectors per parameter, so that the second derivatives need their
+    scalar products alone and no product of matrices per pair of parameters.
+    """
+    loadings, inverse, psi, theta = at.matrices(values)
+    n, p = theta.shape
+    total = loadings @ inverse
+    common = total @ psi @ inverse.transpose(0, 2, 1)  # covariance of items with constructs
+    sigma = common @ loadings.transpose(0, 2, 1)
+    sigma[:, np.arange(p), np.arange(p)] += theta
+    root = np.linalg.cholesky(sigma)
+    white = np.linalg.inv(root)
+    unit = np.broadcast_to(np.eye(p), (n, p, p))
+    half = np.where(at.psi[0] == at.psi[1], 0.5, 1.0)
+    u = [unit[:, :, at.loading[0]], total[:, :, at.path[0]], total[:, :, at.psi[0]], unit]
+    v = [common[:, :, at.loading[1]], common[:, :, at.path[1]], total[:, :, at.psi[1]] * half, unit / 2]
+    u_white = (white @ np.concatenate(u, axis=2)).transpose(0, 2, 1)
+    v_white = (white @ np.concatenate(v, axis=2)).transpose(0, 2, 1)
+    sample = white @ cov @ white.transpose(0, 2, 1)
+    value = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1) + np.trace(sample, axis1=1, axis2=2)
+    gradient = 2 * (u_white * (v_white - v_white @ sample)).sum(axis=2)
+    u_t, v_t = u_white.transpose(0, 2, 1), v_white.transpose(0, 2, 1)
+    cross = u_white @ v_t
+    return value, gradient, 2 * ((u_white @ u_t) * (v_white @ v_t) + cross * cross.transpose(0, 2, 1))
+
+
+def _scoring(cov: np.ndarray, at: _Layout, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maximise the likelihood of a stack of covariance matrices by Fisher scoring; variances stay at 0 or above.
+
+    Returns
+    -------
+    (array, array)
+        Parameters, and whether each fit settled.
+    """
+    values = np.tile(start, (len(cov), 1))
+    settled, todo = np.zeros(len(cov), dtype=bool), np.arange(len(cov))
+    value, gradient, second = _likelihood(cov, at, values)
+    diagonal = np.arange(len(start))
+    for _ in range(ROUNDS):
+        stuck = at.positive & (values[todo] <= 0) & (gradient > 0)  # a variance at 0 that wants to fall further
+        gradient = np.where(stuck, 0.0, gradient)
+        second = np.where(stuck[:, :, None] | stuck[:, None, :], 0.0, second)
+        second[:, diagonal, diagonal] = np.where(stuck, 1.0, second[:, diagonal, diagonal] * (1 + 1e-9))
+        step = -np.linalg.solve(second, gradient[:, :, None])[:, :, 0]
+        done = -(gradient * step).sum(axis=1) < SETTLED
+        settled[todo[done]] = True
+        values[todo[done]] += step[done]  # which makes it more exact than it had to be
+        todo, step, value = todo[~done], step[~done], value[~done]
+        if not len(todo):
+            break
+        size = np.ones(len(todo))
+        for _ in range(12):
+            trial = values[todo] + size[:, None] * step
+            trial = np.where(at.positive, np.maximum(trial, 0.0), trial)
+            new, gradient, second = _likelihood(cov[todo], at, trial)
+            worse = ~(new <= value + 1e-9)
+            if not worse.any():
+                break
+            size[worse] /= 2
+        values[todo], value = trial, new
+    return values, settled
+
+
+def bootstrap_sem(items: pd.DataFrame, model: PathModel, fitted: SEM, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Standardised paths of bootstrap resamples, one column per path in the order of ``model.paths``.
+
+    A resample is a covariance matrix; all are fitted together, by Fisher scoring from the estimate of the data.
+
+    Parameters
+    ----------
+    fitted : SEM
+        What :func:`fit_sem` returned for the same items and model.
+    resamples, seed : int
+        Respondents are drawn with replacement.
+
+    Returns
+    -------
+    DataFrame
+        Resamples whose likelihood settled; ``attrs["unsettled"]`` is the share of the others.
+    """
+    at = _Layout(model)
+    stack = resampled_covariances(items[list(model.items)].to_numpy(dtype=float), resamples, seed)
+    values, settled = _scoring(stack, at, fitted.values)
+    out = pd.DataFrame(at.standardised_paths(values[settled]), columns=pd.MultiIndex.from_tuples(model.paths))
+    out.attrs["unsettled"] = float(1 - settled.mean())
+    return out
 
 
 @dataclass(frozen=True)

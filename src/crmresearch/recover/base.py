@@ -28,7 +28,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray, unit: str) -> Estimate:
 
 
 def _query(bank: Bank, sql: str) -> pd.DataFrame:
-    return bank.frame(bank.connection.sql(sql))
+    return bank.frame(sql)
 
 
 def exit_rates(bank: Bank) -> dict[str, Estimate]:
@@ -122,6 +122,7 @@ class _Pick:
 
 
 _WORLDS = ("baseline", "null", "no_late_entry", "no_frailty")
+SIZES = {"null": 4_000, "no_late_entry": 4_000, "no_frailty": 4_000, "heavy_tail": 2_000}  # as other studies draw them
 ESTIMATORS = [
     Estimator(
         "exit_rates",
@@ -129,6 +130,8 @@ ESTIMATORS = [
         exit_rates,
         _named("exit_rate.voluntary", "exit_rate.dormant", "exit_rate.any"),
         worlds=_WORLDS,
+        customers=6_000,
+        sizes=SIZES,
         tables=("customers",),
     ),
     Estimator(
@@ -137,16 +140,26 @@ ESTIMATORS = [
         contribution,
         _named("mean.contribution", "negative_share.contribution"),
         worlds=("baseline", "null", "heavy_tail"),
+        customers=6_000,
+        sizes=SIZES,
         tables=("customers", "monthly"),
     ),
     Estimator(
-        "trial", "base", trial, _named("campaign.itt.retention_12m"), customers=8_000, tables=("customers", "contacts")
+        "trial",
+        "base",
+        trial,
+        _named("campaign.itt.retention_12m"),
+        customers=20_000,
+        sizes=SIZES,
+        tables=("customers", "contacts"),
     ),
     Estimator(
         "cost_ratio",
         "base",
         cost_ratio,
         _named("cost_per_win.all", "retention_cost.year", "cost_ratio.primary"),
+        customers=6_000,
+        sizes=SIZES,
         tables=("customers", "prospects", "contacts"),
     ),
 ]

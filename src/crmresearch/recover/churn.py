@@ -72,10 +72,9 @@ def curves(bank: Bank) -> dict[str, Estimate]:
 
 def relationship(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
-    cells = {lag: _given(reductions.person_months(bank, lag=lag, groups=("city_tier",))) for lag in (3, 6)}
-    entry = _given(reductions.spells(bank, states=reductions.STATES))
-    result = churn.relationship(cells, entry, groups=("city_tier",), resamples=0)
-    return {"cox.index.log_hr": _log(_found(result, "S06"))}
+    cells = _given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
+    ratio = churn.index_hazard_ratio(cells, _given(reductions.spells(bank)), groups=("city_tier",))
+    return {"cox.index.log_hr": _log(ratio)}
 
 
 def breadth(bank: Bank) -> dict[str, Estimate]:
@@ -134,6 +133,11 @@ CAMPAIGNS = (
 PEOPLE = ("customers", "holdings", "service")
 ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
 
+# fewer customers where no power is asked for
+SMALLER = dict.fromkeys(
+    ("null", "no_late_entry", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring"), 4_000
+)
+
 ESTIMATORS = [
     Estimator(
         "curves",
@@ -141,7 +145,8 @@ ESTIMATORS = [
         curves,
         _named(*CURVES, nothing="restricted_mean_48.referral_less_online"),
         ("baseline", "null", "no_late_entry", "no_frailty"),
-        customers=4_000,
+        customers=6_000,
+        sizes=SMALLER,
         tables=("customers",),
         limits=("restricted_mean_48.referral_less_online",),
     ),
@@ -151,7 +156,8 @@ ESTIMATORS = [
         relationship,
         _named(nothing="cox.index.log_hr"),
         ("baseline", "null", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring", "small"),
-        customers=4_000,
+        customers=6_000,
+        sizes=SMALLER,
         tables=PEOPLE,
         limits=("cox.index.log_hr",),
     ),
@@ -161,7 +167,8 @@ ESTIMATORS = [
         breadth,
         _named(nothing="cox.breadth_landmark.log_hr"),
         ("baseline", "null", "no_frailty"),
-        customers=4_000,
+        customers=6_000,
+        sizes=SMALLER,
         tables=(*PEOPLE, "monthly"),
         limits=("cox.breadth_landmark.log_hr",),
     ),
@@ -172,8 +179,9 @@ ESTIMATORS = [
         _named(*CAMPAIGNS),
         ("baseline", "null", "no_overlap"),
         customers=8_000,
+        sizes=SMALLER,
         tables=ROWS,
-        seeds=400,
+        seeds=200,
     ),
     Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS, seeds=200),
 ]

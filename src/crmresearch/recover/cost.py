@@ -9,31 +9,29 @@ import numpy as np
 
 from crmresearch import cost
 from crmresearch.errors import FitError, Missing
-from crmresearch.recover.harness import Estimator
+from crmresearch.recover.harness import Estimator, reduced
 from crmresearch.reductions import cost as reductions
 from crmresearch.result import Estimate, Result
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from crmresearch.bank import Bank
 
 SEED = 1  # of resamples; banks differ by their own seed
 PEOPLE = ("customers", "prospects", "contacts")
-ACCOUNTS = (*PEOPLE, "monthly", "holdings", "service")
+AIMED = ("customers", "contacts", "holdings", "service")  # what the bank of the worlds aims its campaign by
 CHANNELS = ("branch", "online", "agent", "referral")
-
-
-def _frame(found: pd.DataFrame | Missing) -> pd.DataFrame:
-    if isinstance(found, Missing):
-        raise FitError(found.reason)
-    return found
 
 
 def _need(result: Result) -> Result:
     if result.missing is not None:
         raise FitError(result.missing.reason)
     return result
+
+
+def _given(found: Any) -> Any:
+    if isinstance(found, Missing):
+        raise FitError(found.reason)
+    return found
 
 
 def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
@@ -43,9 +41,9 @@ def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
 
 def ratios(bank: Bank) -> dict[str, Estimate]:
     """S40 to S40i, as far as they apply."""
-    response = cost.response(_frame(reductions.prospects(bank)))
-    saved = cost.saved(_frame(reductions.campaigns(bank)))
-    spent, upkeep = _frame(reductions.acquisition(bank)), _frame(reductions.upkeep(bank))
+    response = cost.response(reduced(bank, reductions.prospects))
+    saved = cost.saved(reduced(bank, reductions.campaigns))
+    spent, upkeep = reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)
     found = cost.ratios(spent, upkeep, response, saved, resamples=2, seed=SEED)
     each = {line: _need(found).finding(line) for line in cost.LINES.values()}
     return {line: e for line, e in each.items() if isinstance(e, Estimate)}
@@ -53,7 +51,7 @@ def ratios(bank: Bank) -> dict[str, Estimate]:
 
 def response(bank: Bank) -> dict[str, Estimate]:
     """S04, the mean slope of winning in spend, and the marginal cost by channel."""
-    found = _need(cost.response(_frame(reductions.prospects(bank))))
+    found = _need(cost.response(reduced(bank, reductions.prospects)))
     out = {
         "S04": found.finding("S04"),
         "slope": _own(found.details["slope"], "probability per money", found.details["n"]),
@@ -69,20 +67,22 @@ def response(bank: Bank) -> dict[str, Estimate]:
 
 def followed(bank: Bank) -> dict[str, Estimate]:
     """Where spend follows unseen ease, the curve as it is seen; a declared gate stands before it."""
-    found = _need(cost.response(_frame(reductions.prospects(bank)))).details
+    found = _need(cost.response(reduced(bank, reductions.prospects))).details
     return {"naive: spend taken as drawn": _own(found["slope"], "probability per money", found["n"])}
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
     """S42 and the customer-years gained per offer, by intention to treat."""
-    found = _need(cost.saved(_frame(reductions.campaigns(bank))))
+    found = _need(cost.saved(reduced(bank, reductions.campaigns)))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
     return {"S42": found.estimates["S42"], "years": years}
 
 
 def targeted(bank: Bank) -> dict[str, Estimate]:
     """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
-    found = _need(cost.targeted(_frame(reductions.campaigns(bank))))
+    frame = reduced(bank, reductions.campaigns)
+    # balances steer no offer, and are drawn only where another estimator of the same bank needs them
+    found = _need(cost.targeted(frame.drop(columns="x_balance", errors="ignore")))
     rows = found.table.set_index("quantity")
     out = {"eligible": found.finding("targeted")}
     for name, row in (
@@ -96,7 +96,7 @@ def targeted(bank: Bank) -> dict[str, Estimate]:
 
 def selection(bank: Bank) -> dict[str, Estimate]:
     """Winning and staying together: coefficients of spend on winning, and the correlation of the unseen."""
-    frame = _frame(reductions.joint(bank))
+    frame = reduced(bank, reductions.joint)
     names = (*(c for c in frame.columns if c.startswith("channel_")), "year")
     fit = cost.censored_selection(frame, ("spend", "spend_squared", *names), "log_months", names, "ended")
     out = {}
@@ -110,21 +110,19 @@ def selection(bank: Bank) -> dict[str, Estimate]:
 
 
 def split(bank: Bank) -> dict[str, Estimate]:
-    """Best spend per prospect, free."""
+    """Best spend per prospect, and on offers per customer-year, free."""
     people, campaigns, upkeep = (
-        _frame(f(bank)) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep)
+        reduced(bank, f) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep)
     )
-    curves = _frame(cost.response_curves(people, campaigns, upkeep, cost.response(people), resamples=99, seed=SEED))
-    row = _need(cost.split(curves)).table.iloc[0]
-    return {
-        "spend_per_prospect": Estimate(row["value"], row["ci_low"], row["ci_high"], "money per prospect", len(people))
-    }
+    curves = cost.response_curves(people, campaigns, upkeep, cost.response(people), seed=SEED)
+    found = _need(cost.split(_given(curves)))
+    return {name: found.finding(name) for name in found.estimates}  # type: ignore[misc]
 
 
 def replacement(bank: Bank) -> dict[str, Estimate]:
     """S41."""
     return dict(
-        _need(cost.replacement(_frame(reductions.acquisition(bank)), _frame(reductions.upkeep(bank)))).estimates
+        _need(cost.replacement(reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep))).estimates
     )
 
 
@@ -197,21 +195,53 @@ def _none(truth: dict[str, Any]) -> dict[str, float]:
     return {}
 
 
+SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
-    Estimator("ratios", "cost", ratios, _ratio_truth, customers=4_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h")),
-    Estimator("response", "cost", response, _response_truth, ("baseline", "null"), 4_000, tables=PEOPLE),
+    Estimator(
+        "ratios",
+        "cost",
+        ratios,
+        _ratio_truth,
+        customers=6_000,
+        tables=PEOPLE,
+        limits=("S40b", "S40e", "S40h"),
+        sizes=SMALL,
+    ),
+    Estimator("response", "cost", response, _response_truth, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, customers=12_000, tables=PEOPLE),
+    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL),
     Estimator(
         "targeted",
         "cost",
         targeted,
         functools.partial(_turned, _TARGETED),
         ("baseline", "null", "no_overlap"),
-        12_000,
-        tables=ACCOUNTS,
+        20_000,
+        tables=AIMED,
+        sizes=SMALL,
     ),
-    Estimator("selection", "cost", selection, _selection_truth, ("baseline",), 8_000, tables=(*PEOPLE, "monthly")),
-    Estimator("split", "cost", split, _none, ("baseline",), 12_000, tables=ACCOUNTS, limits=("spend_per_prospect",)),
-    Estimator("replacement", "cost", replacement, _none, customers=4_000, tables=(*PEOPLE, "monthly"), limits=("S41",)),
+    Estimator(
+        "selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly"), seeds=400
+    ),
+    Estimator(
+        "split",
+        "cost",
+        split,
+        _none,
+        ("baseline",),
+        20_000,
+        tables=(*PEOPLE, "monthly"),
+        limits=("spend_per_prospect", "spend_per_customer_year"),
+        seeds=300,
+    ),
+    Estimator(
+        "replacement",
+        "cost",
+        replacement,
+        _none,
+        customers=6_000,
+        tables=(*PEOPLE, "monthly"),
+        limits=("S41",),
+        sizes=SMALL,
+    ),
 ]

@@ -67,16 +67,14 @@ def marginal_facts(bank: Bank) -> Result:
 
 
 def _number(bank: Bank, sql: str) -> float:
-    return float(bank.frame(bank.connection.sql(sql)).to_numpy(float)[0, 0])
+    return float(bank.frame(sql).to_numpy(float)[0, 0])
 
 
 def _accounts(bank: Bank) -> dict[str, float]:
     end = bank.about.observation_end
     value = bank.frame(
-        bank.connection.sql(
-            f"""SELECT sum(net_interest + fees - service_cost - risk_cost)::DOUBLE AS value FROM monthly
+        f"""SELECT sum(net_interest + fees - service_cost - risk_cost)::DOUBLE AS value FROM monthly
             WHERE month > DATE '{end}' - INTERVAL 1 YEAR GROUP BY customer_id ORDER BY customer_id"""
-        )
     )["value"].to_numpy(float)
     best = np.sort(value)[::-1]
     years = f"sum((coalesce(left_on, DATE '{end}' + 1) - observed_from) / 365.25)"
@@ -95,10 +93,8 @@ def _accounts(bank: Bank) -> dict[str, float]:
 def _costs(bank: Bank) -> dict[str, float]:
     end = bank.about.observation_end
     channels = bank.frame(
-        bank.connection.sql(
-            """SELECT channel, (sum(spend) / sum(won::INT))::DOUBLE AS cost FROM prospects
+        """SELECT channel, (sum(spend) / sum(won::INT))::DOUBLE AS cost FROM prospects
             GROUP BY channel ORDER BY channel"""
-        )
     )
     win = _number(bank, "SELECT (sum(spend) / sum(won::INT))::DOUBLE FROM prospects")
     years = _number(bank, f"SELECT sum((coalesce(left_on, DATE '{end}' + 1) - observed_from) / 365.25) FROM customers")
@@ -114,9 +110,7 @@ def _answers(bank: Bank) -> dict[str, float]:
     columns = [i for items in constructs.values() for i in items]
     more = ["switch_chance"] if "switch_chance" in bank.columns("survey") else []
     names = ", ".join(f'"{c}"::DOUBLE AS "{c}"' for c in columns + more)
-    answers = bank.frame(
-        bank.connection.sql(f"SELECT {names} FROM survey WHERE responded ORDER BY wave_on, customer_id")
-    ).dropna()
+    answers = bank.frame(f"SELECT {names} FROM survey WHERE responded ORDER BY wave_on, customer_id").dropna()
     spectrum = np.linalg.eigvalsh(np.corrcoef(answers[columns].to_numpy(float).T))
     means: dict[str, Any] = {c: answers[list(items)].mean(axis=1) for c, items in constructs.items()}
     out = {"share of the first component of the survey items": float(spectrum[-1] / spectrum.sum())}

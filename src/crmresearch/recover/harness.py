@@ -1,38 +1,44 @@
 """Estimators on simulated banks whose truth is known: many seeds, several worlds, in parallel, resumable.
 
-A task is a chunk of seeds of one world and size; every estimator of that size sees the same banks. Its result is one
-small file, kept under a fingerprint of the code, so a run that was stopped goes on where it was.
+A task is a chunk of seeds of one world and size; every estimator of that size sees the same banks, and shares what was
+reduced from them (:func:`reduced`). Its result is one small file, kept under a fingerprint of the code the estimator
+rests on, so a run that was stopped goes on where it was, and a change of one study leaves the others' results alone.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
+import importlib.util
 import math
 import multiprocessing
 import os
 import pkgutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import CrmError, CrmWarning, InputError
+from crmresearch.errors import CrmError, CrmWarning, FitError, InputError, Missing
 from crmresearch.result import Estimate
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
 
-__all__ = ["COLUMNS", "Estimator", "discover", "read", "run", "stored_limits", "summarise"]
+__all__ = ["COLUMNS", "Estimator", "discover", "read", "reduced", "run", "stored_limits", "summarise"]
 
 CHUNK = 20  # seeds of one task
+MOST = 1000  # seeds of one estimator and world
+VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate closes takes fewer
 ALPHA = 0.05
 NOMINAL = (0.93, 0.97)  # coverage accepted for 95% intervals
 STRICT = 0.999  # level of the binomial interval of the coverage
@@ -69,7 +75,9 @@ class Estimator:
         Quantities whose truth is the limit of the estimator itself under the world's entry and censoring, stored in
         ``limits.yaml`` by ``python -m crmresearch.recover.limits``.
     seeds : int
-        Most seeds it is run on, where a fit is dear.
+        Most seeds it is run on in ``baseline``, where a fit is dear.
+    sizes : mapping of str to int, optional
+        Customers in worlds where another size serves: the rate of false positives does not need the reference bank's.
     """
 
     name: str
@@ -81,12 +89,56 @@ class Estimator:
     months: int = 60
     tables: tuple[str, ...] | None = None
     limits: tuple[str, ...] = ()
-    seeds: int = 1000
+    seeds: int = MOST
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Name across studies."""
         return f"{self.study}.{self.name}"
+
+    def size(self, world: str) -> int:
+        """Customers of each bank in a world."""
+        return self.sizes.get(world, self.customers)
+
+    def most(self, world: str) -> int:
+        """Most seeds in a world; all in the null world, whose false positives are counted over all estimators."""
+        return MOST if world == "null" else self.seeds if world == "baseline" else min(self.seeds, VIOLATIONS)
+
+
+_REDUCED: weakref.WeakKeyDictionary[Bank, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def reduced(bank: Bank, reduction: Callable[..., Any], **options: Any) -> Any:
+    """Return what a reduction takes out of a bank, once for all estimators of the same bank.
+
+    Parameters
+    ----------
+    bank : Bank
+        Bank on trial.
+    reduction : callable
+        ``reduction(bank, **options)`` that returns a frame.
+    **options
+        Hashable.
+
+    Returns
+    -------
+    DataFrame
+        A copy of its own for each caller.
+
+    Raises
+    ------
+    FitError
+        If the bank cannot answer: counted as a failure.
+    """
+    kept = _REDUCED.setdefault(bank, {})
+    key = (reduction, *sorted(options.items()))
+    if key not in kept:
+        kept[key] = reduction(bank, **options)
+    found = kept[key]
+    if isinstance(found, Missing):
+        raise FitError(found.reason)
+    return found.copy() if isinstance(found, pd.DataFrame) else found
 
 
 @functools.cache
@@ -134,28 +186,62 @@ def select(studies: Sequence[str] | None, worlds: Sequence[str] | None) -> list[
     return pairs
 
 
+DISPLAY = ("cli", "batch", "execution", "notebook", "progress", "ledger", "figures", "disclosure", "site")
+
+
 @functools.cache
-def fingerprint() -> str:
-    """Return a hash of the code that decides what an estimator returns."""
-    package = Path(__file__).parents[1]
-    skipped = {"cli.py", "batch.py", "execution.py", "notebook.py", "progress.py", "ledger.py", "figures.py"}
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")) + sorted(package.rglob("worlds.yaml")):
-        relative = path.relative_to(package)
-        if path.name not in skipped and relative.parts[0] != "site":
-            digest.update(relative.as_posix().encode() + path.read_bytes())
+def _imports(module: str) -> tuple[str, ...]:
+    """Modules of the package that a module names in its imports, those inside functions included."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{a.name}" for a in node.names)
+    own = {n for n in found if n.startswith("crmresearch.") and n.split(".")[1] not in DISPLAY}
+    return tuple(sorted(n for n in own if _is_module(n)))
+
+
+def _is_module(name: str) -> bool:
+    parent, _, _ = name.rpartition(".")
+    above = importlib.util.find_spec(parent)
+    return above is not None and above.submodule_search_locations is not None and bool(importlib.util.find_spec(name))
+
+
+@functools.cache
+def fingerprint(module: str) -> str:
+    """Return a hash of the code that decides what the estimators of a module return.
+
+    That is what it imports, directly or not, without what only displays.
+    """
+    from crmresearch.sources import simulated
+
+    todo, seen = [module], set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [*_imports(name), *([name.rpartition(".")[0]] if name.count(".") > 1 else [])]
+    seen -= {"crmresearch.recover", *(f"crmresearch.recover.{m}" for m in ("facts", "limits", "report"))}
+    digest = hashlib.sha256((Path(simulated.__file__).parent / "worlds.yaml").read_bytes())
+    for name in sorted(seen):
+        spec = importlib.util.find_spec(name)
+        digest.update(name.encode() + Path(str(spec and spec.origin)).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _parts() -> Path:
+def _part(estimator: Estimator, world: str, first: int) -> Path:
     from crmresearch.sources import cache_dir
 
-    return cache_dir() / "recovery" / fingerprint()
-
-
-def _part(folder: Path, estimator: Estimator, world: str, first: int) -> Path:
-    size = f"{estimator.customers}x{estimator.months}"
-    return folder / estimator.key / world / f"{size}-{first:06d}-{CHUNK}.csv"
+    folder = cache_dir() / "recovery"
+    size = f"{estimator.size(world)}x{estimator.months}"
+    return (
+        folder / f"{estimator.key}-{fingerprint(estimator.run.__module__)}" / world / f"{size}-{first:06d}-{CHUNK}.csv"
+    )
 
 
 def _rows(estimator: Estimator, bank: Bank, seed: int) -> list[dict[str, Any]]:
@@ -167,7 +253,7 @@ def _rows(estimator: Estimator, bank: Bank, seed: int) -> list[dict[str, Any]]:
         except CrmError:  # refused or not fitted: counted, and published as such
             return [{"seed": seed, "quantity": "", "failed": 1}]
         except Exception as error:
-            error.add_note(f"{estimator.key} on bank {bank.name}, {estimator.customers} customers, seed {seed}")
+            error.add_note(f"{estimator.key} on bank {bank.name}, seed {seed}")
             raise
     return [
         {
@@ -179,7 +265,7 @@ def _rows(estimator: Estimator, bank: Bank, seed: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def work(keys: Sequence[str], world: str, first: int, folder: str) -> int:
+def work(keys: Sequence[str], world: str, first: int) -> int:
     """Run the estimators ``keys``, all of one size, on one chunk of seeds; write one file each. Returns the seeds."""
     from crmresearch.sources import simulated
 
@@ -189,13 +275,13 @@ def work(keys: Sequence[str], world: str, first: int, folder: str) -> int:
     tables = None if every else sorted({t for x in estimators for t in x.tables or ()})
     rows: dict[str, list[dict[str, Any]]] = {k: [] for k in keys}
     for seed in range(first, first + CHUNK):
-        settings = simulated.Settings(customers=e.customers, months=e.months, seed=seed, world=world)
+        settings = simulated.Settings(customers=e.size(world), months=e.months, seed=seed, world=world)
         bank = simulated.bank(settings, tables)
         for x in estimators:
             rows[x.key] += _rows(x, bank, seed)
         bank.connection.disconnect()
     for x in estimators:
-        _replace(_part(Path(folder), x, world, first), pd.DataFrame(rows[x.key]).to_csv(index=False))
+        _replace(_part(x, world, first), pd.DataFrame(rows[x.key]).to_csv(index=False))
     return CHUNK
 
 
@@ -208,13 +294,13 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _tasks(pairs: Iterable[tuple[Estimator, str]], seeds: int, folder: Path) -> list[tuple[list[str], str, int]]:
+def _tasks(pairs: Iterable[tuple[Estimator, str]], seeds: int) -> list[tuple[list[str], str, int]]:
     """Chunks still to do, estimators that share their banks together."""
     tasks: dict[tuple[str, int, int, int], list[str]] = {}
     for e, world in pairs:
-        for first in range(1, min(seeds, e.seeds) + 1, CHUNK):
-            if not _part(folder, e, world, first).exists():
-                tasks.setdefault((world, e.customers, e.months, first), []).append(e.key)
+        for first in range(1, min(seeds, e.most(world)) + 1, CHUNK):
+            if not _part(e, world, first).exists():
+                tasks.setdefault((world, e.size(world), e.months, first), []).append(e.key)
     order = sorted(tasks, key=lambda t: (t[3], t[0], t[1], t[2]))  # every world early: a first look comes soon
     return [(tasks[t], t[0], t[3]) for t in order]
 
@@ -256,25 +342,24 @@ def run(
     if seeds < 2 or jobs < 1:
         raise InputError(f"seeds={seeds}, jobs={jobs}: at least 2 seeds and 1 job are needed")
     pairs = select(studies, worlds)
-    folder = _parts()
-    tasks = _tasks(pairs, seeds, folder)
+    tasks = _tasks(pairs, seeds)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task("simulated banks", total=len(tasks) * CHUNK)
-        for done in _done(tasks, str(folder), jobs):
+        for done in _done(tasks, jobs):
             progress.advance(bar, done)
     path = Path(out)
     path = path if path.suffix == ".csv" else path / "recovery.csv"
-    table = summarise(pairs, seeds, folder)
+    table = summarise(pairs, seeds)
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, table.to_csv(index=False, float_format="%.6g"))
     return path
 
 
-def _done(tasks: Sequence[tuple[list[str], str, int]], folder: str, jobs: int) -> Iterable[int]:
+def _done(tasks: Sequence[tuple[list[str], str, int]], jobs: int) -> Iterable[int]:
     if jobs == 1 or len(tasks) < 2:
         for keys, world, first in tasks:
-            yield work(keys, world, first, folder)
+            yield work(keys, world, first)
         return
     # spawned workers start clean; one thread each, or they would fight over the cores
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CRMRESEARCH_THREADS"), "1")
@@ -282,7 +367,7 @@ def _done(tasks: Sequence[tuple[list[str], str, int]], folder: str, jobs: int) -
     os.environ.update(limits)
     try:
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(work, keys, world, first, folder) for keys, world, first in tasks]
+            futures = [pool.submit(work, keys, world, first) for keys, world, first in tasks]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -330,18 +415,23 @@ def stored_limits() -> dict[str, Any]:
     return dict(yaml.safe_load(path.read_text("utf-8")) or {}) if path.is_file() else {}
 
 
+def formulas(e: Estimator, world: str) -> dict[str, float]:
+    """Return the truths that come from the world's parameters or their limits, not from the estimator's own."""
+    return dict(e.truth(_truth(world, e.size(world), e.months)))
+
+
 def truths(e: Estimator, world: str) -> dict[str, float]:
     """Return the truth of every quantity that has one."""
-    known = dict(e.truth(_truth(world, e.customers, e.months)))
+    known = formulas(e, world)
     limits = stored_limits().get("limits", {}).get(e.key, {}).get(world, {})
-    known.update({q: limits[q][0] for q in e.limits if q in limits})
+    known = {q: limits[q][0] for q in e.limits if q in limits} | known
     return {q: float(v) for q, v in known.items()}
 
 
-def read_parts(e: Estimator, world: str, seeds: int, folder: Path) -> pd.DataFrame:
+def read_parts(e: Estimator, world: str, seeds: int) -> pd.DataFrame:
     """Return the estimates of seeds 1 to ``seeds``."""
-    seeds = min(seeds, e.seeds)
-    paths = [_part(folder, e, world, first) for first in range(1, seeds + 1, CHUNK)]
+    seeds = min(seeds, e.most(world))
+    paths = [_part(e, world, first) for first in range(1, seeds + 1, CHUNK)]
     frame = pd.concat([pd.read_csv(p) for p in paths], ignore_index=True)
     for column in ("value", "ci_low", "ci_high", "p_value", "se", "open", "warned", "unit"):
         if column not in frame:
@@ -349,7 +439,7 @@ def read_parts(e: Estimator, world: str, seeds: int, folder: Path) -> pd.DataFra
     return frame[frame["seed"] <= seeds]
 
 
-def summarise(pairs: Sequence[tuple[Estimator, str]], seeds: int, folder: Path | None = None) -> pd.DataFrame:
+def summarise(pairs: Sequence[tuple[Estimator, str]], seeds: int) -> pd.DataFrame:
     """Summarise estimates against the truth.
 
     Parameters
@@ -358,30 +448,27 @@ def summarise(pairs: Sequence[tuple[Estimator, str]], seeds: int, folder: Path |
         Estimators and worlds whose chunks are all there.
     seeds : int
         Seeds 1 to ``seeds``.
-    folder : path, optional
-        Where the chunks are.
 
     Returns
     -------
     DataFrame
-        One row per estimator, world and quantity. ``bias_error`` is its Monte-Carlo standard error;
-        ``coverage_low, coverage_high`` the 99.9% binomial interval of the coverage; ``se_ratio`` the mean standard
-        error over the true spread; ``gates_open`` the share of seeds with no closed gate; ``rejected`` the share with p
-        at most .05 and open gates, with its 95% interval (``rejected_means``: false positives in ``null``, power
-        elsewhere); ``verdict``: ``pass``, or ``fail`` if the interval of the coverage excludes [.93, .97]. The last row
-        of ``null``, ``any supported``, adjusts all p-values of a seed together (Benjamini and Hochberg) and counts the
-        seeds with any at most .05; claims that are true even there are left out.
+        One row per estimator, world and quantity. ``bias_error`` is its Monte-Carlo standard error; ``coverage_low,
+        coverage_high`` the 99.9% binomial interval of the coverage; ``se_ratio`` the mean standard error over the
+        true spread; ``gates_open`` the share of seeds with no closed gate; ``rejected`` the share with p at most .05
+        and open gates, with its 95% interval (``rejected_means``: power where the claim is true in that world, false
+        positives where it is not); ``verdict``: ``pass``, or ``fail`` if the interval of the coverage excludes [.93,
+        .97]. The last row of ``null``, ``any supported``, adjusts all p-values of a seed together (Benjamini and
+        Hochberg) and counts the seeds with any at most .05; claims that are true even there are left out.
     """
-    folder = folder or _parts()
     rows, p_values, fewest = [], [], seeds
     for e, world in pairs:
-        frame = read_parts(e, world, seeds, folder)
+        frame = read_parts(e, world, seeds)
         truth, failed = truths(e, world), int(frame["failed"].sum())
         for quantity, part in frame[frame["failed"] == 0].groupby("quantity", sort=False):
             rows.append(_summary(e, world, str(quantity), part, truth.get(str(quantity), math.nan), failed))
         if world == "null":
-            fewest = min(fewest, e.seeds)
-            false = [not _holds(str(q), truth.get(str(q), math.nan)) for q in frame["quantity"]]
+            fewest = min(fewest, e.most(world))
+            false = [not _holds(str(q), world, truth.get(str(q), math.nan)) for q in frame["quantity"]]
             p_values.append(
                 frame.loc[np.array(false) & (frame["open"] == 1) & frame["p_value"].notna(), ["seed", "p_value"]]
             )
@@ -402,13 +489,18 @@ def summarise(pairs: Sequence[tuple[Estimator, str]], seeds: int, folder: Path |
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
 
 
-def _holds(quantity: str, truth: float) -> bool:
-    """Tell whether a claim is true where nothing has an effect: replacing a customer costs money in any world."""
+def _holds(quantity: str, world: str, truth: float) -> bool:
+    """Tell whether a claim is true in a world: by its rule and the truth, else everywhere but where nothing acts.
+
+    Replacing a customer costs money in any world, and most of the nine cost ratios are not above two in any.
+    """
     from crmresearch import ledger
 
     line = ledger.lines().get(quantity)
     rule = {} if line is None else line.rule.get("supported", {})
-    return bool(rule) and all(truth > bound if side == "above" else truth < bound for side, bound in rule.items())
+    if not rule or math.isnan(truth):
+        return world != "null"
+    return all(truth > bound if side == "above" else truth < bound for side, bound in rule.items())
 
 
 def _smallest_q(p: pd.Series) -> float:
@@ -421,7 +513,7 @@ def _summary(e: Estimator, world: str, quantity: str, part: pd.DataFrame, truth:
     n, value = len(good), good["value"].to_numpy(float)
     row: dict[str, Any] = {
         "study": e.study, "estimator": e.name, "world": world, "quantity": quantity,
-        "unit": str(part["unit"].iloc[0]), "customers": e.customers, "months": e.months, "seeds": n,
+        "unit": str(part["unit"].iloc[0]), "customers": e.size(world), "months": e.months, "seeds": n,
         "failed": failed + len(part) - n, "warned": int(part["warned"].sum()), "truth": truth,
         "gates_open": float(part["open"].astype(float).mean()), "verdict": "",
     }  # fmt: skip
@@ -447,5 +539,5 @@ def _summary(e: Estimator, world: str, quantity: str, part: pd.DataFrame, truth:
         hits = int(((tested["p_value"] <= ALPHA) & (tested["open"] == 1)).sum())
         inside = binomial_interval(hits, len(tested), 0.95)
         row |= {"rejected": hits / len(tested), "rejected_low": inside[0], "rejected_high": inside[1]}
-        row["rejected_means"] = "false positives" if world == "null" else "power"
+        row["rejected_means"] = "power" if _holds(quantity, world, truth) else "false positives"
     return row

@@ -15,7 +15,8 @@ from crmresearch.result import Result, study
 
 __all__ = ["decisions", "estimates", "gates", "overview", "published"]
 
-SHOWN = 40  # quantities in one figure; more are in the table
+SHOWN = 120  # quantities in one figure; more are in the table
+STEP = 0.19  # inches per quantity
 
 
 def published(path: str | Path | None = None) -> pd.DataFrame | Missing:
@@ -131,7 +132,7 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
         f"{low['estimator']})."
     )
     shown = rows.head(SHOWN)
-    height = 1.6 + 0.24 * len(shown)
+    height = 1.6 + STEP * len(shown)
 
     def draw(ax: Any) -> Any:
         _draw_estimates(ax, shown)
@@ -204,15 +205,17 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
         return _none("quantity with a decision rule" + ("" if study_name == "all" else f" for {study_name}"))
     keep = ["study", "estimator", "quantity", "world", "seeds", "rejected", "rejected_low", "rejected_high"]
     keep += ["rejected_means", "gates_open"]
-    single = rows[rows["study"] != "all"]
-    null, base = single[single["world"] == "null"], single[single["world"] == "baseline"]
+    single = rows[(rows["study"] != "all") & rows["world"].isin(("null", "baseline"))]
+    null, base = (single[single["rejected_means"] == m] for m in ("false positives", "power"))
     parts = []
     if len(null):
         above = int((null["rejected_low"] > 0.05).sum())
-        parts.append(f"in the null world {above} of {len(null)} rules are met significantly more often than 5%")
+        parts.append(
+            f"where there is nothing to find, {above} of {len(null)} rules are met significantly more often than 5%"
+        )
     if len(base):
         strong = int((base["rejected"] >= 0.8).sum())
-        parts.append(f"in baseline {strong} of {len(base)} planted effects are found in at least 80% of banks")
+        parts.append(f"{strong} of {len(base)} planted effects are found in at least 80% of banks")
     together = rows[rows["study"] == "all"]
     if len(together):
         r = together.iloc[0]
@@ -221,17 +224,17 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
             f"null banks (one-sided 95% bound {r['rejected_high']:.1%}, at most 7.5% allowed)"
         )
     sentence = "; ".join(parts).capitalize() + "." if parts else "No rule was tried in the null world or in baseline."
-    shown = single[single["world"].isin(("null", "baseline"))].head(SHOWN)
+    shown = single.head(SHOWN)
 
     def draw(ax: Any) -> Any:
         return _draw_decisions(ax, shown)
 
     alt = (
         f"Share of simulated banks in which a rule is met, for {shown['quantity'].nunique()} quantities, with 95% "
-        "intervals: squares for the null world, which should lie at 5% or below, dots for baseline, which should lie "
-        "to the right of 80%."
+        "intervals: squares where there is nothing to find, which should lie at 5% or below, dots for planted effects, "
+        "which should lie to the right of 80%."
     )
-    size = (8.6, 1.6 + 0.24 * len(shown.drop_duplicates(["estimator", "quantity"])))
+    size = (8.6, 1.6 + STEP * len(shown.drop_duplicates(["estimator", "quantity"])))
     return Result(rows[keep], sentence, draw=draw if len(shown) else None, alt=alt, counts=(), figsize=size)
 
 
@@ -240,11 +243,15 @@ def _draw_decisions(ax: Any, rows: pd.DataFrame) -> Any:
 
     names = list(dict.fromkeys(rows["quantity"] + " (" + rows["estimator"] + ")"))
     place = {name: len(names) - 1 - i for i, name in enumerate(names)}
-    for world, marker, color in (("null", "s", figures.PALETTE[1]), ("baseline", "o", figures.ACCENT)):
-        part = rows[rows["world"] == world]
+    kinds = (
+        ("false positives", "s", figures.PALETTE[1], "nothing to find"),
+        ("power", "o", figures.ACCENT, "effect planted"),
+    )
+    for meaning, marker, color, label in kinds:
+        part = rows[rows["rejected_means"] == meaning]
         y = [place[n] for n in part["quantity"] + " (" + part["estimator"] + ")"]
         ax.hlines(y, part["rejected_low"], part["rejected_high"], color=color, lw=1.4)
-        ax.plot(part["rejected"], y, marker, color=color, ms=5, label=world)
+        ax.plot(part["rejected"], y, marker, color=color, ms=5, label=label)
     for bound in (0.05, 0.8):
         ax.axvline(bound, color=figures.INK, lw=0.9, ls=":")
     ax.set_yticks(range(len(names)), names[::-1], fontsize=7.5)

@@ -96,9 +96,7 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
     keep = max(1, -(-int(known["n"].sum()) // most))
-    out = pd.concat(
-        [_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True
-    )
+    out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     return out.drop(columns=constant)
 
@@ -169,19 +167,21 @@ def _families(bank: Bank, day: Any) -> Any:
 
 
 def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
-    """Complaints in the three months before a day, and in three months up to a horizon after it."""
+    """Complaints before a day (unresolved: in the year before), and in three months up to a horizon after it."""
     if bank.require("service") is not None:
         return None
     s = bank.table("service")
-    since, late, end = (
-        (pd.Timestamp(day) + pd.DateOffset(months=k)).date() for k in (-3, horizon_months - 3, horizon_months)
+    since, year, late, end = (
+        (pd.Timestamp(day) + pd.DateOffset(months=k)).date() for k in (-3, -12, horizon_months - 3, horizon_months)
     )
-    before, after = (s.occurred_on >= since) & (s.occurred_on < day), (s.occurred_on >= late) & (s.occurred_on < end)
+    before, after = (s.occurred_on >= year) & (s.occurred_on < day), (s.occurred_on >= late) & (s.occurred_on < end)
     s = s.filter((s.kind == "complaint") & (before | after))
     early = s.occurred_on < day
     more = {} if bank.require("service.resolved") else {"x_unmet_complaint": (early & ~s.resolved).any().cast("int8")}
     return s.group_by(who=s.customer_id).aggregate(
-        x_complaint=early.any().cast("int8"), complaint_after=(~early).any().cast("int8"), **more
+        x_complaint=(early & (s.occurred_on >= since)).any().cast("int8"),
+        complaint_after=(~early).any().cast("int8"),
+        **more,
     )
 
 

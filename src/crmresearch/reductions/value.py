@@ -42,6 +42,7 @@ __all__ = [
     "summary_expression",
     "tenure_margin",
     "tenure_windows",
+    "vintages",
     "yearly",
 ]
 
@@ -286,6 +287,48 @@ def tenure_margin(
         contribution=_money(rows.contribution.sum()),
     )
     return bank.frame(table.order_by("fold", "tenure_month"))
+
+
+def vintages(bank: Bank, *, folds: int = FOLDS) -> pd.DataFrame | Missing:
+    """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
+
+    All years end with the month the observation ends with, so that age is exactly calendar less vintage. An oldest year
+    that was not observed in full is left out.
+
+    Returns
+    -------
+    DataFrame
+        ``fold``, ``vintage`` and ``period`` (last month of each year, ``YYYY-MM``), ``age`` (years between them; 0 is
+        the year of acquisition), ``customers``, ``n`` customer-months and their ``contribution`` (sum), ``at_risk``
+        those of them whose next month was observed, of which ``exits`` were the last.
+    """
+    missing = _history(bank, "customers", "monthly", months=12)
+    if missing is not None:
+        return missing
+    end, start = _number(month_end(bank)), bank.about.observation_start
+    full = (end + 1 - (start.year * 12 + start.month - 1)) // 12
+    t = _monthly(bank)
+    t = t.filter(t.month.between(_day(end - 12 * full + 1), _day(end)))
+    last = t.group_by("customer_id").aggregate(final=t.number.max())
+    owners = _owners(bank, folds).join(last, "customer_id").select("customer_id", "start", "fold", "final")
+    rows = t.join(owners, "customer_id")
+    rows = rows.mutate(
+        vintage=((end - rows.start) / 12).floor().cast("int32"),
+        period=((end - rows.number) / 12).floor().cast("int32"),
+        gone=(rows.number == rows.final) & (rows.final < end),
+    )
+    table = rows.group_by("fold", "vintage", "period").aggregate(
+        customers=rows.customer_id.nunique(),
+        n=rows.count(),
+        at_risk=(rows.number < end).sum(),
+        exits=rows.gone.sum().fill_null(0),
+        contribution=_money(rows.contribution.sum()),
+    )
+    frame = bank.frame(table.order_by("fold", lambda r: -r.vintage, lambda r: -r.period))
+    frame.insert(3, "age", frame["vintage"] - frame["period"])
+    for column in ("vintage", "period"):
+        frame[column] = [_day(end - 12 * int(k)).strftime("%Y-%m") for k in frame[column]]
+    return frame
 
 
 def tenure_windows(

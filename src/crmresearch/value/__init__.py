@@ -5,17 +5,7 @@ Frames in, results out: the frames come from :mod:`crmresearch.reductions.value`
 
 from crmresearch.value.equity import equity_accounting, equity_flows
 from crmresearch.value.forecast import calibration, calibration_windows, holdout, tracking
-from crmresearch.value.inequality import (
-    concentration,
-    concentration_by_window,
-    distribution,
-    gini,
-    hill,
-    intervals,
-    lorenz,
-    share_below,
-    top_share,
-)
+from crmresearch.value.inequality import gini, hill, intervals, lorenz, share_below, top_share
 from crmresearch.value.margin import MarginModel, clv_by_band, fit_margin, monthly_discount, tenure_curves
 from crmresearch.value.markov import chain_value, markov_value
 from crmresearch.value.purchases import (
@@ -30,11 +20,14 @@ from crmresearch.value.purchases import (
     spend_gates,
 )
 from crmresearch.value.rfm import rfm_scores, rfm_segments
+from crmresearch.value.shares import concentration, concentration_by_window, distribution
 from crmresearch.value.stability import bands, core_overlap, jaccard, regression_to_mean, transitions
+from crmresearch.value.vintages import age_period_cohort, vintages
 
 __all__ = [
     "MarginModel",
     "PurchaseModel",
+    "age_period_cohort",
     "bands",
     "calibration",
     "calibration_windows",
@@ -71,4 +64,5 @@ __all__ = [
     "top_share",
     "tracking",
     "transitions",
+    "vintages",
 ]

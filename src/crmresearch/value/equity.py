@@ -106,7 +106,7 @@ def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
 def _valued(frame: pd.DataFrame, model: MarginModel, date: str, horizon: int, discount: float) -> np.ndarray:
     """Values at one date, ``(groups + 1, n)``; zero for who is not there."""
     here = frame[f"here_{date}"].to_numpy(dtype=bool)
-    names = {f"{c}_{date}": c for c in ("tenure", "months_before", "before")}
+    names = {"fold": "fold", **{f"{c}_{date}": c for c in ("tenure", "months_before", "before")}}
     out = np.zeros((len(model.hazard), len(frame)))
     if here.any():
         out[:, here] = model.values(frame.loc[here, list(names)].rename(columns=names), horizon, discount)

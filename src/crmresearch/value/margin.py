@@ -28,7 +28,7 @@ from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.result import Check, Estimate, Result, study
 from crmresearch.value.common import interval, jackknife, symlog_histogram
-from crmresearch.value.stability import CUTS, band_names, bands
+from crmresearch.value.stability import CUTS, band_codes, band_names
 
 __all__ = ["MarginModel", "clv_by_band", "fit_margin", "monthly_discount", "tenure_curves"]
 
@@ -159,13 +159,14 @@ class MarginModel:
         Parameters
         ----------
         frame : DataFrame
-            ``tenure`` (months), ``months_before`` and ``before`` (contribution of those months), one row per customer.
+            ``fold``, ``tenure`` (months), ``months_before`` and ``before`` (contribution of those months), one row per
+            customer.
         horizon_months : int
             Months ahead that count; payments at month ends.
         annual_discount : float
             Effective annual rate; 0 for plain sums.
         """
-        _need(frame, "customers", "tenure", "months_before", "before")
+        _need(frame, "customers", "fold", "tenure", "months_before", "before")
         tenure = frame["tenure"].to_numpy(dtype=int)
         if tenure.size == 0:
             raise InputError("no customers to value")
@@ -176,14 +177,19 @@ class MarginModel:
         if common:
             model = MarginModel(**{**self.__dict__, "ratio": np.ones_like(self.ratio)})
         worth, unit = model.factors(int(tenure.max()), horizon_months, annual_discount)
-        band = self.band_codes(frame)
-        return worth[:, band, tenure] + unit[:, band, tenure] * own
+        at = (np.arange(len(own))[:, None], self.band_codes(frame), tenure)
+        return worth[at] + unit[at] * own
 
     def band_codes(self, frame: pd.DataFrame) -> np.ndarray:
-        """Index of each customer's value band, by mean monthly contribution before the date."""
-        names = band_names(self.cuts)
-        name = bands(frame["before"].to_numpy(dtype=float) / frame["months_before"].to_numpy(dtype=float), self.cuts)
-        return pd.Categorical(name, names).codes.astype(int)
+        """Index of each customer's value band, by mean monthly contribution before the date, ``(groups + 1, n)``.
+
+        Cuts are ranks, so each row ranks among its own customers. Were bands held fixed, the error would lack that of
+        the cuts: half the variance of the best band's mean where the tail is exponential.
+        """
+        level = frame["before"].to_numpy(dtype=float) / frame["months_before"].to_numpy(dtype=float)
+        fold = frame["fold"].to_numpy()
+        left_out = [band_codes(level, self.cuts, fold != group) for group in self.groups]
+        return np.stack([band_codes(level, self.cuts), *left_out])
 
 
 def _slopes(x: np.ndarray, y: np.ndarray, codes: np.ndarray, groups: int) -> np.ndarray:
@@ -278,8 +284,8 @@ def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray, 
     ratio = np.ones((len(draft.hazard), count))
     for g in range(len(ratio)):
         use = codes != g - 1
-        observed = np.bincount(band[use], weights=left[use].astype(float), minlength=count)
-        awaited = np.bincount(band[use], weights=expected[g, use], minlength=count)
+        observed = np.bincount(band[g, use], weights=left[use].astype(float), minlength=count)
+        awaited = np.bincount(band[g, use], weights=expected[g, use], minlength=count)
         total = observed.sum() / awaited.sum() if awaited.sum() > 0 else 1.0
         # a band of few customers borrows from all: two prior exits at the common rate
         ratio[g] = (observed + 2) / (awaited + 2 / max(total, 1e-12)) / max(total, 1e-12)
@@ -311,30 +317,10 @@ def tenure_curves(model: MarginModel) -> Result:
         stay = np.exp(np.log1p(-model.hazard[:, inside]).sum(axis=1) * 12 / inside.size)
         mean = (model.margin[:, inside] * at_risk).sum(axis=1) / at_risk.sum()
         s, m = jackknife(stay), jackknife(mean)
-        rows.append(
-            (
-                year + 1,
-                s[0],
-                max(s[2], 0.0),
-                min(s[3], 1.0),
-                m[0],
-                m[2],
-                m[3],
-                int(at_risk.max()),
-                int(model.exits[inside].sum()),
-            )
-        )
-    columns = [
-        "year of tenure",
-        "stay the year",
-        "stay_low",
-        "stay_high",
-        "monthly contribution",
-        "ci_low",
-        "ci_high",
-        "n",
-        "exits",
-    ]
+        stays = (s[0], max(s[2], 0.0), min(s[3], 1.0))
+        rows.append((year + 1, *stays, m[0], m[2], m[3], int(at_risk.max()), int(model.exits[inside].sum())))
+    columns = ["year of tenure", "stay the year", "stay_low", "stay_high", "monthly contribution"]
+    columns += ["ci_low", "ci_high", "n", "exits"]
     table = pd.DataFrame(rows, columns=columns)
     b, rho = jackknife(model.lasting[:, 0]), jackknife(model.lasting[:, 1])
     shown = table[(table["n"] >= disclosure.MIN_CELL) & (table["exits"] >= disclosure.MIN_CELL)]
@@ -387,11 +373,15 @@ def tenure_curves(model: MarginModel) -> Result:
 
 
 def group_means(values: np.ndarray, model: MarginModel, frame: pd.DataFrame, inside: np.ndarray) -> np.ndarray:
-    """Mean value of the customers ``inside``: all, then without each group (of customers and of the fit)."""
+    """Mean value of the customers ``inside``: all, then without each group (of customers and of the fit).
+
+    ``inside`` is one row for all, or ``(groups + 1, n)`` where who belongs depends on who is left out.
+    """
+    inside = np.broadcast_to(inside, values.shape)
     codes = np.searchsorted(model.groups, frame["fold"].to_numpy())
     out = np.empty(len(values))
     for g in range(len(values)):
-        use = inside & (codes != g - 1)
+        use = inside[g] & (codes != g - 1)
         if not use.any():
             raise InputError("a value band lives in one group of customers only; widen the bands")
         out[g] = values[g, use].mean()
@@ -429,24 +419,15 @@ def clv_by_band(
     ratio = jackknife(model.ratio)
     rows, means = [], {}
     for code, name in enumerate(names):
-        inside = codes == code
+        inside = codes[0] == code
         if inside.sum() < disclosure.MIN_CELL:
             continue
-        means[code] = group_means(values, model, frame, inside)
+        means[code] = group_means(values, model, frame, codes == code)
         mean, _, low, high = jackknife(means[code])
         share = values[0, inside].sum() / values[0].sum()
         rows.append((name, mean, low, high, share, ratio[0][code], ratio[2][code], ratio[3][code], int(inside.sum())))
-    columns = [
-        "band",
-        "value per customer",
-        "ci_low",
-        "ci_high",
-        "share of value",
-        "hazard ratio",
-        "hr_low",
-        "hr_high",
-        "n",
-    ]
+    columns = ["band", "value per customer", "ci_low", "ci_high", "share of value", "hazard ratio", "hr_low", "hr_high"]
+    columns += ["n"]
     table = pd.DataFrame(rows, columns=columns)
     if len(means) < 2:
         raise InputError(f"only {len(means)} value band has {disclosure.MIN_CELL} customers; a comparison needs two")
@@ -454,7 +435,7 @@ def clv_by_band(
     gap, se, gap_low, gap_high = jackknife(means[high_band] - means[low_band])
     alone = group_means(common, model, frame, codes == high_band) - group_means(common, model, frame, codes == low_band)
     margin_part, _, part_low, part_high = jackknife(alone)
-    n = int(((codes == low_band) | (codes == high_band)).sum())
+    n = int(((codes[0] == low_band) | (codes[0] == high_band)).sum())
     estimate = Estimate(float(gap), float(gap_low), float(gap_high), "money per customer", n, se=float(se))
     every = jackknife(group_means(values, model, frame, np.ones(len(frame), dtype=bool)))
     sentence = (
@@ -471,7 +452,7 @@ def clv_by_band(
             "value": values[0],
             "ci_low": own_low,
             "ci_high": own_high,
-            "band": np.array(names)[codes],
+            "band": np.array(names)[codes[0]],
         }
     )
 

@@ -18,7 +18,7 @@ from crmresearch import disclosure, figures
 from crmresearch.errors import InputError
 from crmresearch.result import Result, study
 from crmresearch.value.common import interval, jackknife
-from crmresearch.value.stability import CUTS, _label, _years, band_names, bands
+from crmresearch.value.stability import CUTS, _label, _years, band_codes, band_names
 
 __all__ = ["chain_value", "markov_value"]
 
@@ -80,8 +80,7 @@ def markov_value(
     """
     before, after = (frame[c].to_numpy(dtype=float) for c in _years(frame)[-2:])
     names = band_names(cuts)
-    code = {name: i for i, name in enumerate(names)}
-    start, end = (np.array([code.get(b, -1) for b in bands(x, cuts)]) for x in (before, after))
+    start, end = band_codes(before, cuts), band_codes(after, cuts)
     fold = np.arange(len(frame)) % GROUPS
     present = np.bincount(end[end >= 0], minlength=len(names))
     kept = np.flatnonzero(
@@ -91,9 +90,12 @@ def markov_value(
         raise InputError(
             f"only {kept.size} value bands have {disclosure.MIN_CELL} customers in both years; a chain needs two"
         )
-    values = np.stack(
-        [_fitted(start, end, after, fold != g - 1, kept, years, annual_discount) for g in range(GROUPS + 1)]
-    )
+    rows = []
+    for g in range(GROUPS + 1):  # cuts are ranks: without a group they are cut anew
+        use = fold != g - 1
+        moved = band_codes(before, cuts, use), band_codes(after, cuts, use)
+        rows.append(_fitted(*moved, after, use, kept, years, annual_discount))
+    values = np.stack(rows)
     mean, _, low, high = jackknife(values)
     share = present[kept] / present[kept].sum()
     every = jackknife(values @ share)

@@ -205,19 +205,25 @@ def band_names(cuts: Sequence[float] = CUTS) -> list[str]:
     return ["negative", *(f"{a:.0%} to {b:.0%}" for a, b in itertools.pairwise(edges))]
 
 
-def bands(values: Any, cuts: Sequence[float] = CUTS) -> np.ndarray:
-    """Value band of each customer: ``negative``, or the rank among those who are not; missing values stay missing."""
+def band_codes(values: Any, cuts: Sequence[float] = CUTS, among: np.ndarray | None = None) -> np.ndarray:
+    """Index of each customer's value band (0 is ``negative``; -1 where the value is missing).
+
+    ``among`` marks the customers whose values set the ranks (all by default): cuts are ranks, so whoever is left out of
+    an estimate must not move them either.
+    """
     x = np.asarray(values, dtype=float)
     if list(cuts) != sorted(set(cuts)) or not all(0 < c < 1 for c in cuts):
         raise InputError(f"cuts {tuple(cuts)} must rise strictly between 0 and 1")
-    names = np.array(band_names(cuts), dtype=object)
-    out = np.full(x.size, None, dtype=object)
-    out[x < 0] = names[0]
-    good = np.flatnonzero(x >= 0)
+    good = np.sort(x[x >= 0] if among is None else x[among & (x >= 0)])
     # ties share one band: rank by the number of smaller values
-    rank = np.searchsorted(np.sort(x[good]), x[good], side="left") / max(good.size, 1)
-    out[good] = names[1 + np.searchsorted(np.asarray(cuts), rank, side="right")]
-    return out
+    rank = np.searchsorted(good, x, side="left") / max(good.size, 1)
+    code = 1 + np.searchsorted(np.asarray(cuts), rank, side="right")
+    return np.where(np.isnan(x), -1, np.where(x < 0, 0, code))
+
+
+def bands(values: Any, cuts: Sequence[float] = CUTS) -> np.ndarray:
+    """Value band of each customer: ``negative``, or the rank among those who are not; missing values stay missing."""
+    return np.array([*band_names(cuts), None], dtype=object)[band_codes(values, cuts)]
 
 
 def _blank_small(counts: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from crmresearch.reductions.churn.spells import (
     groups_of,
     person_months,
     person_months_by_definition,
+    person_months_by_lag,
     spells,
     spells_by_definition,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "life_course",
     "person_months",
     "person_months_by_definition",
+    "person_months_by_lag",
     "spells",
     "spells_by_definition",
     "targeted",

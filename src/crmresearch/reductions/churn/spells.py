@@ -27,6 +27,7 @@ __all__ = [
     "groups_of",
     "person_months",
     "person_months_by_definition",
+    "person_months_by_lag",
     "spells",
     "spells_by_definition",
 ]
@@ -216,7 +217,7 @@ def spells(
     def counted() -> ibis.Table:
         base = _fill(_base(bank, definition, months, named), named)
         if states:
-            base = _segments(bank, base, states, lag, named)
+            base = _segments(bank, base, states, (lag,), named)
             base = base.filter(base.start == base.first_month)
             base = base.mutate(entry=base.start - 1, event=base.gone, cause=base.why)
         return base.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)
@@ -285,12 +286,17 @@ def trouble(service: ibis.Table) -> Any:
     return (service.kind == "complaint") | (~service.resolved).fill_null(False)
 
 
-def _segments(bank: Bank, base: ibis.Table, states: Sequence[str], lag: int, groups: Sequence[str]) -> ibis.Table:
-    """Split every customer's time at risk where a state, read ``lag`` months earlier, changes."""
+def _segments(
+    bank: Bank, base: ibis.Table, states: Sequence[str], lags: Sequence[int], groups: Sequence[str]
+) -> ibis.Table:
+    """Split every customer's time at risk where a state, read ``lag`` months earlier, changes; one copy per lag.
+
+    What is read so many months earlier changes as many months later: the segments of every lag are those of the
+    unlagged state, moved and cut off at the exit.
+    """
     import ibis
 
-    base = base.mutate(first_month=base.entry + 1 + lag)
-    base = base.filter(base.exit >= base.first_month)
+    base = base.mutate(first_month=base.entry + 1)
     zero = {s: ibis.literal(0, "int64") for s in states}
     rows = base.select("customer_id", tenure=base.first_month.cast("int32"), **zero)
     for state in states:
@@ -299,7 +305,7 @@ def _segments(bank: Bank, base: ibis.Table, states: Sequence[str], lag: int, gro
         )
         for column, sign in (("since", 1), ("until", -1)):
             day = i[column]
-            seen = ibis.greatest(months_between(day, i.acquired_on, up=True) + 1 + lag, i.first_month)
+            seen = ibis.greatest(months_between(day, i.acquired_on, up=True) + 1, i.first_month)
             change = i.filter(day.notnull() & (seen <= i.exit))
             rows = rows.union(
                 change.select("customer_id", tenure=seen.cast("int32"), **{**zero, state: ibis.literal(sign, "int64")})
@@ -311,16 +317,20 @@ def _segments(bank: Bank, base: ibis.Table, states: Sequence[str], lag: int, gro
     most = {"families": MOST_FAMILIES, "unmet": 1}
     rows = rows.mutate(**{s: ibis.least(ibis.greatest(rows[s], 0), most[s]).cast("int64") for s in states})
     joined = rows.inner_join(base, "customer_id")
-    stop = ibis.coalesce(joined.following - 1, joined.exit)
-    last = joined.following.isnull()
-    return joined.mutate(
-        start=joined.tenure,
+    moved = joined.mutate(lag=ibis.array(list(lags)).unnest().cast("int32"))
+    stop = ibis.least(ibis.coalesce(moved.following - 1 + moved.lag, moved.exit), moved.exit)
+    last = stop == moved.exit
+    moved = moved.mutate(
+        start=moved.tenure + moved.lag,
         stop=stop,
-        gone=joined.event,
-        why=joined.cause,
-        event=joined.event & last,
-        cause=ibis.ifelse(last, joined.cause, ibis.null()),
-    ).select("customer_id", "start", "stop", "event", "cause", "exit", "first_month", "gone", "why", *states, *groups)
+        first_month=moved.first_month + moved.lag,
+        gone=moved.event,
+        why=moved.cause,
+        event=moved.event & last,
+        cause=ibis.ifelse(last, moved.cause, ibis.null()),
+    )
+    kept = ("customer_id", "lag", "start", "stop", "event", "cause", "exit", "first_month", "gone", "why")
+    return moved.filter(moved.start <= moved.exit).select(*kept, *states, *groups)
 
 
 def person_months(
@@ -355,12 +365,24 @@ def person_months(
         ``tenure``, groups, states, ``at_risk``, ``events`` (all causes) and ``events <cause>`` per cause, ordered.
         One row per occupied cell.
     """
-    import pandas as pd
+    found = person_months_by_lag(bank, (lag,), states=states, groups=groups, definition=definition, months=months)
+    return found if isinstance(found, Missing) else found[lag]
 
+
+def person_months_by_lag(
+    bank: Bank,
+    lags: Sequence[int],
+    *,
+    states: Sequence[str] = STATES,
+    groups: Sequence[str] = (),
+    definition: str = "closure",
+    months: int = 12,
+) -> dict[int, pd.DataFrame] | Missing:
+    """Return :func:`person_months` for several lags, the customers' states being followed once."""
     if not states:
         raise InputError(f"person-months are counted by state; name some of {', '.join(STATES)}")
-    if lag < 0:
-        raise InputError(f"lag = {lag}: a state cannot be read in the future; take 0 or more months")
+    if min(lags) < 0:
+        raise InputError(f"lag = {min(lags)}: a state cannot be read in the future; take 0 or more months")
     missing = bank.require(*_needs(definition), *_state_needs(states))
     if missing is not None:
         return missing
@@ -368,24 +390,20 @@ def person_months(
     if isinstance(named, Missing):
         return named
     keys = [*named, *states]
-    cell = ["start", "stop", "event", "cause", *keys]
+    cell = ["lag", "start", "stop", "event", "cause", *keys]
 
     def counted() -> ibis.Table:
-        parts = _segments(bank, _fill(_base(bank, definition, months, named), named), states, lag, named)
-        return parts.group_by(cell).aggregate(n=lambda r: r.count()).order_by(cell)
+        parts = _segments(bank, _fill(_base(bank, definition, months, named), named), states, lags, named)
+        return parts.group_by(cell).aggregate(n=lambda r: r.count())
 
-    frame = tidy(bank.compiled(("person-months", definition, months, named, tuple(states), lag), counted))
-    if frame.empty:
-        return Missing(
-            f"no customer of the bank '{bank.about.name}' is observed for more than {lag} months", ("customers",)
-        )
-    frame = frame.astype({"start": "int64", "stop": "int64"})
-    begin = frame.groupby([*keys, "start"])["n"].sum().rename_axis(index={"start": "tenure"})
-    end = frame.assign(tenure=frame["stop"] + 1).groupby([*keys, "tenure"])["n"].sum()
-    change = begin.sub(end, fill_value=0)
-    left = frame[frame["event"] == 1]
-    events = left.groupby([*keys, "stop", "cause"])["n"].sum().unstack("cause", fill_value=0)
-    return _cells(pd, change, events.rename_axis(index={"stop": "tenure"}), keys, int(frame["stop"].max()))
+    frame = tidy(bank.compiled(("person-months", definition, months, named, tuple(states), tuple(lags)), counted))
+    out = dict(list(frame.groupby("lag")))
+    for lag in lags:
+        if lag not in out:
+            return Missing(
+                f"no customer of the bank '{bank.about.name}' is observed for more than {lag} months", ("customers",)
+            )
+    return {lag: _cells(out[lag], keys) for lag in lags}
 
 
 def person_months_by_definition(bank: Bank, *, months: int = 12, lag: int = 3) -> dict[str, Any] | Missing:
@@ -396,17 +414,29 @@ def person_months_by_definition(bank: Bank, *, months: int = 12, lag: int = 3) -
     return {d: person_months(bank, definition=d, months=months, lag=lag) for d in DEFINITIONS}
 
 
-def _cells(pd: Any, change: pd.Series, events: pd.DataFrame, keys: list[str], last: int) -> pd.DataFrame:
-    """Running sums of the changes in each group's number at risk, month by month."""
-    wide = change.unstack("tenure").reindex(columns=range(1, last + 2)).fillna(0.0)
-    at_risk: Any = wide.cumsum(axis=1).stack()
-    out = at_risk.to_frame("at_risk").query("at_risk > 0").reset_index()
-    named = {c: f"events {c}" for c in events.columns}
-    out = out.merge(events.rename(columns=named).reset_index(), how="left", on=[*keys, "tenure"])
-    columns = list(named.values())
-    out[columns] = out[columns].fillna(0)
-    out["events"] = out[columns].sum(axis=1)
-    whole = ["tenure", "at_risk", "events", *columns]
-    out[whole] = out[whole].round().astype("int64")
-    first = ["tenure", *keys]
-    return out[[*first, "at_risk", "events", *columns]].sort_values(first, ignore_index=True)
+def _cells(parts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Running sums, month by month, of the changes in the number at risk in each group of states."""
+    import numpy as np
+    import pandas as pd
+
+    kinds = parts[keys].drop_duplicates().sort_values(keys, ignore_index=True)
+    kind = pd.MultiIndex.from_frame(kinds).get_indexer(pd.MultiIndex.from_frame(parts[keys]))
+    start, stop, n = (parts[c].to_numpy(dtype=np.int64) for c in ("start", "stop", "n"))
+    shape = (int(stop.max()) + 2, len(kinds))  # months of tenure, groups
+
+    def count(month: np.ndarray, kind: np.ndarray, n: np.ndarray) -> np.ndarray:
+        cell = np.ravel_multi_index((month, kind), shape)
+        return np.bincount(cell, n, minlength=shape[0] * shape[1]).reshape(shape).round().astype(np.int64)
+
+    at_risk = (count(start, kind, n) - count(stop + 1, kind, n)).cumsum(axis=0)
+    tenure, group = np.nonzero(at_risk)
+    cause = parts["cause"].to_numpy(dtype=object)
+    left = parts["event"].to_numpy(dtype=bool)
+    by_cause = {}
+    for name in sorted({c for c in cause[left] if c is not None}):
+        own = left & (cause == name)
+        by_cause[f"events {name}"] = count(stop[own], kind[own], n[own])[tenure, group]
+    out = pd.DataFrame({"tenure": tenure, **{k: kinds[k].to_numpy()[group] for k in keys}})
+    out["at_risk"] = at_risk[tenure, group]
+    out["events"] = sum(by_cause.values(), start=np.zeros(len(out), dtype=np.int64))
+    return out.assign(**by_cause)

@@ -17,12 +17,14 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.sources.simulated import accounts, relations
-from crmresearch.sources.simulated.columns import Block, Codes, joined, last_day, to_frame
+from crmresearch.sources.simulated.columns import Block, Codes, joined, last_day, to_arrow, to_frame
 from crmresearch.sources.simulated.estimands import latent, truth
 from crmresearch.sources.simulated.life import Life, draw_life
 from crmresearch.sources.simulated.settings import BLOCK, Settings, world_names, worlds
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from crmresearch.bank import Bank
 
 __all__ = [
@@ -137,12 +139,29 @@ def frames(settings: Settings, tables: Sequence[str] | None = None) -> dict[str,
     return out
 
 
+def arrow(settings: Settings, names: Sequence[str], first: int, last: int) -> dict[str, pa.Table]:
+    """Draw some blocks of tables as Arrow, ``markets`` aside."""
+    import pyarrow as pa
+
+    batches: dict[str, list[pa.RecordBatch]] = {}
+    for block in blocks(settings, names, first, last):
+        for name, columns in block.items():
+            batches.setdefault(name, []).append(to_arrow(columns))
+    return {name: pa.Table.from_batches(parts).unify_dictionaries() for name, parts in batches.items()}
+
+
 def bank(settings: Settings, tables: Sequence[str] | None = None) -> Bank:
-    """Draw the bank in memory and open it."""
+    """Draw the bank in memory and open it; the tests hold its tables to the contract, so they are not checked again."""
+    import pyarrow as pa
+
     from crmresearch.bank import Bank
     from crmresearch.sources import About
 
-    return Bank.from_frames(frames(settings, tables), About.of(about(settings)))
+    names = _chosen(tables)
+    drawn = arrow(settings, names, 0, settings.blocks)
+    if "markets" in names:
+        drawn["markets"] = pa.Table.from_batches([to_arrow(relations.markets(settings))])
+    return Bank.from_frames(drawn, About.of(about(settings)), checked=False)
 
 
 def write(settings: Settings, out_dir: str | Path, tables: Sequence[str] | None = None) -> Path:

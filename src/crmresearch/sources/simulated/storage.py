@@ -23,19 +23,9 @@ CHUNK = 8  # blocks per row group and task: bounds the memory, changes no value
 AHEAD = 3  # chunks drawn before the first of them is written
 
 
-def _drawn(settings: Settings, names: Sequence[str], first: int, last: int) -> dict[str, pa.Table]:
-    import pyarrow as pa
-
+def _in_order(settings: Settings, names: Sequence[str], jobs: int) -> Iterator[dict[str, pa.Table]]:
     from crmresearch.sources import simulated
 
-    batches: dict[str, list[pa.RecordBatch]] = {}
-    for block in simulated.blocks(settings, names, first, last):
-        for name, columns in block.items():
-            batches.setdefault(name, []).append(to_arrow(columns))
-    return {name: pa.Table.from_batches(parts).unify_dictionaries() for name, parts in batches.items()}
-
-
-def _in_order(settings: Settings, names: Sequence[str], jobs: int) -> Iterator[dict[str, pa.Table]]:
     # threads suffice: random numbers, arithmetic on arrays and Parquet all release the interpreter's lock
     starts = iter(range(0, settings.blocks, CHUNK))
     with ThreadPoolExecutor(jobs) as pool:
@@ -43,7 +33,7 @@ def _in_order(settings: Settings, names: Sequence[str], jobs: int) -> Iterator[d
         while True:
             while len(waiting) < AHEAD and (first := next(starts, None)) is not None:
                 last = min(first + CHUNK, settings.blocks)
-                waiting.append(pool.submit(_drawn, settings, names, first, last))
+                waiting.append(pool.submit(simulated.arrow, settings, names, first, last))
             if not waiting:
                 return
             yield waiting.pop(0).result()
