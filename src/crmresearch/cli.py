@@ -204,12 +204,20 @@ def site(folder: Run) -> None:
 
 @app.command()
 def check(folder: Run) -> None:
-    """Look through a run for anything that must not leave: identifiers, person rows, paths."""
+    """Look through a run for anything that must not leave: customer identifiers, person rows, paths."""
     from crmresearch import batch
+    from crmresearch.bank import open_bank
 
     if not (folder / "run.json").exists():
         raise InputError(f"{folder} is not a run's folder: it has no run.json")
-    breaches = batch.scan(folder)
+    name = json.loads((folder / "run.json").read_text("utf-8"))["bank"]["name"]
+    try:
+        identifiers = batch.identifiers(open_bank(name))
+    except InputError:
+        words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
+        typer.echo(f"{words} CRMRESEARCH_BANKS", err=True)
+        identifiers = []
+    breaches = batch.scan(folder, identifiers)
     for breach in breaches:
         typer.echo(f"{breach.file}, {breach.where}: {breach.rule}")
     if breaches:
