@@ -312,3 +312,26 @@ def test_committed_table_agrees_with_a_few_seeds(tmp_path, monkeypatch):
     error = 4 * both["true_spread_committed"] / np.sqrt(both["seeds"])
     assert (np.abs(both["mean"] - both["mean_committed"]) < error).all()
     assert np.allclose(both["truth"], both["truth_committed"], rtol=1e-5)
+
+
+@pytest.mark.skipif(not COMMITTED.exists(), reason="outputs/reference/recovery.csv is not there yet (make recover)")
+def test_no_shortfall_of_the_committed_table_is_without_a_reason():
+    found = recover.failures(recover.published(COMMITTED))
+    assert found.table.loc[found.table["reason"] == ""].to_dict("records") == []
+
+
+def test_failures_carry_their_reasons():
+    bad = synthetic(shift=1.0)
+    table = pd.DataFrame(
+        [
+            bad | {"quantity": "naive: spend taken as drawn"},
+            bad | {"quantity": "S40"},
+            synthetic() | {"quantity": "S41"},
+        ]
+    ).reindex(columns=list(recover.COLUMNS))
+    found = recover.failures(table)
+    assert found.table["quantity"].tolist() == ["naive: spend taken as drawn", "S40"]
+    assert "on purpose" in found.table.loc[0, "reason"]
+    assert found.table.loc[1, "reason"] == ""
+    assert "1 of them for no known reason" in found.sentence
+    assert recover.failures(table.iloc[2:]).table.empty

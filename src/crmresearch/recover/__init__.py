@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from crmresearch.recover.facts import marginal_facts
 from crmresearch.recover.harness import COLUMNS, Estimator, discover, read, run, stored_limits, summarise
-from crmresearch.recover.report import decisions, estimates, gates, overview, published
+from crmresearch.recover.report import decisions, estimates, failures, gates, overview, published
 
 __all__ = [
     "COLUMNS",
@@ -15,6 +15,7 @@ __all__ = [
     "decisions",
     "discover",
     "estimates",
+    "failures",
     "gates",
     "marginal_facts",
     "overview",
