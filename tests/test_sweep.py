@@ -12,16 +12,8 @@ from pydantic import Field
 
 from crmresearch import batch, cli, execution, parameters, sweep
 from crmresearch.errors import InputError
+from test_batch import BANK
 
-BANK = """
-name: tiny
-title: a tiny bank
-currency: EUR
-observation_start: 2020-01-01
-observation_end: 2020-12-31
-evidence: simulated
-tables: {customers: {file: customers.csv}}
-"""
 # the share in the table of products without a customer follows the parameter; above one seventh the verdict changes
 KEEP = """import os
 from pathlib import Path
