@@ -10,7 +10,7 @@ import pytest
 
 from crmresearch import recover
 from crmresearch.errors import FitError, FitWarning, InputError, Missing
-from crmresearch.recover import harness, limits
+from crmresearch.recover import harness, limits, summary
 from crmresearch.recover.base import ESTIMATORS
 from crmresearch.recover.harness import Estimator
 from crmresearch.result import Check, Estimate
@@ -68,7 +68,7 @@ def synthetic(shift=0.0, scale=1.0, closed=0, world="baseline", truth=5.0):
         }
     )  # fmt: skip
     e = Estimator("x", "test", dict, dict)
-    return harness._summary(e, world, "q", part, truth, failed=3)
+    return summary._summary(e, world, "q", part, truth, failed=3)
 
 
 def test_bias_error_and_coverage_of_a_known_sampler():
@@ -105,7 +105,7 @@ def test_binomial_interval_is_the_set_not_rejected(hits, n):
     """Clopper and Pearson: the ends are where one tail of the binomial has half the level."""
     from scipy.stats import binom
 
-    low, high = harness.binomial_interval(hits, n, 0.95)
+    low, high = summary.binomial_interval(hits, n, 0.95)
     assert low == (0.0 if hits == 0 else pytest.approx(low))
     if hits > 0:
         assert binom.sf(hits - 1, n, low) == pytest.approx(0.025)
@@ -117,7 +117,7 @@ def test_smallest_adjusted_p_value_agrees_with_statsmodels():
     from statsmodels.stats.multitest import multipletests
 
     p = pd.Series(np.random.default_rng(3).random(9) ** 2)
-    assert harness._smallest_q(p) == pytest.approx(multipletests(p, method="fdr_bh")[1].min())
+    assert summary._smallest_q(p) == pytest.approx(multipletests(p, method="fdr_bh")[1].min())
 
 
 # --- runs: resumable, parallel, honest about failures -----------------------------------------------------------------

@@ -6,8 +6,9 @@ Each study adds a module here with ``ESTIMATORS: list[Estimator]``; :func:`run` 
 from __future__ import annotations
 
 from crmresearch.recover.facts import marginal_facts
-from crmresearch.recover.harness import COLUMNS, Estimator, discover, read, run, stored_limits, summarise
+from crmresearch.recover.harness import Estimator, discover
 from crmresearch.recover.report import decisions, estimates, failures, gates, overview, published
+from crmresearch.recover.summary import COLUMNS, read, run, stored_limits, summarise
 
 __all__ = [
     "COLUMNS",

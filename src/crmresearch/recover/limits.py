@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from crmresearch.recover.harness import Estimator, discover, formulas, select, stored_limits
+from crmresearch.recover.harness import Estimator, discover, select
+from crmresearch.recover.summary import formulas, stored_limits
 
 CUSTOMERS = 60_000  # of one bank
 TIMES = 100  # customers of all banks over those of one trial

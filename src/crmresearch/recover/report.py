@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError, Missing
-from crmresearch.recover.harness import COLUMNS, NOMINAL, read
+from crmresearch.recover.summary import COLUMNS, NOMINAL, read
 from crmresearch.result import Result, study
 
 __all__ = ["decisions", "estimates", "failures", "gates", "overview", "published"]
