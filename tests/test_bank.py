@@ -174,6 +174,7 @@ def test_problems_of_all_files_are_in_one_report(own):
         ('    sep: ";"', '    seps: ";"', "unknown key 'seps' of table customers: did you mean 'sep'"),
         ("evidence: simulated", "evidence: real", "evidence 'real' of bank 'example'"),
         ("observation_end: 2023-12-31", "observation_end: soon", "observation_end must be a date"),
+        ("observation_end: 2023-12-31", "observation_end: 2023-13-31", "impossible value: month must be in 1..12"),
         ("observation_end: 2023-12-31", "observation_end: 2021-12-31", "observation_end lies before observation_start"),
         ("[satisfaction, loyalty]]", "[satisfaction, loyality]]", "names 'loyality': did you mean 'loyalty'"),
         ("acquired_on: since", "acquired_on: sinse", "customers.csv has no column 'sinse'; did you mean 'since'"),

@@ -75,10 +75,13 @@ def tiny():
 
 def test_exposure_by_hand(tiny):
     frame = reductions.exits(tiny)
-    # a is watched all 364 days of 2021, b 181 (to 1 July), c 364 (to the last day); 2020 saw no exit
+    # in 2020, a leap year, a is watched 366 days and the others from 1 July, 184 days each, without an exit
+    # in 2021 a and c are watched all 365 days, b 181 (to 1 July)
     assert frame.to_dict("records") == [
-        {"year": 2021, "cause": "voluntary", "exits": 1, "exposure": pytest.approx((364 + 181 + 364) / 365.25)}
+        {"year": 2020, "cause": "voluntary", "exits": 0, "exposure": pytest.approx((366 + 184 + 184) / 365.25)},
+        {"year": 2021, "cause": "voluntary", "exits": 1, "exposure": pytest.approx((365 + 181 + 365) / 365.25)},
     ]
+    assert f"{365.25 / (734 + 911):.1%} a year" in base.exit_rates(frame).sentence  # both years count
 
 
 def test_keys_by_hand(tiny):
@@ -131,7 +134,7 @@ def test_exits_and_exposure_equal_pandas(bank, frames):
     c, about = frames["customers"], bank.about
     found = reductions.exits(bank)
     assert found["exits"].sum() == c["left_on"].notna().sum()
-    start, end = pd.Timestamp(about.observation_start), pd.Timestamp(about.observation_end)
+    start, end = pd.Timestamp(about.observation_start), pd.Timestamp(about.observation_end) + pd.Timedelta(days=1)
     low = c["observed_from"].clip(lower=start)
     high = c["left_on"].fillna(end).clip(upper=end)
     days = (high - low).dt.days.clip(lower=0).sum()

@@ -271,6 +271,10 @@ def test_unknown_bank_and_folder_are_refused(tiny, tmp_path, no_kernel):
     with pytest.raises(InputError, match="not a run"):
         batch.run(str(tiny), folder=tmp_path / "n", out=mine)
     assert (mine / "chapter.txt").read_text() == "years of work"
+    with pytest.raises(InputError, match="not a run"):
+        batch.run(str(tiny), folder=tmp_path / "n", out=mine / "chapter.txt")
+    with pytest.raises(InputError, match="cannot write to"):
+        batch.run(str(tiny), folder=tmp_path / "n", out=mine / "chapter.txt" / "run")
     with pytest.raises(InputError, match="no notebooks"):
         batch.find_notebooks(tmp_path)
 

@@ -114,6 +114,7 @@ def test_version_is_the_same_everywhere():
 # A module may import those of its own layer and of the layers below it.
 LAYERS = (
     ("cli",),
+    ("sweep",),
     ("batch", "site", "recover"),
     ("notebook", "execution", "progress", "workers"),
     ("ledger", "parameters"),
@@ -129,7 +130,7 @@ LAYERS = (
     ("errors",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-STUDIES = set(LAYERS[4])
+STUDIES = set(LAYERS[5])
 # Studies know no storage and no files, the bank knows no statistics.
 FORBIDDEN = {
     **{study: {"reductions", "bank", "loading", "sources", "contract", "ledger", "notebook"} for study in STUDIES},

@@ -181,6 +181,18 @@ def test_axes_gives_as_many_panels_as_asked(panels, visible):
     assert len(np.atleast_1d(axes)) == visible
 
 
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_intervals_are_drawn_from_end_to_end_even_around_another_estimate(horizontal):
+    axes = figures.axes()
+    figures.intervals(axes, [0, 1], [1.0, 5.0], [0.5, 2.0], [2.0, 4.0], horizontal=horizontal, label="share")
+    along, across = (0, 1) if horizontal else (1, 0)
+    bars = axes.collections[0].get_segments()
+    assert [bar[:, along].tolist() for bar in bars] == [[0.5, 2.0], [2.0, 4.0]]
+    assert [bar[:, across].tolist() for bar in bars] == [[0, 0], [1, 1]]
+    points = next(line for line in axes.lines if line.get_label() == "share").get_xydata()
+    assert points[:, along].tolist() == [1.0, 5.0]
+
+
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 

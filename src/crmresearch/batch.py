@@ -29,7 +29,7 @@ from crmresearch.result import Estimate
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
 
-__all__ = ["LAST", "Outcome", "find_notebooks", "run", "scan", "select", "store"]
+__all__ = ["LAST", "TIMEOUT", "Outcome", "find_notebooks", "identifiers", "load", "run", "scan", "select", "store"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
@@ -128,7 +128,7 @@ def _data(bank: Bank) -> str:
     return path.name.removesuffix(".duckdb").rpartition(".")[2]
 
 
-def _identifiers(bank: Bank) -> list[str]:
+def identifiers(bank: Bank) -> list[str]:
     """A sample of the bank's customer ids; bare numbers are left out, since they match any number on a page."""
     if "customers" not in bank.tables:
         return []
@@ -150,12 +150,16 @@ def scan(folder: Path, identifiers: Iterable[str] = ()) -> list[disclosure.Breac
 @contextlib.contextmanager
 def _staging(out: Path, keep: bool) -> Iterator[Path]:
     """Give a folder beside ``out`` that no other run uses; it stays when the run is interrupted."""
-    if out.exists() and any(out.iterdir()) and not (out / "run.json").exists():
+    if out.exists() and not (out / "run.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} holds something that is not a run; choose another --out, or empty it first")
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     lock = out.with_name(f".{out.name}.lock")
-    with lock.open("a") as handle:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a")
+    except OSError as error:
+        raise InputError(f"cannot write to {out.parent} ({error.strerror}); choose another --out") from None
+    with handle:
         try:
             import fcntl
 
@@ -222,6 +226,7 @@ def run(
     timeout: float = TIMEOUT,
     inject: bool = True,
     folder: Path | None = None,
+    site: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Execute notebooks on a bank, merge their findings into the ledger, build the site, scan all of it.
@@ -248,6 +253,8 @@ def run(
         False executes the notebooks as they are, with no cell of parameters.
     folder : Path, optional
         Where the notebooks are.
+    site : bool
+        Whether to build the reviewers' site.
     progress : Progress, optional
         Listener.
 
@@ -261,7 +268,7 @@ def run(
     names = select(available, studies)
     given = parameters.split(names, dict(values or {}))
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    opened, place = _open(bank, from_dir)
+    opened, place = load(bank, from_dir)
     name = opened.about.name
     if inject:
         given = {n: {"bank_name": name} | part for n, part in given.items()}
@@ -273,7 +280,7 @@ def run(
         n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *(prints[k] for k in ("data", "code", "lock")))
         for n in names
     }
-    identifiers = _identifiers(opened)
+    known = identifiers(opened)
     started = datetime.now(UTC)
 
     with _staging(out, keep=resume) as partial:
@@ -309,13 +316,13 @@ def run(
         team = [workers.Worker(environment) for _ in range(max(1, jobs))]
         try:
             workers.execute([j for j in work if j["name"] != LAST], team, progress, done, partial / "records")
-            _record_breaches(partial, identifiers)
+            _record_breaches(partial, known)
             ledger.merge(partial)
             workers.execute([j for j in work if j["name"] == LAST], team, progress, done, partial / "records")
         finally:
             for worker in team:
                 worker.stop()
-        _record_breaches(partial, identifiers)
+        _record_breaches(partial, known)
         frame = ledger.merge(partial)
         ledger.write_json(
             partial / "run.json",
@@ -328,7 +335,7 @@ def run(
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }
-        _publish(partial, status, identifiers, progress)
+        _publish(partial, status, known, progress, site)
         shutil.rmtree(partial / "records", ignore_errors=True)
         for part in PARTS:
             with contextlib.suppress(OSError):  # an empty folder tells nothing
@@ -339,7 +346,7 @@ def run(
     return Outcome(out, status)
 
 
-def _open(bank: str, from_dir: Path | None) -> tuple[Bank, dict[str, str]]:
+def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
     """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
     from crmresearch import sources
     from crmresearch.bank import open_bank
@@ -363,12 +370,12 @@ def _plain(bank: Bank) -> dict[str, Any]:
     return about | {"tables": sorted(bank.tables)}
 
 
-def _record_breaches(folder: Path, identifiers: list[str]) -> None:
+def _record_breaches(folder: Path, known: list[str]) -> None:
     """Add what the scan found to the findings of the notebook that the privacy claim belongs to, if it ran."""
     path = folder / "findings" / f"{ledger.lines()[PRIVACY].notebook}.json"
     if not path.exists():
         return
-    count = float(len(scan(folder, identifiers)))
+    count = float(len(scan(folder, known)))
     files = sum(p.is_file() for part in ("notebooks", "tables", "figures") for p in (folder / part).iterdir())
     content = json.loads(path.read_text("utf-8"))
     content["lines"][PRIVACY] = ledger.checked(PRIVACY, Estimate(count, count, count, "breaches", files))
@@ -382,16 +389,16 @@ def _merge_disclosure(folder: Path) -> None:
     ledger.write_json(folder / "disclosure.json", {"threshold": disclosure.MIN_CELL, "suppressed": suppressed})
 
 
-def _publish(folder: Path, status: dict[str, Any], identifiers: list[str], progress: Progress) -> None:
+def _publish(folder: Path, status: dict[str, Any], known: list[str], progress: Progress, wanted: bool) -> None:
     """Scan, build the site, scan the site; a breach fails the run and withholds the site."""
     from crmresearch import site
 
     ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
-    breaches = scan(folder, identifiers)
-    if not breaches:
+    breaches = scan(folder, known)
+    if wanted and not breaches:
         progress.say("building the site")
         site.build(folder)
-        breaches = scan(folder / "site", identifiers)
+        breaches = scan(folder / "site", known)
     if breaches:
         shutil.rmtree(folder / "site", ignore_errors=True)
         status["status"] = "failed"

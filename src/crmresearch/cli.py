@@ -1,4 +1,4 @@
-"""The command line: ``crmresearch run | bank | notebooks | site | check | recover``.
+"""The command line: ``crmresearch run | sweep | bank | notebooks | site | check | recover``.
 
 Exit status: 0 everything completed, 1 something ran and failed, 2 the request was refused before anything ran.
 """
@@ -6,7 +6,9 @@ Exit status: 0 everything completed, 1 something ran and failed, 2 the request w
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,6 +41,9 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder; outputs/runs/<
 Given = Annotated[
     list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A notebook parameter; repeatable.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep notebooks that completed on unchanged input.")]
+Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
 
 
@@ -53,16 +58,25 @@ def _value(text: str) -> Any:
         return text
 
 
-def _values(given: list[str] | None) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _several(text: str) -> list[Any]:
+    """Read values separated by commas; those within brackets are one."""
+    return [_value(part.strip()) for part in re.split(r",(?![^\[]*\])", text)]
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    out: dict[str, str] = {}
     for item in given or []:
         name, equals, text = item.partition("=")
         if not equals or not name.strip():
             raise InputError(f"parameter {item!r} has no value; write -p name=value")
         if name.strip() in out:
             raise InputError(f"parameter {name.strip()} is given twice")
-        out[name.strip()] = _value(text)
+        out[name.strip()] = text
     return out
+
+
+def _values(given: list[str] | None) -> dict[str, Any]:
+    return {name: _value(text) for name, text in _pairs(given).items()}
 
 
 def _finish(outcome: Any) -> None:
@@ -104,12 +118,12 @@ def _short(path: Path) -> str:
 def run(
     bank: Bank = "reference",
     from_dir: From = None,
-    studies: Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")] = None,
+    studies: Studies = None,
     out: Out = None,
     jobs: Jobs = 2,
     given: Given = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep notebooks that completed on unchanged input.")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds per notebook.")] = 1800,
+    resume: Resume = False,
+    timeout: Timeout = 1800,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch import batch
@@ -127,6 +141,43 @@ def run(
             progress=listener,
         )
     _finish(outcome)
+
+
+@app.command()
+def sweep(
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; one run's folder in it per combination.")],
+    given: Annotated[
+        list[str],
+        typer.Option("-p", "--parameter", metavar="NAME=A,B,…", help="A notebook parameter's values; repeatable."),
+    ],
+    bank: Bank = "reference",
+    studies: Studies = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    resume: Resume = False,
+    timeout: Timeout = 1800,
+) -> None:
+    """Run every combination of parameter values; write their ledgers side by side into sweep.csv."""
+    from crmresearch import sweep as sweeping
+
+    with _watched() as listener:
+        table, statuses = sweeping.run(
+            bank,
+            {name: _several(text) for name, text in _pairs(given).items()},
+            out,
+            studies=studies.split(",") if studies is not None else None,
+            jobs=jobs,
+            resume=resume,
+            timeout=timeout,
+            progress=listener,
+        )
+    for line, verdicts in sweeping.changed(table).items():
+        typer.echo(f"{line}: {', '.join(verdicts)}")
+    failed = [name for name, status in statuses.items() if status != "completed"]
+    for name in failed:
+        typer.echo(f"{name} failed; see {_short((out / name / 'status.json').absolute())}", err=True)
+    typer.echo(f"{len(statuses)} runs, {len(failed)} failed: {_short((out / 'sweep.csv').absolute())}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -153,12 +204,20 @@ def site(folder: Run) -> None:
 
 @app.command()
 def check(folder: Run) -> None:
-    """Look through a run for anything that must not leave: identifiers, person rows, paths."""
+    """Look through a run for anything that must not leave: customer identifiers, person rows, paths."""
     from crmresearch import batch
+    from crmresearch.bank import open_bank
 
     if not (folder / "run.json").exists():
         raise InputError(f"{folder} is not a run's folder: it has no run.json")
-    breaches = batch.scan(folder)
+    name = json.loads((folder / "run.json").read_text("utf-8"))["bank"]["name"]
+    try:
+        identifiers = batch.identifiers(open_bank(name))
+    except InputError:
+        words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
+        typer.echo(f"{words} CRMRESEARCH_BANKS", err=True)
+        identifiers = []
+    breaches = batch.scan(folder, identifiers)
     for breach in breaches:
         typer.echo(f"{breach.file}, {breach.where}: {breach.rule}")
     if breaches:
@@ -256,6 +315,11 @@ def main() -> None:
         sys.exit(2)
     except CrmError as error:
         typer.echo(f"crmresearch: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        typer.echo(f"crmresearch: {error.strerror}: {error.filename or ''}", err=True)
         sys.exit(1)
 
 

@@ -200,7 +200,6 @@ def execute(
     target: Path,
     parameters: Mapping[str, Any],
     timeout: float,
-    folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Execute a notebook and write it normalised; whatever happens, what was reached is kept.
@@ -215,8 +214,6 @@ def execute(
         Injected after the cell tagged ``parameters``; empty injects nothing.
     timeout : float
         Seconds for the whole notebook.
-    folder : Path, optional
-        Working directory of the kernel; the notebook's own by default.
     progress : callable, optional
         Called with (cells done, cells) after each code cell.
 
@@ -254,7 +251,7 @@ def execute(
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                cwd=folder or source.parent,
+                cwd=source.parent,
                 start_timeout=120,
                 execution_timeout=max(1, int(timeout) + 1),
                 kernel_manager_class=_kernel_class(kernels),

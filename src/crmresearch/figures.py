@@ -23,6 +23,7 @@ __all__ = [
     "PALETTE",
     "axes",
     "interval_band",
+    "intervals",
     "money_axis",
     "note",
     "percent_axis",
@@ -109,6 +110,50 @@ def interval_band(ax: Any, x: Any, low: Any, high: Any, color: str = ACCENT, lab
     return ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0, label=label)
 
 
+def intervals(
+    ax: Any,
+    at: Any,
+    estimate: Any,
+    low: Any,
+    high: Any,
+    *,
+    horizontal: bool = False,
+    fmt: str = "o",
+    color: Any = ACCENT,
+    label: str | None = None,
+) -> None:
+    """Draw estimates with their intervals at the places ``at``, upright or lying.
+
+    The bar runs from ``low`` to ``high`` whatever the estimate: that of a bootstrap may lie outside.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    at, estimate, low, high : array-like
+        Place, estimate and ends of each interval.
+    horizontal : bool
+        Whether estimates run along the x axis.
+    fmt : str
+        Marker and line of the estimates, as matplotlib writes them; ``""`` draws the bars alone.
+    color : color
+        Of bars and markers.
+    label : str, optional
+        In the legend.
+    """
+    import numpy as np
+
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    middle, half = (low + high) / 2, (high - low) / 2
+    x, y, error = (middle, at, {"xerr": half}) if horizontal else (at, middle, {"yerr": half})
+    bars = ax.errorbar(x, y, fmt="none", ecolor=color, elinewidth=1.4, capsize=3, **error)
+    if not fmt:
+        bars.set_label(label)
+        return
+    x, y = (estimate, at) if horizontal else (at, estimate)
+    ax.plot(x, y, fmt, color=color, markersize=5, label=label)
+
+
 def percent_axis(ax: Any, which: str = "y", digits: int = 0) -> None:
     """Label an axis of shares in percent."""
     from matplotlib.ticker import PercentFormatter
@@ -133,7 +178,7 @@ def _figure(shown: Any) -> Figure:
     return first if hasattr(first, "savefig") else first.get_figure()
 
 
-def show(shown: Any, *, alt: str, name: str | None = None, source: str | None = None) -> None:
+def show(shown: Any, *, alt: str, name: str | None = None) -> None:
     """Display a figure once, with its alt text and source line, and keep a copy in the run's folder.
 
     Parameters
@@ -144,8 +189,6 @@ def show(shown: Any, *, alt: str, name: str | None = None, source: str | None = 
         What one sees in the picture, in a sentence or two; required.
     name : str, optional
         File name of the copy, without ending; numbered when absent.
-    source : str, optional
-        Overrides the source line set with :func:`use`.
 
     Raises
     ------
@@ -160,7 +203,7 @@ def show(shown: Any, *, alt: str, name: str | None = None, source: str | None = 
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
-    line = (_context.source if source is None else source).removeprefix("Source: ")
+    line = _context.source.removeprefix("Source: ")
     if line and not getattr(figure, "_crm_source", False):
         figure.supxlabel(f"Source: {line}", x=0.01, ha="left", fontsize=7.5, color=GREY)
         figure._crm_source = True  # type: ignore[attr-defined]

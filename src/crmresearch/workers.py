@@ -28,19 +28,23 @@ class Worker:
         self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
+        self.lock = threading.Lock()  # no process is started once the worker is stopped
 
     def run(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Execute one notebook and return how it ended; a lost process is an outcome, too."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "crmresearch.execution"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                env=self.environment,
-            )
-        process = self.process
+        with self.lock:
+            if self.stopped:
+                return {"status": "failed", "error": "the run was stopped"}
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "crmresearch.execution"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    env=self.environment,
+                )
+            process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
         last_resort = threading.Timer(job["timeout"] + 60, process.kill)
@@ -61,7 +65,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the process, whatever it is doing, and remove its scratch folder."""
-        self.stopped = True
+        with self.lock:
+            self.stopped = True
         if self.process is not None:
             self.process.terminate()
             try:

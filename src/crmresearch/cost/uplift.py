@@ -208,8 +208,8 @@ def draw_uplift(ax: Any, deciles: pd.DataFrame, n: int, mean: float) -> Any:
 
     known = deciles.dropna(subset=["uplift"])
     x = known["group"].astype(int)
-    ax.errorbar(x, known["uplift"], [known["uplift"] - known["ci_low"], known["ci_high"] - known["uplift"]],
-                fmt="o", color=figures.ACCENT, capsize=3, label=f"uplift, 95% interval, n = {n:,}")  # fmt: skip
+    label = f"uplift, 95% interval, n = {n:,}"
+    figures.intervals(ax, x, known["uplift"], known["ci_low"], known["ci_high"], label=label)
     ax.axhline(0, color=figures.INK, lw=1)
     ax.axhline(mean, color=figures.PALETTE[1], ls="--", lw=1, label="mean of all")
     ax.set_xticks(range(1, 11))

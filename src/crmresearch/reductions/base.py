@@ -5,6 +5,7 @@ Every function returns a small, ordered frame of counts, or :class:`~crmresearch
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -146,8 +147,9 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
     Returns
     -------
     DataFrame
-        ``year``, ``cause``, ``exits``, ``exposure`` (customer-years under observation in that year, days over 365.25).
-        Missing where nobody is recorded as having left.
+        One row per year of the observation and cause, those without an exit included: ``year``, ``cause``, ``exits``,
+        ``exposure`` (customer-years under observation in that year, days over 365.25, the last day of the observation
+        counted). Missing where nobody is recorded as having left.
     """
     import ibis
 
@@ -158,23 +160,25 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
     about = bank.about
     gone = t.filter(t.left_on.notnull())
     counts = bank.frame(
-        gone.group_by(year=gone.left_on.year(), cause=gone.exit_cause)
+        gone.group_by(year=gone.left_on.year(), cause=gone.exit_cause.fill_null("unknown"))
         .aggregate(exits=gone.count())
         .order_by("year", "cause")
     )
     if counts.empty:
         return Missing(f"the bank '{bank.name}' records no leaving dates", ("customers",))
     years = range(about.observation_start.year, about.observation_end.year + 1)
+    after = about.observation_end + datetime.timedelta(days=1)
     spans = {}
     for year in years:
         # days from the later start to the earlier end, the day of leaving itself not counted
         low = ibis.greatest(t.observed_from, ibis.date(f"{year}-01-01"), ibis.date(about.observation_start.isoformat()))
-        last = ibis.least(ibis.date(f"{year + 1}-01-01"), ibis.date(about.observation_end.isoformat()))
+        last = ibis.least(ibis.date(f"{year + 1}-01-01"), ibis.date(after.isoformat()))
         high = ibis.least(ibis.coalesce(t.left_on, last), last)
         spans[f"y{year}"] = ibis.greatest(high.delta(low, unit="day"), 0).sum() / 365.25
     exposure = bank.frame(t.aggregate(**spans)).iloc[0]
-    counts["exposure"] = [float(exposure[f"y{year}"]) if year in years else float("nan") for year in counts["year"]]
-    return counts[counts["year"].isin(years)].reset_index(drop=True)
+    grid = pd.MultiIndex.from_product([years, sorted(counts["cause"].unique())], names=["year", "cause"])
+    out = counts.set_index(["year", "cause"]).reindex(grid, fill_value=0).reset_index()
+    return out.assign(exposure=[float(exposure[f"y{year}"]) for year in out["year"]])
 
 
 def channels(bank: Bank) -> pd.DataFrame | Missing:

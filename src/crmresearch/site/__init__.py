@@ -61,8 +61,14 @@ def build(run: Path) -> Path:
         for name in UNPUBLISHED:
             path = out / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        target = run / "site"
+        target, partial = run / "site", run / ".site.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            shutil.copytree(out, partial, ignore=shutil.ignore_patterns("*.map"))
+            shutil.copyfile(run / "ledger.csv", partial / "ledger.csv")
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CrmError(f"the site could not be written to {target}: {error}") from None
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(out, target)
-        shutil.copyfile(run / "ledger.csv", target / "ledger.csv")
+        partial.rename(target)
     return target / "index.html"

@@ -128,7 +128,8 @@ def tiles(frame: pd.DataFrame) -> str:
     counts = frame["verdict"].value_counts()
     buttons = "".join(
         f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
-        f'{"" if v in counts else " disabled"}><span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
+        f"{'' if v in counts else ' disabled'}>"
+        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
         for v in VERDICTS
         if v in counts or v in DECIDED
     )

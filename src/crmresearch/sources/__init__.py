@@ -442,6 +442,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
     path = Path(text).expanduser()
     if path.exists():
         return own_files.describe(path)
+    if len(path.parts) > 1 or path.suffix in {".yaml", ".yml"}:
+        raise InputError(f"there is no file or folder {text}; --bank takes a bank.yaml, its folder, or a bank's name")
     names = ["reference", *catalogue(), *own]
     raise InputError(f"there is no bank '{path.name}': {nearest(text, names)}, or give the path of a bank.yaml")
 

@@ -44,6 +44,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise InputError(f"{path.name} is not valid YAML{where}; check indentation and colons") from None
+    except ValueError as error:  # a date that no calendar has
+        raise InputError(f"{path.name} holds an impossible value: {error}; dates are written YYYY-MM-DD") from None
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must be a mapping (name: …, currency: …, tables: …)")
     return content

@@ -196,8 +196,9 @@ def equity_accounting(
         ]
         at = np.arange(len(table))
         ax.bar(at, moves, bottom=base, color=color)
-        error = np.array([table["money"] - table["ci_low"], table["ci_high"] - table["money"]])
-        ax.errorbar(at, base + moves, yerr=error, fmt="none", color=figures.INK, capsize=3, linewidth=1)
+        top = base + moves
+        ends = (top + table[end] - table["money"] for end in ("ci_low", "ci_high"))
+        figures.intervals(ax, at, top, *ends, fmt="", color=figures.INK)
         ax.set_xticks(
             at,
             [f"{p}\nn = {n:,}" for p, n in zip(table["part"], table["n"], strict=True)],

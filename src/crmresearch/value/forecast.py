@@ -79,8 +79,7 @@ def _scores_figure(table: pd.DataFrame, what: str) -> Any:
             (left, "level", "Level: predicted over actual total", 1.0),
             (right, "rank", "Rank correlation", None),
         ):
-            error = [table[name] - table[f"{name}_low"], table[f"{name}_high"] - table[name]]
-            ax.errorbar(table[name], at, xerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=3)
+            figures.intervals(ax, at, table[name], table[f"{name}_low"], table[f"{name}_high"], horizontal=True)
             ax.set(title=title, xlabel=f"{what}, 95% interval", ylim=(-0.6, len(table) - 0.4))
             if none is not None:
                 ax.axvline(none, color=figures.GREY, linestyle="--", linewidth=1)
@@ -165,17 +164,8 @@ def _calibration_result(table: pd.DataFrame, what: str) -> Result:
             max(table["predicted"].max(), table["ci_high"].max()),
         ]
         ax.plot(ends, ends, color=figures.GREY, linestyle="--", linewidth=1, label="perfect calibration")
-        error = [table["actual"] - table["ci_low"], table["ci_high"] - table["actual"]]
         label = f"tenths of n = {int(table['n'].sum()):,}, 95% interval"
-        ax.errorbar(
-            table["predicted"],
-            table["actual"],
-            yerr=np.array(error),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=3,
-            label=label,
-        )
+        figures.intervals(ax, table["predicted"], table["actual"], table["ci_low"], table["ci_high"], label=label)
         ax.set(
             xlabel=f"predicted {what}, mean per customer",
             ylabel="actual, mean per customer",
@@ -336,10 +326,7 @@ def calibration_windows(
     )
 
     def draw(ax: Any) -> Any:
-        error = [out["value per customer"] - out["ci_low"], out["ci_high"] - out["value per customer"]]
-        ax.errorbar(
-            out["window"], out["value per customer"], yerr=np.array(error), fmt="o-", color=figures.ACCENT, capsize=4
-        )
+        figures.intervals(ax, out["window"], out["value per customer"], out["ci_low"], out["ci_high"], fmt="o-")
         ax.set(
             xlabel="months of calibration before the split",
             ylabel="value per customer, 95% interval",

@@ -109,7 +109,7 @@ def markov_value(
 
     def draw(ax: Any) -> Any:
         at = np.arange(len(table))
-        ax.errorbar(at, mean, yerr=np.array([mean - low, high - mean]), fmt="o", color=figures.ACCENT, capsize=4)
+        figures.intervals(ax, at, mean, low, high)
         ax.axhline(0, color=figures.INK, linewidth=1)
         ax.set_xticks(at, [f"{b}\nn = {n:,}" for b, n in zip(table["band"], table["n"], strict=True)])
         ax.set(xlabel=f"value band in the year to {label}", ylabel="value per customer, 95% interval")

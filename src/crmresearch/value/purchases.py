@@ -167,16 +167,8 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     def draw(ax: Any) -> Any:
         shown = table[table["n"] >= disclosure.MIN_CELL]
         at = np.arange(len(shown))
-        error = [shown["mean spend"] - shown["ci_low"], shown["ci_high"] - shown["mean spend"]]
-        ax.errorbar(
-            at,
-            shown["mean spend"],
-            yerr=np.array(error),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=4,
-            label="observed, 95% interval",
-        )
+        ends = shown["ci_low"], shown["ci_high"]
+        figures.intervals(ax, at, shown["mean spend"], *ends, label="observed, 95% interval")
         ax.axhline(
             p * v / (q - 1), color=figures.PALETTE[1], linestyle="--", label="gamma-gamma, whatever the frequency"
         )
@@ -446,8 +438,7 @@ def purchase_value_windows(
 
     def draw(ax: Any) -> Any:
         at = np.arange(len(table))
-        error = [table["value per customer"] - table["ci_low"], table["ci_high"] - table["value per customer"]]
-        ax.errorbar(at, table["value per customer"], yerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=4)
+        figures.intervals(ax, at, table["value per customer"], table["ci_low"], table["ci_high"])
         ax.set_xticks(at, [f"{k}\nn = {n:,}" for k, n in zip(table["calibration"], table["n"], strict=True)])
         ax.set(
             xlabel="calibration window",
