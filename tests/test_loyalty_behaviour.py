@@ -295,7 +295,7 @@ def test_every_figure_draws_and_is_described():
         loyalty.common_method(answers, MODEL, resamples=50, seed=1),
         paths,
         loyalty.effects(paths),
-        loyalty.beside_sem(answers, model, paths),
+        loyalty.beside_sem(answers, model, paths, resamples=50, seed=1),
         loyalty.dose_response(answers.round(), MODEL, resamples=50, seed=1),
         loyalty.importance_performance(answers, MODEL, resamples=50, seed=1),
         loyalty.intention_behaviour(frame),

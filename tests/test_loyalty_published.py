@@ -93,6 +93,18 @@ def test_d06_covariance_model(items, model, published):
             assert paths.loc[tuple(_route(path)), "standardised"] == pytest.approx(value, abs=0.003), path
 
 
+def test_covariance_paths_that_are_not_identified_have_wide_intervals(items, model):
+    paths = loyalty.path_model(items, model, scaled=False, resamples=99, seed=1)
+    beside = loyalty.beside_sem(items, model, paths, resamples=99, seed=1)
+    latent = beside.table[beside.table["route"] == "covariance model, latent"].set_index("path")
+    width = latent["high"] - latent["low"]
+    assert width["expe to sat"] > 2
+    assert width["imag to loy"] < 0.5
+    assert (latent["low"] <= latent["estimate"]).all()
+    assert (latent["estimate"] <= latent["high"]).all()
+    assert {c.name: c.status for c in beside.checks}["identified paths"] == "closed"
+
+
 def test_d07_measurement(items, model, published):
     want = published["D07"]
     rivals = loyalty.factor_models(items, model)

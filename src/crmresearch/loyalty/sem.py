@@ -15,7 +15,8 @@ from crmresearch.loyalty.pls import resampled_covariances
 
 __all__ = ["SEM", "LeastSquares", "bootstrap_sem", "fit_sem", "least_squares", "within_customer"]
 
-ROUNDS, SETTLED = 60, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
+ROUNDS, SETTLED = 120, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
+BATCH = 16  # resamples fitted together; more no longer fit into the cache
 TOLERANCE = 0.01  # share of a path's information that other parameters do not take away
 
 
@@ -233,21 +234,26 @@ def _scoring(cov: np.ndarray, at: _Layout, start: np.ndarray) -> tuple[np.ndarra
         todo, step, value = todo[~done], step[~done], value[~done]
         if not len(todo):
             break
-        size = np.ones(len(todo))
-        for _ in range(12):
-            trial = values[todo] + size[:, None] * step
-            trial = np.where(at.positive, np.maximum(trial, 0.0), trial)
-            new, gradient, second = _likelihood(cov[todo], at, trial)
-            worse = ~(new <= value + 1e-9)
-            if not worse.any():
+        # a step ends where it meets the first bound; that variance is 0 from then on, while it wants to be
+        falls = at.positive & (step < 0) & (values[todo] > 0)
+        reach = np.divide(values[todo], -step, out=np.full(step.shape, np.inf), where=falls).min(axis=1)
+        trial = values[todo] + np.minimum(reach, 1)[:, None] * step
+        trial[at.positive & (trial < 1e-12)] = 0.0
+        new, gradient, second = _likelihood(cov[todo], at, trial)
+        for _ in range(12):  # a step that goes too far is halved
+            worse = np.flatnonzero(~(new <= value + 1e-9))
+            if not len(worse):
                 break
-            size[worse] /= 2
+            trial[worse] = (trial[worse] + values[todo[worse]]) / 2
+            new[worse], gradient[worse], second[worse] = _likelihood(cov[todo[worse]], at, trial[worse])
         values[todo], value = trial, new
     return values, settled
 
 
-def bootstrap_sem(items: pd.DataFrame, model: PathModel, fitted: SEM, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Standardised paths of bootstrap resamples, one column per path in the order of ``model.paths``.
+def bootstrap_sem(
+    items: pd.DataFrame, model: PathModel, fitted: SEM, *, resamples: int, seed: int
+) -> tuple[np.ndarray, float]:
+    """Fit the model of :func:`fit_sem` to bootstrap resamples.
 
     A resample is a covariance matrix; all are fitted together, by Fisher scoring from the estimate of the data.
 
@@ -260,15 +266,27 @@ def bootstrap_sem(items: pd.DataFrame, model: PathModel, fitted: SEM, *, resampl
 
     Returns
     -------
-    DataFrame
-        Resamples whose likelihood settled; ``attrs["unsettled"]`` is the share of the others.
+    (array, float)
+        Standardised paths, one row per resample that settled and one column per path in the order of ``model.paths``;
+        the share of resamples that settled.
+
+    Raises
+    ------
+    FitError
+        When fewer than half of the resamples settle.
     """
     at = _Layout(model)
     stack = resampled_covariances(items[list(model.items)].to_numpy(dtype=float), resamples, seed)
-    values, settled = _scoring(stack, at, fitted.values)
-    out = pd.DataFrame(at.standardised_paths(values[settled]), columns=pd.MultiIndex.from_tuples(model.paths))
-    out.attrs["unsettled"] = float(1 - settled.mean())
-    return out
+    try:
+        parts = [_scoring(stack[k : k + BATCH], at, fitted.values) for k in range(0, resamples, BATCH)]
+    except np.linalg.LinAlgError:
+        raise FitError("a resample of the covariance model has no inverse; constructs or items coincide") from None
+    values, settled = (np.concatenate(p) for p in zip(*parts, strict=True))
+    if settled.mean() < 0.5:
+        raise FitError(
+            f"{settled.mean():.0%} of the resamples of the covariance model settled; constructs may coincide"
+        )
+    return at.standardised_paths(values[settled]), float(settled.mean())
 
 
 @dataclass(frozen=True)
