@@ -69,7 +69,7 @@ def test_hazard_of_leaving():
 def test_lag_leaves_early_exits_out():
     frame = joined(3000, 3).assign(responded=True)
     table = loyalty.exit_hazard(frame, MODEL).table
-    assert list(table["lag"]) == ["1 months", "3 months", "6 months"]
+    assert list(table["lag"]) == ["1 month after", "3 months after", "6 months after"]
     assert list(table["n"]) == [int((frame["exit_months"] > lag).sum()) for lag in (1, 3, 6)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from scipy.stats import ncx2
 
 from crmresearch import loyalty
 
@@ -84,6 +85,11 @@ def test_d06_covariance_model(items, model, published):
     assert sem.indices["df"] == want["df"]
     for key in ("cfi", "tli", "rmsea", "srmr"):
         assert sem.indices[key] == pytest.approx(want[key], abs=0.001), key
+    low, middle, high = (sem.indices[k] for k in ("rmsea_low", "rmsea", "rmsea_high"))
+    for end, tail in ((low, 0.025), (high, 0.975)):
+        noncentral = end**2 * want["df"] * 249
+        assert ncx2.sf(sem.indices["chi2"], want["df"], noncentral) == pytest.approx(tail, abs=1e-6)
+    assert low < middle < high
     paths = sem.paths.set_index(["source", "target"])
     lost = {tuple(_route(p)) for p in want["unidentified_in_practice"]}
     # the fifth leans on the same ridge: value to satisfaction, published with a standard error of .6

@@ -27,7 +27,7 @@ class SEM:
     Attributes
     ----------
     indices : dict
-        n, chi2, df, p, cfi, tli, rmsea, srmr, bic (chi-square plus parameters times log n).
+        n, chi2, df, p, cfi, tli, rmsea with its 95% interval, srmr, bic (chi-square plus parameters times log n).
     paths : DataFrame
         source, target, estimate, se, standardised, standardised_se, tolerance, identified. ``tolerance`` is
         1 / (I_jj V_jj) with I the expected information and V its inverse, the analogue of 1 / VIF: near 0 other
@@ -50,6 +50,20 @@ def _srmr(sample: np.ndarray, implied: np.ndarray) -> float:
     sd = np.sqrt(np.diag(sample))
     residual = (sample - implied) / np.outer(sd, sd)
     return float(np.sqrt((residual[np.tril_indices(len(sd))] ** 2).mean()))
+
+
+def _rmsea_interval(chi2: float, df: int, n: int, level: float = 0.95) -> dict[str, float]:
+    """Interval of RMSEA: the noncentralities under which chi-square lies at either tail (Browne and Cudeck 1992)."""
+    from scipy.optimize import brentq
+    from scipy.stats import ncx2
+
+    ends = []
+    for tail in ((1 + level) / 2, (1 - level) / 2):
+        found = 0.0
+        if ncx2.cdf(chi2, df, 1e-9) > tail:
+            found = brentq(lambda nc, tail=tail: ncx2.cdf(chi2, df, nc) - tail, 1e-9, 4 * chi2 + 100)
+        ends.append(float(np.sqrt(found / (df * (n - 1)))))
+    return {"rmsea_low": ends[0], "rmsea_high": ends[1]}
 
 
 def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -> SEM:
@@ -94,6 +108,7 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
         "cfi": float(stats["CFI"]),
         "tli": float(stats["TLI"]),
         "rmsea": float(stats["RMSEA"]),
+        **_rmsea_interval(float(stats["chi2"]), int(stats["DoF"]), n),
         "srmr": _srmr(fitted.mx_cov, fitted.calc_sigma()[0]),
         "bic": float(stats["chi2"]) + len(fitted.param_vals) * np.log(n),
     }

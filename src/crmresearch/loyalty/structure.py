@@ -181,11 +181,12 @@ def effects(modelled: Result, target: str | None = None) -> Result:
         if source == goal or not _routes(model, source, goal):
             continue
         linked = (source, goal) in model.paths
+        around = any(len(route) > 2 for route in _routes(model, source, goal))
         direct = (fit.path(source, goal)[0], boot.path(source, goal)) if linked else (0.0, np.zeros(len(boot.paths)))
         total = (fit.effect(source, goal)[0], boot.effect(source, goal))
         parts = {"direct": direct, "indirect": (total[0] - direct[0], total[1] - direct[1]), "total": total}
         for kind, (value, sample) in parts.items():
-            if linked or kind != "direct":
+            if kind == "total" or (linked if kind == "direct" else around):
                 rows.append({"source": source, "effect": kind, **_sum_up(value, sample), "n": n})
     table = pd.DataFrame(rows)
     top = table[table["effect"] == "total"].sort_values("estimate").iloc[-1]
