@@ -6,8 +6,8 @@ Three constructs, ten items, three paths, 1,000 resamples. Every measure runs in
 user plus system time of the step alone (imports and drawing the data excluded), peak memory is that of the whole
 process. The peer does as many resamples as it can in reasonable time and is scaled up; the table says how many.
 ``difference`` is the largest difference of path estimates on the whole sample; both programs use unscaled items there,
-because the peer's scaling divides by one pooled deviation. semopy gets the covariance matrix of each resample ready made;
-the difference there is that of standardised paths over the resamples it did.
+because the peer's scaling divides by one pooled deviation. semopy gets the covariance matrix of each resample ready
+made; the difference there is that of standardised paths over the resamples it did.
 """
 
 from __future__ import annotations

@@ -308,7 +308,7 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
             elinewidth=0.8,
             label=name,
         )
-    # items of one construct lie close together: their names go to the side away from the middle, in turn above and below
+    # items of one construct lie close together: names go away from the middle, in turn above and below
     middle = table["performance"].median()
     for k, row in enumerate(table.sort_values("importance").to_dict("records")):
         right = row["performance"] >= middle
