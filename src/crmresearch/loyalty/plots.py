@@ -135,7 +135,7 @@ def heat(
 
 def rivals(ax: Any, rows: Sequence[Mapping[str, Any]], n: int) -> Any:
     """CFI and RMSEA of two models, side by side with their usual limits; RMSEA with its interval."""
-    for panel, key, mark, better in ((ax[0], "cfi", 0.95, "right"), (ax[1], "rmsea", 0.06, "left")):
+    for panel, key, mark, better in ((ax[0], "cfi", 0.95, "higher"), (ax[1], "rmsea", 0.06, "lower")):
         for place, row in enumerate(rows):
             panel.plot(row[key], place, "o", color=PALETTE[place], markersize=9)
             panel.annotate(f"{row[key]:.3f}", (row[key], place), xytext=(0, 9), textcoords="offset points", ha="center")
@@ -146,8 +146,8 @@ def rivals(ax: Any, rows: Sequence[Mapping[str, Any]], n: int) -> Any:
         panel.set_yticks(range(len(rows)), [r["model"] for r in rows])
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.margins(x=0.2)
-        bars = "" if key == "cfi" else "; bars: 95% intervals"
-        panel.set_xlabel(f"{key.upper()} (better to the {better}; dashed: {mark:g}; n = {n:,}{bars})")
+        bars = "" if key == "cfi" else "; 95% intervals"
+        panel.set_xlabel(f"{key.upper()}, {better} is better (n = {n:,}; dashed: {mark:g}{bars})")
     ax[0].set_title("Constructs or one factor: fit index")
     ax[1].set_title("... and error of approximation")
     return ax
