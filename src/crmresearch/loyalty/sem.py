@@ -167,8 +167,8 @@ class _Layout:
         self.block = model.block
         free = np.flatnonzero(np.r_[False, model.block[1:] == model.block[:-1]])
         self.loading = (free, model.block[free])
-        self.path = np.array([[model.names.index(b), model.names.index(a)] for a, b in model.paths]).T
-        self.path = (self.path[0], self.path[1])
+        ends_at, starts_at = ([model.names.index(path[k]) for path in model.paths] for k in (1, 0))
+        self.path = (np.array(ends_at), np.array(starts_at))
         outer = [k for k, row in enumerate(model.adjacency) if not row.any()]
         pairs = [(k, k) for k in range(len(model.names))] + list(itertools.combinations(outer, 2))
         self.psi = (np.array([a for a, _ in pairs]), np.array([b for _, b in pairs]))
