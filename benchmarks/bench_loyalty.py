@@ -1,4 +1,4 @@
-"""PLS bootstrap against Python plspm 0.5.7 and ordered logit against statsmodels, side by side.
+"""PLS bootstrap against plspm 0.5.7, covariance model against semopy, ordered logit against statsmodels, side by side.
 
     python benchmarks/bench_loyalty.py --peer PATH_TO_A_PYTHON_WITH_PLSPM [--quick]
 
@@ -6,7 +6,8 @@ Three constructs, ten items, three paths, 1,000 resamples. Every measure runs in
 user plus system time of the step alone (imports and drawing the data excluded), peak memory is that of the whole
 process. The peer does as many resamples as it can in reasonable time and is scaled up; the table says how many.
 ``difference`` is the largest difference of path estimates on the whole sample; both programs use unscaled items there,
-because the peer's scaling divides by one pooled deviation.
+because the peer's scaling divides by one pooled deviation. semopy gets the covariance matrix of each resample ready
+made; the difference there is that of standardised paths over the resamples it did.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ BLOCKS = {"image": 3, "satisfaction": 3, "loyalty": 4}
 PATHS = [("image", "satisfaction"), ("image", "loyalty"), ("satisfaction", "loyalty")]
 RESAMPLES = 1000
 PEER_RESAMPLES = {250: 40, 100_000: 4}
+SEM_RESAMPLES = 40  # of semopy
+SEM_TEXT = "\n".join(
+    [f"{name} =~ {' + '.join(f'{name}{k + 1}' for k in range(count))}" for name, count in BLOCKS.items()]
+    + [f"{b} ~ {a}" for a, b in PATHS]
+)
 
 
 def items(n: int) -> tuple[np.ndarray, list[str]]:
@@ -59,6 +65,14 @@ def ours(what: str, n: int) -> tuple[float, list[float]]:
         begin = cpu()
         fit = loyalty.fit_ordered_logit(x[:, :5], np.digitize(x[:, 9], [4, 6, 7, 9]))
         return cpu() - begin, fit.slopes.tolist()
+    if what == "sem bootstrap":
+        import pandas as pd
+
+        frame = pd.DataFrame(x, columns=names)
+        fitted = loyalty.fit_sem(frame, model)
+        begin = cpu()
+        drawn, _ = loyalty.bootstrap_sem(frame, model, fitted, resamples=RESAMPLES, seed=1)
+        return cpu() - begin, drawn[:SEM_RESAMPLES].ravel().tolist()
     begin = cpu()
     fit = loyalty.fit_pls(loyalty.covariance(x), model, scaled=False)
     if what == "pls bootstrap":
@@ -81,6 +95,20 @@ def peer(what: str, n: int) -> tuple[float, list[float]]:
         begin = cpu()
         fit = OrderedModel(np.digitize(x[:, 9], [4, 6, 7, 9]), x[:, :5], distr="logit").fit(method="bfgs", disp=0)
         return cpu() - begin, fit.params[:5].tolist()
+    if what == "sem bootstrap":
+        import semopy
+
+        from crmresearch import loyalty
+
+        stack = loyalty.resampled_covariances(x, RESAMPLES, seed=1)
+        found = []
+        begin = cpu()
+        for cov in stack[:SEM_RESAMPLES]:
+            model = semopy.Model(SEM_TEXT)
+            model.fit(cov=pd.DataFrame(cov, names, names), n_samples=n)
+            found.append(model.inspect(std_est=True, se_robust=False).set_index(["lval", "op", "rval"])["Est. Std"])
+        seconds = (cpu() - begin) * RESAMPLES / SEM_RESAMPLES
+        return seconds, [float(f[b, "~", a]) for f in found for a, b in PATHS]
     import plspm.config as config
     from plspm.mode import Mode
     from plspm.plspm import Plspm
@@ -158,17 +186,18 @@ def main() -> None:
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|")
     sizes = [250] if arguments.quick else [250, 100_000]
     repeats = 1 if arguments.quick else 3
-    for what in ("pls fit", "pls bootstrap", "ordered logit"):
+    peers = {"pls fit": "plspm", "pls bootstrap": "plspm", "sem bootstrap": "semopy", "ordered logit": "statsmodels"}
+    for what, name in peers.items():
         for n in sizes:
-            other = sys.executable if what == "ordered logit" else arguments.peer
+            other = arguments.peer if name == "plspm" else sys.executable
             a = run(sys.executable, "ours", what, n, repeats)
             if other is None:
                 print(f"| {what} | {n:,} | not run | {a['cpu']:.4f} | | | {a['memory'] / 1e6:.0f} | | |", flush=True)
                 continue
-            b = run(other, "peer", what, n, repeats if what != "pls bootstrap" else 1)
+            b = run(other, "peer", what, n, repeats if "bootstrap" not in what else 1)
             gap = max(abs(x - y) for x, y in zip(a["numbers"], b["numbers"], strict=True))
-            name = "statsmodels" if what == "ordered logit" else "plspm"
-            note = f", {PEER_RESAMPLES[n]} resamples scaled up" if what == "pls bootstrap" else ""
+            done = {"pls bootstrap": PEER_RESAMPLES[n], "sem bootstrap": SEM_RESAMPLES}.get(what)
+            note = f", {done} resamples scaled up" if done else ""
             print(
                 f"| {what} | {n:,} | {name}{note} | {a['cpu']:.4f} | {b['cpu']:.2f} | {b['cpu'] / a['cpu']:,.0f} | "
                 f"{a['memory'] / 1e6:.0f} | {b['memory'] / 1e6:.0f} | {gap:.1e} |",

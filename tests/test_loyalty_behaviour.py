@@ -69,7 +69,7 @@ def test_hazard_of_leaving():
 def test_lag_leaves_early_exits_out():
     frame = joined(3000, 3).assign(responded=True)
     table = loyalty.exit_hazard(frame, MODEL).table
-    assert list(table["lag"]) == ["1 months", "3 months", "6 months"]
+    assert list(table["lag"]) == ["1 month after", "3 months after", "6 months after"]
     assert list(table["n"]) == [int((frame["exit_months"] > lag).sum()) for lag in (1, 3, 6)]
 
 
@@ -295,7 +295,7 @@ def test_every_figure_draws_and_is_described():
         loyalty.common_method(answers, MODEL, resamples=50, seed=1),
         paths,
         loyalty.effects(paths),
-        loyalty.beside_sem(answers, model, paths),
+        loyalty.beside_sem(answers, model, paths, resamples=50, seed=1),
         loyalty.dose_response(answers.round(), MODEL, resamples=50, seed=1),
         loyalty.importance_performance(answers, MODEL, resamples=50, seed=1),
         loyalty.intention_behaviour(frame),

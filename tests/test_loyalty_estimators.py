@@ -216,6 +216,53 @@ def test_covariance_model_finds_latent_paths_and_flags_a_ridge():
     )
 
 
+def test_bootstrap_of_the_covariance_model_is_semopy_refitted():
+    import semopy
+
+    x = draw(400, 31)
+    fitted = loyalty.fit_sem(x, MODEL)
+    drawn, settled = loyalty.bootstrap_sem(x, MODEL, fitted, resamples=200, seed=5)
+    assert settled == 1
+    stack = loyalty.resampled_covariances(x.to_numpy(), 200, seed=5)
+    text = "\n".join(f"{c} =~ {' + '.join(i)}" for c, i in BLOCKS.items())
+    text += "\nsatisfaction ~ quality\nloyalty ~ quality + satisfaction"
+    for k in range(4):
+        peer = semopy.Model(text)
+        peer.fit(cov=pd.DataFrame(stack[k], MODEL.items, MODEL.items), n_samples=len(x))
+        shown = peer.inspect(std_est=True).set_index(["lval", "op", "rval"])["Est. Std"]
+        for j, (a, b) in enumerate(PATHS):
+            assert drawn[k, j] == pytest.approx(float(shown[b, "~", a]), abs=0.001)  # semopy stops a little early
+    # the spread is that of estimates over new samples
+    new = [loyalty.fit_sem(draw(400, 1000 + k), MODEL).paths.set_index(["source", "target"]) for k in range(40)]
+    spread = np.std([[p.loc[path, "standardised"] for path in PATHS] for p in new], axis=0, ddof=1)
+    np.testing.assert_allclose(drawn.std(axis=0, ddof=1), spread, rtol=0.45)  # 40 draws: a deviation within 4 errors
+
+
+def test_derivatives_of_the_covariance_model():
+    from crmresearch.loyalty.sem import _Layout, _likelihood
+
+    model = loyalty.PathModel(BLOCKS, PATHS[1:])  # two constructs that nothing points to: they covary
+    at = _Layout(model)
+    x = draw(300, 32)
+    cov = loyalty.covariance(x.to_numpy())[None]
+    rng = np.random.default_rng(3)
+    values = np.where(at.positive, 0.6, 0.7)[None] + 0.05 * rng.random((1, len(at.positive)))
+    values[0, at.parts[2]][at.psi[0] != at.psi[1]] = 0.2
+    _, gradient, second = _likelihood(cov, at, values)
+    size = 1e-5
+    moved = values + size * np.eye(values.shape[1]), values - size * np.eye(values.shape[1])
+    many = np.repeat(cov, values.shape[1], axis=0)
+    up, down = (_likelihood(many, at, m)[0] for m in moved)
+    np.testing.assert_allclose(gradient[0], (up - down) / (2 * size), atol=1e-6)
+    # at the model's own covariance the expected second derivatives are the true ones
+    loadings, inverse, psi, theta = at.matrices(values)
+    total = loadings @ inverse
+    own = total @ psi @ total.transpose(0, 2, 1) + np.eye(12) * theta[:, :, None]
+    second = _likelihood(own, at, values)[2][0]
+    slopes = [_likelihood(np.repeat(own, len(m), axis=0), at, m)[1] for m in moved]
+    np.testing.assert_allclose(second, (slopes[0] - slopes[1]) / (2 * size), atol=1e-5)
+
+
 def test_least_squares_on_polychoric_correlations():
     x = draw(5000, 16, cuts=[-1, 0, 1])
     corr = pd.DataFrame(loyalty.polychoric(x.to_numpy()), MODEL.items, MODEL.items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from scipy.stats import ncx2
 
 from crmresearch import loyalty
 
@@ -84,6 +85,11 @@ def test_d06_covariance_model(items, model, published):
     assert sem.indices["df"] == want["df"]
     for key in ("cfi", "tli", "rmsea", "srmr"):
         assert sem.indices[key] == pytest.approx(want[key], abs=0.001), key
+    low, middle, high = (sem.indices[k] for k in ("rmsea_low", "rmsea", "rmsea_high"))
+    for end, tail in ((low, 0.025), (high, 0.975)):
+        noncentral = end**2 * want["df"] * 249
+        assert ncx2.sf(sem.indices["chi2"], want["df"], noncentral) == pytest.approx(tail, abs=1e-6)
+    assert low < middle < high
     paths = sem.paths.set_index(["source", "target"])
     lost = {tuple(_route(p)) for p in want["unidentified_in_practice"]}
     # the fifth leans on the same ridge: value to satisfaction, published with a standard error of .6
@@ -91,6 +97,18 @@ def test_d06_covariance_model(items, model, published):
     for path, value in want["paths_std"].items():
         if tuple(_route(path)) != ("val", "sat"):
             assert paths.loc[tuple(_route(path)), "standardised"] == pytest.approx(value, abs=0.003), path
+
+
+def test_covariance_paths_that_are_not_identified_have_wide_intervals(items, model):
+    paths = loyalty.path_model(items, model, scaled=False, resamples=99, seed=1)
+    beside = loyalty.beside_sem(items, model, paths, resamples=99, seed=1)
+    latent = beside.table[beside.table["route"] == "covariance model, latent"].set_index("path")
+    width = latent["high"] - latent["low"]
+    assert width["expe to sat"] > 2
+    assert width["imag to loy"] < 0.5
+    assert (latent["low"] <= latent["estimate"]).all()
+    assert (latent["estimate"] <= latent["high"]).all()
+    assert {c.name: c.status for c in beside.checks}["identified paths"] == "closed"
 
 
 def test_d07_measurement(items, model, published):

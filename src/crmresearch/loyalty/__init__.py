@@ -38,7 +38,7 @@ from crmresearch.loyalty.pls import PLS, covariance, fit_pls, predict_folds, res
 from crmresearch.loyalty.polychoric import polychoric, resampled_polychoric
 from crmresearch.loyalty.referral import referral_gaps, referral_rate
 from crmresearch.loyalty.response import nonresponse
-from crmresearch.loyalty.sem import SEM, fit_sem, within_customer
+from crmresearch.loyalty.sem import SEM, bootstrap_sem, fit_sem, within_customer
 from crmresearch.loyalty.structure import beside_sem, effects, path_model, prediction
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "answers_with_accounts",
     "asymmetry",
     "beside_sem",
+    "bootstrap_sem",
     "change_asymmetry",
     "changes",
     "common_method",

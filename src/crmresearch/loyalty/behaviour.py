@@ -147,7 +147,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     table = pd.DataFrame(found)
     table["hazard_ratio"] = np.exp(table["beta"])
     table["low"], table["high"] = np.exp(table["beta"] - 1.96 * table["se"]), np.exp(table["beta"] + 1.96 * table["se"])
-    table["lag"] = table["lag_months"].map("{} months".format)
+    table["lag"] = [f"{m} month{'s' if m > 1 else ''} after" for m in table["lag_months"]]
     check = _early_late(rows, lag_months, follow_months)
     value, se = main["beta"], main["se"]
     pick = table[table["lag_months"] == lag_months].iloc[0]
@@ -170,9 +170,9 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
             table,
             "lag",
             "hazard_ratio",
-            f"hazard ratio per standard deviation (n = {main['n']:,})",
+            f"hazard ratio for one standard deviation of satisfaction (n = {main['n']:,})",
             mark=1,
-            title="Satisfaction and leaving",
+            title="Leaving from the answer on, by satisfaction",
         ),
         alt=f"Hazard ratios with 95% intervals at lags of 1, 3 and 6 months, and a line at 1. {sentence}",
         counts=("n", "events"),
@@ -257,7 +257,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
             table,
             "model",
             "money_per_sd",
-            f"contribution per year and standard deviation (n = {len(rows):,})",
+            f"money per year for one standard deviation of satisfaction (n = {len(rows):,})",
             mark=0,
             title="Satisfaction and later contribution",
         ),

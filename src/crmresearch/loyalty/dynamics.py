@@ -67,7 +67,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
             low, high = interval(sample[1:])
             se = float(sample[1:].std(ddof=1))
             found.append(
-                {"effect": f"{source} to later {target}", "route": "waves, all customers", "estimate": sample[0]}
+                {"effect": f"{source} to later {target}", "route": "between all customers", "estimate": sample[0]}
             )
             found[-1] |= {"low": low, "high": high, "n": len(pairs)}
             if (source, target) == ("loyalty", "satisfaction"):
@@ -103,7 +103,13 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
         ),
         estimates=estimates,
         draw=lambda ax: plots.grouped_intervals(
-            ax, table, "effect", "route", "estimate", "standardised path", title="Which way it runs"
+            ax,
+            table.assign(route=table["route"] + table["n"].map(" (n = {:,})".format)),
+            "effect",
+            "route",
+            "estimate",
+            "path, standard deviations",
+            title="Which way it runs",
         ),
         alt=f"Lagged effects in both directions with 95% intervals. {sentence}",
     )
@@ -261,16 +267,17 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
         estimates={
             "indirect": Estimate(e, low, high, "standardised effect", len(x), se=float(indirect[1:].std(ddof=1)))
         },
-        draw=lambda ax: _draw_sensitivity(ax, grid, curve, rho[0], len(x)),
+        draw=lambda ax: _draw_sensitivity(ax, grid, curve, rows[-1], len(x)),
         alt=f"Indirect effect against the assumed correlation of disturbances, 0 at {rho[0]:.2f}. {sentence}",
     )
 
 
-def _draw_sensitivity(ax: Any, grid: np.ndarray, curve: np.ndarray, rho: float, n: int) -> Any:
+def _draw_sensitivity(ax: Any, grid: np.ndarray, curve: np.ndarray, zero: dict[str, Any], n: int) -> Any:
     ax.plot(grid, curve, color=plots.ACCENT)
     ax.axhline(0, color=plots.GREY, linewidth=1)
-    ax.axvline(rho, color=plots.PALETTE[1], linestyle="--", linewidth=1.2)
-    ax.set_xlabel("assumed correlation of the disturbances of satisfaction and loyalty")
+    ax.axvspan(zero["low"], zero["high"], color=plots.PALETTE[1], alpha=0.12, linewidth=0)
+    ax.axvline(zero["estimate"], color=plots.PALETTE[1], linestyle="--", linewidth=1.2)
+    ax.set_xlabel("assumed correlation of the disturbances of satisfaction and loyalty (band: 95% interval)")
     ax.set_ylabel(f"indirect effect, standardised (n = {n:,})")
     ax.set_title("What would explain the indirect effect away")
     return ax

@@ -134,16 +134,22 @@ def heat(
 
 
 def rivals(ax: Any, rows: Sequence[Mapping[str, Any]], n: int) -> Any:
-    """CFI and RMSEA of two models, side by side with their usual limits."""
-    for panel, key, mark, better in ((ax[0], "cfi", 0.95, "right"), (ax[1], "rmsea", 0.06, "left")):
+    """CFI and RMSEA of two models, side by side with their usual limits; RMSEA with its interval."""
+    for panel, key, mark, better in ((ax[0], "cfi", 0.95, "higher"), (ax[1], "rmsea", 0.06, "lower")):
         for place, row in enumerate(rows):
             panel.plot(row[key], place, "o", color=PALETTE[place], markersize=9)
             panel.annotate(f"{row[key]:.3f}", (row[key], place), xytext=(0, 9), textcoords="offset points", ha="center")
+            if key == "rmsea":
+                ends = [row["rmsea_low"], row["rmsea_high"]]
+                panel.plot(ends, [place, place], "|-", color=PALETTE[place], markersize=9)
         panel.axvline(mark, color=GREY, linestyle="--", linewidth=1)
         panel.set_yticks(range(len(rows)), [r["model"] for r in rows])
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.margins(x=0.2)
-        panel.set_xlabel(f"{key.upper()} (better to the {better}; dashed: {mark:g}; n = {n:,})")
+        bars = "" if key == "cfi" else "; 95% intervals"
+        panel.set_xlabel(f"{key.upper()}, {better} is better (n = {n:,}; dashed: {mark:g}{bars})")
+    ax[0].set_title("Constructs or one factor: fit index")
+    ax[1].set_title("... and error of approximation")
     return ax
 
 
@@ -280,7 +286,7 @@ def dose(
         ax.annotate("kink", (at, 0.02), xytext=(4, 0), textcoords="offset points", color=PALETTE[1])
     ax.set_ylim(0, 1)
     figures.percent_axis(ax)
-    ax.set_xlabel(f"satisfaction score, standard deviations from the mean (n = {n:,})")
+    ax.set_xlabel(f"satisfaction score, standard deviations from the mean (n = {n:,}; bars, band: 95% intervals)")
     ax.set_ylabel(f"share with a top-two answer to {item}")
     ax.set_title("Satisfaction and loyalty: the dose and its response")
     return ax
@@ -302,20 +308,24 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
             elinewidth=0.8,
             label=name,
         )
-        for row in part.to_dict("records"):
-            ax.annotate(
-                row["item"],
-                (row["performance"], row["importance"]),
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
+    # items of one construct lie close together: names go away from the middle, in turn above and below
+    middle = table["performance"].median()
+    for k, row in enumerate(table.sort_values("importance").to_dict("records")):
+        right = row["performance"] >= middle
+        ax.annotate(
+            row["item"],
+            (row["performance"], row["importance"]),
+            xytext=(5 if right else -5, 4 if k % 2 else -9),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            fontsize=8,
+        )
     ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
     ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
-    figures.percent_axis(ax)
-    ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,})")
+    figures.percent_axis(ax, digits=1)
+    ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,}; bars: 95% intervals, simultaneous for importance)")
     ax.set_ylabel("importance: share of explained variance of satisfaction")
-    ax.set_title("Improve what lies upper left")
+    ax.set_title("Upper left: important and rated low")
     ax.legend()
     return ax
 
@@ -331,7 +341,7 @@ def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
     ax.set_ylim(0, top)
     figures.percent_axis(ax, "x")
     figures.percent_axis(ax, "y")
-    ax.set_xlabel(f"stated chance of leaving, group mean (n = {table['n'].sum():,})")
+    ax.set_xlabel(f"stated chance of leaving, group mean (n = {table['n'].sum():,}; bars: 95% intervals)")
     ax.set_ylabel(f"left within {months} months")
     ax.set_title("Intention against behaviour")
     return ax

@@ -234,7 +234,7 @@ def _draw_gaps(ax: Any, table: pd.DataFrame) -> Any:
         panel.errorbar(part["year"], part["estimate"], yerr=error, fmt="o-", color=plots.ACCENT, capsize=3)
         panel.axhline(0, color=plots.GREY, linestyle="--", linewidth=1)
         panel.set_xticks(sorted(part["year"].unique()))
-        panel.set_xlabel(f"year since acquisition (n = {part['n'].iloc[0]:,} in the first)")
+        panel.set_xlabel(f"year since acquisition (n = {part['n'].iloc[0]:,} in the first; bars: 95% intervals)")
         panel.set_ylabel(f"referred less matched others, {unit}")
         panel.set_title(f"Gap: {name}")
         if unit == "share":

@@ -162,9 +162,9 @@ def _draw_response(ax: Any, table: pd.DataFrame, balance: pd.DataFrame) -> Any:
     ax[0].scatter(balance["after"], place, color=plots.PALETTE[0], marker="s", label="weighted", zorder=3)
     ax[0].axvline(0, color=plots.GREY, linewidth=1)
     ax[0].set_yticks(place, balance["covariate"])
-    ax[0].set_xlabel("difference from all invited, standard deviations")
+    ax[0].set_xlabel(f"difference from the {table['invited'].iloc[0]:,} invited, standard deviations")
     ax[0].set_title("Who answers")
-    ax[0].legend()
+    ax[0].legend(loc="lower left")
     plots.intervals(
         ax[1], table, "estimate_of", "mean", f"mean satisfaction, 95% interval or bounds (n = {table['n'].iloc[0]:,})"
     )

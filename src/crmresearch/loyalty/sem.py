@@ -15,7 +15,8 @@ from crmresearch.loyalty.pls import resampled_covariances
 
 __all__ = ["SEM", "LeastSquares", "bootstrap_sem", "fit_sem", "least_squares", "within_customer"]
 
-ROUNDS, SETTLED = 60, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
+ROUNDS, SETTLED = 120, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
+BATCH = 16  # resamples fitted together; more no longer fit into the cache
 TOLERANCE = 0.01  # share of a path's information that other parameters do not take away
 
 
@@ -26,7 +27,7 @@ class SEM:
     Attributes
     ----------
     indices : dict
-        n, chi2, df, p, cfi, tli, rmsea, srmr, bic (chi-square plus parameters times log n).
+        n, chi2, df, p, cfi, tli, rmsea with its 95% interval, srmr, bic (chi-square plus parameters times log n).
     paths : DataFrame
         source, target, estimate, se, standardised, standardised_se, tolerance, identified. ``tolerance`` is
         1 / (I_jj V_jj) with I the expected information and V its inverse, the analogue of 1 / VIF: near 0 other
@@ -49,6 +50,20 @@ def _srmr(sample: np.ndarray, implied: np.ndarray) -> float:
     sd = np.sqrt(np.diag(sample))
     residual = (sample - implied) / np.outer(sd, sd)
     return float(np.sqrt((residual[np.tril_indices(len(sd))] ** 2).mean()))
+
+
+def _rmsea_interval(chi2: float, df: int, n: int, level: float = 0.95) -> dict[str, float]:
+    """Interval of RMSEA: the noncentralities under which chi-square lies at either tail (Browne and Cudeck 1992)."""
+    from scipy.optimize import brentq
+    from scipy.stats import ncx2
+
+    ends = []
+    for tail in ((1 + level) / 2, (1 - level) / 2):
+        found = 0.0
+        if ncx2.cdf(chi2, df, 1e-9) > tail:
+            found = brentq(lambda nc, tail=tail: ncx2.cdf(chi2, df, nc) - tail, 1e-9, 4 * chi2 + 100)
+        ends.append(float(np.sqrt(found / (df * (n - 1)))))
+    return {"rmsea_low": ends[0], "rmsea_high": ends[1]}
 
 
 def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -> SEM:
@@ -93,6 +108,7 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
         "cfi": float(stats["CFI"]),
         "tli": float(stats["TLI"]),
         "rmsea": float(stats["RMSEA"]),
+        **_rmsea_interval(float(stats["chi2"]), int(stats["DoF"]), n),
         "srmr": _srmr(fitted.mx_cov, fitted.calc_sigma()[0]),
         "bic": float(stats["chi2"]) + len(fitted.param_vals) * np.log(n),
     }
@@ -151,8 +167,8 @@ class _Layout:
         self.block = model.block
         free = np.flatnonzero(np.r_[False, model.block[1:] == model.block[:-1]])
         self.loading = (free, model.block[free])
-        self.path = np.array([[model.names.index(b), model.names.index(a)] for a, b in model.paths]).T
-        self.path = (self.path[0], self.path[1])
+        ends_at, starts_at = ([model.names.index(path[k]) for path in model.paths] for k in (1, 0))
+        self.path = (np.array(ends_at), np.array(starts_at))
         outer = [k for k, row in enumerate(model.adjacency) if not row.any()]
         pairs = [(k, k) for k in range(len(model.names))] + list(itertools.combinations(outer, 2))
         self.psi = (np.array([a for a, _ in pairs]), np.array([b for _, b in pairs]))
@@ -233,21 +249,26 @@ def _scoring(cov: np.ndarray, at: _Layout, start: np.ndarray) -> tuple[np.ndarra
         todo, step, value = todo[~done], step[~done], value[~done]
         if not len(todo):
             break
-        size = np.ones(len(todo))
-        for _ in range(12):
-            trial = values[todo] + size[:, None] * step
-            trial = np.where(at.positive, np.maximum(trial, 0.0), trial)
-            new, gradient, second = _likelihood(cov[todo], at, trial)
-            worse = ~(new <= value + 1e-9)
-            if not worse.any():
+        # a step ends where it meets the first bound; that variance is 0 from then on, while it wants to be
+        falls = at.positive & (step < 0) & (values[todo] > 0)
+        reach = np.divide(values[todo], -step, out=np.full(step.shape, np.inf), where=falls).min(axis=1)
+        trial = values[todo] + np.minimum(reach, 1)[:, None] * step
+        trial[at.positive & (trial < 1e-12)] = 0.0
+        new, gradient, second = _likelihood(cov[todo], at, trial)
+        for _ in range(12):  # a step that goes too far is halved
+            worse = np.flatnonzero(~(new <= value + 1e-9))
+            if not len(worse):
                 break
-            size[worse] /= 2
+            trial[worse] = (trial[worse] + values[todo[worse]]) / 2
+            new[worse], gradient[worse], second[worse] = _likelihood(cov[todo[worse]], at, trial[worse])
         values[todo], value = trial, new
     return values, settled
 
 
-def bootstrap_sem(items: pd.DataFrame, model: PathModel, fitted: SEM, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Standardised paths of bootstrap resamples, one column per path in the order of ``model.paths``.
+def bootstrap_sem(
+    items: pd.DataFrame, model: PathModel, fitted: SEM, *, resamples: int, seed: int
+) -> tuple[np.ndarray, float]:
+    """Fit the model of :func:`fit_sem` to bootstrap resamples.
 
     A resample is a covariance matrix; all are fitted together, by Fisher scoring from the estimate of the data.
 
@@ -260,15 +281,27 @@ def bootstrap_sem(items: pd.DataFrame, model: PathModel, fitted: SEM, *, resampl
 
     Returns
     -------
-    DataFrame
-        Resamples whose likelihood settled; ``attrs["unsettled"]`` is the share of the others.
+    (array, float)
+        Standardised paths, one row per resample that settled and one column per path in the order of ``model.paths``;
+        the share of resamples that settled.
+
+    Raises
+    ------
+    FitError
+        When fewer than half of the resamples settle.
     """
     at = _Layout(model)
     stack = resampled_covariances(items[list(model.items)].to_numpy(dtype=float), resamples, seed)
-    values, settled = _scoring(stack, at, fitted.values)
-    out = pd.DataFrame(at.standardised_paths(values[settled]), columns=pd.MultiIndex.from_tuples(model.paths))
-    out.attrs["unsettled"] = float(1 - settled.mean())
-    return out
+    try:
+        parts = [_scoring(stack[k : k + BATCH], at, fitted.values) for k in range(0, resamples, BATCH)]
+    except np.linalg.LinAlgError:
+        raise FitError("a resample of the covariance model has no inverse; constructs or items coincide") from None
+    values, settled = (np.concatenate(p) for p in zip(*parts, strict=True))
+    if settled.mean() < 0.5:
+        raise FitError(
+            f"{settled.mean():.0%} of the resamples of the covariance model settled; constructs may coincide"
+        )
+    return at.standardised_paths(values[settled]), float(settled.mean())
 
 
 @dataclass(frozen=True)

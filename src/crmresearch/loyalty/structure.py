@@ -181,11 +181,12 @@ def effects(modelled: Result, target: str | None = None) -> Result:
         if source == goal or not _routes(model, source, goal):
             continue
         linked = (source, goal) in model.paths
+        around = any(len(route) > 2 for route in _routes(model, source, goal))
         direct = (fit.path(source, goal)[0], boot.path(source, goal)) if linked else (0.0, np.zeros(len(boot.paths)))
         total = (fit.effect(source, goal)[0], boot.effect(source, goal))
         parts = {"direct": direct, "indirect": (total[0] - direct[0], total[1] - direct[1]), "total": total}
         for kind, (value, sample) in parts.items():
-            if linked or kind != "direct":
+            if kind == "total" or (linked if kind == "direct" else around):
                 rows.append({"source": source, "effect": kind, **_sum_up(value, sample), "n": n})
     table = pd.DataFrame(rows)
     top = table[table["effect"] == "total"].sort_values("estimate").iloc[-1]
@@ -210,26 +211,30 @@ def effects(modelled: Result, target: str | None = None) -> Result:
 
 
 @survey_study
-def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Result:
+def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resamples: int = 1000, seed: int) -> Result:
     """Composite paths (PLS) beside latent paths (covariance model), with the directions the data do not identify.
 
     Parameters
     ----------
     modelled : Result
         What :func:`path_model` returned.
+    resamples, seed : int
+        Percentile bootstrap over respondents, as for the composite paths (:func:`.sem.bootstrap_sem`).
     """
     model = model.connected
     try:
         fitted = sem.fit_sem(items, model)
+        drawn, settled = sem.bootstrap_sem(items, model, fitted, resamples=resamples, seed=seed)
     except FitError as error:
         sentence = f"The covariance model gives no estimate: {error}."
         check = Check("covariance model", "closed", sentence, "undecided")
         return Result(pd.DataFrame(), sentence, checks=(check,))
-    latent = fitted.paths.rename(columns={"standardised": "estimate", "standardised_se": "se"})
-    latent = latent.drop(columns=["estimate", "se"], errors="ignore").assign(
-        estimate=fitted.paths["standardised"], se=fitted.paths["standardised_se"]
-    )
-    latent = latent.assign(low=latent["estimate"] - 1.96 * latent["se"], high=latent["estimate"] + 1.96 * latent["se"])
+    point = fitted.paths.set_index(["source", "target"])
+    rows = [
+        {"source": p[0], "target": p[1], **_sum_up(point.loc[p, "standardised"], sample)}
+        for p, sample in zip(model.paths, drawn.T, strict=True)
+    ]
+    latent = pd.DataFrame(rows).assign(identified=[bool(point.loc[p, "identified"]) for p in model.paths])
     both = pd.concat(
         [
             modelled.table.assign(route="PLS, composites", identified=True),
@@ -249,7 +254,15 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result) -> Resul
     return Result(
         table,
         sentence,
-        checks=(Check.of("identified paths", not lost, f"not identified: {', '.join(lost) or 'none'}", "undecided"),),
+        checks=(
+            Check.of("identified paths", not lost, f"not identified: {', '.join(lost) or 'none'}", "undecided"),
+            Check.of(
+                "fitted resamples",
+                settled >= 0.95,
+                f"{settled:.1%} of the resamples have a largest likelihood, 95% are needed",
+                "undecided",
+            ),
+        ),
         draw=lambda ax: plots.grouped_intervals(
             ax,
             table,
