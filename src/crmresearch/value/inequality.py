@@ -46,32 +46,35 @@ def checked(values: Any, name: str = "values") -> np.ndarray:
     return x
 
 
-def _moments(x: np.ndarray, w: np.ndarray, errors: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return statistics and their influence-function standard errors; ``x`` ascending, weights ``(resamples, x)``."""
-    total = w.sum(axis=1, keepdims=True)
-    below = np.cumsum(w, axis=1)
-    rank = (below - w / 2) / total
     wx = w * x
-    mean = wx.sum(axis=1, keepdims=True) / total
-    area = (np.cumsum(wx, axis=1) - wx / 2) / total
+    below, sums, squares = np.cumsum(w, axis=1), np.cumsum(wx, axis=1), np.cumsum(wx * x, axis=1)
+    total, mean = below[:, -1:], sums[:, -1:] / below[:, -1:]
+    rank = (below - w / 2) / total
+    area = (sums - wx / 2) / total
     g = 2 * (wx * rank).sum(axis=1, keepdims=True) / (total * mean) - 1
-    scaled = x / mean
-
-    def error(influence: np.ndarray) -> np.ndarray:
-        return np.sqrt((w * influence * influence).sum(axis=1)) / total[:, 0]
-
-    values, se = [g[:, 0]], [error(2 * (scaled * rank - area / mean) + 1 - g - (1 + g) * scaled)]
+    influence = (2 * rank - 1 - g) / mean * x - 2 / mean * area + (1 - g)
+    values = [g[:, 0]]
+    se = [np.sqrt(np.einsum("ij,ij,ij->i", w, influence, influence)) / total[:, 0]]
+    n, m = total[:, 0], mean[:, 0]
+    row, spread = np.arange(len(w)), squares[:, -1] / n - m * m
     for q in (*TOP, None):
+        # what a customer has above the cut: its moments follow from the sums above it, without another pass
         if q is None:  # all that is positive: the height of the whale curve
-            excess, level = np.maximum(x, 0.0)[None, :], np.zeros_like(mean)
+            first = np.full(len(w), np.searchsorted(x, 0.0, side="right"))
+            cut, level = np.zeros(len(w)), np.zeros(len(w))
         else:
-            cut = np.minimum((below < (1 - q) * total).sum(axis=1), x.size - 1)
-            level = x[cut][:, None] * q
-            excess = np.maximum(x - x[cut][:, None], 0.0)
-        top = (w * excess).sum(axis=1, keepdims=True) / total + level
-        share = top / mean
-        values.append(share[:, 0])
-        se.append(error((excess + level - top) / mean - share * (scaled - 1)))
+            first = np.minimum((below < (1 - q) * total).sum(axis=1), x.size - 1)
+            cut, level = x[first], x[first] * q
+        s0, s1, s2 = (
+            (c[:, -1] - np.where(first > 0, c[row, np.maximum(first, 1) - 1], 0.0)) / n for c in (below, sums, squares)
+        )
+        excess, with_x, square = s1 - cut * s0, s2 - cut * s1, s2 - 2 * cut * s1 + cut * cut * s0
+        share = (excess + level) / m
+        variance = square - excess**2 - 2 * share * (with_x - excess * m) + share**2 * spread
+        values.append(share)
+        se.append(np.sqrt(np.maximum(variance, 0.0) / n) / np.abs(m))
     return np.stack(values, axis=1), np.stack(se, axis=1)
 
 
