@@ -60,6 +60,14 @@ def test_every_line_has_an_estimand_and_one_kind_of_rule():
         assert set(line.rule.get("all_of", ())) <= set(ledger.lines())
 
 
+def test_no_line_has_a_field_nobody_reads():
+    """An unquoted comma would cut an estimand short and leave its rest behind as a field."""
+    known = {"estimand", "unit", "supported", "refuted", "all_of", "report"}
+    assert [
+        (k, set(row) - known) for c in ledger.claims() for k, row in (c["lines"] or {}).items() if set(row) - known
+    ] == []
+
+
 @pytest.mark.skipif(not ESSAYS.exists(), reason="the essays are not ours to publish; they lie beside the project in CI")
 def test_every_anchor_is_in_the_essays():
     essays = re.sub(r"\s", "", ESSAYS.read_text("utf-8"))

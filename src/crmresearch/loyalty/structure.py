@@ -230,8 +230,9 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
         check = Check("covariance model", "closed", sentence, "undecided")
         return Result(pd.DataFrame(), sentence, checks=(check,))
     point = fitted.paths.set_index(["source", "target"])
+    estimates = point["standardised"].to_dict()
     rows = [
-        {"source": p[0], "target": p[1], **_sum_up(point.loc[p, "standardised"], sample)}
+        {"source": p[0], "target": p[1], **_sum_up(float(estimates[p]), sample)}
         for p, sample in zip(model.paths, drawn.T, strict=True)
     ]
     latent = pd.DataFrame(rows).assign(identified=[bool(point.loc[p, "identified"]) for p in model.paths])
