@@ -100,10 +100,15 @@ class Bank:
 
     @property
     def source_line(self) -> str:
-        """Short text for figures: where the data come from, their period and kind of evidence."""
+        """Short text for figures: where the data come from, their period, kind of evidence and currency."""
         a = self.about
         period = f", {a.observation_start:%Y-%m} to {a.observation_end:%Y-%m}" if a.dated else ""
-        return f"Source: {a.title}{period} ({a.evidence})"
+        money = (
+            f"; money in {a.currency}"
+            if {"monthly", "transactions", "prospects", "snapshot"} & set(self.tables)
+            else ""
+        )
+        return f"Source: {a.title}{period} ({a.evidence}){money}"
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Return the columns that the bank itself brought for a table (those filled by default are left out)."""

@@ -151,6 +151,7 @@ ESTIMATORS = [
         _named("campaign.itt.retention_12m"),
         customers=20_000,
         sizes=SIZES,
+        seeds=500,
         tables=("customers", "contacts"),
     ),
     Estimator(

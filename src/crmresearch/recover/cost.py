@@ -209,7 +209,7 @@ ESTIMATORS = [
     ),
     Estimator("response", "cost", response, _response_truth, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL),
+    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL, seeds=500),
     Estimator(
         "targeted",
         "cost",
@@ -219,6 +219,7 @@ ESTIMATORS = [
         20_000,
         tables=AIMED,
         sizes=SMALL,
+        seeds=500,
     ),
     Estimator(
         "selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly"), seeds=400
