@@ -135,7 +135,7 @@ def _factor(truth: dict[str, Any]) -> dict[str, float]:
 
 @functools.cache
 def _standardised_path(world: str, months: int) -> float:
-    """Latent path from satisfaction to loyalty in the first wave, both of unit variance, by a draw of 60,000 customers.
+    """Latent path from satisfaction to loyalty in the first wave, of unit variance, from 240,000 customers.
 
     Complaints and priority add to the variance of satisfaction, so that this is a little more than the parameter.
     """
@@ -144,7 +144,7 @@ def _standardised_path(world: str, months: int) -> float:
     from crmresearch.sources.simulated.life import draw_life, wave_months
     from crmresearch.sources.simulated.settings import BLOCK, Settings
 
-    settings = Settings(60 * BLOCK, months, 900_001, world)
+    settings = Settings(240 * BLOCK, months, 900_001, world)
     month = wave_months(months)[0]
     parts = []
     for block in range(settings.blocks):

@@ -28,6 +28,25 @@ REASONS: dict[tuple[str, str, str], str] = {
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
     ),
+    ("satisfaction.mean bounds", "response", ""): (
+        "bounds, not an interval: they hold whatever response depends on, and so cover more than 95%"
+    ),
+    (
+        "S10c",
+        "paths",
+        "null",
+    ): "a product of two paths that are both nothing: its interval is too wide, on the safe side",
+    ("S10d", "paths", "null"): "a product of paths that are all nothing: its interval is too wide, on the safe side",
+    (
+        "S10a",
+        "paths",
+        "null",
+    ): "weights of unrelated items are left to chance: the interval is too wide, on the safe side",
+    (
+        "",
+        "concentration",
+        "small",
+    ): "about a hundred customers; the gates on the tail index and the mean close in most banks",
 }
 
 
