@@ -200,10 +200,19 @@ def test_stages_add_up(bank):
 
 def test_duration_dependence_finds_the_planted_frailty(kept):
     result = churn.duration_dependence(kept)
-    row = result.table.iloc[1]
+    plain, frail, sbg, bdw = (row for _, row in result.table.iterrows())
     # the planted variance is .5; satisfaction, products and the rest add to what is unobserved here
-    assert row["ci_high"] > 0.5
-    assert row["slope"] > result.table["slope"].iloc[0]
+    assert frail["size_high"] > 0.5
+    assert frail["slope"] > plain["slope"]
+    # beta and gamma mixing agree where monthly chances are small: two routes, one slope (their likelihoods differ by the
+    # second order of the monthly hazard)
+    assert bdw["slope"] == pytest.approx(frail["slope"], abs=0.01)
+    assert bdw["loglik"] == pytest.approx(frail["loglik"], abs=0.5)
+    # the hazard was planted to fall for everyone: differences alone do not explain it
+    assert frail["slope_high"] < 0
+    assert sbg["loglik"] < bdw["loglik"] - 2
+    assert (result.table.dropna()["slope_low"] < result.table.dropna()["slope_high"]).all()
+    assert "beta-geometric" in result.sentence
 
 
 def test_recovery_knows_what_it_looks_for(bank):

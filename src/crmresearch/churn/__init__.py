@@ -20,6 +20,7 @@ from crmresearch.churn.curves import (
 )
 from crmresearch.churn.definitions import definitions
 from crmresearch.churn.discrete import DiscreteFit, FrailtyFit, discrete_hazard, frailty, natural_spline, weibull_aft
+from crmresearch.churn.duration import duration_dependence
 from crmresearch.churn.finegray import fine_gray
 from crmresearch.churn.forecast import ExitModel, action_list, fit_exit_model, forecast
 from crmresearch.churn.gates import (
@@ -45,7 +46,7 @@ from crmresearch.churn.predict import (
     score_bootstrap,
 )
 from crmresearch.churn.relationship import VERDICT_LAG, by_tenure, index_hazard_ratio, relationship
-from crmresearch.churn.retention import causes, compare, duration_dependence, retention
+from crmresearch.churn.retention import causes, compare, retention
 from crmresearch.churn.risk import cell_rows, read_spells
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +189,9 @@ class FrailtyFit:
         Log-log slope of the individual hazard over tenure: below 0 it falls for everyone, not only by sorting.
     shape_plain : float
         The same slope without frailty.
+    shape_ci, shape_plain_ci : tuple of float
+        95% intervals of both, from the curvature of the likelihood on the scale of ``log(1 + slope)``; with frailty its
+        variance is estimated too.
     """
 
     variance: float
@@ -197,6 +200,8 @@ class FrailtyFit:
     params: pd.Series
     shape: float
     shape_plain: float
+    shape_ci: tuple[float, float]
+    shape_plain_ci: tuple[float, float]
     loglik: float
     loglik_plain: float
     n: int
@@ -287,7 +292,15 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
             inner = outer
         return np.inf
 
+    def slope_interval(function: Callable[[np.ndarray], float], at: np.ndarray, place: int) -> tuple[float, float]:
+        from statsmodels.tools.numdiff import approx_hess
+
+        inverse = np.linalg.pinv(approx_hess(at, function))
+        half = 1.959963984540054 * np.sqrt(max(float(inverse[place, place]), 0.0))
+        return float(np.exp(at[place] - half) - 1), float(np.exp(at[place] + half) - 1)
+
     low = 0.0 if v == 0 or plain.fun <= limit else edge(-1.0)
+    plain_ci = slope_interval(lambda t: negative(t, 0.0), plain.x, 1)
     return FrailtyFit(
         variance=v,
         variance_ci=(low, edge(1.0)),
@@ -295,6 +308,8 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
         params=pd.Series(theta[2:], list(covariates), dtype=float),
         shape=float(np.exp(theta[1]) - 1),
         shape_plain=float(np.exp(plain.x[1]) - 1),
+        shape_ci=plain_ci if v == 0 else slope_interval(lambda t: negative(t[1:], float(np.exp(t[0]))), joint.x, 2),
+        shape_plain_ci=plain_ci,
         loglik=-value,
         loglik_plain=-float(plain.fun),
         n=int(spells.n.sum()),

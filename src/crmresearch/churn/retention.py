@@ -20,14 +20,13 @@ from crmresearch.churn.curves import (
     restricted_mean,
     restricted_mean_difference,
 )
-from crmresearch.churn.discrete import frailty
-from crmresearch.churn.gates import enough_events, entry_independence
+from crmresearch.churn.gates import entry_independence
 from crmresearch.churn.incidence import cumulative_incidence
 from crmresearch.churn.risk import churn_study, read_spells
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Result
 
-__all__ = ["at_risk_below", "causes", "compare", "duration_dependence", "retention"]
+__all__ = ["at_risk_below", "causes", "compare", "retention"]
 
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
 UNDATED = (
@@ -413,67 +412,3 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24, of_interest: str = "volun
         f"{end['incidence']:.0%}. A dashed curve, one minus Kaplan-Meier, lies above it at {end['one_minus_km']:.0%}."
     )
     return Result(table, sentence, draw=draw, alt=alt, figsize=(7.2, 4.8), details={"curves": curves})
-
-
-@churn_study
-def duration_dependence(spells: pd.DataFrame, *, of_interest: str | None = "voluntary", dated: bool = True) -> Result:
-    """Does leaving get rarer with tenure for everyone, or do those who would leave leave first?
-
-    Parameters
-    ----------
-    spells : DataFrame
-        Spells in whole months.
-    of_interest : str, optional
-        Cause that is modelled; other exits are censored. None models every exit.
-    dated : bool
-        Whether the data have dates; months on book at one snapshot cannot carry this model.
-
-    Returns
-    -------
-    Result
-        Table: slope of the log hazard over log tenure with and without a gamma frailty, and its variance.
-    """
-    if not dated:
-        reason = "months on book at one snapshot do not tell whether leaving gets rarer: who left before is missing"
-        return Result.not_applicable(Missing(reason, ("customers",)))
-    if of_interest is not None and "cause" in spells.columns and (spells["cause"] == of_interest).any():
-        spells = spells.assign(event=(spells["event"].astype(bool) & (spells["cause"] == of_interest)).astype(int))
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
-    keys = [c for c in ("entry", "exit", "event") if c in spells.columns]
-    spells = spells.assign(n=spells["n"] if "n" in spells.columns else 1)
-    for c in ("entry", "exit"):  # to whole months, the unit of the model
-        if c in keys:
-            spells[c] = np.ceil(spells[c])
-    spells = spells[spells["exit"] > (spells["entry"] if "entry" in keys else 0)].groupby(keys)["n"].sum().reset_index()
-    fit = frailty(spells)
-    low, high = fit.variance_ci
-    table = pd.DataFrame(
-        {
-            "model": ["no frailty", "gamma frailty"],
-            "slope": [fit.shape_plain, fit.shape],
-            "frailty_variance": [0.0, fit.variance],
-            "ci_low": [np.nan, low],
-            "ci_high": [np.nan, high],
-            "loglik": [fit.loglik_plain, fit.loglik],
-            "n": fit.n,
-        }
-    )
-    exits = float(read_spells(spells).n @ read_spells(spells).event)
-    checks = (
-        enough_events(exits, 3),
-        Check(
-            "form of the hazard",
-            "declared",
-            "with one spell per customer, frailty is told from duration dependence by the Weibull form alone",
-            "undecided",
-        ),
-    )
-    sentence = (
-        "Without unobserved differences between customers the hazard goes with tenure to the power "
-        f"{fit.shape_plain:+.2f}; allowing for them it is {fit.shape:+.2f}, with a frailty variance of "
-        f"{fit.variance:.2f} [{low:.2f}, {high:.2f}] (p = {fit.p:.2g} against none). A hazard that falls less once "
-        "frailty is allowed for means that sorting, not loyalty, explains part of the fall."
-    )
-    return Result(table, sentence, checks)
