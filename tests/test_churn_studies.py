@@ -204,7 +204,7 @@ def test_duration_dependence_finds_the_planted_frailty(kept):
     # the planted variance is .5; satisfaction, products and the rest add to what is unobserved here
     assert frail["size_high"] > 0.5
     assert frail["slope"] > plain["slope"]
-    # beta and gamma mixing agree where monthly chances are small: two routes, one slope (their likelihoods differ by the
+    # beta and gamma mixing agree where monthly chances are small: two routes, one slope (the likelihoods differ by the
     # second order of the monthly hazard)
     assert bdw["slope"] == pytest.approx(frail["slope"], abs=0.01)
     assert bdw["loglik"] == pytest.approx(frail["loglik"], abs=0.5)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimator", "discover", "reduced", "select"]
 
 CHUNK = 20  # seeds of one task
+OWN = "own process"  # the world of a model that is tried on data of its own
 MOST = 1000  # seeds of one estimator and world
 VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate closes takes fewer
 ENTRY = {"00": "base", "01": "value", "02": "churn", "03": "cost", "04": "loyalty"}
@@ -66,13 +67,16 @@ class Estimator:
         ``limits.yaml`` by ``python -m crmresearch.recover.limits``.
     seeds : int
         Most seeds it is run on in ``baseline``, where a fit is dear.
+    sample : callable, optional
+        ``sample(customers, seed)`` draws the data that ``run`` gets instead of a bank, for models tried on their own
+        process (world ``own process``).
     sizes : mapping of str to int, optional
         Customers in worlds where another size serves: the rate of false positives does not need the reference bank's.
     """
 
     name: str
     study: str
-    run: Callable[[Bank], Mapping[str, Estimate]]
+    run: Callable[[Any], Mapping[str, Estimate]]
     truth: Callable[[dict[str, Any]], Mapping[str, float]]
     worlds: tuple[str, ...] = ("baseline", "null")
     customers: int = 2_000
@@ -81,6 +85,7 @@ class Estimator:
     limits: tuple[str, ...] = ()
     seeds: int = MOST
     sizes: Mapping[str, int] = field(default_factory=dict)
+    sample: Callable[[int, int], Any] | None = None
 
     @property
     def key(self) -> str:
@@ -93,7 +98,7 @@ class Estimator:
 
     def most(self, world: str) -> int:
         """Most seeds in a world; all in the null world, whose false positives are counted over all estimators."""
-        return MOST if world == "null" else self.seeds if world == "baseline" else min(self.seeds, VIOLATIONS)
+        return MOST if world == "null" else self.seeds if world in ("baseline", OWN) else min(self.seeds, VIOLATIONS)
 
 
 _REDUCED: weakref.WeakKeyDictionary[Bank, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -161,7 +166,7 @@ def select(studies: Sequence[str] | None, worlds: Sequence[str] | None) -> list[
     known = discover()
     names = sorted({e.study for e in known.values()})
     wanted = None if studies is None else [ENTRY.get(s[:2], s) for s in studies]
-    for label, given, valid in (("study", wanted, names), ("world", worlds, world_names())):
+    for label, given, valid in (("study", wanted, names), ("world", worlds, (*world_names(), OWN))):
         for value in given or ():
             if value not in valid:
                 raise InputError(f"no {label} {value!r} to recover; there are {', '.join(valid)}")
@@ -234,16 +239,16 @@ def part(estimator: Estimator, world: str, first: int) -> Path:
     )
 
 
-def _rows(estimator: Estimator, bank: Bank, seed: int) -> list[dict[str, Any]]:
+def _rows(estimator: Estimator, data: Any, seed: int) -> list[dict[str, Any]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", CrmWarning)
         try:
-            estimates = estimator.run(bank)
+            estimates = estimator.run(data)
         except CrmError:  # refused or not fitted: counted, and published as such
             return [{"seed": seed, "quantity": "", "failed": 1}]
         except Exception as error:
-            error.add_note(f"{estimator.key} on bank {bank.name}, seed {seed}")
+            error.add_note(f"{estimator.key}, seed {seed}")
             raise
     return [
         {
@@ -256,7 +261,7 @@ def _rows(estimator: Estimator, bank: Bank, seed: int) -> list[dict[str, Any]]:
 
 
 def work(keys: Sequence[str], world: str, first: int) -> int:
-    """Run the estimators ``keys``, all of one size, on one chunk of seeds; write one file each. Returns the seeds."""
+    """Run the estimators ``keys``, all of one size, on one chunk of seeds; write one file each; return the seeds."""
     from crmresearch.sources import simulated
 
     estimators = [discover()[k] for k in keys]
@@ -264,13 +269,16 @@ def work(keys: Sequence[str], world: str, first: int) -> int:
     every = any(x.tables is None for x in estimators)
     tables = None if every else sorted({t for x in estimators for t in x.tables or ()})
     rows: dict[str, list[dict[str, Any]]] = {k: [] for k in keys}
-    for seed in range(first, first + CHUNK):
+    for seed in range(first, first + CHUNK) if world != OWN else ():
         settings = simulated.Settings(customers=e.size(world), months=e.months, seed=seed, world=world)
         bank = simulated.bank(settings, tables)
         for x in estimators:
             rows[x.key] += _rows(x, bank, seed)
         bank.connection.disconnect()
     for x in estimators:
+        if x.sample is not None:
+            for seed in range(first, first + CHUNK):
+                rows[x.key] += _rows(x, x.sample(x.size(world), seed), seed)
         replaced(part(x, world, first), pd.DataFrame(rows[x.key]).to_csv(index=False))
     return CHUNK
 

@@ -113,7 +113,7 @@ def stored_limits() -> dict[str, Any]:
 
 def formulas(e: Estimator, world: str) -> dict[str, float]:
     """Return the truths that come from the world's parameters or their limits, not from the estimator's own."""
-    return dict(e.truth(_truth(world, e.size(world), e.months)))
+    return dict(e.truth({} if world == harness.OWN else _truth(world, e.size(world), e.months)))
 
 
 def truths(e: Estimator, world: str) -> dict[str, float]:
