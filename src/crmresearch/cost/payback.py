@@ -13,6 +13,9 @@ from crmresearch.result import Result, study
 
 __all__ = ["payback"]
 
+GROUPS = 20  # of blocks, left out one at a time
+T_GROUPS = 2.093  # Student's t with one degree of freedom fewer, 97.5%
+
 
 @study
 def payback(
@@ -41,7 +44,9 @@ def payback(
     Notes
     -----
     Per win, the sum over months k of v^k S_k m_k (share still there times contribution of a customer-month) meets the
-    cost per win. For one customer who stays, the same without S_k gives the month before which leaving is a loss.
+    cost per win. For one customer who stays, the same without S_k gives the month before which leaving is a loss. Its
+    interval, and those of the share gone before that month and of the loss on them, come from a jackknife over groups
+    of blocks; the last two hold the month as it is estimated.
     """
     r.checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
     undated = r.undated(tenure, "contribution")
@@ -59,28 +64,45 @@ def payback(
     path = [r.lifetime_cost(tenure, "contribution", blocks, k + 1, discount_annual).cost for k in range(life.months)]
     total = np.array([p.value for p in path])
     se = np.array([r.difference(p, won).se for p in path])
-    stays = np.cumsum((1 + discount_annual) ** (-(np.arange(life.months) + 0.5) / 12) * life.rate)
+    stays = _stays(life, discount_annual)
     month, early = _first(total, won.value), _first(stays, won.value)
     fast, slow = _first(total + 1.96 * se, won.value), _first(total - 1.96 * se, won.value)
     rows: list[dict[str, Any]] = [
         {"quantity": "cost per win", "value": won.value, "ci_low": won.interval()[0], "ci_high": won.interval()[1]},
         {"quantity": "months to payback, leavers counted", "value": month, "ci_low": fast, "ci_high": slow},
-        {"quantity": "months to payback of one who stays", "value": early, "ci_low": np.nan, "ci_high": np.nan},
     ]
-    if np.isfinite(early):
+    drawn = []
+    for k in range(GROUPS):
+        part, lives = (f[f["block"] % GROUPS != k] for f in (acquisition, tenure))
+        cost = float(part["spend"].sum() / part["won"].sum())
+        drawn.append((r.lifetime_cost(lives, "contribution", blocks, life.months, discount_annual), cost))
+    known = min(life.months, *(part.months for part, _ in drawn))  # months seen without any of the groups
+    half = T_GROUPS * _jackknife(np.array([_stays(part, discount_annual)[:known] - cost for part, cost in drawn]))
+    rows.append(
+        {
+            "quantity": "months to payback of one who stays",
+            "value": early,
+            "ci_low": _first(stays[:known] + half, won.value),
+            "ci_high": _first(stays[:known] - half, won.value),
+        }
+    )
+    if np.isfinite(early) and int(early) < known:
         at = int(early)
-        gone = 1 - life.survival[at] if at < life.months else np.nan
-        before = life.survival[:at] - np.append(life.survival[1:at], life.survival[at] if at < life.months else np.nan)
-        short = float(np.nansum(before * (won.value - stays[:at]))) if at else 0.0
-        rows.append({"quantity": "share gone before that", "value": gone, "ci_low": np.nan, "ci_high": np.nan})
-        rows.append({"quantity": "loss on them, per win", "value": short, "ci_low": np.nan, "ci_high": np.nan})
+        both = np.array([_lost(part, cost, at, discount_annual) for part, cost in drawn])
+        for name, value, error in zip(
+            ("share gone before that", "loss on them, per win"),
+            _lost(life, won.value, at, discount_annual),
+            T_GROUPS * _jackknife(both),
+            strict=True,
+        ):
+            rows.append({"quantity": name, "value": value, "ci_low": value - error, "ci_high": value + error})
     table = pd.DataFrame(rows).assign(n=wins)
 
     def months(value: float) -> str:
         return f"{value:.0f}" if np.isfinite(value) else f"more than {life.months}"
 
     sentence = f"A win pays back after {months(month)} months [{months(fast)}, {months(slow)}], leavers counted"
-    if np.isfinite(early):
+    if len(rows) > 3:
         sentence += (
             f"; one who stays pays back after {months(early)}, and {rows[3]['value']:.1%} are gone before, at "
             "a loss of "
@@ -95,6 +117,25 @@ def payback(
         f"winning. {sentence}.",
         details={"curve": curve, "won": won, "months": life.months},
     )
+
+
+def _stays(life: Any, discount_annual: float) -> r.Array:
+    """Discounted contribution of one who stays, summed up by months."""
+    months = len(life.rate)
+    return np.cumsum((1 + discount_annual) ** (-(np.arange(months) + 0.5) / 12) * life.rate)
+
+
+def _lost(life: Any, cost: float, at: int, discount_annual: float) -> tuple[float, float]:
+    """Share gone before a month, and what winning them cost beyond what they brought, per win."""
+    stays = _stays(life, discount_annual)[:at]
+    before = life.survival[:at] - life.survival[1 : at + 1]
+    return float(1 - life.survival[at]), float(before @ (cost - stays))
+
+
+def _jackknife(values: r.Array) -> r.Array:
+    """Standard error over groups left out one at a time."""
+    n = len(values)
+    return np.asarray(np.sqrt((n - 1) / n * ((values - values.mean(axis=0)) ** 2).sum(axis=0)))
 
 
 def _first(path: r.Array, level: float) -> float:

@@ -323,7 +323,7 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
     ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
     ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
     figures.percent_axis(ax, digits=1)
-    ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,}; bars: 95% intervals, simultaneous for importance)")
+    ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,})\nbars: 95% intervals, simultaneous for importance")
     ax.set_ylabel("importance: share of explained variance of satisfaction")
     ax.set_title("Upper left: important and rated low")
     ax.legend()
