@@ -147,7 +147,7 @@ def rivals(ax: Any, rows: Sequence[Mapping[str, Any]], n: int) -> Any:
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.margins(x=0.2)
         bars = "" if key == "cfi" else "; 95% intervals"
-        panel.set_xlabel(f"{key.upper()}, {better} is better (n = {n:,}; dashed: {mark:g}{bars})")
+        panel.set_xlabel(f"{key.upper()}, {better} is better (n = {n:,})\ndashed: {mark:g}{bars}")
     ax[0].set_title("Constructs or one factor: fit index")
     ax[1].set_title("... and error of approximation")
     return ax
