@@ -279,3 +279,18 @@ def test_intervals_of_payback_agree_with_resampled_blocks(small_bank):
     half = ((table["ci_high"] - table["ci_low"]) / 2 / 2.093).loc[names].to_numpy()
     # the resamples also move the month of payback, which the jackknife holds
     assert ((half / spread > 0.4) & (half / spread < 1.6)).all(), half / spread
+
+
+def test_intervals_of_the_elasticities_agree_with_resampled_blocks():
+    tenure = tenure_frame()
+    found = cost.retention_point(tenure, discount_annual=0.08, acquisition_cost=20.0).table.set_index("quantity")
+    found = found[found.index.str.startswith("% value")]
+    g, draws = np.random.default_rng(8), []
+    sums = tenure.groupby("block")[["exits", "years", "contribution"]].sum()
+    for _ in range(400):
+        s = sums.iloc[g.integers(0, len(sums), len(sums))].sum()
+        m, k = s["contribution"] / s["years"], np.exp(-s["exits"] / s["years"])
+        draws.append(cost.elasticities(m, k, 0.08, 20.0).to_numpy())
+    width = (found["ci_high"] - found["ci_low"]).to_numpy()
+    # a standard deviation of 400 draws has a standard error of 3.5%; 12% is over three of them
+    np.testing.assert_allclose(width, 2 * 1.96 * np.std(draws, axis=0), rtol=0.12)

@@ -9,6 +9,7 @@ import pytest
 from crmresearch import cost
 from crmresearch.errors import InputError, Missing
 from crmresearch.reductions import cost as reductions
+from crmresearch.reductions.campaigns import _complaints as complaints_around
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +209,23 @@ def test_estimators_on_trial_run_and_their_truths_name_what_they_return(small_ba
         unfitted = {f"marginal_cost.{c}" for c in ("branch", "online", "agent", "referral")}  # undefined in small banks
         assert expected - unfitted <= set(found), estimator.name
         assert all(e.ci_low <= e.ci_high for e in found.values()), estimator.name
+
+
+def test_complaints_unmet_are_those_of_the_twelve_months_before_the_campaign(small_bank):
+    day = (pd.Timestamp(small_bank.about.observation_start) + pd.DateOffset(months=24)).date()
+    found = small_bank.frame(complaints_around(small_bank, day, 12)).set_index("who")
+    s = small_bank.frame(small_bank.table("service"))
+    s = s[s["kind"] == "complaint"].assign(on=lambda f: pd.to_datetime(f["occurred_on"]))
+    ages = {k: pd.Timestamp(day) - pd.DateOffset(months=k) for k in (3, 12)}
+    before = s[s["on"] < pd.Timestamp(day)]
+    unmet = before[~before["resolved"].astype(bool)]
+    for column, rows in {
+        "x_unmet_complaint": unmet[unmet["on"] >= ages[12]],
+        "x_complaint": before[before["on"] >= ages[3]],
+    }.items():
+        assert set(found.index[found[column] == 1]) == set(rows["customer_id"])
+    # the bank has unmet complaints older than the window and others between three and twelve months, so limits matter
+    assert set(unmet["customer_id"]) != set(unmet.loc[unmet["on"] >= ages[12], "customer_id"])
+    assert set(unmet.loc[unmet["on"] >= ages[12], "customer_id"]) != set(
+        unmet.loc[unmet["on"] >= ages[3], "customer_id"]
+    )

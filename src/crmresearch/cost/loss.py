@@ -323,7 +323,13 @@ def retention_point(
     if isinstance(acquisition_cost, Result):
         acquisition_cost = float(acquisition_cost.details.get("cost_per_win", 0.0))
     covered = acquisition_cost < customer_value(margin.value, kept, d, "residual")
-    share = elasticities(margin.value, kept, d, acquisition_cost if covered else 0.0)
+    net_of = acquisition_cost if covered else 0.0
+    share = elasticities(margin.value, kept, d, net_of)
+    up, down = (  # central differences, as for the gain; the cost of winning is taken as known
+        [elasticities(margin.value * (1 + s), kept, d, net_of), elasticities(margin.value, kept * (1 + s), d, net_of)]
+        for s in (step, -step)
+    )
+    by_margin, by_kept = ((u - v) / (2 * step) for u, v in zip(up, down, strict=True))
     low, high = gain.interval()
     count = int(tenure["entered"].sum())
     rows: list[dict[str, Any]] = [
@@ -368,20 +374,24 @@ def retention_point(
         )
         words = f"the campaign paid {cost:,.2f} {found.text()} for it"
     for name, value in share.items():
+        influence = by_margin[str(name)] * margin.influence / margin.value - by_kept[str(name)] * hazard.influence
+        ends = r.Functional(float(value), influence).interval()
         rows.append(
             {
                 "quantity": f"% value for 1% better {str(name).replace('_', ' ')}",
                 "value": value,
-                "ci_low": np.nan,
-                "ci_high": np.nan,
+                "ci_low": ends[0],
+                "ci_high": ends[1],
             }
         )
+    first = rows[-len(share)]  # retention
     return Result(
         pd.DataFrame(rows).assign(n=count),
         f"At {kept:.1%} yearly retention a lasting point is worth {gain.value * spread:,.2f} "
         f"[{low * spread:,.2f}, {high * spread:,.2f}] {currency} per customer and year; {words}. One percent "
         "of retention "
-        f"is worth {share['retention']:.1f}% of customer value, before its cost.",
+        f"is worth {share['retention']:.1f}% [{first['ci_low']:.1f}, {first['ci_high']:.1f}] of customer value, "
+        "before its cost.",
         details={
             "retention": kept,
             "margin": margin.value,
