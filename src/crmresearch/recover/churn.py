@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import churn
-from crmresearch.errors import FitError, Missing
-from crmresearch.recover.harness import Estimator
+from crmresearch.errors import FitError
+from crmresearch.recover.harness import Estimator, given
 from crmresearch.reductions import churn as reductions
-from crmresearch.result import Estimate, Result
+from crmresearch.result import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["ESTIMATORS"]
 
 Z = 1.959963984540054
-
-
-def _given(value: Any) -> Any:
-    """Unwrap what a reduction returned; what is missing counts as a failure."""
-    if isinstance(value, Missing):
-        raise FitError(value.reason)
-    return value
 
 
 def _log(estimate: Estimate) -> Estimate:
@@ -42,13 +35,6 @@ def _log(estimate: Estimate) -> Estimate:
     )
 
 
-def _found(result: Result, line: str) -> Estimate:
-    finding = result.finding(line)
-    if isinstance(finding, Missing):
-        raise FitError(finding.reason)
-    return finding
-
-
 def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
     row = curve[curve["time"] <= time].iloc[-1]
     n = int(curve["at_risk"].max())
@@ -57,7 +43,7 @@ def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
 
 def curves(bank: Bank) -> dict[str, Estimate]:
     """Survival and voluntary incidence of tenure with late entry, and a difference in months kept."""
-    spells = _given(reductions.spells(bank, groups=("acquisition_channel",)))
+    spells = given(reductions.spells(bank, groups=("acquisition_channel",)))
     curve = churn.kaplan_meier(spells)
     incidence = churn.cumulative_incidence(spells)
     own = incidence[incidence["cause"] == "voluntary"]
@@ -72,16 +58,16 @@ def curves(bank: Bank) -> dict[str, Estimate]:
 
 def relationship(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
-    cells = _given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
-    ratio = churn.index_hazard_ratio(cells, _given(reductions.spells(bank)), groups=("city_tier",))
+    cells = given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
+    ratio = churn.index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))
     return {"cox.index.log_hr": _log(ratio)}
 
 
 def breadth(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio per product family held at a landmark (S56)."""
-    on, horizon = _given(reductions.early_landmark(bank))
-    rows = _given(reductions.landmark(bank, on, horizon))
-    return {"cox.breadth_landmark.log_hr": _log(_found(churn.breadth(rows), "S56"))}
+    on, horizon = given(reductions.early_landmark(bank))
+    rows = given(reductions.landmark(bank, on, horizon))
+    return {"cox.breadth_landmark.log_hr": _log(given(churn.breadth(rows).finding("S56")))}
 
 
 def _turned(estimate: Estimate) -> Estimate:
@@ -91,26 +77,26 @@ def _turned(estimate: Estimate) -> Estimate:
 
 def campaigns(bank: Bank) -> dict[str, Estimate]:
     """Retention contacts drawn by lot and aimed at risk, exits of every cause."""
-    arms = _given(reductions.arms(bank))
+    arms = given(reductions.arms(bank))
     every = arms.assign(cause=arms["cause"].where(arms["event"] == 0, "any"))
     trial = churn.randomised(every[every["campaign_id"] == "trial"], cause="any")
-    rows = _given(reductions.targeted(bank))
+    rows = given(reductions.targeted(bank))
     aimed = churn.aimed(rows.assign(cause=rows["cause"].where(rows["event"] == 0, "any")), cause="any")
     if aimed.missing is not None:
         raise FitError(aimed.missing.reason)
     remedy = replace(aimed.details["remedy"], checks=(aimed.checks[0],))
     return {
-        "campaign.itt.retention_12m": _turned(_found(trial, "S42")),
+        "campaign.itt.retention_12m": _turned(given(trial.finding("S42"))),
         "campaign.targeted.eligible.retention_12m": _turned(remedy),
         "campaign.targeted.naive.retention_12m": _turned(aimed.details["crude"]),
-        "S42": _found(churn.randomised(arms), "S42"),
+        "S42": given(churn.randomised(arms).finding("S42")),
     }
 
 
 def forecast(bank: Bank) -> dict[str, Estimate]:
     """Out-of-time skill of exit predictions (S15)."""
-    earlier, later = (_given(reductions.landmark(bank, d, 12)) for d in _given(reductions.landmark_dates(bank, 12)))
-    return {"S15": _found(churn.forecast(earlier, later, repeats=60), "S15")}
+    earlier, later = (given(reductions.landmark(bank, d, 12)) for d in given(reductions.landmark_dates(bank, 12)))
+    return {"S15": given(churn.forecast(earlier, later, repeats=60).finding("S15"))}
 
 
 def _named(*names: str, nothing: str = "") -> Any:

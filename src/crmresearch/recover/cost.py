@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crmresearch import cost
-from crmresearch.errors import FitError, Missing
-from crmresearch.recover.harness import Estimator, reduced
+from crmresearch.errors import FitError
+from crmresearch.recover.harness import Estimator, given, reduced
 from crmresearch.reductions import cost as reductions
 from crmresearch.result import Estimate, Result
 
@@ -26,12 +26,6 @@ def _need(result: Result) -> Result:
     if result.missing is not None:
         raise FitError(result.missing.reason)
     return result
-
-
-def _given(found: Any) -> Any:
-    if isinstance(found, Missing):
-        raise FitError(found.reason)
-    return found
 
 
 def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
@@ -115,7 +109,7 @@ def split(bank: Bank) -> dict[str, Estimate]:
         reduced(bank, f) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep)
     )
     curves = cost.response_curves(people, campaigns, upkeep, cost.response(people), seed=SEED)
-    found = _need(cost.split(_given(curves)))
+    found = _need(cost.split(given(curves)))
     return {name: found.finding(name) for name in found.estimates}  # type: ignore[misc]
 
 

@@ -32,7 +32,7 @@ from crmresearch.result import Estimate
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
 
-__all__ = ["Estimator", "discover", "reduced", "select"]
+__all__ = ["Estimator", "discover", "given", "reduced", "select"]
 
 CHUNK = 20  # seeds of one task
 OWN = "own process"  # the world of a model that is tried on data of its own
@@ -104,6 +104,13 @@ class Estimator:
 _REDUCED: weakref.WeakKeyDictionary[Bank, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
+def given(found: Any) -> Any:
+    """Unwrap what a reduction or a study returned; what is missing counts as a failure."""
+    if isinstance(found, Missing):
+        raise FitError(found.reason)
+    return found
+
+
 def reduced(bank: Bank, reduction: Callable[..., Any], **options: Any) -> Any:
     """Return what a reduction takes out of a bank, once for all estimators of the same bank.
 
@@ -130,9 +137,7 @@ def reduced(bank: Bank, reduction: Callable[..., Any], **options: Any) -> Any:
     key = (reduction, *sorted(options.items()))
     if key not in kept:
         kept[key] = reduction(bank, **options)
-    found = kept[key]
-    if isinstance(found, Missing):
-        raise FitError(found.reason)
+    found = given(kept[key])
     return found.copy() if isinstance(found, pd.DataFrame) else found
 
 

@@ -24,8 +24,15 @@ STEP = 0.19  # inches per quantity
 REASONS: dict[tuple[str, str, str], str] = {
     ("naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
     ("campaign.targeted.naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
-    ("", "", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
-    ("", "", "no_overlap"): "comparable customers are missing there; the gate on overlap closes",
+    ("mean.contribution", "contribution", "heavy_tail"): (
+        "contribution has no variance there; this plain mean carries no gate, the study's concentration does"
+    ),
+    ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
+    (
+        "",
+        "",
+        "no_overlap",
+    ): "comparable customers are missing there; the gate on overlap closes for the line that decides",
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
     ),
@@ -327,7 +334,7 @@ def failures(table: pd.DataFrame) -> Result:
     out = rows[[*keep, "gates_open", "reason"]].reset_index(drop=True)
     unknown = int((out["reason"] == "").sum())
     sentence = f"{len(out)} quantities miss the accepted band, " + (
-        "all for a reason that was planted." if unknown == 0 else f"{unknown} of them for no known reason."
+        "each for the reason that stands beside it." if unknown == 0 else f"{unknown} of them for no known reason."
     )
     return Result(out, sentence, counts=(), digits=3)
 

@@ -6,10 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import value
-from crmresearch.errors import FitError, Missing
-from crmresearch.recover.harness import Estimator
+from crmresearch.recover.harness import Estimator, given
 from crmresearch.reductions import value as reductions
-from crmresearch.result import Estimate, Result
+from crmresearch.result import Estimate
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
@@ -24,44 +23,30 @@ LINES = {
 }
 
 
-def _given(found: Any) -> Any:
-    """Unwrap what a reduction returned; what is missing counts as a failure."""
-    if isinstance(found, Missing):
-        raise FitError(found.reason)
-    return found
-
-
-def _found(result: Result, line: str) -> Estimate:
-    finding = result.finding(line)
-    if isinstance(finding, Missing):
-        raise FitError(finding.reason)
-    return finding
-
-
 def concentration(bank: Bank) -> dict[str, Estimate]:
     """Gini and shares of the best customers by studentised bootstrap, and the share who lose money (S19, S37)."""
-    frame = _given(reductions.margins(bank, months=12))
+    frame = given(reductions.margins(bank, months=12))
     result = value.concentration(frame, seed=1, resamples=399)
-    found = {name: _found(result, line) for line, name in LINES.items()}
+    found = {name: given(result.finding(line)) for line, name in LINES.items()}
     # too few customers in the best hundredth, or a total that is not positive: said in the checks, no number
     out = {name: e for name, e in found.items() if not math.isnan(e.value)}
-    out["negative_share.contribution"] = _found(value.distribution(frame), "S37")
+    out["negative_share.contribution"] = given(value.distribution(frame).finding("S37"))
     return out
 
 
 def core(bank: Bank) -> dict[str, Estimate]:
     """Overlap of the core customers of two years (S22)."""
-    result = value.core_overlap(_given(reductions.yearly(bank, years=2)), seed=1, resamples=199)
-    return {"core.jaccard": _found(result, "S22")}
+    result = value.core_overlap(given(reductions.yearly(bank, years=2)), seed=1, resamples=199)
+    return {"core.jaccard": given(result.finding("S22"))}
 
 
 def worth(bank: Bank) -> dict[str, Estimate]:
     """Mean value of a customer over five years, and the gap between the best and the lowest band (S57)."""
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
-    model = _given(value.fit_margin(reductions.tenure_margin(bank), landmark))
-    result = value.clv_by_band(model, _given(reductions.customers_at(bank)))
+    model = given(value.fit_margin(reductions.tenure_margin(bank), landmark))
+    result = value.clv_by_band(model, given(reductions.customers_at(bank)))
     mean, se, low, high = (float(v) for v in result.details["mean"])
-    gap = _found(result, "S57")
+    gap = given(result.finding("S57"))
     return {"value.mean": Estimate(mean, low, high, gap.unit, gap.n, se=se), "value.gap": gap}
 
 
@@ -69,8 +54,8 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
     """Predicted over actual contribution of a held-out year; 1 is the truth."""
     split = reductions.month_end(bank, 12)
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 36))
-    model = _given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
-    row = value.holdout(model, _given(reductions.customers_at(bank, at=split))).table.iloc[0]
+    model = given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
+    row = value.holdout(model, given(reductions.customers_at(bank, at=split))).table.iloc[0]
     unit = "predicted over actual total"
     # half the interval is 2.093 standard errors: Student's t with one degree of freedom fewer than groups
     se = (row["level_high"] - row["level_low"]) / (2 * 2.093)
