@@ -305,6 +305,27 @@ def test_doubly_robust_equals_statsmodels():
     assert found.effect.value == pytest.approx(found_peer.effect[0], abs=1e-6)  # a ridge of 1e-6 keeps our logit finite
     # statsmodels stacks the moments of all models, ours is the efficient influence function: equal to first order
     assert found.effect.se == pytest.approx(found_peer.results_gmm.bse[0], rel=0.02)
+    weighting = peer.ipw()
+    assert found.weighted.value == pytest.approx(weighting.effect[0], abs=1e-6)
+    assert found.weighted.se == pytest.approx(weighting.results_gmm.bse[0], rel=1e-3)  # stacked moments on both sides
+    # of regression alone statsmodels returns no error here (not a number): the next test resamples
+    assert found.regressed.value == pytest.approx(peer.ra(return_results=False)[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_weighting_and_regression_have_the_errors_of_a_bootstrap(binary):
+    """A standard deviation of 200 resamples is known to 5%; 15% is three of that."""
+    frame = campaign(2500, 21).query("campaign_id == 'aimed'").reset_index(drop=True)
+    months, blocks = frame["months"].to_numpy(), int(frame["block"].max()) + 1
+    y = ((frame["left"] == 1) & (months <= 12)).to_numpy(float) if binary else np.minimum(months, 12) / 12
+    found, g, drawn = cost.aipw(frame, y, ("x_risk",), blocks), np.random.default_rng(3), []
+    for _ in range(200):
+        rows = g.integers(0, len(frame), len(frame))
+        again = cost.aipw(frame.iloc[rows], y[rows], ("x_risk",), blocks)
+        drawn.append([again.weighted.value, again.regressed.value])
+    spread = np.std(drawn, axis=0, ddof=1)
+    assert found.weighted.se == pytest.approx(spread[0], rel=0.15)
+    assert found.regressed.se == pytest.approx(spread[1], rel=0.15)
 
 
 def test_logit_fit_equals_statsmodels():
@@ -340,7 +361,7 @@ def test_sensitivity_bounds_start_at_weighting_and_grow():
     fit = cost.aipw(frame, left, ("x_risk",), 3000)
     t = frame["treated"].to_numpy(float)
     low, high = cost.sensitivity_bounds(t, left, fit.propensity, 1.0)
-    assert (low, high) == pytest.approx((fit.weighted, fit.weighted))
+    assert (low, high) == pytest.approx((fit.weighted.value, fit.weighted.value))
     wider = cost.sensitivity_bounds(t, left, fit.propensity, 1.5)
     assert wider[0] < low < wider[1]
     with pytest.raises(InputError, match="at least 1"):

@@ -33,6 +33,11 @@ def logit_fit(x: Array, y: Array, ridge: float = 1e-6) -> Array:
     raise FitError("a logistic regression did not converge in 60 steps; leave sparse covariates out")
 
 
+def _coefficient_influence(x: Array, residual: Array, weight: Array) -> Array:
+    """Influence of each customer on regression coefficients: inverse information times score."""
+    return np.asarray((x * residual[:, None]) @ np.linalg.pinv((x * weight[:, None]).T @ x / len(x)))
+
+
 def design(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Array:
     """Intercept and standardised covariates; constant columns are left out."""
     columns = [np.ones(len(frame))]
@@ -55,16 +60,18 @@ class Aipw:
         Mean outcome with the offer less without, over everybody eligible.
     effect_treated : Functional
         The same over those who got it.
-    weighted, regressed, naive : float
-        Weighting alone, regression alone, and the plain difference, for comparison.
+    weighted, regressed : Functional
+        Weighting alone and regression alone, for comparison; their errors account for the models that were fitted.
+    naive : float
+        The plain difference.
     propensity : array
         Estimated chance of an offer.
     """
 
     effect: r.Functional
     effect_treated: r.Functional
-    weighted: float
-    regressed: float
+    weighted: r.Functional
+    regressed: r.Functional
     naive: float
     propensity: Array
 
@@ -122,12 +129,21 @@ def aipw(frame: pd.DataFrame, outcome: Array, covariates: tuple[str, ...], block
     def functional(value: float, influence: Array) -> r.Functional:
         return r.Functional(value, np.bincount(block, influence / n, minlength=blocks).astype(float))
 
+    # weighting and regression alone move with the coefficients they rest on
     w1, w0 = t / e, (1 - t) / (1 - e)
+    mu1, mu0 = (float(w @ y / w.sum()) for w in (w1, w0))
+    by_offer = x.T @ (-w1 * (1 - e) * (y - mu1)) / w1.sum() - x.T @ (w0 * e * (y - mu0)) / w0.sum()
+    weighting = n * (w1 * (y - mu1) / w1.sum() - w0 * (y - mu0) / w0.sum())
+    weighting = weighting + _coefficient_influence(x, t - e, e * (1 - e)) @ by_offer
+    modelled: Array = m1 - m0 - float(np.mean(m1 - m0))
+    for sign, arm, m in ((1, t, m1), (-1, 1 - t, m0)):
+        slope = m * (1 - m) if binary else np.ones(n)
+        modelled = modelled + sign * _coefficient_influence(x, arm * (y - m), arm * slope) @ (x.T @ slope / n)
     return Aipw(
         functional(float(each.mean()), each - each.mean()),
         functional(float(att.mean()), att - t / share * att.mean()),
-        float((w1 @ y) / w1.sum() - (w0 @ y) / w0.sum()),
-        float((m1 - m0).mean()),
+        functional(mu1 - mu0, weighting),
+        functional(float((m1 - m0).mean()), modelled),
         float(y[t == 1].mean() - y[t == 0].mean()),
         e,
     )

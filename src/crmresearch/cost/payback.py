@@ -10,11 +10,11 @@ import pandas as pd
 from crmresearch.cost import ratio as r
 from crmresearch.errors import Missing
 from crmresearch.result import Result, study
+from crmresearch.value.common import jackknife
 
 __all__ = ["payback"]
 
 GROUPS = 20  # of blocks, left out one at a time
-T_GROUPS = 2.093  # Student's t with one degree of freedom fewer, 97.5%
 
 
 @study
@@ -73,29 +73,26 @@ def payback(
     ]
     drawn = []
     for k in range(GROUPS):
-        part, lives = (f[f["block"] % GROUPS != k] for f in (acquisition, tenure))
+        part, rest = (f[f["block"] % GROUPS != k] for f in (acquisition, tenure))
         cost = float(part["spend"].sum() / part["won"].sum())
-        drawn.append((r.lifetime_cost(lives, "contribution", blocks, life.months, discount_annual), cost))
+        drawn.append((r.lifetime_cost(rest, "contribution", blocks, life.months, discount_annual), cost))
     known = min(life.months, *(part.months for part, _ in drawn))  # months seen without any of the groups
-    half = T_GROUPS * _jackknife(np.array([_stays(part, discount_annual)[:known] - cost for part, cost in drawn]))
+    lives = [(life, won.value), *drawn]
+    net = np.array([_stays(part, discount_annual)[:known] - cost for part, cost in lives])
+    _, _, worst, best = jackknife(net)
     rows.append(
         {
             "quantity": "months to payback of one who stays",
             "value": early,
-            "ci_low": _first(stays[:known] + half, won.value),
-            "ci_high": _first(stays[:known] - half, won.value),
+            "ci_low": _first(best, 0.0),
+            "ci_high": _first(worst, 0.0),
         }
     )
     if np.isfinite(early) and int(early) < known:
         at = int(early)
-        both = np.array([_lost(part, cost, at, discount_annual) for part, cost in drawn])
-        for name, value, error in zip(
-            ("share gone before that", "loss on them, per win"),
-            _lost(life, won.value, at, discount_annual),
-            T_GROUPS * _jackknife(both),
-            strict=True,
-        ):
-            rows.append({"quantity": name, "value": value, "ci_low": value - error, "ci_high": value + error})
+        lost = jackknife(np.array([_lost(part, cost, at, discount_annual) for part, cost in lives]))
+        for k, name in enumerate(("share gone before that", "loss on them, per win")):
+            rows.append({"quantity": name, "value": lost[0][k], "ci_low": lost[2][k], "ci_high": lost[3][k]})
     table = pd.DataFrame(rows).assign(n=wins)
 
     def months(value: float) -> str:
@@ -130,12 +127,6 @@ def _lost(life: Any, cost: float, at: int, discount_annual: float) -> tuple[floa
     stays = _stays(life, discount_annual)[:at]
     before = life.survival[:at] - life.survival[1 : at + 1]
     return float(1 - life.survival[at]), float(before @ (cost - stays))
-
-
-def _jackknife(values: r.Array) -> r.Array:
-    """Standard error over groups left out one at a time."""
-    n = len(values)
-    return np.asarray(np.sqrt((n - 1) / n * ((values - values.mean(axis=0)) ** 2).sum(axis=0)))
 
 
 def _first(path: r.Array, level: float) -> float:

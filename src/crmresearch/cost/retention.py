@@ -306,8 +306,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     table = pd.DataFrame(
         [
             _row("plain difference (targeting ignored)", fit.naive, *naive.interval(), n),
-            _row("weighting", fit.weighted, np.nan, np.nan, n),
-            _row("regression", fit.regressed, np.nan, np.nan, n),
+            _row("weighting", fit.weighted.value, *fit.weighted.interval(), n),
+            _row("regression", fit.regressed.value, *fit.regressed.interval(), n),
             _row("doubly robust, all eligible", fit.effect.value, low, high, n),
             _row("doubly robust, those offered", fit.effect_treated.value, *fit.effect_treated.interval(), n),
             _money("spend per customer saved, those offered", spend, kept, n),
