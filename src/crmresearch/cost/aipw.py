@@ -136,9 +136,9 @@ def aipw(frame: pd.DataFrame, outcome: Array, covariates: tuple[str, ...], block
     weighting = n * (w1 * (y - mu1) / w1.sum() - w0 * (y - mu0) / w0.sum())
     weighting = weighting + _coefficient_influence(x, t - e, e * (1 - e)) @ by_offer
     modelled: Array = m1 - m0 - float(np.mean(m1 - m0))
-    for sign, arm, m in ((1, t, m1), (-1, 1 - t, m0)):
+    for sign, inside, m in ((1, t, m1), (-1, 1 - t, m0)):
         slope = m * (1 - m) if binary else np.ones(n)
-        modelled = modelled + sign * _coefficient_influence(x, arm * (y - m), arm * slope) @ (x.T @ slope / n)
+        modelled = modelled + sign * _coefficient_influence(x, inside * (y - m), inside * slope) @ (x.T @ slope / n)
     return Aipw(
         functional(float(each.mean()), each - each.mean()),
         functional(float(att.mean()), att - t / share * att.mean()),
