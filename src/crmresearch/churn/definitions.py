@@ -68,9 +68,7 @@ def definitions(
 
     def draw(ax: Any) -> Any:
         y, x = np.arange(len(rates))[::-1], rates["exits_per_100_years"]
-        ax.errorbar(
-            x, y, xerr=np.array([x - rates["ci_low"], rates["ci_high"] - x]), fmt="o", color=figures.ACCENT, capsize=3
-        )
+        figures.intervals(ax, y, x, rates["ci_low"], rates["ci_high"], horizontal=True)
         names = zip(rates["definition"], rates["n"], rates["exits"], strict=True)
         ax.set_yticks(y, [f"{d} (n = {n:,.0f}, {e:,.0f} exits)" for d, n, e in names])
         ax.set(

@@ -274,15 +274,9 @@ def forecast(
     def draw(axes: Any) -> Any:
         left, right = axes
         for i, (h, g) in enumerate(by_horizon.items()):
-            left.errorbar(
-                g["predicted"],
-                g["observed"],
-                yerr=np.array([g["observed"] - g["ci_low"], g["ci_high"] - g["observed"]]),
-                fmt="os"[i % 2],
-                color=figures.ACCENT if h == horizon else figures.PALETTE[1],
-                capsize=3,
-                label=f"{h} months",
-            )
+            color = figures.ACCENT if h == horizon else figures.PALETTE[1]
+            places = (g["predicted"], g["observed"], g["ci_low"], g["ci_high"])
+            figures.intervals(left, *places, fmt="os"[i % 2], color=color, label=f"{h} months")
         top = max(float(g[["predicted", "ci_high"]].max().max()) for g in by_horizon.values()) * 1.05
         left.plot([0, top], [0, top], color=figures.INK, lw=1, ls=":")
         left.set(

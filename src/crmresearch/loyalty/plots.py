@@ -37,17 +37,7 @@ def answers(ax: Any, shares: pd.DataFrame, n: int) -> Any:
 def _bars(ax: Any, table: pd.DataFrame, value: str, place: np.ndarray, colour: str, label: str | None = None) -> None:
     low = table.get(f"{value}_low", table.get("low"))
     high = table.get(f"{value}_high", table.get("high"))
-    middle = table[value].to_numpy(float)
-    ax.errorbar(
-        middle,
-        place,
-        xerr=np.abs(np.stack([middle - np.asarray(low, float), np.asarray(high, float) - middle])),
-        fmt="o",
-        color=colour,
-        capsize=3,
-        markersize=5,
-        label=label,
-    )
+    figures.intervals(ax, place, table[value], low, high, horizontal=True, color=colour, label=label)
 
 
 def intervals(
@@ -277,8 +267,7 @@ def dose(
     if curve is not None:
         ax.plot(curve["x"], curve["share"], color=ACCENT)
         figures.interval_band(ax, curve["x"], curve["low"], curve["high"])
-    error = np.abs(np.stack([table["share"] - table["low"], table["high"] - table["share"]]))
-    ax.errorbar(table["satisfaction"], table["share"], yerr=error, fmt="o", color=INK, capsize=3, markersize=5)
+    figures.intervals(ax, table["satisfaction"], table["share"], table["low"], table["high"], color=INK)
     if kink is not None:
         at, low, high = kink
         ax.axvspan(low, high, color=PALETTE[1], alpha=0.12, linewidth=0)
@@ -296,18 +285,10 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
     """Importance-performance map with simultaneous intervals and medians."""
     for k, name in enumerate(table["construct"].unique()):
         part = table[table["construct"] == name]
-        error = np.abs(np.stack([part["importance"] - part["low"], part["high"] - part["importance"]]))
-        ax.errorbar(
-            part["performance"],
-            part["importance"],
-            xerr=1.96 * part["performance_se"],
-            yerr=error,
-            fmt="o",
-            color=PALETTE[k % len(PALETTE)],
-            alpha=0.9,
-            elinewidth=0.8,
-            label=name,
-        )
+        x, y, color = part["performance"], part["importance"], PALETTE[k % len(PALETTE)]
+        figures.intervals(ax, x, y, part["low"], part["high"], color=color, label=name)
+        half = 1.96 * part["performance_se"]
+        figures.intervals(ax, y, x, x - half, x + half, horizontal=True, fmt="", color=color)
     # items of one construct lie close together: names go away from the middle, in turn above and below
     middle = table["performance"].median()
     for k, row in enumerate(table.sort_values("importance").to_dict("records")):
@@ -332,8 +313,7 @@ def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
 
 def calibration(ax: Any, table: pd.DataFrame, months: int) -> Any:
     """Actual share leaving against the stated chance of leaving, with the line of agreement."""
-    error = np.abs(np.stack([table["actual"] - table["low"], table["high"] - table["actual"]]))
-    ax.errorbar(table["stated"], table["actual"], yerr=error, fmt="o", color=ACCENT, capsize=3)
+    figures.intervals(ax, table["stated"], table["actual"], table["low"], table["high"])
     top = max(table["stated"].max(), table["high"].max()) * 1.08
     ax.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
     ax.annotate("as stated", (top, top), ha="right", va="top", xytext=(-8, -12), textcoords="offset points", color=GREY)

@@ -230,8 +230,7 @@ def _draw_gaps(ax: Any, table: pd.DataFrame) -> Any:
         if part.empty:
             panel.set_visible(False)
             continue
-        error = np.abs(np.stack([part["estimate"] - part["low"], part["high"] - part["estimate"]]))
-        panel.errorbar(part["year"], part["estimate"], yerr=error, fmt="o-", color=plots.ACCENT, capsize=3)
+        figures.intervals(panel, part["year"], part["estimate"], part["low"], part["high"], fmt="o-")
         panel.axhline(0, color=plots.GREY, linestyle="--", linewidth=1)
         panel.set_xticks(sorted(part["year"].unique()))
         panel.set_xlabel(f"year since acquisition (n = {part['n'].iloc[0]:,} in the first; bars: 95% intervals)")

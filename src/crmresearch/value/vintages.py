@@ -138,8 +138,7 @@ def vintages(frame: pd.DataFrame) -> Result:
         at = np.arange(len(table))
         every = max(1, len(at) // 6)
         for ax, (column, name, title, label) in zip(axes, panels, strict=True):
-            error = [table[column] - table[f"{name}_low"], table[f"{name}_high"] - table[column]]
-            ax.errorbar(at, table[column], yerr=np.array(error), fmt="o", color=figures.ACCENT, capsize=3)
+            figures.intervals(ax, at, table[column], table[f"{name}_low"], table[f"{name}_high"])
             ax.set_xticks(at[::every], table.iloc[::every, 0], rotation=30, ha="right")
             ax.set(xlabel="acquired in the year to", title=title, ylabel=f"{label}, 95% interval")
         axes[2].axhline(1, color=figures.INK, linewidth=1)
@@ -258,14 +257,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     def draw(axes: Any) -> Any:
         for ax, (name, part) in zip(axes, rest.groupby("factor", sort=False), strict=True):
             at = np.arange(len(part))
-            ax.errorbar(
-                at,
-                part["estimate"],
-                yerr=np.array([part["estimate"] - part["ci_low"], part["ci_high"] - part["estimate"]]),
-                fmt="o",
-                color=figures.ACCENT,
-                capsize=3,
-            )
+            figures.intervals(ax, at, part["estimate"], part["ci_low"], part["ci_high"])
             ax.axhline(0, color=figures.INK, linewidth=1)
             every = max(1, len(at) // 6)
             ax.set_xticks(at[::every], part["level"].iloc[::every], rotation=30, ha="right")
