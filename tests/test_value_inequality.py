@@ -10,7 +10,7 @@ from scipy.stats import beta, norm
 
 from crmresearch import value
 from crmresearch.errors import InputError
-from crmresearch.value.inequality import STATISTICS, _moments, _pool
+from crmresearch.value.inequality import CELLS, STATISTICS, _moments, _pool
 
 TOP = (0.01, 0.10, 0.20)
 
@@ -89,8 +89,8 @@ def test_two_routes_agree_on_statistics_and_standard_errors():
 def test_pooling_moves_nothing_that_matters():
     x = np.sort(np.random.default_rng(2).lognormal(0, 1, 100_000))
     exact, error = (a[0] for a in _moments(x, np.ones((1, x.size))))
-    pooled, count = _pool(x, 512)
-    assert pooled.size < 600
+    pooled, count = _pool(x, CELLS)
+    assert pooled.size <= CELLS
     assert count.sum() == x.size
     assert (pooled * count).sum() == pytest.approx(x.sum(), rel=1e-12)
     got, got_error = (a[0] for a in _moments(pooled, count[None, :]))

@@ -27,7 +27,7 @@ from crmresearch.value.common import wilson
 __all__ = ["STATISTICS", "TOP", "checked", "gini", "hill", "intervals", "lorenz", "share_below", "top_share"]
 
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
-CELLS = 512  # cells the sorted values are pooled into; the Gini moves by about 1e-5 of itself
+CELLS = 400  # cells the sorted values are pooled into: moves statistics by under 1e-4 of themselves, errors by under 0.3%
 BLOCK = 64  # resamples computed at once: keeps memory flat
 TAIL = 0.05  # share of customers the tail index is taken from: it tells the simulated worlds apart at 2,000 customers
 STATISTICS = ("Gini", *(f"top {q:.0%} share" for q in TOP), "profitable customers' share")
@@ -50,14 +50,20 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return statistics and their influence-function standard errors; ``x`` ascending, weights ``(resamples, x)``."""
     wx = w * x
     below, sums, squares = np.cumsum(w, axis=1), np.cumsum(wx, axis=1), np.cumsum(wx * x, axis=1)
-    total, mean = below[:, -1:], sums[:, -1:] / below[:, -1:]
-    rank = (below - w / 2) / total
-    area = (sums - wx / 2) / total
-    g = 2 * (wx * rank).sum(axis=1, keepdims=True) / (total * mean) - 1
-    influence = (2 * rank - 1 - g) / mean * x - 2 / mean * area + (1 - g)
-    values = [g[:, 0]]
-    se = [np.sqrt(np.einsum("ij,ij,ij->i", w, influence, influence)) / total[:, 0]]
-    n, m = total[:, 0], mean[:, 0]
+    n = below[:, -1]
+    m = sums[:, -1] / n
+    # customers below each one and their sum, each one's own half included
+    rank, area = below - w / 2, sums - wx / 2
+    ranked = np.einsum("ij,ij->i", wx, rank)
+    g = 2 * ranked / (n * n * m) - 1
+    # the influence of a customer is a * gap + b * x + c: its mean square follows from five sums, without an array more
+    gap = rank * x - area
+    weighted = w * gap
+    a, b, c = 2 / (n * m), -(1 + g) / m, 1 - g
+    square = a * a * np.einsum("ij,ij->i", weighted, gap) + b * b * squares[:, -1] + c * c * n
+    cross = a * b * (weighted @ x) + a * c * (2 * ranked - n * n * m) + b * c * n * m
+    values = [g]
+    se = [np.sqrt(np.maximum(square + 2 * cross, 0.0)) / n]
     row, spread = np.arange(len(w)), squares[:, -1] / n - m * m
     for q in (*TOP, None):
         # what a customer has above the cut: its moments follow from the sums above it, without another pass
@@ -65,7 +71,7 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             first = np.full(len(w), np.searchsorted(x, 0.0, side="right"))
             cut, level = np.zeros(len(w)), np.zeros(len(w))
         else:
-            first = np.minimum((below < (1 - q) * total).sum(axis=1), x.size - 1)
+            first = np.minimum((below < (1 - q) * n[:, None]).sum(axis=1), x.size - 1)
             cut, level = x[first], x[first] * q
         s0, s1, s2 = (
             (c[:, -1] - np.where(first > 0, c[row, np.maximum(first, 1) - 1], 0.0)) / n for c in (below, sums, squares)
