@@ -8,6 +8,7 @@ import pytest
 
 from crmresearch import cost
 from crmresearch.errors import InputError
+from crmresearch.result import Result
 
 
 def cases(count: int, seed: int):
@@ -281,16 +282,24 @@ def test_intervals_of_payback_agree_with_resampled_blocks(small_bank):
     assert ((half / spread > 0.4) & (half / spread < 1.6)).all(), half / spread
 
 
-def test_intervals_of_the_elasticities_agree_with_resampled_blocks():
-    tenure = tenure_frame()
-    found = cost.retention_point(tenure, discount_annual=0.08, acquisition_cost=20.0).table.set_index("quantity")
+@pytest.mark.parametrize("estimated", [False, True])
+def test_intervals_of_the_elasticities_agree_with_resampled_blocks(estimated):
+    """With the cost of a win known, and with one estimated from the same blocks."""
+    tenure, g = tenure_frame(), np.random.default_rng(8)
+    blocks = np.arange(tenure["block"].max() + 1)
+    people = pd.DataFrame(
+        {"block": blocks, "spend": 4 + 16 * g.random(len(blocks)), "won": g.random(len(blocks)) < 0.5}
+    )
+    win = cost.mean_ratio(people["spend"].to_numpy(), people["won"].to_numpy(float))
+    given = Result(pd.DataFrame(), "", details={"cost_per_win": win}) if estimated else win.value
+    found = cost.retention_point(tenure, discount_annual=0.08, acquisition_cost=given).table.set_index("quantity")
     found = found[found.index.str.startswith("% value")]
-    g, draws = np.random.default_rng(8), []
-    sums = tenure.groupby("block")[["exits", "years", "contribution"]].sum()
+    draws = []
+    sums = tenure.groupby("block")[["exits", "years", "contribution"]].sum().join(people.set_index("block"))
     for _ in range(400):
         s = sums.iloc[g.integers(0, len(sums), len(sums))].sum()
         m, k = s["contribution"] / s["years"], np.exp(-s["exits"] / s["years"])
-        draws.append(cost.elasticities(m, k, 0.08, 20.0).to_numpy())
+        draws.append(cost.elasticities(m, k, 0.08, s["spend"] / s["won"] if estimated else win.value).to_numpy())
     width = (found["ci_high"] - found["ci_low"]).to_numpy()
     # a standard deviation of 400 draws has a standard error of 3.5%; 12% is over three of them
     np.testing.assert_allclose(width, 2 * 1.96 * np.std(draws, axis=0), rtol=0.12)

@@ -301,3 +301,28 @@ def test_contacts_per_sale_from_sums_equals_the_one_from_rows():
     assert row["ci_high"] == pytest.approx(f.interval()[1], rel=1e-3)  # n against n - 1
     assert found.checks[0].status == "declared"
     assert found.estimates["contacts"].ci_low > 2
+
+
+def test_the_discounted_ratio_of_a_group_has_the_interval_of_the_plain_one_where_nothing_is_discounted():
+    acquisition, upkeep = frames()
+    same = {"years_discounted": upkeep["years"], "retention_cost_discounted": upkeep["retention_cost"]}
+    table = cost.ratios_by(acquisition, upkeep.assign(**same), "channel").table
+    assert table["ratio"].notna().all()
+    for discounted, plain in (("discounted", "ratio"), ("discounted_low", "ci_low"), ("discounted_high", "ci_high")):
+        np.testing.assert_allclose(table[discounted], table[plain], rtol=1e-12)
+
+
+def test_intervals_of_discounted_ratios_agree_with_resampled_blocks(small_bank):
+    """Fieller's interval is linear in the blocks; the resamples compute wins, cost and survival anew."""
+    from crmresearch.reductions import cost as reductions
+
+    acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank)
+    row = cost.ratios(acquisition, upkeep, discount_annual=0.3).table.set_index("line").loc["S40b"]
+    assert row["discounted"] > row["ratio"]  # later upkeep weighs less
+    blocks = max(r.unit_of(acquisition), r.unit_of(upkeep))
+    win = r.mean_ratio(r.by_block(acquisition, "spend", blocks), r.by_block(acquisition, "won", blocks))
+    life = cost.lifetime_cost(upkeep, "retention_cost", blocks, 60, 0.3).cost
+    weights = r.resampled(blocks, 400, 1)
+    spread = np.std(win.redrawn(weights) / life.redrawn(weights), ddof=1)
+    # a standard deviation of 400 draws has a standard error of 3.5%; 12% is over three of them
+    assert row["discounted_high"] - row["discounted_low"] == pytest.approx(2 * 1.96 * spread, rel=0.12)

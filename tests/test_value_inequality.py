@@ -86,6 +86,16 @@ def test_two_routes_agree_on_statistics_and_standard_errors():
         assert errors[0, place] == pytest.approx(jack, rel=0.02)  # they differ by terms of order 1/n
 
 
+def test_errors_hold_where_values_are_nearly_equal():
+    """The error is a sum of terms that nearly cancel here; the second route squares each customer's influence."""
+    x = np.sort(1_000 + np.random.default_rng(4).normal(0, 0.1, 500))
+    rank = (np.arange(x.size) + 0.5) / x.size
+    area, g = (np.cumsum(x) - x / 2) / x.size, value.gini(x)
+    influence = (2 * rank - 1 - g) / x.mean() * x - 2 / x.mean() * area + (1 - g)
+    plain = np.sqrt((influence**2).sum()) / x.size
+    assert _moments(x, np.ones((1, x.size)))[1][0, 0] == pytest.approx(plain, rel=1e-7)
+
+
 def test_pooling_moves_nothing_that_matters():
     x = np.sort(np.random.default_rng(2).lognormal(0, 1, 100_000))
     exact, error = (a[0] for a in _moments(x, np.ones((1, x.size))))

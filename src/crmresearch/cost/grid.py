@@ -130,9 +130,8 @@ def ratios(
             Missing("no retention spend is recorded, so nothing can be divided by it", ("contacts",))
         )
     one = r.constant(1.0, blocks)
-    top: dict[str, tuple[r.Functional, r.Functional] | Missing] = {
-        n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")
-    }
+    per_win = {n: _numerator(acquisition, n, blocks) for n in ("all", "won")}
+    top: dict[str, tuple[r.Functional, r.Functional] | Missing] = {n: (f, one) for n, f in per_win.items()}
     top["marginal"] = (
         (one, _padded(marginal.details["slope"], blocks))
         if marginal is not None and marginal.applicable
@@ -174,14 +173,14 @@ def ratios(
                 "simultaneous_high": together.high if together.kind == "bounded" else np.inf,
                 "bootstrap_low": low,
                 "bootstrap_high": high,
-                "discounted": num_v.value / den_v.value if dated else np.nan,
             }
         )
+        if dated:
+            rows[-1] |= _discounted(num_v, den_v)
     table = pd.DataFrame(rows)
     seen = bottom["tenure"]
-    per_win = top["all"][0].value  # type: ignore[index]
     details = {
-        "cost_per_win": per_win,
+        "cost_per_win": per_win["all"],
         "critical": critical,
         "blocks": blocks,
         "pairs": {k: v[0] for k, v in pairs.items()},
@@ -196,6 +195,14 @@ def ratios(
         figsize=(9.5, 4.6),
         details=details | {"months": seen[2] if not isinstance(seen, Missing) else 0},
     )
+
+
+def _discounted(num: r.Functional, den: r.Functional) -> dict[str, float]:
+    """Ratio at present values with Fieller's interval; infinite ends where the set is not an interval."""
+    found = r.ratio_set(num, den)
+    low, high = (found.low, found.high) if found.kind == "bounded" else (-np.inf, np.inf)
+    value = num.value / den.value if den.value else np.nan
+    return {"discounted": value, "discounted_low": low, "discounted_high": high}
 
 
 def _has(x: Any) -> bool:
@@ -399,8 +406,8 @@ def ratios_by(
             row |= {"cost_per_win": cost.value, "cost_per_year": year.value, "ratio": cost.value / year.value}
             row |= {"ci_low": low, "ci_high": high, "note": "" if found.kind == "bounded" else found.text()}
             if "retention_cost_discounted" in u:
-                level = u["retention_cost_discounted"].sum() / u["years_discounted"].sum()
-                row["discounted"] = cost.value / level
+                spent, lived = (r.by_block(u, f"{c}_discounted", blocks) for c in ("retention_cost", "years"))
+                row |= _discounted(cost, r.mean_ratio(spent, lived))
         rows.append(row)
     table = pd.DataFrame(rows)
     known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]

@@ -284,8 +284,8 @@ def retention_point(
     discount_annual : float
         Annual discount rate.
     acquisition_cost : float or Result
-        Cost per win (or what :func:`crmresearch.cost.ratios` returned), for the elasticities net of it; left out if a
-        customer's value does not cover it.
+        Cost per win, taken as known, or what :func:`crmresearch.cost.ratios` returned, whose error is then carried into
+        the elasticities, which are net of it; left out if a customer's value does not cover it.
     currency : str
         For the sentence.
 
@@ -298,7 +298,12 @@ def retention_point(
     if undated is not None:
         return Result.not_applicable(undated)
     r.checked(tenure, ("block", "years", "exits", "contribution", "entered"), ("years", "exits"), "tenure")
-    blocks = r.unit_of(tenure)
+    win: Any = acquisition_cost
+    if isinstance(win, Result):
+        win = win.details.get("cost_per_win", 0.0)
+    if not isinstance(win, r.Functional):
+        win = r.constant(float(win), r.unit_of(tenure))
+    blocks = max(r.unit_of(tenure), len(win.influence))
     years, exits, money = (r.by_block(tenure, c, blocks) for c in ("years", "exits", "contribution"))
     hazard, margin = r.mean_ratio(exits, years), r.mean_ratio(money, years)
     kept = float(np.exp(-hazard.value))
@@ -320,16 +325,18 @@ def retention_point(
         margin.value * worth(kept), worth(kept) * margin.influence + margin.value * slope * hazard.influence
     )
     spread = (1 + d - kept) / (1 + d)  # level payment per year with present value one
-    if isinstance(acquisition_cost, Result):
-        acquisition_cost = float(acquisition_cost.details.get("cost_per_win", 0.0))
-    covered = acquisition_cost < customer_value(margin.value, kept, d, "residual")
-    net_of = acquisition_cost if covered else 0.0
-    share = elasticities(margin.value, kept, d, net_of)
-    up, down = (  # central differences, as for the gain; the cost of winning is taken as known
-        [elasticities(margin.value * (1 + s), kept, d, net_of), elasticities(margin.value, kept * (1 + s), d, net_of)]
-        for s in (step, -step)
-    )
-    by_margin, by_kept = ((u - v) / (2 * step) for u, v in zip(up, down, strict=True))
+    if not win.value < customer_value(margin.value, kept, d, "residual"):
+        win = r.constant(0.0, blocks)
+    at = np.array([margin.value, kept, win.value])
+
+    def shares(at: Any) -> pd.Series:
+        return elasticities(at[0], at[1], d, at[2])
+
+    def slope_in(i: int) -> pd.Series:
+        move = np.eye(3)[i] * step * max(abs(at[i]), 1.0)  # a central difference, as for the gain
+        return (shares(at + move) - shares(at - move)) / (2 * move[i])
+
+    share, by_margin, by_kept, by_win = shares(at), slope_in(0), slope_in(1), slope_in(2)
     low, high = gain.interval()
     count = int(tenure["entered"].sum())
     rows: list[dict[str, Any]] = [
@@ -374,7 +381,8 @@ def retention_point(
         )
         words = f"the campaign paid {cost:,.2f} {found.text()} for it"
     for name, value in share.items():
-        influence = by_margin[str(name)] * margin.influence / margin.value - by_kept[str(name)] * hazard.influence
+        influence = by_margin[str(name)] * margin.influence - by_kept[str(name)] * kept * hazard.influence
+        influence = influence + by_win[str(name)] * win.influence
         ends = r.Functional(float(value), influence).interval()
         rows.append(
             {

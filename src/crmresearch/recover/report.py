@@ -28,11 +28,9 @@ REASONS: dict[tuple[str, str, str], str] = {
         "contribution has no variance there; this plain mean carries no gate, the study's concentration does"
     ),
     ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
-    (
-        "",
-        "",
-        "no_overlap",
-    ): "comparable customers are missing there; the gate on overlap closes for the line that decides",
+    ("", "", "no_overlap"): (
+        "comparable customers are missing there; the gate on overlap closes for the line that decides"
+    ),
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
     ),

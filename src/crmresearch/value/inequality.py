@@ -56,12 +56,15 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank, area = below - w / 2, sums - wx / 2
     ranked = np.einsum("ij,ij->i", wx, rank)
     g = 2 * ranked / (n * n * m) - 1
-    # the influence of a customer is a * gap + b * x + c: its mean square follows from five sums, without an array more
-    gap = rank * x - area
+    # the influence of a customer is a * gap + b * (x - centre) + c; its mean square follows from a few sums, without an
+    # array more. About the centre, because the terms of nearly equal values would cancel
+    centre = x.mean()
+    off, gap = x - centre, rank * x - area
     weighted = w * gap
-    a, b, c = 2 / (n * m), -(1 + g) / m, 1 - g
-    square = a * a * np.einsum("ij,ij->i", weighted, gap) + b * b * squares[:, -1] + c * c * n
-    cross = a * b * (weighted @ x) + a * c * (2 * ranked - n * n * m) + b * c * n * m
+    a, b = 2 / (n * m), -(1 + g) / m
+    c = 1 - g + b * centre
+    square = a * a * np.einsum("ij,ij->i", weighted, gap) + b * b * (w @ off**2) + c * c * n
+    cross = a * b * (weighted @ off) + a * c * weighted.sum(axis=1) + b * c * (w @ off)
     values = [g]
     se = [np.sqrt(np.maximum(square + 2 * cross, 0.0)) / n]
     row, spread = np.arange(len(w)), squares[:, -1] / n - m * m

@@ -410,24 +410,28 @@ def clv_by_band(
     Result
         Mean value by band with intervals (customers and model); the gap between best and worst band split into what
         margin alone gives and what longer survival adds; S57. ``details["customers"]`` holds value and interval
-        (of the expected value) per customer, for ``restricted/`` only.
+        (of the expected value) per customer, for ``restricted/`` only; ``details["bands"]`` mean, standard error and
+        interval by band.
     """
     _need(frame, "customers", "fold", "tenure", "months_before", "before")
     values = model.values(frame, horizon_months, annual_discount)
     common = model.values(frame, horizon_months, annual_discount, common=True)
     codes, names = model.band_codes(frame), band_names(model.cuts)
     ratio = jackknife(model.ratio)
-    rows, means = [], {}
+    everyone = np.ones(len(frame), dtype=bool)
+    overall = group_means(values, model, frame, everyone)
+    rows, means, bands = [], {}, {}
     for code, name in enumerate(names):
         inside = codes[0] == code
         if inside.sum() < disclosure.MIN_CELL:
             continue
         means[code] = group_means(values, model, frame, codes == code)
-        mean, _, low, high = jackknife(means[code])
-        share = values[0, inside].sum() / values[0].sum()
-        rows.append((name, mean, low, high, share, ratio[0][code], ratio[2][code], ratio[3][code], int(inside.sum())))
-    columns = ["band", "value per customer", "ci_low", "ci_high", "share of value", "hazard ratio", "hr_low", "hr_high"]
-    columns += ["n"]
+        bands[name] = jackknife(means[code])
+        part = group_means(np.where(codes == code, values, 0.0), model, frame, everyone)
+        row = (*np.array(bands[name])[[0, 2, 3]], *np.array(jackknife(part / overall))[[0, 2, 3]])
+        rows.append((name, *row, ratio[0][code], ratio[2][code], ratio[3][code], int(inside.sum())))
+    columns = ["band", "value per customer", "ci_low", "ci_high", "share of value", "share_low", "share_high"]
+    columns += ["hazard ratio", "hr_low", "hr_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
     if len(means) < 2:
         raise InputError(f"only {len(means)} value band has {disclosure.MIN_CELL} customers; a comparison needs two")
@@ -437,7 +441,7 @@ def clv_by_band(
     margin_part, _, part_low, part_high = jackknife(alone)
     n = int(((codes[0] == low_band) | (codes[0] == high_band)).sum())
     estimate = Estimate(float(gap), float(gap_low), float(gap_high), "money per customer", n, se=float(se))
-    every = jackknife(group_means(values, model, frame, np.ones(len(frame), dtype=bool)))
+    every = jackknife(overall)
     sentence = (
         f"The coming {horizon_months} months of a customer are worth "
         f"{interval(every[0], every[2], every[3], ',.0f')} on average at {annual_discount:.0%} a year. The band "
@@ -471,5 +475,5 @@ def clv_by_band(
         f"Histogram of expected customer value on a symmetric log axis; the mean lies at {every[0]:,.0f} and "
         f"{(values[0] < 0).mean():.0%} of customers have a negative value."
     )
-    details = {"customers": customers, "values": values, "mean": every}
+    details = {"customers": customers, "values": values, "mean": every, "bands": bands}
     return Result(table, sentence, (), {"S57": estimate}, draw, alt, digits=2, details=details)
