@@ -282,6 +282,15 @@ def test_intervals_of_payback_agree_with_resampled_blocks(small_bank):
     assert ((half / spread > 0.4) & (half / spread < 1.6)).all(), half / spread
 
 
+def test_the_gain_of_five_points_has_the_interval_of_the_rate_it_starts_from():
+    point = cost.retention_point(tenure_frame(), discount_annual=0.08)
+    found = cost.five_points(point, 0.08).table
+    ends = point.table.set_index("quantity").loc["yearly retention", ["ci_low", "ci_high"]]
+    for column, rate in zip(("ci_low", "ci_high"), ends, strict=True):
+        np.testing.assert_allclose(found[column], cost.five_points(float(rate), 0.08).table["gain"], rtol=1e-12)
+    assert ((found["ci_low"] < found["gain"]) & (found["gain"] < found["ci_high"])).all()
+
+
 @pytest.mark.parametrize("estimated", [False, True])
 def test_intervals_of_the_elasticities_agree_with_resampled_blocks(estimated):
     """With the cost of a win known, and with one estimated from the same blocks."""

@@ -114,21 +114,27 @@ def five_points(retention: float | Result, discount: float, points: float = 0.05
     ----------
     Reichheld, Sasser (1990). Zero defections. *Harvard Business Review* 68(5), 105-111.
     """
+    ends: tuple[float, ...] = ()
     if isinstance(retention, Result):
         if retention.missing is not None:
             return retention
-        retention = float(retention.details["retention"])
+        ends, retention = retention.details["retention_interval"], float(retention.details["retention"])
     if not 0 < retention + points <= 1:
         raise InputError(f"{points:.0%} points on a retention rate of {retention:.1%} pass 100%")
-    rows = []
+    # every gain rises with the rate, so that the ends of its interval are those of the gain; a given rate has none
+    at = np.minimum([retention, *ends], 1 - points)
+    models: list[tuple[str, bool, Any]] = []
     for timing, words in (("at once", "first payment counted"), ("residual", "first payment not counted")):
-        before, after = customer_value(1, [retention, retention + points], discount, timing)  # type: ignore[arg-type]
-        rows.append({"model": words, "discounted": True, "gain": after / before - 1})
-    if retention + points < 1:
-        rows.append(
-            {"model": "expected lifetime", "discounted": False, "gain": (1 - retention) / (1 - retention - points) - 1}
-        )
-    table = pd.DataFrame(rows)
+        before, after = (customer_value(1, rate, discount, timing) for rate in (at, at + points))  # type: ignore[arg-type]
+        models.append((words, True, after / before - 1))
+    if at.max() + points < 1:
+        models.append(("expected lifetime", False, (1 - at) / (1 - at - points) - 1))
+    table = pd.DataFrame(
+        [
+            {"model": words, "discounted": paid, **dict(zip(("gain", "ci_low", "ci_high"), gain, strict=False))}
+            for words, paid, gain in models
+        ]
+    )
     gains = table.loc[table["discounted"], "gain"]
     low, high = gains.min(), gains.max()
     sentence = (
@@ -402,6 +408,7 @@ def retention_point(
         "before its cost.",
         details={
             "retention": kept,
+            "retention_interval": (rows[0]["ci_low"], rows[0]["ci_high"]),
             "margin": margin.value,
             "hazard": hazard,
             "gain": gain,
