@@ -326,16 +326,16 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
             at, label, side = floor, f" {row['set']}", "left"
         over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         ax.annotate(label, (at, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha=side, bbox=over)
-    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1)
+    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1, zorder=0)  # behind the numbers
     ax.annotate(
         f"essays: 'several times', from {r.SEVERAL:g} on",
-        (r.SEVERAL, len(known) - 0.45),
+        (r.SEVERAL, len(known) - 0.5),
         xytext=(-4, 0),
         textcoords="offset points",
         fontsize=8,
         ha="right",
     )
-    ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) - 0.2))
+    ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) + 0.1))
     ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if floor <= t <= ceiling]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
