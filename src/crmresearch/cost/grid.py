@@ -326,7 +326,7 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
             at, label, side = floor, f" {row['set']}", "left"
         over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         ax.annotate(label, (at, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha=side, bbox=over)
-    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1, zorder=0)  # behind the numbers
+    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1, zorder=1.5)  # over the grid, behind the numbers
     ax.annotate(
         f"essays: 'several times', from {r.SEVERAL:g} on",
         (r.SEVERAL, len(known) - 0.5),
