@@ -50,23 +50,14 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return statistics and their influence-function standard errors; ``x`` ascending, weights ``(resamples, x)``."""
     wx = w * x
     below, sums, squares = np.cumsum(w, axis=1), np.cumsum(wx, axis=1), np.cumsum(wx * x, axis=1)
-    n = below[:, -1]
-    m = sums[:, -1] / n
-    # customers below each one and their sum, each one's own half included
-    rank, area = below - w / 2, sums - wx / 2
-    ranked = np.einsum("ij,ij->i", wx, rank)
-    g = 2 * ranked / (n * n * m) - 1
-    # the influence of a customer is a * gap + b * (x - centre) + c; its mean square follows from a few sums, without an
-    # array more. About the centre, because the terms of nearly equal values would cancel
-    centre = x.mean()
-    off, gap = x - centre, rank * x - area
-    weighted = w * gap
-    a, b = 2 / (n * m), -(1 + g) / m
-    c = 1 - g + b * centre
-    square = a * a * np.einsum("ij,ij->i", weighted, gap) + b * b * (w @ off**2) + c * c * n
-    cross = a * b * (weighted @ off) + a * c * weighted.sum(axis=1) + b * c * (w @ off)
-    values = [g]
-    se = [np.sqrt(np.maximum(square + 2 * cross, 0.0)) / n]
+    total, mean = below[:, -1:], sums[:, -1:] / below[:, -1:]
+    rank = (below - w / 2) / total
+    area = (sums - wx / 2) / total
+    g = 2 * (wx * rank).sum(axis=1, keepdims=True) / (total * mean) - 1
+    influence = (2 * rank - 1 - g) / mean * x - 2 / mean * area + (1 - g)
+    values = [g[:, 0]]
+    se = [np.sqrt(np.einsum("ij,ij,ij->i", w, influence, influence)) / total[:, 0]]
+    n, m = total[:, 0], mean[:, 0]
     row, spread = np.arange(len(w)), squares[:, -1] / n - m * m
     for q in (*TOP, None):
         # what a customer has above the cut: its moments follow from the sums above it, without another pass
@@ -74,7 +65,7 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             first = np.full(len(w), np.searchsorted(x, 0.0, side="right"))
             cut, level = np.zeros(len(w)), np.zeros(len(w))
         else:
-            first = np.minimum((below < (1 - q) * n[:, None]).sum(axis=1), x.size - 1)
+            first = np.minimum((below < (1 - q) * total).sum(axis=1), x.size - 1)
             cut, level = x[first], x[first] * q
         s0, s1, s2 = (
             (c[:, -1] - np.where(first > 0, c[row, np.maximum(first, 1) - 1], 0.0)) / n for c in (below, sums, squares)
