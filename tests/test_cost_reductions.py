@@ -109,6 +109,20 @@ def test_campaigns_hold_those_drawn_and_those_who_could_have_been_contacted(smal
     assert not found.filter(like="x_").isna().any(axis=None)
 
 
+def test_a_sample_of_campaigns_is_whole_blocks_and_says_so(small_bank):
+    """Too many rows: one customer in k stands for all, with money and shares as they are, and the results say so."""
+    whole = reductions.campaigns(small_bank)
+    part = reductions.campaigns(small_bank, most=len(whole) // 2)
+    one_in = int(part["one_in"].iloc[0])
+    assert one_in > 1
+    expected = whole[whole["block"] % one_in == 0].reset_index(drop=True).assign(one_in=one_in)
+    pd.testing.assert_frame_equal(part[expected.columns], expected)
+    said = f"One customer in {one_in} was studied"
+    for study in (cost.saved, cost.targeted):
+        assert said in study(part).sentence
+        assert "was studied" not in study(whole).sentence
+
+
 def test_what_is_known_of_a_customer_lies_before_the_contact(small_bank):
     """Later exits and complaints must not show up: with everything after the campaign deleted, nothing changes."""
     from crmresearch.bank import Bank

@@ -118,6 +118,17 @@ def test_no_dropout_is_a_corner_that_is_announced() -> None:
             _ = fitted.standard_errors_
 
 
+def test_a_corner_without_prediction_says_so_once() -> None:
+    """Everybody buys to the end: the fit warns, the prediction refuses, and no library adds warnings of its own."""
+    frequency, age = np.random.default_rng(1).poisson(2, 400) + 1, np.random.default_rng(2).uniform(20, 40, 400)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fitted = lt.BetaGeoFitter().fit(frequency, age, age)
+        with pytest.raises(FitError, match="400 of 400 rows; look for extreme rows, or for parameters in a corner"):
+            fitted.conditional_expected_number_of_purchases_up_to_time(10, frequency, age, age)
+    assert [w.category for w in said] == [FitWarning]
+
+
 def test_customers_who_do_not_differ_are_a_flat_direction() -> None:
     share = 0.8 ** np.arange(8)
     for model in (lt.ShiftedBetaGeoFitter, lt.BetaDiscreteWeibullFitter):

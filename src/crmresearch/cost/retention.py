@@ -37,6 +37,14 @@ def _checked(campaigns: pd.DataFrame) -> None:
     r.checked(campaigns, NEEDED, ("cost", "months"), "campaigns")
 
 
+def sampling(campaigns: pd.DataFrame) -> str:
+    """Say that only part of the customers was studied; nothing where all were."""
+    one_in = int(campaigns["one_in"].iloc[0]) if "one_in" in campaigns and len(campaigns) else 1
+    if one_in == 1:
+        return ""
+    return f" One customer in {one_in} was studied, drawn by hash; intervals are those of that sample."
+
+
 def _horizon(rows: pd.DataFrame, horizon_months: int) -> tuple[Array, Array]:
     """Exit within the horizon, and years stayed in it."""
     months = rows["months"].to_numpy(float)
@@ -164,6 +172,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         f"{left[~t].mean():.2%}: a difference of {100 * exits.value:.2f} [{100 * low:.2f}, {100 * high:.2f}] points. "
         f"One customer saved costs {each['value']:,.0f} {each['set']} {currency}.".replace(" .", ".")
         + deferral
+        + sampling(campaigns)
     )
     return Result(
         pd.DataFrame(table_rows),
@@ -342,7 +351,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         f"points; between like customers by {100 * fit.effect.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points"
         + (". " if overlap.status == "open" else ", but comparable customers are missing: not to be relied on. ")
         + words
-    ).rstrip()
+    ).rstrip() + sampling(campaigns)
     return Result(
         table,
         sentence,

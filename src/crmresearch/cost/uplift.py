@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crmresearch.cost import ratio as r
 from crmresearch.cost.aipw import design, logit_fit
-from crmresearch.cost.retention import covariates_of, two_armed
+from crmresearch.cost.retention import covariates_of, sampling, two_armed
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Result, study
 
@@ -185,6 +185,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
         "customers: "
         + ("better than chance." if low > 0 else "not clearly better than chance.")
         + (f" In {harmed} groups the offer clearly raises exits." if harmed else "")
+        + sampling(campaigns)
     )
     shown = pd.DataFrame(deciles)
     return Result(
@@ -294,5 +295,6 @@ def policies(
             if sure
             else "no rule is clearly better than no campaign."
         )
+        + sampling(campaigns)
     )
     return Result(table, sentence.replace("  ", " "), details={"value_saved": value_saved})

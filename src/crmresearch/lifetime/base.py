@@ -405,7 +405,10 @@ def finite(values: ArrayLike, what: str) -> Any:
     array = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(array)
     if bad.any():
-        raise FitError(f"{what} cannot be computed for {int(bad.sum())} of {array.size} rows; look for extreme values")
+        raise FitError(
+            f"{what} cannot be computed for {int(bad.sum())} of {array.size} rows; look for extreme rows, or for "
+            "parameters in a corner (a longer calibration window or a simpler model may help)"
+        )
     return float(array) if array.ndim == 0 else array
 
 

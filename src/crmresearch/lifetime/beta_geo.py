@@ -327,6 +327,7 @@ class ModifiedBetaGeoFitter(BetaGeoFitter):
         return float(1 - np.mean(self.conditional_probability_alive(frequency, recency, T)))
 
 
+@np.errstate(all="ignore")  # what is not finite goes the second way, or is refused by the caller
 def expected_purchases(t: Any, r: Any, alpha: Any, a: Any, b: Any) -> Any:
     """Expected purchases in t of an alive customer: rate gamma(r, alpha), a beta(a, b) coin after each purchase.
 
@@ -337,8 +338,7 @@ def expected_purchases(t: Any, r: Any, alpha: Any, a: Any, b: Any) -> Any:
     t, r, alpha, a, b = np.broadcast_arrays(t, r, alpha, a, b)
     c = a + b - 1
     y = t / alpha
-    with np.errstate(all="ignore"):
-        out = c / (a - 1) * (1 - (1 + y) ** (1 - a) * hyp2f1(c - r, a - 1, c, y / (1 + y)))
+    out = c / (a - 1) * (1 - (1 + y) ** (1 - a) * hyp2f1(c - r, a - 1, c, y / (1 + y)))
     poor = (np.abs(a - 1) < 1e-2) | (np.abs(c) < 1e-3) | (y < 1e-3) | ~np.isfinite(out)
     if poor.any():
         out = np.array(out)

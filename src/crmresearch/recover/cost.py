@@ -84,7 +84,9 @@ def targeted(bank: Bank) -> dict[str, Estimate]:
         ("naive: targeting ignored", "plain difference (targeting ignored)"),
     ):
         value, low, high, n = rows.loc[[row], ["value", "ci_low", "ci_high", "n"]].to_numpy(float)[0]
-        out[name] = Estimate(value, low, high, "share of customers", int(n))
+        # the gate on comparable customers stands before both weighted effects; the naive one has none
+        gates = found.checks if name == "offered" else ()
+        out[name] = Estimate(value, low, high, "share of customers", int(n), checks=gates)
     return {name: e for name, e in out.items() if isinstance(e, Estimate)}
 
 

@@ -29,7 +29,7 @@ REASONS: dict[tuple[str, str, str], str] = {
     ),
     ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
     ("", "", "no_overlap"): (
-        "comparable customers are missing there; the gate on overlap closes for the line that decides"
+        "comparable customers are missing there; the gate on overlap closes"
     ),
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"

@@ -9,6 +9,7 @@ from crmresearch import value
 from crmresearch.recover.harness import Estimator, given
 from crmresearch.reductions import value as reductions
 from crmresearch.result import Estimate
+from crmresearch.value.stability import band_names
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
@@ -41,24 +42,30 @@ def core(bank: Bank) -> dict[str, Estimate]:
 
 
 def worth(bank: Bank) -> dict[str, Estimate]:
-    """Mean value of a customer over five years, and the gap between the best and the lowest band (S57)."""
+    """Mean value of a customer over five years, all and by value band, and the gap of best and lowest band (S57)."""
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
     model = given(value.fit_margin(reductions.tenure_margin(bank), landmark))
     result = value.clv_by_band(model, given(reductions.customers_at(bank)))
-    mean, se, low, high = (float(v) for v in result.details["mean"])
-    gap = given(result.finding("S57"))
-    return {"value.mean": Estimate(mean, low, high, gap.unit, gap.n, se=se), "value.gap": gap}
+    gap, n = given(result.finding("S57")), result.table.set_index("band")["n"]
+    found = {"mean": result.details["mean"], **result.details["bands"]}
+    out = {"value.gap": gap}
+    for name, row in found.items():
+        mean, se, low, high = (float(v) for v in row)
+        out[f"value.{name}"] = Estimate(mean, low, high, gap.unit, int(n.get(name, n.sum())), se=se)
+    return out
 
 
 def forecast(bank: Bank) -> dict[str, Estimate]:
     """Predicted over actual contribution of a held-out year; 1 is the truth."""
+    from scipy.special import stdtrit
+
     split = reductions.month_end(bank, 12)
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 36))
     model = given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
     row = value.holdout(model, given(reductions.customers_at(bank, at=split))).table.iloc[0]
     unit = "predicted over actual total"
-    # half the interval is 2.093 standard errors: Student's t with one degree of freedom fewer than groups
-    se = (row["level_high"] - row["level_low"]) / (2 * 2.093)
+    # half the interval is Student's t times the standard error, with one degree of freedom fewer than groups
+    se = (row["level_high"] - row["level_low"]) / (2 * stdtrit(len(model.groups) - 1, 0.975))
     return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]), se=se)}
 
 
@@ -88,7 +95,7 @@ ESTIMATORS = [
         _limits_only,
         worlds=("baseline", "no_frailty"),
         tables=_TABLES,
-        limits=("value.mean", "value.gap"),
+        limits=("value.mean", "value.gap", *(f"value.{band}" for band in band_names())),
     ),
     Estimator("forecast", "value", forecast, _one, worlds=("baseline", "no_frailty"), tables=_TABLES),
 ]

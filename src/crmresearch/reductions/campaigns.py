@@ -98,7 +98,7 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     keep = max(1, -(-int(known["n"].sum()) // most))
     out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
-    return out.drop(columns=constant)
+    return out.drop(columns=constant).assign(one_in=keep)
 
 
 def _campaign_rows(bank: Bank, row: Any, keep: int, horizon_months: int) -> pd.DataFrame:
