@@ -11,7 +11,7 @@ from crmresearch import cost
 from crmresearch.errors import FitError
 from crmresearch.recover.harness import Estimator, given, reduced
 from crmresearch.reductions import cost as reductions
-from crmresearch.result import Estimate, Result
+from crmresearch.result import Check, Estimate, Result
 
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
@@ -31,6 +31,13 @@ def _need(result: Result) -> Result:
 def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
     low, high = f.interval()
     return Estimate(f.value, low, high, unit, n, se=f.se)
+
+
+def _listed(found: Result, quantity: str, unit: str, checks: tuple[Check, ...] = ()) -> Estimate:
+    """Take a number from a result's table, as it is printed."""
+    row = found.table.set_index("quantity").loc[[quantity], ["value", "ci_low", "ci_high", "n"]]
+    value, low, high, n = row.to_numpy(float)[0]
+    return Estimate(value, low, high, unit, int(n), checks=checks)
 
 
 def ratios(bank: Bank) -> dict[str, Estimate]:
@@ -66,10 +73,13 @@ def followed(bank: Bank) -> dict[str, Estimate]:
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
-    """S42 and the customer-years gained per offer, by intention to treat."""
+    """S42, the customer-years gained per offer, and the cost of a customer saved, by intention to treat."""
     found = _need(cost.saved(reduced(bank, reductions.campaigns)))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
-    return {"S42": found.estimates["S42"], "years": years}
+    out = {"S42": found.estimates["S42"], "years": years}
+    if found.details["spend"].value > 0:
+        out["cost_per_saved"] = _listed(found, "spend per customer saved", "money per customer")
+    return out
 
 
 def targeted(bank: Bank) -> dict[str, Estimate]:
@@ -77,16 +87,13 @@ def targeted(bank: Bank) -> dict[str, Estimate]:
     frame = reduced(bank, reductions.campaigns)
     # balances steer no offer, and are drawn only where another estimator of the same bank needs them
     found = _need(cost.targeted(frame.drop(columns="x_balance", errors="ignore")))
-    rows = found.table.set_index("quantity")
     out = {"eligible": found.finding("targeted")}
     for name, row in (
         ("offered", "doubly robust, those offered"),
         ("naive: targeting ignored", "plain difference (targeting ignored)"),
     ):
-        value, low, high, n = rows.loc[[row], ["value", "ci_low", "ci_high", "n"]].to_numpy(float)[0]
         # the gate on comparable customers stands before both weighted effects; the naive one has none
-        gates = found.checks if name == "offered" else ()
-        out[name] = Estimate(value, low, high, "share of customers", int(n), checks=gates)
+        out[name] = _listed(found, row, "share of customers", found.checks if name == "offered" else ())
     return {name: e for name, e in out.items() if isinstance(e, Estimate)}
 
 
@@ -170,9 +177,13 @@ def _turned(names: dict[str, str], truth: dict[str, Any]) -> dict[str, float]:
 
 
 def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
-    years = truth["estimands"].get("campaign.itt.years_12m")
+    years, kept = (truth["estimands"].get(f"campaign.itt.{n}_12m") for n in ("years", "retention"))
     own = _turned({"S42": "campaign.itt.retention_12m"}, truth)
-    return own if years is None else own | {"years": years}
+    if years is not None:
+        own["years"] = years
+    if kept and truth["parameters"]["contact_cost"] > 0:
+        own["cost_per_saved"] = truth["parameters"]["contact_cost"] / kept
+    return own
 
 
 _TARGETED = {

@@ -17,7 +17,7 @@ from crmresearch.result import Result, study
 __all__ = ["decisions", "estimates", "failures", "gates", "overview", "published"]
 
 SHOWN = 120  # quantities in one figure; more are in the table
-STEP = 0.19  # inches per quantity
+STEP = 0.22  # inches per quantity
 
 # Why intervals miss where they do: (start of the quantity, estimator or "", world or "" for all) -> reason.
 # A failure without a reason fails a test.
@@ -28,9 +28,7 @@ REASONS: dict[tuple[str, str, str], str] = {
         "contribution has no variance there; this plain mean carries no gate, the study's concentration does"
     ),
     ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
-    ("", "", "no_overlap"): (
-        "comparable customers are missing there; the gate on overlap closes"
-    ),
+    ("", "", "no_overlap"): ("comparable customers are missing there; the gate on overlap closes"),
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
     ),
@@ -169,22 +167,21 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
         f"than four Monte-Carlo errors. Lowest coverage: {low['coverage']:.3f} ({low['quantity']} by "
         f"{low['estimator']})."
     )
-    shown = rows.head(SHOWN)
-    height = 1.6 + STEP * len(shown)
 
     def draw(ax: Any) -> Any:
-        _draw_estimates(ax, shown)
+        _draw_estimates(ax, rows, world)
         return ax
 
+    studies = ", ".join(rows["study"].unique())
     alt = (
-        f"Left: for {len(shown)} quantities, mean estimate less truth in units of the estimates' own spread, with the "
-        f"range that holds 95% of estimates; zero is the truth. Right: coverage of the 95% intervals with its 99.9% "
-        f"binomial interval; {failed} of {len(rows)} miss the accepted band."
+        f"Left: for {len(rows)} quantities of {studies} in world {world}, mean estimate less truth in units of the "
+        "estimates' own spread, with the range that holds 95% of estimates; zero is the truth. Right: coverage of the "
+        f"95% intervals with its 99.9% binomial interval; {failed} of {len(rows)} miss the accepted band."
     )
-    return Result(rows[keep], sentence, draw=draw, alt=alt, counts=(), figsize=(11.0, height), panels=2)
+    return Result(rows[keep], sentence, draw=draw, alt=alt, counts=(), figsize=(11.0, 1.8 + STEP * len(rows)), panels=2)
 
 
-def _draw_estimates(ax: Any, rows: pd.DataFrame) -> None:
+def _draw_estimates(ax: Any, rows: pd.DataFrame, world: str) -> None:
     from crmresearch import figures
 
     left, right = ax
@@ -200,11 +197,11 @@ def _draw_estimates(ax: Any, rows: pd.DataFrame) -> None:
     left.axvline(0, color=figures.INK, lw=1)
     left.set_ylim(-0.7, len(rows) - 0.3)
     right.set_ylim(-0.7, len(rows) - 0.3)
-    left.set_yticks(y, rows["quantity"] + " (" + rows["estimator"] + ")", fontsize=7.5)
+    left.set_yticks(y, rows["quantity"] + " (" + rows["estimator"] + ")", fontsize=8.5)
     left.set_xlabel(
         "estimate less truth, in spreads of the estimate\n(grey: 95% of estimates; blue: mean, Monte-Carlo 95%)"
     )
-    left.set_title("Estimate against truth")
+    left.set_title(f"{', '.join(rows['study'].unique())}, {world}: estimate against truth")
     coverage = rows["coverage"].to_numpy(float)
     low, high = rows["coverage_low"].to_numpy(float), rows["coverage_high"].to_numpy(float)
     right.axvspan(*NOMINAL, color=figures.GREY, alpha=0.2, lw=0, label="accepted")
@@ -212,7 +209,7 @@ def _draw_estimates(ax: Any, rows: pd.DataFrame) -> None:
         if group.any():
             right.hlines(y[group], low[group], high[group], color=color, lw=1.4)
             right.plot(coverage[group], y[group], "o" if label == "pass" else "s", color=color, ms=4, label=label)
-    right.set_yticks(y, [f"{int(n):,}" for n in rows["seeds"]], fontsize=7.5)
+    right.set_yticks(y, [f"{int(n):,}" for n in rows["seeds"]], fontsize=8.5)
     right.set_ylabel("banks")
     figures.percent_axis(right, "x")
     right.set_xlabel("coverage of 95% intervals, with its 99.9% interval")
