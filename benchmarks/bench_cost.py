@@ -82,12 +82,15 @@ def scale(path: Path) -> dict[str, Any]:
     people = timed("reduce prospects", lambda: reductions.prospects(bank))
     upkeep = timed("reduce upkeep", lambda: reductions.upkeep(bank))
     campaigns = timed("reduce campaigns", lambda: reductions.campaigns(bank))
-    groups = timed("reduce groups", lambda: reductions.upkeep_by_group(bank))
+    groups = timed("reduce groups", lambda: {b: reductions.upkeep(bank, by=b) for b in ("channel", "segment")})
     joint = timed("reduce joint", lambda: reductions.joint(bank))
     response = timed("response", lambda: cost.response(people))
     saved = timed("saved", lambda: cost.saved(campaigns))
     ratios = timed("ratios", lambda: cost.ratios(acquisition, upkeep, response, saved))
-    timed("by channel, segment", lambda: [cost.ratios_by(acquisition, groups, b) for b in ("channel", "segment")])
+    timed(
+        "by channel, segment",
+        lambda: [cost.ratios_by(acquisition, u, response, campaigns, by=b) for b, u in groups.items()],
+    )
     timed("payback", lambda: cost.payback(acquisition, upkeep))
     timed("targeted", lambda: cost.targeted(campaigns))
     point = timed("retention point", lambda: cost.retention_point(upkeep, saved))

@@ -81,10 +81,21 @@ def test_money_adds_up_to_the_tables(small_bank, raw):
         (m["net_interest"] + m["fees"] - m["service_cost"] - m["risk_cost"]).sum(), abs=1e-4
     )
     assert found["retention_cost"].sum() == pytest.approx(c.loc[c["purpose"] == "retain", "cost"].sum(), abs=1e-4)
-    groups = reductions.upkeep_by_group(small_bank)
-    assert groups["retention_cost"].sum() == pytest.approx(found["retention_cost"].sum(), abs=1e-4)
-    assert groups["years"].sum() == pytest.approx(found["years"].sum(), rel=1e-9)
-    assert groups["retention_cost_discounted"].sum() < groups["retention_cost"].sum()
+
+
+@pytest.mark.parametrize("by", ["channel", "segment"])
+def test_upkeep_by_group_adds_up_to_that_of_all(small_bank, by):
+    whole, parts = reductions.upkeep(small_bank), reductions.upkeep(small_bank, by=by)
+    assert parts[by].nunique() > 2
+    columns = ["months", "years", "exits", "entered", "retention_cost"]
+    total = parts.groupby(["block", "tenure_month"])[columns].sum()
+    expected = whole.set_index(["block", "tenure_month"])[columns]
+    pd.testing.assert_frame_equal(total, expected, check_dtype=False, check_index_type=False, atol=1e-9)
+
+
+def test_upkeep_by_an_unknown_group_is_refused(small_bank):
+    with pytest.raises(InputError, match="group by channel or segment"):
+        reductions.upkeep(small_bank, by="city")
 
 
 def test_primary_ratio_equals_its_definition_on_the_raw_tables(small_bank, raw):
@@ -159,7 +170,8 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
     response, saved = cost.response(people), cost.saved(campaigns)
     results = [
         response, saved, cost.ratios(acquisition, upkeep, response, saved), cost.targeted(campaigns),
-        cost.ratios_by(acquisition, reductions.upkeep_by_group(bank)), cost.replacement(acquisition, upkeep),
+        cost.ratios_by(acquisition, reductions.upkeep(bank, by="channel"), response, campaigns, resamples=99),
+        cost.replacement(acquisition, upkeep),
         cost.payback(acquisition, upkeep), cost.retention_point(upkeep, saved),
         cost.split(cost.response_curves(people, campaigns, upkeep, response, resamples=60)),
     ]  # fmt: skip
@@ -173,7 +185,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
 
 @pytest.mark.parametrize(
     "reduce",
-    ["acquisition", "prospects", "upkeep", "upkeep_by_group", "campaigns", "joint", "contacts_per_sale"],
+    ["acquisition", "prospects", "upkeep", "campaigns", "joint", "contacts_per_sale"],
 )
 def test_a_bank_without_the_tables_is_not_applicable(reduce, small_bank):
     from crmresearch.bank import Bank

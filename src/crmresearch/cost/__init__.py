@@ -5,7 +5,8 @@ from crmresearch.cost.aipw import Aipw, aipw, sensitivity_bounds
 from crmresearch.cost.allocation import Curve, Optimum, customer_equity, five_to_one, optimum, split
 from crmresearch.cost.calls import per_sale
 from crmresearch.cost.curves import response_curves
-from crmresearch.cost.grid import definitions, ratios, ratios_by
+from crmresearch.cost.grid import definitions, ratios
+from crmresearch.cost.groups import ratios_by
 from crmresearch.cost.loss import customer_value, elasticities, five_points, replacement, retention_point
 from crmresearch.cost.payback import payback
 from crmresearch.cost.published import gates, published

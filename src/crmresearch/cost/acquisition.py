@@ -264,7 +264,7 @@ def response(
     Result
         By channel: cost per win, marginal cost (one over the mean derivative of the win probability by spend), second
         derivative. Estimate ``S04`` is the second derivative averaged over all prospects; ``details['slope']`` the mean
-        derivative as a functional.
+        derivative as a functional, ``details['slopes']`` that of each channel.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def response(
         digits=4,
         details={
             "slope": slope, "second": second, "blocks": blocks, "fits": {f["channel"]: f["model"] for f in fitted},
-            "randomised": randomised, "n": n,
+            "slopes": {f["channel"]: f["slope"] for f in fitted}, "randomised": randomised, "n": n,
         },
         figsize=(7.6, 4.6),
     )  # fmt: skip

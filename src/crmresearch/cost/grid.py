@@ -1,17 +1,17 @@
-"""The study of the ratio: all nine at once, by channel and segment, discounted and not."""
+"""The study of the ratio: all nine at once, discounted and not."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
 
 from crmresearch.cost import ratio as r
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import Missing
 from crmresearch.result import Check, Estimate, Result, study
 
-__all__ = ["definitions", "ratios", "ratios_by"]
+__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "pairs_of", "present_value", "ratios"]
 
 FORMULAS = {
     "all": "sum of spend over prospects / number of wins",
@@ -29,6 +29,15 @@ POPULATIONS = {
     "tenure": "customers at risk in the period, from each one's tenure at the start",
     "saved": "customers randomised to a retention offer or to none",
 }
+SHORT = {
+    "all": "all spend per win",
+    "won": "spend on the won per win",
+    "marginal": "marginal cost of a win",
+    "year": "customer-year",
+    "tenure": "whole tenure",
+    "saved": "customer-year saved",
+}
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 def definitions(period: str, horizon_months: int) -> Result:
@@ -129,25 +138,11 @@ def ratios(
         return Result.not_applicable(
             Missing("no retention spend is recorded, so nothing can be divided by it", ("contacts",))
         )
-    one = r.constant(1.0, blocks)
-    per_win = {n: _numerator(acquisition, n, blocks) for n in ("all", "won")}
-    top: dict[str, tuple[r.Functional, r.Functional] | Missing] = {n: (f, one) for n, f in per_win.items()}
-    top["marginal"] = (
-        (one, _padded(marginal.details["slope"], blocks))
-        if marginal is not None and marginal.applicable
-        else _why(marginal, "marginal")
-    )
-    bottom = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
-    discounted = _denominators(upkeep, saved, blocks, horizon_months, discount_annual)
+    slope = marginal.details["slope"] if applies(marginal) else _why(marginal, "marginal")
+    grid = pairs_of(acquisition, upkeep, slope, saved, blocks, horizon_months, discount_annual)
+    lines = {line: pair for line, pair in grid.items() if isinstance(pair, Missing)}
+    pairs = {line: pair for line, pair in grid.items() if not isinstance(pair, Missing)}
     dated = "tenure_month" in upkeep.columns  # without dates nothing can be discounted
-    pairs = {}
-    lines: dict[str, Any] = {}
-    for (n, d), line in r.LINES.items():
-        missing = next((x for x in (top[n], bottom[d]) if isinstance(x, Missing)), None)
-        if missing is not None:
-            lines[line] = missing
-        else:
-            pairs[line] = (_pair(top[n], bottom[d]), _pair(top[n], discounted[d]))
     critical = r.simultaneous([p for line, (p, _) in pairs.items() if line != "S40"], seed)
     weights = r.resampled(blocks, resamples, seed)
     people = int(acquisition["n"].sum())
@@ -157,30 +152,17 @@ def ratios(
         if line in lines:
             rows.append(row | {"set": f"not applicable: {lines[line].reason}"})
             continue
-        (num, den), (num_v, den_v) = pairs[line]
-        estimate = r.ratio_estimate(num, den, people)
-        estimates[line] = estimate
-        together = r.ratio_set(num, den, critical)
-        low, high = _percentiles(num, den, weights)
-        rows.append(
-            row
-            | {
-                "ratio": estimate.value,
-                "ci_low": estimate.ci_low,
-                "ci_high": estimate.ci_high,
-                "set": "bounded" if not estimate.checks else r.ratio_set(num, den).text(),
-                "simultaneous_low": together.low if together.kind == "bounded" else -np.inf,
-                "simultaneous_high": together.high if together.kind == "bounded" else np.inf,
-                "bootstrap_low": low,
-                "bootstrap_high": high,
-            }
-        )
-        if dated:
-            rows[-1] |= _discounted(num_v, den_v)
+        plain, discounted = pairs[line]
+        estimates[line] = r.ratio_estimate(*plain, people)
+        together = r.ratio_set(*plain, critical)
+        row |= measured(plain, weights) | {
+            "simultaneous_low": together.low if together.kind == "bounded" else -np.inf,
+            "simultaneous_high": together.high if together.kind == "bounded" else np.inf,
+        }
+        rows.append(row | (present_value(*discounted) if dated else {}))
     table = pd.DataFrame(rows)
-    seen = bottom["tenure"]
     details = {
-        "cost_per_win": per_win["all"],
+        "cost_per_win": _numerator(acquisition, "all", blocks),
         "critical": critical,
         "blocks": blocks,
         "pairs": {k: v[0] for k, v in pairs.items()},
@@ -193,11 +175,55 @@ def ratios(
         draw=lambda ax: draw_ratios(ax, table),
         alt=_alt(table),
         figsize=(9.5, 4.6),
-        details=details | {"months": seen[2] if not isinstance(seen, Missing) else 0},
+        details=details,
     )
 
 
-def _discounted(num: r.Functional, den: r.Functional) -> dict[str, float]:
+Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
+
+
+def pairs_of(
+    acquisition: pd.DataFrame,
+    upkeep: pd.DataFrame,
+    slope: r.Functional | Missing,
+    saved: Any,
+    blocks: int,
+    horizon_months: int,
+    rate: float,
+) -> dict[str, tuple[Pair, Pair] | Missing]:
+    """Each line as a plain and a discounted pair, or why it does not apply."""
+    one = r.constant(1.0, blocks)
+    top: dict[str, Any] = {n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")}
+    top["marginal"] = slope if isinstance(slope, Missing) else (one, _padded(slope, blocks))
+    plain = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
+    discounted = _denominators(upkeep, saved, blocks, horizon_months, rate)
+    out: dict[str, tuple[Pair, Pair] | Missing] = {}
+    for (n, d), line in r.LINES.items():
+        missing = next((x for x in (top[n], plain[d]) if isinstance(x, Missing)), None)
+        if missing is not None:
+            out[line] = missing
+        else:
+            out[line] = _pair(top[n], plain[d]), _pair(top[n], discounted[d])
+    return out
+
+
+def measured(pair: Pair, weights: r.Array) -> dict[str, Any]:
+    """Ratio with Fieller's set and percentiles of resamples; infinite ends where the set is not an interval."""
+    num, den = pair
+    found = r.ratio_set(num, den)
+    bounded = found.kind == "bounded"
+    low, high = _percentiles(num, den, weights)
+    return {
+        "ratio": num.value / den.value if den.value else np.nan,
+        "ci_low": found.low if bounded else -np.inf,
+        "ci_high": found.high if bounded else np.inf,
+        "set": "bounded" if bounded else found.text(),
+        "bootstrap_low": low,
+        "bootstrap_high": high,
+    }
+
+
+def present_value(num: r.Functional, den: r.Functional) -> dict[str, float]:
     """Ratio at present values with Fieller's interval; infinite ends where the set is not an interval."""
     found = r.ratio_set(num, den)
     low, high = (found.low, found.high) if found.kind == "bounded" else (-np.inf, np.inf)
@@ -205,7 +231,8 @@ def _discounted(num: r.Functional, den: r.Functional) -> dict[str, float]:
     return {"discounted": value, "discounted_low": low, "discounted_high": high}
 
 
-def _has(x: Any) -> bool:
+def applies(x: Any) -> TypeGuard[Result]:
+    """Whether a study was given and could be made."""
     return isinstance(x, Result) and x.applicable
 
 
@@ -220,7 +247,7 @@ def _padded(f: r.Functional, blocks: int) -> r.Functional:
 
 
 def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, rate: float) -> dict[str, Any]:
-    """Each denominator as (numerator part, denominator part, months seen): its value is the second over the first."""
+    """Each denominator as (numerator part, denominator part): its value is the second over the first."""
     one = r.constant(1.0, blocks)
     out: dict[str, Any] = {}
     dated = "tenure_month" in upkeep.columns
@@ -229,18 +256,18 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
     if life is not None and not life.months:
         out["tenure"] = Missing("too few customers at risk at the start of tenure for a tenure curve")
     elif life is not None:
-        out["tenure"] = (one, life.cost, life.months)
+        out["tenure"] = (one, life.cost)
     elif (upkeep["exits"] == upkeep["customers"]).all():
         whole = r.mean_ratio(r.by_block(upkeep, "retention_cost", blocks), r.by_block(upkeep, "customers", blocks))
-        out["tenure"] = (one, whole, 0)
+        out["tenure"] = (one, whole)
     else:
         out["tenure"] = Missing("tenures are censored and the retention spend has no dates")
     if rate and life is not None and life.months:
         # the discounted year is the level payment per year with the same present value over the tenure
-        out["year"] = (life.years, life.cost, life.months)
+        out["year"] = (life.years, life.cost)
     else:
-        out["year"] = (one, pooled, 0)
-    if not _has(saved):
+        out["year"] = (one, pooled)
+    if not applies(saved):
         out["saved"] = _why(saved, "saving")
     elif not saved.details["spend"].value > 0:
         out["saved"] = Missing(
@@ -249,11 +276,11 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
     else:
         years, spend = _padded(saved.details["years"], blocks), _padded(saved.details["spend"], blocks)
         middle = (1 + rate) ** (-saved.details["horizon_months"] / 24)
-        out["saved"] = (r.product(years, r.constant(middle, blocks)), spend, 0)
+        out["saved"] = (r.product(years, r.constant(middle, blocks)), spend)
     return out
 
 
-def _pair(top: Any, bottom: Any) -> tuple[r.Functional, r.Functional]:
+def _pair(top: Pair, bottom: Pair) -> Pair:
     """Write (a / b) / (d / c) as a c / (b d): no part that may be zero stands in a denominator of its own."""
     return r.product(top[0], bottom[0]), r.product(top[1], bottom[1])
 
@@ -298,14 +325,6 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
     from crmresearch import figures
 
     short = {v: k for k, v in (r.NUMERATORS | r.DENOMINATORS).items()}
-    words = {
-        "all": "all spend per win",
-        "won": "spend on the won per win",
-        "marginal": "marginal cost of a win",
-        "year": "customer-year",
-        "tenure": "whole tenure",
-        "saved": "customer-year saved",
-    }
     known = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
     finite = known.loc[np.isfinite(known["ci_high"]), ["ci_low", "ci_high", "ratio"]].to_numpy(float)
     positive = finite[finite > 0]
@@ -336,133 +355,11 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
         ha="right",
     )
     ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) + 0.1))
-    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if floor <= t <= ceiling]
+    ticks = [t for t in TICKS if floor <= t <= ceiling]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
-    names = [f"{w['line']}  {words[short[w['winning']]]} / {words[short[w['keeping']]]}" for _, w in known.iterrows()]
+    names = [f"{w['line']}  {SHORT[short[w['winning']]]} / {SHORT[short[w['keeping']]]}" for _, w in known.iterrows()]
     ax.set_yticks(range(len(known)), names)
     ax.set_xlabel(f"ratio, 95% interval; n = {int(table['n'].max()):,} prospects (logarithmic scale)")
     ax.set_title("One question, nine ratios")
-    return ax
-
-
-@study
-def ratios_by(
-    acquisition: pd.DataFrame, upkeep: pd.DataFrame, by: str = "channel", *, discount_annual: float = 0.08
-) -> Result:
-    """Estimate the primary ratio within groups.
-
-    For channels, both sides are the channel's own. For segments, failed prospects have no segment: their spend is
-    shared out in proportion to each segment's wins in each channel.
-
-    Parameters
-    ----------
-    acquisition : DataFrame
-        ``block``, ``channel``, ``segment`` (of the won; empty for the others), ``n``, ``spend``, ``spend_won``,
-        ``won``.
-    upkeep : DataFrame
-        ``block``, ``channel``, ``segment``, ``years``, ``years_discounted``, ``retention_cost``,
-        ``retention_cost_discounted`` (to the day of winning), ``customers``.
-    by : {'channel', 'segment'}
-        Grouping.
-    discount_annual : float
-        Rate at which the discounted columns were made, for the note.
-
-    Raises
-    ------
-    InputError
-        If ``by`` is neither, columns are missing, or costs are negative.
-    """
-    if by not in ("channel", "segment"):
-        raise InputError(f"by = {by!r}: group by channel or segment")
-    r.checked(
-        acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition"
-    )
-    r.checked(upkeep, ("block", by, "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
-    blocks = max(r.unit_of(acquisition), r.unit_of(upkeep))
-    if by == "segment":
-        acquisition = _shared_out(acquisition)
-    rows = []
-    for name in sorted(set(acquisition[by].dropna()) | set(upkeep[by].dropna())):
-        a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
-        wins = float(a["won"].sum())
-        row: dict[str, Any] = {
-            by: name,
-            "prospects": float(a["n"].sum()),
-            "wins": wins,
-            "customers": u["customers"].sum(),
-        }
-        cost = r.mean_ratio(r.by_block(a, "spend", blocks), r.by_block(a, "won", blocks))
-        year = r.mean_ratio(r.by_block(u, "retention_cost", blocks), r.by_block(u, "years", blocks))
-        if wins == 0 and len(a):
-            row["note"] = "no wins: cost per win is not defined; " + _at_least(a)
-        elif wins < r.MIN_WINS:
-            row["note"] = "no prospects" if not len(a) else f"fewer than {r.MIN_WINS} wins: not estimated"
-        elif not year.value > 0:
-            row |= {"cost_per_win": cost.value, "note": "no retention spend: ratio not defined"}
-        else:
-            found = r.ratio_set(cost, year)
-            low, high = (found.low, found.high) if found.kind == "bounded" else (-np.inf, np.inf)
-            row |= {"cost_per_win": cost.value, "cost_per_year": year.value, "ratio": cost.value / year.value}
-            row |= {"ci_low": low, "ci_high": high, "note": "" if found.kind == "bounded" else found.text()}
-            if "retention_cost_discounted" in u:
-                spent, lived = (r.by_block(u, f"{c}_discounted", blocks) for c in ("retention_cost", "years"))
-                row |= _discounted(cost, r.mean_ratio(spent, lived))
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]
-    if known.empty:
-        sentence = f"No {by} has {r.MIN_WINS} wins and retention spend; nothing can be compared."
-    else:
-        top, bottom = known.loc[known["ratio"].idxmax()], known.loc[known["ratio"].idxmin()]
-        sentence = (
-            f"By {by}, the primary ratio runs from {bottom['ratio']:.2f} [{bottom['ci_low']:.2f}, "
-            f"{bottom['ci_high']:.2f}] "
-            f"({bottom[by]}) to {top['ratio']:.2f} [{top['ci_low']:.2f}, {top['ci_high']:.2f}] ({top[by]})."
-        )
-    return Result(
-        table,
-        sentence,
-        draw=(lambda ax: draw_by(ax, known, by)) if len(known) else None,
-        alt=f"Dots with 95% intervals of the primary ratio by {by}; {sentence}",
-        counts=("prospects", "wins", "customers"),
-    )
-
-
-def _at_least(a: pd.DataFrame) -> str:
-    """Return the spend per win that zero wins in n leave possible, at 95%."""
-    n = float(a["n"].sum())
-    bound = 1 - 0.05 ** (1 / n)
-    return f"at least {a['spend'].sum() / n / bound:,.0f} per win at 95%"
-
-
-def _shared_out(acquisition: pd.DataFrame) -> pd.DataFrame:
-    """Share each channel's spend out to segments by wins, in every block alike."""
-    won = acquisition[acquisition["won"] > 0]
-    wins = won.groupby(["channel", "segment"], as_index=False, observed=True)["won"].sum()
-    wins["share"] = wins["won"] / wins.groupby("channel", observed=True)["won"].transform("sum")
-    spend = acquisition.groupby(["block", "channel"], as_index=False, observed=True)[["spend", "n"]].sum()
-    spread = spend.merge(wins[["channel", "segment", "share"]], on="channel")
-    spread["spend"] *= spread["share"]
-    spread["n"] *= spread["share"]
-    own = won.groupby(["block", "channel", "segment"], as_index=False, observed=True)[["won"]].sum()
-    out = spread.merge(own, on=["block", "channel", "segment"], how="left")
-    return out.assign(won=out["won"].fillna(0.0))
-
-
-def draw_by(ax: Any, known: pd.DataFrame, by: str) -> Any:
-    """Draw the primary ratio by group."""
-    from crmresearch import figures
-
-    shown = known.iloc[::-1].reset_index(drop=True)
-    for y, row in shown.iterrows():
-        ends = [row["ci_low"], row["ci_high"]]
-        if np.isfinite(ends).all():
-            ax.plot(ends, [y, y], color=figures.ACCENT, lw=2)
-        ax.plot(row["ratio"], y, "o", color=figures.ACCENT, ms=7)
-    ax.set_yticks(range(len(shown)), [f"{row[by]} (n = {row['wins']:,.0f} wins)" for _, row in shown.iterrows()])
-    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1)
-    ax.set(ylim=(-0.6, len(shown) - 0.4))
-    ax.set_xlabel("cost per win / cost per customer-year, 95% interval (dashed: 'several')")
-    ax.set_title(f"The primary ratio by {by}")
     return ax

@@ -11,7 +11,21 @@ from crmresearch.errors import InputError, Missing
 if TYPE_CHECKING:
     from crmresearch.bank import Bank
 
-__all__ = ["BLOCKS", "DAYS_PER_MONTH", "as_float", "block_of", "campaigns", "one_currency", "retention_costs"]
+__all__ = [
+    "BLOCKS",
+    "DAYS_PER_MONTH",
+    "GROUPS",
+    "UNKNOWN",
+    "as_float",
+    "block_of",
+    "campaigns",
+    "group_of",
+    "one_currency",
+    "retention_costs",
+]
+
+UNKNOWN = "not recorded"
+GROUPS = {"channel": "acquisition_channel", "segment": "city_tier"}  # groups of customers, and where they are recorded
 
 BLOCKS = 1024  # a power of two: the block is a bit mask of the hash
 DAYS_PER_MONTH = 30.4375
@@ -28,6 +42,12 @@ def block_of(key: Any) -> Any:
 def as_float(value: Any) -> Any:
     """Cast an exact sum to double, last of all."""
     return value.cast("float64")
+
+
+def group_of(c: Any, by: str) -> Any:
+    """Channel or segment (city tier) of a customer, in words."""
+    value = c[GROUPS[by]]
+    return (value if by == "channel" else "tier " + value.cast("string")).fill_null(UNKNOWN)
 
 
 def one_currency(bank: Bank, table: str) -> None:
@@ -98,7 +118,8 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     keep = max(1, -(-int(known["n"].sum()) // most))
     out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
-    return out.drop(columns=constant).assign(one_in=keep)
+    groups = {by: out[by].astype("category") for by in GROUPS if by in out}
+    return out.drop(columns=constant).assign(one_in=keep, **groups)
 
 
 def _campaign_rows(bank: Bank, row: Any, keep: int, horizon_months: int) -> pd.DataFrame:
@@ -150,6 +171,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         left=leaves.cast("int8"),
         months=as_float(leaves.ifelse(j.left_on, end).delta(ibis.date(day), unit="day")) / DAYS_PER_MONTH,
         **x,
+        **{by: group_of(j, by) for by, column in GROUPS.items() if bank.require(f"customers.{column}") is None},
     )
     for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
         if part is not None:

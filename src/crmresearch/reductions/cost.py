@@ -7,18 +7,22 @@ winning; the first is seen in part, and counts as that part.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import Missing
+from crmresearch.errors import InputError, Missing
 from crmresearch.reductions.campaigns import (
     BLOCKS,
     DAYS_PER_MONTH,
+    GROUPS,
+    UNKNOWN,
     as_float,
     block_of,
     campaigns,
+    group_of,
     one_currency,
     retention_costs,
 )
@@ -38,10 +42,7 @@ __all__ = [
     "period",
     "prospects",
     "upkeep",
-    "upkeep_by_group",
 ]
-
-UNKNOWN = "not recorded"
 
 # Data without dates come as one summary; these are the publishers' names for the same things.
 SNAPSHOT = {
@@ -82,11 +83,6 @@ def _person(t: Any) -> Any:
     return block_of(t.customer_id.fill_null(t.prospect_id) if "customer_id" in t.columns else t.prospect_id)
 
 
-def _segment(c: Any) -> Any:
-    """Segment of a customer: city tier."""
-    return ("tier " + c.city_tier.cast("string")).fill_null(UNKNOWN)
-
-
 def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     """Spend and wins by block, channel, and segment of the won.
 
@@ -102,7 +98,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
         t = t.mutate(block=_person(t))
         if bank.require("prospects.customer_id", "customers.city_tier") is None:
             c = bank.table("customers")
-            c = c.select(who=c.customer_id, segment=_segment(c))
+            c = c.select(who=c.customer_id, segment=group_of(c, "segment"))
             t = t.left_join(c, t.customer_id == c.who)
         else:
             t = t.mutate(segment=t.won.ifelse(UNKNOWN, None))
@@ -208,22 +204,31 @@ def _month_days(date: Any) -> Any:
     return as_float((first + ibis.interval(months=1)).cast("date").delta(first, unit="day"))
 
 
-def upkeep(bank: Bank) -> pd.DataFrame | Missing:
-    """Exposure, exits and money by block and tenure month.
+def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
+    """Exposure, exits and money by block and tenure month, of all customers or by group.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers`` and ``contacts``.
+    by : {'channel', 'segment'}, optional
+        Group of customers: how they were won, or their city tier.
 
     Returns
     -------
     DataFrame
         ``block``, ``tenure_month``, ``months`` at risk, ``years``, ``exits``, ``entered`` (customers whose exposure
-        starts there), ``retention_cost``; with ``monthly`` also ``revenue`` (interest + fees - risk), ``service_cost``,
-        ``contribution`` (money). For data without dates one row per customer: ``block``, ``years``, ``customers``,
-        ``exits``, ``retention_cost``.
+        starts there), ``retention_cost``; by group, the group's name; of all customers, with ``monthly``, also
+        ``revenue`` (interest + fees - risk), ``service_cost``, ``contribution`` (money). For data without dates one
+        row per customer: ``block``, ``years``, ``customers``, ``exits``, ``retention_cost``.
 
     Notes
     -----
     Customers enter at their tenure when observation starts. Exposure is counted from first and last days, so that no
     customer-month rows are made.
     """
+    if by is not None:
+        return _upkeep_by(bank, by)
     missing = bank.require("customers", "contacts")
     if missing is not None:
         return _upkeep_summary(bank, missing)
@@ -233,6 +238,26 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     money = [bank.compiled(("upkeep", "spend"), lambda: _spend_by_month(bank))]
     if bank.require("monthly") is None:
         money.append(bank.compiled(("upkeep", "money"), lambda: _money_by_month(bank)))
+    return _by_tenure(first, last, *money)
+
+
+def _upkeep_by(bank: Bank, by: str) -> pd.DataFrame | Missing:
+    if by not in GROUPS:
+        raise InputError(f"by = {by!r}: group by {' or '.join(GROUPS)}")
+    missing = bank.require("customers", "contacts", f"customers.{GROUPS[by]}")
+    if missing is not None:
+        return missing
+    one_currency(bank, "contacts")
+    makers = {"first": _first_months, "last": _last_months, "spend": _spend_by_month}
+    frames = [bank.compiled(("upkeep", n, by), functools.partial(make, bank, by)) for n, make in makers.items()]
+    parts = []
+    for name in sorted(set(frames[0]["of"])):
+        parts.append(_by_tenure(*(f[f["of"] == name] for f in frames)).assign(**{by: name}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) -> pd.DataFrame:
+    """Months at risk from first and last months, with exits and money, by block and tenure month."""
     length = 1 + max(int(f["month"].max()) for f in (first, last, *money) if len(f))
 
     def matrix(frame: pd.DataFrame, column: str) -> Any:
@@ -261,26 +286,32 @@ def upkeep(bank: Bank) -> pd.DataFrame | Missing:
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
 
-def _customers_exposed(bank: Bank) -> Any:
+def _groups(c: Any, by: str | None) -> dict[str, Any]:
+    return {} if by is None else {"of": group_of(c, by)}
+
+
+def _customers_exposed(bank: Bank, by: str | None) -> Any:
     c = bank.table("customers")
-    return _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on"))
+    return _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on", **_groups(c, by)))
 
 
-def _first_months(bank: Bank) -> Any:
-    e = _customers_exposed(bank)
-    sums = e.group_by("block", month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
-    return sums.order_by("block", "month")
+def _first_months(bank: Bank, by: str | None = None) -> Any:
+    e = _customers_exposed(bank, by)
+    keys = ["block", *(["of"] if by else [])]
+    sums = e.group_by(*keys, month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
+    return sums.order_by(*keys, "month")
 
 
-def _last_months(bank: Bank) -> Any:
-    e = _customers_exposed(bank)
-    sums = e.group_by("block", month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
-    return sums.order_by("block", "month")
+def _last_months(bank: Bank, by: str | None = None) -> Any:
+    e = _customers_exposed(bank, by)
+    keys = ["block", *(["of"] if by else [])]
+    sums = e.group_by(*keys, month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
+    return sums.order_by(*keys, "month")
 
 
-def _spend_by_month(bank: Bank) -> Any:
+def _spend_by_month(bank: Bank, by: str | None = None) -> Any:
     t = retention_costs(bank)
-    return _by_month(bank, t.select("customer_id", at=t.contacted_on, retention_cost=t.cost))
+    return _by_month(bank, t.select("customer_id", at=t.contacted_on, retention_cost=t.cost), by)
 
 
 def _money_by_month(bank: Bank) -> Any:
@@ -289,15 +320,16 @@ def _money_by_month(bank: Bank) -> Any:
     return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=m.service_cost))
 
 
-def _by_month(bank: Bank, t: Any) -> Any:
+def _by_month(bank: Bank, t: Any, by: str | None = None) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
     c = bank.table("customers")
-    c = c.select("customer_id", block=block_of(c.customer_id), won=_number(c.acquired_on))  # once, not by row of t
+    keys = ["block", *(["of"] if by else [])]
+    # once, not by row of t
+    c = c.select("customer_id", block=block_of(c.customer_id), won=_number(c.acquired_on), **_groups(c, by))
     j = t.join(c, "customer_id")
     sums = {n: as_float(j[n].sum()) for n in t.columns if n not in ("customer_id", "at")}
-    return (
-        j.group_by("block", month=(_number(j["at"]) - j.won).clip(lower=0)).aggregate(**sums).order_by("block", "month")
-    )
+    month = (_number(j["at"]) - j.won).clip(lower=0)
+    return j.group_by(*keys, month=month).aggregate(**sums).order_by(*keys, "month")
 
 
 def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
@@ -318,49 +350,6 @@ def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     f = f.assign(block=np.arange(len(f)), customers=1)
     won = f[f["won"] == 1]
     return won[["block", "years", "customers", "exits", "retention_cost"]].reset_index(drop=True)
-
-
-def upkeep_by_group(bank: Bank, *, discount_annual: float = 0.08) -> pd.DataFrame | Missing:
-    """Customer-years and retention spend by block, channel and segment.
-
-    Returns
-    -------
-    DataFrame
-        ``block``, ``channel``, ``segment`` (city tier), ``customers``, ``years``, ``retention_cost``, and both
-        discounted to the day of winning (``..._discounted``; a customer's years at the middle of the years observed).
-    """
-    missing = bank.require("customers", "contacts")
-    if missing is not None:
-        return missing
-    c = bank.table("customers")
-    c = c.select(
-        "customer_id", "acquired_on", "observed_from", "left_on",
-        channel=c.acquisition_channel.fill_null(UNKNOWN), segment=_segment(c),
-    )  # fmt: skip
-    e = _exposed(bank, c)
-    years = (e["last"] - e.entry + 1 - e.before - e.after) / 12
-    middle = (e.entry + e.before + e["last"] + 1 - e.after) / 24
-    e = e.mutate(years=years, discounted=years * _discount(discount_annual, middle))
-    t = retention_costs(bank).join(bank.table("customers").select("customer_id", "acquired_on"), "customer_id")
-    at = (_number(t.contacted_on) - _number(t.acquired_on)).clip(lower=0) / 12
-    cost = t.mutate(discounted=as_float(t.cost) * _discount(discount_annual, at))
-    cost = cost.group_by("customer_id").aggregate(cost=cost.cost.sum(), cost_discounted=cost.discounted.sum())
-    j = e.left_join(cost.rename(who="customer_id"), e.customer_id == cost.customer_id)
-    return bank.frame(
-        j.group_by("block", "channel", "segment")
-        .aggregate(
-            customers=j.count(),
-            years=j.years.sum(),
-            years_discounted=j.discounted.sum(),
-            retention_cost=as_float(j.cost.sum().fill_null(0)),
-            retention_cost_discounted=j.cost_discounted.sum().fill_null(0.0),
-        )
-        .order_by("block", "channel", "segment")
-    )
-
-
-def _discount(rate: float, years: Any) -> Any:
-    return (years * -float(np.log1p(rate))).exp()
 
 
 def joint(bank: Bank) -> pd.DataFrame | Missing:
