@@ -128,15 +128,8 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
 
     def draw(ax: Any) -> Any:
         y = np.arange(len(shown))[::-1]
-        x = 100 * shown["difference"]
-        ax.errorbar(
-            x,
-            y,
-            xerr=np.array([x - 100 * shown["ci_low"], 100 * shown["ci_high"] - x]),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=3,
-        )
+        points = (100 * shown[c] for c in ("difference", "ci_low", "ci_high"))
+        figures.intervals(ax, y, *points, horizontal=True)
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(
             y, [f"{c}: {a} (n = {n:,.0f})" for c, a, n in zip(shown["campaign"], shown["arm"], shown["n"], strict=True)]
@@ -296,15 +289,8 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     )
 
     def draw(ax: Any) -> Any:
-        y, x = np.array([1, 0]), 100 * table["difference"]
-        ax.errorbar(
-            x,
-            y,
-            xerr=np.array([x - 100 * table["ci_low"], 100 * table["ci_high"] - x]),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=3,
-        )
+        y, points = np.array([1, 0]), (100 * table[c] for c in ("difference", "ci_low", "ci_high"))
+        figures.intervals(ax, y, *points, horizontal=True)
         ax.axvline(0, color=figures.INK, lw=1, ls=":")
         ax.set_yticks(y, table["comparison"])
         ax.set(

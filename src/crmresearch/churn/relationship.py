@@ -68,12 +68,13 @@ def with_index(frame: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
 
 
 def forest(ax: Any, table: pd.DataFrame, label: str, title: str) -> Any:
-    """Draw hazard ratios with intervals, one row per model, on a log scale; the model of the verdict is filled."""
+    """Draw hazard ratios with intervals, one row per model, on a log scale; the model of the verdict is coloured."""
     y = np.arange(len(table))[::-1]
-    for place, row in zip(y, table.itertuples(index=False), strict=True):
-        color = figures.ACCENT if row.verdict else figures.GREY
-        ax.plot([row.ci_low, row.ci_high], [place, place], color=color, lw=2)
-        ax.plot(row.hazard_ratio, place, "s", color=color, ms=7 if row.verdict else 5)
+    filled = table["verdict"].to_numpy(dtype=bool)
+    for part, color in ((filled, figures.ACCENT), (~filled, figures.GREY)):
+        own = table[part]
+        ends = own["ci_low"], own["ci_high"]
+        figures.intervals(ax, y[part], own["hazard_ratio"], *ends, horizontal=True, fmt="s", color=color)
     ax.axvline(1, color=figures.INK, lw=1, ls=":")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")

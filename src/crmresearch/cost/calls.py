@@ -92,9 +92,9 @@ def draw_per_sale(ax: Any, table: pd.DataFrame) -> Any:
     from crmresearch import figures
 
     shown = table[np.isfinite(table["per_sale"])].sort_values("per_sale")
+    places = np.arange(len(shown))
+    figures.intervals(ax, places, shown["per_sale"], shown["ci_low"], shown["ci_high"], horizontal=True)
     for y, row in enumerate(shown.itertuples()):
-        ax.plot([row.ci_low, row.ci_high], [y, y], color=figures.ACCENT, lw=2)
-        ax.plot(row.per_sale, y, "o", color=figures.ACCENT, ms=7)
         ax.annotate(
             f"{row.per_sale:.1f}", (row.per_sale, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9
         )

@@ -89,8 +89,8 @@ def _draw_curves(curves: dict[str, pd.DataFrame], counts: dict[str, int], tables
             right.plot(curve["customers"], curve["whale"], color=color, label=label)
             rows = tables[name].set_index("statistic").loc[list(STATISTICS[1:4])]
             rows = rows.assign(at=TOP)[rows["n"].to_numpy() >= disclosure.MIN_CELL]
-            error = [rows["estimate"] - rows["ci_low"], rows["ci_high"] - rows["estimate"]]
-            right.errorbar(rows["at"], rows["estimate"], yerr=np.array(error), fmt=".", color=color, capsize=3)
+            ends = rows["ci_low"], rows["ci_high"]
+            figures.intervals(right, rows["at"], rows["estimate"], *ends, fmt=".", color=color)
         left.plot([0, 1], [0, 1], color=figures.GREY, linewidth=1, linestyle="--", label="equal shares")
         right.axhline(1, color=figures.GREY, linewidth=1, linestyle="--")
         left.set(title="Lorenz curve", xlabel="customers, from the worst", ylabel="cumulative share of value")

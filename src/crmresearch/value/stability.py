@@ -175,16 +175,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
 
     def draw(ax: Any) -> Any:
         at = np.arange(len(table))
-        error = [table["jaccard"] - table["ci_low"], table["ci_high"] - table["jaccard"]]
-        ax.errorbar(
-            at,
-            table["jaccard"],
-            yerr=np.array(error),
-            fmt="o",
-            color=figures.ACCENT,
-            capsize=4,
-            label="observed, 95% interval",
-        )
+        ends = table["ci_low"], table["ci_high"]
+        figures.intervals(ax, at, table["jaccard"], *ends, label="observed, 95% interval")
         ax.plot(at, table["noise"], "_", markersize=18, color=figures.PALETTE[1], label="blind ranks")
         labels = [f"{a} to\n{b}\nn = {n:,}" for a, b, n in zip(table["from"], table["to"], table["n"], strict=True)]
         ax.set(
