@@ -11,7 +11,7 @@ from crmresearch.cost import ratio as r
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Estimate, Result, study
 
-__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "pairs_of", "present_value", "ratios"]
+__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "pairs_of", "ratios", "versions"]
 
 FORMULAS = {
     "all": "sum of spend over prospects / number of wins",
@@ -110,7 +110,8 @@ def ratios(
     Returns
     -------
     Result
-        One row per ratio. Estimates ``S40`` (all spend per win over the pooled customer-year) to ``S40i``.
+        One row per ratio, with costs as paid and (where they have dates) discounted. Estimates ``S40`` (all spend per
+        win over the pooled customer-year) to ``S40i``, as paid.
 
     Raises
     ------
@@ -142,44 +143,51 @@ def ratios(
     grid = pairs_of(acquisition, upkeep, slope, saved, blocks, horizon_months, discount_annual)
     lines = {line: pair for line, pair in grid.items() if isinstance(pair, Missing)}
     pairs = {line: pair for line, pair in grid.items() if not isinstance(pair, Missing)}
-    dated = "tenure_month" in upkeep.columns  # without dates nothing can be discounted
-    critical = r.simultaneous([p for line, (p, _) in pairs.items() if line != "S40"], seed)
+    others = [both for line, both in pairs.items() if line != "S40"]
+    critical = {costs: r.simultaneous([both[costs] for both in others], seed) for costs in versions(upkeep)}
     weights = r.resampled(blocks, resamples, seed)
     people = int(acquisition["n"].sum())
     rows, estimates = [], {}
     for (n, d), line in r.LINES.items():
-        row: dict[str, Any] = {"line": line, "winning": r.NUMERATORS[n], "keeping": r.DENOMINATORS[d], "n": people}
+        row: dict[str, Any] = {"line": line, "winning": SHORT[n], "keeping": SHORT[d], "n": people}
         if line in lines:
             rows.append(row | {"set": f"not applicable: {lines[line].reason}"})
             continue
-        plain, discounted = pairs[line]
-        estimates[line] = r.ratio_estimate(*plain, people)
-        together = r.ratio_set(*plain, critical)
-        row |= measured(plain, weights) | {
-            "simultaneous_low": together.low if together.kind == "bounded" else -np.inf,
-            "simultaneous_high": together.high if together.kind == "bounded" else np.inf,
-        }
-        rows.append(row | (present_value(*discounted) if dated else {}))
+        estimates[line] = r.ratio_estimate(*pairs[line][PAID], people)
+        for costs in versions(upkeep):
+            pair = pairs[line][costs]
+            together = r.ratio_set(*pair, critical[costs])
+            bounded = together.kind == "bounded"
+            ends = (together.low, together.high) if bounded else (-np.inf, np.inf)
+            both = dict(zip(("simultaneous_low", "simultaneous_high"), ends, strict=True))
+            rows.append(row | {"costs": costs} | measured(pair, weights) | both)
     table = pd.DataFrame(rows)
+    paid = table[table["costs"] != DISCOUNTED]
     details = {
         "cost_per_win": _numerator(acquisition, "all", blocks),
-        "critical": critical,
+        "critical": critical[PAID],
         "blocks": blocks,
-        "pairs": {k: v[0] for k, v in pairs.items()},
+        "pairs": {line: both[PAID] for line, both in pairs.items()},
     }
     return Result(
         table,
-        _sentence(table, estimates),
+        _sentence(paid, estimates),
         checks=(Check.of("wins", wins >= 30, f"{wins} wins; 30 make the normal limits usable", "undecided"),),
         estimates=estimates | {k: v for k, v in lines.items() if isinstance(v, Missing)},
-        draw=lambda ax: draw_ratios(ax, table),
-        alt=_alt(table),
+        draw=lambda ax: draw_ratios(ax, paid),
+        alt=_alt(paid),
         figsize=(9.5, 4.6),
         details=details,
     )
 
 
+PAID, DISCOUNTED = "as paid", "discounted"
 Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
+
+
+def versions(upkeep: pd.DataFrame) -> tuple[str, ...]:
+    """Costs as paid and, where they have dates, discounted."""
+    return (PAID, DISCOUNTED) if "tenure_month" in upkeep.columns else (PAID,)
 
 
 def pairs_of(
@@ -190,20 +198,20 @@ def pairs_of(
     blocks: int,
     horizon_months: int,
     rate: float,
-) -> dict[str, tuple[Pair, Pair] | Missing]:
-    """Each line as a plain and a discounted pair, or why it does not apply."""
+) -> dict[str, dict[str, Pair] | Missing]:
+    """Each line with costs as paid and discounted, or why it does not apply."""
     one = r.constant(1.0, blocks)
     top: dict[str, Any] = {n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")}
     top["marginal"] = slope if isinstance(slope, Missing) else (one, _padded(slope, blocks))
     plain = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
     discounted = _denominators(upkeep, saved, blocks, horizon_months, rate)
-    out: dict[str, tuple[Pair, Pair] | Missing] = {}
+    out: dict[str, dict[str, Pair] | Missing] = {}
     for (n, d), line in r.LINES.items():
         missing = next((x for x in (top[n], plain[d]) if isinstance(x, Missing)), None)
         if missing is not None:
             out[line] = missing
         else:
-            out[line] = _pair(top[n], plain[d]), _pair(top[n], discounted[d])
+            out[line] = {PAID: _pair(top[n], plain[d]), DISCOUNTED: _pair(top[n], discounted[d])}
     return out
 
 
@@ -221,14 +229,6 @@ def measured(pair: Pair, weights: r.Array) -> dict[str, Any]:
         "bootstrap_low": low,
         "bootstrap_high": high,
     }
-
-
-def present_value(num: r.Functional, den: r.Functional) -> dict[str, float]:
-    """Ratio at present values with Fieller's interval; infinite ends where the set is not an interval."""
-    found = r.ratio_set(num, den)
-    low, high = (found.low, found.high) if found.kind == "bounded" else (-np.inf, np.inf)
-    value = num.value / den.value if den.value else np.nan
-    return {"discounted": value, "discounted_low": low, "discounted_high": high}
 
 
 def applies(x: Any) -> TypeGuard[Result]:
@@ -324,15 +324,14 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
     """Draw the dot-and-interval grid, with the essays' claim as a line."""
     from crmresearch import figures
 
-    short = {v: k for k, v in (r.NUMERATORS | r.DENOMINATORS).items()}
     known = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
     finite = known.loc[np.isfinite(known["ci_high"]), ["ci_low", "ci_high", "ratio"]].to_numpy(float)
     positive = finite[finite > 0]
     floor, ceiling = (positive.min() / 2, positive.max() * 2) if positive.size else (0.1, 10.0)
     floor, ceiling = min(floor, r.SEVERAL / 2), max(ceiling, r.SEVERAL * 2)
-    colours = dict(zip(("all", "won", "marginal"), figures.PALETTE, strict=False))
+    colours = dict(zip((SHORT[n] for n in r.NUMERATORS), figures.PALETTE, strict=False))
     for y, row in known.iterrows():
-        colour = colours[short[row["winning"]]]
+        colour = colours[row["winning"]]
         low, high = max(row["ci_low"], floor), min(row["ci_high"], ceiling)
         bounded = np.isfinite(row["ci_high"])
         if high > floor:
@@ -358,7 +357,7 @@ def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
     ticks = [t for t in TICKS if floor <= t <= ceiling]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
-    names = [f"{w['line']}  {SHORT[short[w['winning']]]} / {SHORT[short[w['keeping']]]}" for _, w in known.iterrows()]
+    names = [f"{w.line}  {w.winning} / {w.keeping}" for w in known.itertuples()]
     ax.set_yticks(range(len(known)), names)
     ax.set_xlabel(f"ratio, 95% interval; n = {int(table['n'].max()):,} prospects (logarithmic scale)")
     ax.set_title("One question, nine ratios")

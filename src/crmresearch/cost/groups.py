@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.cost import ratio as r
-from crmresearch.cost.grid import SHORT, TICKS, applies, measured, pairs_of, present_value
+from crmresearch.cost.grid import PAID, SHORT, TICKS, applies, measured, pairs_of, versions
 from crmresearch.cost.retention import saved
 from crmresearch.errors import InputError, Missing
 from crmresearch.result import Result, study
@@ -56,7 +56,7 @@ def ratios_by(
     Returns
     -------
     Result
-        One row per group and ratio that applies, as for :func:`ratios`; one row with a note for a group without any.
+        Rows per group and ratio that applies, as for :func:`ratios`; one row with a note for a group without any.
 
     Raises
     ------
@@ -91,16 +91,17 @@ def ratios_by(
             kept = saved(campaigns[campaigns[by] == name], horizon_months=effect_months)
         grid = pairs_of(a, u, slope, kept, blocks, horizon_months, discount_annual)
         for (n, d), line in r.LINES.items():
-            pair = grid[line]
-            if isinstance(pair, Missing):
+            both = grid[line]
+            if isinstance(both, Missing):
                 continue
-            row = group | {"line": line, "winning": SHORT[n], "keeping": SHORT[d]} | measured(pair[0], weights)
-            unbounded = row.pop("set")
-            row |= present_value(*pair[1]) if "tenure_month" in u else {}
-            rows.append(row | {"note": "" if unbounded == "bounded" else unbounded})
+            for costs in versions(u):
+                row = group | {"line": line, "winning": SHORT[n], "keeping": SHORT[d], "costs": costs}
+                row |= measured(both[costs], weights)
+                unbounded = row.pop("set")
+                rows.append(row | {"note": "" if unbounded == "bounded" else unbounded})
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
-    known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]
+    known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
     shown = known[np.isfinite(known["ci_high"])] if len(known) else known
     return Result(
         table,

@@ -6,6 +6,7 @@ estimate, its error and its dependence on the other estimates all come from one 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -357,22 +358,23 @@ def lifetime_cost(
     survival = np.exp(-(np.cumsum(hazard) - hazard))
     discount = (1 + discount_annual) ** (-(np.arange(last) + 0.5) / 12)
 
-    def again(w: Array) -> Array:
+    def again(w: Array, money: bool) -> Array:
         total_w = w @ at_risk
         rates = (w @ exits) / total_w
-        return np.asarray((discount * (w @ cost) / total_w * np.exp(rates - np.cumsum(rates, axis=1))).sum(axis=1))
+        per_month = (w @ cost) / total_w if money else 1 / 12
+        return np.asarray((discount * per_month * np.exp(rates - np.cumsum(rates, axis=1))).sum(axis=1))
 
     d_hazard = (exits - hazard * at_risk) / total
 
-    def expected(per_month: Array, own: Array) -> Functional:
+    def expected(per_month: Array, own: Array, money: bool) -> Functional:
         weight = discount * survival * per_month
         later = weight.sum() - np.cumsum(weight)  # what is lost after month j, per unit of log survival
-        return Functional(float(weight.sum()), own @ (discount * survival) - d_hazard @ later)
+        influence = own @ (discount * survival) - d_hazard @ later
+        return Functional(float(weight.sum()), influence, functools.partial(again, money=money))
 
-    expense = expected(rate, (cost - rate * at_risk) / total)
     return LifetimeCost(
-        Functional(expense.value, expense.influence, again),
-        expected(np.full(last, 1 / 12), np.zeros_like(cost)),
+        expected(rate, (cost - rate * at_risk) / total, True),
+        expected(np.full(last, 1 / 12), np.zeros_like(cost), False),
         last,
         survival,
         rate,
