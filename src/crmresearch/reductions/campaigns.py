@@ -95,7 +95,8 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     horizon_months : int
         Follow-up needed after the last contact of a campaign.
     most : int
-        Rows at most; with more, blocks of customers are taken at random (by hash) and kept whole.
+        Contacted customers at most, over all campaigns; with more, blocks of customers are taken at random (by hash)
+        and kept whole.
 
     Returns
     -------
