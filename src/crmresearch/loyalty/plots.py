@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -281,33 +282,44 @@ def dose(
     return ax
 
 
+def _name_items(ax: Any, table: pd.DataFrame, colors: Mapping[Any, str]) -> None:
+    """Write names in the right margin, by height and never closer than a line, each with a line to its point."""
+    low, high = ax.get_ylim()  # found when asked for
+    ax.set_ylim(low, high)
+    line = 10 / (ax.bbox.height * 72 / ax.figure.dpi)  # ten points of type, as a share of the axis
+    place = -np.inf
+    for row in table.sort_values("importance").itertuples():
+        place = max((row.importance - low) / (high - low), place + line)
+        ax.annotate(
+            row.item,
+            (row.performance, row.importance),
+            xytext=(1.02, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colors[row.construct],
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3},
+        )
+
+
 def importance(ax: Any, table: pd.DataFrame, n: int) -> Any:
     """Importance-performance map with simultaneous intervals and medians."""
-    for k, name in enumerate(table["construct"].unique()):
+    colors = dict(zip(table["construct"].unique(), itertools.cycle(PALETTE), strict=False))
+    for name, color in colors.items():
         part = table[table["construct"] == name]
-        x, y, color = part["performance"], part["importance"], PALETTE[k % len(PALETTE)]
-        figures.intervals(ax, x, y, part["low"], part["high"], color=color, label=name)
-        half = 1.96 * part["performance_se"]
-        figures.intervals(ax, y, x, x - half, x + half, horizontal=True, fmt="", color=color)
-    # items of one construct lie close together: names go away from the middle, in turn above and below
-    middle = table["performance"].median()
-    for k, row in enumerate(table.sort_values("importance").to_dict("records")):
-        right = row["performance"] >= middle
-        ax.annotate(
-            row["item"],
-            (row["performance"], row["importance"]),
-            xytext=(5 if right else -5, 4 if k % 2 else -9),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=8,
-        )
+        x, y = part["performance"], part["importance"]
+        half, pale = 1.96 * part["performance_se"], (color, 0.35)
+        figures.intervals(ax, x, y, part["low"], part["high"], fmt="", color=pale)
+        figures.intervals(ax, y, x, x - half, x + half, horizontal=True, fmt="", color=pale)
+        ax.plot(x, y, "o", color=color, markersize=6, label=name)
+    _name_items(ax, table, colors)
     ax.axvline(table["performance"].median(), color=GREY, linewidth=1, linestyle="--")
     ax.axhline(table["importance"].median(), color=GREY, linewidth=1, linestyle="--")
     figures.percent_axis(ax, digits=1)
     ax.set_xlabel(f"performance: mean answer, 0 to 100 (n = {n:,})\nbars: 95% intervals, simultaneous for importance")
     ax.set_ylabel("importance: share of explained variance of satisfaction")
     ax.set_title("Upper left: important and rated low")
-    ax.legend()
+    ax.legend(loc="upper left")
     return ax
 
 
