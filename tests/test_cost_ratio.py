@@ -8,6 +8,7 @@ import pytest
 
 from crmresearch import cost
 from crmresearch.cost import ratio as r
+from crmresearch.cost.groups import _shared
 from crmresearch.errors import InputError, Missing
 
 
@@ -269,22 +270,91 @@ def test_no_wins_bound_is_the_rule_of_three():
     assert "at least 101 per win" in note
 
 
-def test_spend_shared_out_to_segments_adds_up():
-    acquisition, _ = frames(1000)
-    won = acquisition["won"] == 1
-    acquisition.loc[won, "segment"] = np.where(np.arange(won.sum()) % 3, "x", "y")
-    from crmresearch.cost.groups import _shared_out
+def segmented(n: int = 3000) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prospects of two channels and one that wins nobody; the won fall into two segments."""
+    acquisition, upkeep = frames(n)
+    acquisition.loc[:199, ["channel", "won", "spend_won"]] = ["none", 0, 0.0]
+    acquisition["segment"] = np.where(acquisition["won"] == 1, np.where(np.arange(n) % 3, "x", "y"), None)
+    return acquisition, upkeep.assign(segment=np.where(upkeep["block"] % 3, "x", "y"))
 
-    out = _shared_out(acquisition)
-    assert out["spend"].sum() == pytest.approx(acquisition["spend"].sum())
-    for column in ("won", "spend_won"):  # of the won the segment is known
-        own = acquisition.groupby("segment")[column].sum()
-        pd.testing.assert_series_equal(out.groupby("segment")[column].sum(), own, check_dtype=False)
+
+def test_spend_shared_out_to_segments_adds_up():
+    acquisition, _ = segmented()
+    wins = acquisition.groupby("segment")["won"].sum()
+    for column in ("spend", "n"):  # what a channel without wins spent is shared out too
+        parts = {s: _shared(acquisition, s, column, 3000).value * wins[s] for s in wins.index}
+        assert sum(parts.values()) == pytest.approx(acquisition[column].sum())
+
+
+def test_the_error_of_shared_spend_counts_the_wins_once():
+    """With one channel the cost per win of a segment is that of all; with several, resamples redraw the shares."""
+    acquisition, _ = segmented()
+    one = acquisition.assign(channel="a")
+    whole = r.mean_ratio(r.by_block(one, "spend", 3000), r.by_block(one, "won", 3000))
+    part = _shared(one, "y", "spend", 3000)
+    assert part.value == pytest.approx(whole.value)
+    np.testing.assert_allclose(part.influence, whole.influence, atol=1e-12)
+    several = _shared(acquisition, "y", "spend", 3000)
+    drawn = several.redrawn(r.resampled(3000, 1500, 5))
+    assert several.se == pytest.approx(drawn.std(ddof=1), rel=0.08)  # 1,500 draws: 1.8%; more than four of it
+    assert drawn.mean() == pytest.approx(several.value, rel=0.01)
+
+
+def test_a_group_without_campaigns_or_with_missing_ones_keeps_its_other_lines(small_bank):
+    from crmresearch.reductions import cost as reductions
+
+    acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
+    response, campaigns = cost.response(reductions.prospects(small_bank)), reductions.campaigns(small_bank)
+    others = campaigns[campaigns["channel"] != "agent"]
+    agent = cost.ratios_by(acquisition, upkeep, response, others, resamples=99).table.query("channel == 'agent'")
+    noted = agent[agent["ratio"].isna()]
+    assert noted["line"].tolist() == ["S40c", "S40f", "S40i"]
+    assert (noted["note"] == "not applicable: no campaign reached this channel").all()
+    for none in (None, Missing("no campaign was followed"), campaigns.drop(columns="channel")):
+        found = cost.ratios_by(acquisition, upkeep, response, none, resamples=99).table.dropna(subset=["ratio"])
+        assert set(found["line"]) == {"S40", "S40b", "S40d", "S40e", "S40g", "S40h"}
+
+
+def test_a_tenure_curve_that_ends_early_is_said(small_bank):
+    """Fewer than fifty are left after a year: the row says so, the verdict is open, no discounted year is made up."""
+    from crmresearch.reductions import cost as reductions
+
+    acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
+    short = upkeep[(upkeep["channel"] != "agent") | (upkeep["tenure_month"] < 12) | (upkeep["block"] < 30)]
+    table = cost.ratios_by(acquisition, short, resamples=99).table.set_index(["channel", "line", "costs"])
+    assert table.loc[("agent", "S40b", "as paid"), "tenure_months"] == 12
+    assert table.loc[("branch", "S40b", "as paid"), "tenure_months"] == 60
+    own = short[short["channel"] == "agent"]
+    found = cost.ratios(acquisition[acquisition["channel"] == "agent"], own, resamples=99)
+    assert [c.status for c in found.estimates["S40b"].checks] == ["closed"]
+    assert found.estimates["S40"].checks == ()
+    late = own[own["tenure_month"] > 3]
+    found = cost.ratios(acquisition, late, resamples=99).table
+    assert found.loc[found["line"] == "S40", "costs"].tolist() == ["as paid"]
+
+
+def test_ratios_below_the_axis_are_left_out_of_the_figure(small_bank):
+    from crmresearch.reductions import cost as reductions
+
+    acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
+    campaigns = reductions.campaigns(small_bank)
+    harmful = campaigns.assign(left=np.where(campaigns["treated"] == 1, 1, campaigns["left"]))
+    harmful["months"] = np.where(harmful["treated"] == 1, 1.0, harmful["months"])
+    dear = campaigns.assign(cost=campaigns["cost"] * 1e6)
+    for frame in (harmful, dear):
+        found = cost.ratios_by(acquisition, upkeep, None, frame, resamples=99)
+        assert (found.table["ci_high"] < 0.005).any()
+        assert found.plot() is not None
 
 
 def test_unknown_grouping_is_refused():
     with pytest.raises(InputError, match="group by channel or segment"):
         cost.ratios_by(*frames(), by="city")
+    acquisition, upkeep = frames()
+    with pytest.raises(InputError, match="acquisition lacks segment"):
+        cost.ratios_by(acquisition.drop(columns="segment"), upkeep, by="segment")
+    with pytest.raises(InputError, match="upkeep lacks customers"):
+        cost.ratios_by(acquisition, upkeep.drop(columns="customers"))
 
 
 # --- contacts per sale ---------------------------------------------------------------------------------------------
@@ -338,7 +408,9 @@ def test_segments_have_no_marginal_cost_and_campaigns_of_their_own(small_bank):
         by="segment",
         resamples=99,
     )
-    assert {"S40", "S40c", "S40d"} <= set(found.table["line"]) <= {"S40", *(f"S40{x}" for x in "bcdef")}
+    known = found.table.dropna(subset=["ratio"])
+    assert set(known["line"]) == {"S40", *(f"S40{x}" for x in "bcdef")}
+    assert found.table["note"].str.contains("prospects who were not won have no segment").sum() == 9
     assert found.sentence.startswith("By segment, the primary ratio runs from ")
 
 

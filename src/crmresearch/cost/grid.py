@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -11,7 +12,7 @@ from crmresearch.cost import ratio as r
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Estimate, Result, study
 
-__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "pairs_of", "ratios", "versions"]
+__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "numerator", "pairs_of", "ratios", "tenure"]
 
 FORMULAS = {
     "all": "sum of spend over prospects / number of wins",
@@ -69,7 +70,8 @@ def definitions(period: str, horizon_months: int) -> Result:
     return Result(pd.DataFrame(rows), sentence, counts=())
 
 
-def _numerator(acquisition: pd.DataFrame, name: str, blocks: int) -> r.Functional:
+def numerator(acquisition: pd.DataFrame, name: str, blocks: int) -> r.Functional:
+    """Spend per win: of all prospects, or on the won alone."""
     column = "spend" if name == "all" else "spend_won"
     return r.mean_ratio(r.by_block(acquisition, column, blocks), r.by_block(acquisition, "won", blocks))
 
@@ -140,11 +142,13 @@ def ratios(
             Missing("no retention spend is recorded, so nothing can be divided by it", ("contacts",))
         )
     slope = marginal.details["slope"] if applies(marginal) else _why(marginal, "marginal")
-    grid = pairs_of(acquisition, upkeep, slope, saved, blocks, horizon_months, discount_annual)
+    per_win = {n: numerator(acquisition, n, blocks) for n in ("all", "won")}
+    grid, months = pairs_of(per_win, upkeep, slope, saved, blocks, horizon_months, discount_annual)
     lines = {line: pair for line, pair in grid.items() if isinstance(pair, Missing)}
     pairs = {line: pair for line, pair in grid.items() if not isinstance(pair, Missing)}
     others = [both for line, both in pairs.items() if line != "S40"]
-    critical = {costs: r.simultaneous([both[costs] for both in others], seed) for costs in versions(upkeep)}
+    critical = {c: r.simultaneous([both[c] for both in others if c in both], seed) for c in (PAID, DISCOUNTED)}
+    seen = () if months is None else (_seen(months, horizon_months),)
     weights = r.resampled(blocks, resamples, seed)
     people = int(acquisition["n"].sum())
     rows, estimates = [], {}
@@ -153,18 +157,18 @@ def ratios(
         if line in lines:
             rows.append(row | {"set": f"not applicable: {lines[line].reason}"})
             continue
-        estimates[line] = r.ratio_estimate(*pairs[line][PAID], people)
-        for costs in versions(upkeep):
-            pair = pairs[line][costs]
+        estimate = r.ratio_estimate(*pairs[line][PAID], people)
+        estimates[line] = replace(estimate, checks=(*estimate.checks, *seen)) if d == "tenure" else estimate
+        for costs, pair in pairs[line].items():
             together = r.ratio_set(*pair, critical[costs])
             bounded = together.kind == "bounded"
             ends = (together.low, together.high) if bounded else (-np.inf, np.inf)
             both = dict(zip(("simultaneous_low", "simultaneous_high"), ends, strict=True))
-            rows.append(row | {"costs": costs} | measured(pair, weights) | both)
+            rows.append(row | {"costs": costs} | measured(pair, weights) | both | tenure(d, costs, months))
     table = pd.DataFrame(rows)
     paid = table[table["costs"] != DISCOUNTED]
     details = {
-        "cost_per_win": _numerator(acquisition, "all", blocks),
+        "cost_per_win": per_win["all"],
         "critical": critical[PAID],
         "blocks": blocks,
         "pairs": {line: both[PAID] for line, both in pairs.items()},
@@ -185,34 +189,51 @@ PAID, DISCOUNTED = "as paid", "discounted"
 Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
 
 
-def versions(upkeep: pd.DataFrame) -> tuple[str, ...]:
-    """Costs as paid and, where they have dates, discounted."""
-    return (PAID, DISCOUNTED) if "tenure_month" in upkeep.columns else (PAID,)
+def _seen(months: int, horizon_months: int) -> Check:
+    words = (
+        f"the tenure curve ends after {months} of {horizon_months} months, where fewer than {r.MIN_AT_RISK} are left"
+    )
+    if months >= horizon_months:
+        words = f"the tenure curve is seen for all of {horizon_months} months"
+    return Check.of("tenure seen to the horizon", months >= horizon_months, words, "undecided")
+
+
+def tenure(denominator: str, costs: str, months: int | None) -> dict[str, int]:
+    """Months of tenure a row rests on, where it rests on a tenure curve."""
+    rests = denominator == "tenure" or (denominator == "year" and costs == DISCOUNTED)
+    return {"tenure_months": months} if rests and months is not None else {}
 
 
 def pairs_of(
-    acquisition: pd.DataFrame,
+    per_win: dict[str, r.Functional],
     upkeep: pd.DataFrame,
     slope: r.Functional | Missing,
     saved: Any,
     blocks: int,
     horizon_months: int,
     rate: float,
-) -> dict[str, dict[str, Pair] | Missing]:
-    """Each line with costs as paid and discounted, or why it does not apply."""
+) -> tuple[dict[str, dict[str, Pair] | Missing], int | None]:
+    """Each line with costs as paid and (where they have dates) discounted, or why it does not apply; months of tenure.
+
+    ``per_win`` has the cost per win of ``all`` spend and of that on the ``won``. The months are those the tenure curve
+    is seen for, None without dates.
+    """
     one = r.constant(1.0, blocks)
-    top: dict[str, Any] = {n: (_numerator(acquisition, n, blocks), one) for n in ("all", "won")}
+    top: dict[str, Any] = {n: (f, one) for n, f in per_win.items()}
     top["marginal"] = slope if isinstance(slope, Missing) else (one, _padded(slope, blocks))
-    plain = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
-    discounted = _denominators(upkeep, saved, blocks, horizon_months, rate)
+    plain, months = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
+    discounted, _ = _denominators(upkeep, saved, blocks, horizon_months, rate)
     out: dict[str, dict[str, Pair] | Missing] = {}
     for (n, d), line in r.LINES.items():
         missing = next((x for x in (top[n], plain[d]) if isinstance(x, Missing)), None)
         if missing is not None:
             out[line] = missing
         else:
-            out[line] = {PAID: _pair(top[n], plain[d]), DISCOUNTED: _pair(top[n], discounted[d])}
-    return out
+            pairs = {PAID: _pair(top[n], plain[d])}
+            if months is not None and not isinstance(discounted[d], Missing):
+                pairs[DISCOUNTED] = _pair(top[n], discounted[d])
+            out[line] = pairs
+    return out, months
 
 
 def measured(pair: Pair, weights: r.Array) -> dict[str, Any]:
@@ -246,8 +267,10 @@ def _padded(f: r.Functional, blocks: int) -> r.Functional:
     return r.Functional(f.value, np.pad(f.influence, (0, blocks - len(f.influence))))
 
 
-def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, rate: float) -> dict[str, Any]:
-    """Each denominator as (numerator part, denominator part): its value is the second over the first."""
+def _denominators(
+    upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, rate: float
+) -> tuple[dict[str, Any], int | None]:
+    """Each denominator as (numerator part, denominator part): its value is the second over the first; months seen."""
     one = r.constant(1.0, blocks)
     out: dict[str, Any] = {}
     dated = "tenure_month" in upkeep.columns
@@ -262,9 +285,9 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
         out["tenure"] = (one, whole)
     else:
         out["tenure"] = Missing("tenures are censored and the retention spend has no dates")
-    if rate and life is not None and life.months:
+    if rate and life is not None:
         # the discounted year is the level payment per year with the same present value over the tenure
-        out["year"] = (life.years, life.cost)
+        out["year"] = (life.years, life.cost) if life.months else out["tenure"]
     else:
         out["year"] = (one, pooled)
     if not applies(saved):
@@ -277,7 +300,7 @@ def _denominators(upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, r
         years, spend = _padded(saved.details["years"], blocks), _padded(saved.details["spend"], blocks)
         middle = (1 + rate) ** (-saved.details["horizon_months"] / 24)
         out["saved"] = (r.product(years, r.constant(middle, blocks)), spend)
-    return out
+    return out, None if life is None else life.months
 
 
 def _pair(top: Pair, bottom: Pair) -> Pair:

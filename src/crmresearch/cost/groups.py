@@ -8,20 +8,19 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.cost import ratio as r
-from crmresearch.cost.grid import PAID, SHORT, TICKS, applies, measured, pairs_of, versions
-from crmresearch.cost.retention import saved
+from crmresearch.cost.grid import PAID, SHORT, TICKS, applies, measured, numerator, pairs_of, tenure
+from crmresearch.cost.retention import sampling, saved
 from crmresearch.errors import InputError, Missing
-from crmresearch.result import Result, study
+from crmresearch.result import Result
 
 __all__ = ["ratios_by"]
 
 
-@study
 def ratios_by(
-    acquisition: pd.DataFrame,
-    upkeep: pd.DataFrame,
+    acquisition: pd.DataFrame | Missing,
+    upkeep: pd.DataFrame | Missing,
     marginal: Result | None = None,
-    campaigns: pd.DataFrame | None = None,
+    campaigns: pd.DataFrame | Missing | None = None,
     *,
     by: str = "channel",
     horizon_months: int = 60,
@@ -32,8 +31,9 @@ def ratios_by(
 ) -> Result:
     """Estimate the nine ratios within groups.
 
-    For channels, both sides are the channel's own. For segments, failed prospects have no segment: their spend is
-    shared out in proportion to each segment's wins in each channel, and a marginal cost does not apply.
+    For channels, both sides are the channel's own. For segments, failed prospects have no segment: the spend of each
+    channel is shared out by its wins (so cost per win differs between segments by their channels alone; that of
+    channels with few wins by all wins), and a marginal cost does not apply.
 
     Parameters
     ----------
@@ -49,75 +49,128 @@ def ratios_by(
     by : {'channel', 'segment'}
         Grouping.
     horizon_months, effect_months : int
-        End of the tenure denominator, and months after a contact that its effect is counted.
+        Longest tenure of the tenure denominator (``tenure_months`` says how far it is seen in a group), and months
+        after a contact that its effect is counted.
     discount_annual, resamples, seed
         As for :func:`ratios`.
 
     Returns
     -------
     Result
-        Rows per group and ratio that applies, as for :func:`ratios`; one row with a note for a group without any.
+        Rows per group and ratio as for :func:`ratios`; ``note`` says why one does not apply, or that its set is no
+        interval. One row with a note for a group without any.
 
     Raises
     ------
     InputError
         If ``by`` is neither, columns are missing, or costs are negative.
     """
+    if isinstance(acquisition, Missing):
+        return Result.not_applicable(acquisition)
+    if isinstance(upkeep, Missing):
+        return Result.not_applicable(upkeep)
     if by not in ("channel", "segment"):
         raise InputError(f"by = {by!r}: group by channel or segment")
     r.checked(
         acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition"
     )
-    r.checked(upkeep, ("block", by, "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
-    frames = [acquisition, upkeep, *([] if campaigns is None else [campaigns])]
-    blocks = max(r.unit_of(f) for f in frames)
-    if by == "segment":
-        acquisition = _shared_out(acquisition)
+    if by not in acquisition:
+        raise InputError(f"acquisition lacks {by}; it has {', '.join(map(str, acquisition.columns))}")
+    counted = ("entered",) if "tenure_month" in upkeep else ("customers", "exits")
+    r.checked(upkeep, ("block", by, "years", "retention_cost", *counted), ("years", "retention_cost"), "upkeep")
+    if isinstance(campaigns, pd.DataFrame) and by not in campaigns:
+        campaigns = Missing(f"campaigns do not say the {by} of their customers", ("customers",))
+    frames = [f for f in (acquisition, upkeep, campaigns) if isinstance(f, pd.DataFrame)]
+    blocks = max([*map(r.unit_of, frames), marginal.details["blocks"] if applies(marginal) else 0])
     weights = r.resampled(blocks, resamples, seed)
     rows: list[dict[str, Any]] = []
     for name in sorted(set(acquisition[by].dropna()) | set(upkeep[by].dropna())):
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
-        group["customers"] = u["entered" if "entered" in u else "customers"].sum()
+        group["customers"] = u[counted[0]].sum()
+        per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
+        if by == "segment" and group["wins"]:
+            per_win["all"] = _shared(acquisition, name, "spend", blocks)
+            group["prospects"] = _shared(acquisition, name, "n", blocks).value * group["wins"]
         note = _unusable(a, u)
         if note:
             rows.append(group | {"note": note})
             continue
-        slope: r.Functional | Missing = Missing("no marginal cost was estimated, or prospects have no such group")
-        if by == "channel" and applies(marginal):
-            slope = marginal.details["slopes"].get(name, slope)
-        kept: Result | Missing = Missing("no campaigns were given")
-        if campaigns is not None and by in campaigns:
-            kept = saved(campaigns[campaigns[by] == name], horizon_months=effect_months)
-        grid = pairs_of(a, u, slope, kept, blocks, horizon_months, discount_annual)
+        slope, kept = _slope(marginal, by, name), _kept(campaigns, by, name, effect_months)
+        grid, months = pairs_of(per_win, u, slope, kept, blocks, horizon_months, discount_annual)
         for (n, d), line in r.LINES.items():
+            row = group | {"line": line, "winning": SHORT[n], "keeping": SHORT[d]}
             both = grid[line]
             if isinstance(both, Missing):
+                rows.append(row | {"note": f"not applicable: {both.reason}"})
                 continue
-            for costs in versions(u):
-                row = group | {"line": line, "winning": SHORT[n], "keeping": SHORT[d], "costs": costs}
-                row |= measured(both[costs], weights)
-                unbounded = row.pop("set")
-                rows.append(row | {"note": "" if unbounded == "bounded" else unbounded})
+            for costs, pair in both.items():
+                found = measured(pair, weights)
+                words = found.pop("set")
+                found |= {"note": "" if words == "bounded" else words} | tenure(d, costs, months)
+                rows.append(row | {"costs": costs} | found)
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
-    shown = known[np.isfinite(known["ci_high"])] if len(known) else known
+    shown = known[np.isfinite(known["ci_high"]) & (known["ci_high"] > TICKS[0])] if len(known) else known
+    words = _sentence_by(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
     return Result(
         table,
-        _sentence_by(known, by),
+        words,
         draw=(lambda ax: draw_by(ax, shown, by)) if len(shown) else None,
-        alt=f"Dots with 95% intervals of the ratios by {by}, on a logarithmic axis. {_sentence_by(known, by)}",
+        alt=f"Dots with 95% intervals of the ratios by {by}, on a logarithmic axis. {words}",
         counts=("prospects", "wins", "customers"),
         figsize=(9.5, 6.4),
     )
+
+
+def _slope(marginal: Result | None, by: str, name: Any) -> r.Functional | Missing:
+    if by == "segment":
+        return Missing("prospects who were not won have no segment")
+    found = marginal.details["slopes"].get(name) if applies(marginal) else None
+    return Missing("no marginal cost was estimated") if found is None else found
+
+
+def _kept(campaigns: pd.DataFrame | Missing | None, by: str, name: Any, months: int) -> Result | Missing:
+    if not isinstance(campaigns, pd.DataFrame):
+        return Missing("no campaigns were given", ("contacts",)) if campaigns is None else campaigns
+    own = campaigns[campaigns[by] == name]
+    return saved(own, horizon_months=months) if len(own) else Missing(f"no campaign reached this {by}", ("contacts",))
+
+
+def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -> r.Functional:
+    """Total of a column shared out to a segment, per win of the segment.
+
+    Sum over channels c of (total of c / wins of c) x (wins of c in the segment), over the wins in the segment. Channels
+    with few wins share theirs out by all wins.
+    """
+    own = acquisition[acquisition["segment"] == segment]
+    wins = acquisition.groupby("channel", observed=True)["won"].sum()
+    parts = []  # total, wins and wins in the segment by block, per channel
+    for channel in wins.index[wins >= r.MIN_WINS]:
+        whole, inside = (f[f["channel"] == channel] for f in (acquisition, own))
+        parts.append(
+            (r.by_block(whole, column, blocks), r.by_block(whole, "won", blocks), r.by_block(inside, "won", blocks))
+        )
+    few = acquisition[acquisition["channel"].isin(wins.index[wins < r.MIN_WINS])]
+    won, inside = r.by_block(acquisition, "won", blocks), r.by_block(own, "won", blocks)
+    parts.append((r.by_block(few, column, blocks), won, inside))
+    value = sum(t.sum() / w.sum() * i.sum() for t, w, i in parts) / inside.sum()
+    change = [((t - t.sum() / w.sum() * w) * i.sum() + t.sum() * i) / w.sum() for t, w, i in parts]
+    influence = (np.sum(change, axis=0) - value * inside) / inside.sum()
+
+    def again(weights: r.Array) -> r.Array:
+        total = np.sum([(weights @ t) / (weights @ w) * (weights @ i) for t, w, i in parts], axis=0)
+        return np.asarray(total / (weights @ inside))
+
+    return r.Functional(float(value), influence, again)
 
 
 def _unusable(a: pd.DataFrame, u: pd.DataFrame) -> str:
     """Say why a group has no ratio; nothing where it has."""
     wins = float(a["won"].sum())
     if not len(a):
-        return "no prospects"
+        return "nobody was approached, or won, in the period"
     if wins == 0:
         return "no wins: cost per win is not defined; " + _at_least(a)
     if wins < r.MIN_WINS:
@@ -145,20 +198,6 @@ def _at_least(a: pd.DataFrame) -> str:
     return f"at least {a['spend'].sum() / n / bound:,.0f} per win at 95%"
 
 
-def _shared_out(acquisition: pd.DataFrame) -> pd.DataFrame:
-    """Share each channel's spend out to segments by wins, in every block alike."""
-    won = acquisition[acquisition["won"] > 0]
-    wins = won.groupby(["channel", "segment"], as_index=False, observed=True)["won"].sum()
-    wins["share"] = wins["won"] / wins.groupby("channel", observed=True)["won"].transform("sum")
-    spend = acquisition.groupby(["block", "channel"], as_index=False, observed=True)[["spend", "n"]].sum()
-    spread = spend.merge(wins[["channel", "segment", "share"]], on="channel")
-    spread["spend"] *= spread["share"]
-    spread["n"] *= spread["share"]
-    own = won.groupby(["block", "channel", "segment"], as_index=False, observed=True)[["won", "spend_won"]].sum()
-    out = spread.merge(own, on=["block", "channel", "segment"], how="left")
-    return out.fillna({"won": 0.0, "spend_won": 0.0})
-
-
 def draw_by(ax: Any, shown: pd.DataFrame, by: str) -> Any:
     """Draw the bounded ratios by group: one row per definition, one colour per group."""
     from crmresearch import figures
@@ -182,7 +221,7 @@ def draw_by(ax: Any, shown: pd.DataFrame, by: str) -> Any:
     ax.set_yticks(range(len(lines)), [label[line] for line in lines])
     ax.set_xlabel(
         f"ratio, 95% interval (logarithmic; dashed: {r.SEVERAL:g}, 'several times')\n"
-        "a bar at the left edge goes on to zero or below"
+        "a bar at the left edge goes on to zero or below; no dot: the estimate lies there"
     )
     ax.set_title(f"The ratios by {by}")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.05), ncols=2)

@@ -348,6 +348,7 @@ def lifetime_cost(
     """
     at_risk, exits, cost = (_month_matrix(upkeep, c, blocks, horizon_months) for c in ("months", "exits", column))
     enough = at_risk.sum(0) >= MIN_AT_RISK
+    enough[0] |= 2 * at_risk[:, 0].sum() >= MIN_AT_RISK  # the month of winning is seen in half, on average
     last = int(np.argmin(enough)) if not enough.all() else horizon_months
     if last == 0:
         nan = Functional(np.nan, np.full(blocks, np.nan))
