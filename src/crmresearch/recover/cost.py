@@ -50,6 +50,19 @@ def ratios(bank: Bank) -> dict[str, Estimate]:
     return {line: e for line, e in each.items() if isinstance(e, Estimate)}
 
 
+def groups(bank: Bank) -> dict[str, Estimate]:
+    """S40 and S40b by channel, and by segment, where spend is shared out."""
+    spent, out = reduced(bank, reductions.acquisition), {}
+    for by in ("channel", "segment"):
+        found = cost.ratios_by(spent, reduced(bank, reductions.upkeep, by=by), by=by, resamples=2, seed=SEED)
+        rows = _need(found).table.query("costs == 'as paid' and line in ('S40', 'S40b')")
+        names = rows["line"] + "." + rows[by].astype(str)
+        numbers = rows[["ratio", "ci_low", "ci_high", "prospects"]].to_numpy(float)
+        for name, (value, low, high, n) in zip(names, numbers, strict=True):
+            out[name] = Estimate(value, low, high, "ratio", int(n))
+    return out
+
+
 def response(bank: Bank) -> dict[str, Estimate]:
     """S04, the mean slope of winning in spend, and the marginal cost by channel."""
     found = _need(cost.response(reduced(bank, reductions.prospects)))
@@ -202,6 +215,7 @@ def _none(truth: dict[str, Any]) -> dict[str, float]:
     return {}
 
 
+CHANNELS_AND_TIERS = (*CHANNELS, "tier 1", "tier 2", "tier 3")
 SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
@@ -213,6 +227,16 @@ ESTIMATORS = [
         tables=PEOPLE,
         limits=("S40b", "S40e", "S40h"),
         sizes=SMALL,
+    ),
+    Estimator(
+        "groups",
+        "cost",
+        groups,
+        _none,
+        ("baseline",),
+        6_000,
+        tables=PEOPLE,
+        limits=tuple(f"{line}.{group}" for line in ("S40", "S40b") for group in CHANNELS_AND_TIERS),
     ),
     Estimator("response", "cost", response, _response_truth, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
