@@ -323,14 +323,36 @@ def test_a_tenure_curve_that_ends_early_is_said(small_bank):
     short = upkeep[(upkeep["channel"] != "agent") | (upkeep["tenure_month"] < 12) | (upkeep["block"] < 30)]
     table = cost.ratios_by(acquisition, short, resamples=99).table.set_index(["channel", "line", "costs"])
     assert table.loc[("agent", "S40b", "as paid"), "tenure_months"] == 12
+    assert table.loc[("agent", "S40b", "as paid"), "note"] == "tenure seen for 12 of 60 months"
+    assert table.loc[("agent", "S40", "as paid"), "note"] == ""
     assert table.loc[("branch", "S40b", "as paid"), "tenure_months"] == 60
     own = short[short["channel"] == "agent"]
     found = cost.ratios(acquisition[acquisition["channel"] == "agent"], own, resamples=99)
     assert [c.status for c in found.estimates["S40b"].checks] == ["closed"]
     assert found.estimates["S40"].checks == ()
+    half = own.assign(
+        months=np.where(
+            own["tenure_month"] == 0,
+            own["months"] * 40 / own["months"].where(own["tenure_month"] == 0).sum(),
+            own["months"],
+        )
+    )
+    assert cost.lifetime_cost(half, "retention_cost", 1024, 60).months == 12  # 40 months, of some eighty winning
     late = own[own["tenure_month"] > 3]
     found = cost.ratios(acquisition, late, resamples=99).table
     assert found.loc[found["line"] == "S40", "costs"].tolist() == ["as paid"]
+
+
+def test_a_closed_gate_of_a_groups_campaign_stands_in_its_rows(small_bank):
+    from crmresearch.reductions import cost as reductions
+
+    acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
+    campaigns = reductions.campaigns(small_bank)
+    quiet = campaigns.assign(left=np.where(campaigns["channel"] == "agent", 0, campaigns["left"]), months=36.0)
+    found = cost.ratios_by(acquisition, upkeep, None, quiet, resamples=99)
+    notes = found.table.query("channel == 'agent' and line == 'S40c'")["note"]
+    assert notes.str.contains("closed: exits per arm (0 in one arm, 10 needed)", regex=False).all()
+    assert "come with a note and are not counted" in found.sentence
 
 
 def test_ratios_below_the_axis_are_left_out_of_the_figure(small_bank):

@@ -12,7 +12,7 @@ from crmresearch.cost import ratio as r
 from crmresearch.errors import Missing
 from crmresearch.result import Check, Estimate, Result, study
 
-__all__ = ["SHORT", "TICKS", "applies", "definitions", "measured", "numerator", "pairs_of", "ratios", "tenure"]
+__all__ = ["PAID", "SHORT", "TICKS", "applies", "definitions", "measured", "numerator", "pairs_of", "ratios", "tenure"]
 
 FORMULAS = {
     "all": "sum of spend over prospects / number of wins",
@@ -38,6 +38,8 @@ SHORT = {
     "tenure": "whole tenure",
     "saved": "customer-year saved",
 }
+PAID, DISCOUNTED = "as paid", "discounted"  # costs
+Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -161,10 +163,14 @@ def ratios(
         estimates[line] = replace(estimate, checks=(*estimate.checks, *seen)) if d == "tenure" else estimate
         for costs, pair in pairs[line].items():
             together = r.ratio_set(*pair, critical[costs])
-            bounded = together.kind == "bounded"
-            ends = (together.low, together.high) if bounded else (-np.inf, np.inf)
-            both = dict(zip(("simultaneous_low", "simultaneous_high"), ends, strict=True))
-            rows.append(row | {"costs": costs} | measured(pair, weights) | both | tenure(d, costs, months))
+            ends = (together.low, together.high) if together.kind == "bounded" else (-np.inf, np.inf)
+            rows.append(
+                row
+                | {"costs": costs}
+                | measured(pair, weights)
+                | {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
+                | tenure(d, costs, months)
+            )
     table = pd.DataFrame(rows)
     paid = table[table["costs"] != DISCOUNTED]
     details = {
@@ -183,10 +189,6 @@ def ratios(
         figsize=(9.5, 4.6),
         details=details,
     )
-
-
-PAID, DISCOUNTED = "as paid", "discounted"
-Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
 
 
 def _seen(months: int, horizon_months: int) -> Check:

@@ -57,8 +57,9 @@ def ratios_by(
     Returns
     -------
     Result
-        Rows per group and ratio as for :func:`ratios`; ``note`` says why one does not apply, or that its set is no
-        interval. One row with a note for a group without any.
+        Rows per group and ratio as for :func:`ratios`; ``note`` says why one does not apply, that its set is no
+        interval, that the tenure is seen in part, or which gate of the group's campaign is closed. One row with a note
+        for a group without any.
 
     Raises
     ------
@@ -105,10 +106,13 @@ def ratios_by(
                 rows.append(row | {"note": f"not applicable: {both.reason}"})
                 continue
             for costs, pair in both.items():
-                found = measured(pair, weights)
-                words = found.pop("set")
-                found |= {"note": "" if words == "bounded" else words} | tenure(d, costs, months)
-                rows.append(row | {"costs": costs} | found)
+                found = measured(pair, weights) | tenure(d, costs, months)
+                notes = [w for w in (found.pop("set"),) if w != "bounded"]
+                if found.get("tenure_months", horizon_months) < horizon_months:
+                    notes.append(f"tenure seen for {months} of {horizon_months} months")
+                if d == "saved" and applies(kept):
+                    notes += [f"closed: {c.name} ({c.detail})" for c in kept.checks if c.status == "closed"]
+                rows.append(row | {"costs": costs} | found | {"note": "; ".join(notes)})
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
@@ -146,24 +150,18 @@ def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -
     """
     own = acquisition[acquisition["segment"] == segment]
     wins = acquisition.groupby("channel", observed=True)["won"].sum()
-    parts = []  # total, wins and wins in the segment by block, per channel
-    for channel in wins.index[wins >= r.MIN_WINS]:
-        whole, inside = (f[f["channel"] == channel] for f in (acquisition, own))
-        parts.append(
-            (r.by_block(whole, column, blocks), r.by_block(whole, "won", blocks), r.by_block(inside, "won", blocks))
-        )
+    inside = r.by_block(own, "won", blocks)
     few = acquisition[acquisition["channel"].isin(wins.index[wins < r.MIN_WINS])]
-    won, inside = r.by_block(acquisition, "won", blocks), r.by_block(own, "won", blocks)
-    parts.append((r.by_block(few, column, blocks), won, inside))
-    value = sum(t.sum() / w.sum() * i.sum() for t, w, i in parts) / inside.sum()
-    change = [((t - t.sum() / w.sum() * w) * i.sum() + t.sum() * i) / w.sum() for t, w, i in parts]
-    influence = (np.sum(change, axis=0) - value * inside) / inside.sum()
-
-    def again(weights: r.Array) -> r.Array:
-        total = np.sum([(weights @ t) / (weights @ w) * (weights @ i) for t, w, i in parts], axis=0)
-        return np.asarray(total / (weights @ inside))
-
-    return r.Functional(float(value), influence, again)
+    parts = [r.mean_ratio(r.by_block(few, column, blocks), r.by_block(acquisition, "won", blocks))]
+    for channel in wins.index[wins >= r.MIN_WINS]:
+        whole, here = (f[f["channel"] == channel] for f in (acquisition, own))
+        per_win = r.mean_ratio(r.by_block(whole, column, blocks), r.by_block(whole, "won", blocks))
+        parts.append(r.product(per_win, r.mean_ratio(r.by_block(here, "won", blocks), inside)))
+    return r.Functional(
+        sum(p.value for p in parts),
+        np.sum([p.influence for p in parts], axis=0),
+        lambda weights: np.sum([p.redrawn(weights) for p in parts], axis=0),
+    )
 
 
 def _unusable(a: pd.DataFrame, u: pd.DataFrame) -> str:
@@ -183,11 +181,13 @@ def _sentence_by(known: pd.DataFrame, by: str) -> str:
     if first.empty:
         return f"No {by} has {r.MIN_WINS} wins and retention spend; nothing can be compared."
     top, bottom = first.loc[first["ratio"].idxmax()], first.loc[first["ratio"].idxmin()]
-    several, free = int((known["ci_low"] > r.SEVERAL).sum()), int((~np.isfinite(known["ci_high"])).sum())
+    noted = known["note"] != ""
+    several = int((known["ci_low"] > r.SEVERAL)[~noted].sum())
     ends = " to ".join(f"{x['ratio']:.2f} [{x['ci_low']:.2f}, {x['ci_high']:.2f}] ({x[by]})" for x in (bottom, top))
     return (
         f"By {by}, the primary ratio runs from {ends}. Of {len(known)} ratios over all definitions, {several} lie "
-        f"wholly above {r.SEVERAL:g}" + (f" and {free} cannot be bounded." if free else ".")
+        f"wholly above {r.SEVERAL:g}"
+        + (f"; {int(noted.sum())} come with a note and are not counted." if noted.any() else ".")
     )
 
 

@@ -28,7 +28,7 @@ REASONS: dict[tuple[str, str, str], str] = {
         "contribution has no variance there; this plain mean carries no gate, the study's concentration does"
     ),
     ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
-    ("", "", "no_overlap"): ("comparable customers are missing there; the gate on overlap closes"),
+    ("", "", "no_overlap"): "comparable customers are missing there; the gate on overlap closes",
     ("satisfaction.mean weighted", "response", "mnar_response"): (
         "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
     ),
@@ -169,7 +169,7 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     )
 
     def draw(ax: Any) -> Any:
-        _draw_estimates(ax, rows, world)
+        _draw_estimates(ax, rows, f"{studies}, {world}: estimate against truth")
         return ax
 
     studies = ", ".join(rows["study"].unique())
@@ -181,7 +181,7 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     return Result(rows[keep], sentence, draw=draw, alt=alt, counts=(), figsize=(11.0, 1.8 + STEP * len(rows)), panels=2)
 
 
-def _draw_estimates(ax: Any, rows: pd.DataFrame, world: str) -> None:
+def _draw_estimates(ax: Any, rows: pd.DataFrame, title: str) -> None:
     from crmresearch import figures
 
     left, right = ax
@@ -201,7 +201,7 @@ def _draw_estimates(ax: Any, rows: pd.DataFrame, world: str) -> None:
     left.set_xlabel(
         "estimate less truth, in spreads of the estimate\n(grey: 95% of estimates; blue: mean, Monte-Carlo 95%)"
     )
-    left.set_title(f"{', '.join(rows['study'].unique())}, {world}: estimate against truth")
+    left.set_title(title)
     coverage = rows["coverage"].to_numpy(float)
     low, high = rows["coverage_low"].to_numpy(float), rows["coverage_high"].to_numpy(float)
     right.axvspan(*NOMINAL, color=figures.GREY, alpha=0.2, lw=0, label="accepted")

@@ -286,6 +286,10 @@ def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) ->
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
 
+def _keys(by: str | None) -> list[str]:
+    return ["block"] if by is None else ["block", "of"]
+
+
 def _groups(c: Any, by: str | None) -> dict[str, Any]:
     return {} if by is None else {"of": group_of(c, by)}
 
@@ -297,14 +301,14 @@ def _customers_exposed(bank: Bank, by: str | None) -> Any:
 
 def _first_months(bank: Bank, by: str | None = None) -> Any:
     e = _customers_exposed(bank, by)
-    keys = ["block", *(["of"] if by else [])]
+    keys = _keys(by)
     sums = e.group_by(*keys, month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
     return sums.order_by(*keys, "month")
 
 
 def _last_months(bank: Bank, by: str | None = None) -> Any:
     e = _customers_exposed(bank, by)
-    keys = ["block", *(["of"] if by else [])]
+    keys = _keys(by)
     sums = e.group_by(*keys, month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
     return sums.order_by(*keys, "month")
 
@@ -323,7 +327,7 @@ def _money_by_month(bank: Bank) -> Any:
 def _by_month(bank: Bank, t: Any, by: str | None = None) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
     c = bank.table("customers")
-    keys = ["block", *(["of"] if by else [])]
+    keys = _keys(by)
     # once, not by row of t
     c = c.select("customer_id", block=block_of(c.customer_id), won=_number(c.acquired_on), **_groups(c, by))
     j = t.join(c, "customer_id")
