@@ -81,7 +81,7 @@ def incidence(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     """From a frame of spells, checked, to a table of curves with intervals, for both causes."""
     if side == "peer":
         return incidence_peer(frame)
-    from crmresearch import churn
+    from crmresearch.studies import churn
 
     spent, found = repeated(lambda: churn.cumulative_incidence(frame), len(frame))
     at = found[(found["cause"] == "voluntary") & (found["time"] == 12)]
@@ -92,7 +92,7 @@ def incidence_arrays(side: str, frame: pd.DataFrame) -> tuple[float, list[float]
     """From arrays of months and causes to arrays of incidence and standard error, for both causes."""
     if side == "peer":
         return incidence_peer(frame)
-    from crmresearch import churn
+    from crmresearch.studies import churn
 
     spells, code = churn.read_spells(frame), incidence_codes(frame)
     spent, found = repeated(lambda: churn.aalen_johansen(spells, code, 2), len(frame))
@@ -113,7 +113,7 @@ def incidence_peer(frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 def kaplan_meier(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     if side == "ours":
-        from crmresearch import churn
+        from crmresearch.studies import churn
 
         churn.kaplan_meier(frame.head(1000))
         begin = cpu()
@@ -130,7 +130,7 @@ def kaplan_meier(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 def cox(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     small = frame.head(2000)
     if side == "ours":
-        from crmresearch import churn
+        from crmresearch.studies import churn
 
         churn.cox(small, COLUMNS)
         begin = cpu()
@@ -147,7 +147,7 @@ def cox(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 def bootstrap(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     if side == "ours":
-        from crmresearch import churn
+        from crmresearch.studies import churn
 
         churn.cox(frame, COLUMNS)
         begin = cpu()
@@ -169,8 +169,8 @@ def bootstrap(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 def monthly_hazard(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     import statsmodels.api as sm
 
-    from crmresearch import churn
-    from crmresearch.churn import discrete
+    from crmresearch.estimators.survival import discrete
+    from crmresearch.studies import churn
 
     spells = levels(frame)
     begin = cpu()
@@ -196,7 +196,7 @@ def monthly_hazard(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 
 def fine_gray(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
-    from crmresearch import churn
+    from crmresearch.studies import churn
 
     churn.fine_gray(frame.head(2000), COLUMNS, "voluntary", repeats=0)
     begin = cpu()

@@ -43,7 +43,7 @@ def cpu() -> float:
 
 def build(path: Path, copies: int) -> None:
     """Write a database with ``copies`` copies of a simulated bank."""
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
 
     bank = simulated.bank(simulated.Settings(customers=20_000, months=60, seed=1), TABLES)
     raw = bank.connection.con
@@ -61,10 +61,11 @@ def scale(path: Path) -> dict[str, Any]:
     """Run everything notebook 03 computes; return seconds by step and peak memory."""
     import ibis
 
-    from crmresearch import cost
-    from crmresearch.bank import Bank
-    from crmresearch.reductions import cost as reductions
-    from crmresearch.sources import About, simulated
+    from crmresearch.data.bank import Bank
+    from crmresearch.data.reductions import cost as reductions
+    from crmresearch.data.sources import About
+    from crmresearch.lab import simulated
+    from crmresearch.studies import cost
 
     connection = ibis.duckdb.connect(str(path), read_only=True, threads=2, memory_limit="2GB")
     about = About.of(simulated.about(simulated.Settings()))
@@ -119,7 +120,7 @@ def draw(n: int) -> pd.DataFrame:
 
 def fit(side: str, what: str, n: int) -> dict[str, Any]:
     """One fit of one side."""
-    from crmresearch import cost
+    from crmresearch.studies import cost
 
     if n > WARM:
         fit(side, what, WARM)

@@ -65,7 +65,7 @@ def step(side: str, what: str, data: dict[str, np.ndarray]) -> tuple[float, np.n
 
         warnings.simplefilter("ignore")
     else:
-        from crmresearch.lifetime import (
+        from crmresearch.estimators.lifetime import (
             BetaGeoBetaBinomFitter,
             BetaGeoFitter,
             Discounting,
@@ -176,7 +176,7 @@ def compare(what: str, path: Path) -> tuple[str, str]:
     difference = np.max(np.abs(ours - peer) / np.maximum(np.abs(peer), 1e-300))
     if ours.size > 4:
         return f"{difference:.1e}", ""
-    from crmresearch import lifetime
+    from crmresearch.estimators import lifetime
 
     names = {"bg-nbd": "BetaGeo", "mbg-nbd": "ModifiedBetaGeo", "pareto-nbd": "ParetoNBD", "gamma-gamma": "GammaGamma"}
     model = getattr(lifetime, f"{names.get(what, 'BetaGeoBetaBinom')}Fitter")()

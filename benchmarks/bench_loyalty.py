@@ -55,7 +55,7 @@ def cpu() -> float:
 
 def ours(what: str, n: int) -> tuple[float, list[float]]:
     """Our side of one measure."""
-    from crmresearch import loyalty
+    from crmresearch.studies import loyalty
 
     x, names = items(n)
     model = loyalty.PathModel({c: [m for m in names if m.startswith(c)] for c in BLOCKS}, PATHS)
@@ -98,7 +98,7 @@ def peer(what: str, n: int) -> tuple[float, list[float]]:
     if what == "sem bootstrap":
         import semopy
 
-        from crmresearch import loyalty
+        from crmresearch.studies import loyalty
 
         stack = loyalty.resampled_covariances(x, RESAMPLES, seed=1)
         found = []

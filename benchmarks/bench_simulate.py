@@ -25,8 +25,8 @@ def one(customers: int, months: int, jobs: int, tables: tuple[str, ...] | None) 
     """Write a bank in this process and measure it."""
     import pyarrow.parquet as pq
 
-    from crmresearch.sources import simulated
-    from crmresearch.sources.simulated import storage
+    from crmresearch.lab import simulated
+    from crmresearch.lab.simulated import storage
 
     settings = simulated.Settings(customers=customers, months=months)
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,7 @@ def summary(side: str, path: str) -> np.ndarray:
     if side == "ours":
         import ibis
 
-        from crmresearch.reductions.purchases import summary_expression
+        from crmresearch.data.reductions.purchases import summary_expression
 
         connection = ibis.duckdb.connect(threads=1)
         expression = summary_expression(connection.read_parquet(path), calibration_end=END)
@@ -128,7 +128,7 @@ def bootstrap(side: str, path: str) -> np.ndarray:
     """Bootstrap the Gini coefficient; return estimate and standard error."""
     x = np.load(path)
     if side == "ours":
-        from crmresearch import value
+        from crmresearch.studies import value
 
         row = value.intervals(x, seed=1, resamples=RESAMPLES).loc["Gini"]
         return np.array([row["estimate"], row["se"]])

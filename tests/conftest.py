@@ -29,8 +29,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def open_data(shared):
     """Open a data set of the catalogue by name, taking its files from disk."""
-    from crmresearch import sources
-    from crmresearch.bank import open_bank
+    from crmresearch.data import sources
+    from crmresearch.data.bank import open_bank
 
     def opened(name: str):
         family = name.split("-")[0]
@@ -46,7 +46,7 @@ def open_data(shared):
 @pytest.fixture(scope="session")
 def small_bank():
     """A simulated bank of 2,000 customers over 60 months, world baseline, in memory."""
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
 
     return simulated.bank(simulated.Settings(customers=2_000, months=60, seed=1))
 

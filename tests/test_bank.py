@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import bank as bank_module
-from crmresearch import contract, sources
-from crmresearch.bank import Bank, ContractError, open_bank
+from crmresearch.data import bank as bank_module
+from crmresearch.data import contract, sources
+from crmresearch.data.bank import Bank, ContractError, open_bank
 from crmresearch.errors import InputError, Missing
 
 
@@ -266,7 +266,7 @@ def test_a_killed_load_leaves_the_old_database_and_is_cleaned_up(own):
 def test_two_processes_may_load_at_once(own):
     for path in (sources.cache_dir() / "banks").glob("*.duckdb"):
         path.unlink()
-    code = "import sys; from crmresearch.bank import open_bank; print(open_bank(sys.argv[1]).rows('monthly'))"
+    code = "import sys; from crmresearch.data.bank import open_bank; print(open_bank(sys.argv[1]).rows('monthly'))"
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(own)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -426,7 +426,7 @@ def test_source_line_is_short_and_states_the_evidence(own):
 
 def test_opening_a_bank_loads_no_statistics():
     code = (
-        "import sys, crmresearch.bank\n"
+        "import sys, crmresearch.data.bank\n"
         "heavy = 'scipy statsmodels lifelines matplotlib pandera ibis duckdb pyarrow yaml'.split()\n"
         "print([m for m in heavy if m in sys.modules])"
     )
@@ -438,7 +438,7 @@ def test_opening_a_bank_loads_no_statistics():
 
 
 def test_in_memory_and_written_simulated_banks_agree(tmp_path, monkeypatch):
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
 
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
     settings = simulated.Settings(customers=300, months=12, seed=5)

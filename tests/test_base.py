@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import base
-from crmresearch.bank import Bank
+from crmresearch.data.bank import Bank
+from crmresearch.data.reductions import base as reductions
 from crmresearch.errors import Missing
-from crmresearch.reductions import base as reductions
-from crmresearch.sources import simulated
+from crmresearch.lab import simulated
+from crmresearch.studies import base
 
 SETTINGS = simulated.Settings(customers=1500, months=36, seed=7, world="baseline")
 

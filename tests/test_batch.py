@@ -13,8 +13,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pydantic import Field
 
-from crmresearch import batch, execution, parameters, site, workers
+from crmresearch import parameters
 from crmresearch.errors import InputError
+from crmresearch.run import batch, execution, site, workers
 
 BANK = """
 name: tiny

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import churn
-from crmresearch.churn import finegray
-from crmresearch.churn.risk import Spells, read_spells
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.survival import finegray
+from crmresearch.estimators.survival.risk import Spells, read_spells
+from crmresearch.studies import churn
 
 
 def spells(n: int, seed: int, late: bool = True, causes: bool = True) -> pd.DataFrame:

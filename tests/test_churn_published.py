@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import churn
+from crmresearch.studies import churn
 
 ROSSI = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.bank import Bank
+from crmresearch.data.bank import Bank
+from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import InputError, Missing
-from crmresearch.reductions import churn as reductions
 
 ABOUT = {
     "name": "handmade",
@@ -120,7 +120,7 @@ def test_missing_tables_are_an_answer(handmade):
 @pytest.fixture(scope="module")
 def drawn():
     """A simulated bank of 300 customers: frames and bank."""
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
 
     settings = simulated.Settings(customers=300, months=36, seed=5)
     names = ["customers", "holdings", "service", "monthly", "transactions", "contacts", "prospects"]

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import churn, ledger
-from crmresearch.churn import gates, predict
+from crmresearch import ledger
+from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError, InputError, Missing
-from crmresearch.reductions import churn as reductions
-from crmresearch.sources import simulated
+from crmresearch.estimators.survival import predict
+from crmresearch.lab import simulated
+from crmresearch.studies import churn
+from crmresearch.studies.churn import gates
 
 PEOPLE = ["customers", "holdings", "service"]
 GROUP = ("city_tier",)
@@ -216,7 +218,7 @@ def test_duration_dependence_finds_the_planted_frailty(kept):
 
 
 def test_recovery_knows_what_it_looks_for(bank):
-    from crmresearch.recover.churn import ESTIMATORS
+    from crmresearch.lab.recover.churn import ESTIMATORS
 
     truth = simulated.truth(simulated.Settings())
     for estimator in ESTIMATORS:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch import batch, cli, recover, sources, workers
+from crmresearch.data import sources
 from crmresearch.errors import CrmError, InputError
+from crmresearch.lab import recover
+from crmresearch.run import batch, cli, workers
 
 
 @pytest.fixture
@@ -226,7 +228,7 @@ def test_check_knows_the_customers_of_a_bank_it_can_open(crm, tmp_path, monkeypa
 def test_progress_writes_plain_lines_when_nobody_watches(capsys):
     import sys
 
-    from crmresearch import progress
+    from crmresearch.run import progress
 
     with progress.for_stream(sys.stderr) as listener:
         listener.begin(2)
@@ -244,7 +246,7 @@ def test_progress_writes_plain_lines_when_nobody_watches(capsys):
 def test_progress_draws_a_bar_on_a_terminal():
     import io
 
-    from crmresearch import progress
+    from crmresearch.run import progress
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import contract
-from crmresearch.bank import Bank, ContractError
-from crmresearch.contract import CONSENT, TABLES
+from crmresearch.data import contract
+from crmresearch.data.bank import Bank, ContractError
+from crmresearch.data.contract import CONSENT, TABLES
 
 END = datetime.date(2022, 12, 31)
 ABOUT = {

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import cost
 from crmresearch.errors import InputError
 from crmresearch.result import Result
+from crmresearch.studies import cost
 
 
 def cases(count: int, seed: int):
@@ -259,7 +259,7 @@ def test_offers_that_do_nothing_have_an_interval_that_starts_at_zero():
 
 def test_intervals_of_payback_agree_with_resampled_blocks(small_bank):
     """Two routes to one error: the jackknife over 20 groups knows it to a sixth, 30 resamples to an eighth."""
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, tenure = reductions.acquisition(small_bank), reductions.upkeep(small_bank)
     table = cost.payback(acquisition, tenure).table.set_index("quantity")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from crmresearch import cost
-from crmresearch.cost.aipw import logit_fit
-from crmresearch.cost.selection import bivariate_normal
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.causal.aipw import logit_fit
+from crmresearch.estimators.causal.selection import bivariate_normal
+from crmresearch.studies import cost
 
 B1, B2, B0 = 1.6, -0.35, -1.1  # index of winning per 100 of spend
 

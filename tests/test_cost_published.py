@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import cost
+from crmresearch.studies import cost
 
 SHARED = Path(os.environ.get("CRMRESEARCH_SHARED", Path(__file__).parents[2] / "shared"))
 SMCRM = SHARED / "data" / "smcrm"
@@ -196,7 +196,7 @@ def test_marginal_cost_is_undefined_on_smcrm(pairs):
 @needs_smcrm
 def test_cox_and_weibull_on_smcrm_churn_c17():
     """Coefficients printed with five digits; the trap in these data is that frequency accumulates with tenure."""
-    from crmresearch import churn
+    from crmresearch.studies import churn
 
     frame = read("customerChurn")
     names = ["avg_ret_exp", "avg_ret_exp_sq", "total_crossbuy", "total_freq", "total_freq_sq", *FIRM]

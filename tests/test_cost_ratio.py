@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import cost
-from crmresearch.cost import ratio as r
-from crmresearch.cost.groups import _shared
 from crmresearch.errors import InputError, Missing
+from crmresearch.studies import cost
+from crmresearch.studies.cost import ratio as r
+from crmresearch.studies.cost.groups import _shared
 
 
 def frames(n: int = 600, seed: int = 1, spend: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -301,7 +301,7 @@ def test_the_error_of_shared_spend_counts_the_wins_once():
 
 
 def test_a_group_without_campaigns_or_with_missing_ones_keeps_its_other_lines(small_bank):
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
     response, campaigns = cost.response(reductions.prospects(small_bank)), reductions.campaigns(small_bank)
@@ -317,7 +317,7 @@ def test_a_group_without_campaigns_or_with_missing_ones_keeps_its_other_lines(sm
 
 def test_a_tenure_curve_that_ends_early_is_said(small_bank):
     """Fewer than fifty are left after a year: the row says so, the verdict is open, no discounted year is made up."""
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
     short = upkeep[(upkeep["channel"] != "agent") | (upkeep["tenure_month"] < 12) | (upkeep["block"] < 30)]
@@ -344,7 +344,7 @@ def test_a_tenure_curve_that_ends_early_is_said(small_bank):
 
 
 def test_a_closed_gate_of_a_groups_campaign_stands_in_its_rows(small_bank):
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
     campaigns = reductions.campaigns(small_bank)
@@ -356,7 +356,7 @@ def test_a_closed_gate_of_a_groups_campaign_stands_in_its_rows(small_bank):
 
 
 def test_ratios_below_the_axis_are_left_out_of_the_figure(small_bank):
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank, by="channel")
     campaigns = reductions.campaigns(small_bank)
@@ -399,7 +399,7 @@ def test_contacts_per_sale_from_sums_equals_the_one_from_rows():
 
 def test_the_grid_of_a_group_is_the_grid_of_its_rows(small_bank):
     """Two routes: the study by channel, and every step run on one channel alone."""
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, people = reductions.acquisition(small_bank), reductions.prospects(small_bank)
     upkeep, campaigns = reductions.upkeep(small_bank, by="channel"), reductions.campaigns(small_bank)
@@ -419,7 +419,7 @@ def test_the_grid_of_a_group_is_the_grid_of_its_rows(small_bank):
 
 
 def test_segments_have_no_marginal_cost_and_campaigns_of_their_own(small_bank):
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     response = cost.response(reductions.prospects(small_bank))
     found = cost.ratios_by(
@@ -438,7 +438,7 @@ def test_segments_have_no_marginal_cost_and_campaigns_of_their_own(small_bank):
 
 def test_intervals_of_discounted_ratios_agree_with_resampled_blocks(small_bank):
     """Fieller's interval is linear in the blocks; the resamples compute wins, cost and survival anew."""
-    from crmresearch.reductions import cost as reductions
+    from crmresearch.data.reductions import cost as reductions
 
     acquisition, upkeep = reductions.acquisition(small_bank), reductions.upkeep(small_bank)
     table = cost.ratios(acquisition, upkeep, discount_annual=0.3, resamples=400, seed=1).table

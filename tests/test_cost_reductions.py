@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import cost
+from crmresearch.data.reductions import cost as reductions
+from crmresearch.data.reductions.campaigns import _complaints as complaints_around
 from crmresearch.errors import InputError, Missing
-from crmresearch.reductions import cost as reductions
-from crmresearch.reductions.campaigns import _complaints as complaints_around
+from crmresearch.studies import cost
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_sample_of_campaigns_is_whole_blocks_and_says_so(small_bank):
 
 def test_what_is_known_of_a_customer_lies_before_the_contact(small_bank):
     """Later exits and complaints must not show up: with everything after the campaign deleted, nothing changes."""
-    from crmresearch.bank import Bank
+    from crmresearch.data.bank import Bank
 
     found = reductions.campaigns(small_bank).query("campaign_id == 'trial'")
     day = small_bank.frame(small_bank.table("contacts")).query("campaign_id == 'trial'")["contacted_on"].min()
@@ -188,7 +188,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
     ["acquisition", "prospects", "upkeep", "campaigns", "joint", "contacts_per_sale"],
 )
 def test_a_bank_without_the_tables_is_not_applicable(reduce, small_bank):
-    from crmresearch.bank import Bank
+    from crmresearch.data.bank import Bank
 
     tables = {"survey": small_bank.frame(small_bank.table("survey"))}
     bare = Bank.from_frames(tables | {"customers": small_bank.frame(small_bank.table("customers"))}, small_bank.about)
@@ -198,7 +198,7 @@ def test_a_bank_without_the_tables_is_not_applicable(reduce, small_bank):
 
 
 def test_a_table_in_two_currencies_is_refused(small_bank, raw):
-    from crmresearch.bank import Bank
+    from crmresearch.data.bank import Bank
 
     mixed = raw["prospects"].assign(currency=np.where(np.arange(len(raw["prospects"])) % 2, "CNY", "EUR"))
     bank = Bank.from_frames({"prospects": mixed, "customers": raw["customers"]}, small_bank.about)
@@ -223,8 +223,8 @@ def test_censored_tenures_without_dates_have_no_tenure_denominator(open_data):
 
 
 def test_estimators_on_trial_run_and_their_truths_name_what_they_return(small_bank):
-    from crmresearch.recover.cost import ESTIMATORS
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
+    from crmresearch.lab.recover.cost import ESTIMATORS
 
     truth = simulated.truth(simulated.Settings(customers=2_000, months=60, seed=1))
     for estimator in ESTIMATORS:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crmresearch import batch, ledger, sources
+from crmresearch import ledger
+from crmresearch.data import sources
+from crmresearch.run import batch
 
 # what each open data set can be asked (its catalogue entry says what it cannot)
 OPEN = [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from crmresearch import lifetime as lt
 from crmresearch.errors import InputError
-from crmresearch.lifetime import beta_geo, pareto_nbd
+from crmresearch.estimators import lifetime as lt
+from crmresearch.estimators.lifetime import beta_geo, pareto_nbd
 
 BG = {"r": 0.6, "alpha": 8.0, "a": 0.8, "b": 2.5}
 PARETO = {"r": 0.6, "alpha": 8.0, "s": 0.7, "beta": 30.0}

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 from scipy.optimize import approx_fprime
 
-from crmresearch import lifetime as lt
 from crmresearch.errors import FitError, FitWarning, InputError
-from crmresearch.lifetime.summary import collapse
-from crmresearch.recover.lifetime import ESTIMATORS, TRUTHS, histories, occasions, renewals, spends
+from crmresearch.estimators import lifetime as lt
+from crmresearch.estimators.lifetime.summary import collapse
+from crmresearch.lab.recover.lifetime import ESTIMATORS, TRUTHS, histories, occasions, renewals, spends
 
 BG, PARETO = (dict(TRUTHS[k]) for k in ("bg_nbd", "pareto_nbd"))
 WEEKLY = lt.Discounting(0.12, 52)
@@ -410,4 +410,4 @@ def test_no_warning_in_ordinary_use(weekly: pd.DataFrame) -> None:
                 12, weekly["frequency"], weekly["recency"], weekly["T"]
             )
             assert "r:" in repr(fitted)
-    assert "crmresearch.lifetime" in sys.modules
+    assert "crmresearch.estimators.lifetime" in sys.modules

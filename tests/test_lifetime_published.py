@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from crmresearch import lifetime as lt
+from crmresearch.estimators import lifetime as lt
 
 GROUPS = [1411, 439, 214, 100, 62, 38, 29, 64]  # customers with 0, 1, ..., 6, 7 or more repeat purchases
 REGULAR = [100, 63.1, 46.8, 38.2, 32.6, 28.9, 26.2, 24.1, 22.3, 20.7, 19.4, 18.3, 17.3]  # Fader and Hardie (2007)

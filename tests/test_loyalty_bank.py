@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import loyalty
-from crmresearch.bank import Bank
+from crmresearch.data.bank import Bank
+from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.errors import InputError
-from crmresearch.reductions import loyalty as reductions
+from crmresearch.studies import loyalty
 
 SURVEY = ("customers", "survey")
 
@@ -143,7 +143,7 @@ def test_joined_by_a_second_route(small_bank):
 
 
 def _bank(world, seed, customers=6000, tables=SURVEY, **changes):
-    from crmresearch.sources import simulated
+    from crmresearch.lab import simulated
 
     return simulated.bank(simulated.Settings(customers, 60, seed, world, changes), list(tables))
 

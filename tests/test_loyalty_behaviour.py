@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import loyalty
 from crmresearch.errors import InputError
-from crmresearch.loyalty.response import _gamma_bounds, _ipw_mean
+from crmresearch.studies import loyalty
+from crmresearch.studies.loyalty.response import _gamma_bounds, _ipw_mean
 
 BLOCKS = {c: [f"{c}_{i}" for i in range(1, 5)] for c in ("quality", "satisfaction", "loyalty", "concern")}
 MODEL = loyalty.PathModel(BLOCKS, [("quality", "satisfaction"), ("satisfaction", "loyalty")])

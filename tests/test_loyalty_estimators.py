@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import loyalty
 from crmresearch.errors import FitError, InputError
-from crmresearch.loyalty.form import two_slopes
-from crmresearch.loyalty.pls import correlations
-from crmresearch.loyalty.polychoric import binormal_cdf
-from crmresearch.loyalty.sem import least_squares
+from crmresearch.estimators.measurement.pls import correlations
+from crmresearch.estimators.measurement.polychoric import binormal_cdf
+from crmresearch.estimators.measurement.sem import least_squares
 from crmresearch.result import Check
+from crmresearch.studies import loyalty
+from crmresearch.studies.loyalty.form import two_slopes
 
 BLOCKS = {c: [f"{c}{i}" for i in range(1, 5)] for c in ("quality", "satisfaction", "loyalty")}
 PATHS = [("quality", "satisfaction"), ("quality", "loyalty"), ("satisfaction", "loyalty")]
@@ -239,7 +239,7 @@ def test_bootstrap_of_the_covariance_model_is_semopy_refitted():
 
 
 def test_derivatives_of_the_covariance_model():
-    from crmresearch.loyalty.sem import _Layout, _likelihood
+    from crmresearch.estimators.measurement.sem import _Layout, _likelihood
 
     model = loyalty.PathModel(BLOCKS, PATHS[1:])  # two constructs that nothing points to: they covary
     at = _Layout(model)

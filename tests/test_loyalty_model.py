@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import loyalty
 from crmresearch.errors import InputError, Missing
-from crmresearch.loyalty.model import carries_missing
+from crmresearch.estimators.measurement.model import carries_missing
+from crmresearch.studies import loyalty
 
 BLOCKS = {"quality": ["q1", "q2", "q3"], "satisfaction": ["s1", "s2"], "loyalty": ["l1", "l2"]}
 PATHS = [("quality", "satisfaction"), ("satisfaction", "loyalty")]

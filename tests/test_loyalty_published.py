@@ -7,7 +7,7 @@ import pytest
 import yaml
 from scipy.stats import ncx2
 
-from crmresearch import loyalty
+from crmresearch.studies import loyalty
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_scaling_is_per_column(items, model):
 
 
 def test_adapter_keeps_the_true_shape(open_data):
-    from crmresearch.reductions import loyalty as reductions
+    from crmresearch.data.reductions import loyalty as reductions
 
     bank = open_data("plspm-satisfaction")
     frame = reductions.survey(bank)

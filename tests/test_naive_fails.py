@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.sources import simulated
+from crmresearch.lab import simulated
 
 Settings = simulated.Settings
 Z = 1.959963984540054

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch import execution, ledger, parameters
+from crmresearch import ledger, parameters
+from crmresearch.run import execution
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -111,34 +111,23 @@ def test_version_is_the_same_everywhere():
 
 # --- imports ---------------------------------------------------------------------------------------------------------
 
-# A module may import those of its own layer and of the layers below it.
+# The house, top floor first: a part may import from its own room and from the floors below it, never upward.
 LAYERS = (
-    ("cli",),
-    ("sweep",),
-    ("batch", "site", "recover"),
-    ("notebook", "execution", "progress", "workers"),
+    ("run", "lab"),
+    ("notebook",),
     ("ledger", "parameters"),
-    ("base", "value", "lifetime", "churn", "cost", "loyalty"),
-    ("reductions",),
-    ("bank",),
-    ("loading",),
-    ("sources",),
-    ("contract",),
-    ("tables",),
+    ("studies", "data"),
     ("result",),
-    ("disclosure", "figures"),
+    ("figures",),
+    ("disclosure", "words"),
+    ("estimators",),
     ("errors",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-STUDIES = set(LAYERS[5])
-# Studies know no storage and no files, the bank knows no statistics.
-FORBIDDEN = {
-    **{study: {"reductions", "bank", "loading", "sources", "contract", "ledger", "notebook"} for study in STUDIES},
-    **{data: STUDIES | {"ledger", "figures"} for data in ("reductions", "bank", "loading", "sources", "contract")},
-    "result": STUDIES | {"bank", "contract", "sources", "reductions"},
-}
-# The simulated bank also gives itself in memory, as a bank.
-LAZY = {("sources/simulated/__init__.py", "bank")}
+# Studies know no storage and no files; the database knows no study; what is estimated knows neither.
+FORBIDDEN = {"studies": {"data"}, "data": {"studies", "figures"}}
+# The source of the reference bank is the simulated one: the only way up, and taken late.
+LAZY = {("data/sources/__init__.py", "lab")}
 
 
 def imports() -> list[tuple[str, str, str]]:
@@ -176,8 +165,8 @@ def imports() -> list[tuple[str, str, str]]:
 
 
 def test_every_part_of_the_package_has_its_layer():
-    parts = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")} - {"__init__"}
-    assert parts == parts & set(RANK), f"no layer for {sorted(parts - set(RANK))}"
+    parts = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")}
+    assert parts - {"__init__", "__main__"} == set(RANK)
 
 
 def test_imports_go_one_way():
@@ -188,6 +177,16 @@ def test_imports_go_one_way():
         and (file, imported) not in LAZY
         and (RANK[imported] < RANK[importer] or imported in FORBIDDEN.get(importer, ()))
     ]
+    assert wrong == []
+
+
+def test_a_study_imports_no_other_study():
+    wrong = []
+    for path in sorted((PACKAGE / "studies").rglob("*.py")):
+        own = path.relative_to(PACKAGE / "studies").parts[0].removesuffix(".py")
+        for name in re.findall(r"from crmresearch\.studies\.(\w+)", path.read_text("utf-8")):
+            if name != own:
+                wrong.append(f"{path.relative_to(PACKAGE)}: {name}")
     assert wrong == []
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import recover
 from crmresearch.errors import FitError, FitWarning, InputError, Missing
-from crmresearch.recover import harness, limits, summary
-from crmresearch.recover.base import ESTIMATORS
-from crmresearch.recover.harness import Estimator
-from crmresearch.result import Check, Estimate
-from crmresearch.sources import simulated
+from crmresearch.estimators.inference import Estimate
+from crmresearch.lab import recover, simulated
+from crmresearch.lab.recover import harness, limits, summary
+from crmresearch.lab.recover.base import ESTIMATORS
+from crmresearch.lab.recover.harness import Estimator
+from crmresearch.result import Check
 
 COMMITTED = Path(__file__).parents[1] / "outputs" / "reference" / "recovery.csv"
 
@@ -44,7 +44,7 @@ def test_impossible_requests_are_refused(studies, seeds, worlds, message, cache)
 
 
 def test_two_estimators_of_one_name_are_refused(monkeypatch):
-    from crmresearch.recover import base
+    from crmresearch.lab.recover import base
 
     monkeypatch.setattr(base, "ESTIMATORS", [ESTIMATORS[0], ESTIMATORS[0]])
     with pytest.raises(InputError, match=r"two estimators are named base\.exit_rates"):
@@ -238,10 +238,12 @@ def test_estimators_of_one_bank_share_reductions_and_cannot_change_each_others(s
 
 
 def test_fingerprint_follows_the_imports_of_a_study_and_no_others():
-    found = {m: set(harness._imports(f"crmresearch.recover.{m}")) for m in ("value", "loyalty")}
-    assert "crmresearch.reductions.value" in found["value"]
+    found = {m: set(harness._imports(f"crmresearch.lab.recover.{m}")) for m in ("value", "loyalty")}
+    assert "crmresearch.data.reductions.value" in found["value"]
     assert not any("loyalty" in m for m in found["value"])
-    assert len({harness.fingerprint(f"crmresearch.recover.{m}") for m in ("base", "value", "churn", "loyalty")}) == 4
+    assert (
+        len({harness.fingerprint(f"crmresearch.lab.recover.{m}") for m in ("base", "value", "churn", "loyalty")}) == 4
+    )
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

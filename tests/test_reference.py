@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crmresearch import batch, ledger
+from crmresearch import ledger
+from crmresearch.run import batch
 
 ROOT = Path(__file__).parents[1]
 CACHE = os.environ.get(

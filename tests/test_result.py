@@ -10,7 +10,8 @@ import pytest
 
 from crmresearch import disclosure, figures, parameters
 from crmresearch.errors import InputError, Missing
-from crmresearch.result import Check, Estimate, Result, study
+from crmresearch.estimators.inference import Estimate
+from crmresearch.result import Check, Result, study
 
 CELLS = pd.DataFrame({"band": list("abcd"), "n": [400, 7, 25, 90], "share": [0.4, 0.9, 0.2, 0.1]})
 

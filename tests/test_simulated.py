@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from crmresearch import contract, recover
-from crmresearch.bank import Bank, open_bank
+from crmresearch.data import contract
+from crmresearch.data.bank import Bank, open_bank
 from crmresearch.errors import InputError
-from crmresearch.sources import simulated
-from crmresearch.sources.simulated import estimands, life, people, storage
-from crmresearch.sources.simulated.settings import BLOCK
+from crmresearch.lab import recover, simulated
+from crmresearch.lab.simulated import estimands, life, people, storage
+from crmresearch.lab.simulated.settings import BLOCK
 
 Settings = simulated.Settings
 BLOCKS = 8  # 8,192 customers: the two-route checks see differences of a few percent
@@ -419,9 +419,7 @@ def test_referral_margin_in_closed_form_and_as_counterfactual():
 
 @pytest.mark.parametrize("world", ["baseline", "null"])
 def test_stored_limits_agree_with_a_small_new_draw(world):
-    assert estimands.stored(), (
-        "limits.yaml belongs to other worlds.yaml: python -m crmresearch.sources.simulated.limits"
-    )
+    assert estimands.stored(), "limits.yaml belongs to other worlds.yaml: python -m crmresearch.lab.simulated.limits"
     stored = estimands.stored()["worlds"][world]
     values, errors = estimands.limits(Settings(world=world, seed=11), BLOCKS)
     far = {

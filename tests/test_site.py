@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from crmresearch import ledger, site
+from crmresearch import ledger
 from crmresearch.errors import InputError, Missing
-from crmresearch.execution import write_notebook
-from crmresearch.result import Check, Estimate
-from crmresearch.site import chips
+from crmresearch.estimators.inference import Estimate
+from crmresearch.result import Check
+from crmresearch.run import site
+from crmresearch.run.execution import write_notebook
+from crmresearch.run.site import chips
 
 # the smallest picture there is: one transparent pixel
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crmresearch import sources
-from crmresearch.bank import open_bank
+from crmresearch.data import sources
+from crmresearch.data.bank import open_bank
+from crmresearch.data.sources import EVIDENCE, About, catalogue
+from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
-from crmresearch.sources import EVIDENCE, About, catalogue
-from crmresearch.tables import TABLES
 
 # --- catalogue --------------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ def test_berka_loan_ends_follow_from_term_and_status(berka):
 
 def test_berka_takes_the_full_transaction_table_when_it_is_there(shared, tmp_path):
     """A stand-in with the name of the full table is preferred, and held against the published count."""
-    from crmresearch.sources import berka as module
+    from crmresearch.data.sources import berka as module
 
     source = shared / "data" / "berka"
     for file in source.glob("*.csv"):
@@ -286,7 +286,7 @@ def test_undated_data_carry_no_invented_dates(open_data, name):
 
 @pytest.mark.parametrize("name", catalogue())
 def test_every_open_data_set_loads_and_keeps_the_contract(open_data, name):
-    from crmresearch import contract
+    from crmresearch.data import contract
 
     bank = open_data(name)
     for table in bank.tables:

@@ -10,15 +10,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from pydantic import Field
 
-from crmresearch import batch, cli, execution, parameters, sweep
+from crmresearch import parameters
 from crmresearch.errors import InputError
+from crmresearch.run import batch, cli, execution, sweep
 from test_batch import BANK
 
 # the share in the table of products without a customer follows the parameter; above one seventh the verdict changes
 KEEP = """import os
 from pathlib import Path
 from crmresearch import ledger
-from crmresearch.result import Estimate
+from crmresearch.estimators.inference import Estimate
 share = 0.0 if size < 5 else 0.5
 found = {"S21": Estimate(share, share, share, "share of rows", 40)}
 ledger.record(Path(os.environ["CRMRESEARCH_OUT"]), "00_ok", found, bank="tiny", evidence="simulated", parameters={})

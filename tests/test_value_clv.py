@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from crmresearch import value
+from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import InputError, Missing
-from crmresearch.reductions import value as reductions
-from crmresearch.value.common import jackknife
-from crmresearch.value.forecast import accuracy, deciles, naive_forecasts
-from crmresearch.value.margin import group_means
+from crmresearch.studies import value
+from crmresearch.studies.value.common import jackknife
+from crmresearch.studies.value.forecast import accuracy, deciles, naive_forecasts
+from crmresearch.studies.value.margin import group_means
 
 MONTHS, HAZARD, MEAN, FOLDS = 72, 0.02, 10.0, 20
 

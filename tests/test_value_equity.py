@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import value
 from crmresearch.errors import InputError
-from crmresearch.value.equity import PARTS, SIGNS
+from crmresearch.studies import value
+from crmresearch.studies.value.equity import PARTS, SIGNS
 
 
 def customers(n=200, seed=0):

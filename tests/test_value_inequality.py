@@ -8,9 +8,9 @@ import pytest
 import yaml
 from scipy.stats import beta, norm
 
-from crmresearch import value
 from crmresearch.errors import InputError
-from crmresearch.value.inequality import CELLS, STATISTICS, _moments, _pool
+from crmresearch.estimators.inequality import CELLS, STATISTICS, _moments, _pool
+from crmresearch.studies import value
 
 TOP = (0.01, 0.10, 0.20)
 

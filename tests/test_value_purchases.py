@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from crmresearch import value
+from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import FitWarning, InputError, Missing
-from crmresearch.lifetime import GammaGammaFitter, ParetoNBDFitter
-from crmresearch.reductions import value as reductions
+from crmresearch.estimators.lifetime import GammaGammaFitter, ParetoNBDFitter
+from crmresearch.studies import value
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.bank import Bank
+from crmresearch.data.bank import Bank
+from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import InputError, Missing
-from crmresearch.reductions import value as reductions
 
 ABOUT = {
     "name": "tiny",

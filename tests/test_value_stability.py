@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from crmresearch import value
 from crmresearch.errors import InputError, Missing
-from crmresearch.value.stability import _blank_small, _core, _pairs, band_names, ols_slope
+from crmresearch.studies import value
+from crmresearch.studies.value.stability import _blank_small, _core, _pairs, band_names, ols_slope
 
 
 def years(n=4_000, noise=30.0, seed=0, leave=0.0, count=3):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import value
 from crmresearch.errors import InputError, Missing
+from crmresearch.studies import value
 
 FOLDS, PERIODS, OLDEST = 20, range(2018, 2025), 2008
 

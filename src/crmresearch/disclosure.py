@@ -18,8 +18,6 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 
-__all__ = ["MIN_CELL", "Breach", "Protected", "dominated", "html", "model_allowed", "protect", "scan", "text"]
-
 MIN_CELL = 10  # people behind a published number
 MAX_SHARE_TOP = 0.5  # largest contributor's share of a published total
 MAX_SHARE_TOP2 = 0.67  # share of the two largest

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["CrmError", "CrmWarning", "FitError", "FitWarning", "InputError", "Missing"]
-
 
 class CrmError(Exception):
     """Base of every error this package raises on purpose."""

@@ -21,22 +21,8 @@ from typing import Any
 import pandas as pd
 
 from crmresearch.errors import InputError, Missing
-from crmresearch.result import Check, Estimate
-
-__all__ = [
-    "COLUMNS",
-    "Q_LEVEL",
-    "Line",
-    "claims",
-    "lines",
-    "merge",
-    "read",
-    "record",
-    "rule_text",
-    "split_checks",
-    "verdict",
-    "write_json",
-]
+from crmresearch.estimators.inference import Estimate
+from crmresearch.result import Check
 
 Q_LEVEL = 0.05  # false discovery rate over the hypotheses of one run
 

@@ -20,9 +20,8 @@ from crmresearch.errors import InputError
 from crmresearch.result import Result
 
 if TYPE_CHECKING:
-    from crmresearch.bank import Bank
+    from crmresearch.data.bank import Bank
 
-__all__ = ["Notebook", "start"]
 
 VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", "duckdb", "ibis-framework")
 
@@ -141,7 +140,7 @@ def start(name: str, **values: Any) -> Notebook:
     forgotten = sorted(set(type(model).model_fields) - set(values))
     if forgotten:
         raise InputError(f"{name}: pass every parameter to notebook.start; missing: {', '.join(forgotten)}")
-    from crmresearch.bank import open_bank
+    from crmresearch.data.bank import open_bank
 
     bank = open_bank(values["bank_name"])
     out = os.environ.get("CRMRESEARCH_OUT")

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crmresearch.errors import InputError
 
-__all__ = ["MODELS", "Parameters", "check", "split"]
-
 
 class Parameters(BaseModel):
     """What every notebook takes."""

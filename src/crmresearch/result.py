@@ -6,7 +6,6 @@ A :class:`Result` displays itself through :mod:`crmresearch.disclosure`, so a sm
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -14,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import pandas as pd
 
-from crmresearch import disclosure
+from crmresearch import disclosure, words
 from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.estimators.inference import Estimate
+from crmresearch.figures import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LEVEL", "Check", "Estimate", "Result", "one_sided_p", "study"]
-
-LEVEL = 0.95  # level of every interval, unless a page says otherwise
 
 P = ParamSpec("P")
 
@@ -55,51 +53,16 @@ class Check:
         return cls(name, "open" if passed else "closed", detail, verdict)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One number for the ledger, with its interval.
-
-    Parameters
-    ----------
-    value, ci_low, ci_high : float
-        Estimate and 95% interval. An unbounded end is ``inf``; ``nan`` in all three means "not estimable", with the
-        reason in a closed check.
-    unit : str
-        Unit in words: ``"ratio"``, ``"share of contribution"``, ``"hazard ratio"`` ...
-    n : int
-        Customers (or other units, named in ``unit``) the estimate rests on.
-    p_value : float, optional
-        One-sided, against the boundary of the claim's decision rule (see :func:`one_sided_p`).
-    se : float, optional
-        Standard error, where one exists.
-    checks : tuple of Check
-        Gates of this estimate alone, beside those of the result.
-    """
-
-    value: float
-    ci_low: float
-    ci_high: float
-    unit: str
-    n: int
-    p_value: float | None = None
-    se: float | None = None
-    checks: tuple[Check, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.ci_low > self.ci_high:
-            raise InputError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
-
-    def text(self, digits: int = 2) -> str:
-        """Write the estimate with its interval, e.g. ``4.41 [4.12, 4.70]``."""
-        return f"{self.value:,.{digits}f} [{self.ci_low:,.{digits}f}, {self.ci_high:,.{digits}f}]"
-
-
-def one_sided_p(value: float, se: float, bound: float, side: Literal["above", "below"] = "above") -> float:
-    """Normal p-value of the hypothesis that the estimand is not ``side`` of ``bound``."""
-    if not se > 0:
-        return math.nan
-    z = (value - bound) / se if side == "above" else (bound - value) / se
-    return 0.5 * math.erfc(z / math.sqrt(2))
+def gate(
+    say: words.Words,
+    key: str,
+    passed: bool | None,
+    verdict: Literal["blocked", "undecided"] = "blocked",
+    **values: Any,
+) -> Check:
+    """Make a check whose name and detail are the templates ``key.name`` and ``key.detail``; ``None`` is declared."""
+    status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
+    return Check(say(f"{key}.name"), status, say(f"{key}.detail", **values), verdict)
 
 
 @dataclass(frozen=True)
@@ -117,16 +80,22 @@ class Result:
         Assumptions that hold for every estimate of this result.
     estimates : mapping of str to Estimate or Missing
         By ledger line, e.g. ``{"S40": Estimate(...)}``; a line for which this bank lacks something is ``Missing``.
-    draw : callable, optional
-        ``draw(ax)`` draws on the axes and returns them. ``figsize`` and ``panels`` shape the figure.
+    picture : Picture or tuple of Picture, optional
+        What :meth:`plot` draws: data and the name of a kind of figure; several stand side by side.
     alt : str
         What one sees in the plot, for readers who do not see it.
     counts : tuple of str
         Columns of ``table`` that count people; ``()`` where none does.
+    money : mapping of str to str
+        Columns of ``table`` that are sums, means, quantiles or shares of money, each with the column that counts the
+        people it is taken over.
     digits : int
         Digits after the point on display.
     details : mapping
         Objects for further computation (fits, curves, resamples); never displayed.
+    model : object, optional
+        The fitted library object behind the table, for going on from here; never displayed, as it may hold rows of
+        customers.
     """
 
     table: pd.DataFrame
@@ -141,6 +110,9 @@ class Result:
     panels: int = 1
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Missing | None = None
+    picture: Picture | tuple[Picture, ...] | None = None
+    money: Mapping[str, str] = field(default_factory=dict)
+    model: Any = None
 
     @classmethod
     def not_applicable(cls, missing: Missing) -> Result:
@@ -170,7 +142,13 @@ class Result:
 
     def plot(self, ax: Axes | None = None) -> Any:
         """Draw the result; return the axes (an array of axes if it has several panels), or None."""
-        if self.missing is not None or self.draw is None:
+        if self.missing is not None:
+            return None
+        if self.picture is not None:
+            from crmresearch import figures
+
+            return figures.draw(self.picture, ax)
+        if self.draw is None:
             return None
         if ax is None:
             from crmresearch import figures

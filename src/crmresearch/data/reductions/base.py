@@ -1,0 +1,339 @@
+"""What notebook 00 takes out of the engine: what the database holds, how complete it is, and how it grew.
+
+Every function returns a small, ordered frame of counts, or :class:`~crmresearch.errors.Missing`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crmresearch.errors import Missing
+
+if TYPE_CHECKING:
+    from crmresearch.data.bank import Bank
+
+
+DIGITAL = ("mobile", "online", "web", "net", "app", "internet")  # channels that count as digital
+
+# What each study can work on; any one of the alternatives is enough to run some of it.
+STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "01 customer value": (("monthly",), ("transactions",), ("snapshot",)),
+    "02 churn": (("customers", "monthly"), ("customers",), ("spells",)),
+    "03 acquisition and retention cost": (("prospects", "contacts", "monthly"), ("prospects",), ("snapshot",)),
+    "04 satisfaction and loyalty": (("survey", "customers", "monthly"), ("survey",)),
+}
+
+
+def usable(bank: Bank) -> pd.DataFrame:
+    """Say for each study which of the tables it can work on the bank brings.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``runs`` (in full, in part, no), ``uses``, ``lacks`` (for the full study).
+    """
+    rows = []
+    for study, alternatives in STUDIES.items():
+        full = alternatives[0]
+        lacks = [t for t in full if t not in bank.tables]
+        part = next((a for a in alternatives if set(a) <= set(bank.tables)), ())
+        runs = "no" if not part else "in part" if lacks else "in full"
+        rows.append((study, runs, ", ".join(part) or "–", ", ".join(lacks) or "–"))
+    return pd.DataFrame(rows, columns=["study", "runs", "uses", "lacks"])
+
+
+def contract_breaches(bank: Bank) -> pd.DataFrame:
+    """Check the loaded tables against the contract once more, inside the engine.
+
+    Returns
+    -------
+    DataFrame
+        ``table``, ``rows``, ``rules`` checked, ``breaches`` (rows that break a rule, summed over rules).
+    """
+    from crmresearch.data import contract
+
+    rows = []
+    for name in bank.tables:
+        table = contract.TABLES[name]
+        present = bank.table(name).columns
+        sql, checks = contract.check_sql(table, present, bank.tables, bank.about.observation_end)
+        found = bank.connection.con.execute(sql).fetchone()
+        rows.append((name, int(found[0]), len(checks) + bool(table.key), int(found[1]) + int(sum(found[2::2]))))
+    return pd.DataFrame(rows, columns=["table", "rows", "rules", "breaches"])
+
+
+def _months(date: Any) -> Any:
+    """Number of a date's month, counted from year 0."""
+    return date.year() * 12 + date.month() - 1
+
+
+def acquired(bank: Bank) -> pd.DataFrame | Missing:
+    """Customers by the year in which they were acquired.
+
+    Returns
+    -------
+    DataFrame
+        ``year``, ``n`` customers in the database, ``left`` of them, ``before_observation`` acquired before it starts.
+    """
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    t = bank.table("customers")
+    start = bank.about.observation_start
+    return bank.frame(
+        t.group_by(year=t.acquired_on.year())
+        .aggregate(
+            n=t.count(),
+            left=t.left_on.notnull().sum().cast("int64"),
+            before_observation=(t.acquired_on < start).sum().cast("int64"),
+        )
+        .order_by("year")
+    )
+
+
+def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
+    """Customers still there at the observation end, by completed years of tenure.
+
+    Returns
+    -------
+    DataFrame
+        ``from_years`` (lower end of a band of ``band_years``), ``n``.
+    """
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    t = bank.table("customers")
+    t = t.filter(t.left_on.isnull())
+    end = bank.about.observation_end
+    months = end.year * 12 + end.month - 1 - _months(t.acquired_on)
+    band = (months // (12 * band_years) * band_years).cast("int64")
+    return bank.frame(t.group_by(from_years=band).aggregate(n=t.count()).order_by("from_years"))
+
+
+def tiers(bank: Bank) -> pd.DataFrame | Missing:
+    """Customers by city tier: ``city_tier``, ``n``, ``left``."""
+    missing = bank.require("customers.city_tier")
+    if missing is not None:
+        return missing
+    t = bank.table("customers")
+    return bank.frame(
+        t.group_by("city_tier")
+        .aggregate(n=t.count(), left=t.left_on.notnull().sum().cast("int64"))
+        .order_by("city_tier")
+    )
+
+
+def exits(bank: Bank) -> pd.DataFrame | Missing:
+    """Exits by calendar year and cause, with the time customers were under observation.
+
+    Returns
+    -------
+    DataFrame
+        One row per year of the observation and cause, those without an exit included: ``year``, ``cause``, ``exits``,
+        ``exposure`` (customer-years under observation in that year, days over 365.25, the last day of the observation
+        counted). Missing where nobody is recorded as having left.
+    """
+    import ibis
+
+    missing = bank.require("customers.left_on")
+    if missing is not None:
+        return missing
+    t = bank.table("customers")
+    about = bank.about
+    gone = t.filter(t.left_on.notnull())
+    counts = bank.frame(
+        gone.group_by(year=gone.left_on.year(), cause=gone.exit_cause.fill_null("unknown"))
+        .aggregate(exits=gone.count())
+        .order_by("year", "cause")
+    )
+    if counts.empty:
+        return Missing(f"the bank '{bank.name}' records no leaving dates", ("customers",))
+    years = range(about.observation_start.year, about.observation_end.year + 1)
+    after = about.observation_end + datetime.timedelta(days=1)
+    spans = {}
+    for year in years:
+        # days from the later start to the earlier end, the day of leaving itself not counted
+        low = ibis.greatest(t.observed_from, ibis.date(f"{year}-01-01"), ibis.date(about.observation_start.isoformat()))
+        last = ibis.least(ibis.date(f"{year + 1}-01-01"), ibis.date(after.isoformat()))
+        high = ibis.least(ibis.coalesce(t.left_on, last), last)
+        spans[f"y{year}"] = ibis.greatest(high.delta(low, unit="day"), 0).sum() / 365.25
+    exposure = bank.frame(t.aggregate(**spans)).iloc[0]
+    grid = pd.MultiIndex.from_product([years, sorted(counts["cause"].unique())], names=["year", "cause"])
+    out = counts.set_index(["year", "cause"]).reindex(grid, fill_value=0).reset_index()
+    return out.assign(exposure=[float(exposure[f"y{year}"]) for year in out["year"]])
+
+
+def channels(bank: Bank) -> pd.DataFrame | Missing:
+    """Transactions by calendar year and channel: ``year``, ``channel``, ``transactions``, ``n`` customers with one."""
+    missing = bank.require("transactions.channel")
+    if missing is not None:
+        return missing
+    t = bank.table("transactions")
+    return bank.frame(
+        t.group_by(year=t.occurred_on.year(), channel=t.channel.fill_null("not recorded"))
+        .aggregate(transactions=t.count(), n=t.customer_id.nunique())
+        .order_by("year", "channel")
+    )
+
+
+def digital(bank: Bank) -> pd.DataFrame | Missing:
+    """Sums for the share of digital transactions in the last year, and its error clustered by customer.
+
+    Returns
+    -------
+    DataFrame
+        One row: ``n`` customers, ``total`` and ``digital`` transactions, and over customers the sums of squares and
+        products ``tt``, ``dd``, ``dt``.
+    """
+    import datetime
+
+    missing = bank.require("transactions.channel")
+    if missing is not None:
+        return missing
+    t = bank.table("transactions")
+    t = t.filter(t.occurred_on > bank.about.observation_end - datetime.timedelta(days=365))
+    one = t.group_by("customer_id").aggregate(total=t.count(), digital=t.channel.lower().isin(DIGITAL).sum())
+    frame = bank.frame(
+        one.aggregate(
+            n=one.count(),
+            total=one.total.sum(),
+            digital=one.digital.sum(),
+            tt=(one.total * one.total).sum(),
+            dd=(one.digital * one.digital).sum(),
+            dt=(one.digital * one.total).sum(),
+        )
+    )
+    if frame.loc[0, "n"] == 0:
+        return Missing(f"the bank '{bank.name}' records no transaction in its last year", ("transactions",))
+    return frame
+
+
+def coverage(bank: Bank) -> pd.DataFrame | Missing:
+    """Customer-months with transactions, by calendar month.
+
+    Returns
+    -------
+    DataFrame
+        ``month``, ``n`` customers with a relationship in that month, ``with_any`` of them with a transaction,
+        ``with_all`` with one through every channel that occurs. Months from the first to the last transaction.
+    """
+    import ibis
+
+    missing = bank.require("customers", "transactions")
+    if missing is not None:
+        return missing
+    t, c = bank.table("transactions"), bank.table("customers")
+    kinds = int(bank.frame(t.aggregate(k=t.channel.nunique()))["k"].iloc[0])
+    seen = t.group_by("customer_id", month=t.occurred_on.truncate("M")).aggregate(kinds=t.channel.nunique())
+    months = seen.group_by("month").aggregate(
+        with_any=seen.count(), with_all=((seen.kinds == kinds) & (ibis.literal(kinds) > 0)).sum()
+    )
+    here = months.left_join(
+        c, [c.acquired_on.truncate("M") <= months.month, c.left_on.isnull() | (c.left_on >= months.month)]
+    )
+    counted = here.group_by("month").aggregate(
+        n=here.customer_id.count(), with_any=here.with_any.max(), with_all=here.with_all.max()
+    )
+    return bank.frame(counted.order_by("month"))
+
+
+def freshness(bank: Bank) -> pd.DataFrame:
+    """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``."""
+    from crmresearch.data.contract import TABLES
+
+    newest = {}
+    for name in bank.tables:
+        # the first date of a row is when it happened; later ones may lie open
+        day = next((c.name for c in TABLES[name].columns if c.kind in ("date", "month")), None)
+        if day is not None and day in bank.table(name).columns:
+            t = bank.table(name)
+            newest[name] = bank.frame(t.aggregate(d=t[day].max()))["d"].iloc[0]
+    end = pd.Timestamp(bank.about.observation_end)
+    rows = [(k, v.strftime("%Y-%m-%d"), (end - v).days) for k, v in newest.items() if not pd.isna(v)]
+    return pd.DataFrame(rows, columns=["table", "newest", "days_behind"])
+
+
+def keys(bank: Bank) -> pd.DataFrame | Missing:
+    """Audit the linkage of products to customers.
+
+    Returns
+    -------
+    DataFrame
+        One row: ``n`` customers, ``holdings`` rows, ``orphans`` among them, ``holders`` customers with a product open
+        at the observation end, ``open_holdings`` those products, ``look_alike`` customers who share day of acquisition,
+        birth year, city and channel with another (missing where the bank does not record these).
+    """
+    missing = bank.require("customers", "holdings")
+    if missing is not None:
+        return missing
+    c, h = bank.table("customers"), bank.table("holdings")
+    end = bank.about.observation_end
+    open_now = h.filter(h.closed_on.isnull() | (h.closed_on > end))
+    parts = [
+        c.aggregate(n=c.count()),
+        h.aggregate(holdings=h.count()),
+        h.anti_join(c, "customer_id").aggregate(orphans=lambda t: t.count()),
+        open_now.aggregate(holders=open_now.customer_id.nunique(), open_holdings=open_now.count()),
+    ]
+    frame = pd.concat([bank.frame(part) for part in parts], axis=1)
+    traits = [
+        "acquired_on",
+        *(k for k in ("birth_year", "city_id", "acquisition_channel") if k in bank.columns("customers")),
+    ]
+    frame["look_alike"] = float("nan")
+    if len(traits) >= 3:
+        groups = c.group_by(traits).aggregate(size=c.count())
+        alike = bank.frame(groups.filter(groups["size"] > 1).aggregate(s=groups["size"].sum().fill_null(0)))
+        frame["look_alike"] = float(alike["s"].iloc[0])
+    return frame
+
+
+def explained(bank: Bank) -> pd.DataFrame | Missing:
+    """One row per customer: contribution of the last twelve months, and what the tables held before them.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``contribution`` (last twelve months); from the twelve months before: ``past_contribution``,
+        ``past_balance``; ``tenure_years``; ``families`` held at the cut; ``transactions`` in the year before it (zero
+        where the bank brings no such table). Customers with rows in both years.
+    """
+    import ibis
+
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
+    end = bank.about.observation_end
+    cut = (pd.Timestamp(end) + pd.Timedelta(days=1) - pd.DateOffset(months=12)).date()
+    before = (pd.Timestamp(cut) - pd.DateOffset(months=12)).date()
+    if before < bank.about.observation_start:
+        return Missing("two observed years are needed", ("monthly",))
+    m, c = bank.table("monthly"), bank.table("customers")
+    money = m.net_interest + m.fees - m.service_cost - m.risk_cost
+    past, last = (m.month >= before) & (m.month < cut), m.month >= cut
+    value = m.group_by("customer_id").aggregate(
+        contribution=money.sum(where=last).cast("float64"),
+        past_contribution=money.sum(where=past).cast("float64"),
+        past_balance=m.balance.mean(where=past).cast("float64"),
+    )
+    value = value.filter(value.contribution.notnull() & value.past_contribution.notnull())
+    frame = value.join(c, "customer_id").select(
+        value,
+        tenure_years=ibis.date(cut.isoformat()).delta(c.acquired_on, unit="day") / 365.25,
+    )
+    if "holdings" in bank.tables:
+        h = bank.table("holdings")
+        h = h.filter((h.opened_on < cut) & (h.closed_on.isnull() | (h.closed_on >= cut)))
+        held = h.group_by("customer_id").aggregate(families=h.product_family.nunique())
+        frame = frame.left_join(held, "customer_id").drop("customer_id_right")
+        frame = frame.mutate(families=frame.families.fill_null(0))
+    if "transactions" in bank.tables:
+        t = bank.table("transactions")
+        t = t.filter((t.occurred_on >= before) & (t.occurred_on < cut))
+        made = t.group_by("customer_id").aggregate(transactions=t.count())
+        frame = frame.left_join(made, "customer_id").drop("customer_id_right")
+        frame = frame.mutate(transactions=frame.transactions.fill_null(0))
+    return bank.frame(frame.order_by("customer_id"))

@@ -1,0 +1,211 @@
+"""Customers of retention campaigns, as study 3 needs them: offer, outcome, and what was known before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crmresearch.errors import InputError, Missing
+
+if TYPE_CHECKING:
+    from crmresearch.data.bank import Bank
+
+
+UNKNOWN = "not recorded"
+GROUPS = {"channel": "acquisition_channel", "segment": "city_tier"}  # groups of customers, and where they are recorded
+
+BLOCKS = 1024  # a power of two: the block is a bit mask of the hash
+DAYS_PER_MONTH = 30.4375
+CAMPAIGN_DAYS = 31  # contacts that are not drawn and spread over more days are upkeep, not a campaign
+MOST_CAMPAIGNS = 8
+TENURE_BANDS = (1, 3, 6, 10)  # years
+
+
+def block_of(key: Any) -> Any:
+    """Block of a person, by a hash of the identifier: a random thousandth of all."""
+    return (key.hash() & (BLOCKS - 1)).cast("int32")
+
+
+def as_float(value: Any) -> Any:
+    """Cast an exact sum to double, last of all."""
+    return value.cast("float64")
+
+
+def group_of(c: Any, by: str) -> Any:
+    """Channel or segment (city tier) of a customer, in words."""
+    value = c[GROUPS[by]]
+    return (value if by == "channel" else "tier " + value.cast("string")).fill_null(UNKNOWN)
+
+
+def one_currency(bank: Bank, table: str) -> None:
+    """Refuse a table whose own currency column holds more than one."""
+    if "currency" in bank.table(table).columns:
+        found = bank.frame(bank.table(table).select("currency").distinct().order_by("currency"))["currency"].tolist()
+        if len(found) > 1:
+            raise InputError(
+                f"{table} mixes currencies ({', '.join(map(str, found))}); convert to {bank.about.currency} first"
+            )
+
+
+def retention_costs(bank: Bank) -> Any:
+    """Retention spend by contact: everything whose purpose is to retain."""
+    one_currency(bank, "contacts")
+    t = bank.table("contacts")
+    a = bank.about
+    return t.filter((t.purpose == "retain") & t.contacted_on.between(a.observation_start, a.observation_end))
+
+
+def _dates(bank: Bank, horizon_months: int) -> pd.DataFrame:
+    """Campaigns that can be studied: drawn by lot, or made within a month; with their first day and kind."""
+    t = retention_costs(bank)
+    g = t.group_by("campaign_id").aggregate(
+        first=t.contacted_on.min(),
+        last=t.contacted_on.max(),
+        randomised=t.randomised.all(),
+        n=t.customer_id.nunique(),
+    )
+    f = bank.frame(g.order_by("campaign_id"))
+    f["days"] = (f["last"] - f["first"]).dt.days
+    seen = (pd.Timestamp(bank.about.observation_end) - f["last"]).dt.days / DAYS_PER_MONTH
+    f = f[(seen >= horizon_months - 0.1) & (f["randomised"] | (f["days"] <= CAMPAIGN_DAYS))]
+    chosen = f.sort_values(["n", "campaign_id"], ascending=[False, True]).head(MOST_CAMPAIGNS)
+    return chosen.sort_values("campaign_id").reset_index(drop=True)
+
+
+def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> pd.DataFrame | Missing:
+    """One row per customer and retention campaign he could have been part of.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers`` and ``contacts``; more tables give more characteristics.
+    horizon_months : int
+        Follow-up needed after the last contact of a campaign.
+    most : int
+        Contacted customers at most, over all campaigns; with more, blocks of customers are taken at random (by hash)
+        and kept whole.
+
+    Returns
+    -------
+    DataFrame
+        ``block``, ``campaign_id``, ``arm``, ``treated``, ``randomised``, ``cost``, ``responded``, ``left``,
+        ``months`` (to leaving or the end of observation), ``value_before`` (contribution of the twelve months
+        before), and ``x_...``: what was known before the first contact.
+
+    Notes
+    -----
+    Of a campaign that was not drawn, customers who could have been contacted are added: there at the time, with the
+    same answer about marketing as somebody contacted.
+    """
+    missing = bank.require("customers", "contacts")
+    if missing is not None:
+        return missing
+    known = _dates(bank, horizon_months)
+    if known.empty:
+        return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
+    keep = max(1, -(-int(known["n"].sum()) // most))
+    out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
+    constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
+    groups = {by: out[by].astype("category") for by in GROUPS if by in out}
+    return out.drop(columns=constant).assign(one_in=keep, **groups)
+
+
+def _campaign_rows(bank: Bank, row: Any, keep: int, horizon_months: int) -> pd.DataFrame:
+    request = ("campaign", row.campaign_id, row.first, bool(row.randomised), keep, horizon_months)
+    return bank.compiled(request, lambda: _campaign(bank, row, keep, horizon_months).order_by("id").drop("id"))
+
+
+def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
+    import ibis
+
+    day = row.first.date()
+    t = retention_costs(bank)
+    t = t.filter(t.campaign_id == row.campaign_id)
+    arm = t.group_by("customer_id").aggregate(
+        arm=t.arm.min(), treated=(t.arm != "control").any().cast("int8"), cost=t.cost.sum(),
+        responded=t.responded.cast("int8").max(),
+    )  # fmt: skip
+    c = bank.table("customers")
+    end = ibis.date(bank.about.observation_end)
+    there = (c.acquired_on <= day) & (c.observed_from <= day) & (c.left_on.isnull() | (c.left_on > day))
+    c = c.filter(there & (block_of(c.customer_id) % keep == 0))
+    j = c.left_join(arm.rename(who="customer_id"), c.customer_id == arm.customer_id)
+    if row.randomised:
+        j = j.filter(j.treated.notnull())
+    else:
+        reached = c.semi_join(arm, "customer_id").select("consent_marketing").distinct()
+        j = j.semi_join(reached, "consent_marketing")
+    leaves = j.left_on.notnull() & (j.left_on <= end)
+    tenure = as_float(ibis.date(day).delta(j.acquired_on, unit="day")) / 365.25
+    x = {"x_tenure": (tenure + 1).ln()}
+    for years in TENURE_BANDS:
+        x[f"x_tenure_below_{years}"] = (tenure < years).cast("int8")
+    if bank.require("customers.city_tier") is None:
+        x["x_tier_2"], x["x_tier_3"] = ((j.city_tier == k).fill_null(False).cast("int8") for k in (2, 3))
+    if bank.require("customers.birth_year") is None:
+        x["x_age"] = as_float(day.year - j.birth_year).fill_null(45.0)
+    if bank.require("customers.acquisition_channel") is None:
+        for name in ("online", "agent", "referral"):
+            x[f"x_{name}"] = (j.acquisition_channel == name).fill_null(False).cast("int8")
+    base = j.select(
+        id=j.customer_id,
+        block=block_of(j.customer_id),
+        campaign_id=ibis.literal(str(row.campaign_id)),
+        arm=j.arm.fill_null("control"),
+        treated=j.treated.fill_null(0),
+        randomised=ibis.literal(bool(row.randomised)),
+        cost=as_float(j.cost).fill_null(0.0),
+        responded=j.responded,
+        left=leaves.cast("int8"),
+        months=as_float(leaves.ifelse(j.left_on, end).delta(ibis.date(day), unit="day")) / DAYS_PER_MONTH,
+        **x,
+        **{by: group_of(j, by) for by, column in GROUPS.items() if bank.require(f"customers.{column}") is None},
+    )
+    for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
+        if part is not None:
+            base = base.left_join(part, base.id == part.who).drop("who")
+    filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "complaint_after")]
+    return base.mutate(**{n: as_float(base[n]).fill_null(0.0) for n in filled})
+
+
+def _families(bank: Bank, day: Any) -> Any:
+    if bank.require("holdings") is not None:
+        return None
+    h = bank.table("holdings")
+    h = h.filter((h.opened_on < day) & (h.closed_on.isnull() | (h.closed_on >= day)))
+    return h.group_by(who=h.customer_id).aggregate(x_families=h.product_family.nunique())
+
+
+def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
+    """Complaints before a day (unresolved: in the year before), and in three months up to a horizon after it."""
+    if bank.require("service") is not None:
+        return None
+    s = bank.table("service")
+    since, year, late, end = (
+        (pd.Timestamp(day) + pd.DateOffset(months=k)).date() for k in (-3, -12, horizon_months - 3, horizon_months)
+    )
+    before, after = (s.occurred_on >= year) & (s.occurred_on < day), (s.occurred_on >= late) & (s.occurred_on < end)
+    s = s.filter((s.kind == "complaint") & (before | after))
+    early = s.occurred_on < day
+    more = {} if bank.require("service.resolved") else {"x_unmet_complaint": (early & ~s.resolved).any().cast("int8")}
+    return s.group_by(who=s.customer_id).aggregate(
+        x_complaint=(early & (s.occurred_on >= since)).any().cast("int8"),
+        complaint_after=(~early).any().cast("int8"),
+        **more,
+    )
+
+
+def _value(bank: Bank, day: Any, keep: int) -> Any:
+    if bank.require("monthly") is not None:
+        return None
+    m = bank.table("monthly")
+    year, quarter = ((pd.Timestamp(day) - pd.DateOffset(months=k)).date() for k in (12, 3))
+    m = m.filter((m.month >= year) & (m.month < day))
+    if keep > 1:
+        m = m.filter(block_of(m.customer_id) % keep == 0)
+    g = m.group_by(who=m.customer_id).aggregate(
+        value_before=as_float((m.net_interest + m.fees - m.service_cost - m.risk_cost).sum()),
+        balance=as_float(m.balance.mean(where=m.month >= quarter)),
+    )
+    return g.select("who", "value_before", x_balance=(g.balance.clip(lower=0) + 1).ln())

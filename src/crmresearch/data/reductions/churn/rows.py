@@ -1,0 +1,271 @@
+"""One row per customer at a date: what was known before it, what followed; and campaigns, drawn or aimed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from crmresearch.data.reductions.churn.spells import (
+    UNMET_MONTHS,
+    add_months,
+    day_after,
+    months_between,
+    tidy,
+    trouble,
+)
+from crmresearch.errors import Missing
+
+if TYPE_CHECKING:
+    import ibis
+    import pandas as pd
+
+    from crmresearch.data.bank import Bank
+
+
+def landmark_dates(bank: Bank, horizon: int) -> tuple[datetime.date, datetime.date] | Missing:
+    """Return two prediction dates: two horizons and one horizon before the observation ends.
+
+    A model fitted on what followed the first is scored on what followed the second, so nothing of the future is used.
+    """
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    start, end = bank.about.observation_start, day_after(bank)
+    if (end.year - start.year) * 12 + end.month - start.month < 2 * horizon + 6:
+        return Missing(
+            f"an out-of-time split needs {2 * horizon + 6} observed months at a horizon of {horizon}", ("customers",)
+        )
+    return add_months(end, -2 * horizon), add_months(end, -horizon)
+
+
+def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | Missing:
+    """Return a landmark ``months`` into the observation, and the months of follow-up after it (at least twelve)."""
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    start, end = bank.about.observation_start, day_after(bank)
+    left = (end.year - start.year) * 12 + end.month - start.month - months
+    if left < 12:
+        return Missing(
+            f"a landmark {months} months into the observation needs {months + 12} observed months", ("customers",)
+        )
+    return add_months(start, months), left
+
+
+def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Missing:
+    """One row per customer present on a date: what was known before it, and how long the customer stayed after.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers``; every other table adds the columns it can.
+    on : date
+        The landmark; the first of a month. Only earlier records are read for covariates.
+    horizon : int
+        Follow-up, months; longer stays are cut there.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id, exit`` (months since the landmark), ``event, cause, tenure`` (years); where the tables are
+        there: ``families`` (product families held), ``unmet`` (complaints and unresolved requests of six months),
+        ``complaint`` (in three months), ``log_balance`` and ``balance_change`` (log, against three months earlier),
+        ``recency`` (months since the last transaction, 12 at most), ``activity`` (log of one plus transactions in
+        three months), ``mobile``, ``tier_3``, ``channel_*``, ``age``, ``contacted`` (retention contacts of the twelve
+        months to a month ago), ``just_contacted`` (one since, the landmark included).
+    """
+    import ibis
+
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+
+    def known() -> ibis.Table:
+        day = ibis.date(on.isoformat())
+        t = bank.table("customers")
+        t = t.filter((t.observed_from <= day) & (t.left_on.isnull() | (t.left_on > day)))
+        stop = ibis.date(day_after(bank).isoformat())
+        last = ibis.least(months_between(stop, day, up=False), horizon)
+        gone = ibis.greatest(months_between(t.left_on, day, up=True), 1)
+        seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
+        out = t.select(
+            "customer_id",
+            exit=ibis.ifelse(seen, gone, last),
+            event=seen.cast("int64"),
+            cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
+            tenure=(day.delta(t.acquired_on, unit="day") / 365.25).cast("float64"),
+            **_who(bank, t, on),
+        )
+        for part in _known_before(bank, on, day):
+            names = [c for c in part.columns if c != "customer_id"]
+            out = out.left_join(part, "customer_id").drop("customer_id_right")
+            out = out.mutate(**{c: out[c].fill_null(12.0 if c == "recency" else 0) for c in names})
+        return out.filter(out.exit > 0).order_by("customer_id")
+
+    frame = tidy(bank.compiled(("landmark", on, horizon), known))
+    return (
+        frame
+        if len(frame)
+        else Missing(f"no customer of the bank '{bank.about.name}' is present on {on}", ("customers",))
+    )
+
+
+def _who(bank: Bank, t: ibis.Table, on: datetime.date) -> Mapping[str, Any]:
+    brought = bank.columns("customers")
+    out: dict[str, Any] = {}
+    if "city_tier" in brought:
+        out["tier_3"] = (t.city_tier == 3).fill_null(False).cast("float64")
+    if "birth_year" in brought:
+        out["age"] = (on.year - t.birth_year).cast("float64").fill_null(45.0)
+    if "acquisition_channel" in brought:
+        for name in ("online", "agent", "referral"):
+            out[f"channel_{name}"] = (t.acquisition_channel == name).fill_null(False).cast("float64")
+    return out
+
+
+def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
+    """Covariates from the records before a date, one expression per table."""
+    import ibis
+
+    parts = []
+    if "holdings" in bank.tables:
+        h = bank.table("holdings")
+        h = h.filter((h.opened_on <= day) & (h.closed_on.isnull() | (h.closed_on > day)))
+        parts.append(h.group_by("customer_id").aggregate(families=h.product_family.nunique().cast("float64")))
+    if "service" in bank.tables and "resolved" in bank.columns("service"):
+        s = bank.table("service")
+        s = s.filter(
+            (s.occurred_on < day) & (s.occurred_on >= ibis.date(add_months(on, -UNMET_MONTHS).isoformat())) & trouble(s)
+        )
+        fresh = (s.kind == "complaint") & (s.occurred_on >= ibis.date(add_months(on, -3).isoformat()))
+        parts.append(
+            s.group_by("customer_id").aggregate(unmet=s.count().cast("float64"), complaint=fresh.any().cast("float64"))
+        )
+    if "monthly" in bank.tables:
+        m = bank.table("monthly")
+        now, then = (ibis.date(add_months(on, -k).isoformat()) for k in (1, 4))
+        level = {"log_balance": now, "earlier": then}
+        floor = {
+            k: ibis.greatest(m.balance.cast("float64").max(where=m.month == v), 1.0).log() for k, v in level.items()
+        }
+        b = m.filter((m.month == now) | (m.month == then)).group_by("customer_id").aggregate(**floor)
+        change = ibis.greatest(ibis.least(b.log_balance - b.earlier, 2.0), -2.0)
+        parts.append(b.select("customer_id", "log_balance", balance_change=change))
+    if "transactions" in bank.tables:
+        x = bank.table("transactions")
+        x = x.filter((x.occurred_on < day) & (x.occurred_on >= ibis.date(add_months(on, -12).isoformat())))
+        recent = x.occurred_on >= ibis.date(add_months(on, -3).isoformat())
+        columns: dict[str, Any] = {
+            "recency": day.delta(x.occurred_on.max(), unit="day") / 30.4375,
+            "activity": (1 + recent.sum().cast("float64")).log(),
+        }
+        if "channel" in bank.columns("transactions"):
+            columns["mobile"] = (x.channel == "mobile").fill_null(False).any().cast("float64")
+        parts.append(x.group_by("customer_id").aggregate(**columns))
+    if "contacts" in bank.tables:
+        c = bank.table("contacts")
+        c = c.filter(
+            (c.contacted_on <= day)
+            & (c.contacted_on >= ibis.date(add_months(on, -12).isoformat()))
+            & (c.purpose == "retain")
+        )
+        c = c.filter(c.arm != "control")
+        just = c.contacted_on >= ibis.date(add_months(on, -1).isoformat())
+        counted = {"contacted": (~just).sum().cast("float64"), "just_contacted": just.any().cast("float64")}
+        parts.append(c.group_by("customer_id").aggregate(**counted))
+    return parts
+
+
+def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
+    """Count customers of randomised retention campaigns by arm and by what happened after the contact.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers`` and ``contacts``.
+    horizon : int
+        Follow-up, months since the contact.
+
+    Returns
+    -------
+    DataFrame
+        ``campaign_id, arm, exit, event, cause, n``; a customer's first contact of each campaign counts.
+    """
+    import ibis
+
+    missing = bank.require("customers", "contacts")
+    if missing is not None:
+        return missing
+    c = bank.table("contacts")
+    c = c.filter(c.randomised & (c.purpose == "retain"))
+    c = c.group_by("customer_id", "campaign_id").aggregate(on=c.contacted_on.min(), arm=c.arm.argmin(c.contacted_on))
+    t = c.inner_join(bank.table("customers").select("customer_id", "left_on", "exit_cause"), "customer_id")
+    t = t.filter(t.left_on.isnull() | (t.left_on > t.on))
+    last = ibis.least(months_between(ibis.date(day_after(bank).isoformat()), t.on, up=False), horizon)
+    gone = ibis.greatest(months_between(t.left_on, t.on, up=True), 1)
+    seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
+    t = t.select(
+        "campaign_id",
+        "arm",
+        exit=ibis.ifelse(seen, gone, last),
+        event=seen,
+        cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
+    )
+    keys = ["campaign_id", "arm", "exit", "event", "cause"]
+    frame = tidy(bank.frame(t.filter(t.exit > 0).group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)))
+    return (
+        frame
+        if len(frame)
+        else Missing(f"no retention contact of the bank '{bank.about.name}' was randomised", ("contacts",))
+    )
+
+
+def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
+    """Rows at the date of the largest aimed (not drawn) retention campaign: who was contacted and what followed.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers`` and ``contacts``; a campaign counts if all its contacts fall into one month.
+    horizon : int
+        Follow-up, months; a campaign with less is left out.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`landmark` at the first of the campaign, with ``treated``; customers who agreed to marketing, where
+        that is recorded.
+    """
+    import ibis
+    import pandas as pd
+
+    missing = bank.require("customers", "contacts")
+    if missing is not None:
+        return missing
+    c = bank.table("contacts")
+    aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control")).group_by("campaign_id")
+    found = bank.frame(
+        aimed.aggregate(
+            first=lambda r: r.contacted_on.min(), last=lambda r: r.contacted_on.max(), n=lambda r: r.count()
+        ).order_by(ibis.desc("n"), "campaign_id")
+    )
+    end = day_after(bank)
+    for row in found.itertuples():
+        day, last = (pd.to_datetime(str(v)).date() for v in (row.first, row.last))
+        if (last - day).days <= 31 and (end.year - day.year) * 12 + end.month - day.month >= horizon:
+            frame = landmark(bank, day, horizon)
+            if isinstance(frame, Missing):
+                return frame
+            who = bank.frame(
+                c.filter(c.campaign_id == row.campaign_id).select("customer_id").distinct().order_by("customer_id")
+            )
+            consent = bank.table("customers").select("customer_id", "consent_marketing").order_by("customer_id")
+            frame = frame.merge(bank.frame(consent), on="customer_id", how="left")
+            if (frame["consent_marketing"] == "yes").any():
+                frame = frame[frame["consent_marketing"] == "yes"]
+            frame = frame.assign(treated=frame["customer_id"].isin(set(who["customer_id"])).astype(float))
+            return frame.drop(columns="consent_marketing").reset_index(drop=True)
+    return Missing(
+        f"the bank '{bank.about.name}' has no aimed retention campaign with {horizon} months after it", ("contacts",)
+    )

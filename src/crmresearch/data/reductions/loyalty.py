@@ -1,0 +1,297 @@
+"""What study 4 takes out of the engine: the survey as it is, and the survey joined to accounts before and after it.
+
+The grain is the survey's own, one row per invited customer and wave; accounts come in as sums made inside the engine.
+Nothing before a wave looks at what comes after it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crmresearch.errors import InputError, Missing
+
+if TYPE_CHECKING:
+    import ibis
+    import pandas as pd
+
+    from crmresearch.data.bank import Bank
+
+
+MONTH = 30.4375  # days
+DIGITAL = ("online", "mobile", "internet", "app", "web")
+
+
+def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
+    """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
+
+    ``city_tier`` comes along where customers have one and the survey carries their ids.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``survey``.
+    wave : int
+        Only this wave; 0 for all.
+    """
+    missing = bank.require("survey")
+    if missing is not None:
+        return missing
+    import ibis
+
+    t = bank.table("survey").mutate(wave=_wave(bank))
+    if _linked(bank) is None and bank.require("customers.city_tier") is None:
+        customers = bank.table("customers").select("customer_id", "city_tier")
+        t = t.left_join(customers, "customer_id").drop("customer_id_right")
+    kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", "city_tier")]
+    frame = bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
+    if wave and wave not in set(frame["wave"]):
+        return Missing(f"the survey has no wave {wave}; it has {frame['wave'].nunique()}", ("survey",))
+    return frame[frame["wave"] == wave].reset_index(drop=True) if wave else frame
+
+
+def _wave(bank: Bank) -> Any:
+    import ibis
+
+    if bank.require("survey.wave_on") is not None:
+        return ibis.literal(1, type="int64")
+    return ibis.dense_rank().over(ibis.window(order_by=bank.table("survey").wave_on)) + 1
+
+
+def _linked(bank: Bank) -> Missing | None:
+    """Tell why the survey cannot be joined to accounts, if so."""
+    missing = bank.require("survey")
+    if missing is not None:
+        return missing
+    if "survey" not in bank.about.unlinked:
+        return bank.require("survey.wave_on", "customers")
+    return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
+
+
+def _month(date: Any) -> Any:
+    return date.year() * 12 + date.month()
+
+
+def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
+    """Survey invitations with what accounts knew before the wave and what happened after it.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``survey`` (dated, with customer ids) and ``customers``; ``monthly``, ``holdings``, ``service`` and
+        ``transactions`` add columns.
+    horizon_months : int
+        Length of the follow-up after the month of the wave, 1 to 60.
+
+    Returns
+    -------
+    DataFrame
+        The survey's columns and
+
+        * before: ``tenure_years``, ``age``, ``city_tier``, ``balance`` (end of the month before),
+          ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (in the six
+          calendar months before, 0/1), ``digital_share`` (of the transactions in them);
+        * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
+          any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
+          ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for
+          months after an exit), ``referrals`` (new customers who name this one, up to the next wave) and
+          ``exposure_years``.
+
+    Raises
+    ------
+    InputError
+        For a horizon outside 1 to 60 months.
+    """
+    if not 1 <= horizon_months <= 60:
+        raise InputError(f"horizon_months is {horizon_months}; allowed are 1 to 60")
+    missing = _linked(bank)
+    if missing is not None:
+        return missing
+    return bank.compiled(("joined", horizon_months), lambda: _joined(bank, horizon_months))
+
+
+def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
+    import ibis
+
+    end = ibis.literal(bank.about.observation_end)
+    t = bank.table("survey").mutate(wave=_wave(bank))
+    own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
+    t = t.select(*own)
+    c = bank.table("customers")
+    known_cause = bank.require("customers.exit_cause") is None
+    voluntary = (c.exit_cause == "voluntary").fill_null(False) if known_cause else c.left_on.notnull()
+    people = c.select(
+        "customer_id", "acquired_on", "left_on", "birth_year", "city_tier", "consent_marketing", voluntary=voluntary
+    )
+    t = t.inner_join(people, "customer_id")
+    t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
+    stop = ibis.coalesce(t.left_on, end)
+    gone = t.left_on.notnull() & (_month(t.left_on) - _month(t.wave_on) <= horizon_months)
+    whole = _month(end) - _month(t.wave_on) >= horizon_months
+    t = t.mutate(
+        tenure_years=_days(t.wave_on, t.acquired_on) / 365.25,
+        age=(t.wave_on.year() - t.birth_year).cast("float64"),
+        exit_months=_days(stop, t.wave_on) / MONTH,
+        event=(t.left_on.notnull() & t.voluntary).cast("int64"),
+        left=ibis.ifelse(whole, gone.cast("float64"), None),
+        whole=whole,
+    )
+    key = t.select("customer_id", "wave", "wave_on")
+    for extra in (
+        _accounts(bank, key, horizon_months),
+        _families(bank, key),
+        _complaints(bank, key),
+        _digital(bank, key),
+        _referrals(bank, key),
+    ):
+        if extra is not None:
+            t = t.left_join(extra, ["customer_id", "wave"]).drop("customer_id_right", "wave_right")
+    fill: dict[str, Any] = {n: t[n].fill_null(0) for n in ("families", "complaint", "referrals") if n in t.columns}
+    if "contribution_after" in t.columns:
+        fill["contribution_after"] = ibis.ifelse(t.whole, t.contribution_after.fill_null(0.0), None)
+    if "referrals" in t.columns:
+        fill["exposure_years"] = _days(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / 365.25
+    drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole", "until"]
+    return t.mutate(**fill).drop(*drop).order_by("wave", "customer_id")
+
+
+def _days(later: Any, earlier: Any) -> Any:
+    return later.cast("date").delta(earlier.cast("date"), unit="day").cast("float64")
+
+
+def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
+    if bank.require("monthly") is not None:
+        return None
+    m = bank.table("monthly")
+    m = m.select("customer_id", "month", "balance", contribution=m.net_interest + m.fees - m.service_cost - m.risk_cost)
+    j = key.inner_join(m, "customer_id")
+    j = j.mutate(gap=_month(j.month) - _month(j.wave_on))
+    j = j.filter(j.gap.between(-12, horizon))
+    before = j.gap.between(-12, -1)
+    return j.group_by("customer_id", "wave").aggregate(
+        balance=j.balance.max(where=j.gap == -1).cast("float64"),
+        contribution_before=j.contribution.sum(where=before).cast("float64") * 12 / before.sum().nullif(0),
+        contribution_after=j.contribution.sum(where=j.gap.between(1, horizon)).cast("float64") * (12 / horizon),
+    )
+
+
+def _families(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+    if bank.require("holdings") is not None:
+        return None
+    h = bank.table("holdings").select("customer_id", "product_family", "opened_on", "closed_on")
+    j = key.inner_join(h, "customer_id")
+    j = j.filter((j.opened_on < j.wave_on) & (j.closed_on.isnull() | (j.closed_on >= j.wave_on)))
+    return j.group_by("customer_id", "wave").aggregate(families=j.product_family.nunique())
+
+
+def _complaints(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+    if bank.require("service.kind") is not None:
+        return None
+    s = bank.table("service")
+    j = key.inner_join(s.filter(s.kind == "complaint").select("customer_id", "occurred_on"), "customer_id")
+    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6))
+    return j.group_by("customer_id", "wave").aggregate(complaint=(j.count() > 0).cast("int64"))
+
+
+def _digital(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+    if bank.require("transactions.channel") is not None:
+        return None
+    s = bank.table("transactions").select("customer_id", "occurred_on", "channel")
+    j = key.inner_join(s, "customer_id")
+    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6) & j.channel.notnull())
+    return j.group_by("customer_id", "wave").aggregate(digital_share=j.channel.isin(DIGITAL).cast("float64").mean())
+
+
+def _next_wave(bank: Bank) -> ibis.Table:
+    """Return each wave with the day the next one begins, or the end of the observation."""
+    import ibis
+
+    waves = bank.table("survey").select("wave_on").distinct()
+    following = waves.wave_on.lead().over(ibis.window(order_by=waves.wave_on))
+    return waves.mutate(until=ibis.coalesce(following, ibis.literal(bank.about.observation_end)))
+
+
+def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+    """Count new customers who name this one, from its wave to the next, so that none counts twice."""
+    if bank.require("customers.referrer_id") is not None:
+        return None
+    c = bank.table("customers")
+    new = c.filter(c.referrer_id.notnull()).select(customer_id=c.referrer_id, won_on=c.acquired_on)
+    j = key.inner_join(new, "customer_id")
+    j = j.inner_join(_next_wave(bank), "wave_on")
+    j = j.filter((j.won_on > j.wave_on) & (j.won_on <= j.until))
+    return j.group_by("customer_id", "wave").aggregate(referrals=j.count())
+
+
+def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
+    """Customers won within the observation, referred or not, with exit and contribution by year since they were won.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``customers`` (``acquisition_channel`` or ``referrer_id``); ``monthly`` adds contribution.
+    years : int
+        Years since acquisition, 1 to 10.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``referred`` (0/1), ``cohort`` (half-year of acquisition), ``city_tier``, ``age_band``,
+        ``exit_months``, ``event`` (voluntary), and ``contribution_1`` ... (sum over the months of that year in which
+        the customer was there; missing where the year was not observed in full or the customer had left before it).
+    """
+    if not 1 <= years <= 10:
+        raise InputError(f"years is {years}; allowed are 1 to 10")
+    missing = bank.require("customers")
+    if missing is not None:
+        return missing
+    by_channel = bank.require("customers.acquisition_channel") is None
+    by_person = bank.require("customers.referrer_id") is None
+    if not (by_channel or by_person):
+        return Missing("customers carry neither acquisition_channel nor referrer_id", ("customers",))
+    return bank.compiled(("referred", years), lambda: _referred(bank, years, by_channel, by_person))
+
+
+def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis.Table:
+    import ibis
+
+    c = bank.table("customers")
+    end = ibis.literal(bank.about.observation_end)
+    flag = ibis.literal(False)
+    if by_channel:
+        flag = flag | (c.acquisition_channel == "referral").fill_null(False)
+    if by_person:
+        flag = flag | c.referrer_id.notnull()
+    known_cause = bank.require("customers.exit_cause") is None
+    stop = ibis.coalesce(c.left_on, end)
+    t = c.filter((c.acquired_on >= ibis.literal(bank.about.observation_start)) & (c.acquired_on <= end)).select(
+        "customer_id",
+        "acquired_on",
+        referred=flag.cast("int64"),
+        cohort=(c.acquired_on.year() * 2 + (c.acquired_on.month() > 6).cast("int64")),
+        city_tier=c.city_tier.fill_null(0),
+        age_band=ibis.ifelse(c.birth_year.isnull(), -1, ((c.acquired_on.year() - c.birth_year) / 15).floor()).cast(
+            "int64"
+        ),
+        exit_months=_days(stop, c.acquired_on) / MONTH,
+        event=((c.exit_cause == "voluntary").fill_null(False) if known_cause else c.left_on.notnull()).cast("int64"),
+        left_on=c.left_on,
+    )
+    if bank.require("monthly") is None:
+        m = bank.table("monthly")
+        m = m.select("customer_id", "month", contribution=m.net_interest + m.fees - m.service_cost - m.risk_cost)
+        j = t.select("customer_id", "acquired_on").inner_join(m, "customer_id")
+        j = j.mutate(since=_month(j.month) - _month(j.acquired_on))
+        sums = {
+            f"contribution_{y}": j.contribution.sum(where=j.since.between(12 * y - 11, 12 * y)).cast("float64")
+            for y in range(1, years + 1)
+        }
+        t = t.left_join(j.group_by("customer_id").aggregate(**sums), "customer_id").drop("customer_id_right")
+        seen = _month(end) - _month(t.acquired_on)
+        lived = ibis.ifelse(t.left_on.isnull(), 10_000, _month(t.left_on) - _month(t.acquired_on))
+        t = t.mutate(
+            **{
+                name: ibis.ifelse((seen >= 12 * y) & (lived > 12 * (y - 1)), t[name].fill_null(0.0), None)
+                for y, name in ((int(n.split("_")[1]), n) for n in sums)
+            }
+        )
+    return t.drop("acquired_on", "left_on").order_by("customer_id")

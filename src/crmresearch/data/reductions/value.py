@@ -1,0 +1,444 @@
+"""What study 1 takes out of the engine: contribution by customer, month of tenure or year, and purchase summaries.
+
+Everything heavy runs inside the engine; at most one row per customer leaves it, ordered. Sums are exact (money is
+decimal) and become floating point in the last projection.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from crmresearch.errors import InputError, Missing
+
+if TYPE_CHECKING:
+    import ibis
+    import pandas as pd
+
+    from crmresearch.data.bank import Bank
+
+
+FOLDS = 20  # groups of customers for the jackknife
+# columns of a snapshot that measure value, summed where there are several
+SNAPSHOT = {
+    "fees": ("total_sym_statement_fee", "total_sym_sanction_interest"),
+    "interest": ("total_sym_interest_credited",),
+    "turnover": ("sum_amount",),
+    "spend": ("total_trans_amt",),
+}
+
+
+def month_end(bank: Bank, months_before: int = 0) -> Any:
+    """Return a month, ``YYYY-MM``, counted back from the last observed one; Missing for a bank without dates."""
+    if not bank.about.dated:
+        return Missing(f"the bank '{bank.name}' has no dates", ("monthly",))
+    end = bank.about.observation_end
+    number = end.year * 12 + end.month - 1 - months_before
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"
+
+
+def _number(month: str) -> int:
+    """Months since year 0 of ``YYYY-MM``."""
+    try:
+        year, part = month.split("-")
+        day = datetime.date(int(year), int(part), 1)
+    except ValueError:
+        raise InputError(f"month {month!r} is not of the form YYYY-MM") from None
+    return day.year * 12 + day.month - 1
+
+
+def _day(number: int) -> datetime.date:
+    return datetime.date(number // 12, number % 12 + 1, 1)
+
+
+def _history(bank: Bank, *needed: str, months: int = 1) -> Missing | None:
+    """Tell what is missing: tables, columns, or enough observed months."""
+    missing = bank.require(*needed)
+    if missing is not None:
+        return missing
+    start, end = bank.about.observation_start, bank.about.observation_end
+    observed = (end.year - start.year) * 12 + end.month - start.month + 1
+    if observed < months:
+        return Missing(f"{months} months are needed and the bank was observed for {observed}", needed)
+    return None
+
+
+def _monthly(bank: Bank) -> ibis.Table:
+    """Return ``monthly`` with contribution, fully loaded margin and the month as a number."""
+    t = bank.table("monthly")
+    contribution = t.net_interest + t.fees - t.service_cost - t.risk_cost
+    return t.select(
+        "customer_id",
+        "month",
+        number=(t.month.year() * 12 + t.month.month() - 1).cast("int32"),
+        contribution=contribution,
+        fully_loaded=contribution - t.allocated_cost,
+    )
+
+
+def _money(value: Any) -> Any:
+    return value.cast("float64")
+
+
+def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
+    """First and last month (as days) of the window of ``months`` that ends with the observation."""
+    if months < 1:
+        raise InputError(f"a window of {months} months; it needs at least one")
+    end = _number(month_end(bank))
+    return _day(end - months + 1), _day(end)
+
+
+def _spend_in(bank: Bank, windows: Sequence[int]) -> ibis.Table:
+    """Spend of every customer acquired so far, in windows of months; zero where nothing was bought."""
+    t = bank.table("transactions")
+    sums = {f"spend_{m}": t.amount.sum(where=t.occurred_on >= _last(bank, m)[0]).fill_null(0) for m in windows}
+    return t.filter(t.occurred_on <= bank.about.observation_end).group_by("customer_id").aggregate(**sums)
+
+
+def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
+    """Contribution of each customer in the last ``months``.
+
+    Parameters
+    ----------
+    bank : Bank
+        With ``monthly``; else a ``snapshot`` with fees, interest, turnover or spend, whose own period then stands for
+        the window; else ``transactions`` (spend of everybody who ever bought).
+    months : int
+        Length of the window, ending with the observation.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``contribution``, ``fully_loaded`` where costs are allocated; or the snapshot's ``fees``,
+        ``interest``, ``turnover``, ``spend``; or ``spend``. Customers with at least one month in the window.
+    """
+    if bank.require("monthly") is None:
+        short = _history(bank, "monthly", months=months)
+        if short is not None:
+            return short
+        first, last = _last(bank, months)
+        t = _monthly(bank)
+        costs = bank.require("monthly.allocated_cost") is None
+        loaded = {"fully_loaded": _money(t.fully_loaded.sum())} if costs else {}
+        inside = t.filter(t.month.between(first, last)).group_by("customer_id")
+        return bank.frame(inside.aggregate(contribution=_money(t.contribution.sum()), **loaded).order_by("customer_id"))
+    if bank.require("snapshot") is None:
+        return _snapshot(bank)
+    if bank.require("transactions") is None:
+        short = _history(bank, "transactions", months=months)
+        if short is not None:
+            return short
+        spend = _spend_in(bank, [months])
+        return bank.frame(spend.select("customer_id", spend=_money(spend[f"spend_{months}"])).order_by("customer_id"))
+    return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
+
+
+def margins(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
+    """As :func:`contribution`, for banks that know costs; Missing where only spend, fees or turnover is known."""
+    missing = bank.require("monthly")
+    return missing if missing is not None else contribution(bank, months=months)
+
+
+def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
+    """Value columns of a snapshot; customers for whom they are not known are left out."""
+    there = bank.columns("snapshot")
+    found = {name: parts for name, parts in SNAPSHOT.items() if all(p in there for p in parts)}
+    if not found:
+        return Missing("the snapshot has no column of fees, interest, turnover or spend", ("monthly", "snapshot"))
+    t = bank.table("snapshot")
+    known = t.filter(*(t[p].notnull() for parts in found.values() for p in parts))
+    columns = {name: functools.reduce(operator.add, (_money(t[p]) for p in parts)) for name, parts in found.items()}
+    return bank.frame(known.select("customer_id", **columns).order_by("customer_id"))
+
+
+def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 36)) -> pd.DataFrame | Missing:
+    """Contribution (or spend) of each customer in several windows that end with the observation.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id`` and ``contribution_<months>`` (or ``spend_<months>``) for each window that was observed in full;
+        missing where the customer was not there.
+    """
+    if not windows or min(windows) < 1:
+        raise InputError(f"windows {tuple(windows)} must be positive numbers of months")
+    missing = bank.require("monthly")
+    if missing is not None and (bank.require("transactions") is not None or bank.require("snapshot") is None):
+        return missing
+    fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
+    if not fits:
+        return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
+    if missing is not None:
+        spend = _spend_in(bank, fits)
+        columns = {f"spend_{m}": _money(spend[f"spend_{m}"]) for m in fits}
+        return bank.frame(spend.select("customer_id", **columns).order_by("customer_id"))
+    t = _monthly(bank)
+    sums = {f"contribution_{m}": _money(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
+    first, last = _last(bank, max(fits))
+    return bank.frame(
+        t.filter(t.month.between(first, last)).group_by("customer_id").aggregate(**sums).order_by("customer_id")
+    )
+
+
+def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
+    """Contribution of each customer in the last years, counted back from the end of the observation.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id`` and ``year_<YYYY-MM>`` (its last month), oldest first; missing where the customer was not there.
+        As many years as were observed in full, at most ``years``; fewer than two are :class:`Missing`.
+    """
+    if years < 2:
+        raise InputError(f"years is {years}; stability needs two or more")
+    missing = _history(bank, "monthly", months=24)
+    if missing is not None:
+        return missing
+    full = max(k for k in range(2, years + 1) if _history(bank, months=12 * k) is None)
+    end = _number(month_end(bank))
+    t = _monthly(bank)
+    sums = {}
+    for k in reversed(range(full)):
+        inside = t.month.between(_day(end - 12 * k - 11), _day(end - 12 * k))
+        sums[f"year_{month_end(bank, 12 * k)}"] = _money(t.contribution.sum(where=inside))
+    window = t.filter(t.month.between(_day(end - 12 * full + 1), _day(end)))
+    return bank.frame(window.group_by("customer_id").aggregate(**sums).order_by("customer_id"))
+
+
+def _owners(bank: Bank, folds: int) -> ibis.Table:
+    """Return customers with the month they were acquired in and their group, dealt out in the order of the ids."""
+    import ibis
+
+    if folds < 2:
+        raise InputError(f"folds is {folds}; a jackknife needs several groups")
+    c = bank.table("customers")
+    return c.select(
+        "customer_id",
+        start=(c.acquired_on.year() * 12 + c.acquired_on.month() - 1).cast("int32"),
+        fold=(ibis.row_number().over(order_by=c.customer_id) % folds).cast("int32"),
+    )
+
+
+def tenure_margin(
+    bank: Bank, *, until: str | None = None, since: str | None = None, folds: int = FOLDS
+) -> pd.DataFrame | Missing:
+    """Customers, exits and contribution by month of tenure and group of customers.
+
+    A customer enters at the tenure of the first month seen (late entry); who has no month after one that is followed by
+    ``until`` has left in it.
+
+    Parameters
+    ----------
+    until, since : str, optional
+        Last and first month used, ``YYYY-MM``; default: all that was observed.
+    folds : int
+        Groups for the jackknife.
+
+    Returns
+    -------
+    DataFrame
+        ``fold``, ``tenure_month`` (0 is the month of acquisition), ``n`` customers there and their
+        ``contribution`` (sum), ``at_risk`` those of them whose next month was observed, of whom ``exits`` left.
+    """
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
+    end = _number(until or month_end(bank))
+    t = _monthly(bank)
+    t = t.filter(t.month <= _day(end))
+    if since is not None:
+        t = t.filter(t.month >= _day(_number(since)))
+    last = t.group_by("customer_id").aggregate(final=t.number.max())
+    owners = _owners(bank, folds).join(last, "customer_id").select("customer_id", "start", "fold", "final")
+    rows = t.join(owners, "customer_id")
+    rows = rows.mutate(tenure_month=rows.number - rows.start, gone=(rows.number == rows.final) & (rows.final < end))
+    table = rows.group_by("fold", "tenure_month").aggregate(
+        n=rows.count(),
+        at_risk=(rows.number < end).sum(),
+        exits=rows.gone.sum().fill_null(0),
+        contribution=_money(rows.contribution.sum()),
+    )
+    return bank.frame(table.order_by("fold", "tenure_month"))
+
+
+def vintages(bank: Bank, *, folds: int = FOLDS) -> pd.DataFrame | Missing:
+    """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
+
+    All years end with the month the observation ends with, so that age is exactly calendar less vintage. An oldest year
+    that was not observed in full is left out.
+
+    Returns
+    -------
+    DataFrame
+        ``fold``, ``vintage`` and ``period`` (last month of each year, ``YYYY-MM``), ``age`` (years between them; 0 is
+        the year of acquisition), ``customers``, ``n`` customer-months and their ``contribution`` (sum), ``at_risk``
+        those of them whose next month was observed, of which ``exits`` were the last.
+    """
+    missing = _history(bank, "customers", "monthly", months=12)
+    if missing is not None:
+        return missing
+    end, start = _number(month_end(bank)), bank.about.observation_start
+    full = (end + 1 - (start.year * 12 + start.month - 1)) // 12
+    t = _monthly(bank)
+    t = t.filter(t.month.between(_day(end - 12 * full + 1), _day(end)))
+    last = t.group_by("customer_id").aggregate(final=t.number.max())
+    owners = _owners(bank, folds).join(last, "customer_id").select("customer_id", "start", "fold", "final")
+    rows = t.join(owners, "customer_id")
+    rows = rows.mutate(
+        vintage=((end - rows.start) / 12).floor().cast("int32"),
+        period=((end - rows.number) / 12).floor().cast("int32"),
+        gone=(rows.number == rows.final) & (rows.final < end),
+    )
+    table = rows.group_by("fold", "vintage", "period").aggregate(
+        customers=rows.customer_id.nunique(),
+        n=rows.count(),
+        at_risk=(rows.number < end).sum(),
+        exits=rows.gone.sum().fill_null(0),
+        contribution=_money(rows.contribution.sum()),
+    )
+    frame = bank.frame(table.order_by("fold", lambda r: -r.vintage, lambda r: -r.period))
+    frame.insert(3, "age", frame["vintage"] - frame["period"])
+    for column in ("vintage", "period"):
+        frame[column] = [_day(end - 12 * int(k)).strftime("%Y-%m") for k in frame[column]]
+    return frame
+
+
+def tenure_windows(
+    bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36), folds: int = FOLDS
+) -> pd.DataFrame | Missing:
+    """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
+    import pandas as pd
+
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
+    start, end = bank.about.observation_start, _number(until)
+    fits = [w for w in sorted(set(windows)) if end - w + 1 >= start.year * 12 + start.month - 1]
+    if not fits:
+        return Missing(f"no window of {tuple(windows)} months fits before {until}", ("monthly",))
+    parts = []
+    for window in fits:
+        table = tenure_margin(bank, until=until, since=_day(end - window + 1).strftime("%Y-%m"), folds=folds)
+        if isinstance(table, Missing):
+            return table
+        parts.append(table.assign(window=window))
+    return pd.concat(parts, ignore_index=True)
+
+
+def customers_at(
+    bank: Bank, *, at: str | None = None, lookback: int = 12, folds: int = FOLDS
+) -> pd.DataFrame | Missing:
+    """Customers at the end of a month: what they brought before it, and in the two years after.
+
+    Parameters
+    ----------
+    at : str, optional
+        Month, ``YYYY-MM``; default: the last observed.
+    lookback : int
+        Months before (and with) the date that ``before`` adds up.
+    folds : int
+        Groups for the jackknife.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``fold``, ``tenure`` (months since the month of acquisition), ``months_before``, ``before``,
+        ``months_all``, ``all`` (the whole history seen), ``months_after``, ``after`` (the next 12 months),
+        ``months_second``, ``second`` (the 12 after those). The after columns count what was observed.
+    """
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
+    if lookback < 1:
+        raise InputError(f"lookback is {lookback} months; it must be 1 or more")
+    now = _number(at or month_end(bank))
+    first = bank.about.observation_start
+    if now - lookback + 1 < first.year * 12 + first.month - 1:
+        return Missing(
+            f"{lookback} months before the end of {at} were not observed; the bank starts in {first:%Y-%m}",
+            ("monthly",),
+        )
+    t = _monthly(bank)
+    spans = {
+        "before": t.number.between(now - lookback + 1, now),
+        "all": t.number <= now,
+        "after": t.number.between(now + 1, now + 12),
+        "second": t.number.between(now + 13, now + 24),
+    }
+    sums: dict[str, Any] = {"here": (t.number == now).sum()}
+    for name, inside in spans.items():
+        sums[f"months_{name}"] = inside.sum().cast("int32")
+        sums[name] = _money(t.contribution.sum(where=inside).fill_null(0))
+    rows = t.filter(t.number <= now + 24).group_by("customer_id").aggregate(**sums).filter(lambda r: r.here > 0)
+    joined = rows.join(_owners(bank, folds), "customer_id").mutate(tenure=lambda r: now - r.start)
+    return bank.frame(
+        joined.select("customer_id", "fold", "tenure", *(f"{p}{n}" for n in spans for p in ("months_", ""))).order_by(
+            "customer_id"
+        )
+    )
+
+
+def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds: int = FOLDS) -> pd.DataFrame | Missing:
+    """Customers at two dates, and what they brought in between, for the accounting of customer equity.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``fold``, ``known`` (seen before the opening date, though perhaps not at it), and for both
+        dates ``here_*``, ``tenure_*``, ``months_before_*``, ``before_*``; ``realised`` (contribution after the opening
+        month up to the closing one). Everybody seen at or between the two dates.
+    """
+    missing = bank.require("customers", "monthly")
+    if missing is not None:
+        return missing
+    first, last = _number(opening), _number(closing)
+    if last <= first:
+        raise InputError(f"closing {closing} must come after opening {opening}")
+    start = bank.about.observation_start
+    if first - lookback + 1 < start.year * 12 + start.month - 1:
+        return Missing(f"{lookback} months before the end of {opening} were not observed", ("monthly",))
+    t = _monthly(bank)
+    sums: dict[str, Any] = {
+        "known": (t.number <= first).any(),
+        "seen": t.number.between(first, last).any(),
+        "realised": _money(t.contribution.sum(where=t.number.between(first + 1, last)).fill_null(0)),
+    }
+    for name, now in (("opening", first), ("closing", last)):
+        inside = t.number.between(now - lookback + 1, now)
+        sums[f"here_{name}"] = (t.number == now).any()
+        sums[f"months_before_{name}"] = inside.sum().cast("int32")
+        sums[f"before_{name}"] = _money(t.contribution.sum(where=inside).fill_null(0))
+    rows = t.filter(t.number <= last).group_by("customer_id").aggregate(**sums).filter(lambda r: r.seen)
+    joined = rows.join(_owners(bank, folds), "customer_id")
+    joined = joined.mutate(tenure_opening=first - joined.start, tenure_closing=last - joined.start)
+    names = [f"{c}_{d}" for d in ("opening", "closing") for c in ("here", "tenure", "months_before", "before")]
+    return bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
+
+
+def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFrame | Missing:
+    """Contribution, month by month after ``at``, of the customers who were there in it.
+
+    Returns
+    -------
+    DataFrame
+        ``ahead`` (1 is the month after), ``n`` customers still there, ``contribution``, and its standard error
+        ``se`` (of the sum, over the customers of ``at``).
+    """
+    missing = bank.require("monthly")
+    if missing is not None:
+        return missing
+    now = _number(at)
+    t = _monthly(bank)
+    here = t.filter(t.number == now).select("customer_id")
+    size = int(bank.frame(here.aggregate(n=here.count()))["n"].iloc[0])
+    later = t.filter(t.number.between(now + 1, now + months)).semi_join(here, "customer_id")
+    later = later.mutate(ahead=later.number - now, value=_money(later.contribution))
+    table = later.group_by("ahead").aggregate(
+        n=later.count(), contribution=_money(later.contribution.sum()), squares=(later.value * later.value).sum()
+    )
+    frame = bank.frame(table.order_by("ahead"))
+    spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)
+    return frame.assign(se=spread.clip(lower=0) ** 0.5).drop(columns="squares")

@@ -1,0 +1,1 @@
+"""Arrays in, estimates out: no storage, no figure, no sentence."""

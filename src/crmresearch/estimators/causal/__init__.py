@@ -1,0 +1,1 @@
+"""Effects under treatment: doubly robust means, selection, uplift."""

@@ -1,0 +1,392 @@
+"""BG/NBD and MBG/NBD: purchases while alive are Poisson, dropout happens right after a purchase.
+
+Purchase rates are gamma(r, rate alpha) over customers, dropout probabilities beta(a, b). In BG/NBD a customer may drop
+out after each repeat purchase (Fader, Hardie and Lee 2005, Marketing Science 24, 275-284); in MBG/NBD already after the
+first purchase too (Batislam, Denizel and Filiztekin 2007). One code serves both: ``x + shift`` coins have been
+survived, with shift 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import betainc, betaln, digamma, gammaln, hyp2f1
+
+from crmresearch.errors import InputError
+from crmresearch.estimators.lifetime.base import Array, Fitter, Likelihood, design, finite, horizon
+from crmresearch.estimators.lifetime.clv import Discounting
+from crmresearch.estimators.lifetime.summary import check_summary, collapse, integers, levels_of
+
+BLOCK = 8192  # doubles: 64 kB a column, so that a block's working set stays in the cache
+NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
+
+
+class BetaGeoFitter(Fitter):
+    """Beta-geometric/NBD model.
+
+    Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
+    carries ``params_`` (r, alpha, a, b; alpha in the unit of T), ``log_likelihood_``, ``aic_``, ``standard_errors_``,
+    ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_`` (customers).
+    """
+
+    _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
+    _takes_covariates: ClassVar[bool] = True
+    _shift: ClassVar[int] = 0
+
+    def fit(
+        self,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        weights: ArrayLike | None = None,
+        purchase_covariates: pd.DataFrame | None = None,
+        dropout_covariates: pd.DataFrame | None = None,
+        start: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Fit to a customer summary.
+
+        Parameters
+        ----------
+        frequency, recency, T : array_like
+            See :func:`check_summary`. One row per customer.
+        weights : array_like, optional
+            How many customers a row stands for.
+        purchase_covariates, dropout_covariates : DataFrame, optional
+            Fixed characteristics, one column each. Purchase rates are multiplied by exp(effect * value) (alpha by its
+            inverse); the parameter a, hence the odds a/b of dropping out after a purchase, by exp(effect * value).
+        start : mapping, optional
+            Parameters to start from.
+
+        Returns
+        -------
+        Self
+            The fitted model.
+
+        Raises
+        ------
+        InputError
+            Impossible rows; no repeat purchase at all.
+        FitError
+            No maximum found.
+
+        Warns
+        -----
+        FitWarning
+            Corner solution (no dropout to be seen, say) or flat direction.
+        """
+        x, t_x, age = _columns(frequency, recency, T)
+        purchase, purchase_names = design(purchase_covariates, len(x), "purchase")
+        dropout, dropout_names = design(dropout_covariates, len(x), "dropout")
+        self._covariates = (purchase_names, dropout_names)
+        return self._estimate([x, t_x, age, *purchase, *dropout], weights, start)
+
+    def _from_frame(self, frame: pd.DataFrame) -> Any:
+        columns = list(_columns(frame["frequency"], frame["recency"], frame["T"]))
+        for what, names in zip(("purchase", "dropout"), self._covariates, strict=True):
+            columns += design(frame[names] if names else None, len(frame), what)[0]
+        return columns, np.arange(len(frame))
+
+    def _start(self, columns: Sequence[Array], weights: Array) -> Array:
+        x, _, age = columns[:3]
+        mean_x, mean_age = weights @ x / weights.sum(), weights @ age / weights.sum()
+        r = 0.5
+        effects = [0.0] * (len(self._covariates[0]) + len(self._covariates[1]))
+        return np.array([np.log(r), np.log(r * mean_age / mean_x), 0.0, np.log(3.0), *effects])
+
+    def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
+        if len(columns) > 3:
+            return self._with_covariates(columns, weights)
+        x, t_x, age = columns
+        levels, place = levels_of(x)
+        count = np.bincount(place, weights, len(levels))
+        total, survived = weights.sum(), levels + self._shift
+        coin = survived > 0  # customers of BG/NBD without a repeat purchase have tossed none
+        never = ~coin[place]
+        age0, weights0 = age[never], weights[never]
+        if never.any():
+            x, t_x, age, weights = (v[~never] for v in (x, t_x, age, weights))
+            place = place[~never]
+
+        def likelihood(theta: Array) -> tuple[float, Array]:
+            r, alpha, a, b = np.exp(theta)
+            before = np.where(coin, b + survived - 1, 1.0)
+            odds, inverse = np.log(a / before), 1.0 / before
+            value = -r * (weights0 @ np.log(age0 + alpha))
+            slope_r, slope_alpha, dead_all, dead_b = value / r, -r * (weights0 @ (1.0 / (age0 + alpha))), 0.0, 0.0
+            for i in range(0, len(x), BLOCK):
+                part = slice(i, i + BLOCK)
+                w, k = weights[part], place[part]
+                power = x[part] + r
+                end, gone = age[part] + alpha, t_x[part] + alpha
+                log_end, log_gone = np.log(end), np.log(gone)
+                log_ratio = log_end - log_gone
+                start = odds.take(k)
+                # z = start + power * log_ratio: log odds of having dropped out at the last purchase; never far below 0
+                rest = np.exp(-start - power * log_ratio)
+                rest += 1.0
+                value += w @ (start - power * log_gone + np.log(rest))
+                dead = w / rest
+                slope_r += dead @ log_ratio - w @ log_end
+                in_time = power / end
+                slope_alpha -= w @ in_time + dead @ (power / gone - in_time)
+                dead_all += dead.sum()
+                dead_b += dead @ inverse.take(k)
+            tables = gammaln(r + levels) - gammaln(r) + betaln(a, b + survived) - betaln(a, b)
+            value += count @ tables + total * r * np.log(alpha)
+            slope_r += count @ (digamma(r + levels) - digamma(r)) + total * np.log(alpha)
+            slope_alpha += total * r / alpha
+            both = digamma(a + b) - digamma(a + b + survived)
+            slope_a = count @ both + dead_all / a
+            slope_b = count @ (both + digamma(b + survived) - digamma(b)) - dead_b
+            return float(value), np.array([slope_r * r, slope_alpha * alpha, slope_a * a, slope_b * b])
+
+        return likelihood
+
+    def _with_covariates(self, columns: Sequence[Array], weights: Array) -> Likelihood:
+        """Row by row: alpha and a differ between customers, so tables over x do not help."""
+        x, t_x, age = columns[:3]
+        split = 3 + len(self._covariates[0])
+        purchase, dropout = np.array(columns[3:split]), np.array(columns[split:])
+
+        def likelihood(theta: Array) -> tuple[float, Array]:
+            r, alpha, a, b = np.exp(theta[:4])
+            effects = theta[4:]
+            alphas = alpha * np.exp(-effects[: len(purchase)] @ purchase) if len(purchase) else np.full(len(x), alpha)
+            chances = a * np.exp(effects[len(purchase) :] @ dropout) if len(dropout) else np.full(len(x), a)
+            value, slopes = self._rows(x, t_x, age, r, alphas, chances, b)
+            slopes = slopes * weights
+            gradient = slopes.sum(axis=1)
+            more = [-slopes[1] @ z for z in purchase] + [slopes[2] @ z for z in dropout]
+            return float(weights @ value), np.concatenate([gradient, more])
+
+        return likelihood
+
+    def _rows(self, x: Array, t_x: Array, age: Array, r: Any, alpha: Any, a: Any, b: Any) -> tuple[Array, Array]:
+        """Log-likelihood of each row, and its derivatives by log r, log alpha, log a, log b."""
+        survived = x + self._shift
+        coin = survived > 0
+        before = np.where(coin, b + survived - 1, 1.0)
+        end, gone = age + alpha, t_x + alpha
+        z = np.where(coin, np.log(a / before) + (r + x) * np.log(end / gone), -np.inf)
+        dead = 1 / (1 + np.exp(-z))
+        value = gammaln(r + x) - gammaln(r) + r * np.log(alpha) + betaln(a, b + survived) - betaln(a, b)
+        value = value - (r + x) * np.log(end) + np.logaddexp(0, z)
+        by_r = digamma(r + x) - digamma(r) + np.log(alpha) - np.log(end) + dead * np.log(end / gone)
+        by_alpha = r / alpha - (r + x) * ((1 - dead) / end + dead / gone)
+        both = digamma(a + b) - digamma(a + b + survived)
+        by_a = both + dead / a
+        by_b = both + digamma(b + survived) - digamma(b) - dead * coin / before
+        return value, np.array([by_r * r, by_alpha * alpha, by_a * a, by_b * b])
+
+    # -- prediction ----------------------------------------------------------------------------------------------------
+    def _posterior(
+        self, x: Array, t_x: Array, age: Array, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None
+    ) -> tuple[Any, Any, Any, Any, Array]:
+        """Parameters of an alive customer's purchase rate and dropout probability, and the probability to be alive."""
+        r, alpha, a, b = self._values()[:4]
+        slow, more = self._scaled(purchase, dropout, x.size)
+        alpha, a, survived = alpha * slow, a * more, x + self._shift
+        odds = np.where(survived > 0, a / np.where(survived > 0, b + survived - 1, 1.0), 0.0)
+        with np.errstate(over="ignore"):  # an infinite odds means probability 0
+            alive = 1 / (1 + odds * np.exp((r + x) * np.log((alpha + age) / (alpha + t_x))))
+        return r + x, alpha + age, a, b + survived, alive
+
+    def conditional_probability_alive(
+        self,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        purchase_covariates: pd.DataFrame | None = None,
+        dropout_covariates: pd.DataFrame | None = None,
+        allow_never_repeated: bool = False,
+    ) -> Any:
+        """Probability that a customer with this history is still alive at T.
+
+        Parameters
+        ----------
+        frequency, recency, T : array_like
+            The customer's history.
+        purchase_covariates, dropout_covariates : DataFrame, optional
+            As in :meth:`fit`.
+        allow_never_repeated : bool
+            In BG/NBD nobody can drop out before a repeat purchase, so this probability is 1 for every customer without
+            one, however long ago. Such rows are refused unless this is True.
+
+        Raises
+        ------
+        InputError
+            Rows without a repeat purchase (BG/NBD only), impossible rows.
+        """
+        x, t_x, age = check_summary(frequency, recency, T)
+        never = int((x == 0).sum())
+        if never and not self._shift and not allow_never_repeated:
+            raise InputError(
+                f"{never} of {x.size} rows have no repeat purchase: BG/NBD calls them alive with probability 1 by "
+                "construction, whatever the data. Leave them out, use ModifiedBetaGeoFitter or ParetoNBDFitter, or "
+                "pass allow_never_repeated=True if the 1 is what you want"
+            )
+        return finite(self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)[4], "P(alive)")
+
+    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
+        """Refuse: BG/NBD has no churn rate of a customer base (see :meth:`conditional_probability_alive`)."""
+        raise InputError(
+            "BG/NBD gives no churn rate: customers without a repeat purchase, often most of the base, are alive with "
+            "probability 1 by construction. Use ModifiedBetaGeoFitter or ParetoNBDFitter, or observed exits"
+        )
+
+    def conditional_expected_number_of_purchases_up_to_time(
+        self,
+        t: ArrayLike,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        purchase_covariates: pd.DataFrame | None = None,
+        dropout_covariates: pd.DataFrame | None = None,
+    ) -> Any:
+        """Expected purchases in the next ``t`` units of time, given the history up to T."""
+        x, t_x, age = check_summary(frequency, recency, T)
+        *shape, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
+        return finite(alive * expected_purchases(horizon(t), *shape), "expected purchases")
+
+    def expected_number_of_purchases_up_to_time(self, t: ArrayLike) -> Any:
+        """Expected repeat purchases of a new customer in the first ``t`` units of time (covariates at 0)."""
+        r, alpha, a, b = self._values()[:4]
+        start = b / (a + b) if self._shift else 1.0
+        return finite(start * expected_purchases(horizon(t), r, alpha, a, b + self._shift), "expected purchases")
+
+    def probability_of_n_purchases_up_to_time(self, t: ArrayLike, n: ArrayLike) -> Any:
+        """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time (covariates at 0)."""
+        return finite(self._pmf(horizon(t), _count(n), self._values()[:4], self._shift), "the probability")
+
+    def conditional_probability_of_n_purchases_up_to_time(
+        self, n: ArrayLike, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
+    ) -> Any:
+        """Probability of ``n`` purchases in the next ``t`` units of time, given the history up to T."""
+        x, t_x, age = check_summary(frequency, recency, T)
+        *shape, alive = self._posterior(x, t_x, age, None, None)
+        count = _count(n)
+        chance = alive * self._pmf(horizon(t), count, tuple(shape), 0) + (1 - alive) * (count == 0)
+        return finite(chance, "the probability")
+
+    @staticmethod
+    def _pmf(t: Array, n: Array, shape: tuple[Any, ...], shift: int) -> Any:
+        """Alive with n purchases, or dropped out at the n-th while time would have allowed at least n."""
+        r, alpha, a, b = shape
+        share = t / (alpha + t)
+        tossed = n + shift
+        log_count = gammaln(r + n) - gammaln(r) - gammaln(n + 1) + r * np.log(alpha / (alpha + t))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_count = log_count + np.where(n > 0, n * np.log(share), 0.0)
+        out = np.exp(betaln(a, b + tossed) - betaln(a, b) + log_count)
+        reached = np.where(n > 0, betainc(np.maximum(n, 1), r, share), 1.0)
+        return (
+            out
+            + np.where(tossed > 0, np.exp(betaln(a + 1, b + np.maximum(tossed, 1) - 1) - betaln(a, b)), 0.0) * reached
+        )
+
+    def _if_alive(self, t: float, x: Array, age: Array) -> Array:
+        """Expected purchases in ``t`` if alive at T; depends on x and T alone, which is what makes CLV fast."""
+        r, alpha, a, b = self._values()[:4]
+        return expected_purchases(np.asarray(t), r + x, alpha + age, a, b + x + self._shift)
+
+    def discounted_expected_residual_transactions(
+        self,
+        discounting: Discounting,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        purchase_covariates: pd.DataFrame | None = None,
+        dropout_covariates: pd.DataFrame | None = None,
+    ) -> Any:
+        """Expected purchases after T to infinity, each discounted to T at the moment it is made (DERT).
+
+        BG/NBD has no closed form; the discounted purchase rate is integrated numerically (relative error below 1e-9).
+        """
+        x, t_x, age = check_summary(frequency, recency, T)
+        *shape, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
+        return finite(alive * discounted_purchases(discounting.force, *np.broadcast_arrays(*shape)), "DERT")
+
+
+class ModifiedBetaGeoFitter(BetaGeoFitter):
+    """Modified BG/NBD model: a customer may drop out right after the first purchase too.
+
+    Same methods as :class:`BetaGeoFitter`; here the probability to be alive is below 1 without a repeat purchase as
+    well.
+    """
+
+    _shift: ClassVar[int] = 1
+
+    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
+        """Share of these customers expected to have dropped out by their T."""
+        return float(1 - np.mean(self.conditional_probability_alive(frequency, recency, T)))
+
+
+@np.errstate(all="ignore")  # what is not finite goes the second way, or is refused by the caller
+def expected_purchases(t: Any, r: Any, alpha: Any, a: Any, b: Any) -> Any:
+    """Expected purchases in t of an alive customer: rate gamma(r, alpha), a beta(a, b) coin after each purchase.
+
+    (a+b-1)/(a-1) [1 - 2F1(r, a-1; a+b-1; -t/alpha)], with Pfaff's transformation, which keeps every argument of 2F1
+    small whatever the number of purchases (the textbook form overflows at a few hundred). Near the removable
+    singularities a = 1 and a + b = 1 the purchase rate is integrated instead.
+    """
+    t, r, alpha, a, b = np.broadcast_arrays(t, r, alpha, a, b)
+    c = a + b - 1
+    y = t / alpha
+    out = c / (a - 1) * (1 - (1 + y) ** (1 - a) * hyp2f1(c - r, a - 1, c, y / (1 + y)))
+    poor = (np.abs(a - 1) < 1e-2) | (np.abs(c) < 1e-3) | (y < 1e-3) | ~np.isfinite(out)
+    if poor.any():
+        out = np.array(out)
+        out[poor] = _integrated(y[poor], r[poor], a[poor], b[poor])
+    return out
+
+
+def _rate(y: Any, r: Any, a: Any, b: Any) -> Any:
+    """Expected purchases per unit of y = time / alpha at y: r 2F1(r+1, a; a+b; -y)."""
+    return r * (1 + y) ** -a * hyp2f1(a + b - r - 1, a, a + b, y / (1 + y))
+
+
+def _integrated(y: Array, r: Array, a: Array, b: Array) -> Array:
+    v = np.log1p(y)  # the rate falls like a power of 1 + y
+    out = np.zeros(y.shape)
+    for node, weight in zip(NODES, NODE_WEIGHTS, strict=True):
+        at = 0.5 * v * (node + 1)
+        out += 0.5 * v * weight * np.exp(at) * _rate(np.expm1(at), r, a, b)
+    return out
+
+
+def discounted_purchases(force: float, r: Array, alpha: Array, a: Array, b: Array) -> Array:
+    """Discounted purchases of an alive customer to infinity; one integral per distinct posterior."""
+    flat = [np.ravel(v).astype(np.float64) for v in (r, alpha, a, b)]
+    (r1, alpha1, a1, b1), _, place = collapse(flat, inverse=True)
+    speed = force * alpha1
+    reach = np.log1p(40.0 / speed)  # beyond, the discount factor is below e^-40
+    out = np.zeros(len(r1))
+    for node, weight in zip(NODES, NODE_WEIGHTS, strict=True):
+        v = 0.5 * reach * (node + 1)
+        y = np.expm1(v)
+        out += 0.5 * reach * weight * np.exp(v - speed * y) * _rate(y, r1, a1, b1)
+    return out[place].reshape(np.shape(r))
+
+
+def _columns(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
+    """Check a summary for a fit."""
+    x, t_x, age = (np.atleast_1d(v) for v in check_summary(frequency, recency, T))
+    if not len(x) == len(t_x) == len(age):
+        raise InputError(
+            f"frequency, recency and T have {len(x)}, {len(t_x)} and {len(age)} rows; give one row per customer"
+        )
+    if len(x) and not x.any():
+        raise InputError(
+            "nobody made a repeat purchase: no purchase model can be fitted; lengthen the calibration window"
+        )
+    return x, t_x, age
+
+
+def _count(n: ArrayLike) -> Array:
+    array = np.asarray(n, dtype=np.float64)
+    integers(array, "n")
+    return array

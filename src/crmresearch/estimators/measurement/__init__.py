@@ -1,0 +1,1 @@
+"""Latent constructs: composites, factors, ordered answers."""

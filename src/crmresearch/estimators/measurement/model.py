@@ -1,0 +1,359 @@
+"""What a survey measures and how it hangs together: constructs, their items, the paths between them.
+
+A model is data (``bank.yaml`` declares it) and is checked before any estimate: a loop, an unknown item, a construct
+with one item, an item without variance, 98/99 codes or an item scored backwards are refused, with the rows that are
+wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError, Missing, first_missing
+from crmresearch.result import Result, study
+
+# A construct plays a role when its name begins with the prefix; claims are written in roles, banks in their own names.
+ROLES: dict[str, tuple[str, ...]] = {
+    "image": ("ima",),
+    "expectation": ("exp",),
+    "quality": ("qua",),
+    "value": ("val",),
+    "satisfaction": ("sat",),
+    "loyalty": ("loy",),
+    "privacy": ("pri", "conc"),
+}
+# The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths.
+DEFAULT_PATHS = (
+    ("image", "expectation"),
+    ("expectation", "quality"),
+    ("expectation", "value"),
+    ("quality", "value"),
+    ("image", "satisfaction"),
+    ("expectation", "satisfaction"),
+    ("quality", "satisfaction"),
+    ("value", "satisfaction"),
+    ("image", "loyalty"),
+    ("satisfaction", "loyalty"),
+)
+CODES = (77, 88, 97, 98, 99, 998, 999, -1, -8, -9, -98, -99)  # usual codes of "do not know" and "refused"
+MIN_ROWS = 50
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a preparation step hand on a :class:`.Missing` argument, so that the studies behind it do not apply."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        missing = first_missing((*args, *kwargs.values()))
+        return function(*args, **kwargs) if missing is None else cast(T, missing)
+
+    return wrapper
+
+
+class NotApplicable(InputError):
+    """The survey cannot answer a question: too few answers, or a construct or item it does not have."""
+
+
+def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
+
+    @study
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (NotApplicable, FitError) as reason:
+            return Result.not_applicable(Missing(str(reason), ("survey",)))
+
+    return wrapper
+
+
+@dataclass(frozen=True)
+class PathModel:
+    """Constructs, their items, and directed paths without a loop.
+
+    Parameters
+    ----------
+    constructs : mapping of str to sequence of str
+        Items of each construct, two or more.
+    paths : sequence of (str, str)
+        From, to.
+    modes : mapping of str to {'A', 'B'}, optional
+        Reflective (A, the default) or formative (B) blocks of the PLS path model.
+    reversed_items : sequence of str
+        Items worded the other way round; :func:`prepare_items` turns them.
+    scale : (float, float), optional
+        Lowest and highest answer of the items; needed to turn items that never reach an end.
+
+    Raises
+    ------
+    InputError
+        For a construct with fewer than two items, an item in two constructs, a path to an unknown construct, a
+        repeated path, a loop, an unknown mode or a reversed item that no construct has.
+    """
+
+    constructs: Mapping[str, Sequence[str]]
+    paths: Sequence[tuple[str, str]] = ()
+    modes: Mapping[str, str] = field(default_factory=dict)
+    reversed_items: Sequence[str] = ()
+    scale: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        short = [name for name, items in self.constructs.items() if len(items) < 2]
+        if short:
+            raise InputError(
+                f"construct {', '.join(short)} has fewer than two items: reliability and HTMT do not exist for it; "
+                "add an item, or study the item as an outcome of its own instead of a construct"
+            )
+        items = [i for block in self.constructs.values() for i in block]
+        twice = sorted({i for i in items if items.count(i) > 1})
+        if twice:
+            raise InputError(f"item {', '.join(twice)} is listed in two places; an item belongs to one construct")
+        unknown = sorted({c for path in self.paths for c in path} - set(self.constructs))
+        if unknown:
+            raise InputError(f"paths name {', '.join(unknown)}; the constructs are {', '.join(self.constructs)}")
+        if len(set(self.paths)) < len(self.paths):
+            raise InputError("a path is declared twice; list each once")
+        if set(self.modes) - set(self.constructs) or set(self.modes.values()) - {"A", "B"}:
+            raise InputError("modes map a construct to A (reflective) or B (formative)")
+        if set(self.reversed_items) - set(items):
+            raise InputError(f"reversed items {sorted(set(self.reversed_items) - set(items))} belong to no construct")
+        object.__setattr__(self, "constructs", {k: tuple(v) for k, v in self.constructs.items()})
+        object.__setattr__(self, "paths", tuple((a, b) for a, b in self.paths))
+        _ = self.order  # raises when there is a loop
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Constructs in the order they were declared."""
+        return tuple(self.constructs)
+
+    @cached_property
+    def items(self) -> tuple[str, ...]:
+        """All items, block by block."""
+        return tuple(i for block in self.constructs.values() for i in block)
+
+    @cached_property
+    def block(self) -> np.ndarray:
+        """Construct number of each item."""
+        return np.repeat(np.arange(len(self.names)), [len(b) for b in self.constructs.values()])
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Constructs sorted so that every path points forward; raises on a loop."""
+        left, out = list(self.names), []
+        while left:
+            free = [c for c in left if not any(b == c and a in left for a, b in self.paths)]
+            if not free:
+                raise InputError(f"the paths run in a loop through {', '.join(left)}; a path model needs an order")
+            out.append(free[0])
+            left.remove(free[0])
+        return tuple(out)
+
+    @cached_property
+    def adjacency(self) -> np.ndarray:
+        """Matrix with 1 in row *to*, column *from*."""
+        matrix = np.zeros((len(self.names), len(self.names)))
+        for a, b in self.paths:
+            matrix[self.names.index(b), self.names.index(a)] = 1
+        return matrix
+
+    def predictors(self, name: str) -> tuple[str, ...]:
+        """Constructs with a path to ``name``."""
+        return tuple(c for c in self.names if (c, name) in self.paths)
+
+    def need(self, *roles: str) -> tuple[str, ...]:
+        """Return the constructs that play these roles; raises :class:`NotApplicable` where one is not asked for."""
+        found = [self.role(r) for r in roles]
+        if None in found:
+            lacking = ", ".join(r for r, c in zip(roles, found, strict=True) if c is None)
+            raise NotApplicable(f"the survey has no construct for {lacking}; it has {', '.join(self.names)}")
+        return tuple(str(c) for c in found)
+
+    def role(self, role: str) -> str | None:
+        """Return the construct that plays a role (``"satisfaction"``), or None."""
+        return _role(role, self.names)
+
+    @cached_property
+    def connected(self) -> PathModel:
+        """The model without constructs that no path touches."""
+        linked = {c for path in self.paths for c in path}
+        if not linked:
+            raise InputError("the model declares no paths; add them to bank.yaml")
+        return self if linked == set(self.names) else self.only(*(c for c in self.names if c in linked))
+
+    def only(self, *names: str) -> PathModel:
+        """Return the model restricted to some constructs."""
+        keep = {c: b for c, b in self.constructs.items() if c in names}
+        items = {i for b in keep.values() for i in b}
+        return PathModel(
+            keep,
+            [p for p in self.paths if p[0] in keep and p[1] in keep],
+            {c: m for c, m in self.modes.items() if c in keep},
+            [i for i in self.reversed_items if i in items],
+            self.scale,
+        )
+
+
+def _role(role: str, names: Iterable[str]) -> str | None:
+    return next((c for c in names if c.lower().startswith(ROLES[role])), None)
+
+
+def _pair(path: Any) -> tuple[str, str]:
+    if isinstance(path, Mapping):
+        path = (path.get("from"), path.get("to"))
+    parts = re.split(r"\s*->\s*", path) if isinstance(path, str) else list(path)
+    if len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
+        raise InputError(f"path {path!r} is not of the form [from, to] or 'from -> to'")
+    return parts[0].strip(), parts[1].strip()
+
+
+@carries_missing
+def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, survey: Any = ()) -> PathModel:
+    """Make the model a bank declares; where it declares none, the default satisfaction index on its item columns.
+
+    Parameters
+    ----------
+    constructs : mapping
+        Construct to its items, or to a mapping with ``items`` and optionally ``mode``, ``reversed`` and ``scale``.
+    paths : iterable
+        ``[from, to]`` pairs or ``"from -> to"``. None or empty: :data:`DEFAULT_PATHS` among the roles present.
+    survey : DataFrame or sequence of str
+        The survey table or its columns. Without declared constructs, columns that share a stem and end in a number form
+        one construct (``sat1``, ``sat2``).
+    """
+    blocks: dict[str, tuple[str, ...]] = {}
+    modes: dict[str, str] = {}
+    turned: list[str] = []
+    scale: tuple[float, float] | None = None
+    for name, block in (constructs or {}).items():
+        if isinstance(block, Mapping):
+            blocks[name] = tuple(block.get("items", ()))
+            turned += list(block.get("reversed", ()))
+            if "mode" in block:
+                modes[name] = str(block["mode"])
+            if "scale" in block:
+                scale = (float(block["scale"][0]), float(block["scale"][1]))
+        else:
+            blocks[name] = tuple(block)
+    if not blocks:
+        stems: dict[str, list[str]] = {}
+        for column in survey:
+            match = re.fullmatch(r"([A-Za-z][A-Za-z_]*?)_?\d+", column)
+            if match and match[1].lower().startswith(tuple(p for prefixes in ROLES.values() for p in prefixes)):
+                stems.setdefault(match[1], []).append(column)
+        blocks = {stem: tuple(items) for stem, items in stems.items() if len(items) > 1}
+        if not blocks:
+            raise InputError(
+                "the survey declares no constructs and its columns do not look like numbered items; "
+                "declare them in bank.yaml under constructs"
+            )
+    declared = [_pair(p) for p in (paths or ())]
+    if not declared:
+        by_role = {role: _role(role, blocks) for role in ROLES}
+        declared = [(str(by_role[a]), str(by_role[b])) for a, b in DEFAULT_PATHS if by_role[a] and by_role[b]]
+    return PathModel(blocks, declared, modes, turned, scale)
+
+
+@carries_missing
+def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame | Missing:
+    """Return the model's items as numbers, reversed items turned, complete answers only.
+
+    Rows with any missing item are dropped (their share is reported by :func:`.measurement.item_summary`).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per respondent; a column per item. A column ``responded``, where present, selects the respondents.
+    model : PathModel
+    min_rows : int
+        Fewest complete answers that are worth a model.
+
+    Returns
+    -------
+    DataFrame
+        Float columns in the order of ``model.items``; the index of ``frame`` is kept. :class:`.Missing` where fewer
+        than ``min_rows`` answers are complete.
+
+    Raises
+    ------
+    InputError
+        Unknown item, text in an item, codes such as 98 or 99 left in, an item without variance, an item that runs
+        against the rest of its construct and is not declared as reversed.
+    """
+    try:
+        return complete_answers(frame, model, min_rows=min_rows)
+    except NotApplicable as reason:
+        return Missing(str(reason), ("survey",))
+
+
+def complete_answers(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame:
+    """Do the work of :func:`prepare_items`; too few answers raise :class:`NotApplicable`."""
+    unknown = [i for i in model.items if i not in frame.columns]
+    if unknown:
+        raise InputError(f"item {', '.join(unknown)} is not in the survey; it has {', '.join(map(str, frame.columns))}")
+    rows = frame[frame["responded"].astype(bool)] if "responded" in frame.columns else frame
+    items = rows[list(model.items)].apply(pd.to_numeric, errors="coerce").astype(float)
+    text = (items.isna() & rows[list(model.items)].notna()).sum()
+    if text.any():
+        raise InputError(f"item {text.idxmax()} holds text in {int(text.max())} rows; answers must be numbers")
+    for name in model.items:
+        _refuse_codes(items[name], model.scale)
+    items = items.dropna()
+    if len(items) < min_rows:
+        raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {min_rows} are needed")
+    flat = [i for i in model.items if items[i].nunique() < 2]
+    if flat:
+        raise InputError(f"item {', '.join(flat)} has one answer in all {len(items)} rows: no variance; take it out")
+    for construct in model.names:
+        block = list(model.constructs[construct])
+        low, high = model.scale or (items[block].min().min(), items[block].max().max())
+        for name in (i for i in block if i in model.reversed_items):
+            items[name] = low + high - items[name]
+        _refuse_backward(items[block], construct)
+    return items
+
+
+def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None:
+    values = answers.dropna()
+    if values.empty:
+        raise InputError(f"item {answers.name} is empty")
+    if scale is not None:
+        low, high = scale
+    else:
+        # without a declared scale a code gives itself away by the gap to the highest true answer
+        usual = values[~np.isin(values, CODES)]
+        low, high = (usual.min(), usual.max()) if len(usual) else (values.min(), values.max())
+        width = max(high - low, 1)
+        low, high = (min(low, 0), high + 2 * width) if low >= 0 else (low - width, high + 2 * width)
+    wrong = values[(values < low) | (values > high)]
+    if len(wrong):
+        seen = ", ".join(f"{v:g}" for v in sorted(wrong.unique())[:4])
+        raise InputError(
+            f"item {answers.name} has {len(wrong)} rows with {seen}, outside its scale: codes for 'do not know' or "
+            "'refused' must be recoded to missing in bank.yaml (recode: {99: null})"
+        )
+
+
+def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
+    """Refuse an item whose correlation with the rest of its construct is below 0 beyond sampling error."""
+    corr = np.corrcoef(block.to_numpy(), rowvar=False)
+    rest = corr.sum(axis=1) - 1  # covariance of each item with the sum of the others, all standardised
+    spread = np.sqrt(corr.sum() - 2 * rest - 1)  # standard deviation of that sum
+    for name, r in zip(block.columns, rest / spread, strict=True):
+        if np.arctanh(np.clip(r, -0.999, 0.999)) + 1.96 / np.sqrt(len(block) - 3) < 0:
+            raise InputError(
+                f"item {name} runs against the other items of {construct} (correlation {r:.2f}, {len(block)} rows); "
+                "list it under reversed in bank.yaml, or take it out"
+            )

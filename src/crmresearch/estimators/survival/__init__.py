@@ -1,0 +1,1 @@
+"""Time to exit: curves, causes, hazards; late entry and counted rows everywhere."""

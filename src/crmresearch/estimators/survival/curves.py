@@ -1,0 +1,347 @@
+"""Curves of staying: Kaplan-Meier with late entry, restricted mean, log-rank family.
+
+All of them are sums over a life table, so a million customers with whole-month tenures cost a few bincounts.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import LEVEL, Estimate
+from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
+
+MIN_AT_RISK = 50  # a curve starts at the first tenure with as many at risk, and is conditional on reaching it
+TEST_WEIGHTS = ("logrank", "wilcoxon", "tarone-ware", "peto", "fleming-harrington")
+
+
+def _z() -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + LEVEL / 2))
+
+
+def _counts(values: np.ndarray, weights: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Sum weights at each of the sorted ``times``."""
+    if len(times) == int(times[-1]) + 1 and times[0] == 0:  # whole months from 0: the time is its own position
+        return np.bincount(values.astype(np.intp), weights, minlength=len(times))
+    return np.bincount(np.searchsorted(times, values), weights, minlength=len(times))
+
+
+def _grid(spells: Spells) -> np.ndarray:
+    """Return the distinct times; for whole months up to some thousands, simply every month."""
+    last = float(spells.exit.max())
+    if (
+        last < 10_000
+        and (spells.exit == np.floor(spells.exit)).all()
+        and (spells.entry == np.floor(spells.entry)).all()
+    ):
+        return np.arange(int(last) + 1, dtype=float)
+    return np.unique(np.concatenate([spells.entry, spells.exit]))
+
+
+def _table(spells: Spells) -> pd.DataFrame:
+    times = _grid(spells)
+    left = _counts(spells.exit, spells.n, times)
+    begun = _counts(spells.entry, spells.n, times) if spells.late else np.zeros(len(times))
+    if not spells.late:
+        begun[0] = spells.n.sum()
+    # at risk at t: entered before t, not gone before t
+    at_risk = np.concatenate([[0.0], np.cumsum(begun)[:-1]]) - (left.sum() - reverse_cumsum(left))
+    table = {"time": times, "at_risk": at_risk, "events": _counts(spells.exit, spells.n * spells.event, times)}
+    table["censored"] = left - table["events"]
+    table["entered"] = begun
+    return pd.DataFrame(table)
+
+
+def life_table(spells: pd.DataFrame) -> pd.DataFrame:
+    """Count at risk, events, censored and late entries at every distinct time.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        ``exit``, ``event``, optional ``entry`` and ``n``; see :func:`crmresearch.studies.churn.read_spells`.
+
+    Returns
+    -------
+    DataFrame
+        ``time, at_risk, events, censored, entered``. At risk at ``t`` means ``entry < t <= exit``.
+    """
+    return _table(read_spells(spells))
+
+
+def first_tenure(table: pd.DataFrame, at_least: int = MIN_AT_RISK) -> float:
+    """Return the tenure a curve may start from: all later risk sets up to the first well-filled one are skipped.
+
+    With late entry the first risk sets hold a handful of customers, and one exit there would pull the whole curve down.
+
+    Raises
+    ------
+    FitError
+        If no risk set ever holds ``at_least`` customers.
+    """
+    return float(table["time"].iloc[first_place(table["at_risk"].to_numpy(), at_least)])
+
+
+def first_place(at_risk: np.ndarray, at_least: int) -> int:
+    """Return the position before the first risk set of ``at_least`` customers."""
+    filled = np.flatnonzero(at_risk >= at_least)
+    if not len(filled):
+        raise FitError(
+            f"no tenure has {at_least} customers at risk (at most {at_risk.max():.0f}); merge groups or widen the "
+            "window"
+        )
+    return max(int(filled[0]) - 1, 0)
+
+
+def kaplan_meier(spells: pd.DataFrame, *, at_least: int = 1) -> pd.DataFrame:
+    """Estimate the share still customers, with late entry.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        ``exit``, ``event``, optional ``entry`` and ``n``.
+    at_least : int
+        Start at the first tenure with as many customers at risk; the curve is conditional on reaching it
+        (``attrs["start"]``). Studies use :data:`MIN_AT_RISK`.
+
+    Returns
+    -------
+    DataFrame
+        ``time, at_risk, events, censored, entered, survival, se, ci_low, ci_high``; the first row is the start, with
+        survival 1. Greenwood's error; the interval is on the log(-log) scale.
+    """
+    table = _table(read_spells(spells))
+    return _survival(table, first_tenure(table, at_least))
+
+
+def _survival(table: pd.DataFrame, start: float) -> pd.DataFrame:
+    after = table[table["time"] > start]
+    n, d = after["at_risk"].to_numpy(), after["events"].to_numpy()
+    keep = n > 0
+    after, n, d = after[keep], n[keep], d[keep]
+    survival = np.cumprod(1 - d / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        greenwood = np.cumsum(np.where(d > 0, d / (n * (n - d)), 0.0))
+        log = np.log(survival)
+        half = _z() * np.sqrt(greenwood) / np.abs(log)
+        inside = (survival > 0) & (survival < 1)
+        low = np.where(inside, survival ** np.exp(half), np.where(survival == 1, 1.0, 0.0))
+        high = np.where(inside, survival ** np.exp(-half), np.where(survival == 1, 1.0, 0.0))
+        se = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
+    out = after.assign(survival=survival, se=se, ci_low=low, ci_high=high)
+    first = pd.DataFrame(
+        [
+            {
+                "time": start,
+                "at_risk": n[0] if len(n) else 0.0,
+                "events": 0.0,
+                "censored": 0.0,
+                "entered": 0.0,
+                "survival": 1.0,
+                "se": 0.0,
+                "ci_low": 1.0,
+                "ci_high": 1.0,
+            }
+        ]
+    )
+    out = pd.concat([first, out[first.columns]], ignore_index=True)
+    out.attrs["start"] = start
+    return out
+
+
+def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Estimate the share still customers when the chance of being censored may differ between groups.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        ``exit``, ``event``, the group column, optional ``entry`` and ``n``.
+    by : str
+        Column of the groups within which censoring tells nothing about leaving.
+
+    Returns
+    -------
+    DataFrame
+        ``time, at_risk, survival``. Everybody weighs as much as all would, over what the group's censoring leaves,
+        since
+        entry; with equal censoring in all groups this is the Kaplan-Meier curve.
+
+    References
+    ----------
+    Robins and Finkelstein (2000), Biometrics 56: inverse probability of censoring weights.
+    """
+    checked = read_spells(spells, [by])
+    total = _table(checked).set_index("time")
+    everybody = _uncensored(total)
+    n, d = np.zeros(len(total)), np.zeros(len(total))
+    labels = spells[by].to_numpy()
+    for group in pd.unique(labels):
+        some = labels == group
+        part = Spells(checked.entry[some], checked.exit[some], checked.event[some], checked.n[some])
+        table = _table(part).set_index("time").reindex(total.index)
+        own = _uncensored(table.fillna(0.0).assign(at_risk=_at_risk_on(table, total.index)))
+        ratio = np.divide(everybody, own, out=np.ones(len(own)), where=own > 0)
+        at_entry = ratio[np.searchsorted(total.index.to_numpy(), part.entry)]
+        weighted = _table(Spells(part.entry, part.exit, part.event, part.n / at_entry)).set_index("time")
+        weighted = weighted.reindex(total.index)
+        n += ratio * _at_risk_on(weighted, total.index)
+        d += ratio * weighted["events"].fillna(0.0).to_numpy()
+    hazard = np.divide(d, n, out=np.zeros(len(n)), where=n > 1e-9)
+    return pd.DataFrame(
+        {"time": total.index.to_numpy(), "at_risk": total["at_risk"].to_numpy(), "survival": np.cumprod(1 - hazard)}
+    )
+
+
+def _uncensored(table: pd.DataFrame) -> np.ndarray:
+    """Product-limit estimate of not being censored just before each time; exits come before censorings."""
+    stay, gone = (table["at_risk"] - table["events"]).to_numpy(), table["censored"].to_numpy()
+    factor = 1 - np.divide(gone, stay, out=np.zeros(len(gone)), where=stay > 1e-9)
+    return np.r_[1.0, np.cumprod(factor)[:-1]]
+
+
+def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:
+    """Mean months kept up to ``horizon``, given the curve's start, with the standard error of the estimate.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        From :func:`kaplan_meier`.
+    horizon : float
+        Same unit as the curve's time, counted from its origin.
+
+    Raises
+    ------
+    InputError
+        If the curve does not reach the horizon.
+
+    Notes
+    -----
+    Greenwood-type variance: the sum over event times of (area still to come)^2 d / (n (n - d)), as R's ``survfit``.
+    It is
+    not the variance of min(T, horizon).
+    """
+    time, survival = curve["time"].to_numpy(dtype=float), curve["survival"].to_numpy()
+    if not time[0] < horizon <= time[-1]:
+        raise InputError(f"horizon {horizon} lies outside the curve, which runs from {time[0]:g} to {time[-1]:g}")
+    inside = time < horizon
+    edges = np.r_[time[inside], horizon]
+    area = np.diff(edges) * survival[inside]
+    to_come = reverse_cumsum(area)  # area from each time to the horizon
+    n, d = curve["at_risk"].to_numpy()[inside], curve["events"].to_numpy()[inside]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        term = np.where((d > 0) & (n > d), d / (n * (n - d)), 0.0)
+    value, se = float(area.sum()), float(np.sqrt((to_come**2 * term).sum()))
+    z = _z()
+    return Estimate(value, value - z * se, value + z * se, "months", round(n[0]), se=se)
+
+
+def restricted_mean_difference(first: pd.DataFrame, second: pd.DataFrame, horizon: float) -> Estimate:
+    """Difference of two restricted means, first minus second, for independent groups (see :func:`restricted_mean`).
+
+    Raises
+    ------
+    InputError
+        If the curves are conditional on different tenures; then the means are not comparable.
+    """
+    if first["time"].iloc[0] != second["time"].iloc[0]:
+        raise InputError("the two curves start at different tenures; start both at the later one")
+    a, b = restricted_mean(first, horizon), restricted_mean(second, horizon)
+    value, se = a.value - b.value, float(np.hypot(a.se or 0.0, b.se or 0.0))
+    z = _z()
+    return Estimate(value, value - z * se, value + z * se, "months", a.n + b.n, se=se)
+
+
+def logrank(
+    spells: pd.DataFrame,
+    by: str,
+    *,
+    weights: Literal["logrank", "wilcoxon", "tarone-ware", "peto", "fleming-harrington"] = "logrank",
+) -> pd.Series:
+    """Test that groups leave at the same rate, with late entry.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        ``exit``, ``event``, the group column, optional ``entry`` and ``n``.
+    by : str
+        Group column, two levels or more.
+    weights : str
+        ``logrank`` (1), ``wilcoxon`` (number at risk), ``tarone-ware`` (its root), ``peto`` (pooled survival,
+        modified) or ``fleming-harrington`` (pooled survival before t).
+
+    Returns
+    -------
+    Series
+        ``statistic, df, p, n``.
+    """
+    if weights not in TEST_WEIGHTS:
+        raise InputError(f"weights must be one of {', '.join(TEST_WEIGHTS)}; not {weights!r}")
+    read_spells(spells, [by])
+    groups = sorted(spells[by].unique(), key=str)
+    if len(groups) < 2:
+        raise InputError(f"{by} has one level only ({groups[0]}); a comparison needs two")
+    total = _table(read_spells(spells)).set_index("time")
+    n, d = total["at_risk"].to_numpy(), total["events"].to_numpy()
+    parts = [_table(read_spells(spells[spells[by] == g])).set_index("time").reindex(total.index) for g in groups]
+    share = np.stack([_at_risk_on(p, total.index) for p in parts])  # groups x times
+    events = np.stack([p["events"].fillna(0.0).to_numpy() for p in parts])
+    some = (d > 0) & (n > 0)
+    n, d, share, events = n[some], d[some], share[:, some], events[:, some]
+    survival = np.cumprod(1 - d / n)
+    w = {
+        "logrank": np.ones(len(n)),
+        "wilcoxon": n,
+        "tarone-ware": np.sqrt(n),
+        "peto": np.cumprod(1 - d / (n + 1)),
+        "fleming-harrington": np.r_[1.0, survival[:-1]],
+    }[weights]
+    fraction = share / n
+    difference = (w * (events - d * fraction)).sum(axis=1)
+    spread = w**2 * d * np.divide(n - d, n - 1, out=np.zeros(len(n)), where=n > 1)
+    variance = np.diag((spread * fraction).sum(axis=1)) - (spread * fraction) @ fraction.T
+    from scipy.special import chdtrc
+
+    keep = slice(0, len(groups) - 1)
+    try:
+        statistic = float(difference[keep] @ np.linalg.solve(variance[keep, keep], difference[keep]))
+    except np.linalg.LinAlgError:
+        raise FitError(f"a level of {by} is never at risk together with the others; compare fewer groups") from None
+    return pd.Series(
+        {
+            "statistic": statistic,
+            "df": len(groups) - 1,
+            "p": float(chdtrc(len(groups) - 1, statistic)),
+            "n": round(spells["n"].sum()) if "n" in spells.columns else len(spells),
+        }
+    )
+
+
+def _at_risk_on(part: pd.DataFrame, times: pd.Index) -> np.ndarray:
+    """At-risk counts of one group at the times of all: what entered so far minus what left so far."""
+    entered = part["entered"].fillna(0.0).to_numpy().cumsum()
+    gone = (part["events"].fillna(0.0) + part["censored"].fillna(0.0)).to_numpy().cumsum()
+    return np.r_[0.0, entered[:-1]] - np.r_[0.0, gone[:-1]]
+
+
+def pairwise_logrank(spells: pd.DataFrame, by: str, **options: str) -> pd.DataFrame:
+    """Compare every pair of groups by :func:`logrank`, with Holm's control of false positives over all pairs.
+
+    Returns
+    -------
+    DataFrame
+        ``first, second, statistic, p, p_holm, n``.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    rows = []
+    for a, b in combinations(sorted(spells[by].unique(), key=str), 2):
+        test = logrank(spells[spells[by].isin([a, b])], by, **options)  # type: ignore[arg-type]
+        rows.append({"first": a, "second": b, "statistic": test["statistic"], "p": test["p"], "n": int(test["n"])})
+    out = pd.DataFrame(rows)
+    out.insert(4, "p_holm", multipletests(out["p"], method="holm")[1])
+    return out

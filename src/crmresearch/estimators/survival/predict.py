@@ -1,0 +1,330 @@
+"""Scores of predicted exits under censoring: Brier, concordance, calibration, capture, net benefit.
+
+Time is months since the prediction date. Only exits of the cause predicted count as events; who leaves for another
+cause within the horizon is a known non-event (the score is of incidence), who is censored before it is weighted for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import LEVEL, Estimate
+from crmresearch.estimators.survival.risk import logit, read_spells
+
+
+def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    spells = read_spells(frame)
+    if spells.late:
+        raise InputError("predictions are scored in months since the prediction date: entry must be 0")
+    any_exit = spells.event
+    own = any_exit if "of_interest" not in frame.columns else any_exit & frame["of_interest"].to_numpy(dtype=bool)
+    return spells.exit, any_exit, own, spells.n
+
+
+def _uncensored(time: np.ndarray, any_exit: np.ndarray, n: np.ndarray, at: np.ndarray, before: bool) -> np.ndarray:
+    """Kaplan-Meier of the censoring (exits before censorings at ties), at or just before the times ``at``."""
+    grid, position = np.unique(time, return_inverse=True)
+    gone = np.bincount(position, n)
+    exits = np.bincount(position, n * any_exit)
+    at_risk = n.sum() - np.r_[0.0, gone.cumsum()[:-1]] - exits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        curve = np.r_[1.0, np.cumprod(np.where(at_risk > 0, 1 - (gone - exits) / at_risk, 1.0))]
+    return curve[np.searchsorted(grid, at, side="left" if before else "right")]
+
+
+def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outcome by ``horizon`` and the weight that makes up for those censored before it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``exit`` (months since the prediction date), ``event``; optional ``of_interest`` (whether the exit is of the
+        cause predicted; every exit when absent) and ``n``.
+    horizon : float
+        Months.
+
+    Returns
+    -------
+    outcome, weight : ndarray
+        Outcome 1 for an exit of interest by the horizon. Weight 1/G(exit-) for exits by the horizon, 1/G(horizon) for
+        those still there, 0 for those censored before.
+
+    Raises
+    ------
+    FitError
+        If nobody is followed up to the horizon.
+    """
+    time, any_exit, own, n = _columns(frame)
+    known = (time <= horizon) & any_exit
+    there = time > horizon
+    if not n[there].sum() + n[known & (time == horizon)].sum() > 0:
+        raise FitError(
+            f"nobody is followed for {horizon:g} months; take a shorter horizon or an earlier prediction date"
+        )
+    outcome = (known & own).astype(float)
+    weight = np.zeros(len(time))
+    weight[known] = 1 / _uncensored(time, any_exit, n, time[known], before=True)
+    if there.any():
+        weight[there] = 1 / _uncensored(time, any_exit, n, np.array([horizon]), before=False)[0]
+    return outcome, weight
+
+
+def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Series:
+    """Inverse-probability-weighted Brier score of predicted risks, beside that of the null model.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As in :func:`censoring_weights`.
+    predicted : ndarray
+        Probability of an exit of interest within ``horizon``.
+    horizon : float
+        Months since the prediction date.
+
+    Returns
+    -------
+    Series
+        ``brier, null, skill, n``; the null model predicts the incidence (Aalen-Johansen) for everybody; skill is the
+        share of its score that the prediction saves.
+
+    References
+    ----------
+    Graf et al. (1999), Statistics in Medicine 18; Gerds and Schumacher (2006), Biometrical Journal 48.
+    """
+    outcome, weight = censoring_weights(frame, horizon)
+    n = read_spells(frame).n
+    predicted = _probabilities(predicted, len(frame))
+    base = _incidence(frame, horizon)
+    total = n.sum()
+    score = float((n * weight * (outcome - predicted) ** 2).sum() / total)
+    null = float((n * weight * (outcome - base) ** 2).sum() / total)
+    return pd.Series({"brier": score, "null": null, "skill": 1 - score / null, "n": int(total)})
+
+
+def _incidence(frame: pd.DataFrame, horizon: float) -> float:
+    """Aalen-Johansen incidence of the cause of interest at the horizon."""
+    time, any_exit, own, n = _columns(frame)
+    grid, position = np.unique(time, return_inverse=True)
+    at_risk = n.sum() - np.r_[0.0, np.bincount(position, n).cumsum()[:-1]]
+    d, e = np.bincount(position, n * any_exit), np.bincount(position, n * own)
+    before = np.r_[1.0, np.cumprod(1 - d / at_risk)[:-1]]
+    return float((before * e / at_risk)[grid <= horizon].sum())
+
+
+def _probabilities(predicted: np.ndarray, rows: int) -> np.ndarray:
+    values = np.asarray(predicted, dtype=float)
+    if values.shape != (rows,):
+        raise InputError(f"{values.shape} predictions for {rows} rows")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError(
+            f"{int((~((values >= 0) & (values <= 1))).sum())} predicted risks are missing or outside 0 to 1"
+        )
+    return values
+
+
+def concordance(frame: pd.DataFrame, predicted: np.ndarray, tau: float) -> float:
+    """Uno's concordance up to ``tau``: in how many pairs did the one predicted at higher risk leave first.
+
+    References
+    ----------
+    Uno et al. (2011), Statistics in Medicine 30: pairs are weighted by 1/G(t-)^2, so that the value does not depend on
+    the censoring. Ties in the prediction count a half. Who left for another cause counts as outlasting (Wolbers et al.
+    2014, Biostatistics 15).
+    """
+    time, any_exit, own, n = _columns(frame)
+    score = np.asarray(predicted, dtype=float)
+    _, rank = np.unique(score, return_inverse=True)
+    cases = own & (time < tau)
+    if not (n[cases] > 0).any():
+        raise FitError(f"no exits before {tau:g} months, so no pair can be compared")
+    levels, times = rank.max() + 1, np.unique(time[cases])
+    free = _uncensored(time, any_exit, n, time, before=True)
+    # one pass over time: who is still there, and who left for another cause, counted by rank of the prediction
+    leaving = np.where(any_exit, np.searchsorted(times, time, side="left"), np.searchsorted(times, time, side="right"))
+    order = np.argsort(leaving, kind="stable")
+    bounds = np.searchsorted(leaving[order], np.arange(len(times) + 1))
+    remaining, elsewhere = np.bincount(rank, n, minlength=levels), np.zeros(levels)
+    concordant = comparable = 0.0
+    for k, t in enumerate(times):
+        gone = order[bounds[k] : bounds[k + 1]]
+        remaining -= np.bincount(rank[gone], n[gone], minlength=levels)
+        other = gone[any_exit[gone] & ~own[gone]]
+        elsewhere += np.bincount(rank[other], n[other] / free[other], minlength=levels)
+        here = gone[own[gone] & (time[gone] == t)]
+        weight = n[here] / free[here]
+        controls = remaining / free[here[0]] + elsewhere
+        below = np.r_[0.0, controls.cumsum()]
+        concordant += float((weight * (below[rank[here]] + 0.5 * controls[rank[here]])).sum())
+        comparable += float(weight.sum() * controls.sum())
+    if comparable == 0:
+        raise FitError("nobody outlasts the exits, so no pair can be compared")
+    return concordant / comparable
+
+
+def area_under_curve(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> float:
+    """Time-dependent area under the ROC curve: those gone by the horizon against those still there, weighted."""
+    outcome, weight = censoring_weights(frame, horizon)
+    n = read_spells(frame).n
+    score = np.asarray(predicted, dtype=float)
+    case, control = outcome == 1, (weight > 0) & (outcome == 0)
+    _, rank = np.unique(score, return_inverse=True)
+    below = np.bincount(rank[control], (n * weight)[control], minlength=rank.max() + 1)
+    beaten = np.r_[0.0, below.cumsum()[:-1]] + 0.5 * below
+    w = (n * weight)[case]
+    return float((w * beaten[rank[case]]).sum() / (w.sum() * below.sum()))
+
+
+def calibration(
+    frame: pd.DataFrame, predicted: np.ndarray, horizon: float, groups: int = 10
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Compare predicted with observed incidence by groups of predicted risk, and fit the calibration line.
+
+    Parameters
+    ----------
+    frame, predicted, horizon
+        As in :func:`brier`.
+    groups : int
+        Quantile groups of the prediction.
+
+    Returns
+    -------
+    table : DataFrame
+        ``group, n, predicted, observed, ci_low, ci_high``.
+    line : Series
+        ``slope, slope_se, intercept, intercept_se, observed, predicted``: of the logit of the predicted risk; 1 and 0
+        are perfect. The slope is missing where all predictions are alike; the intercept is fitted with the slope at 1
+        (calibration in the large).
+    """
+    from scipy.special import ndtri
+
+    p = np.clip(_probabilities(predicted, len(frame)), 1e-9, 1 - 1e-9)
+    outcome, weight = censoring_weights(frame, horizon)
+    n = read_spells(frame).n
+    w = n * weight
+    odds, keep = np.log(p / (1 - p)), w > 0
+    one = np.ones((keep.sum(), 1))
+    slope = slope_se = np.nan
+    if np.ptp(odds[keep]) > 1e-9:
+        both = logit(outcome[keep], np.column_stack([one, odds[keep]]), w[keep])
+        slope, slope_se = both.params[1], both.bse[1]
+    alone = logit(outcome[keep], one, w[keep], offset=odds[keep])
+    order = np.argsort(p, kind="stable")
+    share = np.empty(len(p))
+    share[order] = np.cumsum(n[order]) - n[order] / 2
+    group = np.minimum((share / n.sum() * groups).astype(int), groups - 1)
+    z = float(ndtri(0.5 + LEVEL / 2))
+    rows = []
+    for g in np.unique(group):
+        inside = group == g
+        total = n[inside].sum()
+        observed = float((w[inside] * outcome[inside]).sum() / w[inside].sum())
+        spread = float(
+            np.sqrt((w[inside] ** 2 / np.maximum(n[inside], 1) * (outcome[inside] - observed) ** 2).sum())
+            / w[inside].sum()
+        )
+        rows.append(
+            {
+                "group": int(g) + 1,
+                "n": int(total),
+                "predicted": float((n * p)[inside].sum() / total),
+                "observed": observed,
+                "ci_low": max(observed - z * spread, 0.0),
+                "ci_high": min(observed + z * spread, 1.0),
+            }
+        )
+    line = pd.Series(
+        {
+            "slope": slope,
+            "slope_se": slope_se,
+            "intercept": alone.params[0],
+            "intercept_se": alone.bse[0],
+            "observed": float((w * outcome).sum() / w.sum()),
+            "predicted": float((n * p).sum() / n.sum()),
+        }
+    )
+    return pd.DataFrame(rows), line
+
+
+def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: float = 0.1) -> float:
+    """Share of all exits within the horizon that fall to the ``share`` of customers with the highest prediction.
+
+    Customers tied at the border are taken in part, so that the order of rows does not matter.
+    """
+    outcome, weight = censoring_weights(frame, horizon)
+    n = read_spells(frame).n
+    score = np.asarray(predicted, dtype=float)
+    level, rank = np.unique(-score, return_inverse=True)
+    people = np.bincount(rank, n, minlength=len(level))
+    exits = np.bincount(rank, n * weight * outcome, minlength=len(level))
+    room = np.clip(share * n.sum() - (people.cumsum() - people), 0.0, people)
+    return float((exits * room / people).sum() / exits.sum())
+
+
+def decision_curve(
+    frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, thresholds: Sequence[float]
+) -> pd.DataFrame:
+    """Net benefit of contacting everybody whose predicted risk passes a threshold.
+
+    The threshold is the break-even risk: the cost of a contact over what a prevented exit is worth.
+
+    Returns
+    -------
+    DataFrame
+        ``rule, threshold, net_benefit, n`` per customer, in prevented-exit units; the rules ``everybody`` and
+        ``nobody`` are added.
+
+    References
+    ----------
+    Vickers and Elkin (2006), Medical Decision Making 26.
+    """
+    outcome, weight = censoring_weights(frame, horizon)
+    n = read_spells(frame).n
+    w = n * weight
+    rules = {**predictions, "everybody": np.ones(len(frame)), "nobody": np.zeros(len(frame))}
+    rows = []
+    for name, p in rules.items():
+        for threshold in thresholds:
+            chosen = np.asarray(p) >= threshold
+            true, false = (w * outcome)[chosen].sum(), (w * (1 - outcome))[chosen].sum()
+            benefit = (true - false * threshold / (1 - threshold)) / w.sum()
+            rows.append(
+                {"rule": name, "threshold": threshold, "net_benefit": float(benefit), "n": int(n[chosen].sum())}
+            )
+    return pd.DataFrame(rows)
+
+
+def score_bootstrap(
+    frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, *, repeats: int, seed: int
+) -> pd.DataFrame:
+    """Resample customers, the predictions kept, for intervals of skill and capture.
+
+    Returns
+    -------
+    DataFrame
+        One row per resample: for every prediction ``skill <name>`` and ``capture <name>``.
+    """
+    rng = np.random.default_rng(seed)
+    n = read_spells(frame).n
+    rows = []
+    for _ in range(repeats):
+        counts = rng.multinomial(int(n.sum()), n / n.sum())
+        part = counts > 0
+        again = frame.loc[part].assign(n=counts[part])
+        row = {}
+        for name, p in predictions.items():
+            row[f"skill {name}"] = brier(again, np.asarray(p)[part], horizon)["skill"]
+            row[f"capture {name}"] = capture(again, np.asarray(p)[part], horizon)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def percentile_interval(values: pd.Series, estimate: float, unit: str, n: int) -> Estimate:
+    """Estimate with its bootstrap percentile interval and standard deviation."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(
+        float(estimate), float(min(low, estimate)), float(max(high, estimate)), unit, n, se=float(values.std())
+    )

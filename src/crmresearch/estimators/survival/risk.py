@@ -1,0 +1,157 @@
+"""The rows every churn estimator reads: spells with late entry, written once or standing for many customers."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.result import Result, study
+
+P = ParamSpec("P")
+
+
+def churn_study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Let a study pass on what is missing, and say why when the data are too few for its model.
+
+    A bank with a handful of exits is no error of the run: the result is not applicable, with the reason.
+    """
+
+    @study
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except FitError as error:
+            return Result.not_applicable(Missing(str(error)))
+
+    return wrapper
+
+
+@dataclass(frozen=True)
+class Spells:
+    """Checked columns of a spell frame as numpy arrays.
+
+    A row is at risk for ``entry < t <= exit`` and stands for ``n`` identical customers.
+    """
+
+    entry: np.ndarray
+    exit: np.ndarray
+    event: np.ndarray
+    n: np.ndarray
+
+    @property
+    def late(self) -> bool:
+        """Whether any row enters after the origin."""
+        return bool((self.entry > 0).any())
+
+
+def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = True) -> Spells:
+    """Check a spell frame and return its columns as arrays.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``exit`` (time at risk ends), ``event`` (0/1 or bool); optional ``entry`` (time at risk begins, 0 when
+        absent) and ``n`` (customers the row stands for, 1 when absent). Times in one unit, months throughout this
+        package.
+    needs : sequence of str
+        Further columns that must be there, without missing values.
+    whole : bool
+        Whether ``n`` counts people; then it must be a whole number.
+
+    Raises
+    ------
+    InputError
+        For absent columns, missing values, times that run backwards, or an ``n`` that is not a count.
+    """
+    absent = [c for c in ("exit", "event", *needs) if c not in frame.columns]
+    if absent:
+        raise InputError(
+            f"spells lack the column{'s' if len(absent) > 1 else ''} {', '.join(absent)}; they have "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    if frame.empty:
+        raise InputError("spells are empty: no customer is under observation; check the observation window")
+    used = [c for c in ("entry", "exit", "event", "n", *needs) if c in frame.columns]
+    gaps = frame[used].isna().sum()
+    if gaps.any():
+        worst = str(gaps.idxmax())
+        raise InputError(
+            f"{int(gaps[worst])} of {len(frame)} rows have no {worst}; drop them or fill them in, with a reason"
+        )
+    exits = frame["exit"].to_numpy(dtype=float)
+    entry = frame["entry"].to_numpy(dtype=float) if "entry" in frame.columns else np.zeros(len(frame))
+    event = frame["event"].to_numpy(dtype=float)
+    n = frame["n"].to_numpy(dtype=float) if "n" in frame.columns else np.ones(len(frame))
+    if not np.isin(event, (0.0, 1.0)).all():
+        raise InputError("event must be 0 or 1 (1: left); causes go into the column cause")
+    backwards = int((exits < entry).sum())
+    if backwards:
+        raise InputError(f"{backwards} of {len(frame)} spells end before they begin (exit < entry); check the dates")
+    at_once = int((event.astype(bool) & (exits <= entry)).sum())
+    if at_once:
+        raise InputError(f"{at_once} exits happen at the moment of entry, with nobody at risk; count months from 1")
+    if (entry < 0).any():
+        raise InputError(f"{int((entry < 0).sum())} spells begin before tenure 0; entry is measured from acquisition")
+    if (n < 0).any() or (whole and (n != np.round(n)).any()):
+        raise InputError(
+            "n counts customers a row stands for: whole numbers, not negative (sampling weights do not belong here)"
+        )
+    return Spells(entry, exits, event.astype(bool), n)
+
+
+def cell_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    """Write person-month cells as start-stop rows, one for those who left in the month and one for those who stayed.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        ``tenure`` (month of tenure, 1 is the first), ``at_risk``, ``events`` and covariates.
+
+    Returns
+    -------
+    DataFrame
+        Covariates with ``entry``, ``exit``, ``event`` and ``n``; at most twice as long.
+    """
+    absent = [c for c in ("tenure", "at_risk", "events") if c not in cells.columns]
+    if absent:
+        raise InputError(f"person-month cells lack {', '.join(absent)}")
+    rest = cells.drop(columns=["at_risk", "events"]).rename(columns={"tenure": "exit"})
+    rest.insert(0, "entry", rest["exit"] - 1)
+    left = rest.assign(event=1, n=cells["events"])
+    stayed = rest.assign(event=0, n=cells["at_risk"] - cells["events"])
+    rows = pd.concat([left, stayed], ignore_index=True)
+    return rows[rows["n"] > 0].reset_index(drop=True)
+
+
+def logit(y: np.ndarray, x: np.ndarray, weights: np.ndarray, offset: np.ndarray | None = None) -> Any:
+    """Fit a weighted logistic regression with statsmodels; robust errors.
+
+    Raises
+    ------
+    FitError
+        If the covariates separate the outcomes; statsmodels only warns, and returns coefficients that mean nothing.
+    """
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        try:
+            model = sm.GLM(y, x, family=sm.families.Binomial(), var_weights=weights, offset=offset)
+            return model.fit(cov_type="HC0")
+        except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError):
+            raise FitError("the outcome is a function of the covariates; use fewer covariates or more data") from None
+
+
+def reverse_cumsum(values: np.ndarray) -> np.ndarray:
+    """Sum from each position to the end, along the first axis."""
+    return values[::-1].cumsum(axis=0)[::-1]

@@ -1,0 +1,252 @@
+"""Theme, captions, source line and alt text of every figure.
+
+Plot functions take axes and return them; only :func:`show` displays, and it stores the alt text with the picture.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from crmresearch.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+# Okabe and Ito's palette: told apart under the common colour-vision deficiencies; black and grey are kept for text.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A")
+ACCENT, INK, GREY = "#0072B2", "#222222", "#8A8A8A"
+WIDTH, HEIGHT = 7.2, 4.2  # inches of one panel
+DPI = 144
+
+
+Kind = Literal["intervals", "curves", "calibration", "distribution", "scatter", "matrix"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a study hands over to be drawn: data, the name of a kind of figure, and words.
+
+    Parameters
+    ----------
+    kind : {'intervals', 'curves', 'calibration', 'distribution', 'scatter', 'matrix'}
+        One of the six kinds; :mod:`crmresearch.figures.kinds` says which columns and options each takes.
+    data : DataFrame
+        Long form, in the order in which things are to appear. A column ``n`` counts the people behind a mark; a mark
+        of fewer than the disclosure threshold is not drawn.
+    title, x, y : str
+        Title and axis labels, with units.
+    options : mapping
+        Options of the kind.
+    size : (float, float), optional
+        Width and height in inches.
+    """
+
+    kind: Kind
+    data: pd.DataFrame
+    title: str
+    x: str = ""
+    y: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: tuple[float, float] | None = None
+
+
+def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
+    """Draw one picture, or several side by side; return the axes."""
+    from crmresearch.figures import kinds
+
+    several = picture if isinstance(picture, tuple) else (picture,)
+    if ax is None:
+        ax = axes(len(several), several[0].size)
+    for one, place in zip(several, [ax] if len(several) == 1 else ax, strict=True):
+        getattr(kinds, one.kind)(place, one)
+    return ax
+
+
+@dataclass
+class _Context:
+    source: str = ""
+    folder: Path | None = None
+    number: int = 0
+    prefix: str = ""
+
+
+_context = _Context()
+
+
+def use(source: str = "", folder: Path | None = None, prefix: str = "") -> None:
+    """Set the theme and, for the figures to come, their source line and the folder that keeps a copy."""
+    import logging
+
+    # the first figure on a new machine builds a font cache and says so on stderr, which would end up in a notebook
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    import matplotlib as mpl
+    from cycler import cycler
+
+    _context.source, _context.folder, _context.prefix, _context.number = source, folder, prefix, 0
+    mpl.rcParams.update(
+        {
+            "figure.dpi": DPI,
+            "savefig.dpi": DPI,
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 10,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": GREY,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "grid.color": "#E6E6E6",
+            "grid.linewidth": 0.8,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "lines.linewidth": 1.8,
+            "svg.hashsalt": "crmresearch",
+        }
+    )
+
+
+def axes(panels: int = 1, figsize: tuple[float, float] | None = None) -> Any:
+    """Return fresh axes: one, or an array of ``panels`` side by side (two to a row from three on)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = panels if panels < 3 else 2 if panels == 4 else 3
+    rows = -(-panels // columns)
+    size = figsize or (WIDTH if columns == 1 else WIDTH * 0.72 * columns, HEIGHT * (1 if rows == 1 else 0.9 * rows))
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in grid[panels:]:
+        spare.set_visible(False)
+    return grid[0] if panels == 1 else grid[:panels]
+
+
+def interval_band(ax: Any, x: Any, low: Any, high: Any, color: str = ACCENT, label: str | None = None) -> Any:
+    """Shade an interval around a curve."""
+    return ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0, label=label)
+
+
+def intervals(
+    ax: Any,
+    at: Any,
+    estimate: Any,
+    low: Any,
+    high: Any,
+    *,
+    horizontal: bool = False,
+    fmt: str = "o",
+    color: Any = ACCENT,
+    label: str | None = None,
+) -> None:
+    """Draw estimates with their intervals at the places ``at``, upright or lying.
+
+    The bar runs from ``low`` to ``high`` whatever the estimate: that of a bootstrap may lie outside.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    at, estimate, low, high : array-like
+        Place, estimate and ends of each interval.
+    horizontal : bool
+        Whether estimates run along the x axis.
+    fmt : str
+        Marker and line of the estimates, as matplotlib writes them; ``""`` draws the bars alone.
+    color : color
+        Of bars and markers.
+    label : str, optional
+        In the legend.
+    """
+    import numpy as np
+
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    middle, half = (low + high) / 2, (high - low) / 2
+    x, y, error = (middle, at, {"xerr": half}) if horizontal else (at, middle, {"yerr": half})
+    bars = ax.errorbar(x, y, fmt="none", ecolor=color, elinewidth=1.4, capsize=3, **error)
+    if not fmt:
+        bars.set_label(label)
+        return
+    x, y = (estimate, at) if horizontal else (at, estimate)
+    ax.plot(x, y, fmt, color=color, markersize=5, label=label)
+
+
+def percent_axis(ax: Any, which: str = "y", digits: int = 0) -> None:
+    """Label an axis of shares in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    getattr(ax, f"{which}axis").set_major_formatter(PercentFormatter(1.0, decimals=digits))
+
+
+def money_axis(ax: Any, which: str = "y") -> None:
+    """Label an axis of money with thousands separators."""
+    from matplotlib.ticker import FuncFormatter
+
+    getattr(ax, f"{which}axis").set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+
+
+def note(ax: Any, words: str) -> None:
+    """Write a short remark inside the axes, upper right."""
+    ax.annotate(words, (0.99, 0.98), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=INK)
+
+
+def _figure(shown: Any) -> Figure:
+    first = shown.ravel()[0] if hasattr(shown, "ravel") else shown[0] if isinstance(shown, list | tuple) else shown
+    return first if hasattr(first, "savefig") else first.get_figure()
+
+
+def show(shown: Any, *, alt: str, name: str | None = None) -> None:
+    """Display a figure once, with its alt text and source line, and keep a copy in the run's folder.
+
+    Parameters
+    ----------
+    shown : Figure, Axes, array of Axes or None
+        What a plot function returned. None (a study that does not apply) shows nothing.
+    alt : str
+        What one sees in the picture, in a sentence or two; required.
+    name : str, optional
+        File name of the copy, without ending; numbered when absent.
+
+    Raises
+    ------
+    InputError
+        If ``alt`` is empty although there is a figure.
+    """
+    if shown is None:
+        return
+    if not alt.strip():
+        raise InputError("a figure needs alt text: say what one sees, for readers who do not see it")
+    from IPython.display import Image, display
+    from matplotlib import pyplot as plt
+
+    figure = _figure(shown)
+    line = _context.source.removeprefix("Source: ")
+    if line and not getattr(figure, "_crm_source", False):
+        figure.supxlabel(f"Source: {line}", x=0.01, ha="left", fontsize=7.5, color=GREY)
+        figure._crm_source = True  # type: ignore[attr-defined]
+    _context.number += 1
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    data = buffer.getvalue()
+    if _context.folder is not None:
+        stem = "_".join(p for p in (_context.prefix, name or f"figure_{_context.number:02d}") if p)
+        stem = re.sub(r"[^\w-]+", "_", stem)
+        _context.folder.mkdir(parents=True, exist_ok=True)
+        (_context.folder / f"{stem}.png").write_bytes(data)
+        (_context.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
+    display(Image(data=data, alt=alt, width=int(figure.get_figwidth() * 100)), metadata={"image/png": {"alt": alt}})
+    plt.close(figure)

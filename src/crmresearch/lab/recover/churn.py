@@ -1,0 +1,172 @@
+"""Study 2 on trial: curves, incidence, hazard ratios, restricted means, campaigns, and the gates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from crmresearch.data.reductions import churn as reductions
+from crmresearch.errors import FitError
+from crmresearch.estimators.inference import Estimate
+from crmresearch.lab.recover.harness import Estimator, given
+from crmresearch.studies import churn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crmresearch.data.bank import Bank
+
+
+Z = 1.959963984540054
+
+
+def _log(estimate: Estimate) -> Estimate:
+    """Write a hazard ratio on the scale its error lives on."""
+    se = (math.log(estimate.ci_high) - math.log(estimate.ci_low)) / (2 * Z)
+    return replace(
+        estimate,
+        value=math.log(estimate.value),
+        ci_low=math.log(estimate.ci_low),
+        ci_high=math.log(estimate.ci_high),
+        se=se,
+        unit="log hazard ratio",
+    )
+
+
+def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
+    row = curve[curve["time"] <= time].iloc[-1]
+    n = int(curve["at_risk"].max())
+    return Estimate(row[column], row["ci_low"], row["ci_high"], "share of customers", n, se=row["se"])
+
+
+def curves(bank: Bank) -> dict[str, Estimate]:
+    """Survival and voluntary incidence of tenure with late entry, and a difference in months kept."""
+    spells = given(reductions.spells(bank, groups=("acquisition_channel",)))
+    curve = churn.kaplan_meier(spells)
+    incidence = churn.cumulative_incidence(spells)
+    own = incidence[incidence["cause"] == "voluntary"]
+    out = {}
+    for months in (12, 24):
+        out[f"survival_{months}"] = _reading(curve, "survival", months)
+        out[f"incidence_{months}.voluntary"] = _reading(own, "incidence", months)
+    parts = [churn.kaplan_meier(spells[spells["acquisition_channel"] == channel]) for channel in ("referral", "online")]
+    out["restricted_mean_48.referral_less_online"] = churn.restricted_mean_difference(parts[0], parts[1], 48)
+    return out
+
+
+def relationship(bank: Bank) -> dict[str, Estimate]:
+    """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
+    cells = given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
+    ratio = churn.index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))
+    return {"cox.index.log_hr": _log(ratio)}
+
+
+def breadth(bank: Bank) -> dict[str, Estimate]:
+    """Hazard ratio per product family held at a landmark (S56)."""
+    on, horizon = given(reductions.early_landmark(bank))
+    rows = given(reductions.landmark(bank, on, horizon))
+    return {"cox.breadth_landmark.log_hr": _log(given(churn.breadth(rows).finding("S56")))}
+
+
+def _turned(estimate: Estimate) -> Estimate:
+    """Turn a change of exits into a change of customers kept."""
+    return replace(estimate, value=-estimate.value, ci_low=-estimate.ci_high, ci_high=-estimate.ci_low)
+
+
+def campaigns(bank: Bank) -> dict[str, Estimate]:
+    """Retention contacts drawn by lot and aimed at risk, exits of every cause."""
+    arms = given(reductions.arms(bank))
+    every = arms.assign(cause=arms["cause"].where(arms["event"] == 0, "any"))
+    trial = churn.randomised(every[every["campaign_id"] == "trial"], cause="any")
+    rows = given(reductions.targeted(bank))
+    aimed = churn.aimed(rows.assign(cause=rows["cause"].where(rows["event"] == 0, "any")), cause="any")
+    if aimed.missing is not None:
+        raise FitError(aimed.missing.reason)
+    remedy = replace(aimed.details["remedy"], checks=(aimed.checks[0],))
+    return {
+        "campaign.itt.retention_12m": _turned(given(trial.finding("S42"))),
+        "campaign.targeted.eligible.retention_12m": _turned(remedy),
+        "campaign.targeted.naive.retention_12m": _turned(aimed.details["crude"]),
+        "S42": given(churn.randomised(arms).finding("S42")),
+    }
+
+
+def forecast(bank: Bank) -> dict[str, Estimate]:
+    """Out-of-time skill of exit predictions (S15)."""
+    earlier, later = (given(reductions.landmark(bank, d, 12)) for d in given(reductions.landmark_dates(bank, 12)))
+    return {"S15": given(churn.forecast(earlier, later, repeats=60).finding("S15"))}
+
+
+def _named(*names: str, nothing: str = "") -> Any:
+    """Truth by name; ``nothing`` is a quantity that is 0 where no effects are planted."""
+
+    def truth(values: dict[str, Any]) -> dict[str, float]:
+        known = values["estimands"]
+        zero = {nothing: 0.0} if nothing and values["world"] == "null" else {}
+        return {name: known[name] for name in names if name in known} | zero
+
+    return truth
+
+
+CURVES = ("survival_12", "survival_24", "incidence_12.voluntary", "incidence_24.voluntary")
+CAMPAIGNS = (
+    "campaign.itt.retention_12m",
+    "campaign.targeted.eligible.retention_12m",
+    "campaign.targeted.naive.retention_12m",
+)
+PEOPLE = ("customers", "holdings", "service")
+ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
+
+# fewer customers where no power is asked for
+SMALLER = dict.fromkeys(
+    ("null", "no_late_entry", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring"), 4_000
+)
+
+ESTIMATORS = [
+    Estimator(
+        "curves",
+        "churn",
+        curves,
+        _named(*CURVES, nothing="restricted_mean_48.referral_less_online"),
+        ("baseline", "null", "no_late_entry", "no_frailty"),
+        customers=6_000,
+        sizes=SMALLER,
+        tables=("customers",),
+        limits=("restricted_mean_48.referral_less_online",),
+    ),
+    Estimator(
+        "relationship",
+        "churn",
+        relationship,
+        _named(nothing="cox.index.log_hr"),
+        ("baseline", "null", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring", "small"),
+        customers=6_000,
+        sizes=SMALLER,
+        tables=PEOPLE,
+        limits=("cox.index.log_hr",),
+    ),
+    Estimator(
+        "breadth",
+        "churn",
+        breadth,
+        _named(nothing="cox.breadth_landmark.log_hr"),
+        ("baseline", "null", "no_frailty"),
+        customers=6_000,
+        sizes=SMALLER,
+        tables=(*PEOPLE, "monthly"),
+        limits=("cox.breadth_landmark.log_hr",),
+    ),
+    Estimator(
+        "campaigns",
+        "churn",
+        campaigns,
+        _named(*CAMPAIGNS),
+        ("baseline", "null", "no_overlap"),
+        customers=8_000,
+        sizes=SMALLER,
+        tables=ROWS,
+        seeds=200,
+    ),
+    Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS, seeds=200),
+]

@@ -1,0 +1,247 @@
+"""The tables of relations: prospects, campaign contacts, service, survey, choices, and markets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
+from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
+from crmresearch.lab.simulated.life import (
+    CONSTRUCTS,
+    DOSES,
+    Life,
+    any_before,
+    campaign_months,
+    contacted,
+    wave_months,
+)
+from crmresearch.lab.simulated.markets import city_tiers, entry_months, share_loss
+from crmresearch.lab.simulated.people import CHANNELS, Array, stream
+from crmresearch.lab.simulated.settings import Settings
+
+_NAMES = ("image", "expectation", "quality", "value", "satisfaction", "loyalty", "concern")
+ITEMS = {c: [f"{name}_{i}" for i in range(1, 5)] for c, name in zip((*CONSTRUCTS, "CONC"), _NAMES, strict=True)}
+CONTACT_CHANNELS = ("phone", "mail", "branch")
+CAMPAIGNS = ("care", "dose", "trial", "target", "develop")
+ARMS = ("control", "treatment", "low", "medium", "high")
+SERVICE_KINDS = ("visit", "call", "advice", "complaint")
+SERVICE_CHANNELS = ("branch", "phone", "online")
+TASKS, OPTIONS = 6, 3
+TERMS = np.array([0.25, 0.5, 1.0, 2.0])
+
+
+def prospects(s: Settings, life: Life, block: int) -> Block:
+    """Build the table of prospects approached within the window, the lost ones included."""
+    who = life.people
+    won = np.flatnonzero(who.acquired >= 0)
+    at = np.concatenate([who.acquired[won], who.lost_at])
+    order = np.argsort(at, kind="stable")
+    customer = np.concatenate([won, np.full(len(who.lost_at), -1)])[order]
+    return {
+        "prospect_id": Codes(np.arange(len(at)), [f"P{block:06d}{i:05d}" for i in range(len(at))]),
+        "channel": Codes(np.concatenate([who.channel[won], who.lost_channel])[order], CHANNELS),
+        "first_contact_on": days(at[order]),
+        "spend": cents(np.concatenate([who.spend[won], who.lost_spend])[order]),
+        "won": (customer >= 0).astype(np.int8),
+        "customer_id": Codes(customer, customer_ids(block)),
+        "spend_randomised": np.full(len(at), s.parameters.spend_follows_ease == 0, dtype=np.int8),
+        "_before": np.concatenate([won, who.lost_before])[order],  # the customer with whom a prospect is left out
+    }
+
+
+def contacts(s: Settings, life: Life, block: int) -> Block:
+    """Build the table of contacts: four campaigns, and the care that goes on all the time."""
+    p, g, n = s.parameters, stream(s, "care", block), len(life.left)
+    rate = p.care_rate / 12 * (1 + p.care_vip * life.vip)
+    if p.care_follows_risk != 0:
+        follow = p.care_follows_risk * np.log(life.people.frailty)
+        rate = rate * np.exp(np.minimum(follow, 3.0))[:, None]
+    share = np.minimum(life.exposed, np.clip(life.left[:, None] - np.arange(life.months)[None, :], 0.0, 1.0))
+    count = g.poisson(rate * share * life.consent[:, None])
+    row, month = np.nonzero(count)
+    repeat = count[row, month]
+    row, month = np.repeat(row, repeat), np.repeat(month, repeat)
+    k = len(row)
+    parts: list[dict[str, Array]] = [
+        {
+            "row": row,
+            "day": days_within(life, row, month, g.random(k)),
+            "campaign": np.zeros(k, dtype=np.int64),
+            "arm": np.ones(k, dtype=np.int64),
+            "cost": p.care_cost * np.exp(0.4 * g.standard_normal(k) - 0.08),
+            "responded": (g.random(k) < 0.25).astype(np.int64),
+        }
+    ]
+    dose_costs = np.array([0.0, *(p.dose_costs[d] for d in DOSES[1:])])
+    noise, answer = g.standard_normal((len(CAMPAIGNS), n)), g.random((len(CAMPAIGNS), n))
+    for c, campaign in enumerate(CAMPAIGNS[1:], start=1):
+        at, arm = campaign_months(life.months)[campaign], life.arms[campaign].astype(np.int64)
+        reached = contacted(life, campaign) & (life.left > at)
+        if campaign == "target":  # a campaign without control group: only those who were contacted are on file
+            reached &= arm == 1
+        rows = np.flatnonzero(reached)
+        treated = arm[rows] > 0
+        dose = campaign == "dose"
+        cost = dose_costs[arm[rows]] if dose else p.contact_cost * np.exp(0.2 * noise[c, rows] - 0.02) * treated
+        parts.append(
+            {
+                "row": rows,
+                "day": np.full(len(rows), month_starts(life.months)[at]),
+                "campaign": np.full(len(rows), c),
+                "arm": np.where(treated & dose, arm[rows] + 1, arm[rows]),
+                "cost": cost,
+                "responded": np.where(treated, answer[c, rows] < 0.2, -1).astype(np.int64),
+            }
+        )
+    a = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.lexsort((a["campaign"], a["day"], a["row"]))
+    a = {name: column[order] for name, column in a.items()}
+    return {
+        "customer_id": Codes(a["row"], customer_ids(block)),
+        "contacted_on": a["day"].astype(np.int32),
+        "purpose": Codes((a["campaign"] == CAMPAIGNS.index("develop")).astype(np.int64), ("retain", "develop")),
+        "campaign_id": Codes(a["campaign"], CAMPAIGNS),
+        "arm": Codes(a["arm"], ARMS),
+        "randomised": np.isin(a["campaign"], [CAMPAIGNS.index(c) for c in ("dose", "trial", "develop")]).astype(
+            np.int8
+        ),
+        "channel": Codes(g.integers(0, len(CONTACT_CHANNELS), len(order)), CONTACT_CHANNELS),
+        "cost": cents(a["cost"]),
+        "responded": a["responded"],
+    }
+
+
+def service(s: Settings, life: Life, block: int) -> Block:
+    """Build the table of service events: visits, calls, advice, and complaints."""
+    p, g, who = s.parameters, stream(s, "visits", block), life.people
+    share = np.minimum(life.exposed, np.clip(life.left[:, None] - np.arange(life.months)[None, :], 0.0, 1.0))
+    count = g.poisson(p.visits_month * share)
+    complaints = life.complaints & present(life)
+    row, month = np.nonzero(count)
+    repeat = count[row, month]
+    c_row, c_month = np.nonzero(complaints)
+    k, c = int(repeat.sum()), len(c_row)
+    row, month = np.concatenate([np.repeat(row, repeat), c_row]), np.concatenate([np.repeat(month, repeat), c_month])
+    complaint = np.arange(k + c) >= k
+    kind = np.where(complaint, 3, g.choice(3, k + c, p=[0.6, 0.3, 0.1]))
+    wait = np.exp(
+        2.6 + p.wait_service * who.service[row] + p.wait_vip * life.vip[row, month] + 0.4 * g.standard_normal(k + c)
+    )
+    steps = 1 + g.poisson(2.5 * np.exp(p.steps_service * who.service[row]))
+    channel = np.where(kind == 1, 1, np.where(g.random(k + c) < 0.75, 0, 2))
+    day = days_within(life, row, month, g.random(k + c))
+    resolved = np.where(complaint, ~life.unmet[row, month], -1)  # the question arises for complaints only
+    order = np.lexsort((day, row))
+    return {
+        "customer_id": Codes(row[order], customer_ids(block)),
+        "occurred_on": day[order],
+        "kind": Codes(kind[order], SERVICE_KINDS),
+        "channel": Codes(channel[order], SERVICE_CHANNELS),
+        "wait_minutes": np.where((channel == 2) | complaint, np.nan, np.round(wait, 1))[order],
+        "steps": np.where(complaint, -1, steps)[order],
+        "resolved": resolved[order].astype(np.int8),
+    }
+
+
+def response_logit(p: Any, complaint: Array, vip: Array, age: Array, satisfaction: Array) -> Array:
+    """Logit of answering the survey."""
+    middle = np.log(p.response / (1 - p.response))
+    shown = p.response_complaint * (complaint - 0.12) + p.response_vip * (vip - 0.08) + p.response_age * (age - 50)
+    return np.asarray(middle + shown + p.response_satisfaction * satisfaction)
+
+
+def survey(s: Settings, life: Life, block: int) -> Block:
+    """Build the table of survey invitations: a panel of customers, every wave, answers on scales from 1 to 10."""
+    p, g, n = s.parameters, stream(s, "survey", block), len(life.left)
+    member = g.random(n) < p.survey_share
+    trouble = any_before(life.complaints, 6)
+    out: list[dict[str, Array]] = []
+    for w, month in enumerate(wave_months(life.months)):
+        latent = {c: life.attitudes[c][:, w] for c in CONSTRUCTS} | {"CONC": life.concern}
+        age = life.people.age + (month - life.people.acquired) / 12
+        logit = response_logit(p, trouble[:, month], life.vip[:, month], age, latent["SAT"])
+        answers = g.random(n) < 1 / (1 + np.exp(-logit))
+        noise = g.standard_normal((n, sum(map(len, ITEMS.values()))))
+        values: dict[str, Array] = {}
+        for c, items in ITEMS.items():
+            common = (1 - p.one_factor) * latent[c] + p.one_factor * latent["SAT"]
+            for item in items:
+                y = p.item_loading * common + np.sqrt(1 - p.item_loading**2) * noise[:, len(values)]
+                values[item] = np.clip(np.rint(6.6 + 1.9 * y), 1, 10)
+        mass = life.cumulative[:, month : month + 12].sum(axis=(1, 2)) * (12 / max(min(12, life.months - month), 1))
+        stated = p.intention_factor * -np.expm1(-mass) * np.exp(0.5 * g.standard_normal(n) - 0.125)
+        values["switch_chance"] = np.rint(100 * np.clip(stated, 0, 1))
+        values["other_banks"] = g.poisson(np.exp(-0.3 + p.satisfaction_banks * latent["SAT"])).astype(float)
+        values["weather"] = np.clip(np.rint(6.0 + 2.0 * g.standard_normal(n)), 1, 10)  # marker: related to nothing
+        there = (life.people.acquired < month) & (life.left > month + 1)
+        rows = np.flatnonzero(member & there)
+        shown = {name: np.where(answers, v, np.nan)[rows] for name, v in values.items()}
+        out.append({"row": rows, "month": np.full(len(rows), month), "responded": answers[rows], **shown})
+    a = {name: np.concatenate([part[name] for part in out]) for name in out[0]}
+    order = np.lexsort((a["month"], a["row"]))
+    a = {name: column[order] for name, column in a.items()}
+    k = len(order)
+    return {
+        "customer_id": Codes(a.pop("row"), customer_ids(block)),
+        "wave_on": (month_starts(life.months)[a.pop("month")] + 14).astype(np.int32),
+        "sampled": np.ones(k, dtype=np.int8),
+        "responded": a.pop("responded").astype(np.int8),
+        "weight": np.full(k, 1 / p.survey_share) if p.survey_share > 0 else np.empty(0),
+        **a,
+    }
+
+
+def choices(s: Settings, life: Life, block: int) -> Block:
+    """Build the table of choice tasks: three deposit products, chosen by the tastes of two age groups."""
+    p, g, n = s.parameters, stream(s, "choices", block), len(life.left)
+    member = g.random(n) < p.choice_share
+    shape = (n, TASKS, OPTIONS)
+    x = {
+        "yield_bp": 25.0 * g.integers(8, 19, shape),
+        "guaranteed": g.integers(0, 2, shape).astype(float),
+        "floating": g.integers(0, 2, shape).astype(float),
+        "term_years": TERMS[g.integers(0, len(TERMS), shape)],
+        "issue_interval_months": g.integers(1, 4, shape).astype(float),
+        "priority_service": g.integers(0, 2, shape).astype(float),
+    }
+    born = 2021 + np.floor(life.people.acquired / 12 - life.people.age)
+    older = (born <= 1970)[:, None, None]
+    utility = g.gumbel(size=shape)
+    for name, values in x.items():
+        utility += np.where(older, p.taste["older"][name], p.taste["younger"][name]) * values
+    chosen = utility == utility.max(axis=2, keepdims=True)
+    rows = np.flatnonzero(member)
+    ids = customer_ids(block)
+    row, task, option = (a.ravel() for a in np.meshgrid(rows, np.arange(TASKS), np.arange(OPTIONS), indexing="ij"))
+    return {
+        "customer_id": Codes(row, ids),
+        "task_id": Codes(task, [f"task-{i + 1}" for i in range(TASKS)]),
+        "option_id": Codes(option, [f"option-{i + 1}" for i in range(OPTIONS)]),
+        "chosen": chosen[rows].ravel().astype(np.int8),
+        **{name: values[rows].ravel() for name, values in x.items()},
+    }
+
+
+def markets(s: Settings) -> Block:
+    """Build the table of markets: city by month."""
+    g, tier, entry = stream(s, "markets", 0), city_tiers(s), entry_months(s)
+    cities = len(tier)
+    level = np.array([0.0, 0.22, 0.32, 0.40])[np.minimum(tier, 3)] + 0.04 * g.standard_normal(cities)
+    share = level[:, None] - share_loss(s) + 0.004 * g.standard_normal((cities, s.months))
+    since = np.arange(s.months)[None, :] - entry[:, None]
+    branches = np.where(since >= 0, 1 + np.floor(np.maximum(np.where(np.isfinite(since), since, 0), 0) / 6), 0)
+    branches = branches + np.where(tier == 1, 12, 0)[:, None]
+    city, month = (a.ravel() for a in np.meshgrid(np.arange(cities), np.arange(s.months), indexing="ij"))
+    entered = np.where(
+        np.isfinite(entry), month_starts(s.months)[np.where(np.isfinite(entry), entry, 0).astype(int)], NO_DATE
+    )
+    return {
+        "city_id": Codes(city, city_ids(s)),
+        "month": month_starts(s.months)[month],
+        "tier": tier[city],
+        "own_share": np.round(np.clip(share, 0.02, 0.95), 5).ravel(),
+        "rival_branches": branches.ravel().astype(np.int64),
+        "rival_entered_on": entered[city].astype(np.int32),
+    }

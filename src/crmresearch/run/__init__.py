@@ -1,0 +1,1 @@
+"""Running notebooks: command line, batch, sweeps, workers, and the reviewers' site."""

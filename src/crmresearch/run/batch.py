@@ -1,0 +1,431 @@
+"""Run the notebooks: check first, execute in parallel, keep what was reached, swap the finished folder in.
+
+A run is staged beside its folder and swapped in when everything is written, ``status.json`` last; a run that is
+interrupted leaves the earlier one as it was, and ``resume`` takes up the notebooks it had finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crmresearch import disclosure, ledger, parameters
+from crmresearch.errors import InputError
+from crmresearch.estimators.inference import Estimate
+from crmresearch.notebook import VERSIONS
+from crmresearch.run import execution, workers
+from crmresearch.run.progress import Progress
+
+if TYPE_CHECKING:
+    from crmresearch.data.bank import Bank
+
+
+PROJECT = Path(__file__).resolve().parents[3]
+PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
+LAST = "99_ledger"  # reads what the others found
+TIMEOUT = 1800.0  # seconds per notebook
+SAMPLE = 200  # customer ids looked for in what was rendered
+PICTURE = "03_acquisition_retention_cost_ratios.png"  # shown in the README
+PARTS = ("notebooks", "tables", "figures", "findings", "disclosure", "restricted", "logs")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    folder : Path
+        The run's folder.
+    status : mapping
+        Content of ``status.json``.
+    """
+
+    folder: Path
+    status: Mapping[str, Any]
+
+    @property
+    def completed(self) -> bool:
+        """Whether every notebook completed and nothing breached the disclosure rules."""
+        return self.status["status"] == "completed"
+
+
+def find_notebooks(folder: Path | None = None) -> dict[str, Path]:
+    """Return the study notebooks by name; those of the project, or of ``./notebooks``, by default.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    places = [folder] if folder is not None else [PROJECT / "notebooks", Path.cwd() / "notebooks"]
+    for place in places:
+        found = {p.stem: p for p in sorted(place.glob("[0-9][0-9]_*.ipynb"))}
+        if found:
+            return found
+    raise InputError("no notebooks here; run the command in a clone of the project, which holds them in notebooks/")
+
+
+def select(available: Iterable[str], studies: Iterable[str] | None = None) -> list[str]:
+    """Return the notebooks chosen by name or number (all when ``studies`` is None), in their order.
+
+    Raises
+    ------
+    InputError
+        If a study is unknown; the nearest one is named.
+    """
+    names = sorted(available)
+    if studies is None:
+        return names
+    chosen = set()
+    for study in studies:
+        wanted = study.strip().removesuffix(".ipynb")
+        match = [n for n in names if wanted in (n, n.partition("_")[0], n.partition("_")[2])]
+        if not match:
+            near = difflib.get_close_matches(wanted, [*names, *(n.partition("_")[2] for n in names)], 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise InputError(f"no study {study.strip() or '(empty)'}; {hint}")
+        chosen |= set(match)
+    return sorted(chosen)
+
+
+def _sha(*parts: bytes | str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _code() -> str:
+    """Fingerprint of the package's source and data."""
+    package = Path(__file__).parents[1]
+    files = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".yaml", ".css"})
+    return _sha(*(part for p in files for part in (p.relative_to(package).as_posix(), p.read_bytes())))
+
+
+def _lock() -> str:
+    """Fingerprint of what is installed: exact versions of every distribution."""
+    from importlib.metadata import distributions
+
+    return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
+
+
+def _data(bank: Bank) -> str:
+    """Fingerprint of the sources the bank was loaded from; the loaded file carries it in its name."""
+    path = Path(bank.connection.con.execute("PRAGMA database_list").fetchone()[2])
+    return path.name.removesuffix(".duckdb").rpartition(".")[2]
+
+
+def identifiers(bank: Bank) -> list[str]:
+    """A sample of the bank's customer ids; bare numbers are left out, since they match any number on a page."""
+    if "customers" not in bank.tables:
+        return []
+    ids = bank.table("customers").select("customer_id")
+    sample = bank.frame(ids.order_by("customer_id").limit(SAMPLE))["customer_id"].astype(str)
+    return [i for i in sample if len(i) >= 5 and not re.fullmatch(r"[\d.,-]+", i)]
+
+
+def scan(folder: Path, identifiers: Iterable[str] = ()) -> list[disclosure.Breach]:
+    """Look through everything of a run that may be shown (all but ``restricted/`` and ``logs/``)."""
+    files = [
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.relative_to(folder).parts[0] not in {"restricted", "logs", "_static"}
+    ]
+    return disclosure.scan(files, identifiers)
+
+
+@contextlib.contextmanager
+def _staging(out: Path, keep: bool) -> Iterator[Path]:
+    """Give a folder beside ``out`` that no other run uses; it stays when the run is interrupted."""
+    if out.exists() and not (out / "run.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} holds something that is not a run; choose another --out, or empty it first")
+    partial = out.with_name(f".{out.name}.partial")
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a")
+    except OSError as error:
+        raise InputError(f"cannot write to {out.parent} ({error.strerror}); choose another --out") from None
+    with handle:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: two runs into one folder are the user's to avoid
+            pass
+        except OSError:
+            raise InputError(f"another run is writing {out}; wait for it, or choose another --out") from None
+        if partial.exists() and not keep:
+            shutil.rmtree(partial)
+        partial.mkdir(exist_ok=True)
+        try:
+            yield partial
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _swap(partial: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _owned(folder: Path, name: str) -> list[Path]:
+    """Files of a run that one notebook wrote."""
+    return [p for part in PARTS for p in sorted((folder / part).glob(f"{name}*")) if p.stem.startswith(name)]
+
+
+def _earlier(partial: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """Bring what an interrupted or an earlier run finished into the staging folder; return its records."""
+    records = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted((partial / "records").glob("*.json"))}
+    status = out / "status.json"
+    if status.exists():
+        for name, record in json.loads(status.read_text("utf-8"))["notebooks"].items():
+            if name in records:
+                continue
+            records[name] = record
+            for path in _owned(out, name):
+                target = partial / path.relative_to(out)
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if "restricted" in target.parts else 0o777)
+                shutil.copy2(path, target)
+    return records
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"python": python} | {name: version(name) for name in VERSIONS}
+
+
+def run(
+    bank: str = "reference",
+    *,
+    studies: Iterable[str] | None = None,
+    values: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    jobs: int = 2,
+    from_dir: Path | None = None,
+    resume: bool = False,
+    timeout: float = TIMEOUT,
+    inject: bool = True,
+    folder: Path | None = None,
+    site: bool = True,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Execute notebooks on a bank, merge their findings into the ledger, build the site, scan all of it.
+
+    Parameters
+    ----------
+    bank : str
+        Name of a bank, or path of a folder or file that describes one.
+    studies : iterable of str, optional
+        Names or numbers of notebooks; all by default.
+    values : mapping, optional
+        Notebook parameters; each must be taken by a selected notebook.
+    out : Path, optional
+        The run's folder, ``outputs/runs/<bank>`` by default; an earlier run there is replaced at the end.
+    jobs : int
+        Notebooks at a time.
+    from_dir : Path, optional
+        Folder with the files of an open data set already on disk.
+    resume : bool
+        Keep notebooks that completed before on the same sources, parameters, data, code and versions.
+    timeout : float
+        Seconds per notebook.
+    inject : bool
+        False executes the notebooks as they are, with no cell of parameters.
+    folder : Path, optional
+        Where the notebooks are.
+    site : bool
+        Whether to build the reviewers' site.
+    progress : Progress, optional
+        Listener.
+
+    Raises
+    ------
+    InputError
+        Before any kernel starts: unknown study, parameter or bank, a value out of range, a folder that is no run.
+    """
+    progress = progress or Progress()
+    available = find_notebooks(folder)
+    names = select(available, studies)
+    given = parameters.split(names, dict(values or {}))
+    progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
+    opened, place = load(bank, from_dir)
+    name = opened.about.name
+    if inject:
+        given = {n: {"bank_name": name} | part for n, part in given.items()}
+    out = (out or Path("outputs") / "runs" / name).absolute()
+    prints = {"data": _data(opened), "code": _code(), "lock": _lock()}
+    sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
+    prints |= {"notebooks": {n: _sha(text) for n, text in sources.items()}}  # type: ignore[dict-item]
+    fingerprints = {
+        n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *(prints[k] for k in ("data", "code", "lock")))
+        for n in names
+    }
+    known = identifiers(opened)
+    started = datetime.now(UTC)
+
+    with _staging(out, keep=resume) as partial:
+        records = _earlier(partial, out) if resume else {}
+        done: dict[str, dict[str, Any]] = {}
+        progress.begin(len(names))
+        for n in names:
+            record = records.get(n, {})
+            same = record.get("status") == "completed" and record.get("fingerprint") == fingerprints[n]
+            if same and n != LAST and (partial / "notebooks" / f"{n}.ipynb").exists():
+                done[n] = record | {"reused": True}
+                progress.end(n, done[n])
+        keep = {p for n in done for p in _owned(partial, n)}
+        for part in PARTS:
+            for path in (partial / part).glob("*"):
+                if path not in keep:
+                    path.unlink()
+            (partial / part).mkdir(exist_ok=True, mode=0o700 if part == "restricted" else 0o777)
+        work = [
+            {
+                "name": n,
+                "source": str(available[n].resolve()),
+                "target": str(partial / "notebooks" / f"{n}.ipynb"),
+                "log": str(partial / "logs" / f"{n}.log"),
+                "parameters": given[n],
+                "timeout": timeout,
+                "fingerprint": fingerprints[n],
+            }
+            for n in names
+            if n not in done
+        ]
+        environment = {**os.environ, **execution.ENVIRONMENT, **place, "CRMRESEARCH_OUT": str(partial)}
+        team = [workers.Worker(environment) for _ in range(max(1, jobs))]
+        try:
+            workers.execute([j for j in work if j["name"] != LAST], team, progress, done, partial / "records")
+            _record_breaches(partial, known)
+            ledger.merge(partial)
+            workers.execute([j for j in work if j["name"] == LAST], team, progress, done, partial / "records")
+        finally:
+            for worker in team:
+                worker.stop()
+        _record_breaches(partial, known)
+        frame = ledger.merge(partial)
+        ledger.write_json(
+            partial / "run.json",
+            {"bank": _plain(opened), "parameters": given, "fingerprints": prints, "versions": _versions()},
+        )
+        _merge_disclosure(partial)
+        status = {
+            "status": "completed" if all(d["status"] == "completed" for d in done.values()) else "failed",
+            "started": started.isoformat(timespec="seconds"),
+            "notebooks": {n: done[n] for n in names},
+            "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
+        }
+        _publish(partial, status, known, progress, site)
+        shutil.rmtree(partial / "records", ignore_errors=True)
+        for part in PARTS:
+            with contextlib.suppress(OSError):  # an empty folder tells nothing
+                (partial / part).rmdir()
+        status["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        ledger.write_json(partial / "status.json", status)
+        _swap(partial, out)
+    return Outcome(out, status)
+
+
+def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
+    """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
+    from crmresearch.data import sources
+    from crmresearch.data.bank import open_bank
+
+    if from_dir is not None:
+        sources.get(bank, from_dir)
+    opened = open_bank(bank)
+    if bank == opened.about.name:
+        return opened, {}
+    if opened.about.name in {row["name"] for row in sources.listing() if row["status"] != "own files"}:
+        raise InputError(
+            f"{bank} calls its bank {opened.about.name}, the name of an embedded one; rename it in bank.yaml"
+        )
+    places = [str(Path(bank).expanduser().resolve()), os.environ.get("CRMRESEARCH_BANKS")]
+    return opened, {"CRMRESEARCH_BANKS": os.pathsep.join(p for p in places if p)}
+
+
+def _plain(bank: Bank) -> dict[str, Any]:
+    """Return the bank's description as plain data, dates as text."""
+    about: dict[str, Any] = json.loads(json.dumps(asdict(bank.about), default=str))
+    return about | {"tables": sorted(bank.tables)}
+
+
+def _record_breaches(folder: Path, known: list[str]) -> None:
+    """Add what the scan found to the findings of the notebook that the privacy claim belongs to, if it ran."""
+    path = folder / "findings" / f"{ledger.lines()[PRIVACY].notebook}.json"
+    if not path.exists():
+        return
+    count = float(len(scan(folder, known)))
+    files = sum(p.is_file() for part in ("notebooks", "tables", "figures") for p in (folder / part).iterdir())
+    content = json.loads(path.read_text("utf-8"))
+    content["lines"][PRIVACY] = ledger.checked(PRIVACY, Estimate(count, count, count, "breaches", files))
+    ledger.write_json(path, content)
+
+
+def _merge_disclosure(folder: Path) -> None:
+    suppressed: dict[str, Any] = {}
+    for path in sorted((folder / "disclosure").glob("*.json")):
+        suppressed |= json.loads(path.read_text("utf-8"))
+    ledger.write_json(folder / "disclosure.json", {"threshold": disclosure.MIN_CELL, "suppressed": suppressed})
+
+
+def _publish(folder: Path, status: dict[str, Any], known: list[str], progress: Progress, wanted: bool) -> None:
+    """Scan, build the site, scan the site; a breach fails the run and withholds the site."""
+    from crmresearch.run import site
+
+    ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
+    breaches = scan(folder, known)
+    if wanted and not breaches:
+        progress.say("building the site")
+        site.build(folder)
+        breaches = scan(folder / "site", known)
+    if breaches:
+        shutil.rmtree(folder / "site", ignore_errors=True)
+        status["status"] = "failed"
+        status["disclosure"] = [asdict(b) for b in breaches]
+        for breach in breaches[:20]:
+            progress.say(f"disclosure: {breach.rule} in {breach.file}, {breach.where}; the site is withheld")
+
+
+def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:
+    """Store the executed notebooks of a run, its ledger and one figure; return what changed.
+
+    Raises
+    ------
+    InputError
+        If the run did not complete.
+    """
+    if not outcome.completed:
+        raise InputError("the run did not complete; the stored notebooks are as they were")
+    changed = []
+    pairs = [(p, folder / p.name) for p in sorted((outcome.folder / "notebooks").glob("*.ipynb"))]
+    pairs.append((outcome.folder / "ledger.csv", reference / "ledger.csv"))
+    picture = outcome.folder / "figures" / PICTURE
+    if picture.exists():
+        pairs.append((picture, reference / "cost_ratios.png"))
+    for source, target in pairs:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            shutil.copyfile(source, target)
+            changed.append(target)
+    return changed

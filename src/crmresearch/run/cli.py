@@ -1,0 +1,326 @@
+"""The command line: ``crmresearch run | sweep | bank | notebooks | site | check | recover``.
+
+Exit status: 0 everything completed, 1 something ran and failed, 2 the request was refused before anything ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crmresearch.errors import CrmError, InputError
+
+if TYPE_CHECKING:
+    from crmresearch.run.progress import Progress
+
+
+app = typer.Typer(
+    help="Does relationship banking pay? Run the studies on a bank and read the ledger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+banks = typer.Typer(help="Banks: list, describe, check, simulate, get.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(banks, name="bank")
+
+Bank = Annotated[str, typer.Option(help="Name of a bank, or path of a bank.yaml or of the folder that holds one.")]
+From = Annotated[Path | None, typer.Option("--from", help="Folder with the files of an open data set.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; outputs/runs/<bank> by default.")]
+Given = Annotated[
+    list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A notebook parameter; repeatable.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep notebooks that completed on unchanged input.")]
+Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
+Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
+
+
+def _value(text: str) -> Any:
+    """Read a parameter's value: a JSON number, truth value or list; anything else is a string."""
+    words = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _several(text: str) -> list[Any]:
+    """Read values separated by commas; those within brackets are one."""
+    return [_value(part.strip()) for part in re.split(r",(?![^\[]*\])", text)]
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for item in given or []:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"parameter {item!r} has no value; write -p name=value")
+        if name.strip() in out:
+            raise InputError(f"parameter {name.strip()} is given twice")
+        out[name.strip()] = text
+    return out
+
+
+def _values(given: list[str] | None) -> dict[str, Any]:
+    return {name: _value(text) for name, text in _pairs(given).items()}
+
+
+def _finish(outcome: Any) -> None:
+    """Say what a run came to, and exit with 1 unless it completed."""
+    status = outcome.status
+    verdicts = ", ".join(f"{n} {v}" for v, n in status["verdicts"].items())
+    typer.echo(f"ledger: {verdicts}")
+    typer.echo(f"{status['status']}: {_short(outcome.folder)}")
+    page = outcome.folder / "site" / "index.html"
+    if page.exists():
+        typer.echo(f"open {_short(page)}")
+    if not outcome.completed:
+        for name, one in status["notebooks"].items():
+            if one["status"] != "completed":
+                typer.echo(f"{name} {one['status']}: {one.get('error', '')} (cell {one.get('cell', '')})", err=True)
+        for breach in status.get("disclosure", []):
+            typer.echo(f"disclosure: {breach['rule']} in {breach['file']}, {breach['where']}", err=True)
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[Progress]:
+    """Show progress on standard error; an interruption ends in one line."""
+    from crmresearch.run import progress
+
+    try:
+        with progress.for_stream(sys.stderr) as listener:
+            yield listener
+    except KeyboardInterrupt:
+        typer.echo("crmresearch: interrupted; run again, with --resume to keep what was finished", err=True)
+        raise typer.Exit(130) from None
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@app.command()
+def run(
+    bank: Bank = "reference",
+    from_dir: From = None,
+    studies: Studies = None,
+    out: Out = None,
+    jobs: Jobs = 2,
+    given: Given = None,
+    resume: Resume = False,
+    timeout: Timeout = 1800,
+) -> None:
+    """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
+    from crmresearch.run import batch
+
+    with _watched() as listener:
+        outcome = batch.run(
+            bank,
+            studies=studies.split(",") if studies is not None else None,
+            values=_values(given),
+            out=out,
+            jobs=jobs,
+            from_dir=from_dir,
+            resume=resume,
+            timeout=timeout,
+            progress=listener,
+        )
+    _finish(outcome)
+
+
+@app.command()
+def sweep(
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; one run's folder in it per combination.")],
+    given: Annotated[
+        list[str],
+        typer.Option("-p", "--parameter", metavar="NAME=A,B,…", help="A notebook parameter's values; repeatable."),
+    ],
+    bank: Bank = "reference",
+    studies: Studies = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    resume: Resume = False,
+    timeout: Timeout = 1800,
+) -> None:
+    """Run every combination of parameter values; write their ledgers side by side into sweep.csv."""
+    from crmresearch.run import sweep as sweeping
+
+    with _watched() as listener:
+        table, statuses = sweeping.run(
+            bank,
+            {name: _several(text) for name, text in _pairs(given).items()},
+            out,
+            studies=studies.split(",") if studies is not None else None,
+            jobs=jobs,
+            resume=resume,
+            timeout=timeout,
+            progress=listener,
+        )
+    for line, verdicts in sweeping.changed(table).items():
+        typer.echo(f"{line}: {', '.join(verdicts)}")
+    failed = [name for name, status in statuses.items() if status != "completed"]
+    for name in failed:
+        typer.echo(f"{name} failed; see {_short((out / name / 'status.json').absolute())}", err=True)
+    typer.echo(f"{len(statuses)} runs, {len(failed)} failed: {_short((out / 'sweep.csv').absolute())}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def notebooks(jobs: Jobs = 2) -> None:
+    """Re-execute the stored notebooks on the reference bank, store their outputs and the reference ledger."""
+    from crmresearch.run import batch
+
+    out = batch.PROJECT / "outputs" / "runs" / "reference"
+    with _watched() as listener:
+        outcome = batch.run(out=out, jobs=jobs, inject=False, progress=listener)
+    if outcome.completed:
+        changed = batch.store(outcome, batch.PROJECT / "notebooks", batch.PROJECT / "outputs" / "reference")
+        typer.echo(f"changed: {', '.join(p.name for p in changed) or 'nothing'}")
+    _finish(outcome)
+
+
+@app.command()
+def site(folder: Run) -> None:
+    """Build the site of a run again."""
+    from crmresearch.run import site as pages
+
+    typer.echo(f"open {_short(pages.build(folder).absolute())}")
+
+
+@app.command()
+def check(folder: Run) -> None:
+    """Look through a run for anything that must not leave: customer identifiers, person rows, paths."""
+    from crmresearch.data.bank import open_bank
+    from crmresearch.run import batch
+
+    if not (folder / "run.json").exists():
+        raise InputError(f"{folder} is not a run's folder: it has no run.json")
+    name = json.loads((folder / "run.json").read_text("utf-8"))["bank"]["name"]
+    try:
+        identifiers = batch.identifiers(open_bank(name))
+    except InputError:
+        words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
+        typer.echo(f"{words} CRMRESEARCH_BANKS", err=True)
+        identifiers = []
+    breaches = batch.scan(folder, identifiers)
+    for breach in breaches:
+        typer.echo(f"{breach.file}, {breach.where}: {breach.rule}")
+    if breaches:
+        raise typer.Exit(1)
+    typer.echo("nothing found that must not leave")
+
+
+@app.command()
+def recover(
+    studies: Annotated[str | None, typer.Option(help="value,churn,cost,loyalty; all by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Simulated banks per world.")] = 1000,
+    worlds: Annotated[str | None, typer.Option(help="Worlds; those each estimator names by default.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Banks at a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="File or folder for the results.")] = Path("outputs/reference"),
+) -> None:
+    """Run the estimators on simulated banks whose truth is known: bias, coverage, false positives."""
+    from crmresearch.lab import recover as recovery
+
+    def listed(text: str | None) -> list[str] | None:
+        return [t.strip() for t in text.split(",")] if text is not None else None
+
+    written = recovery.run(listed(studies), seeds, listed(worlds), jobs, out)
+    typer.echo(f"written: {_short(Path(written).absolute())}")
+
+
+@banks.command("list")
+def list_banks() -> None:
+    """List every bank that can be named."""
+    from crmresearch.data import sources
+
+    rows = sources.listing()
+    for key in ("name", "evidence", "status"):
+        width = max(len(key), *(len(r[key]) for r in rows))
+        for r in rows:
+            r[key] = r[key].ljust(width)
+    for r in rows:
+        typer.echo(f"{r['name']}  {r['evidence']}  {r['status']}  {r['title']}".rstrip())
+
+
+@banks.command()
+def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")]) -> None:
+    """Say what a bank holds: tables, rows, period, columns it does not bring."""
+    from crmresearch.data.bank import open_bank
+
+    typer.echo(repr(open_bank(name).describe()))
+
+
+@banks.command("check")
+def check_bank(
+    path: Annotated[str, typer.Argument(help="Path of a bank.yaml, or of the folder that holds one.")],
+) -> None:
+    """Load a bank and report every problem found."""
+    from crmresearch.data.bank import open_bank
+
+    opened = open_bank(path)
+    tables = ", ".join(f"{t} ({opened.rows(t):,} rows)" for t in opened.tables)
+    typer.echo(f"{opened.about.name}: no problem found in {tables}")
+
+
+@banks.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the new bank.")],
+    customers: Annotated[int, typer.Option(min=1)] = 20_000,
+    months: Annotated[int, typer.Option(min=1)] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    world: Annotated[str, typer.Option(help="Which truth is planted.")] = "baseline",
+) -> None:
+    """Write a simulated bank and its truth."""
+    from crmresearch.lab import simulated
+
+    simulated.write(simulated.Settings(customers=customers, months=months, seed=seed, world=world), out)
+    typer.echo(f"{customers:,} customers over {months} months, world {world}: {_short(out.absolute())}")
+
+
+@banks.command()
+def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], from_dir: From = None) -> None:
+    """Bring an open data set into the cache, from its address or from a folder."""
+    from crmresearch.data import sources
+
+    sources.get(name, from_dir)
+    typer.echo(f"{name}: files are here and match the catalogue")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: errors of this package become one message and an exit status, never a traceback."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"crmresearch: {error}", err=True)
+        sys.exit(2)
+    except CrmError as error:
+        typer.echo(f"crmresearch: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        typer.echo(f"crmresearch: {error.strerror}: {error.filename or ''}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

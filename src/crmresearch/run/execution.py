@@ -1,0 +1,321 @@
+"""Execute one notebook with papermill, know how it truly ended, and normalise what it wrote.
+
+The runner keeps a few worker processes (``python -m crmresearch.run.execution``), each sent one job after another: a
+kernel that dies or hangs takes nothing else with it, and papermill, whose working directory is not thread-safe, is
+imported once per worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+# One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "TZ": "UTC",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a debugger hint on frozen modules
+}
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner removes it whatever happens
+INJECTED = "injected-parameters"
+UNFINISHED = "unfinished"
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+# What a traceback tells about a machine: the kernel's temporary cells, and folders before a file's name.
+_CELL_FILE = re.compile(r"[^\s\"']*ipykernel_\d+[/\\]\d+\.py")
+_FOLDERS = re.compile(r"(?<![\w.:/<~…-])~?/(?:[\w.@+-]+/)+(?=[\w.@+-])")
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a notebook in format 4."""
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def write_notebook(notebook: Mapping[str, Any], path: Path) -> None:
+    """Write a notebook: sorted keys, one space of indent, under a temporary name until complete."""
+    from nbformat.v4 import nbjson
+
+    text = nbjson.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def source_of(notebook: Mapping[str, Any]) -> str:
+    """Return what decides a notebook's outputs: kinds, sources and tags of its cells, as text."""
+    cells = [
+        [c["cell_type"], "".join(c["source"]), c.get("metadata", {}).get("tags", []), c.get("id", "")]
+        for c in notebook["cells"]
+    ]
+    return json.dumps(cells, ensure_ascii=False)
+
+
+def _clean(text: str) -> str:
+    """Take colours, addresses and this machine's folders out of a traceback."""
+    return _ADDRESS.sub("0x…", _FOLDERS.sub("…/", _CELL_FILE.sub("<cell>", _ANSI.sub("", text))))
+
+
+def _outputs(outputs: list[Any]) -> list[Any]:
+    """Join stream pieces, whose boundaries depend on timing, and clean errors."""
+    out: list[Any] = []
+    for output in outputs:
+        output.pop("transient", None)
+        if output["output_type"] == "stream":
+            if out and out[-1]["output_type"] == "stream" and out[-1]["name"] == output["name"]:
+                out[-1]["text"] += output["text"]
+                continue
+        elif output["output_type"] == "error":
+            output["evalue"] = _clean(output["evalue"])
+            output["traceback"] = [_clean(line) for line in output["traceback"]]
+        out.append(output)
+    return out
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Take out of an executed notebook what depends on the hour or the machine; return the same object.
+
+    Papermill's timings and markers, execution timestamps and the language version go; ids of inserted cells are fixed;
+    pieces of one stream are joined; execution counts run from one.
+    """
+    notebook.metadata = {"kernelspec": dict(KERNELSPEC), "language_info": {"name": "python"}}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    markers = {"papermill-error-cell-tag"}
+    notebook.cells = [c for c in notebook.cells if not markers & set(c.metadata.get("tags", []))]
+    count = 0
+    for number, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": list(tags)} if tags else {}
+        if INJECTED in tags:
+            cell["id"] = INJECTED
+        cell.setdefault("id", f"cell-{number:02d}")
+        if cell.cell_type != "code":
+            cell.pop("attachments", None)
+            continue
+        ran = cell.execution_count is not None
+        count += ran
+        cell.execution_count = count if ran else None
+        cell.outputs = _outputs(cell.outputs)
+        for output in cell.outputs:
+            if output["output_type"] == "execute_result":
+                output["execution_count"] = cell.execution_count
+    return notebook
+
+
+def scratch_folder(inside: str | None = None) -> str:
+    """Make a temporary folder with a short name: the path of a socket may have about a hundred characters."""
+    return tempfile.mkdtemp(prefix="crm-", dir=inside or ("/tmp" if os.path.isdir("/tmp") else None))
+
+
+def _kernel_class(kernels: list[Any]) -> type:
+    """Return a manager that starts this interpreter's kernel, whatever kernels are registered, over Unix sockets."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            if os.name == "posix":  # no ports to race for, and nothing on the network
+                folder = scratch_folder(os.environ.get(SCRATCH))
+                self.transport, self.connection_file = "ipc", os.path.join(folder, "k.json")
+            kernels.append(self)
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name=KERNELSPEC["display_name"], language="python")
+
+    return Kernel
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float, kernels: list[Any]) -> Iterator[dict[str, bool]]:
+    """Kill the kernel when the whole notebook has taken too long; papermill knows time-outs per cell alone."""
+    state = {"passed": False}
+
+    def kill(*_: Any) -> None:
+        state["passed"] = True
+        for kernel in kernels:
+            pid = getattr(kernel.provisioner, "pid", None)
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    if not hasattr(signal, "setitimer"):  # Windows: the time-out per cell stands alone
+        yield state
+        return
+    before = signal.signal(signal.SIGALRM, kill)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield state
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _first_error(notebook: NotebookNode) -> tuple[str, str]:
+    """Return id of the first failed cell and the error in one line."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                return str(cell.get("id", "")), f"{output['ename']}: {output['evalue']}".split("\n")[0]
+    return "", ""
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, Any],
+    timeout: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Execute a notebook and write it normalised; whatever happens, what was reached is kept.
+
+    Papermill marks the cells of a killed or timed-out kernel "completed", so the outcome is taken from the exception.
+
+    Parameters
+    ----------
+    source, target : Path
+        Notebook to execute, and where to write it.
+    parameters : mapping
+        Injected after the cell tagged ``parameters``; empty injects nothing.
+    timeout : float
+        Seconds for the whole notebook.
+    progress : callable, optional
+        Called with (cells done, cells) after each code cell.
+
+    Returns
+    -------
+    dict
+        ``status`` (completed, failed, timed out, kernel died), ``seconds``, and for the others ``error`` and ``cell``.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = read_notebook(source)
+    total = sum(c.cell_type == "code" and bool(c.source.strip()) for c in notebook.cells) + bool(parameters)
+    done = [0]
+    last = [""]
+
+    def started(cell: Any, cell_index: int) -> None:
+        last[0] = cell.get("id", "")
+
+    def executed(cell: Any, cell_index: int, execute_reply: Any) -> None:
+        done[0] += 1
+        if progress is not None:
+            progress(done[0], total)
+
+    kernels: list[Any] = []
+    result: dict[str, Any] = {"status": "completed"}
+    begin = time.monotonic()
+    try:
+        with _deadline(timeout, kernels) as deadline:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=source.parent,
+                start_timeout=120,
+                execution_timeout=max(1, int(timeout) + 1),
+                kernel_manager_class=_kernel_class(kernels),
+                on_cell_start=started,
+                on_cell_executed=executed,
+            )
+    except PapermillExecutionError as error:
+        result = {"status": "failed", "error": f"{error.ename}: {error.evalue}".split("\n")[0]}
+    except (DeadKernelError, CellTimeoutError):
+        if deadline["passed"] or not hasattr(signal, "setitimer"):
+            result = {"status": "timed out", "error": f"not finished after {timeout:g} s"}
+        else:
+            result = {"status": "kernel died", "error": "the kernel died (killed, or out of memory)"}
+    except Exception as error:  # no kernel, no disk: the other notebooks still run
+        traceback.print_exc()
+        result = {"status": "failed", "error": f"{type(error).__name__}: {error}".split("\n")[0]}
+    finally:
+        for kernel in kernels:
+            if kernel.transport == "ipc":
+                shutil.rmtree(os.path.dirname(kernel.connection_file), ignore_errors=True)
+    result["seconds"] = round(time.monotonic() - begin, 2)
+    reached = normalise(read_notebook(target) if target.exists() else notebook)
+    if result["status"] != "completed":
+        result["error"] = _clean(result["error"])
+        cell, raised = _first_error(reached)
+        result["cell"] = cell or last[0]
+        result["error"] = raised or result["error"]
+        _mark(reached, result)
+    write_notebook(reached, target)
+    return result
+
+
+def _mark(notebook: NotebookNode, result: Mapping[str, Any]) -> None:
+    """Say at the top of a notebook that it did not finish, so that nobody reads a part for the whole."""
+    from nbformat.v4 import new_markdown_cell
+
+    words = f"**This notebook did not finish ({result['status']}):** cell `{result['cell']}`, {result['error']}"
+    notebook.cells.insert(0, new_markdown_cell(words, id=UNFINISHED))
+
+
+def serve(jobs: IO[str], events: IO[str]) -> None:
+    """Execute jobs, one JSON object a line, and report cells and outcomes the same way."""
+
+    def send(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    for line in jobs:
+        job = json.loads(line)
+        log = os.open(job["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        outcome = execute(
+            Path(job["source"]),
+            Path(job["target"]),
+            job["parameters"],
+            job["timeout"],
+            progress=lambda done, total: send(done=done, total=total),
+        )
+        send(outcome=outcome)
+
+
+def text(path: Path) -> str:
+    """Write a notebook's cells as text, outputs left out, for a readable diff."""
+    cells = read_notebook(path).cells
+    return "\n\n".join(f"# %% [{c.cell_type}] {c.get('id', '')}\n{c.source}" for c in cells) + "\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--text"]:
+        sys.stdout.write(text(Path(sys.argv[2])))
+        sys.exit()
+    # events keep a descriptor of their own: kernels inherit standard output and may write there
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interruption means
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.set_inheritable(channel.fileno(), False)
+    serve(sys.stdin, channel)

@@ -1,0 +1,158 @@
+"""The ledger as people read it: one card per claim, its lines below, failed assumptions in sight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from crmresearch import ledger
+from crmresearch.run.site.chips import EVIDENCE, VERDICTS, chip, interval_svg, number, slug
+
+DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
+GATES = {"closed": "Failed assumption", "declared": "Assumed, not checkable", "open": "Checked"}
+
+
+def unmeasured(frame: pd.DataFrame) -> pd.Series:
+    """Lines that nothing in this run estimated or looked at."""
+    return frame["verdict"].isin({"not measured", "not testable"}) & frame["estimate"].isna()
+
+
+def decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
+    """Lines a notebook looked at, those it could not apply included."""
+    return frame[(frame["notebook"] == notebook) & ~unmeasured(frame)]
+
+
+def _claims(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
+    """Lines by claim, in the order of the register: S2 before S19, S19 before S19a."""
+    rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+    claims: dict[int, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda r: (int(re.sub(r"\D", "", r["claim_id"])), r["claim_id"])):
+        claims.setdefault(int(re.sub(r"\D", "", row["claim_id"])), []).append(row)
+    return list(claims.values())
+
+
+def _bounds(row: Mapping[str, Any]) -> str:
+    """Write the interval; a count or identity over every row has none."""
+    if row["ci_low"] == row["estimate"] == row["ci_high"]:
+        return "exact"
+    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    return f"{number(row['estimate'])} {_bounds(row)}"
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"#cell-{row['cell']}" if row["cell"] else ""
+
+
+def _gates(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Status and words of each gate; nothing for a line whose ``checks`` is a reason."""
+    return ledger.split_checks(row["checks"]) if pd.notna(row["n"]) else []
+
+
+def _trouble(row: Mapping[str, Any]) -> str:
+    """Say in sight which assumptions failed, and which the verdict takes on trust."""
+    return "".join(
+        f'<p class="crm-gate crm-gate-{status}"><strong>{GATES[status]}:</strong> {escape(words)}</p>'
+        for status, words in _gates(row)
+        if status != "open"
+    )
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    """Everything else about a line, folded away."""
+    facts = [("Rule", escape(row["rule"]))]
+    if pd.notna(row["n"]):
+        facts.append(("Rests on", f"n = {row['n']:,.0f}"))
+        tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
+        facts.append(("Tests", ", ".join(tests)))
+        gates = "".join(f"<li>{GATES[status]}: {escape(words)}</li>" for status, words in _gates(row))
+        facts.append(("Gates", f"<ul>{gates}</ul>" if gates else ""))
+    facts.append(("Parameters", row["parameters_hash"]))
+    return "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts if words)
+
+
+def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
+    """One line: verdict, estimand, estimate against its rule, and the way to the cell."""
+    verdict = row["verdict"]
+    line = ledger.lines().get(row["claim_id"])
+    if pd.notna(row["estimate"]):
+        result = (
+            f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
+            f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(row["unit"])}</span></p>'
+            + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, _words(row))
+        )
+    else:
+        result = f'<p class="crm-reason">{escape(row["checks"])}</p>' if pd.isna(row["n"]) and row["checks"] else ""
+    link = ""
+    if row["notebook"] in pages and verdict != "not measured":
+        target = f"notebooks/{row['notebook']}.html{_cell(row)}"
+        words = "See the cell" if row["cell"] else "See the notebook"
+        link = f'<a class="crm-cell" href="{escape(target)}">{words}</a>'
+    facts = _facts(row)
+    details = f"<details><summary>How it is decided</summary><dl>{facts}</dl></details>" if facts else ""
+    return (
+        f'<li class="crm-line" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
+        f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span> '
+        f'{chip(verdict, VERDICTS)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
+        f'<div class="crm-more">{link}{details}</div></div><div class="crm-result">{result}</div></li>'
+    )
+
+
+def _card(rows: list[dict[str, Any]], pages: Iterable[str]) -> str:
+    line = ledger.lines().get(rows[0]["claim_id"])
+    claim = next((c for c in ledger.claims() if line is not None and c["id"] == line.claim_id), {})
+    anchor = " … ".join(claim.get("anchor", ()))
+    said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
+    evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"], EVIDENCE)
+    return (
+        f'<li class="crm-claim"><div class="crm-title"><p class="crm-text">{escape(rows[0]["claim"])}</p>'
+        f'{evidence}</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
+    )
+
+
+def cards(frame: pd.DataFrame, pages: Iterable[str]) -> str:
+    """Return the ledger lines of a frame as a list of claims."""
+    return f'<ul class="crm-ledger">{"".join(_card(rows, pages) for rows in _claims(frame))}</ul>'
+
+
+def tiles(frame: pd.DataFrame) -> str:
+    """Count lines by verdict; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
+    counts = frame["verdict"].value_counts()
+    buttons = "".join(
+        f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
+        f"{'' if v in counts else ' disabled'}>"
+        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
+        for v in VERDICTS
+        if v in counts or v in DECIDED
+    )
+    label = "Ledger lines by verdict; press one to see only those"
+    return f'<div class="crm-tiles" role="group" aria-label="{label}">{buttons}</div>'
+
+
+def box(frame: pd.DataFrame, notebook: str) -> str:
+    """Return what a notebook decides: each claim once, its lines below; empty if it decides nothing."""
+    items = []
+    rows = decided(frame, notebook)
+    for claim in _claims(rows):
+        lines = []
+        for row in claim:
+            name = escape(row["claim_id"])
+            mark = f'<a href="{escape(_cell(row))}">{name}</a>' if row["cell"] else name
+            estimate = _words(row) if pd.notna(row["estimate"]) else ""
+            lines.append(
+                f'<li>{mark} {chip(row["verdict"], VERDICTS)} <span class="crm-ci">{estimate}</span> '
+                f"{escape(row['estimand'])}{_trouble(row)}</li>"
+            )
+        place = f"../index.html#{escape(claim[0]['claim_id'])}"
+        items.append(f'<li><a href="{place}">{escape(claim[0]["claim"])}</a><ul>{"".join(lines)}</ul></li>')
+    if not items:
+        return ""
+    evidence = chip(str(rows["evidence"].iloc[0]), EVIDENCE)
+    head = f"<p><strong>Claims decided here</strong> {evidence}</p>"
+    return f'<div class="crm-decides">{head}<ul>{"".join(items)}</ul></div>'

@@ -1,0 +1,112 @@
+"""Worker processes that execute notebooks: a kernel that dies or hangs takes nothing else with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crmresearch import ledger
+from crmresearch.run import execution
+from crmresearch.run.progress import Progress
+
+
+class Worker:
+    """A process that executes one notebook after the other; started again if it was lost."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.scratch = execution.scratch_folder()
+        # the user's own start-up files must not change a run
+        self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+        self.lock = threading.Lock()  # no process is started once the worker is stopped
+
+    def run(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Execute one notebook and return how it ended; a lost process is an outcome, too."""
+        with self.lock:
+            if self.stopped:
+                return {"status": "failed", "error": "the run was stopped"}
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "crmresearch.run.execution"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    env=self.environment,
+                )
+            process = self.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        last_resort = threading.Timer(job["timeout"] + 60, process.kill)
+        last_resort.start()
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                event = json.loads(line)
+                if "outcome" in event:
+                    return dict(event["outcome"])
+                progress.cell(job["name"], event["done"], event["total"])
+        except (BrokenPipeError, json.JSONDecodeError):
+            pass
+        finally:
+            last_resort.cancel()
+        return {"status": "failed", "error": "the process that executed the notebook was lost; see its log"}
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing, and remove its scratch folder."""
+        with self.lock:
+            self.stopped = True
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+            for stream in (self.process.stdin, self.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def execute(
+    jobs: list[dict[str, Any]],
+    workers: list[Worker],
+    progress: Progress,
+    done: dict[str, dict[str, Any]],
+    records: Path,
+) -> None:
+    """Execute jobs on the workers; a record of each outcome is kept, so that a run can be resumed."""
+    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+
+    def consume(worker: Worker) -> None:
+        while True:
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            outcome = worker.run(job, progress) | {"fingerprint": job["fingerprint"]}
+            if worker.stopped:  # the run was interrupted: that is no outcome of the notebook
+                return
+            ledger.write_json(records / f"{job['name']}.json", outcome)
+            done[job["name"]] = outcome
+            progress.end(job["name"], outcome)
+
+    threads = [threading.Thread(target=consume, args=(w,), daemon=True) for w in workers[: len(jobs)]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.1)

@@ -1,0 +1,1 @@
+"""One package per claim group: a small frame in, a Result out."""
