@@ -427,7 +427,7 @@ def test_source_line_is_short_and_states_the_evidence(own):
 def test_opening_a_bank_loads_no_statistics():
     code = (
         "import sys, crmresearch.data.bank\n"
-        "heavy = 'scipy statsmodels lifelines matplotlib pandera ibis duckdb pyarrow yaml'.split()\n"
+        "heavy = 'scipy statsmodels lifelines matplotlib ibis duckdb pyarrow yaml'.split()\n"
         "print([m for m in heavy if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

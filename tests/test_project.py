@@ -191,7 +191,7 @@ def test_a_study_imports_no_other_study():
 
 
 def test_import_is_cheap():
-    heavy = ["scipy.stats", "statsmodels", "lifelines", "matplotlib", "seaborn", "semopy", "ibis", "duckdb", "pandera"]
+    heavy = ["scipy.stats", "statsmodels", "lifelines", "matplotlib", "seaborn", "semopy", "ibis", "duckdb"]
     heavy += ["papermill", "sphinx", "IPython", "nbformat", "rich.progress"]
     parts = sorted(set(RANK) - {"cli"})
     code = f"""

@@ -1,8 +1,7 @@
-"""The contract of a customer database: what is checked, in the engine or on a frame, and how faults are reported.
+"""The contract of a customer database: what is checked inside the engine, and how faults are reported.
 
-The tables are declared in :mod:`crmresearch.data.tables`. From that one declaration come the pandera schema of a frame
-(:func:`schema`) and the one SQL pass that checks a loaded table inside the engine (:func:`check_sql`): pandera on sixty
-million rows takes minutes and prints rows, the engine takes seconds and returns counts and row numbers.
+The tables are declared in :mod:`crmresearch.data.tables`. From that declaration comes the one SQL pass that checks a
+loaded table (:func:`check_sql`): seconds for sixty million rows, and it returns counts and row numbers, never values.
 """
 
 from __future__ import annotations
@@ -12,14 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crmresearch.data.tables import PANDAS_TYPE, TABLES, WANTED, Column, Rule, Table
+from crmresearch.data.tables import TABLES, Column, Table
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
     import datetime
-
-    import pandas as pd
-    import pandera.pandas as pa
 
 
 EXAMPLES = 5  # row numbers shown per broken rule
@@ -91,33 +87,8 @@ _HINTS = {
 }
 
 
-def _rule_missing(c: Column) -> str:
+def _missing(c: Column) -> str:
     return f"{c.name} must not be missing"
-
-
-def _rule_allowed(c: Column) -> str:
-    return f"{c.name} must be one of {', '.join(c.allowed)}"
-
-
-def _rule_range(c: Column) -> str:
-    if c.high is None:
-        return f"{c.name} must be at least {c.low:g}"
-    return f"{c.name} must be from {c.low:g} to {c.high:g}"
-
-
-def _rule_key(table: Table) -> str:
-    return f"{' + '.join(table.key)} must be unique"
-
-
-def _rule_type(c: Column) -> str:
-    return f"{c.name} must be {WANTED[c.kind]}"
-
-
-def _rule_end(c: Column) -> str:
-    return f"{c.name} must not be after the observation end"
-
-
-_RULE_MONTH = "month must be the first day of a month"
 
 
 def quoted(name: str) -> str:
@@ -130,17 +101,20 @@ def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: da
     for c in (c for c in table.columns if c.name in present):
         q = quoted(c.name)
         if not c.nullable:
-            found.append(_Check(c.name, _rule_missing(c), f"{q} IS NULL", _HINTS["missing"]))
+            found.append(_Check(c.name, _missing(c), f"{q} IS NULL", _HINTS["missing"]))
         if c.allowed:
             values = ", ".join(f"'{v}'" for v in c.allowed)
-            found.append(_Check(c.name, _rule_allowed(c), f"{q} NOT IN ({values})", _HINTS["allowed"]))
+            says = f"{c.name} must be one of {', '.join(c.allowed)}"
+            found.append(_Check(c.name, says, f"{q} NOT IN ({values})", _HINTS["allowed"]))
         if c.low is not None:
+            says = f"at least {c.low:g}" if c.high is None else f"from {c.low:g} to {c.high:g}"
             high = "" if c.high is None else f" OR {q} > {c.high!r}"
-            found.append(_Check(c.name, _rule_range(c), f"{q} < {c.low!r}{high}"))
+            found.append(_Check(c.name, f"{c.name} must be {says}", f"{q} < {c.low!r}{high}"))
         if c.kind == "month":
-            found.append(_Check(c.name, _RULE_MONTH, f"day({q}) <> 1"))
+            found.append(_Check(c.name, "month must be the first day of a month", f"day({q}) <> 1"))
         if c.kind in ("date", "month") and end is not None:
-            found.append(_Check(c.name, _rule_end(c), f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"]))
+            says = f"{c.name} must not be after the observation end"
+            found.append(_Check(c.name, says, f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"]))
     found += [_Check(r.column, r.says, r.broken, "", r.needs) for r in table.rules if set(r.needs) <= set(present)]
     for column, other, key in table.refers:
         if column in present and other in tables:
@@ -184,7 +158,7 @@ def check_sql(
     checks = [
         c
         for c in _checks(table, present, tables, end)
-        if not spoilt & set(c.needs) and not (c.column in spoilt and c.rule == _rule_missing(table[c.column]))
+        if not spoilt & set(c.needs) and not (c.column in spoilt and c.rule == _missing(table[c.column]))
     ]
     inner = ", ".join(f"({c.broken}) AS v{i}" for i, c in enumerate(checks))
     outer = ", ".join(
@@ -219,129 +193,13 @@ def problems_from(table: Table, row: Sequence[Any], checks: Sequence[_Check], re
     found = []
     if row[1]:
         examples = tuple(r + 1 for r in repeated)
-        found.append(Problem(table.name, table.key[0], _rule_key(table), int(row[1]), examples, _HINTS["duplicate"]))
+        rule = f"{' + '.join(table.key)} must be unique"
+        found.append(Problem(table.name, table.key[0], rule, int(row[1]), examples, _HINTS["duplicate"]))
     for i, c in enumerate(checks):
         n, ids = row[2 + 2 * i], row[3 + 2 * i]
         if n:
             found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids), c.hint))
     return found
-
-
-# --- the same on a frame ---------------------------------------------------------------------------------------------
-
-
-def schema(table: str | Table, end: datetime.date | None = None) -> pa.DataFrameSchema:
-    """Return the pandera schema of a table.
-
-    Uniqueness is declared on the frame, not on the column: pandera's Ibis backend passes duplicates of
-    ``Column(unique=True)`` in silence.
-
-    Parameters
-    ----------
-    table : str or Table
-        Name of a table in :data:`TABLES`.
-    end : date, optional
-        Observation end.
-    """
-    import numpy as np
-    import pandas as pd
-    import pandera.pandas as pa
-
-    table = TABLES[table] if isinstance(table, str) else table
-    columns = {}
-    for c in table.columns:
-        checks = []
-        if c.allowed:
-            checks.append(pa.Check.isin(c.allowed, error=_rule_allowed(c)))
-        if c.low is not None:
-            checks.append(_range_check(pa, c))
-        if c.kind == "month":
-            checks.append(pa.Check(lambda s: s.dt.day == 1, error=_RULE_MONTH))
-        if c.kind in ("date", "month") and end is not None:
-            checks.append(pa.Check.le(pd.Timestamp(end), error=_rule_end(c)))
-        if c.kind in ("money", "number"):
-            checks.append(pa.Check(lambda s: np.isfinite(s), error=_rule_type(c)))
-        columns[c.name] = pa.Column(
-            PANDAS_TYPE[c.kind], checks, nullable=c.nullable, required=c.required, coerce=True, name=c.name
-        )
-    rules = [_frame_check(pa, r) for r in table.rules]
-    return pa.DataFrameSchema(
-        columns,
-        checks=rules,
-        unique=list(table.key) or None,
-        report_duplicates="exclude_first",
-        strict=False,
-        name=table.name,
-    )
-
-
-def _range_check(pa: Any, column: Column) -> Any:
-    import numpy as np
-
-    low, high = column.low, np.inf if column.high is None else column.high
-    # what is not finite is reported as that alone
-    return pa.Check(lambda s: s.between(low, high) | np.isinf(s.astype("float64")), error=_rule_range(column))
-
-
-def _frame_check(pa: Any, rule: Rule) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    def holds(f: pd.DataFrame) -> pd.Series:
-        if not set(rule.needs) <= set(f.columns):
-            return pd.Series(True, index=f.index)
-        return rule.holds(f[list(rule.needs)].replace([np.inf, -np.inf], np.nan)).astype(bool)
-
-    return pa.Check(holds, error=rule.says)
-
-
-def check_frame(table: str, frame: pd.DataFrame, end: datetime.date | None = None) -> list[Problem]:
-    """Check a small frame with pandera and report as the engine does.
-
-    Parameters
-    ----------
-    table : str
-        Name of a table in :data:`TABLES`.
-    frame : DataFrame
-        Columns of that table.
-    end : date, optional
-        Observation end.
-    """
-    from pandera.errors import SchemaErrors
-
-    t = TABLES[table]
-    frame = frame.reset_index(drop=True)
-    try:
-        schema(t, end).validate(frame, lazy=True)
-    except SchemaErrors as error:
-        keyless = frame[[k for k in t.key if k in frame.columns and not t[k].nullable]].isna().any(axis=1)
-        return _from_pandera(t, error.failure_cases, set(frame.index[keyless]))
-    return []
-
-
-def _from_pandera(table: Table, cases: pd.DataFrame, keyless: set[int]) -> list[Problem]:
-    rows: dict[tuple[str, str], set[int]] = {}
-    for check, column, index in zip(cases["check"], cases["column"], cases["index"], strict=True):
-        if check == "column_in_dataframe":
-            name = cases.loc[cases["check"].eq(check), "failure_case"].iloc[0]
-            rows.setdefault((name, f"column {name} is missing"), set())
-            continue
-        if check == "multiple_fields_uniqueness":
-            where = (table.key[0], _rule_key(table))
-            if index in keyless:  # reported as missing
-                continue
-        elif check == "not_nullable":
-            where = (column, _rule_missing(table[column]))
-        elif str(check).startswith(("coerce_dtype", "dtype")):
-            where = (column, _rule_type(table[column]))
-        else:
-            rule = next((r for r in table.rules if r.says == check), None)
-            where = (rule.column if rule else column, check)
-        rows.setdefault(where, set()).add(int(index))
-    return [
-        Problem(table.name, column, rule, len(ids), tuple(sorted(i + 1 for i in ids)[:EXAMPLES]))
-        for (column, rule), ids in rows.items()
-    ]
 
 
 @dataclass

@@ -1,19 +1,13 @@
 """The tables of a customer database, declared once: columns, types, units, keys and rules.
 
-Everything that checks a bank, in the engine or on a frame, is derived from :data:`TABLES` (see
-`contract`). Money is in the bank's declared currency, dates are days, rates are per year unless a name
-says otherwise.
+Everything that checks a bank is derived from :data:`TABLES` (see `contract`). Money is in the bank's declared currency,
+dates are days, rates are per year unless a name says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from typing import Any
 
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")  # why a customer left
 CONSENT = ("yes", "no", "not recorded")
@@ -26,16 +20,6 @@ SQL_TYPE = {
     "number": "DOUBLE",
     "count": "BIGINT",
     "flag": "BOOLEAN",
-}
-PANDAS_TYPE = {
-    "id": "str",
-    "text": "str",
-    "date": "datetime64[ns]",
-    "month": "datetime64[ns]",
-    "money": "float64",
-    "number": "float64",
-    "count": "Int64",
-    "flag": "boolean",
 }
 WANTED = {
     "id": "text",
@@ -83,7 +67,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule over several columns of one row, for both engines.
+    """A rule over several columns of one row.
 
     Parameters
     ----------
@@ -93,8 +77,6 @@ class Rule:
         The rule in words, as it should be.
     broken : str
         SQL condition that is true where the rule is broken.
-    holds : callable
-        The same on a frame: true where the rule holds.
     needs : tuple of str
         Columns without which the rule says nothing.
     """
@@ -102,7 +84,6 @@ class Rule:
     column: str
     says: str
     broken: str
-    holds: Callable[[pd.DataFrame], pd.Series]
     needs: tuple[str, ...]
 
 
@@ -138,11 +119,7 @@ def _maybe(name: str, kind: str, **more: Any) -> Column:
 def _not_before(later: str, earlier: str, strict: bool = False) -> Rule:
     word, sql = ("be after", "<=") if strict else ("not be before", "<")
 
-    def holds(f: pd.DataFrame) -> pd.Series:
-        order = f[later] > f[earlier] if strict else f[later] >= f[earlier]
-        return order | f[later].isna() | f[earlier].isna()
-
-    return Rule(later, f"{later} must {word} {earlier}", f"{later} {sql} {earlier}", holds, (later, earlier))
+    return Rule(later, f"{later} must {word} {earlier}", f"{later} {sql} {earlier}", (later, earlier))
 
 
 _OWNER = (("customer_id", "customers", "customer_id"),)
@@ -174,14 +151,12 @@ _ALL = (
                 "left_on",
                 "left_on must not be before observed_from",
                 "left_on < observed_from AND left_on >= acquired_on",
-                lambda f: ~((f["left_on"] < f["observed_from"]) & (f["left_on"] >= f["acquired_on"])),
                 ("left_on", "observed_from", "acquired_on"),
             ),
             Rule(
                 "exit_cause",
                 "exit_cause must be present exactly when left_on is",
                 "(left_on IS NULL) <> (exit_cause IS NULL)",
-                lambda f: f["left_on"].isna() == f["exit_cause"].isna(),
                 ("left_on", "exit_cause"),
             ),
         ),
@@ -249,7 +224,6 @@ _ALL = (
                 "customer_id",
                 "customer_id must be empty unless the prospect was won",
                 "customer_id IS NOT NULL AND NOT won",
-                lambda f: f["customer_id"].isna() | f["won"].fillna(True).astype(bool),
                 ("customer_id", "won"),
             ),
         ),
@@ -287,7 +261,6 @@ _ALL = (
                 "responded",
                 "responded must be false unless sampled",
                 "responded AND NOT sampled",
-                lambda f: ~(f["responded"].fillna(False).astype(bool) & ~f["sampled"].fillna(True).astype(bool)),
                 ("responded", "sampled"),
             ),
         ),
