@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError
@@ -98,75 +98,31 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
     return {"S15": given(churn.forecast(earlier, later, repeats=60).finding("S15"))}
 
 
-def _named(*names: str, nothing: str = "") -> Any:
-    """Truth by name; ``nothing`` is a quantity that is 0 where no effects are planted."""
-
-    def truth(values: dict[str, Any]) -> dict[str, float]:
-        known = values["estimands"]
-        zero = {nothing: 0.0} if nothing and values["world"] == "null" else {}
-        return {name: known[name] for name in names if name in known} | zero
-
-    return truth
-
-
 CURVES = ("survival_12", "survival_24", "incidence_12.voluntary", "incidence_24.voluntary")
-CAMPAIGNS = (
-    "campaign.itt.retention_12m",
-    "campaign.targeted.eligible.retention_12m",
-    "campaign.targeted.naive.retention_12m",
-)
+CAMPAIGNS = tuple(f"campaign.{c}.retention_12m" for c in ("itt", "targeted.eligible", "targeted.naive"))
+MONTHS, INDEX, BREADTH = "restricted_mean_48.referral_less_online", "cox.index.log_hr", "cox.breadth_landmark.log_hr"
 PEOPLE = ("customers", "holdings", "service")
 ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
-
+BROKEN = ("non_proportional", "reverse_causation", "informative_censoring")
 # fewer customers where no power is asked for
-SMALLER = dict.fromkeys(
-    ("null", "no_late_entry", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring"), 4_000
-)
+SMALLER = dict.fromkeys(("null", "no_late_entry", "no_frailty", *BROKEN), 4_000)
 
 ESTIMATORS = [
     Estimator(
-        "curves",
-        "churn",
-        curves,
-        _named(*CURVES, nothing="restricted_mean_48.referral_less_online"),
-        ("baseline", "null", "no_late_entry", "no_frailty"),
-        customers=6_000,
-        sizes=SMALLER,
-        tables=("customers",),
-        limits=("restricted_mean_48.referral_less_online",),
+        "curves", "churn", curves, {q: q for q in CURVES}, ("baseline", "null", "no_late_entry", "no_frailty"),
+        customers=6_000, sizes=SMALLER, tables=("customers",), limits=(MONTHS,), nothing={MONTHS: 0.0},
     ),
     Estimator(
-        "relationship",
-        "churn",
-        relationship,
-        _named(nothing="cox.index.log_hr"),
-        ("baseline", "null", "no_frailty", "non_proportional", "reverse_causation", "informative_censoring", "small"),
-        customers=6_000,
-        sizes=SMALLER,
-        tables=PEOPLE,
-        limits=("cox.index.log_hr",),
+        "relationship", "churn", relationship, {}, ("baseline", "null", "no_frailty", *BROKEN, "small"),
+        customers=6_000, sizes=SMALLER, tables=PEOPLE, limits=(INDEX,), nothing={INDEX: 0.0},
     ),
     Estimator(
-        "breadth",
-        "churn",
-        breadth,
-        _named(nothing="cox.breadth_landmark.log_hr"),
-        ("baseline", "null", "no_frailty"),
-        customers=6_000,
-        sizes=SMALLER,
-        tables=(*PEOPLE, "monthly"),
-        limits=("cox.breadth_landmark.log_hr",),
+        "breadth", "churn", breadth, {}, ("baseline", "null", "no_frailty"),
+        customers=6_000, sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=(BREADTH,), nothing={BREADTH: 0.0},
     ),
     Estimator(
-        "campaigns",
-        "churn",
-        campaigns,
-        _named(*CAMPAIGNS),
-        ("baseline", "null", "no_overlap"),
-        customers=8_000,
-        sizes=SMALLER,
-        tables=ROWS,
-        seeds=200,
+        "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "no_overlap"),
+        customers=8_000, sizes=SMALLER, tables=ROWS, seeds=200,
     ),
-    Estimator("forecast", "churn", forecast, _named(), ("baseline",), customers=8_000, tables=ROWS, seeds=200),
-]
+    Estimator("forecast", "churn", forecast, {}, ("baseline",), customers=8_000, tables=ROWS, seeds=200),
+]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,13 +159,6 @@ def _ratio_truth(truth: dict[str, Any]) -> dict[str, float]:
     return out
 
 
-def _response_truth(truth: dict[str, Any]) -> dict[str, float]:
-    e = truth["estimands"]
-    names = {"S04": "win.second_derivative", "slope": "win.slope"}
-    names |= {f"marginal_cost.{c}": f"marginal_cost.{c}" for c in CHANNELS}
-    return {q: e[n] for q, n in names.items() if n in e}
-
-
 def _followed_truth(truth: dict[str, Any]) -> dict[str, float]:
     """Mean slope over the spends of the world, for the ease everybody has (Gauss-Hermite over log spend)."""
     from scipy.special import ndtri
@@ -185,14 +177,9 @@ def _followed_truth(truth: dict[str, Any]) -> dict[str, float]:
     return {"naive: spend taken as drawn": total}
 
 
-def _turned(names: dict[str, str], truth: dict[str, Any]) -> dict[str, float]:
-    """Exit incidence is the negative of the share kept."""
-    return {q: -truth["estimands"][n] for q, n in names.items() if n in truth["estimands"]}
-
-
 def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
     years, kept = (truth["estimands"].get(f"campaign.itt.{n}_12m") for n in ("years", "retention"))
-    own = _turned({"S42": "campaign.itt.retention_12m"}, truth)
+    own = {} if kept is None else {"S42": -kept}
     if years is not None:
         own["years"] = years
     if kept and truth["parameters"]["contact_cost"] > 0:
@@ -200,81 +187,36 @@ def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
     return own
 
 
-_TARGETED = {
-    "eligible": "campaign.targeted.eligible.retention_12m",
-    "offered": "campaign.targeted.retention_12m",
-    "naive: targeting ignored": "campaign.targeted.eligible.retention_12m",
-}
-
-
-def _selection_truth(truth: dict[str, Any]) -> dict[str, float]:
-    p = truth["parameters"]
-    return {"won.spend": p["win_spend"], "won.spend_squared": p["win_spend_squared"]}
-
-
-def _none(truth: dict[str, Any]) -> dict[str, float]:
-    return {}
-
-
 CHANNELS_AND_TIERS = (*CHANNELS, "tier 1", "tier 2", "tier 3")
+GROUPS = tuple(f"{line}.{group}" for line in ("S40", "S40b") for group in CHANNELS_AND_TIERS)
+RESPONSE = {"S04": "win.second_derivative", "slope": "win.slope"} | {
+    f"marginal_cost.{c}": f"marginal_cost.{c}" for c in CHANNELS
+}
+SELECTION = {f"won.{q}": f"win_{q}" for q in ("spend", "spend_squared")}
+TARGETED = {
+    "eligible": "-campaign.targeted.eligible.retention_12m",
+    "offered": "-campaign.targeted.retention_12m",
+    "naive: targeting ignored": "-campaign.targeted.eligible.retention_12m",
+}
+SPENT = (*PEOPLE, "monthly")
 SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
-        "ratios",
-        "cost",
-        ratios,
-        _ratio_truth,
-        customers=6_000,
-        tables=PEOPLE,
-        limits=("S40b", "S40e", "S40h"),
-        sizes=SMALL,
+        "ratios", "cost", ratios, _ratio_truth,
+        customers=6_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
-    Estimator(
-        "groups",
-        "cost",
-        groups,
-        _none,
-        ("baseline",),
-        6_000,
-        tables=PEOPLE,
-        limits=tuple(f"{line}.{group}" for line in ("S40", "S40b") for group in CHANNELS_AND_TIERS),
-    ),
-    Estimator("response", "cost", response, _response_truth, customers=6_000, tables=PEOPLE, sizes=SMALL),
+    Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
+    Estimator("response", "cost", response, RESPONSE, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
     Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL, seeds=500),
     Estimator(
-        "targeted",
-        "cost",
-        targeted,
-        functools.partial(_turned, _TARGETED),
-        ("baseline", "null", "no_overlap"),
-        20_000,
-        tables=AIMED,
-        sizes=SMALL,
-        seeds=500,
+        "targeted", "cost", targeted, TARGETED, ("baseline", "null", "no_overlap"),
+        20_000, tables=AIMED, sizes=SMALL, seeds=500,
     ),
+    Estimator("selection", "cost", selection, SELECTION, ("baseline",), 6_000, tables=SPENT, seeds=400),
     Estimator(
-        "selection", "cost", selection, _selection_truth, ("baseline",), 6_000, tables=(*PEOPLE, "monthly"), seeds=400
+        "split", "cost", split, {}, ("baseline",),
+        20_000, tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"), seeds=300,
     ),
-    Estimator(
-        "split",
-        "cost",
-        split,
-        _none,
-        ("baseline",),
-        20_000,
-        tables=(*PEOPLE, "monthly"),
-        limits=("spend_per_prospect", "spend_per_customer_year"),
-        seeds=300,
-    ),
-    Estimator(
-        "replacement",
-        "cost",
-        replacement,
-        _none,
-        customers=6_000,
-        tables=(*PEOPLE, "monthly"),
-        limits=("S41",),
-        sizes=SMALL,
-    ),
-]
+    Estimator("replacement", "cost", replacement, {}, customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL),
+]  # fmt: skip

@@ -52,9 +52,10 @@ class Estimator:
         Module of the study, e.g. ``"churn"``.
     run : callable
         ``run(bank) -> {quantity: Estimate}``; a module-level function, so that worker processes find it.
-    truth : callable
-        ``truth(truth) -> {quantity: value}``, from :func:`crmresearch.lab.simulated.truth`. A quantity without
-        truth is reported without bias and coverage.
+    truth : mapping of str, or callable
+        By quantity an estimand or parameter of :func:`crmresearch.lab.simulated.truth` (turned, with ``-`` before it),
+        or a number; or ``truth(truth) -> {quantity: value}``. A quantity without truth is reported without bias and
+        coverage.
     worlds : tuple of str
         Worlds it is tried in.
     customers, months : int
@@ -71,12 +72,14 @@ class Estimator:
         process (world ``own process``).
     sizes : mapping of str to int, optional
         Customers in worlds where another size serves: the rate of false positives does not need the reference bank's.
+    nothing : mapping of str to float
+        Truth in the world where nothing has an effect, where symmetry alone gives it.
     """
 
     name: str
     study: str
     run: Callable[[Any], Mapping[str, Estimate]]
-    truth: Callable[[dict[str, Any]], Mapping[str, float]]
+    truth: Mapping[str, str | float] | Callable[[dict[str, Any]], Mapping[str, float]] = field(default_factory=dict)
     worlds: tuple[str, ...] = ("baseline", "null")
     customers: int = 2_000
     months: int = 60
@@ -85,6 +88,13 @@ class Estimator:
     seeds: int = MOST
     sizes: Mapping[str, int] = field(default_factory=dict)
     sample: Callable[[int, int], Any] | None = None
+    nothing: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """Module of the function on trial."""
+        run = self.run
+        return str((run.func if isinstance(run, functools.partial) else run).__module__)
 
     @property
     def key(self) -> str:
@@ -185,7 +195,7 @@ def select(studies: Sequence[str] | None, worlds: Sequence[str] | None) -> list[
     return pairs
 
 
-DISPLAY = ("cli", "batch", "execution", "notebook", "progress", "ledger", "figures", "disclosure", "site")
+DISPLAY = ("run", "notebook", "ledger", "parameters", "figures", "disclosure", "words")
 
 
 @functools.cache
@@ -242,9 +252,7 @@ def part(estimator: Estimator, world: str, first: int) -> Path:
 
     folder = cache_dir() / "recovery"
     size = f"{estimator.size(world)}x{estimator.months}"
-    return (
-        folder / f"{estimator.key}-{fingerprint(estimator.run.__module__)}" / world / f"{size}-{first:06d}-{CHUNK}.csv"
-    )
+    return folder / f"{estimator.key}-{fingerprint(estimator.module)}" / world / f"{size}-{first:06d}-{CHUNK}.csv"
 
 
 def _rows(estimator: Estimator, data: Any, seed: int) -> list[dict[str, Any]]:

@@ -114,24 +114,12 @@ def _parameters(fit: lt.Fitter, customers: int) -> dict[str, Estimate]:
     }
 
 
-def _purchases(kind: type[lt.Fitter], data: pd.DataFrame) -> dict[str, Estimate]:
-    model: Any = kind()
-    return _parameters(model.fit(data["frequency"], data["recency"], data["T"]), len(data))
+def _purchases(kind: type[Any], data: pd.DataFrame) -> dict[str, Estimate]:
+    return _parameters(kind().fit(data["frequency"], data["recency"], data["T"]), len(data))
 
 
-def bg_nbd(data: pd.DataFrame) -> dict[str, Estimate]:
-    """BG/NBD parameters."""
-    return _purchases(lt.BetaGeoFitter, data)
-
-
-def mbg_nbd(data: pd.DataFrame) -> dict[str, Estimate]:
-    """MBG/NBD parameters."""
-    return _purchases(lt.ModifiedBetaGeoFitter, data)
-
-
-def pareto_nbd(data: pd.DataFrame) -> dict[str, Estimate]:
-    """Pareto/NBD parameters."""
-    return _purchases(lt.ParetoNBDFitter, data)
+def _renewals(kind: type[Any], data: pd.DataFrame) -> dict[str, Estimate]:
+    return _parameters(kind().fit(data["T"], data["churned"]), len(data))
 
 
 def gamma_gamma(data: pd.DataFrame) -> dict[str, Estimate]:
@@ -145,16 +133,6 @@ def bg_bb(data: pd.DataFrame) -> dict[str, Estimate]:
     return _parameters(fit, len(data))
 
 
-def sbg(data: pd.DataFrame) -> dict[str, Estimate]:
-    """Shifted beta-geometric parameters."""
-    return _parameters(lt.ShiftedBetaGeoFitter().fit(data["T"], data["churned"]), len(data))
-
-
-def bdw(data: pd.DataFrame) -> dict[str, Estimate]:
-    """Beta-discrete-Weibull parameters."""
-    return _parameters(lt.BetaDiscreteWeibullFitter().fit(data["T"], data["churned"]), len(data))
-
-
 def _purchase_data(model: str, name: str, customers: int, seed: int) -> pd.DataFrame:
     return histories(model, customers, seed, **TRUTHS[name])
 
@@ -164,22 +142,18 @@ def _contracts(name: str, customers: int, seed: int) -> pd.DataFrame:
     return renewals(customers, seed, first=first, second=second, c=shape[0] if shape else 1.0)
 
 
-def _planted(name: str, truth: dict[str, Any]) -> Mapping[str, float]:
-    return TRUTHS[name]
+def _own(name: str, run: Callable[[Any], Mapping[str, Estimate]], sample: Callable[..., pd.DataFrame]) -> Estimator:
+    return Estimator(name, "lifetime", run, TRUTHS[name], (OWN,), CUSTOMERS, months=0, tables=(), sample=sample)
 
 
-def _own(run: Callable[[Any], Mapping[str, Estimate]], sample: Callable[[int, int], pd.DataFrame]) -> Estimator:
-    name = run.__name__
-    truth = functools.partial(_planted, name)
-    return Estimator(name, "lifetime", run, truth, (OWN,), CUSTOMERS, months=0, tables=(), sample=sample)
-
-
+KINDS = {"bg": lt.BetaGeoFitter, "mbg": lt.ModifiedBetaGeoFitter, "pareto": lt.ParetoNBDFitter}
+CONTRACTS = {"sbg": lt.ShiftedBetaGeoFitter, "bdw": lt.BetaDiscreteWeibullFitter}
 ESTIMATORS = [
-    _own(bg_nbd, functools.partial(_purchase_data, "bg", "bg_nbd")),
-    _own(mbg_nbd, functools.partial(_purchase_data, "mbg", "mbg_nbd")),
-    _own(pareto_nbd, functools.partial(_purchase_data, "pareto", "pareto_nbd")),
-    _own(gamma_gamma, functools.partial(spends, **TRUTHS["gamma_gamma"])),
-    _own(bg_bb, functools.partial(occasions, **TRUTHS["bg_bb"])),
-    _own(sbg, functools.partial(_contracts, "sbg")),
-    _own(bdw, functools.partial(_contracts, "bdw")),
+    *(
+        _own(f"{k}_nbd", functools.partial(_purchases, kind), functools.partial(_purchase_data, k, f"{k}_nbd"))
+        for k, kind in KINDS.items()
+    ),
+    _own("gamma_gamma", gamma_gamma, functools.partial(spends, **TRUTHS["gamma_gamma"])),
+    _own("bg_bb", bg_bb, functools.partial(occasions, **TRUTHS["bg_bb"])),
+    *(_own(k, functools.partial(_renewals, kind), functools.partial(_contracts, k)) for k, kind in CONTRACTS.items()),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.data.reductions import loyalty as reductions
@@ -116,24 +116,6 @@ def referral_gaps(bank: Bank) -> dict[str, Estimate]:
     return _take(loyalty.referral_gaps(referred, resamples=99, seed=SEED), S44a="S44a", S44b="S44b")
 
 
-def _named(names: Mapping[str, str], truth: dict[str, Any]) -> dict[str, float]:
-    return {quantity: truth["estimands"][name] for quantity, name in names.items() if name in truth["estimands"]}
-
-
-def _nothing(values: Mapping[str, float], truth: dict[str, Any]) -> dict[str, float]:
-    """Give the values that symmetry demands where nothing has an effect; elsewhere the truth is a stored limit.
-
-    S50 has none: where nothing is explained, nothing can be shared out (its gate closes). S10a to S10d cover more than
-    95% there: PLS takes its weights from the neighbours of a construct, and unrelated neighbours leave them to chance
-    in every resample; a product of two paths that are both 0 is conservative on top of that.
-    """
-    return dict(values) if truth["world"] == "null" else {}
-
-
-def _factor(truth: dict[str, Any]) -> dict[str, float]:
-    return {"stated_over_actual": truth["parameters"]["intention_factor"]}
-
-
 @functools.cache
 def _standardised_path(world: str, months: int) -> float:
     """Latent path from satisfaction to loyalty in the first wave, of unit variance, from 240,000 customers.
@@ -161,44 +143,39 @@ def _latent(truth: dict[str, Any]) -> dict[str, float]:
     return {"path.SAT_LOY": value, "path.SAT_LOY linear items": value}
 
 
-def _null(**values: float) -> Any:
-    return functools.partial(_nothing, values)
-
-
-_MEAN = functools.partial(
-    _named,
-    {
-        "satisfaction.mean weighted": "satisfaction.mean",
-        "satisfaction.mean bounds": "satisfaction.mean",
-        "naive: respondents only": "satisfaction.mean",
-    },
+MEAN = dict.fromkeys(
+    ("satisfaction.mean weighted", "satisfaction.mean bounds", "naive: respondents only"), "satisfaction.mean"
 )
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
 SEEDS = 500  # so large a bank is dear
 CUSTOMERS, SMALLER = 20_000, {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
 
 
-def _on_trial(name: str, run: Any, truth: Any, tables: tuple[str, ...], seeds: int = SEEDS, **more: Any) -> Estimator:
-    return Estimator(
-        name, "loyalty", run, truth, customers=CUSTOMERS, sizes=SMALLER, tables=tables, seeds=seeds, **more
-    )
+PATHS = ("S10a", "S10b", "S10c", "S10d")
+ONE_FACTOR, RESPONSE = ("baseline", "null", "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
+
+
+def _on_trial(
+    name: str, run: Any, tables: tuple[str, ...], truth: Any = MappingProxyType({}), seeds: int = SEEDS, **more: Any
+) -> Estimator:
+    """Make an estimator; where ``nothing`` has an effect symmetry gives its truth, elsewhere a stored limit does.
+
+    S50 has none there: where nothing is explained, nothing can be shared out (its gate closes). S10a to S10d cover more
+    than 95%: PLS takes its weights from the neighbours of a construct, and unrelated neighbours leave them to chance in
+    every resample; a product of two paths that are both 0 is conservative on top of that.
+    """
+    more |= {"customers": CUSTOMERS, "sizes": SMALLER, "limits": tuple(more.get("nothing", ()))}
+    return Estimator(name, "loyalty", run, truth, tables=tables, seeds=seeds, **more)
 
 
 ESTIMATORS = [
-    _on_trial(
-        "paths",
-        paths,
-        _null(S10a=0, S10b=0, S10c=0, S10d=0),
-        SURVEY,
-        worlds=("baseline", "null", "one_factor_survey"),
-        limits=("S10a", "S10b", "S10c", "S10d"),
-    ),
-    _on_trial("latent_paths", latent_paths, _latent, SURVEY, worlds=("baseline",), seeds=200),
-    _on_trial("importance", importance, _null(S16=0, S50=math.nan), SURVEY, limits=("S50", "S16")),
-    _on_trial("intention", intention, _factor, SURVEY),
-    _on_trial("behaviour", behaviour, _null(S12=0, S12a=1), ACCOUNTS, limits=("S12", "S12a")),
-    _on_trial("response", response, _MEAN, ACCOUNTS, worlds=("baseline", "mar_response", "mnar_response")),
-    _on_trial("lagged", lagged, _null(S48=0), SURVEY, limits=("S48",)),
-    _on_trial("referral_rate", referral_rate, _null(S44=1), SURVEY, limits=("S44",)),
-    _on_trial("referral_gaps", referral_gaps, _null(S44a=1, S44b=0), ACCOUNTS, limits=("S44a", "S44b")),
+    _on_trial("paths", paths, SURVEY, worlds=ONE_FACTOR, nothing=dict.fromkeys(PATHS, 0)),
+    _on_trial("latent_paths", latent_paths, SURVEY, _latent, worlds=("baseline",), seeds=200),
+    _on_trial("importance", importance, SURVEY, nothing={"S50": math.nan, "S16": 0}),
+    _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
+    _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
+    _on_trial("response", response, ACCOUNTS, MEAN, worlds=RESPONSE),
+    _on_trial("lagged", lagged, SURVEY, nothing={"S48": 0}),
+    _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
+    _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,17 @@ def stored_limits() -> dict[str, Any]:
 
 def formulas(e: Estimator, world: str) -> dict[str, float]:
     """Return the truths that come from the world's parameters or their limits, not from the estimator's own."""
-    return dict(e.truth({} if world == harness.OWN else _truth(world, e.size(world), e.months)))
+    known = {} if world == harness.OWN else _truth(world, e.size(world), e.months)
+    if callable(e.truth):
+        return dict(e.truth(known))
+    estimands = {**known.get("parameters", {}), **known.get("estimands", {})}
+    found = {q: _estimand(estimands, name) if isinstance(name, str) else name for q, name in e.truth.items()}
+    return {q: v for q, v in found.items() if v is not None} | (dict(e.nothing) if world == "null" else {})
+
+
+def _estimand(known: Mapping[str, float], name: str) -> float | None:
+    value = known.get(name.removeprefix("-"))
+    return value if value is None or name[0] != "-" else -value
 
 
 def truths(e: Estimator, world: str) -> dict[str, float]:

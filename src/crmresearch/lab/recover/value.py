@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import value as reductions
 from crmresearch.estimators.inference import Estimate
@@ -68,33 +68,12 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
     return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]), se=se)}
 
 
-def _shares(truth: dict[str, Any]) -> dict[str, float]:
-    names = [*LINES.values(), "negative_share.contribution"]
-    return {n: truth["estimands"][n] for n in names if n in truth["estimands"]}
-
-
-def _limits_only(truth: dict[str, Any]) -> dict[str, float]:
-    return {}
-
-
-def _one(truth: dict[str, Any]) -> dict[str, float]:
-    return {"forecast.level": 1.0}
-
-
 _TABLES = ("customers", "monthly")
+WORTH = ("value.mean", "value.gap", *(f"value.{band}" for band in band_names()))
+SHARES = {q: q for q in (*LINES.values(), "negative_share.contribution")}
 ESTIMATORS = [
-    Estimator(
-        "concentration", "value", concentration, _shares, worlds=("baseline", "heavy_tail", "small"), tables=_TABLES
-    ),
-    Estimator("core", "value", core, _limits_only, worlds=("baseline",), tables=_TABLES, limits=("core.jaccard",)),
-    Estimator(
-        "worth",
-        "value",
-        worth,
-        _limits_only,
-        worlds=("baseline", "no_frailty"),
-        tables=_TABLES,
-        limits=("value.mean", "value.gap", *(f"value.{band}" for band in band_names())),
-    ),
-    Estimator("forecast", "value", forecast, _one, worlds=("baseline", "no_frailty"), tables=_TABLES),
+    Estimator("concentration", "value", concentration, SHARES, ("baseline", "heavy_tail", "small"), tables=_TABLES),
+    Estimator("core", "value", core, {}, ("baseline",), tables=_TABLES, limits=("core.jaccard",)),
+    Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), tables=_TABLES, limits=WORTH),
+    Estimator("forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), tables=_TABLES),
 ]
