@@ -162,8 +162,7 @@ def test_chance_of_any_false_support_stays_near_five_percent():
     any_false = (q.min(axis=1) <= ledger.Q_LEVEL).mean()
     assert any_false <= 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / runs)  # 99.9% Monte-Carlo margin
     # the same through the package on one draw
-    one = dict(zip((f"x{i}" for i in range(m)), p[0], strict=True))
-    assert np.allclose(sorted(ledger._q_values(one).values()), q[0])
+    assert np.allclose(np.sort(q_values(p[0])), q[0])
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,10 @@ class FitError(CrmError, RuntimeError):
     """A model that could not be fitted; the message says what to try."""
 
 
+class RankError(InputError, FitError):
+    """Columns of a regression that are combinations of others: an input to mend, and no fit until then."""
+
+
 class CrmWarning(UserWarning):
     """Base of every warning this package raises."""
 

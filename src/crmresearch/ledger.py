@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.inference import Estimate, q_values
 from crmresearch.result import Check
 
 Q_LEVEL = 0.05  # false discovery rate over the hypotheses of one run
@@ -215,15 +215,6 @@ def _estimate(row: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**row, "checks": tuple(Check(**c) for c in row["checks"])})
 
 
-def _q_values(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Benjamini and Hochberg's adjusted p-values over the hypotheses of a run."""
-    if not p_values:
-        return {}
-    from statsmodels.stats.multitest import multipletests
-
-    return dict(zip(p_values, multipletests(list(p_values.values()), method="fdr_bh")[1].tolist(), strict=True))
-
-
 def _conjunction(line: Line, found: Mapping[str, Estimate | Missing]) -> Estimate | Missing | None:
     """The weakest part stands for the whole: largest p-value, every gate of every part."""
     parts = [found.get(part) for part in line.rule["all_of"]]
@@ -290,14 +281,14 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
         for k, e in found.items()
         if isinstance(e, Estimate) and e.p_value is not None and register[k].kind == "H" and not math.isnan(e.p_value)
     }
-    q_values = _q_values(p_values)
+    adjusted = dict(zip(p_values, q_values(list(p_values.values())).tolist(), strict=True))
     verdicts: dict[str, str] = {}
     for line_id, finding in found.items():
         line = register[line_id]
         if isinstance(finding, Missing):
             verdicts[line_id] = "not applicable"
         elif "all_of" not in line.rule:
-            verdicts[line_id] = verdict(line, finding, q_values.get(line_id))
+            verdicts[line_id] = verdict(line, finding, adjusted.get(line_id))
     for line in register.values():
         if "all_of" in line.rule and isinstance(found.get(line.line_id), Estimate):
             parts = [verdicts[p] for p in line.rule["all_of"]]
@@ -335,7 +326,7 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
                 row["checks"] = here.reason
             else:
                 row |= {"estimate": here.value, "ci_low": here.ci_low, "ci_high": here.ci_high}
-                row |= {"n": here.n, "p_value": _number(here.p_value), "q_value": q_values.get(line_id, math.nan)}
+                row |= {"n": here.n, "p_value": _number(here.p_value), "q_value": adjusted.get(line_id, math.nan)}
                 row["checks"] = _join_checks(here.checks)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -21,8 +21,7 @@ import pandas as pd
 
 from crmresearch import disclosure
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import LEVEL
-from crmresearch.studies.value.common import wilson
+from crmresearch.estimators.inference import LEVEL, wilson
 
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
 CELLS = 400  # cells the sorted values are pooled into; the Gini moves by less than 1e-4 of itself

@@ -10,40 +10,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL
+from crmresearch.estimators.inference import LEVEL, natural_spline
 from crmresearch.estimators.survival.risk import read_spells
-
-
-def natural_spline(values: np.ndarray, knots: Sequence[float]) -> np.ndarray:
-    """Natural cubic spline basis: linear beyond the outer knots, one column per knot but one.
-
-    Parameters
-    ----------
-    values : ndarray
-        Covariate.
-    knots : sequence of float
-        At least three, increasing, the outer ones included.
-
-    References
-    ----------
-    Harrell (2015), *Regression Modeling Strategies*, 2.4.
-    """
-    k = np.asarray(knots, dtype=float)
-    if len(k) < 3 or (np.diff(k) <= 0).any():
-        raise InputError("a natural spline needs at least three increasing knots")
-    x = np.asarray(values, dtype=float)
-
-    def cube(knot: float) -> np.ndarray:
-        return np.maximum(x - knot, 0.0) ** 3
-
-    span = k[-1] - k[-2]
-    columns = [x]
-    for knot in k[:-2]:
-        columns.append(
-            (cube(knot) - cube(k[-2]) * (k[-1] - knot) / span + cube(k[-1]) * (k[-2] - knot) / span)
-            / (k[-1] - k[0]) ** 2
-        )
-    return np.column_stack(columns)
 
 
 def tenure_terms(tenure: np.ndarray, n: np.ndarray, knots: int = 4) -> tuple[np.ndarray, np.ndarray]:

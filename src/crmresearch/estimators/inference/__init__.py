@@ -1,0 +1,27 @@
+"""The one layer of inference: intervals and tests, resampling, and what every regression asks of its inputs."""
+
+from crmresearch.estimators.inference.intervals import (
+    LEVEL,
+    Estimate,
+    Fieller,
+    ends,
+    fieller,
+    from_draws,
+    normal,
+    one_sided_p,
+    q_values,
+    ratio_delta,
+    two_sided_p,
+    wilson,
+    z,
+)
+from crmresearch.estimators.inference.regression import (
+    LogitFit,
+    complete,
+    full_rank,
+    logit_fit,
+    natural_spline,
+    robust_ols,
+    tied_groups,
+)
+from crmresearch.estimators.inference.resampling import jackknife, resample

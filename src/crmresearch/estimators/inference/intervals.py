@@ -1,0 +1,259 @@
+"""Estimates with intervals: of normal values, ratios, proportions and draws; p-values and their multiplicity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from crmresearch.errors import InputError
+
+LEVEL = 0.95  # level of every interval of the project
+Side = Literal["above", "below"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number for the ledger, with its interval.
+
+    Parameters
+    ----------
+    value, ci_low, ci_high : float
+        Estimate and 95% interval. An unbounded end is ``inf``; ``nan`` in all three means "not estimable", with the
+        reason in a closed check.
+    unit : str
+        Unit in words: ``"ratio"``, ``"share of contribution"``, ``"hazard ratio"`` ...
+    n : int
+        Customers (or other units, named in ``unit``) the estimate rests on.
+    p_value : float, optional
+        One-sided, against the boundary of the claim's decision rule (see :func:`one_sided_p`).
+    se : float, optional
+        Standard error, where one exists.
+    checks : tuple of Check
+        Gates of this estimate alone, beside those of the result.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    unit: str
+    n: int
+    p_value: float | None = None
+    se: float | None = None
+    checks: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ci_low > self.ci_high:
+            raise InputError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
+
+    def __format__(self, spec: str) -> str:
+        """Write the estimate with its interval, e.g. ``4.41 [4.12, 4.70]``; ``spec`` formats each of the three."""
+        spec = spec or ",.2f"
+        return f"{self.value:{spec}} [{self.ci_low:{spec}}, {self.ci_high:{spec}}]"
+
+    def text(self, digits: int = 2) -> str:
+        """Write the estimate with its interval and so many digits."""
+        return format(self, f",.{digits}f")
+
+
+@cache
+def z(level: float = LEVEL) -> float:
+    """Normal quantile of a two-sided interval."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def ends(value: Any, se: Any) -> tuple[Any, Any]:
+    """Ends of the normal interval, of numbers, arrays or columns."""
+    half = z() * se
+    return value - half, value + half
+
+
+def one_sided_p(value: float, se: float, bound: float, side: Side = "above") -> float:
+    """Normal p-value of the hypothesis that the estimand is not ``side`` of ``bound``."""
+    if not se > 0:
+        return math.nan
+    distance = (value - bound) / se if side == "above" else (bound - value) / se
+    return 0.5 * math.erfc(distance / math.sqrt(2))
+
+
+def two_sided_p(value: ArrayLike, se: ArrayLike) -> Any:
+    """Normal p-value of the hypothesis that the estimand is 0, of numbers or arrays."""
+    from scipy.special import ndtr
+
+    return 2 * ndtr(-np.abs(np.asarray(value, dtype=float) / np.asarray(se, dtype=float)))
+
+
+def normal(
+    value: float,
+    se: float,
+    unit: str,
+    n: int,
+    *,
+    bound: float | None = None,
+    side: Side = "above",
+    log: bool = False,
+    checks: tuple[Any, ...] = (),
+) -> Estimate:
+    """Estimate with its normal interval.
+
+    Parameters
+    ----------
+    value, se : float
+        Estimate and standard error, of the logarithm if ``log`` (odds, hazard and rate ratios).
+    unit, n, checks
+        As in :class:`Estimate`.
+    bound : float, optional
+        Boundary of the claim's decision rule, on the scale of the estimate; gives the p-value.
+    side : {'above', 'below'}
+        Where the claim says the estimand lies.
+    log : bool
+        Write the exponential of value and ends; the standard error by the delta method.
+    """
+    low, high = ends(value, se)
+    p = None if bound is None else one_sided_p(value, se, math.log(bound) if log else bound, side)
+    if log:
+        value, low, high = (float(np.exp(x)) for x in (value, low, high))
+        se = value * se
+    return Estimate(float(value), float(low), float(high), unit, n, p, float(se), checks)
+
+
+def wilson(count: Any, n: Any) -> tuple[Any, Any, Any]:
+    """Proportion with Wilson's interval, of numbers or arrays; the interval never leaves [0, 1].
+
+    References
+    ----------
+    Wilson (1927). Probable inference, the law of succession, and statistical inference. *JASA* 22, 209-212.
+    """
+    p, z2 = count / n, z() ** 2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # rounding must not put an end on the wrong side of the proportion where that is 0 or 1
+    low, high = np.minimum(p, np.maximum(centre - half, 0.0)), np.maximum(p, np.minimum(centre + half, 1.0))
+    return (p, low, high) if np.ndim(p) else (float(p), float(low), float(high))
+
+
+def ratio_delta(numerator: Any, denominator: Any, var_n: Any, var_d: Any, cov: Any = 0.0) -> tuple[Any, Any]:
+    """Ratio and its standard error by the delta method, of numbers or arrays; :func:`fieller` bears weak denominators.
+
+    References
+    ----------
+    Cochran (1977), *Sampling Techniques*, 2.11.
+    """
+    ratio = numerator / denominator
+    return ratio, np.sqrt(np.maximum(var_n - 2 * ratio * cov + ratio**2 * var_d, 0.0)) / np.abs(denominator)
+
+
+@dataclass(frozen=True)
+class Fieller:
+    """Fieller's set for a ratio: all values the data do not speak against.
+
+    Attributes
+    ----------
+    kind : {'bounded', 'disjoint', 'unbounded'}
+        ``bounded``: the interval [low, high]. ``disjoint``: everything outside (low, high). ``unbounded``: every
+        number; nothing was learned.
+    low, high : float
+        End points; infinite for an unbounded set.
+    """
+
+    kind: Literal["bounded", "disjoint", "unbounded"]
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the interval; infinite where the set is not an interval."""
+        return (self.low, self.high) if self.kind == "bounded" else (-math.inf, math.inf)
+
+    def covers(self, truth: float) -> bool:
+        """Tell whether a number belongs to the set."""
+        if self.kind == "unbounded":
+            return True
+        inside = self.low <= truth <= self.high
+        return inside if self.kind == "bounded" else not (self.low < truth < self.high)
+
+    def text(self, digits: int = 2) -> str:
+        """Write the set in words."""
+        if self.kind == "unbounded":
+            return "unbounded"
+        low, high = f"{self.low:,.{digits}f}", f"{self.high:,.{digits}f}"
+        return f"[{low}, {high}]" if self.kind == "bounded" else f"below {low} or above {high}"
+
+
+def fieller(
+    numerator: float, denominator: float, var_n: float, var_d: float, cov: float = 0.0, critical: float | None = None
+) -> Fieller:
+    """Fieller's confidence set for ``numerator / denominator``.
+
+    The set holds every r with (n - r d)^2 below c^2 Var(n - r d). It is bounded exactly when the denominator differs
+    significantly from zero.
+
+    Parameters
+    ----------
+    numerator, denominator : float
+        Estimates, jointly near normal.
+    var_n, var_d, cov : float
+        Their variances and covariance.
+    critical : float, optional
+        Critical value; by default that of one interval. A larger one gives simultaneous sets.
+
+    Raises
+    ------
+    InputError
+        If a variance is negative or anything is not finite.
+
+    References
+    ----------
+    Fieller, E. C. (1954). Some problems in interval estimation. *JRSS B* 16, 175-185.
+    """
+    if not np.isfinite([numerator, denominator, var_n, var_d, cov]).all() or min(var_n, var_d) < 0:
+        raise InputError("Fieller's set needs finite estimates and variances of at least zero")
+    c2 = (z() if critical is None else critical) ** 2
+    a = denominator**2 - c2 * var_d
+    b = numerator * denominator - c2 * cov
+    c = numerator**2 - c2 * var_n
+    root = b * b - a * c
+    if a > 0:
+        half = np.sqrt(max(root, 0.0))
+        return Fieller("bounded", float((b - half) / a), float((b + half) / a))
+    if a < 0 and root > 0:
+        low, high = sorted(((b - np.sqrt(root)) / a, (b + np.sqrt(root)) / a))
+        return Fieller("disjoint", float(low), float(high))
+    return Fieller("unbounded", -math.inf, math.inf)
+
+
+def from_draws(draws: ArrayLike, level: float = LEVEL) -> tuple[Any, Any, Any]:
+    """Standard error and percentile ends of draws (first axis) from a bootstrap or a posterior.
+
+    Returns
+    -------
+    se, low, high
+        Numbers for a single estimand, arrays for several.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, 13.
+    """
+    values = np.asarray(draws, dtype=float)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return values.std(axis=0, ddof=1), low, high
+
+
+def q_values(p_values: ArrayLike) -> np.ndarray:
+    """Adjusted p-values that control the share of false discoveries.
+
+    References
+    ----------
+    Benjamini and Hochberg (1995). Controlling the false discovery rate. *JRSS B* 57, 289-300.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(-p)
+    scaled = p[order] * (p.size / np.arange(p.size, 0, -1))
+    out = np.empty_like(p)
+    out[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return out

@@ -1,0 +1,244 @@
+"""What every regression needs: complete and independent columns, a spline, a logit, errors that hold by cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from crmresearch.errors import FitError, InputError, RankError
+
+RANK_TOLERANCE = 1e-9  # part of a column, of its own length, that the columns before it do not explain
+
+
+def complete(**arrays: ArrayLike) -> list[np.ndarray]:
+    """Return arrays as numbers, in the order given; refuse missing and infinite values by name.
+
+    Raises
+    ------
+    InputError
+        With the name of the array and the number of its rows that are missing.
+    """
+    out = []
+    for name, array in arrays.items():
+        values = np.asarray(array, dtype=float)
+        bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+        if bad:
+            raise InputError(f"{name} is missing or infinite in {bad} of {len(values)} rows; drop or fill them first")
+        out.append(values)
+    return out
+
+
+def full_rank(x: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse columns that are combinations of others.
+
+    Parameters
+    ----------
+    x : array, (rows, columns)
+        Design matrix, its constant included.
+    names : sequence of str
+        Of the columns.
+
+    Raises
+    ------
+    RankError
+        Naming the columns and those they are made of.
+
+    References
+    ----------
+    Golub and Van Loan (2013), *Matrix Computations*, 5.4.2: QR with column pivoting, on columns of equal length.
+    """
+    from scipy.linalg import qr, solve_triangular
+
+    length = np.sqrt(np.einsum("ij,ij->j", x, x))
+    empty = [name for name, size in zip(names, length, strict=True) if not size > 0]
+    if empty:
+        raise RankError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero in every row; leave out")
+    r, order = qr(x / length, mode="r", pivoting=True, check_finite=False)
+    size = np.abs(np.diag(r))
+    rank = int((size > RANK_TOLERANCE).sum())
+    if rank == x.shape[1]:
+        return
+    made_of = solve_triangular(r[:rank, :rank], r[:rank, rank:])
+    words = []
+    for j, column in enumerate(made_of.T):
+        parts = sorted(order[:rank][np.abs(column) > 1e-6])
+        words.append(f"{names[order[rank + j]]} = combination of {', '.join(names[k] for k in parts)}")
+    raise RankError(
+        f"{len(words)} of {x.shape[1]} columns hold nothing of their own: {'; '.join(words)}; leave one of each out"
+    )
+
+
+def tied_groups(values: np.ndarray, groups: int, n: np.ndarray | None = None) -> np.ndarray:
+    """Cut ranks into groups of about equal size, and keep equal values together.
+
+    Parameters
+    ----------
+    values : array
+        What is ranked, lowest first.
+    groups : int
+        Number of groups; some may stay empty where many values are equal.
+    n : array, optional
+        Identical rows that each row stands for.
+
+    Returns
+    -------
+    array of int
+        Group of each row, from 0: where the middle rank of its value falls.
+    """
+    (values,) = complete(values=values)
+    _, level = np.unique(values, return_inverse=True)
+    size = np.bincount(level, n)
+    middle = np.cumsum(size) - size / 2
+    return np.minimum((middle / size.sum() * groups).astype(int), groups - 1)[level]
+
+
+def natural_spline(values: ArrayLike, knots: ArrayLike) -> np.ndarray:
+    """Natural cubic spline basis: linear beyond the outer knots, one column per knot but one.
+
+    Parameters
+    ----------
+    values : array
+        Covariate.
+    knots : array
+        At least three, increasing, the outer ones included.
+
+    References
+    ----------
+    Harrell (2015), *Regression Modeling Strategies*, 2.4.
+    """
+    k, x = np.asarray(knots, dtype=float), np.asarray(values, dtype=float)
+    if len(k) < 3 or (np.diff(k) <= 0).any():
+        raise InputError("a natural spline needs at least three increasing knots")
+
+    def cube(knot: float) -> np.ndarray:
+        return np.maximum(x - knot, 0.0) ** 3
+
+    span = k[-1] - k[-2]
+    columns = [x]
+    for knot in k[:-2]:
+        columns.append(
+            (cube(knot) - cube(k[-2]) * (k[-1] - knot) / span + cube(k[-1]) * (k[-2] - knot) / span)
+            / (k[-1] - k[0]) ** 2
+        )
+    return np.column_stack(columns)
+
+
+@dataclass(frozen=True)
+class LogitFit:
+    """A fitted logistic regression.
+
+    Attributes
+    ----------
+    params : array
+        Coefficients.
+    covariance : array
+        Of the coefficients, robust (HC0).
+    fitted : array
+        Probability of each row.
+    """
+
+    params: np.ndarray
+    covariance: np.ndarray
+    fitted: np.ndarray
+
+    @property
+    def se(self) -> np.ndarray:
+        """Robust standard errors of the coefficients."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Probability for the rows of a design matrix."""
+        from scipy.special import expit
+
+        return np.asarray(expit(x @ self.params))
+
+
+def logit_fit(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    n: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+    ridge: float = 0.0,
+) -> LogitFit:
+    """Logistic regression by Newton's method; robust errors.
+
+    Our own, because studies fit it in folds and resamples, where it takes a tenth of the time of statsmodels' GLM.
+
+    Parameters
+    ----------
+    x : array, (rows, columns)
+        Design matrix, its constant included.
+    y : array
+        0 or 1.
+    n : array, optional
+        Identical rows that each row stands for: estimate and errors are those of the rows written out.
+    weights : array, optional
+        Sampling or censoring weight of one row; errors know that it is no count.
+    offset : array, optional
+        Added to the linear predictor.
+    ridge : float
+        Penalty on squared coefficients, per unit of weight; keeps separated columns finite.
+
+    Raises
+    ------
+    FitError
+        If the covariates separate the outcomes (without a ridge), or Newton's method does not settle.
+
+    References
+    ----------
+    McCullagh and Nelder (1989), *Generalized Linear Models*, 4.4; White (1982), *Econometrica* 50, 1-25.
+    """
+    from scipy.special import expit
+
+    x, y = complete(x=x, y=y)
+    n = np.ones(len(y)) if n is None else n
+    w = n if weights is None else n * weights
+    base = np.zeros(len(y)) if offset is None else offset
+    penalty = ridge * w.sum() * np.eye(x.shape[1])
+    b = np.zeros(x.shape[1])
+    for _ in range(60):
+        p = expit(x @ b + base)
+        residual = w * (y - p)
+        bread = (x * (w * p * (1 - p))[:, None]).T @ x + penalty
+        try:
+            step = np.linalg.solve(bread, x.T @ residual - penalty @ b)
+        except np.linalg.LinAlgError:
+            break
+        if np.abs(step).max() < 1e-9:
+            inverse = np.linalg.inv(bread)
+            meat = (x * (residual**2 / np.maximum(n, 1e-300))[:, None]).T @ x
+            return LogitFit(b + step, inverse @ meat @ inverse, expit(x @ (b + step) + base))
+        b = b + step
+        if not ridge and np.abs(x @ b).max() > 35:  # probabilities of 0 and 1 to the last digit
+            break
+    raise FitError("the outcome is a function of the covariates; use fewer covariates or more data")
+
+
+def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares with HC3 covariance, by cluster if given.
+
+    Residuals are divided by 1 - leverage before they are summed by cluster: a few rows with large money would otherwise
+    pull the fit towards themselves and hide the error that they make.
+
+    Returns
+    -------
+    coefficients, covariance : array
+
+    References
+    ----------
+    MacKinnon and White (1985). *Journal of Econometrics* 29, 305-325; by cluster: Bell and McCaffrey (2002).
+    """
+    x, y = complete(x=x, y=y)
+    bread = np.linalg.inv(x.T @ x)
+    beta = bread @ (x.T @ y)
+    leverage = np.einsum("ij,jk,ik->i", x, bread, x)
+    scores = x * ((y - x @ beta) / (1 - leverage))[:, None]
+    if cluster is not None:
+        codes = np.unique(cluster, return_inverse=True)[1]
+        scores = np.stack([np.bincount(codes, column) for column in scores.T], axis=1)
+    return beta, bread @ (scores.T @ scores) @ bread
