@@ -55,7 +55,7 @@ def summary(side: str, path: str) -> np.ndarray:
     if side == "ours":
         import ibis
 
-        from crmresearch.data.reductions.purchases import summary_expression
+        from crmresearch.data.reductions.value.purchases import summary_expression
 
         connection = ibis.duckdb.connect(threads=1)
         expression = summary_expression(connection.read_parquet(path), calibration_end=END)

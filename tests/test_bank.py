@@ -251,7 +251,7 @@ def test_a_killed_load_leaves_the_old_database_and_is_cleaned_up(own):
     columns(own, "monthly.csv", fees=put(1, "9.99"))
     code = (
         "import os, signal, sys\n"
-        "from crmresearch import bank, contract\n"
+        "from crmresearch.data import bank, contract\n"
         "contract.check_sql = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "bank.open_bank(sys.argv[1])"
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crmresearch.data.reductions import cost as reductions
-from crmresearch.data.reductions.campaigns import _complaints as complaints_around
+from crmresearch.data.reductions.cost.offers import _complaints as complaints_around
 from crmresearch.errors import InputError, Missing
 from crmresearch.studies import cost
 

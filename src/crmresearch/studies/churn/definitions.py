@@ -28,7 +28,7 @@ def definitions(
     Parameters
     ----------
     by_definition : mapping
-        Spells by exit definition, from :func:`crmresearch.data.reductions.churn.spells_by_definition`.
+        Spells by exit definition, from :func:`crmresearch.data.reductions.churn.histories_by_definition`.
     cells : mapping, optional
         Person-months by exit definition, for the hazard ratio of the relationship index.
 

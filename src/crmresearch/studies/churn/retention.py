@@ -94,7 +94,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     Parameters
     ----------
     spells : DataFrame
-        From :func:`crmresearch.data.reductions.churn.spells`.
+        From :func:`crmresearch.data.reductions.churn.histories`.
     dated : bool
         Whether the data have dates; where not, the sentence says so.
 

@@ -1,8 +1,6 @@
 """What study 2 takes out of the engine: spells, person-months, rows at a landmark, campaign arms, stages."""
 
-from crmresearch.data.reductions.churn.lifecourse import STAGES, life_course
-from crmresearch.data.reductions.churn.rows import arms, early_landmark, landmark, landmark_dates, targeted
-from crmresearch.data.reductions.churn.spells import (
+from crmresearch.data.reductions.churn.histories import (
     DEFINITIONS,
     GROUPS,
     STATES,
@@ -13,3 +11,5 @@ from crmresearch.data.reductions.churn.spells import (
     spells,
     spells_by_definition,
 )
+from crmresearch.data.reductions.churn.lifecourse import STAGES, life_course
+from crmresearch.data.reductions.churn.rows import arms, early_landmark, landmark, landmark_dates, targeted

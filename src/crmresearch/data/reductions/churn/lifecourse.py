@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crmresearch.data.reductions.churn.spells import add_months, day_after
+from crmresearch.data.reductions.churn.histories import add_months, day_after
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:

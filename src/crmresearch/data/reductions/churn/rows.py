@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from crmresearch.data.reductions.churn.spells import (
+from crmresearch.data.reductions.churn.histories import (
     UNMET_MONTHS,
     add_months,
     day_after,

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.data.reductions.campaigns import (  # noqa: F401 - campaigns is offered here too
+from crmresearch.data.reductions.cost.offers import (
     BLOCKS,
     DAYS_PER_MONTH,
     GROUPS,
     UNKNOWN,
     as_float,
     block_of,
-    campaigns,
     group_of,
     one_currency,
     retention_costs,
