@@ -15,7 +15,7 @@ import pytest
 
 from crmresearch import ledger
 from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.inference import Estimate, one_sided_p
+from crmresearch.estimators.inference import Estimate, one_sided_p, q_values
 from crmresearch.result import Check
 
 SHARED = Path(os.environ.get("CRMRESEARCH_SHARED", Path(__file__).parents[2] / "shared"))
