@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from pydantic import Field
 
-from crmresearch import parameters
 from crmresearch.errors import InputError
 from crmresearch.run import batch, execution, site, workers
 
@@ -34,15 +32,23 @@ for part in ("tables", "restricted"):
     (folder / "00_ok_table.csv").write_text("n\\n20\\n")"""
 SOURCES = {
     "00_ok": (ENVIRONMENT, WRITE, "print(bank_name)"),
-    "01_fail": ("print(bank_name)", "import crmresearch.result as r; r.one_sided_p('a', 1, 2)", "print('never')"),
+    "01_fail": (
+        "print(bank_name)",
+        "import crmresearch.estimators.inference as r; r.one_sided_p('a', 1, 2)",
+        "print('never')",
+    ),
     "02_kill": ("print(bank_name)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print('never')"),
     "03_hang": ("print(bank_name)", "import time; time.sleep(600)", "print('never')"),
 }
 
 
-def notebook(path: Path, *sources: str) -> Path:
+BANK_NAME = 'bank_name: str = "none"  # bank to study, not empty'
+HORIZON = "horizon_months: int = 12  # time ahead, months, [1, 60]"
+
+
+def notebook(path: Path, *sources: str, parameters: str = BANK_NAME) -> Path:
     cells = [new_markdown_cell(f"# {path.stem}", id="opening")]
-    cells.append(new_code_cell('bank_name: str = "none"', id="parameters", metadata={"tags": ["parameters"]}))
+    cells.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
     cells += [new_code_cell(s, id=f"c{i}") for i, s in enumerate(sources)]
     path.parent.mkdir(parents=True, exist_ok=True)
     execution.write_notebook(new_notebook(cells=cells), path)
@@ -239,12 +245,6 @@ def test_a_breach_fails_the_run_and_withholds_the_site(tiny, tmp_path, no_site, 
 # --- refused before anything runs ------------------------------------------------------------------------------------
 
 
-class Model(parameters.Parameters):
-    """Parameters of the notebook in the tests below."""
-
-    horizon_months: int = Field(12, ge=1, le=60, description="months ahead, 1 to 60")
-
-
 @pytest.mark.parametrize(
     ("values", "match"),
     [
@@ -254,11 +254,20 @@ class Model(parameters.Parameters):
         ({"horizon_months": True}, "integer"),
     ],
 )
-def test_parameters_are_checked_before_a_kernel_starts(tiny, tmp_path, no_kernel, monkeypatch, values, match):
-    monkeypatch.setitem(parameters.MODELS, "00_ok", Model)
-    notebook(tmp_path / "n" / "00_ok.ipynb", "1")
+def test_parameters_are_checked_before_a_kernel_starts(tiny, tmp_path, no_kernel, values, match):
+    notebook(tmp_path / "n" / "00_ok.ipynb", "1", parameters=f"{BANK_NAME}\n{HORIZON}")
     with pytest.raises(InputError, match=match):
         batch.run(str(tiny), values=values, folder=tmp_path / "n", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cell", ["", "bank_name = 'none'", 'bank_name: str = "none"  # bank to study'])
+def test_a_notebook_whose_parameters_are_unknown_is_refused_before_a_kernel_starts(tiny, tmp_path, no_kernel, cell):
+    path = notebook(tmp_path / "n" / "00_ok.ipynb", "1", parameters=cell)
+    if not cell:
+        path.write_text(path.read_text().replace('"parameters"', '"elsewhere"'))
+    with pytest.raises(InputError, match=r"00_ok\.ipynb"):
+        batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import disclosure, figures, parameters
+from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.result import Check, Result, study
@@ -192,39 +190,3 @@ def test_intervals_are_drawn_from_end_to_end_even_around_another_estimate(horizo
     assert [bar[:, across].tolist() for bar in bars] == [[0, 0], [1, 1]]
     points = next(line for line in axes.lines if line.get_label() == "share").get_xydata()
     assert points[:, along].tolist() == [1.0, 5.0]
-
-
-# -- parameters --------------------------------------------------------------------------------------------------------
-
-
-def test_misspelt_parameter_names_the_nearest():
-    with pytest.raises(InputError, match="no parameter bank_nam; did you mean bank_name"):
-        parameters.check("00_customer_base", {"bank_nam": "berka"})
-
-
-def test_wrong_type_and_range_are_refused_with_the_meaning():
-    with pytest.raises(InputError, match=r"tenure_band_years = '2'.*valid integer.*width of a tenure band"):
-        parameters.check("00_customer_base", {"tenure_band_years": "2"})
-    with pytest.raises(InputError, match=r"tenure_band_years = 0.*greater than or equal to 1"):
-        parameters.check("00_customer_base", {"tenure_band_years": 0})
-
-
-def test_split_gives_each_notebook_its_part():
-    parts = parameters.split(["00_customer_base", "98_other"], {"tenure_band_years": 3, "bank_name": "berka"})
-    assert parts == {"00_customer_base": {"tenure_band_years": 3, "bank_name": "berka"}, "98_other": {}}
-    with pytest.raises(InputError, match="takes a parameter tenure_band_year; did you mean tenure_band_years"):
-        parameters.split(["00_customer_base"], {"tenure_band_year": 3})
-
-
-def test_defaults_equal_those_of_the_notebooks():
-    from pathlib import Path
-
-    folder = Path(__file__).parents[1] / "notebooks"
-    for name, model in parameters.MODELS.items():
-        path = folder / f"{name}.ipynb"
-        cells = json.loads(path.read_text("utf-8"))["cells"]
-        source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-        scope: dict[str, object] = {}
-        exec(source, scope)
-        values = {k: v for k, v in scope.items() if not k.startswith("__")}
-        assert values == model().model_dump(), name

@@ -8,9 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from pydantic import Field
 
-from crmresearch import parameters
 from crmresearch.errors import InputError
 from crmresearch.run import batch, cli, execution, sweep
 from test_batch import BANK
@@ -26,11 +24,9 @@ ledger.record(Path(os.environ["CRMRESEARCH_OUT"]), "00_ok", found, bank="tiny", 
 assert size != 9"""
 
 
-class Model(parameters.Parameters):
-    """Parameters of the notebook below."""
-
-    size: int = Field(1, ge=1, le=9, description="size, 1 to 9")
-    seed: int = Field(1, ge=0, description="seed, 0 or more")
+PARAMETERS = """bank_name: str = "none"  # bank, not empty
+size: int = 1  # size, [1, 9]
+seed: int = 1  # seed, [0, )"""
 
 
 @pytest.fixture
@@ -40,16 +36,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [f"c{i:04d},2019-03-01,2020-01-01" for i in range(40)]
     text = "\n".join(["customer_id,acquired_on,observed_from", *rows, ""])
     (tmp_path / "bank" / "customers.csv").write_text(text)
-    first = new_code_cell(
-        'bank_name: str = ""\nsize: int = 1\nseed: int = 1', id="p", metadata={"tags": ["parameters"]}
-    )
+    first = new_code_cell(PARAMETERS, id="p", metadata={"tags": ["parameters"]})
     (tmp_path / "n").mkdir()
     execution.write_notebook(
         new_notebook(cells=[first, new_code_cell(KEEP, id="keep")]), tmp_path / "n" / "00_ok.ipynb"
     )
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CRMRESEARCH_BANKS", raising=False)
-    monkeypatch.setitem(parameters.MODELS, "00_ok", Model)
     monkeypatch.setattr(batch, "_code", lambda: "unchanged")
     return tmp_path
 

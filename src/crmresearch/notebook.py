@@ -34,6 +34,7 @@ class Notebook:
     values: Mapping[str, Any]
     bank: Bank
     folder: Path | None
+    meanings: Mapping[str, str]
     suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
@@ -105,8 +106,7 @@ class Notebook:
         return Result(pd.DataFrame(rows, columns=["kind", "name"]), sentence, counts=())
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        fields = type(parameters.check(self.name, self.values)).model_fields
-        return [(k, str(v), fields[k].description or "") for k, v in self.values.items()]
+        return [(k, str(v), self.meanings[k]) for k, v in self.values.items()]
 
     def __repr__(self) -> str:
         lines = [f"{k} = {v}  # {about}" for k, v, about in self._rows()]
@@ -134,10 +134,12 @@ def start(name: str, **values: Any) -> Notebook:
     Raises
     ------
     InputError
-        If a parameter is unknown, missing, of the wrong type or out of range, or the bank is unknown.
+        If the notebook or a parameter is unknown, a parameter is missing, of the wrong type or out of range, or the
+        bank is unknown.
     """
-    model = parameters.check(name, values)
-    forgotten = sorted(set(type(model).model_fields) - set(values))
+    takes = parameters.read(parameters.find(name))
+    parameters.check(name, takes, values)
+    forgotten = sorted(set(takes) - set(values))
     if forgotten:
         raise InputError(f"{name}: pass every parameter to notebook.start; missing: {', '.join(forgotten)}")
     from crmresearch.data.bank import open_bank
@@ -146,4 +148,4 @@ def start(name: str, **values: Any) -> Notebook:
     out = os.environ.get("CRMRESEARCH_OUT")
     folder = Path(out) if out else None
     figures.use(bank.source_line, folder / "figures" if folder else None, prefix=name)
-    return Notebook(name, dict(values), bank, folder)
+    return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()})

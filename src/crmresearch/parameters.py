@@ -1,198 +1,194 @@
-"""Typed notebook parameters: one model per notebook; unknown names, wrong types and values out of range are refused.
+"""Parameters of notebooks, read where they are written: in the cell tagged ``parameters``, once.
 
-A default here equals the one in the notebook's parameters cell (a test compares the two).
+One line a parameter: its annotation, its default, and a comment that ends in what it may be::
+
+    sweep_months: list[int] = [3, 6, 12]  # windows to compare, months, 1 to 12 items, each [1, 120]
+
+===========================================  ===========================================================================
+``[a, b]``, ``(a, b)``, ``(a, b]``, ``[a, )``  an interval; a round bracket leaves its end out, no number leaves it open
+``one of x, y, z``                           one of these
+``not empty``                                any text but none
+``n items, each ...``, ``n to m items, ...``   a list, and what each of its items may be
+===========================================  ===========================================================================
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
+import json
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from crmresearch.errors import InputError
 
-
-class Parameters(BaseModel):
-    """What every notebook takes."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    bank_name: str = Field(
-        "reference", min_length=1, description="bank to study; a name shown by: crmresearch bank list"
-    )
-
-
-class CustomerBase(Parameters):
-    """Parameters of ``00_customer_base``."""
-
-    tenure_band_years: int = Field(2, ge=1, le=10, description="width of a tenure band, years, 1 to 10")
-    seed: int = Field(2026, ge=0, description="seed of folds and resamples, 0 or more")
-
-
-class CustomerValue(Parameters):
-    """Parameters of ``01_customer_value``."""
-
-    window_months: int = Field(12, ge=1, le=120, description="window of value per customer, months, 1 to 120")
-    sweep_months: list[int] = Field(
-        [3, 6, 12, 24, 36], min_length=1, max_length=12, description="windows to compare, months, each 1 to 120"
-    )
-    core_share: float = Field(0.2, gt=0, lt=1, description="best share of customers called core, 0 to 1")
-    horizon_months: int = Field(60, ge=1, le=240, description="months ahead that customer value counts, 1 to 240")
-    annual_discount: float = Field(0.1, ge=0, le=1, description="effective annual discount rate, 0 to 1")
-    calibration_share: float = Field(
-        0.5, ge=0.2, le=0.9, description="share of the purchase history used to calibrate, 0.2 to 0.9"
-    )
-    spend_margin: float = Field(
-        0.3, gt=0, le=1, description="contribution per unit of spend where only spend is known, 0 to 1"
-    )
-    time_unit: Literal["day", "week", "month"] = Field("week", description="unit of purchase times: day, week or month")
-    resamples: int = Field(999, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
-    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
-
-
-class ChurnSurvival(Parameters):
-    """Parameters of ``02_churn_survival``."""
-
-    dormant_months: int = Field(
-        6, ge=1, le=36, description="months without a transaction that count as dormant, 1 to 36"
-    )
-    incidence_months: int = Field(24, ge=3, le=120, description="months at which incidence is told, 3 to 120")
-    compared_months: int = Field(120, ge=12, le=360, description="tenure up to which groups are compared, 12 to 360")
-    prediction_months: int = Field(12, ge=3, le=36, description="horizon of exit predictions, months, 3 to 36")
-    landmark_months: int = Field(24, ge=6, le=240, description="months from start to landmark date, 6 to 240")
-    resamples: int = Field(200, ge=50, le=2000, description="bootstrap resamples, 50 to 2000")
-    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
-
-
-class SatisfactionLoyalty(Parameters):
-    """Parameters of ``04_satisfaction_loyalty``."""
-
-    wave: int = Field(
-        1, ge=0, le=100, description="survey wave of the measurement and path models, 1 to 100; 0 takes all together"
-    )
-    scheme: Literal["centroid", "factorial", "path"] = Field(
-        "centroid", description="inner weights of the path model: centroid, factorial or path"
-    )
-    scaled: bool = Field(False, description="divide every item by its own standard deviation: true or false")
-    horizon_months: int = Field(12, ge=1, le=60, description="follow-up after a wave, months, 1 to 60")
-    lag_months: int = Field(3, ge=0, le=24, description="months between an answer and the start of follow-up, 0 to 24")
-    stated_leaving: str = Field(
-        "switch_chance", min_length=1, description="survey column with the stated chance of leaving"
-    )
-    other_banks: str = Field(
-        "other_banks", min_length=1, description="survey column with the number of other banks used"
-    )
-    marker: str = Field("weather", min_length=1, description="survey column that theory links to nothing")
-    group: str = Field("city_tier", min_length=1, description="survey column that names the groups to compare")
-    response_gamma: float = Field(
-        1.5, ge=1, le=10, description="factor by which the odds of answering may be off, 1 to 10"
-    )
-    resamples: int = Field(999, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
-    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
-
-
-class AcquisitionRetentionCost(Parameters):
-    """Parameters of ``03_acquisition_retention_cost``."""
-
-    tenure_months: int = Field(
-        60, ge=12, le=240, description="tenure at which the cost of a whole tenure ends, months, 12 to 240"
-    )
-    effect_months: int = Field(
-        12, ge=1, le=36, description="months after a campaign contact that its effect is counted, 1 to 36"
-    )
-    ramp_months: int = Field(
-        24, ge=1, le=120, description="tenure from which a customer counts as established, months, 1 to 120"
-    )
-    target_share: float = Field(0.3, gt=0, lt=1, description="share of customers a targeting rule may pick, 0 to 1")
-    annual_discount: float = Field(0.1, gt=0, le=1, description="effective annual discount rate, above 0, at most 1")
-    resamples: int = Field(400, ge=99, le=9999, description="bootstrap resamples, 99 to 9999")
-    seed: int = Field(2026, ge=0, description="seed of resamples, 0 or more")
-
-
-class Recovery(Parameters):
-    """Parameters of ``90_recovery``."""
-
-    world: str = Field(
-        "baseline", min_length=1, description="world of the simulated bank shown in the main figure; one of worlds.yaml"
-    )
-    study: Literal["base", "value", "churn", "cost", "loyalty", "all"] = Field(
-        "all", description="study shown: base, value, churn, cost, loyalty or all"
-    )
-
-
-MODELS: dict[str, type[Parameters]] = {
-    "00_customer_base": CustomerBase,
-    "01_customer_value": CustomerValue,
-    "03_acquisition_retention_cost": AcquisitionRetentionCost,
-    "02_churn_survival": ChurnSurvival,
-    "04_satisfaction_loyalty": SatisfactionLoyalty,
-    "90_recovery": Recovery,
+KINDS: dict[str, tuple[str, Any]] = {
+    "str": ("a text", (str,)),
+    "bool": ("True or False", (bool,)),
+    "int": ("a valid integer", (int,)),
+    "float": ("a valid number", (float, int)),
 }
+_LINE = re.compile(
+    rf"(?P<name>\w+): (?P<listed>list\[)?(?P<kind>{'|'.join(KINDS)})(?(listed)\]) = "
+    r"""(?P<default>"[^"]*"|[^#]+?) *# *(?P<comment>.+)"""
+)
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_RANGE = re.compile(
+    rf"[,;] (?:(?P<fewest>\d+)(?: to (?P<most>\d+))? items, each )?(?P<range>"
+    rf"(?P<left>[\[(])(?P<low>{_NUMBER})?, (?P<high>{_NUMBER})?(?P<right>[\])])|one of (?P<options>.+)|not empty)$"
+)
 
 
-def _explain(model: type[Parameters], error: Mapping[str, Any]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model.model_fields, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(model.model_fields)}"
-        return f"no parameter {name}; {hint}"
-    field = model.model_fields.get(name)
-    about = f" ({field.description})" if field is not None and field.description else ""
-    message = str(error["msg"])
-    return f"{name} = {error['input']!r}: {message[0].lower()}{message[1:]}{about}"
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: its type, default and meaning, and what it may be.
 
-
-def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
-    """Check a notebook's parameters; those not given keep their defaults.
-
-    Parameters
+    Attributes
     ----------
-    notebook : str
-        Name without ending, e.g. ``"00_customer_base"``.
-    values : mapping
-        Parameter values by name.
+    kind : str
+        Type of the value, or of each item of a list.
+    comment : str
+        Meaning, unit and range, as written.
+    range : mapping
+        Parts of the range by name; those of other kinds of range are None.
+    """
+
+    kind: str
+    default: Any
+    comment: str
+    range: Mapping[str, str | None]
+
+    def refusal(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        fewest, most = self.range["fewest"], self.range["most"]
+        if fewest is None:
+            return self._refusal(value)
+        if not isinstance(value, list):
+            return "should be a list"
+        if not int(fewest) <= len(value) <= int(most or fewest):
+            return f"should have {fewest if most is None else f'{fewest} to {most}'} items, not {len(value)}"
+        return next((f"each {reason}" for item in value if (reason := self._refusal(item))), None)
+
+    def _refusal(self, value: Any) -> str | None:
+        name, types = KINDS[self.kind]
+        if not isinstance(value, types) or isinstance(value, bool) != (self.kind == "bool"):  # True is an int to Python
+            return f"should be {name}"
+        r = self.range
+        if r["options"] is not None:
+            return None if str(value) in r["options"].split(", ") else f"should be {r['range']}"
+        if r["left"] is None:
+            return None if value else "should not be empty"
+        low, high = float(r["low"] or "-inf"), float(r["high"] or "inf")
+        inside = low < value < high or (value == low and r["left"] == "[") or (value == high and r["right"] == "]")
+        return None if inside else f"should lie in {r['range']}"
+
+
+def folders() -> list[Path]:
+    """Where notebooks are: in a clone, in ``./notebooks``, in the installed package."""
+    here = Path(__file__).resolve().parent
+    return [here.parents[1] / "notebooks", Path.cwd() / "notebooks", here / "notebooks"]
+
+
+def _near(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]}?" if near else f"{otherwise} {', '.join(known)}"
+
+
+def find(notebook: str) -> Path:
+    """Return the file of a notebook by its name; the folder a kernel works in, its notebook's own, goes first.
 
     Raises
     ------
     InputError
-        If the notebook or a name is unknown (the nearest valid one is named), or a value has the wrong type or range.
+        If there is none; the nearest name is given.
     """
-    model = MODELS.get(notebook)
-    if model is None:
-        near = difflib.get_close_matches(notebook, MODELS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(MODELS)}"
-        raise InputError(f"no parameters are known for a notebook {notebook}; {hint}")
+    places = [Path.cwd(), *folders()]
+    for place in places:
+        if (place / f"{notebook}.ipynb").is_file():
+            return place / f"{notebook}.ipynb"
+    known = sorted({p.stem for place in places for p in place.glob("*.ipynb")})
+    raise InputError(f"no notebook {notebook} is known; {_near(notebook, known, 'known are')}")
+
+
+def read(path: Path) -> dict[str, Parameter]:
+    """Read the parameters of a notebook, in their order.
+
+    Raises
+    ------
+    InputError
+        If the file is no notebook with such a cell, or a line of it is not written as told above.
+    """
+    return dict(_read(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(64)
+def _read(path: Path, changed: int) -> dict[str, Parameter]:
     try:
-        return model(**values)
-    except ValidationError as error:
-        reasons = "; ".join(_explain(model, e) for e in error.errors())
-        raise InputError(f"{notebook}: {reasons}") from None
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise InputError(f"{path.name}: no notebook with a cell tagged parameters") from None
+    out = {}
+    for line in filter(None, map(str.strip, source.splitlines())):
+        written = _LINE.fullmatch(line)
+        limits = _RANGE.search(written["comment"]) if written else None
+        if written is None or limits is None:
+            raise InputError(f"{path.name}: a parameter is written name: type = value  # meaning, range; not {line}")
+        parameter = Parameter(written["kind"], _literal(written["default"]), written["comment"], limits.groupdict())
+        ordered = parameter.kind in ("int", "float")
+        if bool(written["listed"]) != bool(limits["fewest"]) or (limits["left"] and not ordered):
+            raise InputError(f"{path.name}: this type has no such range: {line}")
+        if reason := parameter.refusal(parameter.default):
+            raise InputError(f"{path.name}: the default {reason}: {line}")
+        out[written["name"]] = parameter
+    return out
 
 
-def split(notebooks: Iterable[str], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each notebook the parameters it takes, and check them.
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None  # of no type that a parameter has
 
-    A name is valid if any of the notebooks takes it.
+
+def check(name: str, takes: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:
+    """Check values against the parameters that a notebook takes.
 
     Raises
     ------
     InputError
-        If no selected notebook takes a name, or a value is refused by one that does.
+        If a name is unknown (the nearest valid one is given), or a value has the wrong type or range.
     """
-    chosen = list(notebooks)
-    fields = {name: MODELS[name].model_fields if name in MODELS else {} for name in chosen}
-    known = sorted({field for names in fields.values() for field in names})
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"they take {', '.join(known)}"
-            raise InputError(f"none of the selected notebooks takes a parameter {name}; {hint}")
-    out = {}
-    for notebook in chosen:
-        part = {k: v for k, v in values.items() if k in fields[notebook]}
-        if notebook in MODELS:
-            check(notebook, part)
-        out[notebook] = part
+    wrong = []
+    for key, value in values.items():
+        if key not in takes:
+            wrong.append(f"no parameter {key}; {_near(key, takes, 'it takes')}")
+        elif reason := takes[key].refusal(value):
+            wrong.append(f"{key} = {value!r}: {reason} ({takes[key].comment})")
+    if wrong:
+        raise InputError(f"{name}: {'; '.join(wrong)}")
+
+
+def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each notebook the values it takes, and check them.
+
+    Raises
+    ------
+    InputError
+        If no notebook takes a name, one of them refuses its value, or a notebook's parameters cannot be read.
+    """
+    takes = {name: read(path) for name, path in notebooks.items()}
+    known = sorted({key for names in takes.values() for key in names})
+    for key in values:
+        if key not in known:
+            raise InputError(
+                f"none of the selected notebooks takes a parameter {key}; {_near(key, known, 'they take')}"
+            )
+    out = {name: {k: v for k, v in values.items() if k in takes[name]} for name in notebooks}
+    for name, part in out.items():
+        check(name, takes[name], part)
     return out

@@ -62,19 +62,18 @@ class Outcome:
 
 
 def find_notebooks(folder: Path | None = None) -> dict[str, Path]:
-    """Return the study notebooks by name; those of the project, or of ``./notebooks``, by default.
+    """Return the study notebooks by name; by default those of a clone, of ``./notebooks``, or of the package.
 
     Raises
     ------
     InputError
         If there are none.
     """
-    places = [folder] if folder is not None else [PROJECT / "notebooks", Path.cwd() / "notebooks"]
-    for place in places:
+    for place in [folder] if folder is not None else parameters.folders():
         found = {p.stem: p for p in sorted(place.glob("[0-9][0-9]_*.ipynb"))}
         if found:
             return found
-    raise InputError("no notebooks here; run the command in a clone of the project, which holds them in notebooks/")
+    raise InputError("no notebooks here; a study's notebook is named like 05_example.ipynb")
 
 
 def select(available: Iterable[str], studies: Iterable[str] | None = None) -> list[str]:
@@ -261,12 +260,13 @@ def run(
     Raises
     ------
     InputError
-        Before any kernel starts: unknown study, parameter or bank, a value out of range, a folder that is no run.
+        Before any kernel starts: unknown study, parameter or bank, a value out of range, a notebook whose parameters
+        cannot be read, a folder that is no run.
     """
     progress = progress or Progress()
     available = find_notebooks(folder)
     names = select(available, studies)
-    given = parameters.split(names, dict(values or {}))
+    given = parameters.split({n: available[n] for n in names}, values or {})
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
     opened, place = load(bank, from_dir)
     name = opened.about.name

@@ -97,10 +97,11 @@ def run(
         If a process was lost.
     """
     progress = progress or Progress()
-    names = batch.select(batch.find_notebooks(folder), studies)
+    available = batch.find_notebooks(folder)
+    names = batch.select(available, studies)
     runs = combinations(values)
     for combination in runs.values():
-        parameters.split(names, combination)
+        parameters.split({n: available[n] for n in names}, combination)
     if out.exists() and any(p.name not in {*runs, "sweep.csv"} and p.name[0] != "." for p in out.iterdir()):
         raise InputError(f"{out} holds something that is not this sweep; choose another --out, or empty it first")
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
