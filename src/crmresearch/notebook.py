@@ -147,5 +147,5 @@ def start(name: str, **values: Any) -> Notebook:
     bank = open_bank(values["bank_name"])
     out = os.environ.get("CRMRESEARCH_OUT")
     folder = Path(out) if out else None
-    figures.use(bank.source_line, folder / "figures" if folder else None, prefix=name)
+    figures.use(bank.source_line, folder / "figures" if folder else None, name, bank.about.currency)
     return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()})

@@ -30,6 +30,28 @@ Kind = Literal["intervals", "curves", "calibration", "distribution", "scatter", 
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A reference line.
+
+    Parameters
+    ----------
+    at : float
+        Where it stands.
+    text : str
+        What it is; written above an upright line, in the legend for a level one.
+    style : {'none', 'limit', 'claim', 'estimate'}
+        No effect (thin and dark); a limit (dashed, grey); what is claimed (dashed, dark); an estimate (coloured).
+    axis : {'x', 'y'}
+        The axis it crosses. Intervals take it from their value axis.
+    """
+
+    at: float
+    text: str = ""
+    style: Literal["none", "limit", "claim", "estimate"] = "none"
+    axis: Literal["x", "y"] = "x"
+
+
+@dataclass(frozen=True)
 class Picture:
     """What a study hands over to be drawn: data, the name of a kind of figure, and words.
 
@@ -63,7 +85,7 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
 
     several = picture if isinstance(picture, tuple) else (picture,)
     if ax is None:
-        ax = axes(len(several), several[0].size)
+        ax = axes(len(several), several[0].size or kinds.size(several))
     for one, place in zip(several, [ax] if len(several) == 1 else ax, strict=True):
         getattr(kinds, one.kind)(place, one)
     return ax
@@ -75,13 +97,19 @@ class _Context:
     folder: Path | None = None
     number: int = 0
     prefix: str = ""
+    currency: str = ""
 
 
 _context = _Context()
 
 
-def use(source: str = "", folder: Path | None = None, prefix: str = "") -> None:
-    """Set the theme and, for the figures to come, their source line and the folder that keeps a copy."""
+def currency() -> str:
+    """Return the currency that labels of money name."""
+    return _context.currency
+
+
+def use(source: str = "", folder: Path | None = None, prefix: str = "", currency: str = "") -> None:
+    """Set the theme and, for the figures to come, source line, folder that keeps a copy, and currency."""
     import logging
 
     # the first figure on a new machine builds a font cache and says so on stderr, which would end up in a notebook
@@ -90,6 +118,7 @@ def use(source: str = "", folder: Path | None = None, prefix: str = "") -> None:
     from cycler import cycler
 
     _context.source, _context.folder, _context.prefix, _context.number = source, folder, prefix, 0
+    _context.currency = currency
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
@@ -128,7 +157,7 @@ def axes(panels: int = 1, figsize: tuple[float, float] | None = None) -> Any:
     columns = panels if panels < 3 else 2 if panels == 4 else 3
     rows = -(-panels // columns)
     size = figsize or (WIDTH if columns == 1 else WIDTH * 0.72 * columns, HEIGHT * (1 if rows == 1 else 0.9 * rows))
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[panels:]:

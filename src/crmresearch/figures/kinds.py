@@ -1,1 +1,460 @@
-"""The six kinds of figure, drawn with seaborn on the axes they are given. See :class:`crmresearch.figures.Picture`."""
+"""The six kinds of figure, drawn with seaborn on the axes they are given. See :class:`crmresearch.figures.Picture`.
+
+Loaded when the first figure is drawn. Every kind takes the options ``marks`` (:class:`crmresearch.figures.Mark`),
+``spans`` (``(low, high, text)``, shaded) and ``legend`` (its title); a mark that rests on fewer people than the
+disclosure threshold (column ``n``) is left out. Units are ``number``, ``percent``, ``points`` (shares in percentage
+points) and ``money`` (the label names the bank's currency; so does the word money in any label).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.patches import Rectangle
+from matplotlib.scale import SymmetricalLogTransform
+from matplotlib.ticker import MaxNLocator
+
+from crmresearch.disclosure import HIDDEN, MIN_CELL
+from crmresearch.figures import ACCENT, GREY, INK, WIDTH, Picture
+from crmresearch.figures.dress import (
+    Ticks,
+    bars,
+    categories,
+    dots,
+    finish,
+    groups,
+    line,
+    margin_labels,
+    marks,
+    part,
+    patch,
+    shown,
+    small,
+    unit_axis,
+)
+from crmresearch.figures.paths import paths
+
+BINS = 40
+MARKERS = ("o", "s", "D", "X", "^", "v", "P")
+
+
+def size(several: tuple[Picture, ...]) -> tuple[float, float] | None:
+    """Return the size that lying labels need, in inches; None where the usual one does."""
+    heights, beside = [], 0.0
+    for picture in several:
+        data = picture.data
+        if picture.kind not in ("intervals", "distribution") or "label" not in data or picture.options.get("upright"):
+            return None
+        dodged = data["group"].nunique() if "group" in data and data["label"].duplicated().any() else 1
+        heights.append(1.5 + data["label"].nunique() * max(0.36, 0.2 * dodged))
+        beside = max(beside, 1.6 if "group" in data or "part" in data else 0.6)
+    return (WIDTH + beside if len(several) == 1 else WIDTH * 0.72 * len(several) + beside), max(heights)
+
+
+def intervals(ax: Any, picture: Picture) -> None:
+    """Draw estimates with their intervals, one line a label.
+
+    Columns: ``label`` (a category each, in order), ``estimate``, ``low``, ``high`` (may be missing); ``group`` (colour,
+    side by side where labels repeat, legend), ``text`` (written beside the mark), ``strong`` (others are grey),
+    ``hollow``, ``base`` (a bar from there to the estimate), ``n``.
+    Options: ``upright`` (labels along the x axis), ``log``, ``unit``, ``limits`` (of the value axis; an interval that
+    leaves it ends in an arrow; without limits an interval many times as wide as the others does so), ``ordered``.
+    """
+    data, o = shown(picture.data), picture.options
+    lying, log = not o.get("upright"), bool(o.get("log"))
+    names = list(dict.fromkeys(data["label"]))
+    colors = groups(data, ordered=bool(o.get("ordered")))
+    side = data["group"].map({g: k for k, g in enumerate(colors)}).astype(float) if "group" in data else 0.0
+    apart = min(0.2, 0.76 / len(colors)) if data["label"].duplicated().any() else 0.0
+    along = data["label"].map({n: i for i, n in enumerate(names)}).astype(float) + apart * (
+        side - (len(colors) - 1) / 2
+    )
+    data["at"] = len(names) - 1 - along if lying else along
+    floor, ceiling = o.get("limits") or _reach(data, log)
+    inside = data["estimate"].between(floor, ceiling)
+    shade = data["group"].map(colors) if "group" in data else pd.Series([ACCENT] * len(data), index=data.index)
+    if "strong" in data:
+        shade = shade.where(data["strong"].astype(bool), GREY)
+    low, high = data["low"].clip(floor, ceiling), data["high"].clip(floor, ceiling)
+    if "base" in data:
+        length = data["estimate"] - data["base"]
+        thick = 0.62 / len(colors) if apart else 0.62
+        if lying:
+            ax.barh(data["at"], length, left=data["base"], color=list(shade), height=thick)
+        else:
+            ax.bar(data["at"], length, bottom=data["base"], color=list(shade), width=thick)
+        bars(ax, data["at"], low, high, lying, INK)
+    else:
+        bars(ax, data["at"], low, high, lying, list(shade))
+        for k, group in enumerate(colors):
+            own = inside & (True if group is None else data["group"] == group)
+            if own.any():
+                x, y = data.loc[own, "estimate"], data.loc[own, "at"]
+                hollow = data.loc[own, "hollow"] if "hollow" in data else None
+                x, y = (x, y) if lying else (y, x)
+                dots(ax, x, y, list(shade[own]), hollow, marker=MARKERS[k % len(MARKERS)] if apart else "o")
+    _beyond(ax, data, floor, ceiling, lying, shade)
+    axis, across = (ax.xaxis, ax.yaxis) if lying else (ax.yaxis, ax.xaxis)
+    handles = marks(ax, picture, "x" if lying else "y")
+    if log:
+        getattr(ax, "set_xscale" if lying else "set_yscale")("log")
+    if o.get("limits") or np.isfinite([floor, ceiling]).any():
+        view = [v if np.isfinite(v) else None for v in (floor, ceiling)]
+        getattr(ax, "set_xlim" if lying else "set_ylim")(*view)
+    unit = o.get("unit", "number")
+    unit_axis(axis, unit, log)
+    places = [len(names) - 1 - i if lying else i for i in range(len(names))]
+    categories(across, names, places, ax.bbox.width / ax.figure.dpi)
+    getattr(ax, "set_ylim" if lying else "set_xlim")(-0.65, len(names) - 0.35)
+    ax.grid(visible=False, axis="y" if lying else "x")
+    if None not in colors:
+        named = [
+            patch(c, g) if "base" in data else line(c, g, marker=MARKERS[k % len(MARKERS)] if apart else "o")
+            for k, (g, c) in enumerate(colors.items())
+        ]
+        handles = named + handles
+    value = {"x_unit" if lying else "y_unit": unit}
+    finish(ax, picture, handles=handles, over=lying, axis="x" if lying else "y", **value)
+
+
+def _beyond(ax: Any, data: pd.DataFrame, floor: float, ceiling: float, lying: bool, shade: pd.Series) -> None:
+    """Draw arrows where intervals leave the axis, and the texts beside the marks."""
+    for out, end, arrow in (
+        (data["low"] < floor, floor, "<" if lying else "v"),
+        (data["high"] > ceiling, ceiling, ">" if lying else "^"),
+    ):
+        at = data.loc[out, "at"]
+        if len(at):
+            ends = np.full(len(at), end)
+            x, y = (ends, at) if lying else (at, ends)
+            dots(ax, x, y, list(shade[out]), marker=arrow, s=26, clip_on=False)
+    row: Any
+    for row in data.dropna(subset=["text"]).itertuples() if "text" in data else ():
+        where = (float(np.clip(row.estimate, floor, ceiling)), row.at)
+        offset = (0, 6) if lying else (7, 0)
+        ax.annotate(row.text, where if lying else where[::-1], offset, textcoords="offset points", fontsize=8.5,
+                    ha="center" if lying else "left", va="bottom" if lying else "center",
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})  # fmt: skip
+
+
+def _reach(data: pd.DataFrame, log: bool) -> tuple[float, float]:
+    """Ends of the value axis: open, unless single intervals are so wide that they would hide the others."""
+    ends = data[["low", "high"]].replace([np.inf, -np.inf], np.nan)
+    reach = ends.abs().max(axis=1)
+    if log or "base" in data or len(data) < 5 or not reach.notna().any():
+        return -np.inf, np.inf
+    most = max(6 * reach.median(), 1.3 * data["estimate"].abs().max())
+    low, high = ends["low"].min(), ends["high"].max()
+    return (-most if low < -most else -np.inf), (most if high > most else np.inf)
+
+
+def curves(ax: Any, picture: Picture) -> None:
+    """Draw curves with bands.
+
+    Columns: ``x`` (number, date or category), ``y``; ``low``, ``high``, ``group``, ``dashed``, ``strong`` (others are
+    grey), ``n``. A curve is broken where it rests on too few people.
+    Options: ``step`` (the value holds until the next), ``dots`` (a point at every value), ``bars`` (intervals as bars),
+    ``stacked`` (areas, one upon the other; dashed groups are lines over them), ``points`` (a frame ``x, y`` with
+    ``low, high, group, n``, drawn on top), ``risk`` (a frame ``group, time, at_risk``: numbers at risk under the
+    axis), ``unit``, ``x_unit``, ``xlim``, ``ylim``, ``ordered``. Curves are named at their ends.
+    """
+    data, o = picture.data.copy(), picture.options
+    step = "post" if o.get("step") else None
+    values = [c for c in ("y", "low", "high") if c in data]
+    data[values] = data[values].astype(float).mask(small(data))
+    named = list(dict.fromkeys(data["x"])) if data["x"].dtype == object or str(data["x"].dtype) == "category" else []
+    if named:
+        data["x"] = data["x"].map({v: i for i, v in enumerate(named)}).astype(float)
+    if "strong" in data:
+        strong = groups(data[data["strong"].astype(bool)])
+        colors = {g: strong.get(g, GREY) for g in groups(data)}
+    else:
+        colors = groups(data, ordered=bool(o.get("ordered")))
+    handles: list[Any] = []
+    ends, below = [], None
+    for group, color in colors.items():
+        own = part(data, group)
+        dashed = bool(own["dashed"].iloc[0]) if "dashed" in own else False
+        if o.get("stacked") and not dashed:
+            base = np.zeros(len(own)) if below is None else below
+            below = base + own["y"].fillna(0).to_numpy()
+            ax.fill_between(own["x"], base, below, step=step, color=color, alpha=0.75, linewidth=0)
+            handles.append(patch(color, group, 0.75))
+            continue
+        runs = own.groupby(own["y"].isna().cumsum())
+        for _, run in runs:
+            known = run.dropna(subset=["y"])
+            if known.empty:
+                continue
+            points = o.get("dots") or len(known) == 1
+            sns.lineplot(x=known["x"], y=known["y"], ax=ax, color=color, errorbar=None, estimator=None, sort=False,
+                         legend=False, drawstyle="steps-post" if step else "default", marker="o" if points else None,
+                         linestyle="--" if dashed else "-", markeredgewidth=0)  # fmt: skip
+            if {"low", "high"} <= set(known):
+                if o.get("bars"):
+                    bars(ax, known["x"], known["low"], known["high"], False, color)
+                else:
+                    ax.fill_between(known["x"], known["low"], known["high"], step=step, color=color, alpha=0.18,
+                                    linewidth=0)  # fmt: skip
+        last = own.dropna(subset=["y"]).tail(1)
+        if group is not None and len(last):
+            ends.append((group, (last["x"].iloc[0], last["y"].iloc[0]), color, dashed))
+    if "points" in o:
+        points = shown(o["points"])
+        hues = {**groups(points), **{g: c for g, c in colors.items() if g is not None}}
+        shades = [hues[g] for g in points["group"]] if "group" in points else [INK] * len(points)
+        if {"low", "high"} <= set(points):
+            bars(ax, points["x"], points["low"], points["high"], False, shades)
+        dots(ax, points["x"], points["y"], shades)
+        if "group" in points:
+            handles += [line(hues[g], g, marker="o", linestyle="") for g in groups(points) if g not in colors]
+    handles += marks(ax, picture)
+    ax.set_xlim(*o.get("xlim", (None, None)))
+    ax.set_ylim(*o.get("ylim", (None, None)))
+    unit, x_unit = o.get("unit", "number"), o.get("x_unit", "number")
+    unit_axis(ax.yaxis, unit)
+    if named:
+        categories(ax.xaxis, named, list(range(len(named))), ax.bbox.width / ax.figure.dpi)
+    elif pd.api.types.is_numeric_dtype(data["x"].dtype):
+        seen = sorted(set(data["x"].dropna()))
+        if len(seen) <= 12 and all(float(v).is_integer() for v in seen) and not o.get("xlim"):
+            ax.set_xticks(seen)
+        elif pd.api.types.is_integer_dtype(data["x"].dtype):
+            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 6, 10]))
+        unit_axis(ax.xaxis, x_unit)
+    if "risk" in o:
+        _at_risk(ax, o["risk"])
+    subtitle, color = "", INK
+    if len(ends) == 1 and not handles:
+        subtitle, color = ends[0][0], ends[0][2]
+    elif any(dashed for *_, dashed in ends) or handles:
+        handles = [line(c, g, linestyle="--" if d else "-") for g, _, c, d in ends] + handles
+    elif ends:
+        margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends])
+        if o.get("legend"):
+            ax.annotate(o["legend"], (1.03, 1), xycoords="axes fraction", va="bottom", fontsize=8.5, color=GREY)
+    finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit, subtitle=str(subtitle), color=color)
+
+
+def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
+    """Write numbers at risk under the axis, one line per curve; counts below the threshold are not shown."""
+    first, last = ax.get_xlim()
+    ticks = [t for t in ax.get_xticks() if first <= t <= last]
+    style = {"textcoords": "offset points", "va": "top", "fontsize": 8, "annotation_clip": False}
+    ax.annotate("at risk", (0, 0), (-20, -36), xycoords="axes fraction", ha="right", color=GREY, **style)
+    for row, (name, table) in enumerate(risk.groupby("group", sort=False)):
+        time, count = table["time"].to_numpy(), table["at_risk"].to_numpy()
+        y = -48 - 12 * row
+        ax.annotate(str(name), (0, 0), (-20, y), xycoords="axes fraction", ha="right", **style)
+        for tick in ticks:
+            # at risk just after the tick is the risk set of the next listed time
+            place = np.searchsorted(time, tick, side="right")
+            n = count[place] if place < len(count) else 0
+            text = f"{n:,.0f}" if n >= MIN_CELL else "0" if n == 0 else HIDDEN
+            ax.annotate(text, (tick, 0), (0, y), xycoords=("data", "axes fraction"), ha="center", **style)
+
+
+def calibration(ax: Any, picture: Picture) -> None:
+    """Draw what was observed against what was predicted, with the line of agreement.
+
+    Columns: ``predicted``, ``observed``; ``low``, ``high`` (of the observed), ``group``, ``n``.
+    Options: ``unit``, ``agreement`` (what the line is called).
+    """
+    data, o = shown(picture.data), picture.options
+    unit = o.get("unit", "number")
+    colors = groups(data)
+    seen = data[[c for c in ("predicted", "observed", "low", "high") if c in data]].to_numpy(float)
+    low, high = np.nanmin(seen), np.nanmax(seen)
+    room = 0.05 * (high - low)
+    ends = [min(low - room, 0) if low >= 0 else low - room, high + room]
+    ends[0] = 0.0 if 0 <= low < 0.5 * high else ends[0]
+    sns.lineplot(x=ends, y=ends, ax=ax, color=GREY, linestyle="--", linewidth=1, errorbar=None, legend=False)
+    handles = [line(GREY, o["agreement"], linestyle="--", linewidth=1)] if o.get("agreement") else []
+    for k, (group, color) in enumerate(colors.items()):
+        own = part(data, group)
+        if {"low", "high"} <= set(own):
+            bars(ax, own["predicted"], own["low"], own["high"], False, color)
+        dots(ax, own["predicted"], own["observed"], color, marker=MARKERS[k])
+        if group is not None:
+            handles.insert(k, line(color, group, marker=MARKERS[k], linestyle=""))
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
+    handles += marks(ax, picture)
+    unit_axis(ax.xaxis, unit)
+    unit_axis(ax.yaxis, unit)
+    finish(ax, picture, handles=handles, x_unit=unit, y_unit=unit)
+
+
+def distribution(ax: Any, picture: Picture) -> None:
+    """Draw how values are spread, or of which parts wholes consist.
+
+    Columns: ``value`` and ``group``: bins of equal width on the axis as it is drawn, each as high as the share of the
+    group's values in it (the density per bin, so that groups of unequal size compare); bins of too few people stay
+    empty. Or ``label``, ``part`` and ``share`` (or ``count``), ``n``: stacked bars in order.
+    Options: ``scale`` (``linear``, or ``symlog``: equal width on a symmetric logarithmic axis), ``limits`` (of the
+    bins), ``unit`` (of the value, share or count), ``ordered`` (the parts have an order: sequential palette),
+    ``upright`` (bars stand; numeric labels keep their distances).
+    """
+    if "part" in picture.data:
+        _composition(ax, picture)
+        return
+    data, o = picture.data, picture.options
+    symlog, unit = o.get("scale") == "symlog", o.get("unit", "number")
+    x = data["value"].to_numpy(float)
+    near = max(float(np.quantile(np.abs(x), 0.1)), 1e-6)
+    scale = SymmetricalLogTransform(10, near, 1.0)
+    low, high = o.get("limits") or (x.min(), x.max())
+    if high <= low:
+        low, high = low - 1, low + 1
+    if symlog:
+        first, last = scale.transform(np.array([low, high]))
+        edges = scale.inverted().transform(np.linspace(first, last, BINS + 1))
+    else:
+        edges = np.linspace(low, high, BINS + 1)
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    colors = groups(data)
+    handles = []
+    for group, color in colors.items():
+        own = part(data, group)["value"].to_numpy(float)
+        count, _ = np.histogram(own, edges)
+        share = np.where(count < MIN_CELL, 0, count) / len(own)
+        # each bin once, weighted, at its middle: seaborn bins nothing anew
+        sns.histplot(x=(edges[1:] + edges[:-1]) / 2, weights=share, bins=list(edges), element="step", color=color,
+                     alpha=0.35, ax=ax, legend=False)  # fmt: skip
+        handles += [patch(color, group, 0.5)] if group is not None else []
+    if symlog:
+        ax.set_xscale("symlog", linthresh=near)
+        tens = [10.0**k for k in range(int(np.ceil(np.log10(2 * near))), 16)]
+        ticks = [t for t in (*(-t for t in reversed(tens)), 0, *tens) if edges[0] <= t <= edges[-1]]
+        ax.set_xticks(ticks, Ticks(unit, each=True).format_ticks(ticks))
+        ax.set_xticks([], minor=True)
+        if max(map(len, (t.get_text() for t in ax.get_xticklabels())), default=0) * len(ticks) > 60:
+            ax.tick_params(axis="x", labelrotation=30)
+    else:
+        unit_axis(ax.xaxis, unit)
+    ax.set_xlim(edges[0], edges[-1])
+    ax.set_ylim(0, None)
+    unit_axis(ax.yaxis, "percent")
+    handles += marks(ax, picture)
+    finish(ax, picture, handles=handles, x_unit=unit)
+
+
+def _composition(ax: Any, picture: Picture) -> None:
+    """Draw stacked bars, the first part at the axis."""
+    data, o = shown(picture.data), picture.options
+    measure = "share" if "share" in data else "count"
+    unit = o.get("unit", "percent" if measure == "share" else "number")
+    colors = groups(data, "part", bool(o.get("ordered")))
+    upright = bool(o.get("upright"))
+    numeric = upright and pd.api.types.is_numeric_dtype(data["label"].dtype)
+    names = list(dict.fromkeys(data["label"]))
+    places = {n: n if numeric else i if upright else len(names) - 1 - i for i, n in enumerate(names)}
+    side = "x" if upright else "y"
+    frame = pd.DataFrame({side: data["label"].map(places), "part": data["part"].astype(str), "size": data[measure]})
+    shades = {str(g): c for g, c in colors.items()}
+    # seaborn puts the last of the hues at the axis
+    sns.histplot(frame, **{side: side}, weights="size", hue="part", hue_order=list(shades)[::-1], palette=shades,
+                 multiple="stack", discrete=True, shrink=0.8, alpha=1, linewidth=0, ax=ax, legend=False)  # fmt: skip
+    along, across = (ax.xaxis, ax.yaxis) if upright else (ax.yaxis, ax.xaxis)
+    if measure == "share":
+        getattr(ax, "set_ylim" if upright else "set_xlim")(0, 1)
+    unit_axis(across, unit)
+    if numeric:
+        along.set_major_locator(MaxNLocator(min(len(names), 10), integer=True))
+        unit_axis(along, "number")
+    else:
+        categories(along, names, list(places.values()), ax.bbox.width / ax.figure.dpi)
+    ax.grid(visible=False, axis=side)
+    handles = [patch(c, g) for g, c in shades.items()]
+    handles = (handles[::-1] if upright else handles) + marks(ax, picture)  # as they lie, from the top
+    finish(ax, picture, handles=handles, over=not upright, **{"y_unit" if upright else "x_unit": unit})
+
+
+def scatter(ax: Any, picture: Picture) -> None:
+    """Draw points with intervals in both directions, on a map of contours where one is given.
+
+    Columns: ``x``, ``y``; ``x_low``, ``x_high``, ``low``, ``high``, ``group``, ``label`` (written in the margin, with
+    a line to the point), ``pale`` (small and pale, as resamples are), ``n``.
+    Options: ``contours`` (``x``, ``y``, ``z``, ``levels``), ``unit``, ``x_unit``, ``xlim``, ``ylim``; or ``nodes``
+    (name and text of each, in order), which draws ``source``, ``target``, ``estimate``, ``low``, ``high``, ``closed``
+    as arrows between them.
+    """
+    if "nodes" in picture.options:
+        paths(ax, picture)
+        return
+    data, o = shown(picture.data), picture.options
+    colors = groups(data)
+    if "contours" in o:
+        c = o["contours"]
+        lines = ax.contour(c["x"], c["y"], c["z"], levels=c["levels"], colors=GREY, linewidths=0.8)
+        ax.clabel(lines, fmt=Ticks(o.get("contour_unit", "number")), fontsize=7)
+    handles = []
+    for k, (group, color) in enumerate(colors.items()):
+        own = part(data, group)
+        pale = bool(own["pale"].iloc[0]) if "pale" in own else False
+        for low, high, lying in (("low", "high", False), ("x_low", "x_high", True)):
+            if {low, high} <= set(own):
+                bars(ax, own["x" if not lying else "y"], own[low], own[high], lying, color, alpha=0.35)
+        marker = "o" if "label" in data else MARKERS[k % len(MARKERS)]
+        dots(ax, own["x"], own["y"], color, marker=marker, **({"s": 12, "alpha": 0.3} if pale else {"s": 46}))
+        handles += [line(color, group, marker=marker, linestyle="")] if group is not None else []
+    ax.set_xlim(*o.get("xlim", (None, None)))
+    ax.set_ylim(*o.get("ylim", (None, None)))
+    unit, x_unit = o.get("unit", "number"), o.get("x_unit", "number")
+    handles += marks(ax, picture)
+    unit_axis(ax.xaxis, x_unit)
+    unit_axis(ax.yaxis, unit)
+    if "label" not in data:
+        finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit)
+        return
+    ax.set_ylim(*ax.get_ylim())
+    shades = [colors[g] for g in data["group"]] if "group" in data else [INK] * len(data)
+    margin_labels(ax, list(zip(data["x"], data["y"], strict=True)), list(map(str, data["label"])), shades)
+    finish(ax, picture, over=True, x_unit=x_unit, y_unit=unit)
+    if handles:  # the margin is taken
+        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6)
+
+
+def matrix(ax: Any, picture: Picture) -> None:
+    """Draw a table of values as colours, each with its number.
+
+    Columns: ``row``, ``column`` (in order), ``value``; ``low``, ``high`` (written under the value), ``text`` (instead
+    of the number), ``strong`` (framed), ``n``. Cells without a row, or of too few people, say so by a dash.
+    Options: ``unit``, ``vmin``, ``vmax``, ``bar`` (label of a colour bar), ``empty`` (what stands in empty cells).
+    """
+    data, o = shown(picture.data), picture.options
+    unit = o.get("unit", "number")
+    rows, columns = (list(dict.fromkeys(picture.data[c])) for c in ("row", "column"))
+
+    def wide(column: str) -> pd.DataFrame:
+        return data.pivot_table(index="row", columns="column", values=column, aggfunc="first").reindex(
+            rows, columns=columns
+        )
+
+    value = wide("value").astype(float)
+    form = "{:.0%}" if unit == "percent" else "{:,.0f}" if unit == "money" else "{:.2f}"
+    if "text" not in data:
+        data["text"] = data["value"].map(form.format)
+        if {"low", "high"} <= set(data):
+            ends = [f"\n[{form.format(a)}, {form.format(b)}]" for a, b in zip(data["low"], data["high"], strict=True)]
+            data["text"] = data["text"] + ends
+    text = wide("text").where(value.notna())
+    sns.heatmap(value, ax=ax, annot=text.fillna(""), fmt="", cmap="Blues", vmin=o.get("vmin"), vmax=o.get("vmax"),
+                cbar="bar" in o, cbar_kws={"label": o["bar"], "shrink": 0.8} if "bar" in o else None, linewidths=1,
+                annot_kws={"fontsize": 8})  # fmt: skip
+    strong = wide("strong") if "strong" in data else None
+    for (i, r), (j, c) in itertools.product(enumerate(rows), enumerate(columns)):
+        if pd.isna(value.loc[r, c]):
+            ax.annotate(o.get("empty", "–"), (j + 0.5, i + 0.5), ha="center", va="center", color=GREY)
+        elif strong is not None and strong.loc[r, c]:
+            ax.add_patch(Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2.2))
+    ax.grid(visible=False)
+    width = ax.bbox.width / ax.figure.dpi
+    categories(ax.xaxis, columns, [j + 0.5 for j in range(len(columns))], width)
+    categories(ax.yaxis, rows, [i + 0.5 for i in range(len(rows))], width)
+    ax.tick_params(axis="y", labelrotation=0)
+    finish(ax, picture, over=True)

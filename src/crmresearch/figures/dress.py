@@ -1,0 +1,253 @@
+"""What the six kinds share: units and truthful ticks, colours in order, marks, legends beside the data, titles."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import Formatter, MaxNLocator
+
+from crmresearch import figures
+from crmresearch.disclosure import MIN_CELL
+from crmresearch.figures import ACCENT, GREY, INK, PALETTE, Picture
+
+SCALES = {"percent": (100.0, "%"), "points": (100.0, "")}  # what a unit multiplies by and writes behind a number
+STYLES: Mapping[str, Mapping[str, Any]] = {
+    "none": {"color": INK, "linewidth": 1.0},
+    "limit": {"color": GREY, "linewidth": 1.2, "linestyle": "--"},
+    "claim": {"color": INK, "linewidth": 1.2, "linestyle": "--"},
+    "estimate": {"color": PALETTE[1], "linewidth": 1.4, "linestyle": "--"},
+}
+
+
+class Ticks(Formatter):
+    """Tick labels that say where the tick is: as many digits as it takes, and no more.
+
+    Parameters
+    ----------
+    unit : {'number', 'percent', 'points', 'money'}
+        ``percent`` writes shares in percent, ``points`` in percentage points without a sign; money and numbers from
+        ten thousand on get separators (a year does not).
+    each : bool
+        Digits for each tick alone, as logarithmic axes need them.
+    """
+
+    def __init__(self, unit: str = "number", each: bool = False) -> None:
+        self.unit, self.each = unit, each
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        """Label all ticks of an axis."""
+        scale, sign = SCALES.get(self.unit, (1.0, ""))
+        ticks = [scale * float(v) for v in values]
+        steps = np.diff(sorted(set(ticks)))
+        close = [1e-6 * (abs(t) if self.each else float(min(steps, default=1.0))) for t in ticks]
+        digits = [
+            next((d for d in range(9) if abs(round(t, d) - t) <= c), 9) for t, c in zip(ticks, close, strict=True)
+        ]
+        comma = "," if self.unit == "money" or max(map(abs, ticks), default=0) >= 10_000 else ""
+        most = max(digits, default=0)
+        return [f"{t + 0.0:{comma}.{d if self.each else most}f}{sign}" for t, d in zip(ticks, digits, strict=True)]
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Label one tick."""
+        return self.format_ticks([x])[0]
+
+
+def label(text: str, unit: str = "number") -> str:
+    """Name the bank's currency in an axis label: in the place of the word money, or behind a label of money."""
+    currency = figures.currency()
+    if not currency:
+        return text
+    named = re.sub(r"\bmoney\b", currency, text)
+    return f"{named}, {currency}" if unit == "money" and text and currency not in named else named
+
+
+def shown(data: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose column ``n`` counts enough people."""
+    return data[~small(data)].reset_index(drop=True)
+
+
+def small(data: pd.DataFrame) -> pd.Series:
+    """Tell which rows rest on too few people to be drawn."""
+    n = data["n"] if "n" in data else pd.Series(np.inf, index=data.index)
+    return n < MIN_CELL
+
+
+def groups(data: pd.DataFrame, column: str = "group", ordered: bool = False) -> dict[Any, Any]:
+    """Return the colour of each group in the order of appearance; ordered categories get a sequential palette."""
+    if column not in data:
+        return {None: ACCENT}
+    kind = data[column].dtype
+    if isinstance(kind, pd.CategoricalDtype) and kind.ordered:
+        names, ordered = [c for c in kind.categories if (data[column] == c).any()], True
+    else:
+        names = list(dict.fromkeys(data[column]))
+    few = PALETTE if len(names) <= len(PALETTE) else sns.color_palette("husl", len(names))
+    return dict(zip(names, sns.color_palette("crest", len(names)) if ordered else few, strict=False))
+
+
+def part(data: pd.DataFrame, name: Any, column: str = "group") -> pd.DataFrame:
+    """Return the rows of one group."""
+    return data if name is None else data[data[column] == name]
+
+
+def bars(ax: Any, at: Any, low: Any, high: Any, lying: bool, colors: Any, **style: Any) -> None:
+    """Draw intervals from end to end, whatever the estimate: that of a bootstrap may lie outside."""
+    lines = ax.hlines if lying else ax.vlines
+    lines(np.asarray(at), np.asarray(low, float), np.asarray(high, float), colors=colors, **{"linewidth": 1.6} | style)
+
+
+def dots(ax: Any, x: Any, y: Any, colors: Any, hollow: Any = None, **style: Any) -> None:
+    """Draw points, hollow ones with a white middle."""
+    sns.scatterplot(
+        x=np.asarray(x), y=np.asarray(y), ax=ax, legend=False, zorder=3, **{"s": 34, "linewidth": 0} | style
+    )
+    points = ax.collections[-1]
+    face = [colors] * len(x) if isinstance(colors, str | tuple) else list(colors)
+    points.set_edgecolors(face)
+    points.set_linewidths(1.3)
+    points.set_facecolors(face if hollow is None else ["white" if h else c for h, c in zip(hollow, face, strict=True)])
+
+
+def line(color: Any, name: str, **style: Any) -> Line2D:
+    """Return a handle for the legend; a marker alone with ``linestyle=""``."""
+    return Line2D([], [], color=color, label=name, **style)
+
+
+def patch(color: Any, name: str, alpha: float = 1.0) -> Patch:
+    """Return a filled handle for the legend."""
+    return Patch(color=color, label=name, alpha=alpha, linewidth=0)
+
+
+def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
+    """Give an axis truthful ticks; on a logarithmic one those that divide what is shown into steps one can read."""
+    low, high = sorted(axis.get_view_interval())
+    if log:
+        if high / low < 6:
+            ticks = MaxNLocator(6).tick_values(low, high)
+        else:
+            steps = (1, 2, 5) if high / low < 3e3 else (1,)
+            ticks = [m * 10.0**k for k in range(math.floor(math.log10(low)), 20) for m in steps]
+        axis.set_ticks([t for t in ticks if low <= t <= high])
+        axis.set_ticks([], minor=True)
+    axis.set_major_formatter(Ticks(unit, each=log))
+
+
+def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:
+    """Name categories along an axis of ``width`` inches: in lines, slanted or thinned when they would not fit."""
+    wide = 34 if axis.axis_name == "y" else 22
+    texts = [textwrap.fill(str(n), wide) if "\n" not in str(n) else str(n) for n in names]
+    if axis.axis_name == "y":
+        axis.set_ticks(places, texts)
+        return
+    longest = max((len(row) for t in texts for row in t.split("\n")), default=1)
+    every = 1 if len(names) <= 14 else -(-len(names) // 8)
+    slanted = len(names[::every]) * (longest + 1.5) * 0.075 > width
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axis.set_ticks(places[::every], [str(n) for n in names[::every]] if slanted else texts[::every], **turned)
+
+
+def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], colors: Sequence[Any]) -> None:
+    """Write names in the right margin, by height and never closer than a line, each with a line to its point."""
+    height = ax.bbox.height * 72 / ax.figure.dpi / 11  # the axis in lines of type
+    axes_of = [ax.transAxes.inverted().transform(ax.transData.transform(p)) for p in points]
+    below = -np.inf
+    for k in sorted(range(len(points)), key=lambda i: axes_of[i][1]):
+        text = textwrap.fill(texts[k], 24)
+        lines = (text.count("\n") + 1) / height
+        middle = max(axes_of[k][1], below + lines / 2)
+        below = middle + lines / 2
+        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2}
+        ax.annotate(text, points[k], (1.03, middle), textcoords="axes fraction", va="center", fontsize=8.5,
+                    color=colors[k], arrowprops=arrow)  # fmt: skip
+
+
+def marks(ax: Any, picture: Picture, axis: str = "") -> list[Any]:
+    """Draw reference lines and shaded spans; return the handles of what is named in the legend.
+
+    A text of an upright line stands above the axes; one of a level line in the legend.
+    """
+    handles: list[Any] = []
+    for low, high, text in picture.options.get("spans", ()):
+        (ax.axhspan if axis == "y" else ax.axvspan)(low, high, color=GREY, alpha=0.18, linewidth=0, zorder=0.5)
+        handles += [patch(GREY, text, 0.3)] if text else []
+    for mark in picture.options.get("marks", ()):
+        upright = (axis or mark.axis) == "x"
+        (ax.axvline if upright else ax.axhline)(mark.at, zorder=1.5, **STYLES[mark.style])
+        if mark.text and not upright:
+            handles.append(line(name=mark.text, **STYLES[mark.style]))
+    return handles
+
+
+def _above(ax: Any, picture: Picture, axis: str, rows: int) -> int:
+    """Write the texts of upright lines above the axes, in as many rows as keep them apart; return the rows used."""
+    ends: list[float] = [np.inf] * rows  # how far each row is taken
+    named = [m for m in picture.options.get("marks", ()) if m.text and (axis or m.axis) == "x"]
+    for mark in sorted(named, key=lambda m: m.at):
+        place = ax.transAxes.inverted().transform(ax.transData.transform((mark.at, ax.get_ylim()[0])))[0]
+        width = len(mark.text) * 0.068 * ax.figure.dpi / ax.bbox.width
+        start = min(max(place - width / 2, -0.05), 1.02 - width)
+        row = next((k for k, end in enumerate(ends) if end < start), len(ends))
+        ends[row : row + 1] = [start + width + 0.02]
+        ax.annotate(mark.text, (start, 1), (0, 3 + 12 * row), xycoords="axes fraction", textcoords="offset points",
+                    fontsize=8.5, color=STYLES[mark.style]["color"])  # fmt: skip
+    return len(ends)
+
+
+def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool = False, axis: str = "",
+           x_unit: str = "number", y_unit: str = "number", subtitle: str = "", color: Any = INK) -> None:  # fmt: skip
+    """Write title and labels, and set the legend beside the data.
+
+    Parameters
+    ----------
+    ax : Axes
+        With everything drawn and its limits set.
+    picture : Picture
+        Where the words come from.
+    handles : sequence
+        Of the legend, to the right of the axes.
+    over : bool
+        Whether the title stands over the whole figure, since long labels leave little room over the axes.
+    axis : {'', 'x', 'y'}
+        Axis of all marks, where the kind decides it.
+    x_unit, y_unit : str
+        For the currency in a label of money.
+    subtitle, color : str
+        What a single curve is, in its colour, under the title.
+    """
+    wide, high = ax.figure.get_size_inches() / _grid(ax)
+    # the layout makes room for ticks and legends, not for labels longer than their axis
+    left = max((len(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
+    right = max((len(h.get_label()) for h in handles), default=-4) + 4
+    room = max(wide - 0.075 * (left + right) - 0.7, 1.6)
+    ax.set_xlabel(textwrap.fill(label(picture.x, x_unit), max(int(room * 1.15 / 0.08), 30)))
+    ax.set_ylabel(textwrap.fill(label(picture.y, y_unit), max(int((high - 0.9) / 0.08), 24)))
+    rows = 0
+    if subtitle:
+        ax.annotate(subtitle, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9,
+                    color=color)  # fmt: skip
+        rows = 1
+    rows = _above(ax, picture, axis, rows)
+    alone = sum(a.get_visible() for a in ax.figure.axes) == 1
+    title = textwrap.fill(picture.title, int((wide - (0.2 if over and alone else 0.8)) / 0.098))
+    if over and alone:
+        ax.figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    else:
+        ax.set_title(title, loc="left", pad=6 + 12 * rows)
+    if handles:
+        ax.legend(handles=list(handles), title=picture.options.get("legend"), loc="upper left",
+                  bbox_to_anchor=(1.01, 1.0), alignment="left", borderaxespad=0)  # fmt: skip
+
+
+def _grid(ax: Any) -> tuple[int, int]:
+    spec = ax.get_subplotspec()
+    rows, columns = spec.get_gridspec().get_geometry() if spec is not None else (1, 1)
+    return columns, rows

@@ -1,0 +1,241 @@
+"""The six kinds of figure: drawn is what was given, in its order, with truthful ticks and nobody singled out."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from crmresearch import figures
+from crmresearch.figures import Mark, Picture, draw
+
+FOREST = pd.DataFrame(
+    {
+        "label": ["zeta", "alpha", "middle"],
+        "estimate": [0.8, 0.5, 0.9],
+        "low": [0.7, 0.4, 0.6],
+        "high": [0.95, 0.7, 1.3],
+        "n": [100, 9, 50],
+    }
+)
+KEPT = pd.DataFrame(
+    {
+        "x": [0, 1, 2, 3] * 2,
+        "y": [1, 0.9, 0.8, 0.7, 1, 0.8, 0.6, 0.4],
+        "group": ["first"] * 4 + ["a later one"] * 4,
+        "n": [50, 40, 30, 20, 50, 40, 9, 20],
+    }
+).assign(low=lambda d: d["y"] - 0.05, high=lambda d: d["y"] + 0.05)
+PARTS = pd.DataFrame(
+    [(y, p, s) for y in (2021, 2022) for p, s in (("phone", 0.2), ("branch", 0.3), ("atm", 0.5))],
+    columns=["label", "part", "share"],
+)
+CELLS = pd.DataFrame({"row": ["worst", "worst", "best"], "column": ["low", "high", "low"], "value": [0.1, 0.9, 0.4]})
+PICTURES = {
+    "intervals": Picture("intervals", FOREST, "t", "x", options={"marks": [Mark(1, "no effect")], "log": True}),
+    "curves": Picture("curves", KEPT, "t", "x", "y", {"unit": "percent", "step": True}),
+    "calibration": Picture(
+        "calibration",
+        pd.DataFrame({"predicted": [0.1, 0.2], "observed": [0.12, 0.2], "low": [0.1, 0.1], "high": [0.2, 0.3]}),
+        "t", "x", "y", {"unit": "percent", "agreement": "as predicted"},
+    ),
+    "distribution": Picture(
+        "distribution", pd.DataFrame({"value": np.linspace(-1000, 5000, 800)}), "t", "x", "y", {"scale": "symlog"}
+    ),
+    "composition": Picture("distribution", PARTS, "t", "year", "share", {"upright": True}),
+    "scatter": Picture("scatter", pd.DataFrame({"x": [1, 2], "y": [3.0, 4.0], "label": ["p", "q"]}), "t", "x", "y"),
+    "matrix": Picture("matrix", CELLS, "t", "x", options={"unit": "percent", "bar": "share"}),
+    "paths": Picture(
+        "scatter",
+        pd.DataFrame({"source": ["A"], "target": ["B"], "estimate": [0.5], "low": [0.4], "high": [0.6],
+                      "closed": [False]}),
+        "t", options={"nodes": {"A": "A", "B": "B\nR² 0.25"}},
+    ),
+}  # fmt: skip
+
+
+def drawn(picture):
+    ax = draw(picture)
+    ax.figure.canvas.draw()
+    return ax
+
+
+def segments(ax):
+    return [s for c in ax.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+
+
+def labels(axis):
+    return [t.get_text() for t in axis.get_ticklabels()]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_same_picture_same_bytes(name):
+    def png():
+        buffer = io.BytesIO()
+        draw(PICTURES[name]).figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    assert png() == png()
+
+
+def test_intervals_stand_in_the_order_given_without_small_cells():
+    ax = drawn(PICTURES["intervals"])
+    assert labels(ax.yaxis) == ["zeta", "middle"]  # from the top, since places fall
+    assert ax.get_yticks().tolist() == [1, 0]
+    assert [s[:, 0].tolist() for s in segments(ax)] == [[0.7, 0.95], [0.6, 1.3]]
+    points = next(c.get_offsets() for c in ax.collections if not hasattr(c, "get_segments"))
+    assert points.tolist() == [[0.8, 1], [0.9, 0]]
+    assert [t.get_text() for t in ax.texts] == ["no effect"]
+    assert ax.texts[0].get_window_extent().y0 >= ax.bbox.y1  # above the data
+
+
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow():
+    wild = pd.DataFrame({"label": list("abcdef"), "estimate": 1.0, "low": 0.5, "high": [1.5] * 5 + [900.0]})
+    ax = drawn(Picture("intervals", wild, "t", "x"))
+    assert ax.get_xlim()[1] < 20
+    assert max(s[:, 0].max() for s in segments(ax)) == ax.get_xlim()[1]
+    arrows = ax.collections[-1].get_offsets()
+    assert arrows.tolist() == [[ax.get_xlim()[1], 0]]
+    told = drawn(Picture("intervals", wild[:2], "t", "x", options={"limits": (0.8, 1.2)}))
+    assert sorted({tuple(s[:, 0]) for s in segments(told)}) == [(0.8, 1.2)]
+
+
+def test_groups_on_one_line_are_apart_and_named_beside_the_data():
+    two = pd.concat([FOREST.assign(group="z first"), FOREST.assign(group="a second")]).assign(n=100)
+    ax = drawn(Picture("intervals", two, "t", "x"))
+    assert len({round(float(s[0, 1]), 6) for s in segments(ax)}) == 6
+    legend = ax.get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == ["z first", "a second"]
+    assert legend.get_window_extent().x0 >= ax.bbox.x1
+
+
+def test_bars_run_from_their_base_with_the_interval_at_the_end():
+    flow = pd.DataFrame({"label": ["open", "won"], "estimate": [5.0, 8.0], "low": 4.0, "high": 9.0, "base": [0, 5.0]})
+    ax = drawn(Picture("intervals", flow, "t", "", "y", {"upright": True}))
+    assert [(p.get_y(), p.get_height()) for p in ax.patches] == [(0, 5), (5, 3)]
+
+
+def test_curves_are_what_was_given_broken_at_small_cells():
+    ax = drawn(PICTURES["curves"])
+    lines = [line.get_xydata().tolist() for line in ax.lines if len(line.get_xdata())]
+    assert lines == [[[0, 1], [1, 0.9], [2, 0.8], [3, 0.7]], [[0, 1], [1, 0.8]], [[3, 0.4]]]
+    assert {line.get_drawstyle() for line in ax.lines} == {"steps-post"}
+    names = {t.get_text(): t for t in ax.texts}
+    assert set(names) == {"first", "a later one"}
+    assert all(Text.get_window_extent(t).x0 >= ax.bbox.x1 for t in names.values())  # without the line to the curve
+    assert names["a later one"].get_color() == ax.lines[1].get_color() != ax.lines[0].get_color()
+
+
+def test_numbers_at_risk_stand_under_the_axis_and_hide_small_ones():
+    risk = pd.DataFrame({"group": "all", "time": [0, 1, 2, 3], "at_risk": [90, 50, 40, 9]})
+    ax = drawn(Picture("curves", KEPT[:4], "t", "x", "y", {"risk": risk, "xlim": (0, 3), "step": True}))
+    below = {t.get_text() for t in ax.texts if t.get_window_extent().y1 < ax.bbox.y0}
+    assert {"at risk", "all", "50", "40", "<10", "0"} <= below
+    assert "9" not in below
+
+
+def test_stacked_areas_add_up_and_dashed_curves_lie_over_them():
+    wrong = KEPT[:4].assign(group="wrong", dashed=True)
+    data = pd.concat([KEPT.assign(dashed=False, n=50), wrong]).drop(columns=["low", "high"])
+    ax = drawn(Picture("curves", data, "t", "x", "y", {"stacked": True}))
+    assert ax.collections[1].get_paths()[0].vertices[:, 1].max() == 2
+    assert [line.get_linestyle() for line in ax.lines] == ["--"]
+    assert ax.get_legend().get_window_extent().x0 >= ax.bbox.x1
+
+
+def test_histogram_has_equal_bins_on_its_axis_and_densities():
+    groups = pd.DataFrame({"value": np.r_[np.linspace(-900, 4000, 1000), [5000] * 9 + [1] * 200]})
+    groups["group"] = ["even"] * 1000 + ["nine and many"] * 209
+    ax = drawn(Picture("distribution", groups, "t", "x", "y", {"scale": "symlog", "unit": "money"}))
+    even, other = (c.get_paths()[0].vertices for c in ax.collections)
+    edges = np.unique(even[:, 0])
+    widths = np.diff(ax.xaxis.get_transform().transform(edges))
+    np.testing.assert_allclose(widths, widths[0], rtol=1e-6)
+
+    def total(outline):
+        return sum(a[1] for a, b in itertools.pairwise(outline) if a[1] == b[1] and a[0] != b[0])
+
+    assert total(even) == pytest.approx(1, abs=0.06)  # bins of under ten people are empty
+    assert other[:, 1].max() == pytest.approx(200 / 209)
+    assert other[other[:, 0] > 4000, 1].max() == 0  # nine people
+    ticks = dict(zip(ax.get_xticks().tolist(), labels(ax.xaxis), strict=True))
+    assert ticks[1000.0] == "1,000"
+    assert ticks[0.0] == "0"
+
+
+def test_composition_keeps_the_order_of_parts_and_years_their_distance():
+    ax = drawn(PICTURES["composition"])
+    stacks = sorted((p.get_x() + p.get_width() / 2, p.get_y(), p.get_height()) for p in ax.patches if p.get_height())
+    assert [round(s[2], 6) for s in stacks[:3]] == [0.2, 0.3, 0.5]  # the first part lies at the axis
+    assert {round(s[0]) for s in stacks} == {2021, 2022}
+    legend = ax.get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == ["atm", "branch", "phone"]  # as they lie
+    assert legend.get_window_extent().x0 >= ax.bbox.x1
+
+
+def test_ordered_parts_get_a_sequential_palette():
+    ordered = drawn(Picture("distribution", PARTS.assign(label="x"), "t", options={"ordered": True}))
+    shades = [sum(p.get_facecolor()[:3]) for p in sorted(ordered.patches, key=lambda p: p.get_x()) if p.get_width()]
+    assert shades == sorted(shades, reverse=True)  # light to dark
+
+
+def test_scatter_names_its_points_in_the_margin():
+    ax = drawn(PICTURES["scatter"])
+    assert ax.collections[0].get_offsets().tolist() == [[1, 3], [2, 4]]
+    assert {t.get_text() for t in ax.texts} == {"p", "q"}
+    low, high = sorted(ax.texts, key=lambda t: t.get_position()[1])
+    assert (low.get_text(), high.get_text()) == ("p", "q")
+
+
+def test_matrix_writes_its_values_and_a_dash_where_there_is_none():
+    ax = drawn(PICTURES["matrix"])
+    assert {t.get_text() for t in ax.texts if t.get_text()} == {"10%", "90%", "40%", "–"}
+    assert (labels(ax.yaxis), labels(ax.xaxis)) == (["worst", "best"], ["low", "high"])
+    few = drawn(Picture("matrix", CELLS.assign(n=[50, 9, 50]), "t", options={"unit": "percent"}))
+    assert "90%" not in {t.get_text() for t in few.texts}
+
+
+def test_calibration_has_its_line_of_agreement():
+    ax = drawn(PICTURES["calibration"])
+    x, y = ax.lines[0].get_data()
+    assert np.array_equal(x, y)
+    assert ax.get_xlim() == ax.get_ylim()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["as predicted"]
+
+
+def test_ticks_are_not_rounded():
+    from crmresearch.figures.dress import Ticks
+
+    assert Ticks("percent").format_ticks([0.85, 0.875, 0.9]) == ["85.0%", "87.5%", "90.0%"]
+    assert Ticks("percent").format_ticks([0, 0.2, 0.4]) == ["0%", "20%", "40%"]
+    assert Ticks("points").format_ticks([-0.005, 0.0]) == ["-0.5", "0.0"]
+    assert Ticks("money").format_ticks([0, 1250, 2500]) == ["0", "1,250", "2,500"]
+    assert Ticks().format_ticks([2021, 2022]) == ["2021", "2022"]
+    assert Ticks(each=True).format_ticks([0.01, 0.5, 10]) == ["0.01", "0.5", "10"]
+
+
+def test_money_is_named_by_its_currency():
+    try:
+        figures.use(currency="CNY")
+        ax = draw(Picture("curves", KEPT[:4], "t", "x", "money per month"))
+        assert ax.get_ylabel() == "CNY per month"
+        ax = draw(Picture("curves", KEPT[:4], "t", "x", "value per customer", {"unit": "money"}))
+        assert ax.get_ylabel() == "value per customer, CNY"
+    finally:
+        figures.use()
+
+
+def test_long_labels_stay_on_the_page():
+    rows = FOREST.assign(label=[f"{k}: a model with a name that takes more room than there is" for k in "abc"], n=99)
+    picture = Picture("intervals", rows, "A title " * 14, "an axis label that is longer than its axis " * 4)
+    ax = drawn(picture)
+    page = ax.figure.bbox
+    title = ax.figure._suptitle
+    texts = [title, ax.xaxis.label, *ax.yaxis.get_ticklabels()]
+    for extent in (t.get_window_extent() for t in texts):
+        assert extent.x0 >= page.x0 - 1
+        assert extent.x1 <= page.x1 + 1
