@@ -20,31 +20,17 @@ from typing import Any
 
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate, q_values
 from crmresearch.result import Check
 
+say = words.of("top.ledger")
 Q_LEVEL = 0.05  # false discovery rate over the hypotheses of one run
 
 COLUMNS = (
-    "claim_id",
-    "claim",
-    "bank",
-    "evidence",
-    "estimand",
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "unit",
-    "n",
-    "rule",
-    "checks",
-    "p_value",
-    "q_value",
-    "verdict",
-    "notebook",
-    "cell",
-    "parameters_hash",
+    *("claim_id", "claim", "bank", "evidence", "estimand", "estimate", "ci_low", "ci_high", "unit", "n", "rule"),
+    *("checks", "p_value", "q_value", "verdict", "notebook", "cell", "parameters_hash"),
 )
 _NUMBERS = ("estimate", "ci_low", "ci_high", "n", "p_value", "q_value")
 
@@ -100,14 +86,11 @@ def lines() -> dict[str, Line]:
 def rule_text(rule: Mapping[str, Any]) -> str:
     """Write a decision rule in words."""
     if "all_of" in rule:
-        return f"supported if {', '.join(rule['all_of'])} are"
+        return say("all_of", lines=", ".join(rule["all_of"]))
     if rule.get("report"):
-        return "reported, no verdict"
-    parts = []
-    for verdict_name in ("supported", "refuted"):
-        for side, bound in rule.get(verdict_name, {}).items():
-            parts.append(f"{verdict_name} if the interval lies {side} {bound:g}")
-    return "; ".join(parts)
+        return say("report")
+    sides = [(name, *side) for name in ("supported", "refuted") for side in rule.get(name, {}).items()]
+    return "; ".join(say("side", verdict=name, side=side, bound=bound) for name, side, bound in sides)
 
 
 def _lies(interval: tuple[float, float], where: Mapping[str, float]) -> bool:
@@ -318,9 +301,7 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
             row["verdict"] = "not testable" if line.kind == "X" else verdicts[line_id]
             row["notebook"] = source["notebook"]
             row["parameters_hash"] = source["parameters_hash"]
-            kept = (
-                line.rule["all_of"][0] if "all_of" in line.rule else line_id
-            )  # a conjunction points at its first part
+            kept = line.rule.get("all_of", [line_id])[0]  # a conjunction points at its first part
             row["cell"] = (cells or {}).get((source["notebook"], kept), "")
             if isinstance(here, Missing):
                 row["checks"] = here.reason

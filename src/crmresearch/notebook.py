@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crmresearch import disclosure, figures, ledger, parameters
+from crmresearch import disclosure, figures, ledger, parameters, words
 from crmresearch.errors import InputError
 from crmresearch.result import Result
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
+say = words.of("top.notebook")
 VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", "duckdb", "ibis-framework")
 
 
@@ -98,11 +99,7 @@ class Notebook:
             for part in ("tables", "figures", "restricted", "findings"):
                 written += [f"{part}/{p.name}" for p in sorted((self.folder / part).glob(f"{self.name}*"))]
         rows = [("file", name) for name in written] + [("version", f"{name} {version(name)}") for name in VERSIONS]
-        sentence = (
-            f"{len(written)} files written to the run's folder."
-            if self.folder is not None
-            else "Nothing was written: the notebook was opened by hand; crmresearch run writes tables and ledger."
-        )
+        sentence = say("by_hand") if self.folder is None else say("written", n=len(written))
         return Result(pd.DataFrame(rows, columns=["kind", "name"]), sentence, counts=())
 
     def _rows(self) -> list[tuple[str, str, str]]:
@@ -110,14 +107,15 @@ class Notebook:
 
     def __repr__(self) -> str:
         lines = [f"{k} = {v}  # {about}" for k, v, about in self._rows()]
-        return "\n".join([f"{self.name} on bank {self.bank.about.name}: {self.bank.source_line}", *lines])
+        return "\n".join([say("opened", name=self.name, bank=self.bank), *lines])
 
     def _repr_html_(self) -> str:
         about = self.bank.about
         frame = pd.DataFrame(self._rows(), columns=["parameter", "value", "meaning"])
-        head = f"<p>Bank <strong>{escape(about.name)}</strong> ({escape(about.evidence)}): {escape(about.title)}.</p>"
-        limits = "".join(f"<li>{escape(words)}</li>" for words in about.cannot_answer)
-        cannot = f"<p>What this bank cannot answer:</p><ul>{limits}</ul>" if limits else ""
+        name, evidence, title = (escape(text) for text in (about.name, about.evidence, about.title))
+        limits = "".join(f"<li>{escape(limit)}</li>" for limit in about.cannot_answer)
+        cannot = f"<p>{say('cannot')}</p><ul>{limits}</ul>" if limits else ""
+        head = f"<p>{say('bank', name=name, evidence=evidence, title=title)}</p>"
         return head + disclosure.html(frame) + cannot
 
 

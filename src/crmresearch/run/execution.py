@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from crmresearch import words
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -277,8 +279,7 @@ def _mark(notebook: NotebookNode, result: Mapping[str, Any]) -> None:
     """Say at the top of a notebook that it did not finish, so that nobody reads a part for the whole."""
     from nbformat.v4 import new_markdown_cell
 
-    words = f"**This notebook did not finish ({result['status']}):** cell `{result['cell']}`, {result['error']}"
-    notebook.cells.insert(0, new_markdown_cell(words, id=UNFINISHED))
+    notebook.cells.insert(0, new_markdown_cell(words.of("site")("unfinished", result=result), id=UNFINISHED))
 
 
 def serve(jobs: IO[str], events: IO[str]) -> None:

@@ -8,40 +8,41 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-# order of display; symbol beside the word, so that colour is never the only sign
-VERDICTS = {
-    "supported": (
-        "✓",
-        "The whole 95% interval lies where the rule says the claim holds, no gate is closed, and q is small enough.",
-    ),
-    "refuted": ("✗", "The whole interval lies on the wrong side of the smallest effect of interest."),
-    "undecided": ("?", "The interval reaches over the boundary, or an assumption cannot be checked by these data."),
-    "blocked": ("■", "An assumption failed; the estimate is shown and decides nothing."),
-    "reported": ("•", "A quantity to describe; the claim has no decision rule."),
-    "not applicable": ("–", "This bank lacks a table the claim needs; the reason is given."),
-    "not measured": ("○", "No notebook of this run estimates it."),
-    "not testable": ("∅", "Historical or rhetorical; no data could decide it."),
-}
-EVIDENCE = {
-    "real bank": ("", "A bank's own customers: the verdict is about that bank and period."),
-    "real, other trade": ("", "Real customers of another trade; carrying over to banks is a judgement."),
-    "simulated": (
-        "",
-        "A bank whose truth was planted: the verdict tests the estimator and says nothing about banks.",
-    ),
-    "published": ("", "Numbers others published, repeated."),
+from crmresearch import words
+
+say = words.of("site.chips")
+# symbol beside the word, so that colour is never the only sign
+SYMBOLS = {
+    "supported": "✓",
+    "refuted": "✗",
+    "undecided": "?",
+    "blocked": "■",
+    "reported": "•",
+    "not applicable": "–",
+    "not measured": "○",
+    "not testable": "∅",
 }
 
 
-def slug(words: str) -> str:
+def slug(text: str) -> str:
     """Turn words into a CSS class."""
-    return re.sub(r"[^a-z]+", "-", words.lower()).strip("-")
+    return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")
 
 
-def chip(word: str, meanings: Mapping[str, tuple[str, str]]) -> str:
-    """Return a labelled chip; its meaning is the tooltip."""
-    symbol, meaning = meanings.get(word, ("", ""))
-    mark = f'<span aria-hidden="true">{symbol}</span> ' if symbol else ""
+def verdicts() -> Mapping[str, str]:
+    """Return what each verdict means, in the order of display."""
+    return say.names("verdicts")
+
+
+def evidence() -> Mapping[str, str]:
+    """Return what each kind of evidence can show."""
+    return say.names("evidence")
+
+
+def chip(word: str) -> str:
+    """Return a verdict or a kind of evidence as a labelled chip; its meaning is the tooltip."""
+    meaning = {**verdicts(), **evidence()}.get(word, "")
+    mark = f'<span aria-hidden="true">{SYMBOLS[word]}</span> ' if word in SYMBOLS else ""
     return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(word)}</span>'
 
 
@@ -72,7 +73,7 @@ def _sides(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple
     return (start, end) if start < end else None
 
 
-def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, Any], words: str) -> str:
+def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, Any], text: str) -> str:
     """Draw an interval on the ground of its decision rule; without a rule there is nothing to see."""
     bounds = [
         b for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping) for b in rule[part].values()
@@ -98,7 +99,7 @@ def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, An
     a, b, e = x(low), x(high), x(estimate)
     return (
         f'<svg class="crm-interval" viewBox="0 0 {width:g} {height:g}" role="img" '
-        f'aria-label="estimate with interval: {escape(words)}">'
+        f'aria-label="{escape(say("interval", text=text))}">'
         f'<line class="crm-axis" x1="0" x2="{width:g}" y1="13" y2="13"/>{"".join(grounds)}{"".join(lines)}'
         f'<line class="crm-bar" x1="{a}" x2="{b}" y1="13" y2="13"/>'
         f'<circle class="crm-dot" cx="{e}" cy="13" r="4.5"/></svg>'

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import ledger
-from crmresearch.run.site.chips import EVIDENCE, VERDICTS, chip, interval_svg, number, slug
+from crmresearch import ledger, words
+from crmresearch.run.site.chips import chip, interval_svg, number, slug, verdicts
 
+say = words.of("site.claims")
 DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
-GATES = {"closed": "Failed assumption", "declared": "Assumed, not checkable", "open": "Checked"}
 
 
 def unmeasured(frame: pd.DataFrame) -> pd.Series:
@@ -37,12 +37,11 @@ def _claims(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
 
 def _bounds(row: Mapping[str, Any]) -> str:
     """Write the interval; a count or identity over every row has none."""
-    if row["ci_low"] == row["estimate"] == row["ci_high"]:
-        return "exact"
-    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    exact = row["ci_low"] == row["estimate"] == row["ci_high"]
+    return say("exact") if exact else f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
-def _words(row: Mapping[str, Any]) -> str:
+def _estimate(row: Mapping[str, Any]) -> str:
     return f"{number(row['estimate'])} {_bounds(row)}"
 
 
@@ -57,24 +56,25 @@ def _gates(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _trouble(row: Mapping[str, Any]) -> str:
     """Say in sight which assumptions failed, and which the verdict takes on trust."""
+    names = say.names("gates")
     return "".join(
-        f'<p class="crm-gate crm-gate-{status}"><strong>{GATES[status]}:</strong> {escape(words)}</p>'
-        for status, words in _gates(row)
+        f'<p class="crm-gate crm-gate-{status}"><strong>{names[status]}:</strong> {escape(text)}</p>'
+        for status, text in _gates(row)
         if status != "open"
     )
 
 
 def _facts(row: Mapping[str, Any]) -> str:
     """Everything else about a line, folded away."""
-    facts = [("Rule", escape(row["rule"]))]
+    names, status_names = say.names("facts"), say.names("gates")
+    facts = {"rule": escape(row["rule"])}
     if pd.notna(row["n"]):
-        facts.append(("Rests on", f"n = {row['n']:,.0f}"))
+        facts["n"] = f"n = {row['n']:,.0f}"
         tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
-        facts.append(("Tests", ", ".join(tests)))
-        gates = "".join(f"<li>{GATES[status]}: {escape(words)}</li>" for status, words in _gates(row))
-        facts.append(("Gates", f"<ul>{gates}</ul>" if gates else ""))
-    facts.append(("Parameters", row["parameters_hash"]))
-    return "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts if words)
+        gates = "".join(f"<li>{status_names[status]}: {escape(text)}</li>" for status, text in _gates(row))
+        facts |= {"tests": ", ".join(tests), "gates": f"<ul>{gates}</ul>" if gates else ""}
+    facts["parameters"] = row["parameters_hash"]
+    return "".join(f"<div><dt>{names[key]}</dt><dd>{text}</dd></div>" for key, text in facts.items() if text)
 
 
 def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
@@ -85,21 +85,20 @@ def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
         result = (
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
             f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(row["unit"])}</span></p>'
-            + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, _words(row))
+            + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, _estimate(row))
         )
     else:
         result = f'<p class="crm-reason">{escape(row["checks"])}</p>' if pd.isna(row["n"]) and row["checks"] else ""
     link = ""
     if row["notebook"] in pages and verdict != "not measured":
         target = f"notebooks/{row['notebook']}.html{_cell(row)}"
-        words = "See the cell" if row["cell"] else "See the notebook"
-        link = f'<a class="crm-cell" href="{escape(target)}">{words}</a>'
+        link = f'<a class="crm-cell" href="{escape(target)}">{say("cell") if row["cell"] else say("notebook")}</a>'
     facts = _facts(row)
-    details = f"<details><summary>How it is decided</summary><dl>{facts}</dl></details>" if facts else ""
+    details = f"<details><summary>{say('details')}</summary><dl>{facts}</dl></details>" if facts else ""
     return (
         f'<li class="crm-line" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
         f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span> '
-        f'{chip(verdict, VERDICTS)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
+        f'{chip(verdict)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
         f'<div class="crm-more">{link}{details}</div></div><div class="crm-result">{result}</div></li>'
     )
 
@@ -109,7 +108,7 @@ def _card(rows: list[dict[str, Any]], pages: Iterable[str]) -> str:
     claim = next((c for c in ledger.claims() if line is not None and c["id"] == line.claim_id), {})
     anchor = " … ".join(claim.get("anchor", ()))
     said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
-    evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"], EVIDENCE)
+    evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"])
     return (
         f'<li class="crm-claim"><div class="crm-title"><p class="crm-text">{escape(rows[0]["claim"])}</p>'
         f'{evidence}</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
@@ -127,12 +126,11 @@ def tiles(frame: pd.DataFrame) -> str:
     buttons = "".join(
         f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
         f"{'' if v in counts else ' disabled'}>"
-        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v, VERDICTS)}</button>'
-        for v in VERDICTS
+        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v)}</button>'
+        for v in verdicts()
         if v in counts or v in DECIDED
     )
-    label = "Ledger lines by verdict; press one to see only those"
-    return f'<div class="crm-tiles" role="group" aria-label="{label}">{buttons}</div>'
+    return f'<div class="crm-tiles" role="group" aria-label="{say("tiles")}">{buttons}</div>'
 
 
 def box(frame: pd.DataFrame, notebook: str) -> str:
@@ -144,15 +142,14 @@ def box(frame: pd.DataFrame, notebook: str) -> str:
         for row in claim:
             name = escape(row["claim_id"])
             mark = f'<a href="{escape(_cell(row))}">{name}</a>' if row["cell"] else name
-            estimate = _words(row) if pd.notna(row["estimate"]) else ""
+            estimate = _estimate(row) if pd.notna(row["estimate"]) else ""
             lines.append(
-                f'<li>{mark} {chip(row["verdict"], VERDICTS)} <span class="crm-ci">{estimate}</span> '
+                f'<li>{mark} {chip(row["verdict"])} <span class="crm-ci">{estimate}</span> '
                 f"{escape(row['estimand'])}{_trouble(row)}</li>"
             )
         place = f"../index.html#{escape(claim[0]['claim_id'])}"
         items.append(f'<li><a href="{place}">{escape(claim[0]["claim"])}</a><ul>{"".join(lines)}</ul></li>')
     if not items:
         return ""
-    evidence = chip(str(rows["evidence"].iloc[0]), EVIDENCE)
-    head = f"<p><strong>Claims decided here</strong> {evidence}</p>"
+    head = f"<p><strong>{say('box')}</strong> {chip(str(rows['evidence'].iloc[0]))}</p>"
     return f'<div class="crm-decides">{head}<ul>{"".join(items)}</ul></div>'

@@ -13,23 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import disclosure, ledger
+from crmresearch import disclosure, ledger, words
 from crmresearch.run.execution import read_notebook, write_notebook
 from crmresearch.run.site import claims
-from crmresearch.run.site.chips import EVIDENCE, VERDICTS, chip, interval_svg, slug
+from crmresearch.run.site.chips import chip, evidence, interval_svg, slug, verdicts
 
-QUESTION = "Does relationship banking pay?"
-FACTS = (
-    "title",
-    "name",
-    "evidence",
-    "observation_start",
-    "observation_end",
-    "currency",
-    "tables",
-    "licence",
-    "citation",
-)
+say = words.of("site.pages")
+PERIOD = ("observation_start", "observation_end")
+FACTS = ("title", "name", "evidence", *PERIOD, "currency", "tables", "licence", "citation")
 SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">'
 
 
@@ -53,40 +44,25 @@ def _title(notebook: Mapping[str, Any]) -> str:
 
 def _label(name: str) -> str:
     """Write a notebook's file name for people, e.g. ``01 Customer value``."""
-    digits, _, words = name.partition("_")
-    return f"{digits} {words.replace('_', ' ').capitalize()}"
+    digits, _, rest = name.partition("_")
+    return f"{digits} {rest.replace('_', ' ').capitalize()}"
 
 
-def _evidence_note(evidence: str) -> str:
-    notes = {
-        "simulated": "<strong>Simulated bank.</strong> Its truth was planted. A verdict below says that an estimator "
-        "finds what is there; it says nothing about banks.",
-        "real, other trade": "<strong>Real customers of another trade.</strong> A verdict below is about them; whether "
-        "it carries over to banks is open.",
-        "real bank": "<strong>A real bank.</strong> A verdict below is about this bank and this period.",
-        "published": "<strong>Published numbers.</strong> A verdict below repeats what others measured.",
-    }
-    return f'<p class="crm-note crm-evidence-{slug(evidence)}">{notes.get(evidence, escape(evidence))}</p>'
+def _evidence_note(kind: str) -> str:
+    note = say.names("evidence").get(kind, escape(kind))
+    return f'<p class="crm-note crm-evidence-{slug(kind)}">{note}</p>'
 
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
     lines = frame["verdict"].isin(claims.DECIDED)
     registered = {line.line_id: line.claim_id for line in ledger.lines().values()}
     of = frame["claim_id"].map(registered)
-    title, start, end = (escape(str(about[k])) for k in ("title", "observation_start", "observation_end"))
-    lead = (
-        f"Three essays make {of.nunique()} claims about managing customer relations. {of[lines].nunique()} of them, in "
-        f"{int(lines.sum())} estimates, are measured here on <em>{title}</em>, observed from {start} to {end}."
-    )
-    failed = [n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"]
-    alarm = ""
-    if failed:
-        alarm = (
-            '<p class="crm-note crm-alarm"><strong>This run is incomplete.</strong> These notebooks did not finish: '
-            f"{escape(', '.join(failed))}. Their claims are not measured here.</p>"
-        )
+    bank = {k: escape(str(v)) for k, v in about.items()}
+    lead = say("lead", claims=of.nunique(), measured=of[lines].nunique(), estimates=int(lines.sum()), bank=bank)
+    failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
+    alarm = f'<p class="crm-note crm-alarm">{say("incomplete", notebooks=failed)}</p>' if failed else ""
     parts = [
-        f"# {QUESTION}\n",
+        say("question"),
         _raw(f'<p class="crm-lead">{lead}</p>{_evidence_note(str(about["evidence"]))}{alarm}{claims.tiles(frame)}'),
     ]
     rest = claims.unmeasured(frame).groupby(of).transform("all")  # a claim measured in part stays together
@@ -94,52 +70,42 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, st
         name = str(notebook)
         parts.append(f"## {pages.get(name) or _label(name)}\n")
         if name in pages:
-            link = f'<a href="notebooks/{name}.html">Open the notebook: {escape(_label(name))}</a>'
+            link = f'<a href="notebooks/{name}.html">{say("open", notebook=escape(_label(name)))}</a>'
             parts.append(_raw(f'<p class="crm-study">{link}</p>'))
         parts.append(_raw(claims.cards(rows, pages)))
     if rest.any():
-        parts.append("## Claims without an estimate\n")
-        parts.append("No notebook of this run measures them, or no data could decide them.\n")
-        parts.append(_raw(claims.cards(frame[rest], pages)))
-    parts.append("## Take it with you\n")
-    parts.append(
-        _raw(
-            '<p>The whole ledger as a table: <a href="ledger.csv" download>ledger.csv</a>. '
-            'What verdicts mean: <a href="how-to-read.html">how to read this</a>. '
-            'Data, parameters and versions: <a href="about-this-run.html">about this run</a>.</p>'
-        )
-    )
-    toc = ["Ledger <self>", "studies", "how-to-read", "about-this-run"]
-    return "\n".join([*parts, "", *_toctree(toc)])
+        parts += [say("rest"), _raw(claims.cards(frame[rest], pages))]
+    parts += [say("more"), _raw(f"<p>{say('links')}</p>"), ""]
+    return "\n".join([*parts, *_toctree([f"{say('ledger')} <self>", "studies", "how-to-read", "about-this-run"])])
 
 
 def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str, Any]) -> str:
     rows = []
     for name, title in pages.items():
-        verdicts = claims.decided(frame, name)["verdict"]
-        chips = " ".join(f"{n}&nbsp;{chip(v, VERDICTS)}" for v in VERDICTS if (n := int((verdicts == v).sum())))
+        found = claims.decided(frame, name)["verdict"]
+        chips = " ".join(f"{n}&nbsp;{chip(v)}" for v in verdicts() if (n := int((found == v).sum())))
         state = status.get("notebooks", {}).get(name, {}).get("status", "completed")
-        mark = "" if state == "completed" else f'<p class="crm-alarm">did not finish: {escape(state)}</p>'
+        mark = "" if state == "completed" else f'<p class="crm-alarm">{say("unfinished", state=escape(state))}</p>'
         rows.append(
             f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
             f"<span><strong>{escape(title or _label(name))}</strong>{mark}</span></a>"
             f'<p class="crm-chips">{chips}</p></li>'
         )
     cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
-    return "\n".join(["# Studies\n", cards, *_toctree(f"{_label(n)} <notebooks/{n}>" for n in pages)])
+    return "\n".join([say("studies"), cards, *_toctree(f"{_label(n)} <notebooks/{n}>" for n in pages)])
 
 
 def _how_to_read() -> str:
-    def table(heads: tuple[str, str], meanings: Mapping[str, tuple[str, str]]) -> str:
-        body = "".join(f"<tr><td>{chip(k, meanings)}</td><td>{escape(m)}</td></tr>" for k, (_, m) in meanings.items())
-        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    def table(heads: Mapping[str, str], meanings: Mapping[str, str]) -> str:
+        body = "".join(f"<tr><td>{chip(k)}</td><td>{escape(m)}</td></tr>" for k, m in meanings.items())
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads.values())
         return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
     rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
     parts = {
-        "VERDICTS": table(("Verdict", "What it says"), VERDICTS),
-        "EVIDENCE": table(("Evidence", "What it can show"), EVIDENCE),
-        "EXAMPLE": _raw(f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, rule, "an example")}</p>'),
+        "VERDICTS": table(say.names("verdict_heads"), verdicts()),
+        "EVIDENCE": table(say.names("evidence_heads"), evidence()),
+        "EXAMPLE": _raw(f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, rule, say("example"))}</p>'),
         "Q": f"{ledger.Q_LEVEL:.2f}",
         "CELL": str(disclosure.MIN_CELL),
     }
@@ -149,16 +115,9 @@ def _how_to_read() -> str:
     return text
 
 
-def _words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_words(v))}</td></tr>'
-        for k, v in pairs
-        if v not in (None, "", [], {})
-    )
+    shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in pairs if v]
+    body = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(v)}</td></tr>' for k, v in shown)
     return _raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
 
 
@@ -169,18 +128,14 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
         (notebook, ", ".join(f"{k} = {v}" for k, v in values.items())) for notebook, values in run["parameters"].items()
     ]
     prints = {k: v for k, v in run["fingerprints"].items() if isinstance(v, str)}
-    parts = ["# About this run\n", "## Bank\n", _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
-    if cannot:
-        parts += ["## What these data cannot answer\n", *(f"- {escape(str(c))}" for c in cannot), ""]
-    parts += ["## Parameters\n", "Those not listed have the value shown in the notebook.\n", _rows(parameters)]
-    parts += ["## Suppressed for disclosure\n"]
     suppressed = hidden.get("suppressed", {})
-    if suppressed:
-        parts.append(_rows((file, f"{s['rows']} rows: {s['rule']}") for file, s in suppressed.items()))
-    else:
-        parts.append("Nothing had to be suppressed in the tables of this run.\n")
-    parts += ["## Fingerprints\n", "Two runs with the same fingerprints on one machine give the same bytes.\n"]
-    parts += [_rows(prints.items()), "## Versions\n", _rows(run["versions"].items())]
+    parts = [say("about"), _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
+    if cannot:
+        parts += [say("cannot"), *(f"- {escape(str(c))}" for c in cannot), ""]
+    parts += [say("parameters"), _rows(parameters), say("suppressed")]
+    rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
+    parts += [_rows(rows) if rows else say("suppressed_nothing")]
+    parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(run["versions"].items())]
     return "\n".join(parts)
 
 
