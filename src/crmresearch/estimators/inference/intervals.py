@@ -137,6 +137,21 @@ def wilson(count: Any, n: Any) -> tuple[Any, Any, Any]:
     return (p, low, high) if np.ndim(p) else (float(p), float(low), float(high))
 
 
+def poisson_rate(events: Any, exposure: Any) -> tuple[Any, Any, Any]:
+    """Events per unit of exposure with the exact interval, of numbers or columns.
+
+    References
+    ----------
+    Garwood (1936). Fiducial limits for the Poisson distribution. *Biometrika* 28, 437-442.
+    """
+    from scipy.special import chdtri
+
+    tail = (1 - LEVEL) / 2
+    low = np.where(np.asarray(events) > 0, chdtri(2 * np.maximum(events, 1), 1 - tail), 0.0) / 2 / exposure
+    high = chdtri(2 * (events + 1), tail) / 2 / exposure
+    return events / exposure, low, high
+
+
 def ratio_delta(numerator: Any, denominator: Any, var_n: Any, var_d: Any, cov: Any = 0.0) -> tuple[Any, Any]:
     """Ratio and its standard error by the delta method, of numbers or arrays; :func:`fieller` bears weak denominators.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import FitError, InputError, RankError
+from crmresearch.estimators.inference.intervals import from_draws
 
 RANK_TOLERANCE = 1e-9  # part of a column, of its own length, that the columns before it do not explain
 
@@ -242,3 +244,42 @@ def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) 
         codes = np.unique(cluster, return_inverse=True)[1]
         scores = np.stack([np.bincount(codes, column) for column in scores.T], axis=1)
     return beta, bread @ (scores.T @ scores) @ bread
+
+
+def held_out_r2(
+    y: np.ndarray, blocks: Mapping[str, np.ndarray], *, seed: int, repetitions: int, folds: int = 5
+) -> pd.DataFrame:
+    """R squared on rows a least-squares fit did not see, as blocks of columns (and their squares) are added.
+
+    Folds are dealt at random; the interval is a percentile bootstrap over the rows' squared errors.
+
+    Parameters
+    ----------
+    y : array
+        Outcome.
+    blocks : mapping of str to array, (rows, columns)
+        In the order in which they are added.
+    seed, repetitions : int
+        Of folds and resamples.
+    folds : int
+
+    Returns
+    -------
+    DataFrame
+        ``block, n, r_squared, ci_low, ci_high``.
+    """
+    rng, n = np.random.default_rng(seed), len(y)
+    fold = rng.permutation(n) % folds
+    # kept as single precision: counts are small, and there is one a row and resample
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=repetitions).astype(np.float32)
+    centred = (y - y.mean()) ** 2
+    x, rows = np.ones((n, 1)), []
+    for name, columns in blocks.items():
+        x = np.column_stack([x, columns, columns**2])
+        error = np.empty(n)
+        for k in range(folds):
+            beta, *_ = np.linalg.lstsq(x[fold != k], y[fold != k], rcond=None)
+            error[fold == k] = (y[fold == k] - x[fold == k] @ beta) ** 2
+        _, low, high = from_draws(1 - (weights @ error) / (weights @ centred))
+        rows.append((name, n, 1 - error.sum() / centred.sum(), low, high))
+    return pd.DataFrame(rows, columns=["block", "n", "r_squared", "ci_low", "ci_high"])
