@@ -165,7 +165,7 @@ def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequenc
         lines = (text.count("\n") + 1) / height
         middle = max(axes_of[k][1], below + lines / 2)
         below = middle + lines / 2
-        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2}
+        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
         ax.annotate(text, points[k], (1.03, middle), textcoords="axes fraction", va="center", fontsize=8.5,
                     color=colors[k], arrowprops=arrow)  # fmt: skip
 
@@ -237,7 +237,7 @@ def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool
         rows = 1
     rows = _above(ax, picture, axis, rows)
     alone = sum(a.get_visible() for a in ax.figure.axes) == 1
-    title = textwrap.fill(picture.title, int((wide - (0.2 if over and alone else 0.8)) / 0.098))
+    title = textwrap.fill(picture.title, int((wide - (0.2 if over and alone else 0.8)) / 0.094), break_on_hyphens=False)
     if over and alone:
         ax.figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     else:

@@ -364,7 +364,8 @@ def _composition(ax: Any, picture: Picture) -> None:
         getattr(ax, "set_ylim" if upright else "set_xlim")(0, 1)
     unit_axis(across, unit)
     if numeric:
-        along.set_major_locator(MaxNLocator(min(len(names), 10), integer=True))
+        along.set_ticks(names if len(names) <= 8 else MaxNLocator(9, integer=True).tick_values(min(names), max(names)))
+        ax.set_xlim(min(names) - 0.8, max(names) + 0.8)
         unit_axis(along, "number")
     else:
         categories(along, names, list(places.values()), ax.bbox.width / ax.figure.dpi)
