@@ -8,7 +8,7 @@ import pytest
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import natural_spline
-from crmresearch.estimators.survival import finegray
+from crmresearch.estimators.survival import finegray, predict
 from crmresearch.estimators.survival.cox import cox, cox_bootstrap
 from crmresearch.estimators.survival.curves import kaplan_meier, logrank, restricted_mean
 from crmresearch.estimators.survival.discrete import discrete_hazard, frailty, tenure_terms, weibull_aft
@@ -304,3 +304,105 @@ def test_same_seed_same_draws():
     a, b = (cox_bootstrap(frame, ["x"], repeats=5, seed=3) for _ in range(2))
     pd.testing.assert_frame_equal(a, b)
     assert not cox_bootstrap(frame, ["x"], repeats=5, seed=4).equals(a)
+
+
+# --- collinear columns, missing predictions, counts
+# ---------------------------------------------------------------------------------------------
+
+
+def person_months(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    cells = pd.MultiIndex.from_product([range(1, 25), [0.0, 1.0]], names=["tenure", "a"]).to_frame(index=False)
+    return cells.assign(not_a=1 - cells["a"], at_risk=200, events=rng.binomial(200, 0.02, len(cells)))
+
+
+def test_a_dummy_and_its_complement_are_refused_by_name():
+    cells = person_months(1)
+    with pytest.raises(InputError, match=r"collinear .*(a|not_a|constant) = combination of"):
+        discrete_hazard(cells, ["a", "not_a"])
+    with pytest.raises(InputError, match="collinear"):
+        discrete_hazard(cells, ["a", "not_a"], baseline="months")
+    assert abs(discrete_hazard(cells, ["a"]).params["a"]) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cox_refuses_a_line_of_another_covariate_always(seed):
+    frame = spells(300, 100 + seed)
+    frame["x"] = np.random.default_rng(seed).normal(size=len(frame))
+    frame["y"] = 2 * frame["x"] + 1
+    with pytest.raises(InputError, match=r"1 of 2 columns are collinear with others: (x = combination of y|y = .*x)"):
+        cox(frame, ["x", "y"])
+    with pytest.raises(FitError, match="collinear"):
+        fine_gray(frame, ["x", "y"], "one", repeats=0)
+
+
+def test_cox_refuses_what_the_strata_say_already():
+    frame = spells(300, 31)
+    with pytest.raises(FitError, match="y does not vary within the strata"):
+        cox(frame.assign(y=2 * frame["z"] + 1), ["x", "y"], strata="z")
+    frame["y"] = 0.1 * frame["x"] + 5 * frame["z"]
+    with pytest.raises(FitError, match="collinear"):
+        cox(frame, ["x", "y"], strata="z")
+    assert np.isfinite(cox(frame, ["x", "y"]).se).all()
+
+
+def scored(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Predictions of a few levels, with how many customers each row stands for."""
+    rng = np.random.default_rng(seed)
+    p = rng.integers(1, 8, n) / 10
+    left = rng.exponential(-12 / np.log(1 - p))
+    stop = rng.uniform(3, 30, n)
+    frame = pd.DataFrame({"exit": np.minimum(left, stop), "event": (left <= stop) * 1, "n": rng.integers(1, 9, n)})
+    return frame, p
+
+
+@pytest.mark.parametrize("score", ["brier", "concordance", "area_under_curve", "capture", "calibration"])
+def test_missing_predictions_are_refused(score):
+    frame, p = scored(200, 1)
+    p[:3] = np.nan
+    with pytest.raises(InputError, match="3 predicted risks are missing"):
+        getattr(predict, score)(frame, p, 12)
+    with pytest.raises(InputError, match="predictions for 200 rows"):
+        getattr(predict, score)(frame, p[5:], 12)
+
+
+def test_missing_predictions_are_refused_by_the_decision_curve():
+    frame, p = scored(200, 2)
+    with pytest.raises(InputError, match="1 predicted risks are missing or outside 0 to 1"):
+        predict.decision_curve(frame, {"model": np.r_[np.nan, p[1:]]}, 12, [0.1])
+
+
+def test_scores_of_counted_rows_are_those_of_the_rows_written_out():
+    frame, p = scored(150, 3)
+    rows, scores = frame.loc[frame.index.repeat(frame["n"])].assign(n=1), np.repeat(p, frame["n"])
+    (counted, line), (written, other) = predict.calibration(frame, p, 12), predict.calibration(rows, scores, 12)
+    pd.testing.assert_series_equal(line, other, rtol=1e-9)
+    pd.testing.assert_frame_equal(counted, written, rtol=1e-9)
+    for score in (predict.concordance, predict.area_under_curve, predict.capture):
+        assert score(frame, p, 12) == pytest.approx(score(rows, scores, 12), rel=1e-12)
+    a, b = (predict.decision_curve(f, {"m": q}, 12, [0.2]) for f, q in ((frame, p), (rows, scores)))
+    pd.testing.assert_frame_equal(a, b, rtol=1e-12)
+
+
+def test_calibration_groups_do_not_depend_on_the_order_of_rows():
+    frame, p = scored(400, 4)
+    order = np.random.default_rng(0).permutation(400)
+    first, _ = predict.calibration(frame, p, 12)
+    second, _ = predict.calibration(frame.iloc[order], p[order], 12)
+    pd.testing.assert_frame_equal(first, second, rtol=1e-9)
+
+
+def test_models_of_counted_rows_have_the_errors_of_the_rows_written_out():
+    frame = spells(400, 32).drop(columns="cause")
+    frame["n"] = np.random.default_rng(1).integers(1, 5, len(frame))
+    frame["unit"] = np.arange(len(frame)) % 40
+    rows = frame.loc[frame.index.repeat(frame["n"])].drop(columns="n")
+    for options in ({}, {"cluster": "unit"}, {"strata": "z"}):
+        names = ["x"] if options.get("strata") else ["x", "z"]
+        assert cox(frame, names, **options).se.to_numpy() == pytest.approx(
+            cox(rows, names, **options).se.to_numpy(), rel=1e-8
+        )
+    a, b = frailty(frame, ["x"]), frailty(rows, ["x"])
+    assert a.shape_ci == pytest.approx(b.shape_ci, abs=1e-3)  # numerical curvature at two stopping points
+    a, b = (weibull_aft(f, ["x"]).set_index("term") for f in (frame, rows))
+    assert a["se"].to_numpy() == pytest.approx(b["se"].to_numpy(), rel=1e-5)

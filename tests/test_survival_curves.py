@@ -13,6 +13,7 @@ from crmresearch.estimators.survival.curves import (
     life_table,
     logrank,
     pairwise_logrank,
+    restricted_mean,
 )
 from crmresearch.estimators.survival.incidence import aalen_johansen, cumulative_incidence
 from crmresearch.estimators.survival.risk import Spells, read_spells
@@ -222,3 +223,82 @@ def test_late_entry_ignored_overstates_and_respected_covers():
         missed += not wrong.ci_low <= truth <= wrong.ci_high
     assert missed == 20
     assert covered >= 15
+
+
+# --- the limit on customers at risk, along the whole curve
+# -------------------------------------------------------------------------------
+
+
+def late_entry(gap_ends: int, one_left_at: int | None = None) -> pd.DataFrame:
+    """60 customers to month 3, perhaps one more who leaves later, and 100 who enter later and stay to month 20."""
+    rows = [(0, 3, 0, 60), (gap_ends, 20, 0, 100)]
+    if one_left_at:
+        rows.append((0, one_left_at, 1, 1))
+    return pd.DataFrame(rows, columns=["entry", "exit", "event", "n"])
+
+
+def test_one_exit_of_a_single_customer_at_risk_does_not_end_all():
+    frame = late_entry(10, one_left_at=5)
+    curve = kaplan_meier(frame, at_least=50)
+    assert curve.attrs == {"start": 0.0, "end": 3.0}
+    assert curve["survival"].tolist() == [1.0] * 4
+    with pytest.raises(InputError, match="horizon 20 lies outside the curve, which runs from 0 to 3"):
+        restricted_mean(curve, 20)
+    # without a limit the curve is R's, down to 0 at month 5, and goes no further: nobody is observed in month 6
+    alone = kaplan_meier(frame)
+    assert alone["time"].iloc[-1] == alone.attrs["end"] == 5
+    assert alone["survival"].iloc[-1] == 0
+
+
+def test_months_in_which_nobody_is_observed_are_not_counted_as_staying():
+    frame = late_entry(8)
+    curve = kaplan_meier(frame)
+    assert curve.attrs["end"] == curve["time"].iloc[-1] == 3
+    with pytest.raises(InputError, match="outside the curve"):
+        restricted_mean(curve, 20)
+    weighted = censoring_weighted(frame.assign(group="a"), "group")
+    assert weighted["time"].iloc[-1] == 3
+    with_causes = pd.concat([frame, pd.DataFrame({"entry": [0], "exit": [2], "event": [1], "n": [1]})])
+    incidence = cumulative_incidence(with_causes.assign(cause="a"), at_least=50)
+    assert incidence["time"].tolist() == [1, 2, 3]
+
+
+def test_curves_end_before_too_few_are_at_risk():
+    frame = pd.DataFrame({"exit": [1, 2, 3, 9], "event": [1, 0, 1, 1], "n": [10, 30, 20, 40]})
+    curve = kaplan_meier(frame, at_least=50)
+    assert curve["time"].tolist() == [0, 1, 2, 3]
+    assert curve["survival"].iloc[-1] == pytest.approx(0.9 * 2 / 3)
+    assert (curve["at_risk"] >= 50).all()
+
+
+def test_a_curve_that_reaches_zero_has_no_interval_there():
+    curve = kaplan_meier(pd.DataFrame({"exit": [1, 2, 3], "event": 1, "n": [1, 1, 2]})).set_index("time")
+    assert curve.loc[3, "survival"] == 0
+    assert curve.loc[3, ["se", "ci_low", "ci_high"]].isna().all()
+    assert curve.loc[:2].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("at_least", [1, 40])
+def test_curve_is_the_product_over_the_life_table(at_least):
+    """By lifelines on entries and exits paired first come, first gone; by hand from the counts of the real pairs."""
+    frame = spells(700, 21)
+    frame = frame[(frame.entry == 0) | (frame.entry > 4)]
+    curve = kaplan_meier(frame, at_least=at_least)
+    table = life_table(frame)
+    table = table[(table["time"] > curve.attrs["start"]) & (table["time"] <= curve.attrs["end"])]
+    n, d = table["at_risk"].to_numpy(), table["events"].to_numpy()
+    survival = np.cumprod(1 - d / n)
+    assert curve["survival"].to_numpy()[1:] == pytest.approx(survival, rel=1e-12)
+    with np.errstate(all="ignore"):
+        greenwood = np.cumsum(d / (n * (n - d)))
+        half = 1.959963984540054 * np.sqrt(greenwood) / np.log(survival)
+    inside = (survival < 1) & (survival > 0)
+    low, high = (curve[c].to_numpy()[1:][inside] for c in ("ci_low", "ci_high"))
+    assert high == pytest.approx((survival ** np.exp(half))[inside], rel=1e-9)
+    assert low == pytest.approx((survival ** np.exp(-half))[inside], rel=1e-9)
+
+
+def test_warnings_of_numpy_stay_as_they_were():
+    before = np.geterr()
+    kaplan_meier(spells(50, 22))
+    assert np.geterr() == before

@@ -58,7 +58,7 @@ def full_rank(x: np.ndarray, names: Sequence[str]) -> None:
     empty = [name for name, size in zip(names, length, strict=True) if not size > 0]
     if empty:
         raise RankError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero in every row; leave out")
-    r, order = qr(x / length, mode="r", pivoting=True, check_finite=False)
+    r, order = qr(np.linalg.qr(x / length, mode="r"), mode="r", pivoting=True)  # pivoting a tall array is slow
     size = np.abs(np.diag(r))
     rank = int((size > RANK_TOLERANCE).sum())
     if rank == x.shape[1]:
@@ -69,7 +69,7 @@ def full_rank(x: np.ndarray, names: Sequence[str]) -> None:
         parts = sorted(order[:rank][np.abs(column) > 1e-6])
         words.append(f"{names[order[rank + j]]} = combination of {', '.join(names[k] for k in parts)}")
     raise RankError(
-        f"{len(words)} of {x.shape[1]} columns hold nothing of their own: {'; '.join(words)}; leave one of each out"
+        f"{len(words)} of {x.shape[1]} columns are collinear with others: {'; '.join(words)}; leave one of each out"
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL
-from crmresearch.estimators.survival.risk import Spells, read_spells
+from crmresearch.estimators.inference import full_rank, resample
+from crmresearch.estimators.survival.risk import Spells, hazard_ratios, read_spells
 
 Ties = Literal["efron", "breslow"]
 
@@ -81,6 +81,18 @@ class RiskSets:
         self.deaths = sparse.csr_matrix((np.ones(len(died)), (end[died], died)), shape=(self.bins, count))
         self.weighted = {"risk": self.delta.copy(), "deaths": self.deaths.copy()}
         self.sign = self.delta.data.copy()
+
+    def refuse_collinear(self, names: Sequence[str]) -> None:
+        """Refuse covariates that are combinations of others, or of the strata."""
+        within = self.x
+        if len(self.strata) > 1:
+            size = np.maximum(np.bincount(self.codes, minlength=len(self.strata)), 1)
+            mean = np.stack([np.bincount(self.codes, c, minlength=len(size)) / size for c in self.x.T], axis=1)
+            within = self.x - mean[self.codes]
+            flat = [n for n, c in zip(names, within.T, strict=True) if not np.abs(c).max() > 1e-9]
+            if flat:
+                raise FitError(f"{', '.join(flat)} does not vary within the strata; leave it out")
+        full_rank(within, names)
 
     def sums(self, r: np.ndarray, columns: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Sum ``r`` times (1, x) over the risk set and over the deaths of each bin."""
@@ -266,23 +278,7 @@ class CoxFit:
 
     def summary(self) -> pd.DataFrame:
         """Hazard ratios with intervals and two-sided p-values, one row per covariate."""
-        from scipy.special import ndtr, ndtri
-
-        z = ndtri(0.5 + LEVEL / 2)
-        se = self.se
-        return pd.DataFrame(
-            {
-                "covariate": self.params.index,
-                "hazard_ratio": np.exp(self.params).to_numpy(),
-                "ci_low": np.exp(self.params - z * se).to_numpy(),
-                "ci_high": np.exp(self.params + z * se).to_numpy(),
-                "coef": self.params.to_numpy(),
-                "se": se.to_numpy(),
-                "p": 2 * ndtr(-np.abs(self.params / se)).astype(float),
-                "n": self.n,
-                "events": self.events,
-            }
-        ).reset_index(drop=True)
+        return hazard_ratios(self.params, self.se, self.n, self.events)
 
     def relative_risk(self, frame: pd.DataFrame) -> np.ndarray:
         """Hazard of each row over the hazard at the mean of the covariates."""
@@ -339,8 +335,8 @@ def cox(
     strata : str, optional
         Column whose levels have their own baseline hazard.
     cluster : str, optional
-        Column of the independent unit (customer, branch); standard errors are then robust (Lin and Wei 1989). A row
-        with ``n`` above 1 counts as ``n`` units when ``cluster`` is the row itself.
+        Column of the independent unit (customer, branch); standard errors are then robust (Lin and Wei 1989). The
+        ``n`` rows that a row stands for belong to one unit.
     ties : {'efron', 'breslow'}
         Treatment of ties. Breslow also takes fractional ``n``.
 
@@ -359,6 +355,7 @@ def cox(
         raise InputError(f"ties must be 'efron' or 'breslow', not {ties!r}")
     names = list(covariates)
     sets = RiskSets(frame, names, strata, whole=ties == "efron")
+    sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, ties, derivatives=False)
     beta, state = _newton(sets, sets.weight, ties, None)
     covariance = np.linalg.inv(state.information)
@@ -458,17 +455,14 @@ def cox_bootstrap(
     unit = None
     if cluster is not None:
         _, unit = np.unique(frame[cluster].to_numpy()[sets.rows], return_inverse=True)
-        share = np.full(unit.max() + 1, 1 / (unit.max() + 1))
-    else:
-        share = sets.weight / sets.weight.sum()
     total = int(sets.weight.sum())
     single = bool((sets.weight == 1).all())
     for repeat in range(repeats):
         if unit is None and single:
             weight = np.bincount(rng.integers(0, total, total), minlength=total).astype(float)
         elif unit is None:
-            weight = rng.multinomial(total, share).astype(float)
+            weight = resample(rng, sets.weight)
         else:
-            weight = sets.weight * rng.multinomial(len(share), share)[unit]
+            weight = sets.weight * resample(rng, unit.max() + 1)[unit]
         out[repeat] = _newton(sets, weight, "efron", start, tolerance=1e-2)[0]
     return pd.DataFrame(out / sets.scale, columns=list(covariates))

@@ -1,6 +1,6 @@
 """Curves of staying: Kaplan-Meier with late entry, restricted mean, log-rank family.
 
-All of them are sums over a life table, so a million customers with whole-month tenures cost a few bincounts.
+All of them start from a life table, so a million customers with whole-month tenures cost a few bincounts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL, Estimate
+from crmresearch.estimators.inference import LEVEL, Estimate, normal
 from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
 
 MIN_AT_RISK = 50  # a curve starts at the first tenure with as many at risk, and is conditional on reaching it
 TEST_WEIGHTS = ("logrank", "wilcoxon", "tarone-ware", "peto", "fleming-harrington")
-
-
-def _z() -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + LEVEL / 2))
 
 
 def _counts(values: np.ndarray, weights: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -75,82 +69,80 @@ def life_table(spells: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_tenure(table: pd.DataFrame, at_least: int = MIN_AT_RISK) -> float:
-    """Return the tenure a curve may start from: all later risk sets up to the first well-filled one are skipped.
+    """Return the tenure a curve may start from; see :func:`span`."""
+    return float(table["time"].iloc[span(table["at_risk"].to_numpy(), at_least)[0]])
 
-    With late entry the first risk sets hold a handful of customers, and one exit there would pull the whole curve down.
+
+def span(at_risk: np.ndarray, at_least: int) -> tuple[int, int]:
+    """Return the positions a curve starts from and ends at; in between, every risk set holds ``at_least`` customers.
+
+    With late entry the first risk sets hold a handful of customers, and one exit there would pull the whole curve down;
+    and while nobody is under observation, nothing is known about staying. So a curve starts before the first risk set
+    of ``at_least``, conditional on reaching it, and ends before the next one that has fewer.
 
     Raises
     ------
     FitError
         If no risk set ever holds ``at_least`` customers.
     """
-    return float(table["time"].iloc[first_place(table["at_risk"].to_numpy(), at_least)])
-
-
-def first_place(at_risk: np.ndarray, at_least: int) -> int:
-    """Return the position before the first risk set of ``at_least`` customers."""
-    filled = np.flatnonzero(at_risk >= at_least)
-    if not len(filled):
+    filled = at_risk >= at_least
+    if not filled.any():
         raise FitError(
             f"no tenure has {at_least} customers at risk (at most {at_risk.max():.0f}); merge groups or widen the "
             "window"
         )
-    return max(int(filled[0]) - 1, 0)
+    first = int(filled.argmax())
+    rest = filled[first:]
+    return max(first - 1, 0), first + (len(rest) if rest.all() else int(rest.argmin())) - 1
 
 
 def kaplan_meier(spells: pd.DataFrame, *, at_least: int = 1) -> pd.DataFrame:
-    """Estimate the share still customers, with late entry.
+    """Estimate the share still customers, with late entry, by lifelines.
 
     Parameters
     ----------
     spells : DataFrame
         ``exit``, ``event``, optional ``entry`` and ``n``.
     at_least : int
-        Start at the first tenure with as many customers at risk; the curve is conditional on reaching it
-        (``attrs["start"]``). Studies use :data:`MIN_AT_RISK`.
+        Customers at risk that every point of the curve needs: it starts at the first tenure with as many (conditional
+        on reaching it: ``attrs["start"]``) and ends before they become fewer (``attrs["end"]``), even if later tenures
+        have more again. Studies use :data:`MIN_AT_RISK`.
 
     Returns
     -------
     DataFrame
         ``time, at_risk, events, censored, entered, survival, se, ci_low, ci_high``; the first row is the start, with
-        survival 1. Greenwood's error; the interval is on the log(-log) scale.
+        survival 1. Greenwood's error; the interval is on the log(-log) scale. Both are missing where nobody is left.
     """
+    from lifelines import KaplanMeierFitter
+
     table = _table(read_spells(spells))
-    return _survival(table, first_tenure(table, at_least))
-
-
-def _survival(table: pd.DataFrame, start: float) -> pd.DataFrame:
-    after = table[table["time"] > start]
-    n, d = after["at_risk"].to_numpy(), after["events"].to_numpy()
-    keep = n > 0
-    after, n, d = after[keep], n[keep], d[keep]
-    survival = np.cumprod(1 - d / n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(np.where(d > 0, d / (n * (n - d)), 0.0))
-        log = np.log(survival)
-        half = _z() * np.sqrt(greenwood) / np.abs(log)
-        inside = (survival > 0) & (survival < 1)
-        low = np.where(inside, survival ** np.exp(half), np.where(survival == 1, 1.0, 0.0))
-        high = np.where(inside, survival ** np.exp(-half), np.where(survival == 1, 1.0, 0.0))
-        se = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
-    out = after.assign(survival=survival, se=se, ci_low=low, ci_high=high)
-    first = pd.DataFrame(
-        [
-            {
-                "time": start,
-                "at_risk": n[0] if len(n) else 0.0,
-                "events": 0.0,
-                "censored": 0.0,
-                "entered": 0.0,
-                "survival": 1.0,
-                "se": 0.0,
-                "ci_low": 1.0,
-                "ci_high": 1.0,
-            }
-        ]
-    )
-    out = pd.concat([first, out[first.columns]], ignore_index=True)
-    out.attrs["start"] = start
+    first, last = span(table["at_risk"].to_numpy(), at_least)
+    out = table.iloc[first : last + 1].reset_index(drop=True)
+    n, d, time = (out[c].to_numpy(copy=True) for c in ("at_risk", "events", "time"))
+    n[0], d[0] = n[1], 0
+    # entries and exits shape a curve through their numbers alone: pair them first come, first gone
+    came = np.cumsum(np.r_[n[1], out["entered"].to_numpy()[1:-1]])
+    left = out[["events", "censored"]].to_numpy()[1:]
+    left[-1, 1] = n[-1] - d[-1]  # whoever stays beyond the end is censored there
+    gone = np.cumsum(left)
+    people = np.union1d(came, gone)
+    people = people[people > 0]
+    place = np.searchsorted(gone, people)
+    with np.errstate(all="ignore"):  # lifelines switches numpy's warnings off for good
+        fit = KaplanMeierFitter(alpha=1 - LEVEL).fit(
+            time[1:][place // 2],
+            place % 2 == 0,
+            timeline=time,
+            entry=time[np.searchsorted(came, people)],
+            weights=np.diff(people, prepend=0),
+        )
+        survival = fit.survival_function_.to_numpy()[:, 0]
+        se = survival * np.sqrt(np.cumsum(d / (n * (n - d))))
+    out = out.assign(at_risk=n, events=d, survival=survival, se=np.where(survival > 0, se, np.nan))
+    out.loc[0, ["censored", "entered"]] = 0.0
+    out[["ci_low", "ci_high"]] = np.where(survival[:, None] > 0, fit.confidence_interval_.to_numpy(), np.nan)
+    out.attrs = {"start": float(time[0]), "end": float(time[-1])}
     return out
 
 
@@ -167,9 +159,8 @@ def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``time, at_risk, survival``. Everybody weighs as much as all would, over what the group's censoring leaves,
-        since
-        entry; with equal censoring in all groups this is the Kaplan-Meier curve.
+        ``time, at_risk, survival``, as far as somebody is at risk. Everybody weighs as much as all would, over what the
+        group's censoring leaves, since entry; with equal censoring in all groups this is the Kaplan-Meier curve.
 
     References
     ----------
@@ -192,9 +183,9 @@ def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
         n += ratio * _at_risk_on(weighted, total.index)
         d += ratio * weighted["events"].fillna(0.0).to_numpy()
     hazard = np.divide(d, n, out=np.zeros(len(n)), where=n > 1e-9)
-    return pd.DataFrame(
-        {"time": total.index.to_numpy(), "at_risk": total["at_risk"].to_numpy(), "survival": np.cumprod(1 - hazard)}
-    )
+    out = total[["at_risk"]].assign(survival=np.cumprod(1 - hazard)).reset_index()
+    first, last = span(total["at_risk"].to_numpy(), 1)
+    return out.iloc[first : last + 1].reset_index(drop=True)
 
 
 def _uncensored(table: pd.DataFrame) -> np.ndarray:
@@ -222,8 +213,7 @@ def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:
     Notes
     -----
     Greenwood-type variance: the sum over event times of (area still to come)^2 d / (n (n - d)), as R's ``survfit``.
-    It is
-    not the variance of min(T, horizon).
+    It is not the variance of min(T, horizon), which is what lifelines returns; hence our own.
     """
     time, survival = curve["time"].to_numpy(dtype=float), curve["survival"].to_numpy()
     if not time[0] < horizon <= time[-1]:
@@ -235,9 +225,7 @@ def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:
     n, d = curve["at_risk"].to_numpy()[inside], curve["events"].to_numpy()[inside]
     with np.errstate(divide="ignore", invalid="ignore"):
         term = np.where((d > 0) & (n > d), d / (n * (n - d)), 0.0)
-    value, se = float(area.sum()), float(np.sqrt((to_come**2 * term).sum()))
-    z = _z()
-    return Estimate(value, value - z * se, value + z * se, "months", round(n[0]), se=se)
+    return normal(float(area.sum()), float(np.sqrt((to_come**2 * term).sum())), "months", round(n[0]))
 
 
 def restricted_mean_difference(first: pd.DataFrame, second: pd.DataFrame, horizon: float) -> Estimate:
@@ -251,9 +239,7 @@ def restricted_mean_difference(first: pd.DataFrame, second: pd.DataFrame, horizo
     if first["time"].iloc[0] != second["time"].iloc[0]:
         raise InputError("the two curves start at different tenures; start both at the later one")
     a, b = restricted_mean(first, horizon), restricted_mean(second, horizon)
-    value, se = a.value - b.value, float(np.hypot(a.se or 0.0, b.se or 0.0))
-    z = _z()
-    return Estimate(value, value - z * se, value + z * se, "months", a.n + b.n, se=se)
+    return normal(a.value - b.value, float(np.hypot(a.se or 0.0, b.se or 0.0)), "months", a.n + b.n)
 
 
 def logrank(

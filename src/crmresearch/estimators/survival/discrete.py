@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL, natural_spline
-from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.estimators.inference import ends, full_rank, natural_spline, z
+from crmresearch.estimators.survival.risk import hazard_ratios, read_spells
 
 
 def tenure_terms(tenure: np.ndarray, n: np.ndarray, knots: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -50,23 +50,8 @@ class DiscreteFit:
 
     def summary(self) -> pd.DataFrame:
         """Hazard ratios of the covariates with intervals."""
-        from scipy.special import ndtr, ndtri
-
-        z = ndtri(0.5 + LEVEL / 2)
-        b, se = self.params[list(self.covariates)], self.se[list(self.covariates)]
-        return pd.DataFrame(
-            {
-                "covariate": list(self.covariates),
-                "hazard_ratio": np.exp(b).to_numpy(),
-                "ci_low": np.exp(b - z * se).to_numpy(),
-                "ci_high": np.exp(b + z * se).to_numpy(),
-                "coef": b.to_numpy(),
-                "se": se.to_numpy(),
-                "p": 2 * ndtr(-np.abs(b / se)).to_numpy(),
-                "n": self.n,
-                "events": self.events,
-            }
-        )
+        names = list(self.covariates)
+        return hazard_ratios(self.params[names], self.se[names], self.n, self.events)
 
 
 def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline: str = "spline") -> DiscreteFit:
@@ -118,6 +103,7 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
         base = np.column_stack([np.ones(len(tenure)), spline])
         names = ["constant", *(f"tenure {i}" for i in range(1, spline.shape[1] + 1))]
     x = np.column_stack([cells[list(covariates)].to_numpy(dtype=float), base])
+    full_rank(x[at_risk > 0], [*covariates, *names])
     y = np.column_stack([cells["events"].to_numpy(dtype=float), at_risk - cells["events"].to_numpy(dtype=float)])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
     fit = sm.GLM(y, x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
@@ -241,7 +227,7 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     v, theta, value = float(np.exp(joint.x[0])), joint.x[1:], float(joint.fun)
     if value >= plain.fun - 1e-6 or v < 1e-4:
         v, theta, value = 0.0, plain.x, float(plain.fun)
-    limit = value + 3.841458820694124 / 2
+    limit = value + z() ** 2 / 2
 
     def over(log_v: float) -> float:
         return float(best(float(np.exp(log_v)), theta).fun) - limit
@@ -262,8 +248,8 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
         from statsmodels.tools.numdiff import approx_hess
 
         inverse = np.linalg.pinv(approx_hess(at, function))
-        half = 1.959963984540054 * np.sqrt(max(float(inverse[place, place]), 0.0))
-        return float(np.exp(at[place] - half) - 1), float(np.exp(at[place] + half) - 1)
+        low, high = ends(at[place], np.sqrt(max(float(inverse[place, place]), 0.0)))
+        return float(np.exp(low) - 1), float(np.exp(high) - 1)
 
     low = 0.0 if v == 0 or plain.fun <= limit else edge(-1.0)
     plain_ci = slope_interval(lambda t: negative(t, 0.0), plain.x, 1)
@@ -303,7 +289,6 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
 
     from lifelines import WeibullAFTFitter
     from lifelines.exceptions import ConvergenceError
-    from scipy.special import ndtri
 
     spells = read_spells(frame, covariates)
     columns = {"exit": spells.exit, "event": spells.event.astype(int), "entry": spells.entry, "n": spells.n}
@@ -321,17 +306,16 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
             )
         except ConvergenceError as error:
             raise FitError(f"the Weibull model does not converge: {error}") from None
-    z = ndtri(0.5 + LEVEL / 2)
     coef, se = fit.params_, fit.standard_errors_
     names = [f"{'log(shape)' if p == 'rho_' else t}" for p, t in coef.index]
     out = pd.DataFrame({"term": names, "coef": coef.to_numpy(), "se": se.to_numpy()})
     out["time_ratio"] = np.exp(out["coef"])
-    out["ci_low"], out["ci_high"] = np.exp(out["coef"] - z * out["se"]), np.exp(out["coef"] + z * out["se"])
+    out["ci_low"], out["ci_high"] = (np.exp(end) for end in ends(out["coef"], out["se"]))
     v, last = fit.variance_matrix_.to_numpy(), names.index("log(shape)")
     log, shape = -out["coef"] * np.exp(coef.to_numpy()[last]), np.exp(coef.to_numpy()[last])
     spread = np.sqrt(np.maximum(np.diag(v) * shape**2 + log**2 * v[last, last] - 2 * shape * log * v[:, last], 0.0))
     ratio = out["term"].isin(list(covariates))
-    for column, value in (("hazard_ratio", log), ("hr_low", log - z * spread), ("hr_high", log + z * spread)):
+    for column, value in zip(("hazard_ratio", "hr_low", "hr_high"), (log, *ends(log, spread)), strict=True):
         out[column] = np.exp(value).where(ratio)
     out["n"] = int(spells.n.sum())
     out.attrs["loglik"] = float(fit.log_likelihood_)

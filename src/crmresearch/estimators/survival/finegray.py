@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import resample
 from crmresearch.estimators.survival.cox import CoxFit, RiskSets, _evaluate, _newton
 from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
 
@@ -122,6 +123,7 @@ def fine_gray(
     if cause not in found:
         raise InputError(f"nobody left for {cause!r}; causes are {', '.join(sorted(map(str, found)))}")
     sets = _SubdistributionSets(frame, names, cause)
+    sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, "breslow", derivatives=False)
     beta, state = _newton(sets, sets.weight, "breslow", None)
     covariance = np.linalg.inv(state.information) / np.outer(sets.scale, sets.scale)
@@ -131,7 +133,7 @@ def fine_gray(
         rng = np.random.default_rng(seed)
         draws = np.empty((repeats, len(names)))
         for repeat in range(repeats):
-            counts = rng.multinomial(int(n.sum()), n / n.sum())
+            counts = resample(rng, n)
             again = _SubdistributionSets(frame.assign(n=counts)[counts > 0], names, cause)
             draws[repeat] = _newton(again, again.weight, "breslow", coefficients * again.scale, 1e-2)[0] / again.scale
         covariance = np.atleast_2d(np.cov(draws, rowvar=False))

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.survival.curves import _grid, _z, first_place
+from crmresearch.estimators.inference import z
+from crmresearch.estimators.survival.curves import _grid, span
 from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
 
 
@@ -40,7 +41,7 @@ def aalen_johansen(spells: Spells, cause: np.ndarray, causes: int, *, at_least: 
     causes : int
         Number of causes.
     at_least : int
-        Start at the first tenure with as many at risk, as in :func:`kaplan_meier`.
+        Customers at risk along the whole curve, as in :func:`kaplan_meier`.
 
     References
     ----------
@@ -63,8 +64,8 @@ def aalen_johansen(spells: Spells, cause: np.ndarray, causes: int, *, at_least: 
         begun[0] = gone.sum()
     # at risk at t: entered before t, not gone before t
     at_risk = np.concatenate(([0.0], begun.cumsum()[:-1])) - (gone.sum() - reverse_cumsum(gone))
-    first = first_place(at_risk, at_least)
-    keep = first + 1 + np.flatnonzero(at_risk[first + 1 :] > 0)
+    first, last = span(at_risk, at_least)
+    keep = slice(first + 1, last + 1)
     n, own = at_risk[keep], counts[keep, 1:].T
     d = own.sum(axis=0)
     survival = np.cumprod(1 - d / n)
@@ -91,7 +92,7 @@ def cumulative_incidence(
     spells : DataFrame
         ``exit``, ``event``, ``cause`` (read where event is 1), optional ``entry`` and ``n``.
     at_least : int
-        Start at the first tenure with as many at risk, as in :func:`kaplan_meier`.
+        Customers at risk along the whole curve, as in :func:`kaplan_meier`.
     causes : sequence of str, optional
         Causes and their order; all that occur, sorted, when absent. Exits for others compete.
 
@@ -119,7 +120,7 @@ def cumulative_incidence(
     k, months = len(shown), len(fit.time)
     f, se, own = fit.incidence[:k], fit.se[:k], fit.events[:k]
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = _z() * se / (np.abs(np.log(f)) * f)
+        half = z() * se / (np.abs(np.log(f)) * f)
         low = np.where(f > 0, f ** np.exp(half), 0.0)
         high = np.where(f > 0, f ** np.exp(-half), 0.0)
     out = pd.DataFrame(

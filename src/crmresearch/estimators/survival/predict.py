@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL, Estimate
-from crmresearch.estimators.survival.risk import logit, read_spells
+from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_fit, resample, tied_groups
+from crmresearch.estimators.survival.risk import read_spells
 
 
 def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
     """
     outcome, weight = censoring_weights(frame, horizon)
     n = read_spells(frame).n
-    predicted = _probabilities(predicted, len(frame))
+    predicted = _scores(predicted, len(frame), 0, 1)
     base = _incidence(frame, horizon)
     total = n.sum()
     score = float((n * weight * (outcome - predicted) ** 2).sum() / total)
@@ -115,14 +115,14 @@ def _incidence(frame: pd.DataFrame, horizon: float) -> float:
     return float((before * e / at_risk)[grid <= horizon].sum())
 
 
-def _probabilities(predicted: np.ndarray, rows: int) -> np.ndarray:
+def _scores(predicted: np.ndarray, rows: int, least: float = -np.inf, most: float = np.inf) -> np.ndarray:
+    """Return predictions as an array; refuse missing ones, and risks outside 0 to 1."""
     values = np.asarray(predicted, dtype=float)
     if values.shape != (rows,):
         raise InputError(f"{values.shape} predictions for {rows} rows")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise InputError(
-            f"{int((~((values >= 0) & (values <= 1))).sum())} predicted risks are missing or outside 0 to 1"
-        )
+    bad = int((~((values >= least) & (values <= most))).sum())
+    if bad:
+        raise InputError(f"{bad} predicted risks are missing" + (" or outside 0 to 1" if most == 1 else ""))
     return values
 
 
@@ -136,7 +136,7 @@ def concordance(frame: pd.DataFrame, predicted: np.ndarray, tau: float) -> float
     2014, Biostatistics 15).
     """
     time, any_exit, own, n = _columns(frame)
-    score = np.asarray(predicted, dtype=float)
+    score = _scores(predicted, len(frame))
     _, rank = np.unique(score, return_inverse=True)
     cases = own & (time < tau)
     if not (n[cases] > 0).any():
@@ -169,7 +169,7 @@ def area_under_curve(frame: pd.DataFrame, predicted: np.ndarray, horizon: float)
     """Time-dependent area under the ROC curve: those gone by the horizon against those still there, weighted."""
     outcome, weight = censoring_weights(frame, horizon)
     n = read_spells(frame).n
-    score = np.asarray(predicted, dtype=float)
+    score = _scores(predicted, len(frame))
     case, control = outcome == 1, (weight > 0) & (outcome == 0)
     _, rank = np.unique(score, return_inverse=True)
     below = np.bincount(rank[control], (n * weight)[control], minlength=rank.max() + 1)
@@ -199,9 +199,7 @@ def calibration(
         are perfect. The slope is missing where all predictions are alike; the intercept is fitted with the slope at 1
         (calibration in the large).
     """
-    from scipy.special import ndtri
-
-    p = np.clip(_probabilities(predicted, len(frame)), 1e-9, 1 - 1e-9)
+    p = np.clip(_scores(predicted, len(frame), 0, 1), 1e-9, 1 - 1e-9)
     outcome, weight = censoring_weights(frame, horizon)
     n = read_spells(frame).n
     w = n * weight
@@ -209,14 +207,10 @@ def calibration(
     one = np.ones((keep.sum(), 1))
     slope = slope_se = np.nan
     if np.ptp(odds[keep]) > 1e-9:
-        both = logit(outcome[keep], np.column_stack([one, odds[keep]]), w[keep])
-        slope, slope_se = both.params[1], both.bse[1]
-    alone = logit(outcome[keep], one, w[keep], offset=odds[keep])
-    order = np.argsort(p, kind="stable")
-    share = np.empty(len(p))
-    share[order] = np.cumsum(n[order]) - n[order] / 2
-    group = np.minimum((share / n.sum() * groups).astype(int), groups - 1)
-    z = float(ndtri(0.5 + LEVEL / 2))
+        both = logit_fit(np.column_stack([one, odds[keep]]), outcome[keep], n=n[keep], weights=weight[keep])
+        slope, slope_se = both.params[1], both.se[1]
+    alone = logit_fit(one, outcome[keep], n=n[keep], weights=weight[keep], offset=odds[keep])
+    group = tied_groups(p, groups, n)
     rows = []
     for g in np.unique(group):
         inside = group == g
@@ -226,14 +220,15 @@ def calibration(
             np.sqrt((w[inside] ** 2 / np.maximum(n[inside], 1) * (outcome[inside] - observed) ** 2).sum())
             / w[inside].sum()
         )
+        low, high = ends(observed, spread)
         rows.append(
             {
                 "group": int(g) + 1,
                 "n": int(total),
                 "predicted": float((n * p)[inside].sum() / total),
                 "observed": observed,
-                "ci_low": max(observed - z * spread, 0.0),
-                "ci_high": min(observed + z * spread, 1.0),
+                "ci_low": max(low, 0.0),
+                "ci_high": min(high, 1.0),
             }
         )
     line = pd.Series(
@@ -241,7 +236,7 @@ def calibration(
             "slope": slope,
             "slope_se": slope_se,
             "intercept": alone.params[0],
-            "intercept_se": alone.bse[0],
+            "intercept_se": alone.se[0],
             "observed": float((w * outcome).sum() / w.sum()),
             "predicted": float((n * p).sum() / n.sum()),
         }
@@ -256,7 +251,7 @@ def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: f
     """
     outcome, weight = censoring_weights(frame, horizon)
     n = read_spells(frame).n
-    score = np.asarray(predicted, dtype=float)
+    score = _scores(predicted, len(frame))
     level, rank = np.unique(-score, return_inverse=True)
     people = np.bincount(rank, n, minlength=len(level))
     exits = np.bincount(rank, n * weight * outcome, minlength=len(level))
@@ -287,8 +282,9 @@ def decision_curve(
     rules = {**predictions, "everybody": np.ones(len(frame)), "nobody": np.zeros(len(frame))}
     rows = []
     for name, p in rules.items():
+        score = _scores(p, len(frame), 0, 1)
         for threshold in thresholds:
-            chosen = np.asarray(p) >= threshold
+            chosen = score >= threshold
             true, false = (w * outcome)[chosen].sum(), (w * (1 - outcome))[chosen].sum()
             benefit = (true - false * threshold / (1 - threshold)) / w.sum()
             rows.append(
@@ -311,7 +307,7 @@ def score_bootstrap(
     n = read_spells(frame).n
     rows = []
     for _ in range(repeats):
-        counts = rng.multinomial(int(n.sum()), n / n.sum())
+        counts = resample(rng, n)
         part = counts > 0
         again = frame.loc[part].assign(n=counts[part])
         row = {}
@@ -324,7 +320,5 @@ def score_bootstrap(
 
 def percentile_interval(values: pd.Series, estimate: float, unit: str, n: int) -> Estimate:
     """Estimate with its bootstrap percentile interval and standard deviation."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(
-        float(estimate), float(min(low, estimate)), float(max(high, estimate)), unit, n, se=float(values.std())
-    )
+    se, low, high = from_draws(values)
+    return Estimate(float(estimate), float(min(low, estimate)), float(max(high, estimate)), unit, n, se=float(se))

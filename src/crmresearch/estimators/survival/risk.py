@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.estimators.inference import ends, two_sided_p
 from crmresearch.result import Result, study
 
 P = ParamSpec("P")
@@ -155,3 +156,21 @@ def logit(y: np.ndarray, x: np.ndarray, weights: np.ndarray, offset: np.ndarray 
 def reverse_cumsum(values: np.ndarray) -> np.ndarray:
     """Sum from each position to the end, along the first axis."""
     return values[::-1].cumsum(axis=0)[::-1]
+
+
+def hazard_ratios(coef: pd.Series, se: pd.Series, n: int, events: int) -> pd.DataFrame:
+    """Hazard ratios with intervals and two-sided p-values, one row per covariate."""
+    low, high = ends(coef, se)
+    return pd.DataFrame(
+        {
+            "covariate": coef.index,
+            "hazard_ratio": np.exp(coef).to_numpy(),
+            "ci_low": np.exp(low).to_numpy(),
+            "ci_high": np.exp(high).to_numpy(),
+            "coef": coef.to_numpy(),
+            "se": se.to_numpy(),
+            "p": two_sided_p(coef, se),
+            "n": n,
+            "events": events,
+        }
+    )
