@@ -55,29 +55,30 @@ def cpu() -> float:
 
 def ours(what: str, n: int) -> tuple[float, list[float]]:
     """Our side of one measure."""
-    from crmresearch.studies import loyalty
+    from crmresearch.estimators.measurement import moments, ordinal, pls, sem
+    from crmresearch.estimators.measurement.model import PathModel
 
     x, names = items(n)
-    model = loyalty.PathModel({c: [m for m in names if m.startswith(c)] for c in BLOCKS}, PATHS)
+    model = PathModel({c: [m for m in names if m.startswith(c)] for c in BLOCKS}, PATHS)
     if what == "ordered logit":
         from scipy.special import expit  # noqa: F401  (loaded before the clock starts, as the peer's modules are)
 
         begin = cpu()
-        fit = loyalty.fit_ordered_logit(x[:, :5], np.digitize(x[:, 9], [4, 6, 7, 9]))
+        fit = ordinal.fit_ordered_logit(x[:, :5], np.digitize(x[:, 9], [4, 6, 7, 9]))
         return cpu() - begin, fit.slopes.tolist()
     if what == "sem bootstrap":
         import pandas as pd
 
         frame = pd.DataFrame(x, columns=names)
-        fitted = loyalty.fit_sem(frame, model)
+        fitted = sem.fit_sem(frame, model)
         begin = cpu()
-        drawn, _ = loyalty.bootstrap_sem(frame, model, fitted, resamples=RESAMPLES, seed=1)
+        drawn, _ = sem.bootstrap_sem(frame, model, fitted, resamples=RESAMPLES, seed=1)
         return cpu() - begin, drawn[:SEM_RESAMPLES].ravel().tolist()
     begin = cpu()
-    fit = loyalty.fit_pls(loyalty.covariance(x), model, scaled=False)
+    fit = pls.fit_pls(moments.covariance(x), model, scaled=False)
     if what == "pls bootstrap":
-        drawn = loyalty.resampled_covariances(x, RESAMPLES, seed=1)
-        loyalty.fit_pls(drawn, model, scaled=False, like=fit)
+        drawn = moments.resampled_covariances(x, RESAMPLES, seed=1)
+        pls.fit_pls(drawn, model, scaled=False, like=fit)
     return cpu() - begin, [float(fit.path(*p)[0]) for p in PATHS]
 
 
@@ -98,9 +99,9 @@ def peer(what: str, n: int) -> tuple[float, list[float]]:
     if what == "sem bootstrap":
         import semopy
 
-        from crmresearch.studies import loyalty
+        from crmresearch.estimators.measurement import moments
 
-        stack = loyalty.resampled_covariances(x, RESAMPLES, seed=1)
+        stack = moments.resampled_covariances(x, RESAMPLES, seed=1)
         found = []
         begin = cpu()
         for cov in stack[:SEM_RESAMPLES]:

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from crmresearch.errors import InputError
+from crmresearch.estimators.measurement.model import PathModel
+from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
+from crmresearch.estimators.measurement.panel import answers_with_accounts
+from crmresearch.estimators.measurement.response import _ipw_mean, gamma_bounds
 from crmresearch.studies import loyalty
-from crmresearch.studies.loyalty.response import _gamma_bounds, _ipw_mean
 
 BLOCKS = {c: [f"{c}_{i}" for i in range(1, 5)] for c in ("quality", "satisfaction", "loyalty", "concern")}
-MODEL = loyalty.PathModel(BLOCKS, [("quality", "satisfaction"), ("satisfaction", "loyalty")])
+MODEL = PathModel(BLOCKS, [("quality", "satisfaction"), ("satisfaction", "loyalty")])
 LOADING = 0.9
 
 
@@ -76,7 +79,7 @@ def test_lag_leaves_early_exits_out():
 def test_contribution_after_the_survey():
     frame = joined(3000, 4).assign(responded=True)
     e = loyalty.later_contribution(frame, MODEL).finding("S12")
-    scores = loyalty.answers_with_accounts(frame, MODEL)["satisfaction"]
+    scores = answers_with_accounts(frame, MODEL)["satisfaction"]
     # 30 per latent deviation: times the reliability (.94, less what age explains) and the spread of the latent score
     assert e.value == pytest.approx(28.5, abs=3.5)
     assert len(scores) == 3000
@@ -150,8 +153,8 @@ def test_gamma_bounds_by_search():
     y, w = rng.normal(size=8), 1 + rng.exponential(size=8)
     corners = np.array(np.meshgrid(*[(1 + (v - 1) / 2, 1 + (v - 1) * 2) for v in w])).reshape(8, -1).T
     means = corners @ y / corners.sum(axis=1)
-    assert _gamma_bounds(y, w, 2.0) == pytest.approx((means.min(), means.max()), abs=1e-12)
-    assert _gamma_bounds(y, w, 1.0) == pytest.approx([w @ y / w.sum()] * 2)
+    assert gamma_bounds(y, w, 2.0) == pytest.approx((means.min(), means.max()), abs=1e-12)
+    assert gamma_bounds(y, w, 1.0) == pytest.approx([w @ y / w.sum()] * 2)
 
 
 def test_weighted_error_against_resampling():
@@ -162,7 +165,7 @@ def test_weighted_error_against_resampling():
     answered = rng.random(n) < 1 / (1 + np.exp(-x[:, 0]))
 
     def mean(rows):
-        fit = loyalty.fit_ordered_logit(x[rows], answered[rows].astype(int))
+        fit = fit_ordered_logit(x[rows], answered[rows].astype(int))
         p = 1 / (1 + np.exp(-(x[rows] @ fit.slopes - fit.cuts[0])))
         return _ipw_mean(x[rows], answered[rows], y[rows], p, np.arange(len(rows)))
 
@@ -207,7 +210,7 @@ def test_error_in_satisfaction_does_not_look_like_feedback():
     core = MODEL.only("satisfaction", "loyalty")
     e = loyalty.cross_lagged(noisy, core, resamples=100, seed=1).finding("S48")
     assert e.ci_low < 0 < e.ci_high
-    answers = loyalty.answers_with_accounts(noisy, core)
+    answers = answers_with_accounts(noisy, core)
     later = answers[["customer_id", "wave", "satisfaction"]].assign(wave=answers["wave"] - 1)
     pairs = answers.merge(later, on=["customer_id", "wave"], suffixes=("", "_next"))
     design = np.column_stack([np.ones(len(pairs)), pairs["satisfaction"], pairs["loyalty"]])

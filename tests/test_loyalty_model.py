@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 
 from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.measurement.model import carries_missing
+from crmresearch.estimators.measurement.model import PathModel
+from crmresearch.estimators.measurement.moments import covariance
+from crmresearch.estimators.measurement.pls import fit_pls
+from crmresearch.estimators.measurement.sem import fit_sem
 from crmresearch.studies import loyalty
+from crmresearch.studies.loyalty.answers import carries_missing
 
 BLOCKS = {"quality": ["q1", "q2", "q3"], "satisfaction": ["s1", "s2"], "loyalty": ["l1", "l2"]}
 PATHS = [("quality", "satisfaction"), ("satisfaction", "loyalty")]
@@ -24,7 +28,7 @@ def answers():
 
 @pytest.fixture
 def model():
-    return loyalty.PathModel(BLOCKS, PATHS)
+    return PathModel(BLOCKS, PATHS)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +44,14 @@ def model():
 )
 def test_model_refuses(constructs, paths, words):
     with pytest.raises(InputError, match=words):
-        loyalty.PathModel(constructs, paths)
+        PathModel(constructs, paths)
 
 
 def test_mode_and_reversed_items_are_checked():
     with pytest.raises(InputError, match="modes map"):
-        loyalty.PathModel(BLOCKS, PATHS, {"quality": "C"})
+        PathModel(BLOCKS, PATHS, {"quality": "C"})
     with pytest.raises(InputError, match="belong to no construct"):
-        loyalty.PathModel(BLOCKS, PATHS, reversed_items=["x9"])
+        PathModel(BLOCKS, PATHS, reversed_items=["x9"])
 
 
 def test_unknown_item_is_named(answers, model):
@@ -68,7 +72,7 @@ def test_codes_left_in_are_counted(answers, model, code, rows):
 
 
 def test_declared_scale_decides_what_a_code_is(answers):
-    model = loyalty.PathModel(BLOCKS, PATHS, scale=(1, 5))
+    model = PathModel(BLOCKS, PATHS, scale=(1, 5))
     answers.loc[0, "q1"] = 6
     with pytest.raises(InputError, match="item q1 has 1 rows with 6"):
         loyalty.prepare_items(answers, model)
@@ -78,7 +82,7 @@ def test_backward_item_is_refused_and_turned_when_declared(answers, model):
     turned = answers.assign(q3=6 - answers["q3"])
     with pytest.raises(InputError, match=r"item q3 runs against .*list it under reversed"):
         loyalty.prepare_items(turned, model)
-    declared = loyalty.PathModel(BLOCKS, PATHS, reversed_items=["q3"], scale=(1, 5))
+    declared = PathModel(BLOCKS, PATHS, reversed_items=["q3"], scale=(1, 5))
     pd.testing.assert_frame_equal(loyalty.prepare_items(turned, declared), loyalty.prepare_items(answers, model))
 
 
@@ -123,12 +127,12 @@ def test_default_index_for_banks_that_declare_nothing():
 
 
 def test_constructs_without_path_are_left_to_measurement():
-    model = loyalty.PathModel({**BLOCKS, "concern": ["c1", "c2"]}, PATHS)
+    model = PathModel({**BLOCKS, "concern": ["c1", "c2"]}, PATHS)
     assert model.connected.names == tuple(BLOCKS)
     with pytest.raises(InputError, match="concern has no path"):
-        loyalty.fit_pls(np.eye(9), model)
+        fit_pls(np.eye(9), model)
     with pytest.raises(InputError, match="declares no paths"):
-        _ = loyalty.PathModel(BLOCKS).connected
+        _ = PathModel(BLOCKS).connected
 
 
 def test_missing_frames_pass_through():
@@ -143,19 +147,19 @@ def test_missing_frames_pass_through():
 
 
 def test_fit_refuses_what_it_cannot_mean(answers, model):
-    cov = loyalty.covariance(answers.to_numpy())
+    cov = covariance(answers.to_numpy())
     with pytest.raises(InputError, match="scheme 'wold' is unknown"):
-        loyalty.fit_pls(cov, model, scheme="wold")
+        fit_pls(cov, model, scheme="wold")
     with pytest.raises(InputError, match="consistent PLS"):
-        loyalty.fit_pls(cov, model, scaled=False, consistent=True)
+        fit_pls(cov, model, scaled=False, consistent=True)
     with pytest.raises(InputError, match="model has 7 items"):
-        loyalty.fit_pls(cov[:5, :5], model)
+        fit_pls(cov[:5, :5], model)
     with pytest.raises(InputError, match="formative"):
-        loyalty.fit_sem(answers, loyalty.PathModel(BLOCKS, PATHS, {"quality": "B"}))
+        fit_sem(answers, PathModel(BLOCKS, PATHS, {"quality": "B"}))
 
 
 def test_study_says_what_the_survey_lacks(answers):
-    model = loyalty.PathModel({c: BLOCKS[c] for c in ("quality", "satisfaction")}, [PATHS[0]])
+    model = PathModel({c: BLOCKS[c] for c in ("quality", "satisfaction")}, [PATHS[0]])
     result = loyalty.moderation(answers, model)
     assert not result.applicable
     assert "no construct for loyalty, privacy" in result.sentence

@@ -7,18 +7,15 @@ wrong.
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import FitError, InputError, Missing, first_missing
-from crmresearch.result import Result, study
+from crmresearch.errors import InputError
+from crmresearch.estimators.inference import complete, z
 
 # A construct plays a role when its name begins with the prefix; claims are written in roles, banks in their own names.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -30,54 +27,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "loyalty": ("loy",),
     "privacy": ("pri", "conc"),
 }
-# The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths.
-DEFAULT_PATHS = (
-    ("image", "expectation"),
-    ("expectation", "quality"),
-    ("expectation", "value"),
-    ("quality", "value"),
-    ("image", "satisfaction"),
-    ("expectation", "satisfaction"),
-    ("quality", "satisfaction"),
-    ("value", "satisfaction"),
-    ("image", "loyalty"),
-    ("satisfaction", "loyalty"),
-)
 CODES = (77, 88, 97, 98, 99, 998, 999, -1, -8, -9, -98, -99)  # usual codes of "do not know" and "refused"
-MIN_ROWS = 50
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a preparation step hand on a :class:`.Missing` argument, so that the studies behind it do not apply."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        missing = first_missing((*args, *kwargs.values()))
-        return function(*args, **kwargs) if missing is None else cast(T, missing)
-
-    return wrapper
+MIN_ROWS = 50  # fewest complete answers that are worth a model
 
 
 class NotApplicable(InputError):
     """The survey cannot answer a question: too few answers, or a construct or item it does not have."""
-
-
-def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
-
-    @study
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except (NotApplicable, FitError) as reason:
-            return Result.not_applicable(Missing(str(reason), ("survey",)))
-
-    return wrapper
 
 
 @dataclass(frozen=True)
@@ -93,7 +48,7 @@ class PathModel:
     modes : mapping of str to {'A', 'B'}, optional
         Reflective (A, the default) or formative (B) blocks of the PLS path model.
     reversed_items : sequence of str
-        Items worded the other way round; :func:`prepare_items` turns them.
+        Items worded the other way round; :func:`complete_answers` turns them.
     scale : (float, float), optional
         Lowest and highest answer of the items; needed to turn items that never reach an end.
 
@@ -145,6 +100,11 @@ class PathModel:
         return tuple(i for block in self.constructs.values() for i in block)
 
     @cached_property
+    def member(self) -> np.ndarray:
+        """Matrix with 1 where an item (row) belongs to a construct (column)."""
+        return np.eye(len(self.names))[self.block]
+
+    @cached_property
     def block(self) -> np.ndarray:
         """Construct number of each item."""
         return np.repeat(np.arange(len(self.names)), [len(b) for b in self.constructs.values()])
@@ -183,7 +143,7 @@ class PathModel:
 
     def role(self, role: str) -> str | None:
         """Return the construct that plays a role (``"satisfaction"``), or None."""
-        return _role(role, self.names)
+        return playing(role, self.names)
 
     @cached_property
     def connected(self) -> PathModel:
@@ -206,100 +166,32 @@ class PathModel:
         )
 
 
-def _role(role: str, names: Iterable[str]) -> str | None:
+def playing(role: str, names: Iterable[str]) -> str | None:
+    """Return the first name that plays a role, or None."""
     return next((c for c in names if c.lower().startswith(ROLES[role])), None)
 
 
-def _pair(path: Any) -> tuple[str, str]:
-    if isinstance(path, Mapping):
-        path = (path.get("from"), path.get("to"))
-    parts = re.split(r"\s*->\s*", path) if isinstance(path, str) else list(path)
-    if len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-        raise InputError(f"path {path!r} is not of the form [from, to] or 'from -> to'")
-    return parts[0].strip(), parts[1].strip()
-
-
-@carries_missing
-def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, survey: Any = ()) -> PathModel:
-    """Make the model a bank declares; where it declares none, the default satisfaction index on its item columns.
-
-    Parameters
-    ----------
-    constructs : mapping
-        Construct to its items, or to a mapping with ``items`` and optionally ``mode``, ``reversed`` and ``scale``.
-    paths : iterable
-        ``[from, to]`` pairs or ``"from -> to"``. None or empty: :data:`DEFAULT_PATHS` among the roles present.
-    survey : DataFrame or sequence of str
-        The survey table or its columns. Without declared constructs, columns that share a stem and end in a number form
-        one construct (``sat1``, ``sat2``).
-    """
-    blocks: dict[str, tuple[str, ...]] = {}
-    modes: dict[str, str] = {}
-    turned: list[str] = []
-    scale: tuple[float, float] | None = None
-    for name, block in (constructs or {}).items():
-        if isinstance(block, Mapping):
-            blocks[name] = tuple(block.get("items", ()))
-            turned += list(block.get("reversed", ()))
-            if "mode" in block:
-                modes[name] = str(block["mode"])
-            if "scale" in block:
-                scale = (float(block["scale"][0]), float(block["scale"][1]))
-        else:
-            blocks[name] = tuple(block)
-    if not blocks:
-        stems: dict[str, list[str]] = {}
-        for column in survey:
-            match = re.fullmatch(r"([A-Za-z][A-Za-z_]*?)_?\d+", column)
-            if match and match[1].lower().startswith(tuple(p for prefixes in ROLES.values() for p in prefixes)):
-                stems.setdefault(match[1], []).append(column)
-        blocks = {stem: tuple(items) for stem, items in stems.items() if len(items) > 1}
-        if not blocks:
-            raise InputError(
-                "the survey declares no constructs and its columns do not look like numbered items; "
-                "declare them in bank.yaml under constructs"
-            )
-    declared = [_pair(p) for p in (paths or ())]
-    if not declared:
-        by_role = {role: _role(role, blocks) for role in ROLES}
-        declared = [(str(by_role[a]), str(by_role[b])) for a, b in DEFAULT_PATHS if by_role[a] and by_role[b]]
-    return PathModel(blocks, declared, modes, turned, scale)
-
-
-@carries_missing
-def prepare_items(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame | Missing:
+def complete_answers(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame:
     """Return the model's items as numbers, reversed items turned, complete answers only.
-
-    Rows with any missing item are dropped (their share is reported by :func:`.measurement.item_summary`).
 
     Parameters
     ----------
     frame : DataFrame
         One row per respondent; a column per item. A column ``responded``, where present, selects the respondents.
-    model : PathModel
-    min_rows : int
-        Fewest complete answers that are worth a model.
 
     Returns
     -------
     DataFrame
-        Float columns in the order of ``model.items``; the index of ``frame`` is kept. :class:`.Missing` where fewer
-        than ``min_rows`` answers are complete.
+        Float columns in the order of ``model.items``; the index of ``frame`` is kept.
 
     Raises
     ------
+    NotApplicable
+        Fewer complete answers than are worth a model.
     InputError
         Unknown item, text in an item, codes such as 98 or 99 left in, an item without variance, an item that runs
         against the rest of its construct and is not declared as reversed.
     """
-    try:
-        return complete_answers(frame, model, min_rows=min_rows)
-    except NotApplicable as reason:
-        return Missing(str(reason), ("survey",))
-
-
-def complete_answers(frame: pd.DataFrame, model: PathModel, *, min_rows: int = MIN_ROWS) -> pd.DataFrame:
-    """Do the work of :func:`prepare_items`; too few answers raise :class:`NotApplicable`."""
     unknown = [i for i in model.items if i not in frame.columns]
     if unknown:
         raise InputError(f"item {', '.join(unknown)} is not in the survey; it has {', '.join(map(str, frame.columns))}")
@@ -311,8 +203,8 @@ def complete_answers(frame: pd.DataFrame, model: PathModel, *, min_rows: int = M
     for name in model.items:
         _refuse_codes(items[name], model.scale)
     items = items.dropna()
-    if len(items) < min_rows:
-        raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {min_rows} are needed")
+    if len(items) < MIN_ROWS:
+        raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {MIN_ROWS} are needed")
     flat = [i for i in model.items if items[i].nunique() < 2]
     if flat:
         raise InputError(f"item {', '.join(flat)} has one answer in all {len(items)} rows: no variance; take it out")
@@ -352,8 +244,19 @@ def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
     rest = corr.sum(axis=1) - 1  # covariance of each item with the sum of the others, all standardised
     spread = np.sqrt(corr.sum() - 2 * rest - 1)  # standard deviation of that sum
     for name, r in zip(block.columns, rest / spread, strict=True):
-        if np.arctanh(np.clip(r, -0.999, 0.999)) + 1.96 / np.sqrt(len(block) - 3) < 0:
+        if np.arctanh(np.clip(r, -0.999, 0.999)) + z() / np.sqrt(len(block) - 3) < 0:
             raise InputError(
                 f"item {name} runs against the other items of {construct} (correlation {r:.2f}, {len(block)} rows); "
                 "list it under reversed in bank.yaml, or take it out"
             )
+
+
+def construct_scores(items: pd.DataFrame, model: PathModel) -> pd.DataFrame:
+    """Return one standardised score per construct: the mean of its standardised items.
+
+    Equal weights need no fit, so scores mean the same in every wave and in every resample.
+    """
+    complete(**{str(c): items[c] for c in model.items})
+    standard = (items - items.mean()) / items.std(ddof=0)
+    raw = pd.DataFrame({c: standard[list(block)].mean(axis=1) for c, block in model.constructs.items()})
+    return (raw - raw.mean()) / raw.std(ddof=0)

@@ -6,10 +6,15 @@ The log-likelihood is concave in cuts and slopes together, so Newton's method ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import complete, full_rank
+
+LEAST = 20  # rows on either side of a cut whose slopes are compared
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,16 @@ class OrderedLogit:
 
 
 def fit_ordered_logit(
-    x: np.ndarray, y: np.ndarray, *, weights: np.ndarray | None = None, cluster: np.ndarray | None = None
+    x: np.ndarray | pd.DataFrame, y: np.ndarray, *, cluster: np.ndarray | None = None
 ) -> OrderedLogit:
     """Fit by maximum likelihood; the covariance is the sandwich, by cluster if given.
 
     Parameters
     ----------
-    x : array (n, k)
+    x : array or DataFrame (n, k)
         Predictors without a constant.
     y : array (n,)
         Ordered answers; levels are those that occur.
-    weights : array, optional
-        Row weights.
     cluster : array, optional
         Group of each row.
 
@@ -48,21 +51,22 @@ def fit_ordered_logit(
     ------
     InputError
         One level of ``y``, missing values.
+    RankError
+        Predictors that are combinations of others.
     FitError
-        Predictors that are collinear or separate the answers.
+        Predictors that separate the answers.
     """
     from scipy.special import expit
 
-    x = np.asarray(x, dtype=float)
+    names = [str(c) for c in x.columns] if isinstance(x, pd.DataFrame) else [f"x{k + 1}" for k in range(x.shape[1])]
+    x, y = complete(predictors=x, outcome=y)
     levels, code = np.unique(y, return_inverse=True)
     n, k = x.shape
     if len(levels) < 2:
         raise InputError(f"the outcome has one answer in all {n} rows")
-    if not np.isfinite(x).all():
-        raise InputError("predictors hold missing values; drop those rows first")
-    w = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    full_rank(np.column_stack([np.ones(n), x]), ["constant", *names])
     cuts_n = len(levels) - 1
-    below = np.cumsum(np.bincount(code, weights=w))[:-1] / w.sum()
+    below = np.cumsum(np.bincount(code))[:-1] / n
     params = np.concatenate([np.log(below / (1 - below)), np.zeros(k)])
     # design of the upper and lower limit of each row's interval; the outer limits are infinite
     hot = np.eye(cuts_n + 1)[code]
@@ -78,7 +82,7 @@ def fit_ordered_logit(
             lower = np.where(first, -np.inf, low @ trial)
             f_up, f_low = expit(upper), expit(lower)
             p = f_up - f_low
-            if p.min() > 0 and (new := float(w @ np.log(p))) >= value - 1e-9:
+            if p.min() > 0 and (new := float(np.log(p).sum())) >= value - 1e-9:
                 break
             step = step / 2
         else:
@@ -89,20 +93,20 @@ def fit_ordered_logit(
         h_up = g_up * (1 - 2 * f_up) / p - a * a
         h_low = -g_low * (1 - 2 * f_low) / p - b * b
         rows = up * a[:, None] - low * b[:, None]
-        gradient = w @ rows
-        cross = (up * (w * a * b)[:, None]).T @ low
-        hessian = (up * (w * h_up)[:, None]).T @ up + (low * (w * h_low)[:, None]).T @ low + cross + cross.T
+        gradient = rows.sum(axis=0)
+        cross = (up * (a * b)[:, None]).T @ low
+        hessian = (up * h_up[:, None]).T @ up + (low * h_low[:, None]).T @ low + cross + cross.T
         try:
             step = -np.linalg.solve(hessian, gradient)
         except np.linalg.LinAlgError:
-            raise FitError("the predictors are collinear; drop one") from None
+            raise FitError("a predictor separates the answers; the odds ratio is infinite") from None
         if gain < 1e-10 and np.abs(step).max() < 1e-7:
             break
     else:
         raise FitError("the ordered logit did not settle; a predictor may separate the answers")
     if np.abs(params[cuts_n:]).max(initial=0) * x.std(axis=0).max(initial=0) > 50:
         raise FitError("a predictor separates the answers; the odds ratio is infinite")
-    influence = (rows * w[:, None]) @ -np.linalg.inv(hessian)
+    influence = rows @ -np.linalg.inv(hessian)
     scores = influence
     if cluster is not None:
         group = np.unique(cluster, return_inverse=True)[1]
@@ -112,20 +116,33 @@ def fit_ordered_logit(
     return OrderedLogit(params[:cuts_n], params[cuts_n:], covariance, value, influence[:, cuts_n:])
 
 
-def parallel_slopes(x: np.ndarray, y: np.ndarray, *, least: int = 20) -> tuple[float, int, float]:
+def ordered_model(x: pd.DataFrame, y: np.ndarray) -> Any:
+    """Fit the same model by statsmodels, for going on from it (predictions, other links, tests).
+
+    Our own kernel serves what is fitted often: every cut of :func:`parallel_slopes`, and resamples.
+    """
+    from statsmodels.miscmodels.ordinal_model import OrderedModel
+
+    fit = fit_ordered_logit(x, y)
+    start = np.concatenate([fit.slopes, fit.cuts[:1], np.log(np.diff(fit.cuts))])
+    return OrderedModel(y, x, distr="logit").fit(start_params=start, method="bfgs", disp=0, gtol=1e-6)
+
+
+def parallel_slopes(x: np.ndarray | pd.DataFrame, y: np.ndarray) -> tuple[float, int, float]:
     """Test that slopes are the same at every cut (Brant 1990, with robust covariances).
 
     Returns
     -------
     (float, int, float)
-        Chi-square, degrees of freedom, p-value. Cuts with fewer than ``least`` rows on a side are left out.
+        Chi-square, degrees of freedom, p-value. Cuts with fewer than 20 rows on a side are left out.
     """
     from scipy.stats import chi2
 
+    (y,) = complete(outcome=y)
     fits = []
     for level in np.unique(y)[:-1]:
         above = (y > level).astype(int)
-        if least <= above.sum() <= len(y) - least:
+        if LEAST <= above.sum() <= len(y) - LEAST:
             fits.append(fit_ordered_logit(x, above))
     k = x.shape[1]
     if len(fits) < 2:

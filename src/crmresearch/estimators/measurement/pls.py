@@ -10,82 +10,20 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.measurement.model import PathModel
+from crmresearch.estimators.measurement.moments import correlations, covariance
 
 SCHEMES = ("centroid", "factorial", "path")
 # squared change of the weights (published fits stop at 1e-6); where nothing is related weights settle slowly, if at all
 TOLERANCE, MAX_ITERATIONS = 1e-12, 2000
+ADMISSIBLE = 1e-6  # smallest eigenvalue of the correlations of latent variables
+FOLDS = 10  # of prediction out of sample
 CALM = 60  # rounds after which swinging fits are calmed
-ROWS, REPS = 8192, 64  # rows and resamples held at a time
-
-
-def covariance(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Covariance matrix of the columns, weighted if asked for (denominator: the sum of weights)."""
-    w = np.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
-    centred = x - w @ x
-    return (centred * w[:, None]).T @ centred
-
-
-def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each row is drawn, one resample per line."""
-    return np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(resamples)])
-
-
-def resampled_covariances(
-    x: np.ndarray, resamples: int, seed: int, *, weights: np.ndarray | None = None, cluster: np.ndarray | None = None
-) -> np.ndarray:
-    """Covariance matrices of bootstrap resamples of the rows of ``x``.
-
-    Parameters
-    ----------
-    x : array, shape (n, p)
-    resamples, seed : int
-    weights : array, optional
-        Survey weights; a drawn row counts with its weight.
-    cluster : array of int, optional
-        Rows with the same number are drawn together (waves of one customer).
-
-    Returns
-    -------
-    array, shape (resamples, p, p)
-    """
-    n, p = x.shape
-    rng = np.random.default_rng(seed)
-    x = x - x.mean(axis=0)  # keeps the moments small, so that nothing cancels
-    upper = np.triu_indices(p)
-    out = np.empty((resamples, p, p))
-    codes = None if cluster is None else np.unique(cluster, return_inverse=True)[1]
-    units = n if codes is None else int(codes.max()) + 1
-    for start in range(0, resamples, REPS):
-        count = _counts(units, min(REPS, resamples - start), rng).astype(float)
-        if codes is not None:
-            count = count[:, codes]
-        if weights is not None:
-            count *= weights
-        total = count.sum(axis=1)
-        first, second = np.zeros((len(count), p)), np.zeros((len(count), len(upper[0])))
-        for row in range(0, n, ROWS):
-            part, some = x[row : row + ROWS], count[:, row : row + ROWS]
-            first += some @ part
-            second += some @ (part[:, upper[0]] * part[:, upper[1]])
-        mean = first / total[:, None]
-        block = second / total[:, None] - mean[:, upper[0]] * mean[:, upper[1]]
-        chunk = out[start : start + len(count)]
-        chunk[:, upper[0], upper[1]] = block
-        chunk[:, upper[1], upper[0]] = block
-    return out
-
-
-def correlations(cov: np.ndarray) -> np.ndarray:
-    """Correlation matrices of (a stack of) covariance matrices."""
-    sd = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
-    return cov / (sd[..., :, None] * sd[..., None, :])
 
 
 @dataclass(frozen=True)
@@ -101,7 +39,7 @@ class PLS:
     scores : array (b, constructs, constructs)
         Correlations of the scores, disattenuated if ``consistent``.
     paths : array (b, constructs, constructs)
-        Standardised paths; row *to*, column *from*.
+        Standardised paths; row *to*, column *from*. Missing in a consistent fit without an admissible solution.
     reliability : array (b, constructs)
         Dijkstra and Henseler's rho A; 1 for formative blocks.
     iterations : int
@@ -138,6 +76,11 @@ class PLS:
         """Goodness of fit of Tenenhaus, Amato and Esposito Vinzi (2004): root of mean communality x mean R squared."""
         ends = self.model.adjacency.sum(axis=1) > 0
         return np.sqrt((self.loadings**2).mean(axis=1) * self.r2[:, ends].mean(axis=1))
+
+    @cached_property
+    def admissible(self) -> np.ndarray:
+        """Which fits have an admissible solution, (b,)."""
+        return ~np.isnan(self.paths).any(axis=(1, 2))
 
     def path(self, *route: str) -> np.ndarray:
         """Product of the paths along a route of constructs, (b,)."""
@@ -192,7 +135,7 @@ def fit_pls(
         raise InputError(f"the matrix is {stack.shape[1:]}, the model has {len(model.items)} items")
     corr = correlations(stack)
     sigma = corr if scaled else stack
-    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    member = model.member
     weights, rounds = _outer_weights(sigma, model, member, scheme)
     cross = sigma @ (weights[:, :, None] * member)  # covariance of items with scores
     sd = np.sqrt(np.diagonal(sigma, axis1=1, axis2=2))
@@ -209,7 +152,11 @@ def fit_pls(
         scores = scores / (root[:, :, None] * root[:, None, :])
     eye = np.arange(scores.shape[1])
     scores[:, eye, eye] = 1.0
-    return PLS(model, weights, loadings, scores, _paths(scores, model), reliability, rounds)
+    paths = np.full(scores.shape, np.nan)
+    # correlations of latent variables that no variables can have are no solution, and have no paths
+    good = np.linalg.eigvalsh(scores)[:, 0] > ADMISSIBLE if consistent else np.ones(len(scores), dtype=bool)
+    paths[good] = _paths(scores[good], model)
+    return PLS(model, weights, loadings, scores, paths, reliability, rounds)
 
 
 def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, scheme: str) -> tuple[np.ndarray, int]:
@@ -306,9 +253,7 @@ def _rho_a(
     return np.maximum(rho, 1e-12), loadings
 
 
-def predict_folds(
-    items: pd.DataFrame, model: PathModel, *, folds: int = 10, seed: int, scheme: str = "centroid"
-) -> pd.DataFrame:
+def predict_folds(items: pd.DataFrame, model: PathModel, *, seed: int) -> pd.DataFrame:
     """Predict items of the last constructs out of sample, by the path model and by plain regression.
 
     PLSpredict (Shmueli and others 2016): scores of the constructs that nothing points to are carried along the paths to
@@ -320,19 +265,19 @@ def predict_folds(
         One row per item: ``q2`` (share of squared error saved against the training mean), ``q2_regression``, ``n``.
     """
     x = items[list(model.items)].to_numpy(dtype=float)
-    member = (model.block[:, None] == np.arange(len(model.names))).astype(float)
+    member = model.member
     exogenous = [k for k, row in enumerate(model.adjacency) if not row.any()]
     inputs = np.isin(model.block, exogenous)
     targets = np.flatnonzero(~inputs)
-    fold = np.random.default_rng(seed).permutation(len(x)) % folds
+    fold = np.random.default_rng(seed).permutation(len(x)) % FOLDS
     error = np.zeros((3, len(x), len(targets)))
-    for f in range(folds):
+    for f in range(FOLDS):
         train, test = x[fold != f], x[fold == f]
         mean, sd = train.mean(axis=0), train.std(axis=0)
         if not sd.all():
-            raise InputError("an item has no variance in a training fold; use fewer folds")
+            raise InputError("an item has no variance in a training fold; too few answers differ")
         z, z_new = (train - mean) / sd, (test - mean) / sd
-        fit = fit_pls(covariance(z), model, scheme=scheme)
+        fit = fit_pls(covariance(z), model)
         own = fit.weights[0][:, None] * member
         score = z_new[:, inputs] @ own[inputs][:, exogenous]
         carried = score @ (np.eye(len(model.names)) + fit.total[0]).T[exogenous]
@@ -350,9 +295,3 @@ def predict_folds(
             "n": len(x),
         }
     )
-
-
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[Any, Any]:
-    """Percentile interval along the first axis."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import complete
+from crmresearch.estimators.measurement.moments import draw_counts
 
 LIMIT, EDGE = 0.995, 8.0  # largest correlation tried; where a standard normal ends
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -44,6 +46,7 @@ def binormal_cdf(a: np.ndarray, b: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 def _one_hot(x: np.ndarray) -> tuple[np.ndarray, int]:
     """Stack the indicators of all items, padded to the same number of answers."""
+    (x,) = complete(items=x)
     codes = [np.unique(column, return_inverse=True) for column in x.T]
     answers = max(len(values) for values, _ in codes)
     if answers > 12:
@@ -117,8 +120,6 @@ def resampled_polychoric(x: np.ndarray, resamples: int, seed: int) -> tuple[np.n
     A resample starts at the estimate of the data and takes one scoring step, from its own margins: what is left is of
     smaller order than the sampling error (a hundredth of it with 1,300 answers).
     """
-    from crmresearch.estimators.measurement.pls import _counts
-
     whole = polychoric(x)
-    counts = _counts(len(x), resamples, np.random.default_rng(seed)).astype(float)
+    counts = draw_counts(len(x), resamples, np.random.default_rng(seed)).astype(float)
     return whole, _from_counts(counts, x, whole, 1)

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import LEVEL, complete
 from crmresearch.estimators.measurement.model import PathModel
-from crmresearch.estimators.measurement.pls import resampled_covariances
+from crmresearch.estimators.measurement.moments import covariance, resampled_covariances
 
 ROUNDS, SETTLED = 120, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
 BATCH = 16  # resamples fitted together; more no longer fit into the cache
@@ -29,8 +30,8 @@ class SEM:
     paths : DataFrame
         source, target, estimate, se, standardised, standardised_se, tolerance, identified. ``tolerance`` is
         1 / (I_jj V_jj) with I the expected information and V its inverse, the analogue of 1 / VIF: near 0 other
-        parameters can imitate the path, and its value is arbitrary. ``standardised_se`` takes the standard deviations
-        of the constructs as known.
+        parameters can imitate the path, and its value is arbitrary. ``standardised_se`` knows that the
+        standard deviations of the constructs are estimated as well (delta method).
     values : array
         All parameters, in the order :func:`bootstrap_sem` starts from; empty for a factor model.
     """
@@ -50,13 +51,20 @@ def _srmr(sample: np.ndarray, implied: np.ndarray) -> float:
     return float(np.sqrt((residual[np.tril_indices(len(sd))] ** 2).mean()))
 
 
-def _rmsea_interval(chi2: float, df: int, n: int, level: float = 0.95) -> dict[str, float]:
+def _cfi(stats: pd.Series) -> float:
+    """Comparative fit index by its definition, from noncentralities at 0 or above: never over 1 (Bentler 1990)."""
+    own = max(float(stats["chi2"] - stats["DoF"]), 0.0)
+    most = max(float(stats["chi2 Baseline"] - stats["DoF Baseline"]), own)
+    return 1 - own / most if most > 0 else 1.0
+
+
+def _rmsea_interval(chi2: float, df: int, n: int) -> dict[str, float]:
     """Interval of RMSEA: the noncentralities under which chi-square lies at either tail (Browne and Cudeck 1992)."""
     from scipy.optimize import brentq
     from scipy.stats import ncx2
 
     ends = []
-    for tail in ((1 + level) / 2, (1 - level) / 2):
+    for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2):
         found = 0.0
         if ncx2.cdf(chi2, df, 1e-9) > tail:
             found = brentq(lambda nc, tail=tail: ncx2.cdf(chi2, df, nc) - tail, 1e-9, 4 * chi2 + 100)
@@ -87,6 +95,7 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
 
     if "B" in model.modes.values():
         raise InputError("formative blocks (mode B) have no covariance structure model here; use fit_pls")
+    complete(**{i: items[i] for i in model.items})
     text = _measurement(model)
     if structural:
         text += "\n" + "\n".join(f"{c} ~ {' + '.join(model.predictors(c))}" for c in model.names if model.predictors(c))
@@ -103,7 +112,7 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
         "chi2": float(stats["chi2"]),
         "df": int(stats["DoF"]),
         "p": float(stats["chi2 p-value"]),
-        "cfi": float(stats["CFI"]),
+        "cfi": _cfi(stats),
         "tli": float(stats["TLI"]),
         "rmsea": float(stats["RMSEA"]),
         **_rmsea_interval(float(stats["chi2"]), int(stats["DoF"]), n),
@@ -112,7 +121,8 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
     }
     if not structural:
         return SEM(indices, pd.DataFrame())
-    return SEM(indices, _paths(fitted, model), _values(fitted, model))
+    values = _values(fitted, model)
+    return SEM(indices, _paths(items, model, values), values)
 
 
 def _values(fitted: Any, model: PathModel) -> np.ndarray:
@@ -125,34 +135,31 @@ def _values(fitted: Any, model: PathModel) -> np.ndarray:
     return np.concatenate([loadings[at.loading], beta[at.path], psi[at.psi], np.diag(theta)])
 
 
-def _paths(fitted: object, model: PathModel) -> pd.DataFrame:
-    information, inverse = fitted.calc_fim(inverse=True)  # type: ignore[attr-defined]
-    kept = 1 / (np.diag(information) * np.diag(inverse))
-    shown = fitted.inspect(std_est=True)  # type: ignore[attr-defined]
-    shown = shown[(shown["op"] == "~") & shown["lval"].isin(model.names)]
-    names = [k for k, p in fitted.parameters.items() if p.active]  # type: ignore[attr-defined]
-    values = np.asarray(fitted.param_vals)  # type: ignore[attr-defined]
-    rows = []
-    for row in shown.itertuples(index=False):
-        target, source, estimate, standard = row[0], row[2], float(row[3]), float(row[4])
-        at = int(np.argmin(np.abs(values - estimate)))
-        variance = float(inverse[at, at])
-        se = np.sqrt(variance) if variance > 0 else np.inf
-        scale = standard / estimate
-        rows.append(
-            {
-                "source": source,
-                "target": target,
-                "estimate": estimate,
-                "se": se,
-                "standardised": standard,
-                "standardised_se": se * abs(scale),
-                "tolerance": float(kept[at]) if variance > 0 else 0.0,
-                "parameter": names[at],
-            }
-        )
-    table = pd.DataFrame(rows).drop(columns="parameter")
-    return table.assign(identified=table["tolerance"] >= TOLERANCE)
+def _paths(items: pd.DataFrame, model: PathModel, values: np.ndarray) -> pd.DataFrame:
+    """Paths with errors from the expected information; those of standardised paths by the delta method."""
+    at, n = _Layout(model), len(items)
+    cov = covariance(items[list(model.items)].to_numpy(dtype=float))[None]
+    information = n / 2 * _likelihood(cov, at, values[None])[2][0]
+    root = np.sqrt(np.diag(information))
+    size, axes = np.linalg.eigh(information / np.outer(root, root))
+    # a direction the data say nothing about keeps a variance, if a huge one
+    inverse = (axes / np.maximum(size, 1e-12)) @ axes.T / np.outer(root, root)
+    own = at.parts[1]
+    step = 1e-5 * np.eye(len(values))
+    slope = (at.standardised_paths(values + step) - at.standardised_paths(values - step)) / 2e-5
+    tolerance = 1 / (np.diag(information) * np.diag(inverse))[own]
+    return pd.DataFrame(
+        {
+            "source": [a for a, _ in model.paths],
+            "target": [b for _, b in model.paths],
+            "estimate": values[own],
+            "se": np.sqrt(np.diag(inverse)[own]),
+            "standardised": at.standardised_paths(values[None])[0],
+            "standardised_se": np.sqrt(np.einsum("kp,kl,lp->p", slope, inverse, slope)),
+            "tolerance": tolerance,
+            "identified": tolerance >= TOLERANCE,
+        }
+    )
 
 
 class _Layout:
@@ -357,6 +364,7 @@ def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, floa
 
     if waves < 3:
         raise InputError(f"a random intercept needs three waves; there are {waves}")
+    complete(**{str(c): panel[c] for c in panel})
     lines = [f"i{v} =~ " + " + ".join(f"1*{v}{t}" for t in range(1, waves + 1)) for v in "xy"]
     lines += [f"w{v}{t} =~ 1*{v}{t}" for v in "xy" for t in range(1, waves + 1)]
     lines += [f"{v}{t} ~~ {e:.6f}*{v}{t}" for v, e in zip("xy", error, strict=True) for t in range(1, waves + 1)]

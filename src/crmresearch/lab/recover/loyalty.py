@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.errors import FitError, Missing
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.lab.recover.harness import Estimator, reduced
 from crmresearch.result import Result
 from crmresearch.studies import loyalty
@@ -24,7 +25,7 @@ SURVEY = ("customers", "survey")
 ACCOUNTS = (*SURVEY, "monthly", "holdings", "service")
 
 
-def _first_wave(bank: Bank) -> tuple[loyalty.PathModel, pd.DataFrame]:
+def _first_wave(bank: Bank) -> tuple[PathModel, pd.DataFrame]:
     survey = reduced(bank, reductions.survey, wave=1)
     model = loyalty.declared_model(bank.about.constructs, bank.about.paths, survey)
     items = loyalty.prepare_items(survey, model)
@@ -33,7 +34,7 @@ def _first_wave(bank: Bank) -> tuple[loyalty.PathModel, pd.DataFrame]:
     return model, items
 
 
-def _joined(bank: Bank) -> tuple[pd.DataFrame, loyalty.PathModel]:
+def _joined(bank: Bank) -> tuple[pd.DataFrame, PathModel]:
     joined = reduced(bank, reductions.joined)
     return joined, loyalty.declared_model(bank.about.constructs, bank.about.paths, joined)
 

@@ -2,85 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import Missing
-from crmresearch.estimators.inference import Estimate, one_sided_p
-from crmresearch.estimators.measurement.model import PathModel, survey_study
-from crmresearch.estimators.measurement.pls import _counts, interval
-from crmresearch.result import Check, Result
-from crmresearch.studies.loyalty import plots
-from crmresearch.studies.loyalty.panel import account_covariates, answers_with_accounts
+from crmresearch import words
+from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.measurement.model import PathModel
+from crmresearch.estimators.measurement.panel import answers_with_accounts
+from crmresearch.estimators.measurement.referral import (
+    matched,
+    poisson_rates,
+    referral_ratio,
+    stay_gap,
+    stay_ratio,
+    within_cells,
+)
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, gate
+from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
 
-MIN_EVENTS = 30
+say = words.of("loyalty.referral")
+FEW_EVENTS, MIN_EVENTS = 30, 50  # below which there is no estimate, and below which the gate closes
+MIN_REFERRED, MIN_MONEY = 50, 100
+OVERLAP = 0.9  # least share of referred customers with a match
 
 
 @survey_study
 def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
-    """Referrals after the survey by satisfaction: negative binomial rate with exposure, accounts held equal.
+    """Referrals after the survey by satisfaction, accounts held equal (:func:`.referral_ratio`).
 
-    The dispersion comes from Pearson's statistic of the Poisson fit; standard errors are robust and by customer, so
-    that it need not be right. Estimates ``S44``: rate ratio for one standard deviation of the satisfaction score.
+    Estimates ``S44``: rate ratio for one standard deviation of the satisfaction score.
     """
-    import statsmodels.api as sm
-
     if "referrals" not in joined.columns:
-        return Result.not_applicable(Missing("customers carry no referrer_id", ("customers",)))
+        return absent(say("rate.absent"), "customers")
     model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     rows = rows[rows["exposure_years"] > 0]
-    y = rows["referrals"].to_numpy(float)
-    if y.sum() < MIN_EVENTS:
-        return Result.not_applicable(
-            Missing(f"{y.sum():.0f} referrals by respondents; {MIN_EVENTS} are needed", ("customers",))
-        )
-    x = np.column_stack([np.ones(len(rows)), rows["satisfaction"], account_covariates(rows)]).astype(float)
-    offset = np.log(rows["exposure_years"].to_numpy(float))
-    groups = pd.factorize(rows["customer_id"])[0]
-    first = sm.GLM(y, x, family=sm.families.Poisson(), offset=offset).fit()
-    mu = first.fittedvalues
-    alpha = float(max((((y - mu) ** 2 - mu) / mu).sum() / (mu).sum(), 0))
-    family = sm.families.NegativeBinomial(alpha=alpha) if alpha > 1e-6 else sm.families.Poisson()
-    fit = sm.GLM(y, x, family=family, offset=offset).fit(cov_type="cluster", cov_kwds={"groups": groups})
-    beta, se = float(fit.params[1]), float(fit.bse[1])
-    band = pd.qcut(rows["satisfaction"], 4, labels=["lowest quarter", "second", "third", "highest quarter"])
-    table = (
-        pd.DataFrame({"satisfaction": band, "referrals": y, "years": rows["exposure_years"]})
-        .groupby("satisfaction", observed=True)
-        .agg(referrals=("referrals", "sum"), years=("years", "sum"), n=("years", "size"))
-        .reset_index()
+    total, years = rows["referrals"].sum(), rows["exposure_years"].sum()
+    if total < FEW_EVENTS:
+        return absent(say("rate.few", total=total, needed=FEW_EVENTS), "customers")
+    ratio = referral_ratio(rows, say("rate.unit"))
+    band = pd.qcut(rows["satisfaction"], 4, labels=list(say.names("rate.bands").values())).rename("satisfaction")
+    table = rows.groupby(band, observed=True).agg(
+        referrals=("referrals", "sum"), years=("exposure_years", "sum"), n=("referrals", "size")
     )
-    table["satisfaction"] = table["satisfaction"].astype(str)
-    rate = table["referrals"] / table["years"]
-    # exact Poisson limits by the normal of the square root (Freeman and Tukey); bands are for the eye
-    root = np.sqrt(table["referrals"] + 0.375)
-    table["rate"] = 100 * rate
-    table["low"] = 100 * np.maximum(root - 0.98, 0) ** 2 / table["years"]
-    table["high"] = 100 * (root + 0.98) ** 2 / table["years"]
-    ratio, low, high = np.exp([beta, beta - 1.96 * se, beta + 1.96 * se])
-    sentence = (
-        f"One standard deviation more satisfaction goes with {ratio:.2f} [{low:.2f}, {high:.2f}] times the referrals "
-        f"({y.sum():.0f} referrals in {rows['exposure_years'].sum():,.0f} customer-years)."
-    )
+    table = table.rename_axis("satisfaction").reset_index().astype({"satisfaction": str, "referrals": float})
+    table["rate"], table["low"], table["high"] = poisson_rates(table["referrals"], table["years"])
+    sentence = say("rate.sentence", ratio=ratio, total=total, years=years)
+    title, x = say("rate.title"), say("rate.x", n=len(rows))
     return Result(
         table[["satisfaction", "rate", "low", "high", "referrals", "n"]],
         sentence,
-        checks=(Check.of("enough referrals", y.sum() >= 50, f"{y.sum():.0f} referrals, 50 needed", "undecided"),),
-        estimates={"S44": Estimate(ratio, low, high, "rate ratio", len(rows), one_sided_p(beta, se, 0), ratio * se)},
-        draw=lambda ax: plots.intervals(
-            ax,
-            table,
-            "satisfaction",
-            "rate",
-            f"referrals per 100 customer-years (n = {len(rows):,})",
-            title="Who recommends the bank",
-        ),
-        alt=f"Referral rate with 95% intervals by quarter of satisfaction. {sentence}",
+        checks=(gate(say, "rate.gate", total >= MIN_EVENTS, "undecided", total=total, needed=MIN_EVENTS),),
+        estimates={"S44": ratio},
+        picture=forest(table, "satisfaction", "rate", title=title, x=x, mark=None),
+        alt=say("rate.alt", sentence=sentence),
         counts=("n", "referrals"),
-        details={"alpha": alpha},
     )
 
 
@@ -94,147 +71,61 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
 
     Estimates ``S44a`` (hazard ratio of exit, stratified by cell) and ``S44b`` (contribution in the first year).
     """
-    from crmresearch.estimators.survival.cox import cox
-
-    rows = referred.copy()
-    rows["cell"] = rows.groupby(["cohort", "city_tier", "age_band"]).ngroup()
-    count = rows.groupby("cell")["referred"].agg(["sum", "size"])
-    usable = count.index[(count["sum"] > 0) & (count["sum"] < count["size"])]
-    matched = float(count.loc[usable, "sum"].sum() / max(count["sum"].sum(), 1))
-    rows = rows[rows["cell"].isin(usable)]
+    rows, share = matched(referred)
     flag = rows["referred"].to_numpy(bool)
-    if flag.sum() < 50 or (~flag).sum() < 50:
-        return Result.not_applicable(
-            Missing(f"{flag.sum()} referred customers with a match; 50 are needed", ("customers",))
-        )
+    if min(flag.sum(), (~flag).sum()) < MIN_REFERRED:
+        return absent(say("gaps.few", n=flag.sum(), needed=MIN_REFERRED), "customers")
     years = [int(c.split("_")[1]) for c in rows.columns if c.startswith("contribution_")]
-    found = []
-    rng = np.random.default_rng(seed)
-    stay = _stay_gap(rows, max(years or [3]), resamples, rng)
-    for year, (gap, low, high, n) in stay.items():
-        found.append({"gap": "still a customer", "year": year, "estimate": gap, "low": low, "high": high, "n": n})
-    estimates: dict[str, Estimate] = {}
-    for year in years:
-        part = rows.dropna(subset=[f"contribution_{year}"])
-        gap, se, n = _cell_difference(part, f"contribution_{year}")
-        if n < 100:
-            continue
-        found.append(
-            {
-                "gap": "contribution",
-                "year": year,
-                "estimate": gap,
-                "low": gap - 1.96 * se,
-                "high": gap + 1.96 * se,
-                "n": n,
-            }
-        )
-        if year == 1:
-            estimates["S44b"] = Estimate(
-                gap, gap - 1.96 * se, gap + 1.96 * se, "money per customer-year", n, one_sided_p(gap, se, 0), se
-            )
+    stay = stay_gap(rows, max(years or [3]), resamples=resamples, seed=seed)
+    money = {
+        year: within_cells(rows.dropna(subset=[f"contribution_{year}"]), f"contribution_{year}", say("gaps.money"))
+        for year in years
+    }
+    lines = [(say("gaps.stay"), year, e) for year, e in stay.items()]
+    lines += [(say("gaps.contribution"), year, e) for year, e in money.items() if e is not None and e.n >= MIN_MONEY]
+    table = pd.DataFrame({"gap": gap, "year": year, **cells(e), "n": e.n} for gap, year, e in lines)
+    contributed = table["gap"] == say("gaps.contribution")
     events = int(rows["event"].sum())
-    checks = [
-        Check.of(
-            "overlap of referred and others", matched >= 0.9, f"{matched:.0%} of the referred have a match", "undecided"
-        )
-    ]
-    words = ""
-    if events >= MIN_EVENTS:
-        spells = rows.assign(exit=np.maximum(np.ceil(rows["exit_months"].to_numpy(float)), 1))
-        fit = cox(spells, ["referred"], strata="cell")
-        beta, se = float(fit.params["referred"]), float(fit.se["referred"])
-        ratio, low, high = np.exp([beta, beta - 1.96 * se, beta + 1.96 * se])
-        estimates["S44a"] = Estimate(
-            ratio, low, high, "hazard ratio", len(rows), one_sided_p(beta, se, 0, "below"), ratio * se
-        )
-        words = f"Referred customers leave at {ratio:.2f} [{low:.2f}, {high:.2f}] times the hazard of matched others"
+    checks = (
+        gate(say, "gaps.overlap", share >= OVERLAP, "undecided", share=share),
+        gate(say, "gaps.events", events >= MIN_EVENTS, "undecided", events=events, needed=MIN_EVENTS),
+    )
+    estimates, told = {}, ""
+    if events >= FEW_EVENTS:
+        estimates["S44a"] = stay_ratio(rows, say("gaps.hazard"))
+        told = say("gaps.leave", ratio=estimates["S44a"])
     else:
-        few = Check("hazard model", "closed", f"{events} exits, {MIN_EVENTS} needed", "undecided")
-        estimates["S44a"] = Estimate(np.nan, np.nan, np.nan, "hazard ratio", len(rows), checks=(few,))
-    if "S44b" not in estimates:
-        none = Check("contribution", "closed", "no contribution in the first year is known", "undecided")
-        estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, "money per customer-year", len(rows), checks=(none,))
-    checks.append(Check.of("enough exits", events >= 50, f"{events} exits, 50 needed", "undecided"))
-    if np.isfinite(estimates["S44b"].value):
-        words += (
-            "; they" if words else "Referred customers"
-        ) + f" contribute {estimates['S44b'].text(0)} more in their first year"
-    table = pd.DataFrame(found)
-    sentence = f"{words} ({int(flag.sum()):,} referred, {matched:.0%} of them matched)."
+        few = gate(say, "gaps.no_hazard", False, "undecided", events=events, needed=FEW_EVENTS)
+        estimates["S44a"] = Estimate(np.nan, np.nan, np.nan, say("gaps.hazard"), len(rows), checks=(few,))
+    first = next((e for gap, year, e in lines if gap == say("gaps.contribution") and year == 1), None)
+    if first is not None:
+        estimates["S44b"] = first
+        told += say("gaps.and_give", first=first) if told else say("gaps.give", first=first)
+    else:
+        none = gate(say, "gaps.no_money", False, "undecided")
+        estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, say("gaps.money"), len(rows), checks=(none,))
+    sentence = say("gaps.sentence", told=told, referred=int(flag.sum()), share=share)
+    panels = (
+        (table[contributed], say("gaps.money_title"), "money", say("gaps.money_y")),
+        (table[~contributed], say("gaps.stay_title"), "percent", say("gaps.stay_y")),
+    )
     return Result(
         table,
         sentence,
-        checks=tuple(checks),
+        checks=checks,
         estimates=estimates,
-        draw=lambda ax: _draw_gaps(ax, table),
-        alt=f"Left: gap in contribution by year since acquisition. Right: gap in the share still customers. {sentence}",
-        panels=2,
+        picture=tuple(
+            Picture(
+                "intervals",
+                part.rename(columns={"year": "label"}),
+                title,
+                say("gaps.x", n=part["n"].iloc[0]),
+                y,
+                options={"upright": True, "unit": unit, "marks": [Mark(0, style="limit")]},
+            )
+            for part, title, unit, y in panels
+            if len(part)
+        ),
+        alt=say("gaps.alt", sentence=sentence),
+        money=dict.fromkeys(("estimate", "low", "high"), "n"),
     )
-
-
-def _cell_difference(part: pd.DataFrame, column: str) -> tuple[float, float, int]:
-    """Difference within cells, weighted by the referred; variances within cell and arm."""
-    g: Any = part.groupby(["cell", "referred"])[column].agg(["mean", "var", "size"]).unstack("referred")  # noqa: PD010
-    g = g.dropna(subset=[("size", 0), ("size", 1)])
-    if g.empty:
-        return np.nan, np.nan, 0
-    n1, n0 = g[("size", 1)].to_numpy(float), g[("size", 0)].to_numpy(float)
-    w = n1 / n1.sum()
-    pooled = {
-        k: float((g[("var", k)].fillna(0) * (g[("size", k)] - 1)).sum() / max((g[("size", k)] - 1).sum(), 1))
-        for k in (0, 1)
-    }
-    # a cell with one customer has no variance of its own; it takes the pooled one of its arm
-    v1 = np.where(n1 > 1, g[("var", 1)].fillna(pooled[1]), pooled[1])
-    v0 = np.where(n0 > 1, g[("var", 0)].fillna(pooled[0]), pooled[0])
-    gap = float(w @ (g[("mean", 1)] - g[("mean", 0)]).to_numpy(float))
-    return gap, float(np.sqrt((w**2 * (v1 / n1 + v0 / n0)).sum())), int(n1.sum() + n0.sum())
-
-
-def _stay_gap(
-    rows: pd.DataFrame, years: int, resamples: int, rng: np.random.Generator
-) -> dict[int, tuple[float, float, float, int]]:
-    """Difference of matched survival curves at whole years, with bootstrap intervals."""
-    flag = rows["referred"].to_numpy(bool)
-    share = rows.groupby("cell")["referred"].transform("sum") / (
-        rows.groupby("cell")["referred"].transform("size") - rows.groupby("cell")["referred"].transform("sum")
-    )
-    weight = np.where(flag, 1.0, share.to_numpy(float))
-    month = np.ceil(rows["exit_months"].to_numpy(float)).clip(1)
-    grid = np.arange(1, 12 * years + 1)
-    risk = (month[:, None] >= grid) * weight[:, None]
-    leave = ((month[:, None] == grid) & (rows["event"].to_numpy(bool)[:, None])) * weight[:, None]
-    count = np.vstack([np.ones(len(rows)), _counts(len(rows), resamples, rng)]).astype(float)
-    curves = []
-    for side in (flag, ~flag):
-        at_risk, left = count[:, side] @ risk[side], count[:, side] @ leave[side]
-        curves.append(np.cumprod(1 - left / np.maximum(at_risk, 1e-12), axis=1))
-    out = {}
-    for year in range(1, years + 1):
-        gap = curves[0][:, 12 * year - 1] - curves[1][:, 12 * year - 1]
-        n = int((month >= 12 * year).sum())
-        if min((month[flag] >= 12 * year).sum(), (month[~flag] >= 12 * year).sum()) < 50:
-            break
-        low, high = interval(gap[1:])
-        out[year] = (float(gap[0]), float(low), float(high), n)
-    return out
-
-
-def _draw_gaps(ax: Any, table: pd.DataFrame) -> Any:
-    from crmresearch import figures
-
-    for panel, name, unit in ((ax[0], "contribution", "money in the year"), (ax[1], "still a customer", "share")):
-        part = table[table["gap"] == name]
-        if part.empty:
-            panel.set_visible(False)
-            continue
-        figures.intervals(panel, part["year"], part["estimate"], part["low"], part["high"], fmt="o-")
-        panel.axhline(0, color=plots.GREY, linestyle="--", linewidth=1)
-        panel.set_xticks(sorted(part["year"].unique()))
-        panel.set_xlabel(f"year since acquisition (n = {part['n'].iloc[0]:,} in the first; bars: 95% intervals)")
-        panel.set_ylabel(f"referred less matched others, {unit}")
-        panel.set_title(f"Gap: {name}")
-        if unit == "share":
-            figures.percent_axis(panel, digits=1)
-    return ax

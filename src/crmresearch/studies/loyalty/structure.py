@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import Estimate, one_sided_p
+from crmresearch import words
+from crmresearch.errors import FitError
+from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement import sem
-from crmresearch.estimators.measurement.model import PathModel, survey_study
-from crmresearch.estimators.measurement.pls import (
-    PLS,
-    covariance,
-    fit_pls,
-    interval,
-    predict_folds,
-    resampled_covariances,
-)
-from crmresearch.result import Check, Result
-from crmresearch.studies.loyalty import plots
+from crmresearch.estimators.measurement.model import PathModel
+from crmresearch.estimators.measurement.moments import covariance, percentile, resampled_covariances
+from crmresearch.estimators.measurement.pls import PLS, fit_pls, predict_folds
+from crmresearch.figures import Picture
+from crmresearch.result import Check, Result, gate
+from crmresearch.studies.loyalty.answers import cells, forest, survey_study
 
+say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
-
-
-def _sum_up(value: float, sample: np.ndarray) -> dict[str, float]:
-    low, high = interval(sample)
-    return {"estimate": float(value), "low": float(low), "high": float(high), "se": float(sample.std(ddof=1))}
-
-
-def _worst(checks: tuple[Check, ...]) -> str:
-    return "closed" if any(c.status == "closed" for c in checks) else "open"
+SETTLED = 0.95  # least share of resamples of the covariance model with a largest likelihood
 
 
 def _merge(checks: tuple[Check, ...]) -> tuple[Check, ...]:
@@ -41,18 +31,8 @@ def _merge(checks: tuple[Check, ...]) -> tuple[Check, ...]:
     for name in dict.fromkeys(c.name for c in checks):
         same = [c for c in checks if c.name == name]
         shut = [c for c in same if c.status == "closed"]
-        detail = "; ".join(dict.fromkeys(c.detail for c in (shut or same[:1])))
-        out.append(Check(name, "closed" if shut else same[0].status, detail, (shut or same)[0].verdict))
+        out.append(replace((shut or same)[0], detail="; ".join(dict.fromkeys(c.detail for c in (shut or same[:1])))))
     return tuple(out)
-
-
-def _bootstrap(
-    items: pd.DataFrame, model: PathModel, scheme: str, scaled: bool, consistent: bool, resamples: int, seed: int
-) -> tuple[PLS, PLS]:
-    x = items[list(model.items)].to_numpy(dtype=float)
-    fit = fit_pls(covariance(x), model, scheme=scheme, scaled=scaled, consistent=consistent)
-    drawn = resampled_covariances(x, resamples, seed)
-    return fit, fit_pls(drawn, model, scheme=scheme, scaled=scaled, consistent=consistent, like=fit)
 
 
 def _routes(model: PathModel, source: str, target: str) -> list[tuple[str, ...]]:
@@ -99,76 +79,75 @@ def path_model(
         One row per path. ``estimates`` has S10a (satisfaction to loyalty), S10b (quality to satisfaction), S10c (their
         product) and S10d (total effect of quality on loyalty), where the model has these paths.
     """
-    model = model.connected
-    fit, boot = _bootstrap(items, model, scheme, scaled, False, resamples, seed)
-    gates = dict(gates or {})
-    n = len(items)
+    model, n, gates = model.connected, len(items), dict(gates or {})
+    x = items[list(model.items)].to_numpy(dtype=float)
+    fit = fit_pls(covariance(x), model, scheme=scheme, scaled=scaled)
+    boot = fit_pls(resampled_covariances(x, resamples, seed), model, scheme=scheme, scaled=scaled, like=fit)
     rows = []
     for a, b in model.paths:
-        row = {"source": a, "target": b, **_sum_up(fit.path(a, b)[0], boot.path(a, b))}
-        rows.append(row | {"gate": _worst(gates.get((a, b), ())), "n": n})
+        e = percentile(np.r_[fit.path(a, b), boot.path(a, b)], say("unit.path"), n)
+        shut = any(c.status == "closed" for c in gates.get((a, b), ()))
+        rows.append({"source": a, "target": b, **cells(e), "se": e.se, "gate": "closed" if shut else "open", "n": n})
     table = pd.DataFrame(rows)
-    r2 = dict(zip(model.names, fit.r2[0], strict=True))
-    estimates = _satisfaction_lines(fit, boot, model, gates, rival, n)
-    shut = int((table["gate"] == "closed").sum())
+    estimates = _satisfaction_lines(fit, boot, model, gates, () if rival is None else rival.checks, n)
     told = [
-        f"{words} {e.text()}"
-        for words, line in (("satisfaction to loyalty", "S10a"), ("quality to satisfaction", "S10b"))
-        if np.isfinite((e := estimates[line]).value)
+        template
+        for line, template in (
+            ("S10a", say("paths.loyalty", estimate=estimates["S10a"])),
+            ("S10b", say("paths.satisfaction", estimate=estimates["S10b"])),
+        )
+        if np.isfinite(estimates[line].value)
     ]
-    sentence = (
-        f"Path {', '.join(told)}; " if told else ""
-    ) + f"{shut} of {len(table)} paths stand behind a closed gate; goodness of fit {fit.gof[0]:.3f}."
+    sentence = say("paths.told", paths=", ".join(told)) if told else ""
+    sentence += say("paths.sentence", closed=int((table["gate"] == "closed").sum()), paths=len(table), fit=fit.gof[0])
+    r2 = dict(zip(model.names, fit.r2[0], strict=True))
+    arrows = table.assign(closed=table["gate"] == "closed")
+    nodes = {c: say("paths.node", name=c, r2=r2[c]) if r2[c] > 0 else c for c in model.order}
     return Result(
         table,
         sentence,
         estimates=estimates,
-        draw=lambda ax: plots.path_diagram(ax, model.names, model.order, table, r2, n),
-        alt="Constructs as boxes in causal order, joined by arrows as wide as the path; each carries its estimate and "
-        f"interval, and is dashed where its gate is closed. {sentence}",
-        figsize=(10.0, 6.4),
-        details={"fit": fit, "bootstrap": boot, "r2": r2, "gof": float(fit.gof[0])},
+        picture=Picture(
+            "scatter",
+            arrows,
+            say("paths.title"),
+            say("paths.x", n=n),
+            options={"nodes": nodes},
+            size=(10.0, 6.4),
+        ),
+        alt=say("paths.alt", sentence=sentence),
+        details={"fit": fit, "bootstrap": boot},
     )
 
 
 def _satisfaction_lines(
-    fit: PLS, boot: PLS, model: PathModel, gates: Gates, rival: Result | None, n: int
+    fit: PLS, boot: PLS, model: PathModel, gates: Gates, beside: tuple[Check, ...], n: int
 ) -> dict[str, Estimate]:
-    quality, sat, loyal = (model.role(r) for r in ("quality", "satisfaction", "loyalty"))
-    beside = () if rival is None else rival.checks
+    """Ledger lines: paths and effects with the gates of all their legs; a closed gate where the model has none."""
+    quality, sat, loyal = (str(model.role(r)) for r in ("quality", "satisfaction", "loyalty"))
+    lines = {
+        "S10a": (say("unit.path"), (sat, loyal), say("absent.S10a")),
+        "S10b": (say("unit.path"), (quality, sat), say("absent.S10b")),
+        "S10c": (say("unit.effect"), (quality, sat, loyal), say("absent.S10c")),
+        "S10d": (say("unit.effect"), (quality, loyal), say("absent.S10d")),
+    }
     out: dict[str, Estimate] = {}
-
-    def add(line: str, unit: str, value: float, sample: np.ndarray, routes: list[tuple[str, ...]]) -> None:
-        legs = {leg for route in routes for leg in itertools.pairwise(route)}
+    for line, (unit, route, absent) in lines.items():
+        routes = _routes(model, quality, loyal) if line == "S10d" else [route]
+        legs = {leg for r in routes for leg in itertools.pairwise(r)}
+        if not legs or legs - set(model.paths):
+            check = gate(say, "absent.gate", False, "undecided", route=absent)
+            out[line] = Estimate(np.nan, np.nan, np.nan, say("unit.path"), n, checks=(check,))
+            continue
+        sample = [p.effect(*route) if line == "S10d" else p.path(*route) for p in (fit, boot)]
         checks = _merge(tuple(c for leg in sorted(legs) for c in gates.get(leg, ())))
-        s = _sum_up(value, sample)
-        p = one_sided_p(s["estimate"], s["se"], 0)
-        out[line] = Estimate(s["estimate"], s["low"], s["high"], unit, n, p, s["se"], checks + beside)
-
-    if sat and loyal and (sat, loyal) in model.paths:
-        add("S10a", "standardised path", fit.path(sat, loyal)[0], boot.path(sat, loyal), [(sat, loyal)])
-    if quality and sat and (quality, sat) in model.paths:
-        add("S10b", "standardised path", fit.path(quality, sat)[0], boot.path(quality, sat), [(quality, sat)])
-    if quality and sat and loyal and "S10a" in out and "S10b" in out:
-        route = (quality, sat, loyal)
-        add("S10c", "standardised effect", fit.path(*route)[0], boot.path(*route), [route])
-    if quality and loyal and (routes := _routes(model, quality, loyal)):
-        add("S10d", "standardised effect", fit.effect(quality, loyal)[0], boot.effect(quality, loyal), routes)
-    for line, words in (
-        ("S10a", "path from satisfaction to loyalty"),
-        ("S10b", "path from quality to satisfaction"),
-        ("S10c", "route from quality through satisfaction to loyalty"),
-        ("S10d", "route from quality to loyalty"),
-    ):
-        if line not in out:
-            absent = Check("declared path", "closed", f"the model has no {words}", "undecided")
-            out[line] = Estimate(np.nan, np.nan, np.nan, "standardised path", n, checks=(absent,))
+        out[line] = replace(percentile(np.concatenate(sample), unit, n, bound=0), checks=checks + beside)
     return out
 
 
 @survey_study
-def effects(modelled: Result, target: str | None = None) -> Result:
-    """Direct, indirect and total effect of every construct on one construct (loyalty, if none is named).
+def effects(modelled: Result) -> Result:
+    """Direct, indirect and total effect of every construct on loyalty.
 
     Parameters
     ----------
@@ -177,43 +156,31 @@ def effects(modelled: Result, target: str | None = None) -> Result:
     """
     if modelled.missing is not None:
         return Result.not_applicable(modelled.missing)
-    fit, boot = modelled.details["fit"], modelled.details["bootstrap"]
-    model: PathModel = fit.model
-    goal = target or model.need("loyalty")[0]
-    if goal not in model.names:
-        raise InputError(f"target {goal!r} is not a construct; choose one of {', '.join(model.names)}")
-    n = int(modelled.table["n"].iloc[0])
+    fits: tuple[PLS, PLS] = (modelled.details["fit"], modelled.details["bootstrap"])
+    model, n = fits[0].model, int(modelled.table["n"].iloc[0])
+    (goal,) = model.need("loyalty")
     rows = []
     for source in model.order:
-        if source == goal or not _routes(model, source, goal):
+        routes = _routes(model, source, goal)
+        if source == goal or not routes:
             continue
-        linked = (source, goal) in model.paths
-        around = any(len(route) > 2 for route in _routes(model, source, goal))
-        direct = (fit.path(source, goal)[0], boot.path(source, goal)) if linked else (0.0, np.zeros(len(boot.paths)))
-        total = (fit.effect(source, goal)[0], boot.effect(source, goal))
-        parts = {"direct": direct, "indirect": (total[0] - direct[0], total[1] - direct[1]), "total": total}
-        for kind, (value, sample) in parts.items():
-            if kind == "total" or (linked if kind == "direct" else around):
-                rows.append({"source": source, "effect": kind, **_sum_up(value, sample), "n": n})
+        linked, around = (source, goal) in model.paths, any(len(route) > 2 for route in routes)
+        total = np.concatenate([p.effect(source, goal) for p in fits])
+        direct = np.concatenate([p.path(source, goal) for p in fits]) if linked else np.zeros_like(total)
+        parts = (("direct", direct, linked), ("indirect", total - direct, around), ("total", total, True))
+        for kind, sample, there in parts:
+            if there:
+                e = percentile(sample, say("unit.effect"), n)
+                rows.append({"source": source, "effect": kind, **cells(e), "se": e.se, "n": n})
     table = pd.DataFrame(rows)
     top = table[table["effect"] == "total"].sort_values("estimate").iloc[-1]
-    sentence = (
-        f"{top['source']} has the largest total effect on {goal}: {top['estimate']:.2f} "
-        f"[{top['low']:.2f}, {top['high']:.2f}]."
-    )
+    sentence = say("effects.sentence", top=top, goal=goal)
+    title, x = say("effects.title"), say("effects.x", goal=goal, n=n)
     return Result(
         table,
         sentence,
-        draw=lambda ax: plots.grouped_intervals(
-            ax,
-            table,
-            "source",
-            "effect",
-            "estimate",
-            f"standardised effect on {goal} (n = {n:,})",
-            title="Direct, indirect and total effects",
-        ),
-        alt=f"Direct, indirect and total effects on {goal} with 95% intervals, by construct. {sentence}",
+        picture=forest(table, "source", "estimate", group="effect", title=title, x=x),
+        alt=say("effects.alt", goal=goal, sentence=sentence),
     )
 
 
@@ -228,80 +195,44 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     resamples, seed : int
         Percentile bootstrap over respondents, as for the composite paths (:func:`.sem.bootstrap_sem`).
     """
-    model = model.connected
+    model, n = model.connected, len(items)
     try:
         fitted = sem.fit_sem(items, model)
         drawn, settled = sem.bootstrap_sem(items, model, fitted, resamples=resamples, seed=seed)
     except FitError as error:
-        sentence = f"The covariance model gives no estimate: {error}."
-        check = Check("covariance model", "closed", sentence, "undecided")
-        return Result(pd.DataFrame(), sentence, checks=(check,))
-    point = fitted.paths.set_index(["source", "target"])
-    estimates = point["standardised"].to_dict()
-    rows = [
-        {"source": p[0], "target": p[1], **_sum_up(float(estimates[p]), sample)}
-        for p, sample in zip(model.paths, drawn.T, strict=True)
-    ]
-    latent = pd.DataFrame(rows).assign(identified=[bool(point.loc[p, "identified"]) for p in model.paths])
-    both = pd.concat(
-        [
-            modelled.table.assign(route="PLS, composites", identified=True),
-            latent.assign(route="covariance model, latent", n=len(items)),
-        ],
-        ignore_index=True,
-    )
-    both.insert(0, "path", both["source"] + " to " + both["target"])
+        check = gate(say, "sem.none", False, "undecided", error=error)
+        return Result(pd.DataFrame(), check.detail, checks=(check,))
+    point = {(row["source"], row["target"]): row for row in fitted.paths.to_dict("records")}
+    rows = []
+    for (a, b), sample in zip(model.paths, drawn.T, strict=True):
+        row = point[a, b]
+        e = percentile(np.r_[row["standardised"], sample], say("unit.path"), n)
+        rows.append({"source": a, "target": b, **cells(e), "se": e.se, "identified": bool(row["identified"]), "n": n})
+    latent = pd.DataFrame(rows).assign(route=say("sem.latent"))
+    both = pd.concat([modelled.table.assign(route=say("sem.composite"), identified=True), latent], ignore_index=True)
+    both["path"] = [say("sem.path", source=a, target=b) for a, b in zip(both["source"], both["target"], strict=True)]
     table = both[["path", "route", "estimate", "low", "high", "se", "identified", "n"]]
-    lost = [f"{r.source} to {r.target}" for r in latent.itertuples() if not r.identified]
-    i = fitted.indices
-    sentence = (
-        f"The covariance model fits with chi-square {i['chi2']:.1f} on {i['df']:.0f} degrees of freedom, "
-        f"CFI {i['cfi']:.3f}, RMSEA {i['rmsea']:.3f}, SRMR {i['srmr']:.3f}; "
-        + (f"the data do not identify {', '.join(lost)}." if lost else "every path is identified.")
-    )
+    lost = ", ".join(table.loc[~table["identified"], "path"])
+    sentence = say("sem.sentence", i=fitted.indices) + (say("sem.lost", lost=lost) if lost else say("sem.identified"))
     return Result(
         table,
         sentence,
         checks=(
-            Check.of("identified paths", not lost, f"not identified: {', '.join(lost) or 'none'}", "undecided"),
-            Check.of(
-                "fitted resamples",
-                settled >= 0.95,
-                f"{settled:.1%} of the resamples have a largest likelihood, 95% are needed",
-                "undecided",
-            ),
+            gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
+            gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
         ),
-        draw=lambda ax: plots.grouped_intervals(
-            ax,
-            table,
-            "path",
-            "route",
-            "estimate",
-            f"standardised path (n = {len(items):,})",
-            title="Two methods, one model",
-        ),
-        alt=f"Paths by two methods with 95% intervals. {sentence}",
-        figsize=(7.2, 0.42 * len(model.paths) + 1.6),
-        details={"indices": i, "paths": fitted.paths},
+        picture=forest(table, "path", "estimate", group="route", title=say("sem.title"), x=say("sem.x", n=n)),
+        alt=say("sem.alt", sentence=sentence),
     )
 
 
 @survey_study
-def prediction(items: pd.DataFrame, model: PathModel, *, seed: int, folds: int = 10) -> Result:
+def prediction(items: pd.DataFrame, model: PathModel, *, seed: int) -> Result:
     """Out-of-sample prediction of items by the path model against plain regression (:func:`.predict_folds`)."""
-    model = model.connected
-    table = predict_folds(items, model, folds=folds, seed=seed)
-    wins = int((table["q2"] > table["q2_regression"]).sum())
-    sentence = (
-        f"Out of sample the path model saves {table['q2'].min():.0%} to {table['q2'].max():.0%} of the squared error "
-        f"of the mean and beats plain regression for {wins} of {len(table)} items."
-    )
+    table = predict_folds(items, model.connected, seed=seed)
+    q2, wins = table["q2"], int((table["q2"] > table["q2_regression"]).sum())
     return Result(
         table,
-        sentence,
-        checks=(
-            Check.of(
-                "prediction", bool((table["q2"] > 0).all()), f"smallest Q squared {table['q2'].min():.2f}", "undecided"
-            ),
-        ),
+        say("prediction.sentence", low=q2.min(), high=q2.max(), wins=wins, items=len(table)),
+        checks=(gate(say, "prediction.gate", bool((q2 > 0).all()), "undecided", least=q2.min()),),
     )

@@ -1,0 +1,151 @@
+"""What the studies of the survey share: the declared model, its items, and results that say what is missing."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import FitError, InputError, Missing, first_missing
+from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.measurement.model import ROLES, NotApplicable, PathModel, complete_answers, playing
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, study
+
+say = words.of("loyalty.answers")
+# The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths.
+DEFAULT_PATHS = (
+    ("image", "expectation"),
+    ("expectation", "quality"),
+    ("expectation", "value"),
+    ("quality", "value"),
+    ("image", "satisfaction"),
+    ("expectation", "satisfaction"),
+    ("quality", "satisfaction"),
+    ("value", "satisfaction"),
+    ("image", "loyalty"),
+    ("satisfaction", "loyalty"),
+)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a preparation step hand on a :class:`.Missing` argument, so that the studies behind it do not apply."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        missing = first_missing((*args, *kwargs.values()))
+        return function(*args, **kwargs) if missing is None else cast(T, missing)
+
+    return wrapper
+
+
+def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
+
+    @study
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (NotApplicable, FitError) as reason:
+            return absent(str(reason))
+
+    return wrapper
+
+
+def absent(reason: str, *tables: str) -> Result:
+    """Result of a study for which the survey, or other tables, lack something."""
+    return Result.not_applicable(Missing(reason, tables or ("survey",)))
+
+
+def _pair(path: Any) -> tuple[str, str]:
+    if isinstance(path, Mapping):
+        path = (path.get("from"), path.get("to"))
+    parts = re.split(r"\s*->\s*", path) if isinstance(path, str) else list(path)
+    if len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
+        raise InputError(say("path", path=path))
+    return parts[0].strip(), parts[1].strip()
+
+
+@carries_missing
+def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, survey: Any = ()) -> PathModel:
+    """Make the model a bank declares; where it declares none, the default satisfaction index on its item columns.
+
+    Parameters
+    ----------
+    constructs : mapping
+        Construct to its items, or to a mapping with ``items`` and optionally ``mode``, ``reversed`` and ``scale``.
+    paths : iterable
+        ``[from, to]`` pairs or ``"from -> to"``. None or empty: :data:`DEFAULT_PATHS` among the roles present.
+    survey : DataFrame or sequence of str
+        The survey table or its columns. Without declared constructs, columns that share a stem and end in a number form
+        one construct (``sat1``, ``sat2``).
+    """
+    parts = {c: b if isinstance(b, Mapping) else {"items": b} for c, b in (constructs or {}).items()}
+    blocks = {c: tuple(b.get("items", ())) for c, b in parts.items()} or _numbered(survey)
+    scales = [b["scale"] for b in parts.values() if "scale" in b]
+    declared = [_pair(p) for p in (paths or ())]
+    if not declared:
+        by_role = {role: playing(role, blocks) for role in ROLES}
+        declared = [(str(by_role[a]), str(by_role[b])) for a, b in DEFAULT_PATHS if by_role[a] and by_role[b]]
+    return PathModel(
+        blocks,
+        declared,
+        {c: str(b["mode"]) for c, b in parts.items() if "mode" in b},
+        [i for b in parts.values() for i in b.get("reversed", ())],
+        (float(scales[-1][0]), float(scales[-1][1])) if scales else None,
+    )
+
+
+def _numbered(survey: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Constructs of a survey that declares none: columns of one stem, numbered, whose stem plays a role."""
+    stems: dict[str, list[str]] = {}
+    for column in survey:
+        match = re.fullmatch(r"([A-Za-z][A-Za-z_]*?)_?\d+", column)
+        if match and match[1].lower().startswith(tuple(p for prefixes in ROLES.values() for p in prefixes)):
+            stems.setdefault(match[1], []).append(column)
+    blocks = {stem: tuple(items) for stem, items in stems.items() if len(items) > 1}
+    if not blocks:
+        raise InputError(say("constructs"))
+    return blocks
+
+
+@carries_missing
+def prepare_items(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame | Missing:
+    """Return the items of complete answers, or why there are too few (see :func:`.complete_answers`).
+
+    Rows with any missing item are dropped (their share is reported by :func:`.measurement.item_summary`).
+    """
+    try:
+        return complete_answers(frame, model)
+    except NotApplicable as reason:
+        return Missing(str(reason), ("survey",))
+
+
+def cells(estimate: Estimate, value: str = "estimate") -> dict[str, float]:
+    """Value and interval of an estimate as cells of a table."""
+    return {value: estimate.value, "low": estimate.ci_low, "high": estimate.ci_high}
+
+
+def forest(
+    table: pd.DataFrame,
+    label: str,
+    value: str,
+    *,
+    title: str,
+    x: str,
+    group: str | None = None,
+    mark: float | None = 0,
+    **options: Any,
+) -> Picture:
+    """Picture of estimates with intervals, one line a label; several groups side by side."""
+    own = {"label": label, "estimate": value, "low": "low", "high": "high", "group": group, "n": "n"}
+    data = pd.DataFrame({new: table[old] for new, old in own.items() if old is not None})
+    marks = [] if mark is None else [Mark(mark, style="limit")]
+    return Picture("intervals", data, title, x, options={"marks": marks, **options})
