@@ -82,12 +82,12 @@ def small(data: pd.DataFrame) -> pd.Series:
 
 
 def groups(data: pd.DataFrame, column: str = "group", ordered: bool = False) -> dict[Any, Any]:
-    """Return the colour of each group in the order of appearance; ordered categories get a sequential palette."""
+    """Return the colour of each group in the order of appearance, or of categories; ordered ones go light to dark."""
     if column not in data:
         return {None: ACCENT}
     kind = data[column].dtype
-    if isinstance(kind, pd.CategoricalDtype) and kind.ordered:
-        names, ordered = [c for c in kind.categories if (data[column] == c).any()], True
+    if isinstance(kind, pd.CategoricalDtype):
+        names, ordered = [c for c in kind.categories if (data[column] == c).any()], ordered or bool(kind.ordered)
     else:
         names = list(dict.fromkeys(data[column]))
     few = PALETTE if len(names) <= len(PALETTE) else sns.color_palette("husl", len(names))
@@ -143,10 +143,12 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
 
 def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:
     """Name categories along an axis of ``width`` inches: in lines, slanted or thinned when they would not fit."""
-    wide = 34 if axis.axis_name == "y" else 22
+    room = 2.6 * axis.axes.bbox.height / axis.axes.figure.dpi / max(len(names), 1)  # lines of type for a name
+    wide = 22 if axis.axis_name == "x" else 34 if room >= 0.8 else 80
     texts = [textwrap.fill(str(n), wide) if "\n" not in str(n) else str(n) for n in names]
     if axis.axis_name == "y":
         axis.set_ticks(places, texts)
+        axis.set_tick_params(labelsize=None if room >= 0.8 else 8.5)
         return
     longest = max((len(row) for t in texts for row in t.split("\n")), default=1)
     every = 1 if len(names) <= 14 else -(-len(names) // 8)
