@@ -128,9 +128,9 @@ def bootstrap(side: str, path: str) -> np.ndarray:
     """Bootstrap the Gini coefficient; return estimate and standard error."""
     x = np.load(path)
     if side == "ours":
-        from crmresearch.studies import value
+        from crmresearch.estimators.inequality import intervals
 
-        row = value.intervals(x, seed=1, resamples=RESAMPLES).loc["Gini"]
+        row = intervals(x, seed=1, resamples=RESAMPLES).loc["Gini"]
         return np.array([row["estimate"], row["se"]])
     from scipy.stats import bootstrap as resample
 

@@ -7,10 +7,11 @@ from scipy.stats import beta
 
 from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.inference import jackknife
+from crmresearch.estimators.worth.forecasts import accuracy, deciles, naive_forecasts
+from crmresearch.estimators.worth.margin import MarginModel, group_means, monthly_discount
+from crmresearch.estimators.worth.stability import chain_value
 from crmresearch.studies import value
-from crmresearch.studies.value.common import jackknife
-from crmresearch.studies.value.forecast import accuracy, deciles, naive_forecasts
-from crmresearch.studies.value.margin import group_means
 
 MONTHS, HAZARD, MEAN, FOLDS = 72, 0.02, 10.0, 20
 
@@ -127,7 +128,7 @@ def test_discounting_convention():
     plain, dear = (model.values(now, 12, d, common=True)[0].mean() for d in (0.0, 0.5))
     # month-end payments at an effective annual rate: the ratio is that of the two annuities
     assert dear / plain == pytest.approx(annuity(12, 0.5) / annuity(12, 0.0), rel=1e-3)
-    assert value.monthly_discount(0.21) ** 12 == pytest.approx(1 / 1.21)
+    assert monthly_discount(0.21) ** 12 == pytest.approx(1 / 1.21)
 
 
 def test_late_entry_is_not_read_as_loyalty():
@@ -182,6 +183,15 @@ def test_accuracy_of_a_perfect_and_a_useless_forecast():
         accuracy({"x": actual}, -actual, codes)
 
 
+def test_tenths_do_not_depend_on_the_order_of_equal_predictions():
+    """CASES C4: equal predictions share a tenth, so sorting by the outcome moves no mean."""
+    rng = np.random.default_rng(1)
+    predicted, actual = rng.integers(0, 25, 4_000).astype(float), rng.normal(size=4_000)
+    order = np.lexsort([actual, predicted])
+    pd.testing.assert_frame_equal(deciles(predicted, actual), deciles(predicted[order], actual[order]))
+    assert deciles(np.ones(50), np.arange(50.0))["n"].tolist() == [50]
+
+
 def test_naive_forecasts_scale_to_a_year():
     frame = pd.DataFrame({"before": [60.0], "months_before": [6], "all": [100.0], "months_all": [20]})
     got = naive_forecasts(frame)
@@ -220,14 +230,14 @@ def test_chain_against_its_closed_form():
     moves, earnings = np.array([[0.6, 0.2], [0.1, 0.8]]), np.array([10.0, 50.0])
     v = 1 / 1.1
     for_ever = np.linalg.solve(np.eye(2) - v * moves, v * moves @ earnings)
-    got = value.chain_value(moves, earnings, years=400, annual_discount=0.1)
+    got = chain_value(moves, earnings, years=400, annual_discount=0.1)
     np.testing.assert_allclose(got, for_ever, rtol=1e-10)  # the rest after 400 years is below 1e-30
-    one = value.chain_value(moves, earnings, years=1, annual_discount=0.1)
+    one = chain_value(moves, earnings, years=1, annual_discount=0.1)
     np.testing.assert_allclose(one, [(6 + 10) / 1.1, (1 + 40) / 1.1])
     with pytest.raises(InputError, match="more than 1 in a row"):
-        value.chain_value([[0.9, 0.2], [0, 1]], earnings, years=1, annual_discount=0.1)
+        chain_value([[0.9, 0.2], [0, 1]], earnings, years=1, annual_discount=0.1)
     with pytest.raises(InputError, match="one row, column and amount per band"):
-        value.chain_value(moves, earnings[:1], years=1, annual_discount=0.1)
+        chain_value(moves, earnings[:1], years=1, annual_discount=0.1)
 
 
 def test_chain_recovers_a_two_band_world():
@@ -241,7 +251,7 @@ def test_chain_recovers_a_two_band_world():
     second = np.where(step > 0.95, np.nan, np.where(stays_low, 10.0, 100.0))
     frame = pd.DataFrame({"year_2021-12": first, "year_2022-12": second})
     result = value.markov_value(frame, years=5, annual_discount=0.1, cuts=(0.4,))
-    truth = value.chain_value([[0.90, 0.05], [0.15, 0.80]], [10.0, 100.0], years=5, annual_discount=0.1)
+    truth = chain_value([[0.90, 0.05], [0.15, 0.80]], [10.0, 100.0], years=5, annual_discount=0.1)
     table = result.table
     assert (table["ci_low"] < truth).all()
     assert (truth < table["ci_high"]).all()
@@ -287,9 +297,7 @@ def test_error_of_the_best_band_includes_that_of_its_cut():
     """The best tenth of exponential values: with fixed members the standard error is half the variance short."""
     n, hits, errors, means = 2_000, 0, [], []
     blank = np.zeros((FOLDS + 1, 2))
-    model = value.MarginModel(
-        blank, blank, np.ones(1), np.ones(1), np.ones((FOLDS + 1, 3)), blank, (0.9,), np.arange(FOLDS)
-    )
+    model = MarginModel(blank, blank, np.ones(1), np.ones(1), np.ones((FOLDS + 1, 3)), blank, (0.9,), np.arange(FOLDS))
     truth = 1 - np.log(0.1)
     for seed in range(60):
         x = np.random.default_rng(seed).exponential(size=n)

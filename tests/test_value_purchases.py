@@ -7,8 +7,11 @@ import yaml
 
 from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import FitWarning, InputError, Missing
+from crmresearch.estimators.inequality import gini, top_share
 from crmresearch.estimators.lifetime import GammaGammaFitter, ParetoNBDFitter
+from crmresearch.estimators.worth.purchases import residual_value, rfm_scores
 from crmresearch.studies import value
+from crmresearch.studies.value.purchases import spend_gates
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def clv(cohort, published):
     spend = GammaGammaFitter.from_params(**dict(zip(("p", "q", "v"), v["gg"], strict=True)))
     # .0027 a week continuously, as published, is an effective annual rate of exp(.0027 * 52.18) - 1
     rate = np.expm1(0.0027 * 365.25 / 7)
-    return value.residual_value(purchases, spend, cohort, annual_discount=rate, margin=0.3)
+    return residual_value(purchases, spend, cohort, annual_discount=rate, margin=0.3)
 
 
 def test_a20_mean_residual_value(cohort, clv, published):
@@ -64,10 +67,10 @@ def test_a21_value_by_tercile(cohort, clv, published):
 def test_e10_concentration_of_expected_value(clv, published):
     entry = published["E10"]
     got = {
-        "gini": value.gini(clv),
-        "top20": value.top_share(clv, 0.2),
-        "top10": value.top_share(clv, 0.1),
-        "top1": value.top_share(clv, 0.01),
+        "gini": gini(clv),
+        "top20": top_share(clv, 0.2),
+        "top10": top_share(clv, 0.1),
+        "top1": top_share(clv, 0.01),
     }
     for name, expected in entry["values"].items():
         assert got[name] == pytest.approx(expected, abs=entry["tolerance"]["abs"]), name
@@ -136,16 +139,16 @@ def test_value_of_what_is_to_come(drawn, model):
 
 def test_spend_gates():
     good = process(seed=1)
-    gates = {c.name: c.status for c in value.spend_gates(good).checks}
+    gates = {c.name: c.status for c in spend_gates(good).checks}
     assert set(gates.values()) == {"open"}
     tied = good.assign(monetary_value=good["monetary_value"] * good["frequency"])
-    assert {c.name: c.status for c in value.spend_gates(tied).checks}["spend independent of frequency"] == "closed"
+    assert {c.name: c.status for c in spend_gates(tied).checks}["spend independent of frequency"] == "closed"
     # a minimum order piles half of the buyers up at one value
     floor = good["monetary_value"][good["frequency"] > 0].median()
     spend = good["monetary_value"]
     piled = good.assign(monetary_value=spend.where(good["frequency"] == 0, spend.clip(lower=floor)))
     with pytest.warns(FitWarning, match="corner solution"):  # the fit itself speaks up, too
-        gates = {c.name: c.status for c in value.spend_gates(piled).checks}
+        gates = {c.name: c.status for c in spend_gates(piled).checks}
     assert gates["gamma-gamma fits"] == "closed"
 
 
@@ -155,7 +158,7 @@ def test_a10_correlation_of_the_sample(shared, published):
     days["first"] = days.groupby("customer_id")["date"].transform("min")
     repeat = days[days["date"] > days["first"]].groupby("customer_id")["dollar_value"].agg(["size", "mean"])
     frame = pd.DataFrame({"frequency": repeat["size"], "monetary_value": repeat["mean"], "recency": 1.0, "T": 39.0})
-    got = value.spend_gates(frame).details["correlation"]
+    got = spend_gates(frame).details["correlation"]
     entry = published["A10"]
     assert got.value == pytest.approx(entry["values"]["raw"], abs=entry["tolerance"]["abs"])
     assert got.ci_low < got.value < got.ci_high
@@ -186,7 +189,7 @@ def test_rfm_rule_by_hand():
             "first_value": [90.0, 5.0, 50.0, 20.0, 20.0, 20.0],
         }
     )
-    scores = value.rfm_scores(frame)
+    scores = rfm_scores(frame)
     assert scores["since"].tolist() == pytest.approx([0.1, 0.2, 9.0, 0.15, 10.0, 5.0])
     assert scores["purchases"].tolist() == [10, 10, 10, 1, 1, 5]
     assert scores["money"].tolist() == pytest.approx([90, 5, 50, 20, 20, 20])
@@ -220,8 +223,8 @@ def test_missing_and_broken_input(drawn, model):
     with pytest.raises(InputError, match="first bought on the last day"):
         value.purchase_holdout(model, drawn.assign(T=drawn["T"].where(drawn["frequency"] > 0, 0.0)))
     with pytest.raises(InputError, match="spend needs 50"):
-        value.spend_gates(drawn[drawn["frequency"] == 0])
+        spend_gates(drawn[drawn["frequency"] == 0])
     with pytest.raises(InputError, match="recency lies above T in"):
-        value.rfm_scores(drawn.assign(recency=drawn["T"] + 1))
+        rfm_scores(drawn.assign(recency=drawn["T"] + 1))
     with pytest.raises(InputError, match="no column first_value"):
-        value.rfm_scores(drawn.drop(columns="first_value"))
+        rfm_scores(drawn.drop(columns="first_value"))

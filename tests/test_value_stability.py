@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import beta
 
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.worth.stability import _core, _pairs, band_names, bands, jaccard, slope
 from crmresearch.studies import value
-from crmresearch.studies.value.stability import _blank_small, _core, _pairs, band_names, ols_slope
+from crmresearch.studies.value.stability import _blank_small
 
 
 def years(n=4_000, noise=30.0, seed=0, leave=0.0, count=3):
@@ -23,10 +24,10 @@ def years(n=4_000, noise=30.0, seed=0, leave=0.0, count=3):
 
 
 def test_overlap_is_one_without_chance_and_that_of_blind_ranks_without_lasting_value():
-    fixed = value.jaccard(*(years(noise=0)[c] for c in ("year_2021-12", "year_2022-12")), seed=1, resamples=99)
+    fixed = jaccard(*(years(noise=0)[c] for c in ("year_2021-12", "year_2022-12")), seed=1, resamples=99)
     assert fixed["jaccard"] == 1.0
     rng = np.random.default_rng(1)
-    blind = value.jaccard(rng.random(20_000), rng.random(20_000), share=0.2, seed=1, resamples=99)
+    blind = jaccard(rng.random(20_000), rng.random(20_000), share=0.2, seed=1, resamples=99)
     # two blind fifths share a fifth of a fifth: .04 / .36
     assert blind["noise"] == pytest.approx(1 / 9, abs=1e-6)
     assert blind["jaccard"] == pytest.approx(1 / 9, abs=0.02)  # five standard errors at this size
@@ -37,7 +38,7 @@ def test_overlap_against_a_plain_count_with_leavers():
     frame = years(n=500, leave=0.1, seed=3)
     a, b = frame["year_2021-12"], frame["year_2022-12"]
     core = [set(s.dropna().nlargest(int(np.ceil(0.2 * s.notna().sum()))).index) for s in (a, b)]
-    got = value.jaccard(a, b, seed=1, resamples=99)
+    got = jaccard(a, b, seed=1, resamples=99)
     assert got["jaccard"] == pytest.approx(len(core[0] & core[1]) / len(core[0] | core[1]))
     assert got["left"] == int(b[list(core[0])].isna().sum())
 
@@ -58,24 +59,24 @@ def test_pooling_sure_customers_changes_nothing():
     w = rng.poisson(1.0, (300, x.size)).astype(float)
     a, b = _core(x, 0.2, w), _core(y, 0.2, w)
     direct = ((w * (a & b)).sum(axis=1) / (w * (a | b)).sum(axis=1)).std()
-    got = value.jaccard(x, y, seed=1, resamples=300)["se"]
+    got = jaccard(x, y, seed=1, resamples=300)["se"]
     assert got == pytest.approx(direct, rel=0.2)  # each has a Monte-Carlo error of 4%
 
 
 def test_core_needs_positive_value():
     x = np.r_[np.full(5, 10.0), np.full(95, -1.0)]
-    got = value.jaccard(x, x, share=0.2, seed=1, resamples=99)
+    got = jaccard(x, x, share=0.2, seed=1, resamples=99)
     assert got["core_before"] == 5
 
 
 def test_overlap_interval_covers():
     """Truth from a very large draw; 99.9% binomial rule."""
     big = years(n=400_000, seed=99)
-    truth = value.jaccard(big["year_2021-12"], big["year_2022-12"], seed=1, resamples=2)["jaccard"]
+    truth = jaccard(big["year_2021-12"], big["year_2022-12"], seed=1, resamples=2)["jaccard"]
     seeds, hits = 120, 0
     for seed in range(seeds):
         frame = years(n=600, seed=seed)
-        got = value.jaccard(frame["year_2021-12"], frame["year_2022-12"], seed=seed, resamples=149)
+        got = jaccard(frame["year_2021-12"], frame["year_2022-12"], seed=seed, resamples=149)
         hits += got["ci_low"] <= truth <= got["ci_high"]
     assert beta.ppf(0.0005, hits, seeds - hits + 1) <= 0.97
     assert hits == seeds or beta.ppf(0.9995, hits + 1, seeds - hits) >= 0.93, hits / seeds
@@ -92,9 +93,9 @@ def test_core_overlap_result():
 
 
 def test_bands_follow_the_rule():
-    got = value.bands([-1.0, 0.0, 1.0, 2.0, 3.0, np.nan], cuts=(0.5,))
+    got = bands([-1.0, 0.0, 1.0, 2.0, 3.0, np.nan], cuts=(0.5,))
     assert got.tolist() == ["negative", "0% to 50%", "0% to 50%", "50% to 100%", "50% to 100%", None]
-    assert set(value.bands([5.0] * 10)) == {"0% to 50%"}  # ties share a band
+    assert set(bands([5.0] * 10)) == {"0% to 50%"}  # ties share a band
     assert band_names((0.5,)) == ["negative", "0% to 50%", "50% to 100%"]
 
 
@@ -129,7 +130,7 @@ def test_slope_against_statsmodels():
     x = rng.normal(size=200)
     y = 0.4 * x + rng.normal(size=200) * np.abs(x)
     fit = sm.OLS(y, sm.add_constant(x)).fit(cov_type="HC1")
-    np.testing.assert_allclose(ols_slope(x, y), (fit.params[1], fit.bse[1]), rtol=1e-10)
+    np.testing.assert_allclose(slope(x, y), (fit.params[1], fit.bse[1]), rtol=1e-10)
 
 
 def test_missing_and_broken_input():
@@ -139,10 +140,22 @@ def test_missing_and_broken_input():
     with pytest.raises(InputError, match="rows are infinite"):
         value.transitions(years(count=2).replace({"year_2021-12": {years(count=2)["year_2021-12"].iloc[0]: np.inf}}))
     with pytest.raises(InputError, match="same customers"):
-        value.jaccard([1.0, 2.0], [1.0], seed=1)
+        jaccard([1.0, 2.0], [1.0], seed=1)
     with pytest.raises(InputError, match="nobody has positive value"):
-        value.jaccard([-1.0, -2.0], [1.0, 2.0], seed=1)
+        jaccard([-1.0, -2.0], [1.0, 2.0], seed=1)
     with pytest.raises(InputError, match="must rise strictly"):
-        value.bands([1.0], cuts=(0.8, 0.5))
+        bands([1.0], cuts=(0.8, 0.5))
     with pytest.raises(InputError, match="nothing to regress on"):
-        ols_slope(np.ones(5), np.arange(5.0))
+        slope(np.ones(5), np.arange(5.0))
+
+
+def test_order_of_rows_decides_nothing_among_equal_values():
+    """CASES C4: a third of the customers share the value at the threshold; they are core together or not at all."""
+    rng = np.random.default_rng(5)
+    x, y = rng.choice([1.0, 5.0, 9.0], 3_000, p=[0.57, 0.33, 0.1]), rng.choice([1.0, 5.0, 9.0], 3_000)
+    for order in (np.argsort(x, kind="stable"), np.argsort(-y, kind="stable"), rng.permutation(x.size)):
+        got = jaccard(x[order], y[order], share=0.2, seed=1, resamples=99)
+        assert got["core_before"] == (x >= 5).sum()
+        assert got["core_after"] == (y == 9).sum()
+        assert got["jaccard"] == pytest.approx(((x >= 5) & (y == 9)).sum() / ((x >= 5) | (y == 9)).sum())
+        assert got["ci_low"] < got["jaccard"] < got["ci_high"]

@@ -14,14 +14,14 @@ cell is one customer; the pooled statistic is centred on itself, so pooling move
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import LEVEL, wilson
+from crmresearch.estimators.inference import LEVEL, ends, mean_interval, wilson
 
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
 CELLS = 400  # cells the sorted values are pooled into; the Gini moves by less than 1e-4 of itself
@@ -118,17 +118,25 @@ def top_share(values: Any, share: float = 0.2) -> float:
     return float((x[:whole].sum() + (share * x.size - whole) * x[whole]) / x.sum())
 
 
-def lorenz(values: Any, points: int = 200) -> pd.DataFrame:
+def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
     """Cumulative value of customers ranked from the worst (Lorenz) and from the best (whale curve).
+
+    Parameters
+    ----------
+    values : array-like
+        One number per customer.
+    smallest : int
+        Customers that a step of the curve has at least.
+    points : int
+        Steps at most.
 
     Returns
     -------
     DataFrame
-        ``customers`` (share), ``lorenz``, ``whale`` (cumulative shares of the total), ``n`` customers in the step. No
-        step has fewer customers than the disclosure threshold.
+        ``customers`` (share), ``lorenz``, ``whale`` (cumulative shares of the total), ``n`` customers in the step.
     """
     x = np.sort(checked(values))
-    steps = max(1, min(points, x.size // disclosure.MIN_CELL))
+    steps = max(1, min(points, x.size // smallest))
     at = np.unique(np.round(np.linspace(0, x.size, steps + 1)).astype(int))
     up, down = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x[::-1]))
     return pd.DataFrame(
@@ -156,6 +164,25 @@ def share_below(values: Any, bound: float = 0.0) -> tuple[float, float, float]:
     """Share of customers below ``bound`` with Wilson's interval."""
     x = checked(values)
     return wilson(int((x < bound).sum()), x.size)
+
+
+def parts(x: np.ndarray) -> list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]]:
+    """Share of negative, zero and positive values with Wilson's interval, their mean with its own, and their number."""
+    out: list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]] = []
+    for part, inside in (("negative", x < 0), ("zero", x == 0), ("positive", x > 0)):
+        n = int(inside.sum())
+        mean = mean_interval(x[inside]) if 1 < n < x.size and part != "zero" else None
+        out.append((part, wilson(n, x.size), mean, n))
+    return out
+
+
+def quantiles(x: np.ndarray, at: Sequence[float]) -> list[tuple[float, np.ndarray, int]]:
+    """Quantiles of ascending values with the interval of their order statistics, and the values beyond them."""
+    out = []
+    for q in at:
+        place = np.array([q * x.size, *ends(q * x.size, (q * (1 - q) * x.size) ** 0.5)])
+        out.append((q, x[np.clip(place, 0, x.size - 1).astype(int)], int(min(q, 1 - q) * x.size)))
+    return out
 
 
 def intervals(values: Any, *, seed: int, resamples: int = 999, cells: int = CELLS) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from crmresearch.estimators.inference.intervals import (
     ends,
     fieller,
     from_draws,
+    mean_interval,
     normal,
     one_sided_p,
     poisson_rate,
@@ -26,4 +27,4 @@ from crmresearch.estimators.inference.regression import (
     robust_ols,
     tied_groups,
 )
-from crmresearch.estimators.inference.resampling import jackknife, resample
+from crmresearch.estimators.inference.resampling import Jackknife, jackknife, resample

@@ -73,6 +73,12 @@ def ends(value: Any, se: Any) -> tuple[Any, Any]:
     return value - half, value + half
 
 
+def mean_interval(x: np.ndarray) -> tuple[float, float, float]:
+    """Mean of independent values with its normal interval."""
+    mean = float(x.mean())
+    return mean, *ends(mean, float(x.std(ddof=1)) / x.size**0.5)
+
+
 def one_sided_p(value: float, se: float, bound: float, side: Side = "above") -> float:
     """Normal p-value of the hypothesis that the estimand is not ``side`` of ``bound``."""
     if not se > 0:

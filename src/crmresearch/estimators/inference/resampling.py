@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,20 @@ def resample(rng: np.random.Generator, units: int | np.ndarray, size: int | None
     return rng.multinomial(total, counts / total, size=size).astype(float)
 
 
-def jackknife(values: np.ndarray) -> tuple[Any, Any, Any, Any]:
+class Jackknife(NamedTuple):
+    """Estimate, standard error and interval by :func:`jackknife`: numbers, or arrays of them."""
+
+    value: Any
+    se: Any
+    low: Any
+    high: Any
+
+    def __format__(self, spec: str) -> str:
+        """Write a number with its interval, e.g. ``4.41 [4.12, 4.70]``; ``spec`` formats each of the three."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def jackknife(values: np.ndarray) -> Jackknife:
     """Estimate, standard error and interval from a first row of all and one row without each group.
 
     Parameters
@@ -42,7 +55,7 @@ def jackknife(values: np.ndarray) -> tuple[Any, Any, Any, Any]:
 
     Returns
     -------
-    estimate, se, low, high
+    Jackknife
         The interval uses Student's t with one degree of freedom fewer than groups.
 
     References
@@ -57,4 +70,4 @@ def jackknife(values: np.ndarray) -> tuple[Any, Any, Any, Any]:
         raise InputError(f"{g} groups of customers; a jackknife needs at least {MIN_GROUPS}")
     se = np.sqrt((g - 1) / g * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     half = stdtrit(g - 1, 0.5 + LEVEL / 2) * se
-    return values[0], se, values[0] - half, values[0] + half
+    return Jackknife(values[0], se, values[0] - half, values[0] + half)

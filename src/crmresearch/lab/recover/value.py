@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import value as reductions
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.worth.stability import band_names
 from crmresearch.lab.recover.harness import Estimator, given
 from crmresearch.studies import value
-from crmresearch.studies.value.stability import band_names
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
@@ -56,16 +56,12 @@ def worth(bank: Bank) -> dict[str, Estimate]:
 
 def forecast(bank: Bank) -> dict[str, Estimate]:
     """Predicted over actual contribution of a held-out year; 1 is the truth."""
-    from scipy.special import stdtrit
-
     split = reductions.month_end(bank, 12)
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 36))
     model = given(value.fit_margin(reductions.tenure_margin(bank, until=split), landmark))
-    row = value.holdout(model, given(reductions.customers_at(bank, at=split))).table.iloc[0]
-    unit = "predicted over actual total"
-    # half the interval is Student's t times the standard error, with one degree of freedom fewer than groups
-    se = (row["level_high"] - row["level_low"]) / (2 * stdtrit(len(model.groups) - 1, 0.975))
-    return {"forecast.level": Estimate(row["level"], row["level_low"], row["level_high"], unit, int(row["n"]), se=se)}
+    row = value.holdout(model, given(reductions.customers_at(bank, at=split))).details["scores"].iloc[0]
+    level, se, low, high = (float(row[c]) for c in ("level", "level_se", "level_low", "level_high"))
+    return {"forecast.level": Estimate(level, low, high, "predicted over actual total", int(row["n"]), se=se)}
 
 
 _TABLES = ("customers", "monthly")

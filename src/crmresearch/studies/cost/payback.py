@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import Missing
+from crmresearch.estimators.inference import jackknife
 from crmresearch.result import Result, study
 from crmresearch.studies.cost import ratio as r
-from crmresearch.studies.value.common import jackknife
 
 GROUPS = 20  # of blocks, left out one at a time
 

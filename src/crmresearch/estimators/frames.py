@@ -1,0 +1,40 @@
+"""What estimators ask of the frames they are given, and sums that leave out one group of customers at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crmresearch.errors import InputError
+
+
+def need(frame: Any, what: str, *columns: str) -> None:
+    """Refuse a frame without these columns, or with a missing or infinite number in them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    what : str
+        What the frame is, for the message.
+    *columns : str
+        Columns that must be there; those of text are only looked for.
+    """
+    lacking = [c for c in columns if c not in frame.columns]
+    if lacking:
+        raise InputError(f"{what}: no column {', '.join(lacking)}; it has {', '.join(map(str, frame.columns))}")
+    for column in columns:
+        if frame[column].dtype.kind in "bifu" and (bad := int((~np.isfinite(frame[column].to_numpy(float))).sum())):
+            raise InputError(f"{what}: {column} is missing or infinite in {bad} rows; leave such rows out, or write 0")
+
+
+def once(frame: Any, what: str) -> None:
+    """Refuse a frame in which a customer occurs twice."""
+    if "customer_id" in frame.columns and (twice := int(frame["customer_id"].duplicated().sum())):
+        raise InputError(f"{what}: {twice} rows repeat a customer_id; give one row per customer")
+
+
+def without_each(totals: np.ndarray) -> np.ndarray:
+    """Stack the total of all groups on the totals without each group; the first axis of ``totals`` is the group."""
+    full = totals.sum(axis=0)
+    return np.concatenate([full[None], full - totals])

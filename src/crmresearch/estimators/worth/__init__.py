@@ -1,0 +1,1 @@
+"""What customers are worth: margin models, purchase models, equity flows, cohorts, stability, and scored forecasts."""

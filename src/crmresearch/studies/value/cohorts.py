@@ -1,0 +1,136 @@
+"""Customers by year of acquisition, and what age, calendar time and vintage can and cannot be told apart."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import Missing
+from crmresearch.estimators.worth.cohorts import (
+    FACTORS,
+    MIN_CUSTOMERS,
+    checked,
+    enough_levels,
+    identified,
+    vintage_rates,
+)
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, study
+
+say = words.of("value.cohorts")
+
+
+@study
+def vintages(frame: pd.DataFrame) -> Result:
+    """Contribution and retention by year of acquisition.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``fold``, ``vintage``, ``period``, ``age``, ``customers``, ``n``, ``at_risk``, ``exits``, ``contribution``
+        (``reductions.value.vintages``).
+
+    Returns
+    -------
+    Result
+        By vintage: the ages seen, contribution per customer-month, the chance to stay a year, and exits over those
+        expected if each age left at the rate of all vintages together, each with its jackknife interval. Vintages are
+        seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
+    """
+    table = vintage_rates(checked(frame))
+    if len(table) < 2:
+        return Result.not_applicable(
+            Missing(say("vintages.too_few", vintages=len(table), needed=MIN_CUSTOMERS), ("monthly",))
+        )
+    panels = (
+        ("money", "ci", say("vintages.money"), say("vintages.money_y"), {"unit": "money"}),
+        ("stay", "stay", say("vintages.stay"), say("vintages.stay_y"), {"unit": "percent"}),
+        ("ratio", "ratio", say("vintages.ratio"), say("vintages.ratio_y"), {"marks": [Mark(1)]}),
+    )
+    pictures = tuple(
+        Picture(
+            "intervals",
+            pd.DataFrame(
+                {
+                    "label": table["vintage"],
+                    "estimate": table[column],
+                    "low": table[f"{name}_low"],
+                    "high": table[f"{name}_high"],
+                    "n": table["n"],
+                }
+            ),
+            title,
+            say("vintages.x", least=table["n"].min(), most=table["n"].max()),
+            y,
+            {"upright": True, **options},
+        )
+        for column, name, title, y, options in panels
+    )
+    old, new = table.iloc[0], table.iloc[-1]
+    return Result(
+        table.rename(columns=say.names("vintages.columns")),
+        say("vintages.sentence", old=old, new=new),
+        picture=pictures,
+        alt=say("vintages.alt", vintages=len(table), old=old, new=new),
+        counts=("n", "exits"),
+        money={"monthly contribution": "n"},
+    )
+
+
+@study
+def age_period_cohort(frame: pd.DataFrame) -> Result:
+    """Contribution per customer-month by age, calendar year and vintage: what of it is identified.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As for :func:`vintages`.
+
+    Returns
+    -------
+    Result
+        The two identified sums of trends, and for every age, calendar year and vintage the deviation from the linear
+        trend of its factor (weighted by customer-months), with jackknife intervals. The trends of age, calendar time
+        and vintage by themselves are not identified and not given. Not applicable where a factor has fewer than three
+        levels with enough customers.
+
+    Raises
+    ------
+    InputError
+        If the cells are too few to separate the curvatures, or do not fit together.
+    """
+    frame, names, titles = enough_levels(checked(frame)), say.names("clocks.factors"), say.names("clocks.titles")
+    short = [names[f] for f in FACTORS if frame[f].nunique() < 3]
+    if short:
+        few = say("clocks.too_few", factors=words.joined(short, ", "), needed=MIN_CUSTOMERS)
+        return Result.not_applicable(Missing(few, ("monthly",)))
+    table, se = identified(frame)
+    trends, rest = table.iloc[:2], table.iloc[2:]
+    clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
+    axes = say.names("clocks.axes")
+    pictures: list[Picture] = []
+    for factor in FACTORS:
+        part = rest[rest["factor"] == factor]
+        x = say("clocks.x", axis=axes[factor], least=part["n"].min(), most=part["n"].max())
+        data = part.rename(columns={"level": "label", "ci_low": "low", "ci_high": "high"})
+        y = say("clocks.y") if not pictures else ""
+        pictures.append(Picture("intervals", data, titles[factor], x, y, {"upright": True, "marks": [Mark(0)]}))
+    largest = rest.groupby("factor", sort=False)["estimate"].agg(lambda e: e.abs().max())
+    parts = [say("clocks.largest", size=size, name=names[str(factor)]) for factor, size in largest.items()]
+    levels = trends["level"].map(say.names("clocks.trends"))
+    return Result(
+        table.assign(level=[*levels, *rest["level"]], factor=table["factor"].map(names)),
+        say(
+            "clocks.sentence",
+            within=trends.iloc[0],
+            across=trends.iloc[1],
+            levels=len(rest),
+            clear=clear,
+            chance=0.05 * len(rest),
+        ),
+        picture=tuple(pictures),
+        alt=say("clocks.alt", parts=words.joined(parts, ", ")),
+        money={"estimate": "n"},
+        digits=2,
+        details={"se": se},
+    )
