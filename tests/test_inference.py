@@ -192,3 +192,12 @@ def test_natural_spline_is_linear_outside_its_knots():
     assert np.diff(basis, 2, axis=0) == pytest.approx(0, abs=1e-9)
     with pytest.raises(InputError, match="three increasing knots"):
         inf.natural_spline(x, [1.0, 1.0, 2.0])
+
+
+def test_poisson_rates_equal_the_table_of_exact_limits():
+    # Garwood's limits for 0, 1 and 10 events, as printed in tables of the exact Poisson interval
+    rate, low, high = inf.poisson_rate(np.array([0, 1, 10]), 1.0)
+    assert rate.tolist() == [0, 1, 10]
+    assert low == pytest.approx([0, 0.0253, 4.7954], abs=1e-4)
+    assert high == pytest.approx([3.6889, 5.5716, 18.3904], abs=1e-4)
+    assert inf.poisson_rate(10, 4.0)[2] == pytest.approx(18.3904 / 4, abs=1e-4)
