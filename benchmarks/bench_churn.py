@@ -81,9 +81,9 @@ def incidence(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     """From a frame of spells, checked, to a table of curves with intervals, for both causes."""
     if side == "peer":
         return incidence_peer(frame)
-    from crmresearch.studies import churn
+    from crmresearch.estimators.survival import incidence as ours
 
-    spent, found = repeated(lambda: churn.cumulative_incidence(frame), len(frame))
+    spent, found = repeated(lambda: ours.cumulative_incidence(frame), len(frame))
     at = found[(found["cause"] == "voluntary") & (found["time"] == 12)]
     return spent, [float(at["incidence"].iloc[0])]
 
@@ -92,10 +92,11 @@ def incidence_arrays(side: str, frame: pd.DataFrame) -> tuple[float, list[float]
     """From arrays of months and causes to arrays of incidence and standard error, for both causes."""
     if side == "peer":
         return incidence_peer(frame)
-    from crmresearch.studies import churn
+    from crmresearch.estimators.survival import incidence as exact
+    from crmresearch.estimators.survival import risk
 
-    spells, code = churn.read_spells(frame), incidence_codes(frame)
-    spent, found = repeated(lambda: churn.aalen_johansen(spells, code, 2), len(frame))
+    spells, code = risk.read_spells(frame), incidence_codes(frame)
+    spent, found = repeated(lambda: exact.aalen_johansen(spells, code, 2), len(frame))
     return spent, [float(found.incidence[0, np.searchsorted(found.time, 12)])]
 
 
@@ -113,11 +114,11 @@ def incidence_peer(frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 def kaplan_meier(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     if side == "ours":
-        from crmresearch.studies import churn
+        from crmresearch.estimators.survival import curves as ours
 
-        churn.kaplan_meier(frame.head(1000))
+        ours.kaplan_meier(frame.head(1000))
         begin = cpu()
-        curve = churn.kaplan_meier(frame)
+        curve = ours.kaplan_meier(frame)
         return cpu() - begin, [float(curve.loc[curve["time"] == m, "survival"].iloc[0]) for m in (12, 60)]
     from lifelines import KaplanMeierFitter
 
@@ -130,11 +131,11 @@ def kaplan_meier(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 def cox(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     small = frame.head(2000)
     if side == "ours":
-        from crmresearch.studies import churn
+        from crmresearch.estimators.survival import cox as ours
 
-        churn.cox(small, COLUMNS)
+        ours.cox(small, COLUMNS)
         begin = cpu()
-        fit = churn.cox(frame, COLUMNS)
+        fit = ours.cox(frame, COLUMNS)
         return cpu() - begin, fit.params.tolist()
     from lifelines import CoxPHFitter
 
@@ -147,11 +148,11 @@ def cox(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 def bootstrap(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     if side == "ours":
-        from crmresearch.studies import churn
+        from crmresearch.estimators.survival import cox as ours
 
-        churn.cox(frame, COLUMNS)
+        ours.cox(frame, COLUMNS)
         begin = cpu()
-        draws = churn.cox_bootstrap(frame, COLUMNS, repeats=REFITS["ours"], seed=1)
+        draws = ours.cox_bootstrap(frame, COLUMNS, repeats=REFITS["ours"], seed=1)
         return cpu() - begin, draws.std().tolist()
     from lifelines import CoxPHFitter
 
@@ -169,18 +170,18 @@ def bootstrap(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 def monthly_hazard(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     import statsmodels.api as sm
 
-    from crmresearch.estimators.survival import discrete
-    from crmresearch.studies import churn
+    from crmresearch.estimators.inference import natural_spline
+    from crmresearch.estimators.survival import curves, discrete
 
     spells = levels(frame)
     begin = cpu()
     tables = []
     for (a, b), part in spells.groupby(["a", "b"]):
-        table = churn.life_table(part).query("time > 0 and at_risk > 0")
+        table = curves.life_table(part).query("time > 0 and at_risk > 0")
         tables.append(table.rename(columns={"time": "tenure"}).assign(a=a, b=b))
     cells = pd.concat(tables)[["tenure", "at_risk", "events", "a", "b"]]
     if side == "ours":
-        fit = churn.discrete_hazard(cells, ["a", "b"])
+        fit = discrete.discrete_hazard(cells, ["a", "b"])
         return cpu() - begin, fit.params.tolist()
     # the same model on one row per customer and month, with the same knots
     _, knots = discrete.tenure_terms(cells["tenure"].to_numpy(), cells["at_risk"].to_numpy())
@@ -188,7 +189,7 @@ def monthly_hazard(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
     months = spells.loc[spells.index.repeat(spells["exit"])]
     tenure = months.groupby(level=0).cumcount().to_numpy() + 1
     left = ((tenure == months["exit"]) & (months["event"] == 1)).to_numpy(dtype=float)
-    basis = discrete.natural_spline(np.log(tenure), knots.tolist())
+    basis = natural_spline(np.log(tenure), knots.tolist())
     x = np.column_stack([months[["a", "b"]].to_numpy(dtype=float), np.ones(len(months)), basis])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
     peer = sm.GLM(left, x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
@@ -196,11 +197,11 @@ def monthly_hazard(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
 
 
 def fine_gray(side: str, frame: pd.DataFrame) -> tuple[float, list[float]]:
-    from crmresearch.studies import churn
+    from crmresearch.estimators.survival import finegray as ours
 
-    churn.fine_gray(frame.head(2000), COLUMNS, "voluntary", repeats=0)
+    ours.fine_gray(frame.head(2000), COLUMNS, "voluntary", repeats=0)
     begin = cpu()
-    fit = churn.fine_gray(frame, COLUMNS, "voluntary", repeats=0)
+    fit = ours.fine_gray(frame, COLUMNS, "voluntary", repeats=0)
     return cpu() - begin, fit.params.tolist()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.studies import churn
+from crmresearch.estimators.survival import cox, curves, diagnostics, discrete, predict
 
 ROSSI = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
 
@@ -38,7 +38,7 @@ GBSG2 = ["age", "horThyes", "menostatPre", "pnodes", "progrec", "estrec", "tgrad
 
 
 def test_b01_cox_with_efron_ties(rossi):
-    fit = churn.cox(rossi, ROSSI)
+    fit = cox.cox(rossi, ROSSI)
     assert fit.params.to_numpy() == pytest.approx(
         [-0.37942, -0.05744, 0.31390, -0.14980, -0.43370, -0.08487, 0.09150], abs=5e-5
     )
@@ -51,14 +51,14 @@ def test_b01_cox_with_efron_ties(rossi):
 
 
 def test_b02_cox_with_breslow_ties(rossi):
-    fit = churn.cox(rossi, ROSSI, ties="breslow")
+    fit = cox.cox(rossi, ROSSI, ties="breslow")
     assert fit.params.to_numpy() == pytest.approx(
         [-0.37902, -0.05725, 0.31413, -0.15111, -0.43278, -0.08498, 0.09111], abs=1e-5
     )
 
 
 def test_b03_proportional_hazards_is_the_exact_score_test(rossi):
-    test = churn.proportional_hazards_test(churn.cox(rossi, ROSSI)).set_index("covariate")
+    test = diagnostics.proportional_hazards_test(cox.cox(rossi, ROSSI)).set_index("covariate")
     for name, chi2, p in (
         ("age", 5.974, 0.015),
         ("wexp", 4.225, 0.040),
@@ -71,17 +71,17 @@ def test_b03_proportional_hazards_is_the_exact_score_test(rossi):
 
 
 def test_b04_kaplan_meier_restricted_mean_and_logrank(rossi):
-    curve = churn.kaplan_meier(rossi).set_index("time")
+    curve = curves.kaplan_meier(rossi).set_index("time")
     assert curve.loc[[10, 26, 52], "survival"].to_numpy() == pytest.approx([0.965278, 0.875, 0.736111], abs=1e-6)
     for fin, mean, se in ((0, 44.8333, 0.9177), (1, 46.8750, 0.7933)):
-        found = churn.restricted_mean(churn.kaplan_meier(rossi[rossi.fin == fin]), 52)
+        found = curves.restricted_mean(curves.kaplan_meier(rossi[rossi.fin == fin]), 52)
         assert found.value == pytest.approx(mean, abs=1e-4)
         assert found.se == pytest.approx(se, abs=1e-4)  # of the estimate; lifelines offers the variance of min(T, 52)
-    assert churn.logrank(rossi, "fin")["statistic"] == pytest.approx(3.84, abs=5e-3)
+    assert curves.logrank(rossi, "fin")["statistic"] == pytest.approx(3.84, abs=5e-3)
 
 
 def test_b05_weibull_aft(rossi):
-    fit = churn.weibull_aft(rossi, ROSSI)
+    fit = discrete.weibull_aft(rossi, ROSSI)
     coef = fit.set_index("term")["coef"]
     published = {
         "Intercept": 3.99013,
@@ -100,18 +100,18 @@ def test_b05_weibull_aft(rossi):
 
 
 def test_b06_brier_and_auc(rossi):
-    fit = churn.cox(rossi, ROSSI)
+    fit = cox.cox(rossi, ROSSI)
     published = {26: (0.104488, 0.109375, 0.6200), 40: (0.146947, 0.158045, 0.6661), 50: (0.175623, 0.189793, 0.6656)}
     for week, (score, null, auc) in published.items():
         risk = fit.risk(rossi, week)
-        found = churn.brier(rossi, risk, week)
+        found = predict.brier(rossi, risk, week)
         assert found["brier"] == pytest.approx(score, abs=2e-6)
         assert found["null"] == pytest.approx(null, abs=2e-6)
-        assert churn.area_under_curve(rossi, risk, week) == pytest.approx(auc, abs=6e-5)
+        assert predict.area_under_curve(rossi, risk, week) == pytest.approx(auc, abs=6e-5)
 
 
 def test_b07_gbsg2(gbsg2):
-    fit = churn.cox(gbsg2, GBSG2)
+    fit = cox.cox(gbsg2, GBSG2)
     coef = [-0.009459, -0.346278, -0.258445, 0.048789, -0.002217, 0.000197, 0.636112, 0.779654, 0.007796]
     assert fit.params.to_numpy() == pytest.approx(coef, abs=1e-6)
     assert fit.loglik == pytest.approx(-1735.732, abs=5e-4)
@@ -123,14 +123,14 @@ def test_b07_gbsg2(gbsg2):
     }
     for day, (score, null, auc) in published.items():
         risk = fit.risk(gbsg2, day)
-        found = churn.brier(gbsg2, risk, day)
+        found = predict.brier(gbsg2, risk, day)
         assert found["brier"] == pytest.approx(score, abs=2e-6)
         assert found["null"] == pytest.approx(null, abs=2e-6)
-        assert churn.area_under_curve(gbsg2, risk, day) == pytest.approx(auc, abs=6e-5)
+        assert predict.area_under_curve(gbsg2, risk, day) == pytest.approx(auc, abs=6e-5)
     # scikit-survival, whose censoring weights are taken at and not before the event, gives .6817
-    assert churn.concordance(gbsg2, fit.relative_risk(gbsg2), 1825) == pytest.approx(0.6817, abs=3e-4)
+    assert predict.concordance(gbsg2, fit.relative_risk(gbsg2), 1825) == pytest.approx(0.6817, abs=3e-4)
     for treated, mean in ((0.0, 1264.118), (1.0, 1413.422)):
-        found = churn.restricted_mean(churn.kaplan_meier(gbsg2[gbsg2.horThyes == treated]), 1825)
+        found = curves.restricted_mean(curves.kaplan_meier(gbsg2[gbsg2.horThyes == treated]), 1825)
         assert found.value == pytest.approx(mean, abs=1e-3)
 
 
@@ -145,7 +145,7 @@ def test_b10_b11_heart_transplants_immortal_time():
     from lifelines.datasets import load_stanford_heart_transplants
 
     heart = load_stanford_heart_transplants().rename(columns={"start": "entry", "stop": "exit"})
-    moving = churn.cox(heart, ["age", "year", "surgery", "transplant"])
+    moving = cox.cox(heart, ["age", "year", "surgery", "transplant"])
     assert moving.params.to_numpy() == pytest.approx([0.02717, -0.14635, -0.63721, -0.01025], abs=1e-5)
     assert moving.loglik == pytest.approx(-290.5656, abs=5e-5)
     # the naive analysis: one row per patient, the transplant treated as if known at entry
@@ -156,7 +156,7 @@ def test_b10_b11_heart_transplants_immortal_time():
         surgery=("surgery", "first"),
         transplant=("transplant", "max"),
     )
-    naive = churn.cox(patient.reset_index(), ["age", "surgery", "transplant"])
+    naive = cox.cox(patient.reset_index(), ["age", "surgery", "transplant"])
     assert np.exp(naive.params["transplant"]) == pytest.approx(0.18, abs=0.01)
     assert np.exp(moving.params["transplant"]) == pytest.approx(0.99, abs=0.005)
 
@@ -166,9 +166,9 @@ def test_b13_lung():
 
     lung = load_lung().rename(columns={"time": "exit", "status": "event", "ph.ecog": "ph_ecog"})
     lung["event"] = (lung["event"] == lung["event"].max()).astype(int)
-    fit = churn.cox(lung.dropna(subset=["ph_ecog"]), ["age", "sex", "ph_ecog"])
+    fit = cox.cox(lung.dropna(subset=["ph_ecog"]), ["age", "sex", "ph_ecog"])
     assert fit.params.to_numpy() == pytest.approx([0.01107, -0.55261, 0.46373], abs=1e-5)
     for sex, mean, se in ((1, 241.495, 10.358), (2, 297.465, 10.791)):
-        found = churn.restricted_mean(churn.kaplan_meier(lung[lung.sex == sex]), 365)
+        found = curves.restricted_mean(curves.kaplan_meier(lung[lung.sex == sex]), 365)
         assert found.value == pytest.approx(mean, abs=1e-3)
         assert found.se == pytest.approx(se, abs=1e-3)

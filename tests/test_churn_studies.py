@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,11 @@ import pytest
 from crmresearch import ledger
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError, InputError, Missing
-from crmresearch.estimators.survival import predict
+from crmresearch.estimators.survival import cox, predict
 from crmresearch.lab import simulated
 from crmresearch.studies import churn
 from crmresearch.studies.churn import gates
+from crmresearch.studies.churn.index import index_hazard_ratio
 
 PEOPLE = ["customers", "holdings", "service"]
 GROUP = ("city_tier",)
@@ -219,16 +221,17 @@ def test_duration_dependence_finds_the_planted_frailty(kept):
 
 def test_recovery_knows_what_it_looks_for(bank):
     from crmresearch.lab.recover.churn import ESTIMATORS
+    from crmresearch.lab.recover.summary import formulas
 
-    truth = simulated.truth(simulated.Settings())
     for estimator in ESTIMATORS:
         if estimator.name == "forecast":  # tried above
             continue
         found = estimator.run(bank)
-        known = {**estimator.truth(truth), **dict.fromkeys(estimator.limits)}
+        planted = formulas(estimator, "baseline")
+        known = {**planted, **dict.fromkeys(estimator.limits)}
         assert known
         assert set(known) <= set(found)
-        for name, value in estimator.truth(truth).items():
+        for name, value in planted.items():
             # one draw: within four of its own standard errors of the planted value
             assert abs(found[name].value - value) < 4 * found[name].se
 
@@ -262,7 +265,7 @@ def test_lag_gate_closes_for_a_turned_effect_and_not_by_a_coin(bank):
     entry = reductions.spells(bank)
 
     def lag(by_lag):
-        return next(c.status for c in churn.index_hazard_ratio(by_lag, entry, groups=GROUP).checks if c.name == "lag")
+        return next(c.status for c in index_hazard_ratio(by_lag, entry, groups=GROUP).checks if c.name == "lag")
 
     turned = cells[6].assign(families=7 - cells[6]["families"], unmet=1 - cells[6]["unmet"])
     assert lag(cells) == "open"
@@ -272,15 +275,21 @@ def test_lag_gate_closes_for_a_turned_effect_and_not_by_a_coin(bank):
     for seed in (1, 2, 5, 7):  # in these they do
         null = draw("null", 4000, seed)
         by_lag = reductions.person_months_by_lag(null, (3, 6), groups=GROUP)
-        found = churn.index_hazard_ratio(by_lag, reductions.spells(null), groups=GROUP)
+        found = index_hazard_ratio(by_lag, reductions.spells(null), groups=GROUP)
         closed += any(c.status == "closed" for c in found.checks)
     assert closed <= 1
 
 
 def test_verdict_alone_is_that_of_the_whole_study(bank):
     cells = reductions.person_months_by_lag(bank, (3, 6), groups=GROUP)
-    alone = churn.index_hazard_ratio(cells, reductions.spells(bank), groups=GROUP)
-    assert alone == relationship(bank).finding("S06")
+    alone = index_hazard_ratio(cells, reductions.spells(bank), groups=GROUP)
+    found = relationship(bank)
+    whole = found.finding("S06")
+    # the whole study adds lifelines' fit of the same rows, and that it agrees
+    assert replace(whole, checks=whole.checks[:-1]) == alone
+    assert status(found, "agrees with lifelines") == "open"
+    assert found.model.params_["index"] == pytest.approx(np.log(whole.value), abs=1e-6)
+    assert found.model.standard_errors_["index"] == pytest.approx(found.details["fits"][3].se["index"], abs=1e-6)
 
 
 def test_gates_stay_open_in_baseline():
@@ -300,7 +309,7 @@ def test_proportional_hazards_gate_on_planted_data():
     crossing = np.ceil(np.where(early < 10, early, 10 + rng.exponential(20 * np.exp(1.5 * x))))
     for t, expected in ((same, "open"), (crossing, "closed")):
         frame = pd.DataFrame({"exit": np.minimum(t, 60), "event": (t <= 60) * 1, "x": x})
-        assert churn.proportional_hazards(churn.cox(frame, ["x"]), "x").status == expected
+        assert gates.proportional_hazards(cox.cox(frame, ["x"]), "x").status == expected
 
 
 def test_separation_and_events_gates():
@@ -323,16 +332,16 @@ def test_entry_gate_sees_dependent_entry():
 def test_influence_gate_sees_one_customer_who_decides():
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"exit": rng.permutation(np.arange(1.0, 61)), "event": 1, "x": rng.standard_normal(60)})
-    assert gates.influence(churn.cox(frame, ["x"])).status == "open"
+    assert gates.influence(cox.cox(frame, ["x"])).status == "open"
     frame.loc[0, ["exit", "x"]] = [0.5, 25.0]
-    assert gates.influence(churn.cox(frame, ["x"])).status == "closed"
+    assert gates.influence(cox.cox(frame, ["x"])).status == "closed"
 
 
-def test_bounds_for_doubtful_causes(kept):
-    frame = kept.assign(low=(kept["value_band"] == "low") * 1.0)
-    bounds = churn.gates.censoring_bounds(frame, ["low"], "voluntary", ("unknown", "dormant"))
-    assert len(bounds) == 2
-    assert bounds["events"].iloc[1] > bounds["events"].iloc[0]
+def test_bounds_for_doubtful_causes(bank):
+    found = relationship(bank)
+    fits = found.details["fits"]
+    assert fits["doubtful"].events > fits[3].events
+    assert "if no exit without a clear reason was voluntary" in repr(found.finding("S06").checks)
 
 
 # --- scores
@@ -342,13 +351,13 @@ def test_bounds_for_doubtful_causes(kept):
 def test_scores_reject_bad_predictions():
     frame = pd.DataFrame({"exit": [1.0, 2, 3, 4], "event": [1, 0, 1, 0]})
     with pytest.raises(InputError, match="1 predicted risks are missing or outside"):
-        churn.brier(frame, np.array([0.1, 0.2, 1.3, 0.4]), 2)
+        predict.brier(frame, np.array([0.1, 0.2, 1.3, 0.4]), 2)
     with pytest.raises(InputError, match="for 4 rows"):
-        churn.brier(frame, np.array([0.1]), 2)
+        predict.brier(frame, np.array([0.1]), 2)
     with pytest.raises(InputError, match="entry must be 0"):
-        churn.brier(frame.assign(entry=0.5), np.full(4, 0.1), 2)
+        predict.brier(frame.assign(entry=0.5), np.full(4, 0.1), 2)
     with pytest.raises(FitError, match="nobody is followed for 9 months"):
-        churn.brier(frame, np.full(4, 0.1), 9)
+        predict.brier(frame, np.full(4, 0.1), 9)
 
 
 def test_without_censoring_the_scores_are_the_plain_ones():
@@ -356,13 +365,13 @@ def test_without_censoring_the_scores_are_the_plain_ones():
     p = rng.random(300)
     left = rng.random(300) < p
     frame = pd.DataFrame({"exit": np.where(left, 5.0, 20.0), "event": left * 1})
-    assert churn.brier(frame, p, 12)["brier"] == pytest.approx(((left - p) ** 2).mean(), abs=1e-12)
+    assert predict.brier(frame, p, 12)["brier"] == pytest.approx(((left - p) ** 2).mean(), abs=1e-12)
     pairs = (p[left][:, None] > p[~left][None, :]).mean()
-    assert churn.area_under_curve(frame, p, 12) == pytest.approx(pairs, abs=1e-12)
-    assert churn.concordance(frame, p, 12) == pytest.approx(pairs, abs=1e-12)
+    assert predict.area_under_curve(frame, p, 12) == pytest.approx(pairs, abs=1e-12)
+    assert predict.concordance(frame, p, 12) == pytest.approx(pairs, abs=1e-12)
     top = np.argsort(-p)[:30]
-    assert churn.capture(frame, p, 12) == pytest.approx(left[top].sum() / left.sum(), abs=1e-12)
-    _, line = churn.calibration(frame, p, 12)
+    assert predict.capture(frame, p, 12) == pytest.approx(left[top].sum() / left.sum(), abs=1e-12)
+    _, line = predict.calibration(frame, p, 12)
     assert abs(line["slope"] - 1) < 3 * line["slope_se"]  # predictions are the truth
 
 
@@ -371,16 +380,16 @@ def test_counts_are_repeated_rows_in_the_scores():
     p = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
     long, q = frame.loc[frame.index.repeat(frame["n"])].drop(columns="n"), np.repeat(p, frame["n"])
     for score in (
-        lambda f, x: churn.brier(f, x, 6)["brier"],
-        lambda f, x: churn.concordance(f, x, 8.5),
-        lambda f, x: churn.capture(f, x, 6, 0.4),
+        lambda f, x: predict.brier(f, x, 6)["brier"],
+        lambda f, x: predict.concordance(f, x, 8.5),
+        lambda f, x: predict.capture(f, x, 6, 0.4),
     ):
         assert score(frame, p) == pytest.approx(score(long, q), abs=1e-12)
 
 
 def test_calibration_of_one_prediction_for_all_has_no_slope():
     frame = pd.DataFrame({"exit": [1.0, 2, 3, 4] * 20, "event": [1, 0, 1, 0] * 20})
-    _, line = churn.calibration(frame, np.full(80, 0.2), 2)
+    _, line = predict.calibration(frame, np.full(80, 0.2), 2)
     assert np.isnan(line["slope"])
     assert np.isfinite(line["intercept"])
 
@@ -394,7 +403,7 @@ def test_exits_for_other_causes_are_known_non_events():
 
 def test_net_benefit_of_contacting_everybody_by_hand():
     frame = pd.DataFrame({"exit": [2.0] * 20 + [9.0] * 80, "event": [1] * 20 + [0] * 80})
-    curve = churn.decision_curve(frame, {}, 6, [0.1]).set_index("rule")
+    curve = predict.decision_curve(frame, {}, 6, [0.1]).set_index("rule")
     assert curve.loc["everybody", "net_benefit"] == pytest.approx(0.2 - 0.8 * 0.1 / 0.9, abs=1e-12)
     assert curve.loc["nobody", "net_benefit"] == 0
 

@@ -196,15 +196,15 @@ def test_marginal_cost_is_undefined_on_smcrm(pairs):
 @needs_smcrm
 def test_cox_and_weibull_on_smcrm_churn_c17():
     """Coefficients printed with five digits; the trap in these data is that frequency accumulates with tenure."""
-    from crmresearch.studies import churn
+    from crmresearch.estimators.survival import cox, discrete
 
     frame = read("customerChurn")
     names = ["avg_ret_exp", "avg_ret_exp_sq", "total_crossbuy", "total_freq", "total_freq_sq", *FIRM]
     spells = frame.assign(exit=frame["duration"].astype(float), event=1 - frame["censor"])
-    fit = churn.cox(spells, names)
+    fit = cox.cox(spells, names)
     published = [-0.06824, 0.00151, -0.73918, -0.22774, 0.00732, 0.31807, -0.02415, -0.00319]
     assert fit.params[names].tolist() == pytest.approx(published, abs=6e-6)
     assert fit.loglik == pytest.approx(-977.4513, abs=6e-5)
-    aft = churn.weibull_aft(spells, names).set_index("term")["coef"]
+    aft = discrete.weibull_aft(spells, names).set_index("term")["coef"]
     assert aft[["avg_ret_exp", "total_crossbuy"]].tolist() == pytest.approx([0.00929, 0.09782], rel=1e-3)
     assert aft["log(shape)"] == pytest.approx(2.02044, rel=1e-3)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 import pandas as pd
 
 from crmresearch import disclosure, words
-from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.errors import FitError, InputError, Missing, first_missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
 
@@ -182,11 +182,20 @@ class Result:
 
 
 def study(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Let a study pass on what is missing: given a :class:`Missing` argument it returns a result that says so."""
+    """Let a study pass on what is missing, and say why when the data are too few for its model.
+
+    Given a :class:`Missing` argument it returns a result that says so. A model that cannot be fitted (a bank with a
+    handful of exits, say) is no error of the run either: the result is not applicable, with the reason.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
         missing = first_missing((*args, *kwargs.values()))
-        return Result.not_applicable(missing) if missing is not None else function(*args, **kwargs)
+        if missing is not None:
+            return Result.not_applicable(missing)
+        try:
+            return function(*args, **kwargs)
+        except FitError as error:
+            return Result.not_applicable(Missing(str(error)))
 
     return wrapper

@@ -68,11 +68,6 @@ def life_table(spells: pd.DataFrame) -> pd.DataFrame:
     return _table(read_spells(spells))
 
 
-def first_tenure(table: pd.DataFrame, at_least: int = MIN_AT_RISK) -> float:
-    """Return the tenure a curve may start from; see :func:`span`."""
-    return float(table["time"].iloc[span(table["at_risk"].to_numpy(), at_least)[0]])
-
-
 def span(at_risk: np.ndarray, at_least: int) -> tuple[int, int]:
     """Return the positions a curve starts from and ends at; in between, every risk set holds ``at_least`` customers.
 

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.errors import InputError
 from crmresearch.estimators.inference import ends, two_sided_p
-from crmresearch.result import Result, study
-
-P = ParamSpec("P")
-
-
-def churn_study(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Let a study pass on what is missing, and say why when the data are too few for its model.
-
-    A bank with a handful of exits is no error of the run: the result is not applicable, with the reason.
-    """
-
-    @study
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except FitError as error:
-            return Result.not_applicable(Missing(str(error)))
-
-    return wrapper
 
 
 @dataclass(frozen=True)
@@ -130,27 +107,6 @@ def cell_rows(cells: pd.DataFrame) -> pd.DataFrame:
     stayed = rest.assign(event=0, n=cells["at_risk"] - cells["events"])
     rows = pd.concat([left, stayed], ignore_index=True)
     return rows[rows["n"] > 0].reset_index(drop=True)
-
-
-def logit(y: np.ndarray, x: np.ndarray, weights: np.ndarray, offset: np.ndarray | None = None) -> Any:
-    """Fit a weighted logistic regression with statsmodels; robust errors.
-
-    Raises
-    ------
-    FitError
-        If the covariates separate the outcomes; statsmodels only warns, and returns coefficients that mean nothing.
-    """
-    import statsmodels.api as sm
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.simplefilter("error", PerfectSeparationWarning)
-        try:
-            model = sm.GLM(y, x, family=sm.families.Binomial(), var_weights=weights, offset=offset)
-            return model.fit(cov_type="HC0")
-        except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError):
-            raise FitError("the outcome is a function of the covariates; use fewer covariates or more data") from None
 
 
 def reverse_cumsum(values: np.ndarray) -> np.ndarray:

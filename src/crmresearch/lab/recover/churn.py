@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.survival.curves import kaplan_meier, restricted_mean_difference
+from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.lab.recover.harness import Estimator, given
 from crmresearch.studies import churn
+from crmresearch.studies.churn.index import index_hazard_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,22 +46,22 @@ def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
 def curves(bank: Bank) -> dict[str, Estimate]:
     """Survival and voluntary incidence of tenure with late entry, and a difference in months kept."""
     spells = given(reductions.spells(bank, groups=("acquisition_channel",)))
-    curve = churn.kaplan_meier(spells)
-    incidence = churn.cumulative_incidence(spells)
+    curve = kaplan_meier(spells)
+    incidence = cumulative_incidence(spells)
     own = incidence[incidence["cause"] == "voluntary"]
     out = {}
     for months in (12, 24):
         out[f"survival_{months}"] = _reading(curve, "survival", months)
         out[f"incidence_{months}.voluntary"] = _reading(own, "incidence", months)
-    parts = [churn.kaplan_meier(spells[spells["acquisition_channel"] == channel]) for channel in ("referral", "online")]
-    out["restricted_mean_48.referral_less_online"] = churn.restricted_mean_difference(parts[0], parts[1], 48)
+    parts = [kaplan_meier(spells[spells["acquisition_channel"] == channel]) for channel in ("referral", "online")]
+    out["restricted_mean_48.referral_less_online"] = restricted_mean_difference(parts[0], parts[1], 48)
     return out
 
 
 def relationship(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
     cells = given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
-    ratio = churn.index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))
+    ratio = index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))
     return {"cox.index.log_hr": _log(ratio)}
 
 

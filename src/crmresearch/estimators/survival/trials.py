@@ -1,0 +1,102 @@
+"""What a contact does to the incidence of leaving: arms drawn by lot, and groups standardised for what was known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import Estimate, logit_fit, normal
+from crmresearch.estimators.survival.incidence import cumulative_incidence
+from crmresearch.estimators.survival.predict import censoring_weights
+
+
+def incidence_at(spells: pd.DataFrame, horizon: int, cause: str) -> tuple[float, float]:
+    """Incidence of a cause at the horizon and its standard error; zero exits count as a half for the error."""
+    if not (spells["cause"] == cause).any():
+        return 0.0, 0.5 / int(spells["n"].sum())
+    curves = cumulative_incidence(spells, causes=[cause])
+    row = curves[curves["time"] <= horizon].iloc[-1]
+    return float(row["incidence"]), float(row["se"])
+
+
+def arm_differences(arms: pd.DataFrame, horizon: int, cause: str, control: str = "control") -> pd.DataFrame:
+    """Incidence by campaign and arm, and its difference from that of the controls.
+
+    Parameters
+    ----------
+    arms : DataFrame
+        ``campaign_id, arm, exit, event, cause, n``.
+    horizon : int
+        Months since the contact.
+    cause : str
+        Cause of interest; other exits compete.
+    control : str
+        Name of the control arm; campaigns without it are left out.
+
+    Returns
+    -------
+    DataFrame
+        ``campaign, arm, n, exits, incidence, difference, se``; the controls come first, then all other arms taken
+        together (``arm`` is missing), then each of them where there are several.
+    """
+    rows = []
+    for campaign, part in arms.groupby("campaign_id", sort=True):
+        others = sorted(set(part["arm"]) - {control})
+        if not others or control not in set(part["arm"]):
+            continue
+        takes = [(control, [control]), (None, others), *((a, [a]) for a in others if len(others) > 1)]
+        base = base_se = np.nan
+        for name, members in takes:
+            arm = part[part["arm"].isin(members)]
+            value, se = incidence_at(arm, horizon, cause)
+            row = {"campaign": str(campaign), "arm": name, "n": int(arm["n"].sum())}
+            row |= {"exits": int(arm.loc[arm["cause"] == cause, "n"].sum()), "incidence": value}
+            if name == control:
+                base, base_se = value, se
+            else:
+                row |= {"difference": value - base, "se": float(np.hypot(se, base_se))}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[str], horizon: int) -> Estimate:
+    """Standardised difference of incidence between treated and others, doubly robust.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``exit``, ``event``, optional ``of_interest``, the treatment (0/1) and covariates known before it.
+    treated : str
+        Treatment column.
+    covariates : sequence of str
+        What treatment may have depended on; numeric.
+    horizon : int
+        Months.
+
+    Returns
+    -------
+    Estimate
+        Augmented inverse-probability estimate with the error of its influence function; censoring is weighted for.
+
+    References
+    ----------
+    Robins, Rotnitzky and Zhao (1994), JASA 89.
+    """
+    y, w = censoring_weights(rows, horizon)
+    a = rows[treated].to_numpy(dtype=float)
+    if not 0 < a.mean() < 1:
+        raise InputError(f"everybody or nobody has {treated}; there is nothing to compare")
+    x = np.column_stack([np.ones(len(rows)), rows[list(covariates)].to_numpy(dtype=float)])
+    try:
+        p = np.clip(logit_fit(x, a).fitted, 1e-3, 1 - 1e-3)
+        by_arm = [(w > 0) & (a == arm) for arm in (1, 0)]
+        m1, m0 = (logit_fit(x[some], y[some], weights=w[some]).predict(x) for some in by_arm)
+    except FitError:
+        raise FitError(
+            f"{treated} or the exits are a function of the covariates; the groups cannot be compared"
+        ) from None
+    value = m1 - m0 + a / p * w * (y - m1) - (1 - a) / (1 - p) * w * (y - m0)
+    return normal(value.mean(), value.std(ddof=1) / np.sqrt(len(value)), "share of customers", len(rows))

@@ -1,0 +1,237 @@
+"""Studies of who stays: curves with late entry, groups compared, causes of exit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import Missing
+from crmresearch.estimators.survival.curves import MIN_AT_RISK, kaplan_meier
+from crmresearch.estimators.survival.groups import censoring_gap, compare_groups, row_at
+from crmresearch.estimators.survival.incidence import cumulative_incidence
+from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.figures import Picture
+from crmresearch.result import Check, Result, gate, study
+from crmresearch.studies.churn.gates import entry_independence
+
+HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
+MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
+GROUPS = ("acquisition_channel", "city_tier", "value_band")
+say = words.of("churn.retention")
+say_groups = words.of("churn.compare")
+say_causes = words.of("churn.causes")
+
+
+def no_exits(spells: pd.DataFrame) -> Result | None:
+    """Return the result that says so when nobody left, or nobody is under observation."""
+    if spells.empty or not read_spells(spells).event.any():
+        n = int(spells["n"].sum()) if "n" in spells.columns else len(spells)
+        return Result.not_applicable(Missing(say("nobody", n=n), ("customers",)))
+    return None
+
+
+def _drawn(
+    curve: pd.DataFrame, label: str, column: str = "survival", band: bool = True, dashed: bool = False
+) -> pd.DataFrame:
+    """A curve as the figure wants it."""
+    low, high = (curve[c] if band else np.nan for c in ("ci_low", "ci_high"))
+    line = {"x": curve["time"], "y": curve[column], "low": low, "high": high}
+    return pd.DataFrame({**line, "group": label, "dashed": dashed})
+
+
+def _at_risk(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(c[["time", "at_risk"]].assign(group=g) for g, c in curves.items())
+
+
+def _options(last: float, risk: pd.DataFrame, **more: Any) -> dict[str, Any]:
+    return {"step": True, "unit": "percent", "xlim": (0, last), "risk": risk, **more}
+
+
+@study
+def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
+    """Share of customers kept by tenure, with late entry respected and ignored.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        From :func:`crmresearch.data.reductions.churn.spells`.
+    dated : bool
+        Whether the data have dates; where not, the sentence says so.
+
+    Returns
+    -------
+    Result
+        Table: ``tenure_months, kept, ci_low, ci_high, late_entry_ignored, at_risk``. The gate looks at the
+        independence of late entry and at censoring that differs between groups known at entry. ``details["curve"]``
+        holds the curve.
+    """
+    empty = no_exits(spells)
+    if empty is not None:
+        return empty
+    checked = read_spells(spells)
+    curve = kaplan_meier(spells, at_least=MIN_AT_RISK)
+    ignored = kaplan_meier(spells.assign(entry=0))
+    start, last = curve.attrs["start"], curve.attrs["end"]
+    ignored["survival"] /= row_at(ignored, start)["survival"]
+    rows = []
+    for h in [h for h in HORIZONS if start < h <= last] or [int(last)]:
+        here = row_at(curve, h)
+        row = {"tenure_months": h, "kept": here["survival"], "ci_low": here["ci_low"], "ci_high": here["ci_high"]}
+        if checked.late:
+            row["late_entry_ignored"] = row_at(ignored, h)["survival"]
+        rows.append({**row, "at_risk": int(here["at_risk"])})
+    table = pd.DataFrame(rows)
+    end = table.iloc[-1]
+    parts = [
+        say("reached", start=start) if start > 0 else say("won"),
+        say("kept", end=end),
+        say("ignored", end=end) if checked.late else ".",
+        "" if dated else say("undated"),
+    ]
+    data = _drawn(curve, say("respected"))
+    if checked.late:
+        shown = ignored[(ignored["time"] >= start) & (ignored["time"] <= last)]
+        data = pd.concat([data, _drawn(shown, say("naive"), band=False, dashed=True)])
+    return Result(
+        table,
+        "".join(parts),
+        (*((entry_independence(spells),) if checked.late else ()), *_censoring(spells, curve, table)),
+        picture=Picture(
+            "curves",
+            data,
+            say("title", n=int(checked.n.sum())),
+            say("x"),
+            say("y"),
+            _options(last, _at_risk({say("all"): curve}), ylim=(0, 1.02)),
+            size=(7.2, 4.8),
+        ),
+        alt=say("alt", start=start, last=last, end=end) + (say("alt_ignored", end=end) if checked.late else "."),
+        counts=("at_risk",),
+        details={"curve": curve},
+    )
+
+
+def _censoring(spells: pd.DataFrame, curve: pd.DataFrame, table: pd.DataFrame) -> tuple[Check, ...]:
+    """Gate: weighting for the censoring of every group known at entry leaves the curve where it is."""
+    groups = [c for c in GROUPS if c in spells.columns]
+    if not groups:
+        return ()
+    gap = censoring_gap(spells, groups, curve, table["tenure_months"])
+    named = ", ".join(g.replace("_", " ") for g in groups)
+    return (gate(say, "censoring", gap <= MOST_MOVED, "undecided", named=named, gap=gap, limit=MOST_MOVED),)
+
+
+@study
+def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
+    """Compare groups: log-rank tests with control over all pairs, and the difference in months kept.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        With the group column.
+    by : str
+        Group column, known at entry.
+    horizon : int
+        Tenure to which the restricted mean is taken; shortened to what every group reaches.
+
+    Returns
+    -------
+    Result
+        Table: ``group, n, exits, months_kept, ci_low, ci_high, difference, diff_low, diff_high, p_holm`` against the
+        first group. Curves are conditional on the tenure at which every group has enough customers at risk.
+    """
+    name = by.replace("_", " ")
+    if by not in spells.columns:
+        return Result.not_applicable(Missing(say_groups("unknown", name=name), ("customers",)))
+    empty = no_exits(spells)
+    if empty is not None:
+        return empty
+    found = compare_groups(spells, by, horizon)
+    table, curves = found.table, {str(g): c for g, c in found.curves.items()}
+    far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
+    shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
+    ends = ", ".join(say_groups("end", group=g, kept=c["survival"].iloc[-1]) for g, c in shown.items())
+    return Result(
+        table,
+        say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
+        picture=Picture(
+            "curves",
+            pd.concat(_drawn(c, g) for g, c in shown.items()),
+            say_groups("title", name=name, n=table["n"].sum()),
+            say("x"),
+            say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else ""),
+            _options(found.reach, _at_risk(curves), ylim=(0, 1.02), legend=name),
+            size=(7.2, 5.2),
+        ),
+        alt=say_groups("alt", name=name, found=found, ends=ends),
+        counts=("n", "exits"),
+        details={"curves": found.curves, "pairs": found.pairs},
+    )
+
+
+@study
+def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
+    """Share gone for each cause, beside the naive curve that treats the other causes as censoring.
+
+    Parameters
+    ----------
+    spells : DataFrame
+        With ``cause``.
+    horizon : int
+        Months after the start of the curve at which incidence is reported.
+
+    Returns
+    -------
+    Result
+        Table: ``cause, months, incidence, ci_low, ci_high, one_minus_km, n`` (exits so far).
+    """
+    empty = no_exits(spells)
+    if empty is not None:
+        return empty
+    if "cause" not in spells.columns or set(spells.loc[spells["event"] == 1, "cause"]) == {"unknown"}:
+        return Result.not_applicable(Missing(say_causes("unrecorded"), ("customers",)))
+    found = cumulative_incidence(spells, at_least=MIN_AT_RISK)
+    start, last = found.attrs["start"], found["time"].max()
+    curves = dict(list(found.groupby("cause")))
+    curves = {c: curves[c] for c in sorted(curves, key=lambda c: c != "voluntary")}  # what is of interest first
+    rows = [
+        {
+            "cause": cause,
+            "tenure_months": int(h),
+            **row_at(curve, h)[["incidence", "ci_low", "ci_high", "one_minus_km"]],
+            "n": int(curve["events"][curve["time"] <= h].sum()),
+        }
+        for h in sorted({start + horizon, start + 60, min(start + 120, last)})
+        if h <= last
+        for cause, curve in curves.items()
+    ]
+    if not rows:
+        return Result.not_applicable(Missing(say_causes("short", end=start + horizon), ("customers",)))
+    table, own = pd.DataFrame(rows), next(iter(curves))
+    main = table[table["cause"] == own]
+    layers = [_drawn(c, str(cause).replace("_", " "), "incidence", band=cause == own) for cause, c in curves.items()]
+    naive = _drawn(curves[own], say_causes("wrong", cause=own), "one_minus_km", band=False, dashed=True)
+    return Result(
+        table,
+        say_causes(
+            "sentence",
+            reached=say_causes("reached", start=start) if start > 0 else say_causes("won"),
+            cause=own,
+            first=main.iloc[0],
+            end=main.iloc[-1],
+        ),
+        picture=Picture(
+            "curves",
+            pd.concat([*layers, naive]),
+            say_causes("title", cause=own, n=int(read_spells(spells).n.sum())),
+            say("x"),
+            say_causes("y") + (say("of_those", start=start) if start > 0 else ""),
+            _options(last, _at_risk({say("all"): curves[own]}), stacked=True),
+            size=(7.2, 4.8),
+        ),
+        alt=say_causes("alt", last=last, cause=own, end=main.iloc[-1]),
+        details={"curves": found},
+    )
