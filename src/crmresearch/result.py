@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
+say = words.of("top.result")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Result:
     @classmethod
     def not_applicable(cls, missing: Missing) -> Result:
         """Return the result of a study whose data are not there."""
-        return cls(pd.DataFrame(), f"Not applicable: {missing.reason}", missing=missing, counts=())
+        return cls(pd.DataFrame(), say("not_applicable", missing=missing), missing=missing, counts=())
 
     @property
     def applicable(self) -> bool:
@@ -177,7 +178,7 @@ class Result:
                 f"<li><strong>{escape(c.status)}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
                 for c in self.checks
             )
-            html.append(f"<p>Gates</p><ul>{items}</ul>")
+            html.append(f"<p>{say('gates')}</p><ul>{items}</ul>")
         return "\n".join(html)
 
 

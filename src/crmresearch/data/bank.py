@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crmresearch import words
 from crmresearch.data import sources
 from crmresearch.data.contract import TABLES, ContractError, nearest
 from crmresearch.data.loading import configure, load, reconcile
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from crmresearch.result import Result
 
 
+say = words.of("data.bank")
 _SQL: dict[tuple[object, ...], str] = {}  # see Bank.compiled
 
 
@@ -227,14 +229,10 @@ class Bank:
             n = self.connection.con.execute(f'SELECT count(DISTINCT "{who}") FROM "{name}"').fetchone()[0]
             absent = [c.name for c in table.columns if c.name not in self.columns(name)]
             rows.append((name, table.row, self.rows(name), n, first, last, ", ".join(absent) or "–"))
-        header = ["table", "one row per", "rows", "n", "first date", "last date", "columns not brought"]
-        a = self.about
-        lacking = [t for t in TABLES if t not in self.tables]
-        sentence = (
-            f"{a.title}: evidence '{a.evidence}', "
-            + (f"observed from {a.observation_start} to {a.observation_end}" if a.dated else "without dates")
-            + f", amounts in {a.currency}. Not brought: {', '.join(lacking) or 'nothing'}."
-        )
+        header = list(say.names("describe.columns").values())
+        lacking = ", ".join(t for t in TABLES if t not in self.tables) or say("describe.nothing")
+        period = say("describe.dated", about=self.about) if self.about.dated else say("describe.undated")
+        sentence = say("describe.sentence", about=self.about, period=period, lacking=lacking)
         return Result(pd.DataFrame(rows, columns=header), sentence)
 
     def reconcile(self) -> Result:
@@ -248,11 +246,10 @@ class Bank:
 
         rows = self._meta.get("_reconciled")
         if not rows:
-            reason = f"the source of the bank '{self.name}' states no numbers to compare with"
-            return Result.not_applicable(Missing(reason))
+            return Result.not_applicable(Missing(say("reconcile.none", name=self.name)))
         table = pd.DataFrame(rows, columns=["what", "found", "expected", "agrees"])
         agree, n = int(table["agrees"].sum()), len(table)
-        return Result(table, f"{agree} of {n} numbers agree with what is stated elsewhere.", counts=(), digits=2)
+        return Result(table, say("reconcile.sentence", agree=agree, n=n), counts=(), digits=2)
 
 
 def open_bank(
