@@ -120,7 +120,8 @@ def draw(n: int) -> pd.DataFrame:
 
 def fit(side: str, what: str, n: int) -> dict[str, Any]:
     """One fit of one side."""
-    from crmresearch.studies import cost
+    from crmresearch.estimators.causal.aipw import aipw
+    from crmresearch.estimators.spending.winning import win_model
 
     if n > WARM:
         fit(side, what, WARM)
@@ -131,13 +132,13 @@ def fit(side: str, what: str, n: int) -> dict[str, Any]:
         from statsmodels.treatment.treatment_effects import TreatmentEffect
     before = cpu()
     if (side, what) == ("ours", "win model"):
-        out = (cost.win_model(frame).params * [1, 100, 1e4]).tolist()
+        out = (win_model(frame).params * [1, 100, 1e4]).tolist()
     elif (side, what) == ("peer", "win model"):
         s = frame["spend"].to_numpy() / 100
         x = np.column_stack([np.ones(n), s, s * s])
         out = sm.Probit(frame["won"].to_numpy(), x).fit(disp=0, cov_type="HC0").params.tolist()
     elif (side, what) == ("ours", "doubly robust"):
-        out = [cost.aipw(frame, frame["years"].to_numpy(), names, 1024).effect.value]
+        out = [aipw(frame, frame["years"].to_numpy(), names, 1024).effect.value]
     else:
         x = sm.add_constant(frame[list(names)])
         x.iloc[:, 1:] = (x.iloc[:, 1:] - x.iloc[:, 1:].mean()) / x.iloc[:, 1:].std(ddof=0)

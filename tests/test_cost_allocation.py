@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 
 from crmresearch.errors import InputError
+from crmresearch.estimators.blocks import mean_ratio
+from crmresearch.estimators.spending.budget import Curve, customer_equity, optimum
+from crmresearch.estimators.spending.retention import customer_value, elasticities
 from crmresearch.result import Result
 from crmresearch.studies import cost
 
@@ -14,10 +17,10 @@ from crmresearch.studies import cost
 def cases(count: int, seed: int):
     g = np.random.default_rng(seed)
     for _ in range(count):
-        won = cost.Curve(
+        won = Curve(
             *(ceiling := g.uniform(0.2, 0.9),), rate=10 ** g.uniform(-2.2, -0.7), floor=g.uniform(0, 0.3) * ceiling
         )
-        kept = cost.Curve(ceiling := g.uniform(0.6, 0.97), 10 ** g.uniform(-1.8, -0.5), g.uniform(0, 0.8) * ceiling)
+        kept = Curve(ceiling := g.uniform(0.6, 0.97), 10 ** g.uniform(-1.8, -0.5), g.uniform(0, 0.8) * ceiling)
         yield g.uniform(30, 300), won, kept, g.uniform(0.03, 0.2)
 
 
@@ -25,7 +28,7 @@ def test_identity_at_the_free_optimum():
     """Marginal cost of winning = marginal cost of keeping = value of a customer, wherever the optimum is inside."""
     inside = 0
     for margin, won, kept, d in cases(200, 1):
-        best = cost.optimum(margin, won, kept, d)
+        best = optimum(margin, won, kept, d)
         if not best.corner:
             inside += 1
             assert best.marginal_acquisition == pytest.approx(best.value, rel=1e-8)
@@ -37,36 +40,36 @@ def test_identity_with_a_binding_budget():
     """They still equal each other, lie below value, and the shadow price is what one more unit of budget adds."""
     inside = 0
     for margin, won, kept, d in cases(120, 2):
-        free = cost.optimum(margin, won, kept, d)
+        free = optimum(margin, won, kept, d)
         budget = 0.6 * free.budget_used
-        bound = cost.optimum(margin, won, kept, d, budget)
+        bound = optimum(margin, won, kept, d, budget)
         assert bound.budget_used == pytest.approx(budget, rel=1e-6)
         if bound.corner or free.corner:
             continue
         inside += 1
         assert bound.marginal_acquisition == pytest.approx(bound.marginal_retention, rel=1e-6)
         assert bound.marginal_acquisition < bound.value
-        more = cost.optimum(margin, won, kept, d, budget * (1 + 1e-4)).equity
-        less = cost.optimum(margin, won, kept, d, budget * (1 - 1e-4)).equity
+        more = optimum(margin, won, kept, d, budget * (1 + 1e-4)).equity
+        less = optimum(margin, won, kept, d, budget * (1 - 1e-4)).equity
         assert (more - less) / (2e-4 * budget) == pytest.approx(bound.shadow_price, rel=1e-3)
     assert inside >= 50
 
 
 def test_optimum_beats_every_point_of_a_grid():
     for margin, won, kept, d in cases(25, 3):
-        best = cost.optimum(margin, won, kept, d)
+        best = optimum(margin, won, kept, d)
         a, r = np.meshgrid(np.linspace(0, 3 * best.acquisition + 10, 200), np.linspace(0, 3 * best.retention + 10, 200))
-        assert best.equity >= cost.customer_equity(a, r, margin, won, kept, d).max() - 1e-9 * abs(best.equity)
+        assert best.equity >= customer_equity(a, r, margin, won, kept, d).max() - 1e-9 * abs(best.equity)
 
 
 def test_a_budget_that_does_not_bind_changes_nothing():
     margin, won, kept, d = next(cases(1, 4))
-    free = cost.optimum(margin, won, kept, d)
-    assert cost.optimum(margin, won, kept, d, 2 * free.budget_used + 1) == free
+    free = optimum(margin, won, kept, d)
+    assert optimum(margin, won, kept, d, 2 * free.budget_used + 1) == free
 
 
 def test_nothing_is_spent_where_nothing_pays():
-    best = cost.optimum(1.0, cost.Curve(0.2, 0.001, 0.1), cost.Curve(0.9, 0.001, 0.85), 0.1)
+    best = optimum(1.0, Curve(0.2, 0.001, 0.1), Curve(0.9, 0.001, 0.85), 0.1)
     assert (best.acquisition, best.retention, best.corner) == (0.0, 0.0, True)
 
 
@@ -82,11 +85,11 @@ def test_an_average_ratio_of_five_to_one_at_the_optimum():
 
 def test_curves_and_settings_out_of_range_are_refused():
     with pytest.raises(InputError, match="0 <= floor < ceiling <= 1"):
-        cost.Curve(0.3, 0.1, 0.4)
+        Curve(0.3, 0.1, 0.4)
     with pytest.raises(InputError, match="positive margin and discount"):
-        cost.optimum(-1, cost.Curve(0.4, 0.1), cost.Curve(0.8, 0.1), 0.1)
+        optimum(-1, Curve(0.4, 0.1), Curve(0.8, 0.1), 0.1)
     with pytest.raises(InputError, match="budget cannot be negative"):
-        cost.optimum(10, cost.Curve(0.4, 0.1), cost.Curve(0.8, 0.1), 0.1, -1)
+        optimum(10, Curve(0.4, 0.1), Curve(0.8, 0.1), 0.1, -1)
 
 
 def curve_frame(rows: int) -> pd.DataFrame:
@@ -182,7 +185,7 @@ def test_a_point_of_retention_equals_the_difference_of_two_values():
     found = cost.retention_point(tenure, discount_annual=0.08)
     kept = np.exp(-tenure["exits"].sum() / tenure["years"].sum())
     margin = tenure["contribution"].sum() / tenure["years"].sum()
-    gain = cost.customer_value(margin, kept + 0.01, 0.08) - cost.customer_value(margin, kept, 0.08)
+    gain = customer_value(margin, kept + 0.01, 0.08) - customer_value(margin, kept, 0.08)
     assert found.table["value"].iloc[2] == pytest.approx(gain)
     # its interval, by the delta method, against the spread over resampled blocks
     g, draws = np.random.default_rng(8), []
@@ -190,19 +193,19 @@ def test_a_point_of_retention_equals_the_difference_of_two_values():
     for _ in range(400):
         s = sums.iloc[g.integers(0, len(sums), len(sums))].sum()
         m, k = s["contribution"] / s["years"], np.exp(-s["exits"] / s["years"])
-        draws.append(cost.customer_value(m, k + 0.01, 0.08) - cost.customer_value(m, k, 0.08))
+        draws.append(customer_value(m, k + 0.01, 0.08) - customer_value(m, k, 0.08))
     assert found.details["gain"].se == pytest.approx(np.std(draws), rel=0.12)
 
 
 def test_values_out_of_range_are_refused():
     with pytest.raises(InputError, match="retention rate from 0 to 1"):
-        cost.customer_value(1, 1.2, 0.1)
+        customer_value(1, 1.2, 0.1)
     with pytest.raises(InputError, match="choose one of"):
-        cost.customer_value(1, 0.8, 0.1, "later")
+        customer_value(1, 0.8, 0.1, "later")
     with pytest.raises(InputError, match="pass 100%"):
         cost.five_points(0.97, 0.1)
     with pytest.raises(InputError, match="needs it above zero"):
-        cost.elasticities(1, 0.5, 0.1, 100)
+        elasticities(1, 0.5, 0.1, 100)
 
 
 def test_customers_who_lose_money_have_no_break_even():
@@ -225,7 +228,7 @@ def offers(seed: int, fall: float, n: int = 9_000) -> pd.DataFrame:
     return frame.assign(months=np.where(left, 6.0, 24.0))
 
 
-def best_offers(fall: float, draws: int) -> list[cost.Result]:
+def best_offers(fall: float, draws: int) -> list[Result]:
     g = np.random.default_rng(11)
     people = pd.DataFrame({"block": np.arange(2_000) % 512, "channel": "a", "spend": g.lognormal(4, 0.5, 2_000)})
     people["won"] = (g.standard_normal(2_000) < people["spend"] / 60 - (people["spend"] / 150) ** 2 - 1) * 1
@@ -299,7 +302,7 @@ def test_intervals_of_the_elasticities_agree_with_resampled_blocks(estimated):
     people = pd.DataFrame(
         {"block": blocks, "spend": 4 + 16 * g.random(len(blocks)), "won": g.random(len(blocks)) < 0.5}
     )
-    win = cost.mean_ratio(people["spend"].to_numpy(), people["won"].to_numpy(float))
+    win = mean_ratio(people["spend"].to_numpy(), people["won"].to_numpy(float))
     given = Result(pd.DataFrame(), "", details={"cost_per_win": win}) if estimated else win.value
     found = cost.retention_point(tenure, discount_annual=0.08, acquisition_cost=given).table.set_index("quantity")
     found = found[found.index.str.startswith("% value")]
@@ -308,7 +311,7 @@ def test_intervals_of_the_elasticities_agree_with_resampled_blocks(estimated):
     for _ in range(400):
         s = sums.iloc[g.integers(0, len(sums), len(sums))].sum()
         m, k = s["contribution"] / s["years"], np.exp(-s["exits"] / s["years"])
-        draws.append(cost.elasticities(m, k, 0.08, s["spend"] / s["won"] if estimated else win.value).to_numpy())
+        draws.append(elasticities(m, k, 0.08, s["spend"] / s["won"] if estimated else win.value).to_numpy())
     width = (found["ci_high"] - found["ci_low"]).to_numpy()
     # a standard deviation of 400 draws has a standard error of 3.5%; 12% is over three of them
     np.testing.assert_allclose(width, 2 * 1.96 * np.std(draws, axis=0), rtol=0.12)

@@ -10,8 +10,11 @@ import pytest
 from scipy import stats
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.causal.aipw import logit_fit
-from crmresearch.estimators.causal.selection import bivariate_normal
+from crmresearch.estimators.causal.aipw import aipw, sensitivity_bounds
+from crmresearch.estimators.causal.selection import bivariate_normal, censored_selection, two_step
+from crmresearch.estimators.causal.uplift import best, effects, qini
+from crmresearch.estimators.inference import logit_fit
+from crmresearch.estimators.spending.winning import selection_bound, win_model
 from crmresearch.studies import cost
 
 B1, B2, B0 = 1.6, -0.35, -1.1  # index of winning per 100 of spend
@@ -74,7 +77,7 @@ def test_win_model_equals_statsmodels_with_robust_errors(link):
     alone = model.score_obs(peer.params) / (1 - peer.get_influence().hat_matrix_diag)[:, None]
     bread = np.linalg.inv(model.hessian(peer.params))
     jackknife = np.sqrt(np.diag(bread @ alone.T @ alone @ bread))
-    found = cost.win_model(frame, link=link)
+    found = win_model(frame, link=link)
     unit = np.array([1, 100, 1e4])
     assert found.params * unit == pytest.approx(peer.params, rel=1e-6)
     assert found.loglik == pytest.approx(peer.llf, rel=1e-9)
@@ -90,13 +93,11 @@ def test_naive_curve_is_wrong_where_spend_follows_ease_and_the_bound_is_right():
         frame = prospects(3000, seed, 0.5)
         low, high = cost.response(frame).details["slope"].interval()
         off += not low <= slope <= high
-        recovered += abs(cost.selection_bound(frame, 0.5 / np.sqrt(0.5))[0].value - slope) < (high - low)
+        recovered += abs(selection_bound(frame, 0.5 / np.sqrt(0.5))[0].value - slope) < (high - low)
     assert off >= 19
     assert recovered >= 18
     frame = prospects(3000, 1)
-    assert cost.selection_bound(frame, 0.0)[0].value == pytest.approx(
-        cost.response(frame).details["slope"].value, rel=1e-6
-    )
+    assert selection_bound(frame, 0.0)[0].value == pytest.approx(cost.response(frame).details["slope"].value, rel=1e-6)
 
 
 def test_selection_of_spend_is_declared_unless_it_was_drawn():
@@ -146,11 +147,11 @@ def test_channels_without_variation_or_wins_have_an_answer():
 def test_win_model_refuses_what_it_cannot_fit():
     frame = prospects(500, 12)
     with pytest.raises(FitError, match="none of 500 prospects were won"):
-        cost.win_model(frame.assign(won=0))
+        win_model(frame.assign(won=0))
     with pytest.raises(FitError, match="separates won from lost"):
-        cost.win_model(frame.assign(won=(frame["spend"] > 80).astype(int)))
-    with pytest.raises(FitError, match="linearly dependent"):
-        cost.win_model(frame.assign(twice=2 * frame["spend"]), ("twice",))
+        win_model(frame.assign(won=(frame["spend"] > 80).astype(int)))
+    with pytest.raises(FitError, match="twice = combination of spend"):
+        win_model(frame.assign(twice=2 * frame["spend"]), ("twice",))
     with pytest.raises(InputError, match="spend is negative in 1 rows"):
         cost.response(frame.assign(spend=frame["spend"].where(frame.index > 0, -1.0)))
 
@@ -191,7 +192,7 @@ def test_two_step_equals_probit_and_least_squares_of_statsmodels():
     index = np.asarray(probit.fittedvalues)[frame["won"] == 1]
     own = frame[frame["won"] == 1].assign(imr=stats.norm.pdf(index) / stats.norm.cdf(index))
     peer = sm.OLS(own["y"], sm.add_constant(own[["x", "imr"]])).fit()
-    found = cost.two_step(frame, ("z", "x"), "y", ("x",))
+    found = two_step(frame, ("z", "x"), "y", ("x",))
     assert found.outcome.to_numpy() == pytest.approx(peer.params.to_numpy(), rel=1e-6)
     assert found.se_outcome.to_numpy() == pytest.approx(peer.bse.to_numpy(), rel=1e-6)
     assert found.won.to_numpy() == pytest.approx(probit.params.to_numpy(), rel=1e-6)
@@ -203,7 +204,7 @@ def test_selection_likelihood_covers_the_truth_and_the_naive_fit_does_not(censor
     hits, naive_off = np.zeros(3), 0
     for seed in range(24):
         frame = selected(1500, seed, 0.6, censor)
-        fit = cost.censored_selection(frame, ("z", "x"), "y", ("x",), "ended")
+        fit = censored_selection(frame, ("z", "x"), "y", ("x",), "ended")
         for i, (name, value) in enumerate((("intercept", 2.0), ("x", 0.5))):
             hits[i] += abs(fit.outcome[name] - value) < 1.96 * fit.se_outcome[name]
         hits[2] += fit.rho_interval[0] <= 0.6 <= fit.rho_interval[1]
@@ -219,8 +220,8 @@ def test_selection_likelihood_covers_the_truth_and_the_naive_fit_does_not(censor
 
 def test_both_routes_agree_without_censoring():
     frame = selected(20_000, 15, 0.5)
-    full = cost.censored_selection(frame, ("z", "x"), "y", ("x",), "ended")
-    step = cost.two_step(frame, ("z", "x"), "y", ("x",))
+    full = censored_selection(frame, ("z", "x"), "y", ("x",), "ended")
+    step = two_step(frame, ("z", "x"), "y", ("x",))
     assert full.outcome["x"] == pytest.approx(step.outcome["x"], abs=3 * full.se_outcome["x"])
     assert full.rho * full.sigma == pytest.approx(step.outcome["imr"], abs=0.05)  # rho sigma = .35, se about .02
     assert full.loglik > -np.inf
@@ -309,7 +310,7 @@ def test_doubly_robust_equals_statsmodels():
     years = np.minimum(frame["months"].to_numpy(), 12) / 12
     x = pd.DataFrame({"const": 1.0, "risk": (frame["x_risk"] - frame["x_risk"].mean()) / frame["x_risk"].std(ddof=0)})
     peer = TreatmentEffect(sm.OLS(years, x), frame["treated"].to_numpy(), sm.Logit(frame["treated"], x).fit(disp=0))
-    found = cost.aipw(frame, years, ("x_risk",), 3000)
+    found = aipw(frame, years, ("x_risk",), 3000)
     found_peer = peer.aipw()
     assert found.effect.value == pytest.approx(found_peer.effect[0], abs=1e-6)  # a ridge of 1e-6 keeps our logit finite
     # statsmodels stacks the moments of all models, ours is the efficient influence function: equal to first order
@@ -327,10 +328,10 @@ def test_weighting_and_regression_have_the_errors_of_a_bootstrap(binary):
     frame = campaign(2500, 21).query("campaign_id == 'aimed'").reset_index(drop=True)
     months, blocks = frame["months"].to_numpy(), int(frame["block"].max()) + 1
     y = ((frame["left"] == 1) & (months <= 12)).to_numpy(float) if binary else np.minimum(months, 12) / 12
-    found, g, drawn = cost.aipw(frame, y, ("x_risk",), blocks), np.random.default_rng(3), []
+    found, g, drawn = aipw(frame, y, ("x_risk",), blocks), np.random.default_rng(3), []
     for _ in range(200):
         rows = g.integers(0, len(frame), len(frame))
-        again = cost.aipw(frame.iloc[rows], y[rows], ("x_risk",), blocks)
+        again = aipw(frame.iloc[rows], y[rows], ("x_risk",), blocks)
         drawn.append([again.weighted.value, again.regressed.value])
     spread = np.std(drawn, axis=0, ddof=1)
     assert found.weighted.se == pytest.approx(spread[0], rel=0.15)
@@ -343,7 +344,24 @@ def test_logit_fit_equals_statsmodels():
     g = np.random.default_rng(21)
     x = np.column_stack([np.ones(800), g.standard_normal((800, 2))])
     y = (g.random(800) < 1 / (1 + np.exp(-x @ [0.3, 1.0, -0.5]))).astype(float)
-    assert logit_fit(x, y, ridge=0.0) == pytest.approx(sm.Logit(y, x).fit(disp=0).params, rel=1e-7)
+    assert logit_fit(x, y, ridge=0.0).params == pytest.approx(sm.Logit(y, x).fit(disp=0).params, rel=1e-7)
+
+
+def test_models_refuse_collinear_columns_and_missing_values():
+    frame = campaign(500, 23).query("campaign_id == 'aimed'").reset_index(drop=True)
+    left = (frame["months"] <= 12).to_numpy(float)
+    with pytest.raises(InputError, match=r"x_twice = combination of|x_risk = combination of"):
+        aipw(frame.assign(x_twice=2 * frame["x_risk"] + 1), left, ("x_risk", "x_twice"), 500)
+    with pytest.raises(InputError, match="3 rows without x_risk"):
+        aipw(frame.assign(x_risk=frame["x_risk"].where(frame.index >= 3)), left, ("x_risk",), 500)
+    with pytest.raises(InputError, match="outcome is missing"):
+        aipw(frame, np.where(frame.index < 3, np.nan, left), ("x_risk",), 500)
+    lost = selected(400, 3, 0.5).assign(other=lambda f: 1 - f["x"])
+    for route in (two_step, lambda *a: censored_selection(*a, "ended")):
+        with pytest.raises(InputError, match="combination of"):
+            route(lost, ("z", "x", "other"), "y", ("x", "other"))
+    with pytest.raises(InputError, match="2 rows without spend"):
+        win_model(prospects(500, 4).assign(spend=lambda f: f["spend"].where(f.index > 1)))
 
 
 def test_overlap_gate_closes_without_comparable_customers_and_stays_open_with_them():
@@ -361,20 +379,20 @@ def test_sensitivity_bounds_equal_the_extremes_over_all_corners():
         lam = np.array(corner)
         w1, w0 = t * (1 + lam * (1 / e - 1)), (1 - t) * (1 + lam * (1 / (1 - e) - 1))
         values.append((w1 @ y) / w1.sum() - (w0 @ y) / w0.sum())
-    assert cost.sensitivity_bounds(t, y, e, odds) == pytest.approx((min(values), max(values)))
+    assert sensitivity_bounds(t, y, e, odds) == pytest.approx((min(values), max(values)))
 
 
 def test_sensitivity_bounds_start_at_weighting_and_grow():
     frame = campaign(3000, 24).query("campaign_id == 'aimed'").reset_index(drop=True)
     left = (frame["months"] <= 12).to_numpy(float)
-    fit = cost.aipw(frame, left, ("x_risk",), 3000)
+    fit = aipw(frame, left, ("x_risk",), 3000)
     t = frame["treated"].to_numpy(float)
-    low, high = cost.sensitivity_bounds(t, left, fit.propensity, 1.0)
+    low, high = sensitivity_bounds(t, left, fit.propensity, 1.0)
     assert (low, high) == pytest.approx((fit.weighted.value, fit.weighted.value))
-    wider = cost.sensitivity_bounds(t, left, fit.propensity, 1.5)
+    wider = sensitivity_bounds(t, left, fit.propensity, 1.5)
     assert wider[0] < low < wider[1]
     with pytest.raises(InputError, match="at least 1"):
-        cost.sensitivity_bounds(t, left, fit.propensity, 0.5)
+        sensitivity_bounds(t, left, fit.propensity, 0.5)
 
 
 def test_complier_effect_is_the_wald_ratio():
@@ -411,11 +429,49 @@ def test_qini_of_a_known_order():
     saved = (g.random(n) < np.where(savable & t, 0.9, 0.6)).astype(float)
     order = g.permutation(n)
     t, savable, saved = t[order].astype(float), savable[order], saved[order]
-    best, worst = cost.qini(savable.astype(float), t, saved), cost.qini(-savable.astype(float), t, saved)
+    best, worst = qini(savable.astype(float), t, saved), qini(-savable.astype(float), t, saved)
     # lift .3 on half: curve .3 s up to s = .5, then .15; the mean height above .15 s is .0375
     assert best.value == pytest.approx(0.0375, abs=0.004)
     assert worst.value == pytest.approx(-0.0375, abs=0.004)
-    assert cost.qini(np.arange(n, dtype=float), t, saved).value == pytest.approx(0.0, abs=0.006)
+    assert qini(np.arange(n, dtype=float), t, saved).value == pytest.approx(0.0, abs=0.006)
+
+
+def test_a_constant_score_is_worth_nothing_in_any_order_of_rows():
+    """Sorted by arm and outcome, cutting ranks inside ties gave .176 with an interval far from zero."""
+    g = np.random.default_rng(33)
+    t, y = (g.random(4000) < 0.5).astype(float), (g.random(4000) < 0.7).astype(float)
+    for order in (np.lexsort((-y, -t)), np.lexsort((y, -t)), g.permutation(4000)):
+        found = qini(np.zeros(4000), t[order], y[order])
+        assert found.value == 0.0
+        assert np.abs(found.influence).max() < 1e-15
+
+
+def test_qini_of_tied_scores_is_the_mean_over_random_orders_of_the_ties():
+    g = np.random.default_rng(34)
+    n = 6000
+    score, t = g.integers(0, 4, n).astype(float), (g.random(n) < 0.5).astype(float)
+    y = (g.random(n) < 0.5 + 0.1 * t * score).astype(float)
+    found = qini(score, t, y)
+    broken = [qini(score + 0.5 * g.random(n), t, y).value for _ in range(200)]
+    assert found.value == pytest.approx(np.mean(broken), abs=4 * np.std(broken) / np.sqrt(200) + 1e-4)
+    order = g.permutation(n)
+    assert qini(score[order], t[order], y[order]).value == pytest.approx(found.value, rel=1e-12)
+    drawn = []
+    for _ in range(300):
+        own = g.integers(0, n, n)
+        drawn.append(qini(score[own], t[own], y[own]).value)
+    assert found.influence.sum() == pytest.approx(0.0, abs=1e-12)
+    assert found.se == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_deciles_and_rules_do_not_depend_on_the_order_of_rows():
+    g = np.random.default_rng(35)
+    score, t = g.integers(0, 25, 4000).astype(float), (g.random(4000) < 0.5).astype(float)
+    y = (g.random(4000) < 0.7).astype(float)
+    first = effects(score, 10, t, y)
+    order = np.lexsort((-y, -t))
+    pd.testing.assert_frame_equal(effects(score[order], 10, t[order], y[order]), first)
+    assert (best(score, 0.3)[order] == best(score[order], 0.3)).all()
 
 
 def test_the_error_of_qini_equals_that_of_resampled_customers():
@@ -423,11 +479,11 @@ def test_the_error_of_qini_equals_that_of_resampled_customers():
     n = 2000
     score, t = g.standard_normal(n), (g.random(n) < 0.4).astype(float)
     y = (g.random(n) < 0.6 + 0.1 * t * (score > 0)).astype(float)
-    found = cost.qini(score, t, y)
+    found = qini(score, t, y)
     drawn = []
     for _ in range(400):
         own = g.integers(0, n, n)
-        drawn.append(cost.qini(score[own], t[own], y[own]).value)
+        drawn.append(qini(score[own], t[own], y[own]).value)
     assert found.influence.sum() == pytest.approx(0.0, abs=1e-12)
     assert found.se == pytest.approx(np.std(drawn), rel=0.12)
 

@@ -9,6 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crmresearch.estimators.causal.selection import two_step
+from crmresearch.estimators.spending.budget import Curve, optimum
+from crmresearch.estimators.spending.retention import customer_value, elasticities
+from crmresearch.estimators.spending.winning import win_model
 from crmresearch.studies import cost
 
 SHARED = Path(os.environ.get("CRMRESEARCH_SHARED", Path(__file__).parents[2] / "shared"))
@@ -24,7 +28,7 @@ needs_smcrm = pytest.mark.skipif(not SMCRM.is_dir(), reason="the SMCRM files are
     ("retention", "published"), [(0.70, 2.45), (0.95, 6.75), (0.85, 5.12), (0.80, 3.42), (0.95, 6.67)]
 )
 def test_retention_elasticity_lies_near_the_published_one(retention, published):
-    found = cost.elasticities(1.0, retention, 0.12)
+    found = elasticities(1.0, retention, 0.12)
     assert found["retention"] == pytest.approx(published, abs=1.0)
     assert found["retention"] == pytest.approx(1.12 / (1.12 - retention), rel=1e-12)
 
@@ -32,8 +36,8 @@ def test_retention_elasticity_lies_near_the_published_one(retention, published):
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.08, 0.32])
 def test_margin_elasticity_is_one_plus_that_of_acquisition_cost(share):
     """In the published table the two differ by exactly one (1.07 and 0.07, 1.32 and 0.32 ...)."""
-    gross = cost.customer_value(100, 0.8, 0.12, "residual")
-    found = cost.elasticities(100, 0.8, 0.12, gross * share / (1 + share))
+    gross = customer_value(100, 0.8, 0.12, "residual")
+    found = elasticities(100, 0.8, 0.12, gross * share / (1 + share))
     assert found["margin"] - found["acquisition_cost"] == pytest.approx(1.0)
     assert found["acquisition_cost"] == pytest.approx(share)
 
@@ -42,9 +46,9 @@ def test_elasticities_are_derivatives():
     m, r, d, a, h = 120.0, 0.83, 0.09, 60.0, 1e-6
 
     def net(m=m, r=r, d=d, a=a):
-        return cost.customer_value(m, r, d, "residual") - a
+        return customer_value(m, r, d, "residual") - a
 
-    found = cost.elasticities(m, r, d, a)
+    found = elasticities(m, r, d, a)
     for name, up, down in (
         ("retention", net(r=r * (1 + h)), net(r=r * (1 - h))),
         ("margin", net(m=m * (1 + h)), net(m=m * (1 - h))),
@@ -55,7 +59,7 @@ def test_elasticities_are_derivatives():
 
 
 def test_expected_life_overstates_value():
-    value = cost.customer_value(100, 0.8, 0.12, "residual")
+    value = customer_value(100, 0.8, 0.12, "residual")
     five_years = sum(100 / 1.12**k for k in range(1, 6))  # expected life 1 / (1 - r) = 5
     assert value == pytest.approx(250.0)
     assert five_years == pytest.approx(360.48, abs=0.01)
@@ -70,7 +74,7 @@ def test_three_formulas_are_sums_of_their_timelines(timing):
         "residual": np.sum(m * (r / (1 + d)) ** (k + 1)),
         "end of period": np.sum(m * r**k / (1 + d) ** (k + 1)),
     }
-    assert cost.customer_value(m, r, d, timing) == pytest.approx(sums[timing], rel=1e-12)
+    assert customer_value(m, r, d, timing) == pytest.approx(sums[timing], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_optimum_as_published(case):
     m, ca, ka, cr, kr, a, r, ce, clv, ratio = case
-    best = cost.optimum(m, cost.Curve(ca, ka), cost.Curve(cr, kr), 0.10)
+    best = optimum(m, Curve(ca, ka), Curve(cr, kr), 0.10)
     found = [
         best.acquisition,
         best.retention,
@@ -131,7 +135,7 @@ FIRM = ("industry", "revenue", "employees")
 @needs_smcrm
 def test_logit_of_acquisition_c14():
     frame = read("customerAcquisition").rename(columns={"acquisition": "won", "acq_expense": "spend"})
-    fit = cost.win_model(frame, FIRM, "logit")
+    fit = win_model(frame, FIRM, "logit")
     published = [-26.2063, 0.0672021, -4.13842e-05, 0.0327164, 0.031857, 0.0049591]
     assert fit.params.tolist() == pytest.approx(published, rel=1e-4)  # six printed digits
     assert (fit.loglik, fit.null_loglik) == pytest.approx((-97.23186, -339.484), rel=1e-6)
@@ -139,19 +143,19 @@ def test_logit_of_acquisition_c14():
 
 @needs_smcrm
 def test_probit_of_acquisition_c15(pairs):
-    fit = cost.win_model(pairs, FIRM, "probit")
+    fit = win_model(pairs, FIRM, "probit")
     published = [-8.25552, 0.0173, -1.74039e-05, 1.21675, 0.0424987, 0.00431826]
     assert fit.params.tolist() == pytest.approx(published, rel=1e-4)
     assert fit.loglik == pytest.approx(-175.63829, rel=1e-7)
     assert 1 - fit.loglik / fit.null_loglik == pytest.approx(0.44228, abs=1e-5)
     assert -fit.params[1] / (2 * fit.params[2]) == pytest.approx(497.02, abs=0.01)
-    assert cost.win_model(pairs, FIRM, "logit").loglik == pytest.approx(-177.47750, rel=1e-7)
+    assert win_model(pairs, FIRM, "logit").loglik == pytest.approx(-177.47750, rel=1e-7)
 
 
 @needs_smcrm
 def test_duration_with_mills_ratio_c16(pairs):
     frame = pairs.assign(spend_squared=pairs["spend"] ** 2)
-    fit = cost.two_step(
+    fit = two_step(
         frame,
         ("spend", "spend_squared", *FIRM),
         "duration",

@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators import blocks as r
+from crmresearch.estimators.blocks import mean_ratio
+from crmresearch.estimators.inference import fieller
+from crmresearch.estimators.spending.tenure import lifetime_cost
 from crmresearch.studies import cost
-from crmresearch.studies.cost import ratio as r
+from crmresearch.studies.cost.grid import LINES
 from crmresearch.studies.cost.groups import _shared
 
 
@@ -38,7 +42,7 @@ def test_fieller_covers_however_weak_the_denominator(denominator):
     g, truth, runs = np.random.default_rng(2), 2.0, 4000
     cov = np.array([[1.0, 0.3], [0.3, 1.0]])
     draws = g.multivariate_normal([truth * denominator, denominator], cov, runs)
-    sets = [cost.fieller(n, d, 1.0, 1.0, 0.3) for n, d in draws]
+    sets = [fieller(n, d, 1.0, 1.0, 0.3) for n, d in draws]
     assert np.mean([s.covers(truth) for s in sets]) == pytest.approx(0.95, abs=0.0115)
     open_share = np.mean([s.kind != "bounded" for s in sets])
     assert open_share == pytest.approx(np.mean(np.abs(draws[:, 1]) <= 1.959964), abs=1e-9)
@@ -50,7 +54,7 @@ def test_fieller_covers_however_weak_the_denominator(denominator):
 )
 def test_fieller_is_the_inverted_test(n, d, kind):
     """The set holds exactly those ratios that a normal test of n - r d does not reject."""
-    found = cost.fieller(n, d, 1.0, 1.0, 0.2)
+    found = fieller(n, d, 1.0, 1.0, 0.2)
     grid = np.linspace(-60, 60, 24_001)
     kept = np.abs(n - grid * d) <= 1.959964 * np.sqrt(1 - 2 * 0.2 * grid + grid**2)
     assert found.kind == kind
@@ -59,9 +63,9 @@ def test_fieller_is_the_inverted_test(n, d, kind):
 
 def test_fieller_refuses_what_is_not_finite():
     with pytest.raises(InputError, match="finite estimates and variances"):
-        cost.fieller(1.0, np.nan, 1.0, 1.0)
+        fieller(1.0, np.nan, 1.0, 1.0)
     with pytest.raises(InputError, match="finite estimates and variances"):
-        cost.fieller(1.0, 1.0, -1.0, 1.0)
+        fieller(1.0, 1.0, -1.0, 1.0)
 
 
 # --- linearisation ----------------------------------------------------------------------------------------------
@@ -70,7 +74,7 @@ def test_fieller_refuses_what_is_not_finite():
 def test_variance_of_a_ratio_equals_the_textbook_formula():
     g = np.random.default_rng(3)
     x, y = g.gamma(2, 3, 500), g.gamma(5, 1, 500)
-    f = cost.mean_ratio(x, y)
+    f = mean_ratio(x, y)
     residual = x - f.value * y
     assert f.variance == pytest.approx(residual.var(ddof=1) / 500 / y.mean() ** 2, rel=1e-9)
 
@@ -79,7 +83,7 @@ def test_product_and_difference_follow_the_delta_method():
     """Numerical derivative of the product in block weights, against the stored influence."""
     g = np.random.default_rng(4)
     x, y, z = (g.gamma(3, 1, 80) for _ in range(3))
-    a, b = cost.mean_ratio(x, y), cost.mean_ratio(z, y)
+    a, b = mean_ratio(x, y), mean_ratio(z, y)
     f, h = r.product(a, b), 1e-6
     weights = np.ones((80, 80)) + h * np.eye(80)
     assert (f.redrawn(weights) - f.value) / h == pytest.approx(f.influence, abs=1e-5)
@@ -116,7 +120,7 @@ def test_cost_of_a_tenure_is_right_under_late_entry_and_censoring():
     inside = naive_out = 0
     for seed in range(30):
         upkeep = population(400, seed)
-        found = cost.lifetime_cost(upkeep, "retention_cost", 400, months).cost
+        found = lifetime_cost(upkeep, "retention_cost", 400, months).cost
         inside += found.interval()[0] <= truth <= found.interval()[1]
         per = upkeep.groupby("block")["retention_cost"].sum()
         naive_out += abs(per.mean() - truth) > 1.96 * per.std() / np.sqrt(len(per))
@@ -126,15 +130,15 @@ def test_cost_of_a_tenure_is_right_under_late_entry_and_censoring():
 
 def test_discounting_lowers_the_cost_of_a_tenure():
     upkeep = population(400, 5)
-    plain = cost.lifetime_cost(upkeep, "retention_cost", 400, 60).cost.value
-    discounted = cost.lifetime_cost(upkeep, "retention_cost", 400, 60, 0.08).cost.value
+    plain = lifetime_cost(upkeep, "retention_cost", 400, 60).cost.value
+    discounted = lifetime_cost(upkeep, "retention_cost", 400, 60, 0.08).cost.value
     assert 0.80 * plain < discounted < 0.95 * plain
 
 
 def test_tenure_curve_ends_where_fewer_than_fifty_are_at_risk():
     upkeep = population(400, 6)
     few = upkeep[(upkeep["tenure_month"] < 30) | (upkeep["block"] < 20)]
-    assert cost.lifetime_cost(few, "retention_cost", 400, 60).months <= 30
+    assert lifetime_cost(few, "retention_cost", 400, 60).months <= 30
 
 
 # --- the grid -----------------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ def test_p_value_is_consistent_with_the_interval():
 
 def test_every_ratio_is_defined_before_it_is_computed():
     table = cost.definitions("2021-01 to 2025-12", 60).table
-    assert table["line"].tolist() == list(cost.LINES.values())
+    assert table["line"].tolist() == list(LINES.values())
     assert table["numerator"].nunique() == table["denominator"].nunique() == 3
 
 
@@ -337,7 +341,7 @@ def test_a_tenure_curve_that_ends_early_is_said(small_bank):
             own["months"],
         )
     )
-    assert cost.lifetime_cost(half, "retention_cost", 1024, 60).months == 12  # 40 months, of some eighty winning
+    assert lifetime_cost(half, "retention_cost", 1024, 60).months == 12  # 40 months, of some eighty winning
     late = own[own["tenure_month"] > 3]
     found = cost.ratios(acquisition, late, resamples=99).table
     assert found.loc[found["line"] == "S40", "costs"].tolist() == ["as paid"]
@@ -389,7 +393,7 @@ def test_contacts_per_sale_from_sums_equals_the_one_from_rows():
     rows = rows.assign(n=1, contacts2=rows["contacts"] ** 2, contacts_sold=rows["contacts"] * rows["sold"])
     found = cost.per_sale(rows.groupby("group", as_index=False).sum())
     new = rows[rows["group"] == "new"]
-    f = cost.mean_ratio(new["contacts"].to_numpy(float), new["sold"].to_numpy(float))
+    f = mean_ratio(new["contacts"].to_numpy(float), new["sold"].to_numpy(float))
     row = found.table.set_index("group").loc["new"]
     assert row["per_sale"] == pytest.approx(f.value)
     assert row["ci_high"] == pytest.approx(f.interval()[1], rel=1e-3)  # n against n - 1
@@ -446,7 +450,7 @@ def test_intervals_of_discounted_ratios_agree_with_resampled_blocks(small_bank):
     assert row["ratio"] > paid["ratio"]  # later upkeep weighs less
     blocks = max(r.unit_of(acquisition), r.unit_of(upkeep))
     win = r.mean_ratio(r.by_block(acquisition, "spend", blocks), r.by_block(acquisition, "won", blocks))
-    life = cost.lifetime_cost(upkeep, "retention_cost", blocks, 60, 0.3).cost
+    life = lifetime_cost(upkeep, "retention_cost", blocks, 60, 0.3).cost
     weights = r.resampled(blocks, 400, 1)
     spread = np.std(win.redrawn(weights) / life.redrawn(weights), ddof=1)
     # a standard deviation of 400 draws has a standard error of 3.5%; 12% is over three of them

@@ -1,1 +1,1 @@
-"""Effects under treatment: doubly robust means, selection, uplift."""
+"""Effects under treatment: randomised and targeted offers, doubly robust means, selection, uplift."""

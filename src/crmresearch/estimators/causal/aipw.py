@@ -6,29 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.studies.cost import ratio as r
-
-Array = NDArray[np.float64]
+from crmresearch.estimators.blocks import Array, Functional, checked, summed
+from crmresearch.estimators.inference import complete, full_rank, logit_fit
 
 MIN_ARM = 50  # customers an arm needs
-
-
-def logit_fit(x: Array, y: Array, ridge: float = 1e-6) -> Array:
-    """Logistic regression by Newton's method; a tiny ridge keeps separated columns finite."""
-    from scipy.special import expit
-
-    b = np.zeros(x.shape[1])
-    for _ in range(60):
-        p = expit(x @ b)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * len(y) * np.eye(x.shape[1])
-        step = np.linalg.solve(hessian, x.T @ (y - p) - ridge * len(y) * b)
-        b = b + step
-        if np.abs(step).max() < 1e-9:
-            return b
-    raise FitError("a logistic regression did not converge in 60 steps; leave sparse covariates out")
+RIDGE = 1e-6  # keeps separated columns finite
 
 
 def _coefficient_influence(x: Array, residual: Array, weight: Array) -> Array:
@@ -37,15 +21,13 @@ def _coefficient_influence(x: Array, residual: Array, weight: Array) -> Array:
 
 
 def design(frame: pd.DataFrame, covariates: tuple[str, ...]) -> Array:
-    """Intercept and standardised covariates; constant columns are left out."""
-    columns = [np.ones(len(frame))]
-    for c in covariates:
-        value = frame[c].to_numpy(float)
-        if np.isnan(value).any():
-            raise InputError(f"covariate {c} is missing in {int(np.isnan(value).sum())} rows; fill it in the reduction")
-        if (spread := value.std()) > 0:
-            columns.append((value - value.mean()) / spread)
-    return np.column_stack(columns)
+    """Intercept and standardised covariates; constant columns are left out, missing and collinear ones refused."""
+    checked(frame, covariates, what="campaigns")
+    kept = [c for c in covariates if frame[c].to_numpy(float).std() > 0]
+    value = frame[kept].to_numpy(float)
+    x = np.column_stack([np.ones(len(frame)), (value - value.mean(axis=0)) / value.std(axis=0)])
+    full_rank(x, ("intercept", *kept))
+    return x
 
 
 @dataclass(frozen=True)
@@ -66,10 +48,10 @@ class Aipw:
         Estimated chance of an offer.
     """
 
-    effect: r.Functional
-    effect_treated: r.Functional
-    weighted: r.Functional
-    regressed: r.Functional
+    effect: Functional
+    effect_treated: Functional
+    weighted: Functional
+    regressed: Functional
     naive: float
     propensity: Array
 
@@ -102,30 +84,27 @@ def aipw(frame: pd.DataFrame, outcome: Array, covariates: tuple[str, ...], block
     ----------
     Robins, Rotnitzky, Zhao (1994). *JASA* 89, 846-866. Glynn, Quinn (2010). *Political Analysis* 18, 36-56.
     """
-    from scipy.special import expit
-
-    t, y = frame["treated"].to_numpy(float), np.asarray(outcome, float)
+    t, y = complete(treated=frame["treated"], outcome=outcome)
     n = len(y)
     if min(t.sum(), n - t.sum()) < MIN_ARM:
         raise FitError(f"an arm has {int(min(t.sum(), n - t.sum()))} customers; {MIN_ARM} are needed")
     x = design(frame, covariates)
     binary = bool(np.isin(y, (0.0, 1.0)).all())
-    e = np.clip(expit(x @ logit_fit(x, t)), 1e-4, 1 - 1e-4)
+    e = np.clip(logit_fit(x, t, ridge=RIDGE).fitted, 1e-4, 1 - 1e-4)
     fitted = []
     for arm in (1.0, 0.0):
         own = t == arm
         if binary:
-            fitted.append(expit(x @ logit_fit(x[own], y[own])))
+            fitted.append(logit_fit(x[own], y[own], ridge=RIDGE).predict(x))
         else:
             fitted.append(x @ np.linalg.lstsq(x[own], y[own], rcond=None)[0])
     m1, m0 = fitted
     each = m1 - m0 + t * (y - m1) / e - (1 - t) * (y - m0) / (1 - e)
     share = t.mean()
     att = (t * (y - m0) - (1 - t) * (y - m0) * e / (1 - e)) / share
-    block = frame["block"].to_numpy(np.intp)
 
-    def functional(value: float, influence: Array) -> r.Functional:
-        return r.Functional(value, np.bincount(block, influence / n, minlength=blocks).astype(float))
+    def functional(value: float, influence: Array) -> Functional:
+        return Functional(value, summed(frame, influence / n, blocks))
 
     # weighting and regression alone move with the coefficients they rest on
     w1, w0 = t / e, (1 - t) / (1 - e)

@@ -7,17 +7,13 @@ selection model whose durations may be censored.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from crmresearch.errors import FitError, InputError, Missing
-from crmresearch.result import Check, Result, study
-from crmresearch.studies.cost import ratio as r
-
-Array = NDArray[np.float64]
+from crmresearch.errors import FitError
+from crmresearch.estimators.blocks import Array, checked
+from crmresearch.estimators.inference import ends, full_rank
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -63,14 +59,16 @@ def _parts(
     frame: pd.DataFrame, select: tuple[str, ...], outcome: str, regressors: tuple[str, ...]
 ) -> tuple[Array, ...]:
     needed = ("won", *select)
-    r.checked(frame, needed, what="prospects")
+    checked(frame, needed, what="prospects")
     won = frame["won"].to_numpy(float)
     own = frame[won == 1]
-    r.checked(own, (outcome, *regressors), what="won prospects")
+    checked(own, (outcome, *regressors), what="won prospects")
     if len(own) < len(regressors) + 12:
         raise FitError(f"{len(own)} won prospects are too few for {len(regressors)} regressors")
     z = np.column_stack([np.ones(len(frame)), *(frame[c].to_numpy(float) for c in select)])
     x = np.column_stack([np.ones(len(own)), *(own[c].to_numpy(float) for c in regressors)])
+    full_rank(z, ("intercept", *select))
+    full_rank(x, ("intercept", *regressors))
     return won, z, x, own[outcome].to_numpy(float)
 
 
@@ -85,10 +83,7 @@ def _probit(z: Array, won: Array) -> tuple[Array, Array]:
         index = zs @ b
         lam = q * inverse_mills(q * index)
         hessian = (zs * (lam * (lam + index))[:, None]).T @ zs
-        try:
-            step = np.linalg.solve(hessian, zs.T @ lam)
-        except np.linalg.LinAlgError:
-            raise FitError("the columns of the selection equation are linearly dependent; leave one out") from None
+        step = np.linalg.solve(hessian, zs.T @ lam)
         step *= min(1.0, 5.0 / (np.abs(step).max() + 1e-300))
         b = b + step
         if np.abs(step).max() < 1e-10 * (1 + np.abs(b).max()):
@@ -114,7 +109,7 @@ def two_step(frame: pd.DataFrame, select: tuple[str, ...], outcome: str, regress
 
     Notes
     -----
-    Second-step standard errors ignore that the ratio is estimated: bootstrap both steps (:func:`jointly`).
+    Second-step standard errors ignore that the ratio is estimated: bootstrap both steps (:func:`two_step_draws`).
 
     References
     ----------
@@ -260,7 +255,7 @@ def censored_selection(
     score = each(theta)[1]
     robust = inverse @ (score.T @ score) @ inverse
     se = np.sqrt(np.clip(np.diag(robust), 0, None))
-    half = 1.959964 * se[-1]
+    rho_low, rho_high = np.tanh(ends(theta[-1], se[-1]))
     return Selection(
         pd.Series(theta[:p] / zs, ["intercept", *select]),
         pd.Series(theta[p : p + k] / xs, ["intercept", *regressors]),
@@ -268,164 +263,45 @@ def censored_selection(
         pd.Series(se[p : p + k] / xs, ["intercept", *regressors]),
         float(np.exp(theta[-2])),
         float(np.tanh(theta[-1])),
-        (float(np.tanh(theta[-1] - half)), float(np.tanh(theta[-1] + half))),
+        (float(rho_low), float(rho_high)),
         float(-found.fun * len(won)),
         np.nan,
     )
 
 
-@study
-def jointly(
-    prospects: pd.DataFrame,
-    *,
-    covariates: tuple[str, ...] | None = None,
-    excluded: tuple[str, ...] = ("spend", "spend_squared"),
-    resamples: int = 100,
-    seed: int = 0,
-    most: int = 20_000,
-) -> Result:
-    """Winning, duration and profit with selection, by both routes.
-
-    Parameters
-    ----------
-    prospects : DataFrame
-        ``block``, ``won`` (0/1); for the won ``log_months`` (log of months as a customer), ``ended`` (0/1),
-        ``profit`` (money per month as a customer), and the columns named; ``spend_randomised`` where the bank says.
-    covariates : tuple of str, optional
-        Columns of both equations; by default every further number.
-    excluded : tuple of str
-        Columns of the winning equation assumed not to act on duration or profit (the exclusion restriction).
-    resamples, seed : int
-        Bootstrap of both steps of the profit equation, over blocks.
-    most : int
-        Prospects fitted; with more, every so many-th block is taken, and intervals are those of the sample.
-
-    Notes
-    -----
-    The relevance of the excluded columns is tested (Wald in the probit). That they do not act directly cannot be,
-    unless spend was set by lot.
-    """
-    regressors = tuple(c for c in r.further(prospects) if c not in excluded) if covariates is None else covariates
-    overlap = set(excluded) & set(regressors)
-    if overlap:
-        raise InputError(f"{', '.join(sorted(overlap))} cannot be excluded and stand in both equations")
-    select = (*excluded, *regressors)
-    randomised = "spend_randomised" in prospects and bool(prospects["spend_randomised"].astype(bool).all())
-    r.checked(prospects, ("block", "won", *select), what="prospects")
-    total = len(prospects)
-    keep = max(1, -(-total // most))
-    sample = prospects[prospects["block"] % keep == 0] if keep > 1 else prospects
-    if sample["won"].sum() < 100 or (sample["won"] == 0).sum() < 100:
-        return Result.not_applicable(
-            Missing("a joint model of winning and duration needs 100 won and 100 lost prospects")
-        )
-    rows: list[dict[str, Any]] = []
-    checks = []
-    first = two_step(sample, select, "profit", regressors)
-    g, cov = _probit(
-        np.column_stack([np.ones(len(sample)), *(sample[c].to_numpy(float) for c in select)]),
-        sample["won"].to_numpy(float),
-    )
+def relevance(frame: pd.DataFrame, select: tuple[str, ...], excluded: tuple[str, ...]) -> float:
+    """Wald chi-square per column of the excluded columns in the probit of winning."""
+    z = np.column_stack([np.ones(len(frame)), *(frame[c].to_numpy(float) for c in select)])
+    g, cov = _probit(z, frame["won"].to_numpy(float))
     at = [1 + select.index(c) for c in excluded]
-    wald = float(g[at] @ np.linalg.solve(cov[np.ix_(at, at)], g[at])) / len(at)
-    checks.append(
-        Check.of(
-            "excluded columns matter for winning",
-            wald > 10,
-            f"Wald chi-square per column {wald:.0f}, 10 needed",
-            "undecided",
-        )
-    )
-    words = ", ".join(excluded)
-    checks.append(
-        Check("exclusion restriction", "open", f"{words} set by lot, as the bank declares")
-        if randomised
-        else Check(
-            "exclusion restriction",
-            "declared",
-            f"{words} assumed to act on duration and profit only through winning",
-            "undecided",
-        )
-    )
-    drawn = _bootstrap(sample, select, regressors, resamples, seed)
-    for term, value in first.outcome.items():
-        low, high = np.nanquantile(drawn[str(term)], [0.025, 0.975])
-        rows.append(
-            {
-                "equation": "profit per month (two-step)",
-                "term": term,
-                "value": value,
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
-    fitted = None
-    if sample["ended"].fillna(0).sum() >= len(regressors) + 12:
-        fitted = censored_selection(sample, select, "log_months", regressors, "ended")
-        for term, value in fitted.outcome.items():
-            half = 1.96 * float(fitted.se_outcome[str(term)])
-            rows.append(
-                {
-                    "equation": "log months as customer (likelihood)",
-                    "term": term,
-                    "value": value,
-                    "ci_low": value - half,
-                    "ci_high": value + half,
-                }
-            )
-        rows.append(
-            {
-                "equation": "log months as customer (likelihood)",
-                "term": "rho",
-                "value": fitted.rho,
-                "ci_low": fitted.rho_interval[0],
-                "ci_high": fitted.rho_interval[1],
-            }
-        )
-        for name in excluded:
-            half = 1.96 * fitted.se_won[name]
-            rows.append(
-                {
-                    "equation": "winning (likelihood)",
-                    "term": name,
-                    "value": fitted.won[name],
-                    "ci_low": fitted.won[name] - half,
-                    "ci_high": fitted.won[name] + half,
-                }
-            )
-    table = pd.DataFrame(rows).assign(n=len(sample))
-    imr = table[table["term"] == "imr"].iloc[0]
-    goes = "lower" if imr["ci_high"] < 0 else "higher" if imr["ci_low"] > 0 else "neither clearly lower nor higher"
-    sentence = (
-        f"Unseen reasons that make winning easy go with {goes} profit: the inverse Mills ratio has a coefficient of "
-        f"{imr['value']:,.2f} [{imr['ci_low']:,.2f}, {imr['ci_high']:,.2f}] money per month"
-    )
-    if fitted is not None:
-        low, high = fitted.rho_interval
-        sentence += (
-            f"; unseen reasons for winning and for staying correlate at {fitted.rho:.2f} [{low:.2f}, {high:.2f}]"
-        )
-    if keep > 1:
-        sentence += f"; fitted to {len(sample):,} of {total:,} prospects, intervals are those of the sample"
-    return Result(
-        table, sentence + ".", checks=tuple(checks), digits=4,
-        details={"two_step": first, "likelihood": fitted, "sample": len(sample)},
-    )  # fmt: skip
+    return float(g[at] @ np.linalg.solve(cov[np.ix_(at, at)], g[at])) / len(at)
 
 
-def _bootstrap(
-    sample: pd.DataFrame, select: tuple[str, ...], regressors: tuple[str, ...], resamples: int, seed: int
+def two_step_draws(
+    frame: pd.DataFrame,
+    select: tuple[str, ...],
+    outcome: str,
+    regressors: tuple[str, ...],
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
-    block = pd.factorize(sample["block"], sort=True)[0]
+    """Outcome coefficients of :func:`two_step` in resamples of blocks, one row each.
+
+    Raises
+    ------
+    FitError
+        If a tenth of the resamples cannot be fitted.
+    """
+    block = pd.factorize(frame["block"], sort=True)[0]
     order = np.argsort(block, kind="stable")
-    ends = np.searchsorted(block[order], np.arange(block.max() + 2))
+    edges = np.searchsorted(block[order], np.arange(block.max() + 2))
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(resamples):
         picked = rng.integers(0, block.max() + 1, block.max() + 1)
-        rows = np.concatenate([order[ends[b] : ends[b + 1]] for b in picked])
+        rows = np.concatenate([order[edges[b] : edges[b + 1]] for b in picked])
         try:
-            out.append(two_step(sample.iloc[rows], select, "profit", regressors).outcome)
+            out.append(two_step(frame.iloc[rows], select, outcome, regressors).outcome)
         except FitError:
             continue
     if len(out) < 0.9 * resamples:

@@ -8,10 +8,13 @@ import numpy as np
 
 from crmresearch.data.reductions import cost as reductions
 from crmresearch.errors import FitError
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.blocks import Functional
+from crmresearch.estimators.causal.selection import censored_selection
+from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.lab.recover.harness import Estimator, given, reduced
 from crmresearch.result import Check, Result
 from crmresearch.studies import cost
+from crmresearch.studies.cost.grid import LINES
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
@@ -28,7 +31,7 @@ def _need(result: Result) -> Result:
     return result
 
 
-def _own(f: cost.Functional, unit: str, n: int) -> Estimate:
+def _own(f: Functional, unit: str, n: int) -> Estimate:
     low, high = f.interval()
     return Estimate(f.value, low, high, unit, n, se=f.se)
 
@@ -46,7 +49,7 @@ def ratios(bank: Bank) -> dict[str, Estimate]:
     saved = cost.saved(reduced(bank, reductions.campaigns))
     spent, upkeep = reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)
     found = cost.ratios(spent, upkeep, response, saved, resamples=2, seed=SEED)
-    each = {line: _need(found).finding(line) for line in cost.LINES.values()}
+    each = {line: _need(found).finding(line) for line in LINES.values()}
     return {line: e for line, e in each.items() if isinstance(e, Estimate)}
 
 
@@ -114,13 +117,11 @@ def selection(bank: Bank) -> dict[str, Estimate]:
     """Winning and staying together: coefficients of spend on winning, and the correlation of the unseen."""
     frame = reduced(bank, reductions.joint)
     names = (*(c for c in frame.columns if c.startswith("channel_")), "year")
-    fit = cost.censored_selection(frame, ("spend", "spend_squared", *names), "log_months", names, "ended")
+    fit = censored_selection(frame, ("spend", "spend_squared", *names), "log_months", names, "ended")
     out = {}
     for name in ("spend", "spend_squared"):
-        value, half = float(fit.won[name]), 1.96 * float(fit.se_won[name])
-        out[f"won.{name}"] = Estimate(
-            value, value - half, value + half, "probit index per hundred", len(frame), se=half / 1.96
-        )
+        value, se = float(fit.won[name]), float(fit.se_won[name])
+        out[f"won.{name}"] = normal(value, se, "probit index per hundred", len(frame))
     out["rho"] = Estimate(fit.rho, *fit.rho_interval, "correlation", len(frame))
     return out
 

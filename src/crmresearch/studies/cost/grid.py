@@ -8,38 +8,46 @@ from typing import Any, TypeGuard
 import numpy as np
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import Missing
-from crmresearch.estimators.inference import Estimate
-from crmresearch.result import Check, Result, study
-from crmresearch.studies.cost import ratio as r
+from crmresearch.estimators.blocks import (
+    Array,
+    Functional,
+    checked,
+    constant,
+    per,
+    product,
+    ratio,
+    ratio_set,
+    resampled,
+    simultaneous,
+    unit_of,
+)
+from crmresearch.estimators.inference import Estimate, from_draws
+from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Check, Result, gate, study
+from crmresearch.studies.cost.common import SEVERAL, absent, few_wins, wins_gate, written
 
-FORMULAS = {
-    "all": "sum of spend over prospects / number of wins",
-    "won": "sum of spend over won prospects / number of wins",
-    "marginal": "1 / mean over prospects of the derivative of the win probability by spend",
-    "year": "sum of retention spend / sum of customer-years at risk",
-    "tenure": "sum over tenure months of share still there x retention spend per customer-month",
-    "saved": "difference in campaign spend / difference in customer-years, offer less control",
-}
-POPULATIONS = {
-    "all": "prospects first contacted in the period",
-    "won": "prospects first contacted in the period and won",
-    "marginal": "prospects first contacted in the period, by channel",
-    "year": "customers at risk in the period, old and new",
-    "tenure": "customers at risk in the period, from each one's tenure at the start",
-    "saved": "customers randomised to a retention offer or to none",
-}
-SHORT = {
-    "all": "all spend per win",
-    "won": "spend on the won per win",
-    "marginal": "marginal cost of a win",
-    "year": "customer-year",
-    "tenure": "whole tenure",
-    "saved": "customer-year saved",
+say = words.of("cost.ratios")
+
+WEAK = 3.0  # |z| of a denominator below which percentile intervals mean nothing
+LINES = {
+    ("all", "year"): "S40",
+    ("all", "tenure"): "S40b",
+    ("all", "saved"): "S40c",
+    ("won", "year"): "S40d",
+    ("won", "tenure"): "S40e",
+    ("won", "saved"): "S40f",
+    ("marginal", "year"): "S40g",
+    ("marginal", "tenure"): "S40h",
+    ("marginal", "saved"): "S40i",
 }
 PAID, DISCOUNTED = "as paid", "discounted"  # costs
-Pair = tuple[r.Functional, r.Functional]  # numerator and denominator of a ratio
-TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+MONEY = dict.fromkeys(
+    ("ratio", "ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "simultaneous_low", "simultaneous_high"), "n"
+)
+Pair = tuple[Functional, Functional]  # numerator and denominator of a ratio
 
 
 def definitions(period: str, horizon_months: int) -> Result:
@@ -52,29 +60,23 @@ def definitions(period: str, horizon_months: int) -> Result:
     horizon_months : int
         Tenure at which the tenure denominator ends, months.
     """
-    rows = []
-    for (n, d), line in r.LINES.items():
-        until = f"; tenure up to {horizon_months} months" if d == "tenure" else ""
-        rows.append(
-            {
-                "line": line,
-                "numerator": f"{r.NUMERATORS[n]}: {FORMULAS[n]}",
-                "denominator": f"{r.DENOMINATORS[d]}: {FORMULAS[d]}",
-                "population": f"{POPULATIONS[n]}; {POPULATIONS[d]}",
-                "period": period + until,
-            }
-        )
-    sentence = (
-        f"'Several times' is claimed when the lower bound of a ratio is above {r.SEVERAL:g}. The primary ratio is S40; "
-        "only the marginal cost over the cost of a year saved (S40i) can guide a budget."
-    )
-    return Result(pd.DataFrame(rows), sentence, counts=())
+    meaning, population = say.names("meaning"), say.names("population")
+    rows = [
+        {
+            "line": line,
+            "numerator": meaning[n],
+            "denominator": meaning[d],
+            "population": f"{population[n]}; {population[d]}",
+            "period": period + (say("until", months=horizon_months) if d == "tenure" else ""),
+        }
+        for (n, d), line in LINES.items()
+    ]
+    return Result(pd.DataFrame(rows), say("defined", several=SEVERAL), counts=())
 
 
-def numerator(acquisition: pd.DataFrame, name: str, blocks: int) -> r.Functional:
+def numerator(acquisition: pd.DataFrame, name: str, blocks: int) -> Functional:
     """Spend per win: of all prospects, or on the won alone."""
-    column = "spend" if name == "all" else "spend_won"
-    return r.mean_ratio(r.by_block(acquisition, column, blocks), r.by_block(acquisition, "won", blocks))
+    return per(acquisition, "spend" if name == "all" else "spend_won", "won", blocks)
 
 
 @study
@@ -126,77 +128,72 @@ def ratios(
     Intervals are Fieller's. Those called simultaneous hold together for the eight lines beside S40. Percentile
     intervals are not offered where the denominator is within three standard errors of zero.
     """
-    r.checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
-    r.checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
-    blocks = max(
-        r.unit_of(acquisition),
-        r.unit_of(upkeep),
-        *(x.details["blocks"] for x in (marginal, saved) if x is not None and x.applicable),
-    )
+    checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
+    checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
     wins = int(acquisition["won"].sum())
-    if wins < r.MIN_WINS:
-        return Result.not_applicable(
-            Missing(f"only {wins} prospects were won; a cost per win needs {r.MIN_WINS}", ("prospects",))
-        )
+    if (few := few_wins(wins, "prospects")) is not None:
+        return few
     if not upkeep["retention_cost"].sum() > 0:
-        return Result.not_applicable(
-            Missing("no retention spend is recorded, so nothing can be divided by it", ("contacts",))
-        )
-    slope = marginal.details["slope"] if applies(marginal) else _why(marginal, "marginal")
+        return absent(say("no_retention"), "contacts")
+    blocks = max(unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)
+    slope = marginal.details["slope"] if applies(marginal) else _why(marginal, say("no_marginal"))
     per_win = {n: numerator(acquisition, n, blocks) for n in ("all", "won")}
     grid, months = pairs_of(per_win, upkeep, slope, saved, blocks, horizon_months, discount_annual)
-    lines = {line: pair for line, pair in grid.items() if isinstance(pair, Missing)}
-    pairs = {line: pair for line, pair in grid.items() if not isinstance(pair, Missing)}
-    others = [both for line, both in pairs.items() if line != "S40"]
-    critical = {c: r.simultaneous([both[c] for both in others if c in both], seed) for c in (PAID, DISCOUNTED)}
-    seen = () if months is None else (_seen(months, horizon_months),)
-    weights = r.resampled(blocks, resamples, seed)
-    people = int(acquisition["n"].sum())
-    rows, estimates = [], {}
-    for (n, d), line in r.LINES.items():
-        row: dict[str, Any] = {"line": line, "winning": SHORT[n], "keeping": SHORT[d], "n": people}
-        if line in lines:
-            rows.append(row | {"set": f"not applicable: {lines[line].reason}"})
+    others = [both for line, both in grid.items() if line != "S40" and not isinstance(both, Missing)]
+    critical = {c: simultaneous([both[c] for both in others if c in both], seed) for c in (PAID, DISCOUNTED)}
+    weights = resampled(blocks, resamples, seed)
+    people, short = int(acquisition["n"].sum()), say.names("short")
+    rows: list[dict[str, Any]] = []
+    estimates: dict[str, Estimate | Missing] = {}
+    for (n, d), line in LINES.items():
+        row: dict[str, Any] = {"line": line, "winning": short[n], "keeping": short[d], "n": people}
+        both = grid[line]
+        if isinstance(both, Missing):
+            estimates[line] = both
+            rows.append(row | {"set": say("absent", reason=both.reason)})
             continue
-        estimate = r.ratio_estimate(*pairs[line][PAID], people)
-        estimates[line] = replace(estimate, checks=(*estimate.checks, *seen)) if d == "tenure" else estimate
-        for costs, pair in pairs[line].items():
-            together = r.ratio_set(*pair, critical[costs])
-            ends = (together.low, together.high) if together.kind == "bounded" else (-np.inf, np.inf)
+        estimates[line] = _estimate(*both[PAID], people, _seen(months, horizon_months) if d == "tenure" else ())
+        for costs, pair in both.items():
+            low, high = ratio_set(*pair, critical[costs]).ends
             rows.append(
                 row
                 | {"costs": costs}
                 | measured(pair, weights)
-                | {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
+                | {"simultaneous_low": low, "simultaneous_high": high}
                 | tenure(d, costs, months)
             )
     table = pd.DataFrame(rows)
-    paid = table[table["costs"] != DISCOUNTED]
-    details = {
-        "cost_per_win": per_win["all"],
-        "critical": critical[PAID],
-        "blocks": blocks,
-        "pairs": {line: both[PAID] for line, both in pairs.items()},
-    }
+    known = table[table["costs"] != DISCOUNTED] if "costs" in table else table
+    known = known.dropna(subset=["ratio"]) if "ratio" in known else known.iloc[:0]
     return Result(
         table,
-        _sentence(paid, estimates),
-        checks=(Check.of("wins", wins >= 30, f"{wins} wins; 30 make the normal limits usable", "undecided"),),
-        estimates=estimates | {k: v for k, v in lines.items() if isinstance(v, Missing)},
-        draw=lambda ax: draw_ratios(ax, paid),
-        alt=_alt(paid),
-        figsize=(9.5, 4.6),
-        details=details,
-    )
+        _sentence(known, estimates["S40"]),
+        checks=(wins_gate(wins),),
+        estimates=estimates,
+        picture=_picture(known, people),
+        alt=say(
+            "alt", count=len(known), several=SEVERAL,
+            ratios=", ".join(say("each", row=row) for _, row in known.iterrows()),
+        ),
+        money=MONEY,
+        details={"cost_per_win": per_win["all"]},
+    )  # fmt: skip
 
 
-def _seen(months: int, horizon_months: int) -> Check:
-    words = (
-        f"the tenure curve ends after {months} of {horizon_months} months, where fewer than {r.MIN_AT_RISK} are left"
-    )
+def _estimate(num: Functional, den: Functional, n: int, checks: tuple[Check, ...]) -> Estimate:
+    """Ratio for the ledger; a set that is not bounded closes a gate: the verdict is ``undecided``."""
+    found = ratio_set(num, den)
+    if found.kind != "bounded":
+        checks = (gate(say, "bounded", False, "undecided", found=written(found), distance=abs(den.z)), *checks)
+    return replace(ratio(num, den, "ratio", n, SEVERAL), checks=checks)
+
+
+def _seen(months: int | None, horizon_months: int) -> tuple[Check, ...]:
+    if months is None:
+        return ()
     if months >= horizon_months:
-        words = f"the tenure curve is seen for all of {horizon_months} months"
-    return Check.of("tenure seen to the horizon", months >= horizon_months, words, "undecided")
+        return (gate(say, "seen", True, "undecided", horizon=horizon_months),)
+    return (gate(say, "ends", False, "undecided", months=months, horizon=horizon_months, least=MIN_AT_RISK),)
 
 
 def tenure(denominator: str, costs: str, months: int | None) -> dict[str, int]:
@@ -206,9 +203,9 @@ def tenure(denominator: str, costs: str, months: int | None) -> dict[str, int]:
 
 
 def pairs_of(
-    per_win: dict[str, r.Functional],
+    per_win: dict[str, Functional],
     upkeep: pd.DataFrame,
-    slope: r.Functional | Missing,
+    slope: Functional | Missing,
     saved: Any,
     blocks: int,
     horizon_months: int,
@@ -219,35 +216,36 @@ def pairs_of(
     ``per_win`` has the cost per win of ``all`` spend and of that on the ``won``. The months are those the tenure curve
     is seen for, None without dates.
     """
-    one = r.constant(1.0, blocks)
-    top: dict[str, Any] = {n: (f, one) for n, f in per_win.items()}
-    top["marginal"] = slope if isinstance(slope, Missing) else (one, _padded(slope, blocks))
+    one = constant(1.0, blocks)
+    top: dict[str, Pair | Missing] = {n: (f, one) for n, f in per_win.items()}
+    top["marginal"] = slope if isinstance(slope, Missing) else (one, slope.over(blocks))
     plain, months = _denominators(upkeep, saved, blocks, horizon_months, 0.0)
     discounted, _ = _denominators(upkeep, saved, blocks, horizon_months, rate)
     out: dict[str, dict[str, Pair] | Missing] = {}
-    for (n, d), line in r.LINES.items():
-        missing = next((x for x in (top[n], plain[d]) if isinstance(x, Missing)), None)
-        if missing is not None:
-            out[line] = missing
-        else:
-            pairs = {PAID: _pair(top[n], plain[d])}
-            if months is not None and not isinstance(discounted[d], Missing):
-                pairs[DISCOUNTED] = _pair(top[n], discounted[d])
-            out[line] = pairs
+    for (n, d), line in LINES.items():
+        winning, keeping, later = top[n], plain[d], discounted[d]
+        if isinstance(winning, Missing) or isinstance(keeping, Missing):
+            out[line] = next(x for x in (winning, keeping) if isinstance(x, Missing))
+            continue
+        pairs = {PAID: _pair(winning, keeping)}
+        if months is not None and not isinstance(later, Missing):
+            pairs[DISCOUNTED] = _pair(winning, later)
+        out[line] = pairs
     return out, months
 
 
-def measured(pair: Pair, weights: r.Array) -> dict[str, Any]:
+def measured(pair: Pair, weights: Array) -> dict[str, Any]:
     """Ratio with Fieller's set and percentiles of resamples; infinite ends where the set is not an interval."""
     num, den = pair
-    found = r.ratio_set(num, den)
-    bounded = found.kind == "bounded"
-    low, high = _percentiles(num, den, weights)
+    found = ratio_set(num, den)
+    low = high = np.nan  # a weak denominator has no percentiles worth printing
+    if abs(den.z) >= WEAK:
+        _, low, high = from_draws(num.redrawn(weights) / den.redrawn(weights))
     return {
         "ratio": num.value / den.value if den.value else np.nan,
-        "ci_low": found.low if bounded else -np.inf,
-        "ci_high": found.high if bounded else np.inf,
-        "set": "bounded" if bounded else found.text(),
+        "ci_low": found.ends[0],
+        "ci_high": found.ends[1],
+        "set": say("interval") if found.kind == "bounded" else written(found),
         "bootstrap_low": low,
         "bootstrap_high": high,
     }
@@ -258,131 +256,75 @@ def applies(x: Any) -> TypeGuard[Result]:
     return isinstance(x, Result) and x.applicable
 
 
-def _why(x: Any, name: str) -> Missing:
+def _why(x: Any, otherwise: str) -> Missing:
     if isinstance(x, Result) and x.missing is not None:
         return x.missing
-    return x if isinstance(x, Missing) else Missing(f"no {name} cost was estimated")
-
-
-def _padded(f: r.Functional, blocks: int) -> r.Functional:
-    return r.Functional(f.value, np.pad(f.influence, (0, blocks - len(f.influence))))
+    return x if isinstance(x, Missing) else Missing(otherwise)
 
 
 def _denominators(
     upkeep: pd.DataFrame, saved: Any, blocks: int, horizon: int, rate: float
-) -> tuple[dict[str, Any], int | None]:
+) -> tuple[dict[str, Pair | Missing], int | None]:
     """Each denominator as (numerator part, denominator part): its value is the second over the first; months seen."""
-    one = r.constant(1.0, blocks)
-    out: dict[str, Any] = {}
-    dated = "tenure_month" in upkeep.columns
-    life = r.lifetime_cost(upkeep, "retention_cost", blocks, horizon, rate) if dated else None
-    pooled = r.mean_ratio(r.by_block(upkeep, "retention_cost", blocks), r.by_block(upkeep, "years", blocks))
-    if life is not None and not life.months:
-        out["tenure"] = Missing("too few customers at risk at the start of tenure for a tenure curve")
-    elif life is not None:
-        out["tenure"] = (one, life.cost)
+    one = constant(1.0, blocks)
+    out: dict[str, Pair | Missing] = {"year": (one, per(upkeep, "retention_cost", "years", blocks))}
+    life = None
+    if "tenure_month" in upkeep:
+        life = lifetime_cost(upkeep, "retention_cost", blocks, horizon, rate)
+        out["tenure"] = (one, life.cost) if life.months else Missing(say("no_curve"))
+        if rate:
+            # the discounted year is the level payment per year with the same present value over the tenure
+            out["year"] = (life.years, life.cost) if life.months else out["tenure"]
     elif (upkeep["exits"] == upkeep["customers"]).all():
-        whole = r.mean_ratio(r.by_block(upkeep, "retention_cost", blocks), r.by_block(upkeep, "customers", blocks))
-        out["tenure"] = (one, whole)
+        out["tenure"] = (one, per(upkeep, "retention_cost", "customers", blocks))
     else:
-        out["tenure"] = Missing("tenures are censored and the retention spend has no dates")
-    if rate and life is not None:
-        # the discounted year is the level payment per year with the same present value over the tenure
-        out["year"] = (life.years, life.cost) if life.months else out["tenure"]
-    else:
-        out["year"] = (one, pooled)
+        out["tenure"] = Missing(say("censored"))
     if not applies(saved):
-        out["saved"] = _why(saved, "saving")
+        out["saved"] = _why(saved, say("no_saving"))
     elif not saved.details["spend"].value > 0:
-        out["saved"] = Missing(
-            "the randomised campaign cost nothing, so its customer-years are not bought", ("contacts",)
-        )
+        out["saved"] = Missing(say("no_price"), ("contacts",))
     else:
-        years, spend = _padded(saved.details["years"], blocks), _padded(saved.details["spend"], blocks)
         middle = (1 + rate) ** (-saved.details["horizon_months"] / 24)
-        out["saved"] = (r.product(years, r.constant(middle, blocks)), spend)
+        out["saved"] = (middle * saved.details["years"].over(blocks), saved.details["spend"].over(blocks))
     return out, None if life is None else life.months
 
 
 def _pair(top: Pair, bottom: Pair) -> Pair:
     """Write (a / b) / (d / c) as a c / (b d): no part that may be zero stands in a denominator of its own."""
-    return r.product(top[0], bottom[0]), r.product(top[1], bottom[1])
+    return product(top[0], bottom[0]), product(top[1], bottom[1])
 
 
-def _percentiles(num: r.Functional, den: r.Functional, weights: r.Array) -> tuple[float, float]:
-    """Percentile interval of the ratio over resampled blocks; nan when the denominator is weak."""
-    if abs(den.z) < r.WEAK:
-        return np.nan, np.nan
-    low, high = np.quantile(num.redrawn(weights) / den.redrawn(weights), [0.025, 0.975])
-    return float(low), float(high)
+def _sentence(known: pd.DataFrame, first: Estimate | Missing) -> str:
+    if isinstance(first, Missing):
+        return say("no_primary")
+    several = int((known["ci_low"] > SEVERAL).sum())
+    bounded = known.loc[np.isfinite(known["ci_high"]), "ratio"]
+    sentence = say(
+        "sentence", first=first, count=len(known), least=bounded.min(), most=bounded.max(), several=several,
+        mark=SEVERAL,
+    )  # fmt: skip
+    return sentence + (say("unbounded", count=len(known) - len(bounded)) if len(bounded) < len(known) else ".")
 
 
-def _sentence(table: pd.DataFrame, estimates: dict[str, Estimate]) -> str:
-    if "S40" not in estimates:
-        return "The primary ratio could not be estimated."
-    first = estimates["S40"]
-    known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]
-    several = int((known["ci_low"] > r.SEVERAL).sum())
-    open_sets = int((~np.isfinite(known["ci_high"])).sum())
-    bounded = known[np.isfinite(known["ci_high"])]["ratio"]
-    return (
-        f"Winning a customer costs {first.text()} times a customer-year of keeping one (all spend per win over pooled "
-        f"customer-year). Over the {len(known)} definitions that apply, ratios run from {bounded.min():,.2f} to "
-        f"{bounded.max():,.2f}; {several} lie wholly above {r.SEVERAL:g}"
-        + (f", and {open_sets} cannot be bounded" if open_sets else "")
-        + "."
-    )
-
-
-def _alt(table: pd.DataFrame) -> str:
-    known = table.dropna(subset=["ratio"]) if "ratio" in table else table.iloc[:0]
-    parts = ", ".join(f"{row.line} {row.ratio:.2f}" for row in known.itertuples())
-    return (
-        f"Dots with 95% intervals for {len(known)} ratios of the cost of winning over the cost of keeping a "
-        "customer, on "
-        f"a logarithmic axis with a line at {r.SEVERAL:g}: {parts}."
-    )
-
-
-def draw_ratios(ax: Any, table: pd.DataFrame) -> Any:
-    """Draw the dot-and-interval grid, with the essays' claim as a line."""
-    from crmresearch import figures
-
-    known = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
-    finite = known.loc[np.isfinite(known["ci_high"]), ["ci_low", "ci_high", "ratio"]].to_numpy(float)
+def _picture(known: pd.DataFrame, people: int) -> Picture:
+    """Dots and intervals, with the essays' claim as a line."""
+    bounded = np.isfinite(known["ci_high"].to_numpy(float)) if len(known) else np.zeros(0, bool)
+    finite = known.loc[bounded, ["ci_low", "ci_high", "ratio"]].to_numpy(float)
     positive = finite[finite > 0]
-    floor, ceiling = (positive.min() / 2, positive.max() * 2) if positive.size else (0.1, 10.0)
-    floor, ceiling = min(floor, r.SEVERAL / 2), max(ceiling, r.SEVERAL * 2)
-    colours = dict(zip((SHORT[n] for n in r.NUMERATORS), figures.PALETTE, strict=False))
-    for y, row in known.iterrows():
-        colour = colours[row["winning"]]
-        low, high = max(row["ci_low"], floor), min(row["ci_high"], ceiling)
-        bounded = np.isfinite(row["ci_high"])
-        if high > floor:
-            ax.plot([low, high], [y, y], color=colour, lw=2, ls="-" if bounded else ":")
-        if floor < row["ratio"] < ceiling:
-            ax.plot(row["ratio"], y, "o" if row["line"] != "S40" else "D", color=colour, ms=7)
-        if bounded:
-            at, label, side = min(max(row["ratio"], floor), ceiling), f"{row['ratio']:,.2f}", "center"
-        else:
-            at, label, side = floor, f" {row['set']}", "left"
-        over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        ax.annotate(label, (at, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha=side, bbox=over)
-    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1, zorder=1.5)  # over the grid, behind the numbers
-    ax.annotate(
-        f"essays: 'several times', from {r.SEVERAL:g} on",
-        (r.SEVERAL, len(known) - 0.5),
-        xytext=(-4, 0),
-        textcoords="offset points",
-        fontsize=8,
-        ha="right",
+    low, high = (positive.min() / 2, positive.max() * 2) if positive.size else (0.1, 10.0)
+    data = pd.DataFrame(
+        {
+            "label": known["line"] + "  " + known["winning"] + " / " + known["keeping"],
+            "estimate": known.get("ratio"),
+            "low": known.get("ci_low"),
+            "high": known.get("ci_high"),
+            "group": known.get("winning"),
+            "text": [f"{row.ratio:,.2f}" if row.set == say("interval") else row.set for row in known.itertuples()],
+        }
     )
-    ax.set(xscale="log", xlim=(floor, ceiling), ylim=(-0.6, len(known) + 0.1))
-    ticks = [t for t in TICKS if floor <= t <= ceiling]
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    ax.minorticks_off()
-    names = [f"{w.line}  {w.winning} / {w.keeping}" for w in known.itertuples()]
-    ax.set_yticks(range(len(known)), names)
-    ax.set_xlabel(f"ratio, 95% interval; n = {int(table['n'].max()):,} prospects (logarithmic scale)")
-    ax.set_title("One question, nine ratios")
-    return ax
+    options = {
+        "log": True,
+        "limits": (min(low, SEVERAL / 2), max(high, SEVERAL * 2)),
+        "marks": [Mark(SEVERAL, say("claim", several=SEVERAL), "claim")],
+    }
+    return Picture("intervals", data, say("title"), say("x", n=people), "", options)

@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.blocks import Functional, by_block, checked, mean_ratio, per, product, resampled, unit_of
+from crmresearch.estimators.inference import LEVEL
+from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result
-from crmresearch.studies.cost import ratio as r
-from crmresearch.studies.cost.grid import PAID, SHORT, TICKS, applies, measured, numerator, pairs_of, tenure
-from crmresearch.studies.cost.retention import sampling, saved
+from crmresearch.studies.cost.campaigns import saved
+from crmresearch.studies.cost.common import MIN_WINS, SEVERAL, sampling
+from crmresearch.studies.cost.grid import LINES, MONEY, PAID, applies, measured, numerator, pairs_of, tenure
+
+say = words.of("cost.groups")
+grid_words = words.of("cost.ratios")
+
+FLOOR = 0.01  # of the ratio axis
 
 
 def ratios_by(
@@ -69,20 +78,19 @@ def ratios_by(
     if isinstance(upkeep, Missing):
         return Result.not_applicable(upkeep)
     if by not in ("channel", "segment"):
-        raise InputError(f"by = {by!r}: group by channel or segment")
-    r.checked(
-        acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition"
-    )
+        raise InputError(say("no_group", by=by))
+    checked(acquisition, ("block", "channel", "n", "spend", "spend_won", "won"), ("spend", "spend_won"), "acquisition")
     if by not in acquisition:
-        raise InputError(f"acquisition lacks {by}; it has {', '.join(map(str, acquisition.columns))}")
+        raise InputError(say("lacks", by=by, columns=", ".join(map(str, acquisition.columns))))
     counted = ("entered",) if "tenure_month" in upkeep else ("customers", "exits")
-    r.checked(upkeep, ("block", by, "years", "retention_cost", *counted), ("years", "retention_cost"), "upkeep")
+    checked(upkeep, ("block", by, "years", "retention_cost", *counted), ("years", "retention_cost"), "upkeep")
     if isinstance(campaigns, pd.DataFrame) and by not in campaigns:
-        campaigns = Missing(f"campaigns do not say the {by} of their customers", ("customers",))
+        campaigns = Missing(say("campaigns_lack", by=by), ("customers",))
     frames = [f for f in (acquisition, upkeep, campaigns) if isinstance(f, pd.DataFrame)]
-    blocks = max([*map(r.unit_of, frames), marginal.details["blocks"] if applies(marginal) else 0])
-    weights = r.resampled(blocks, resamples, seed)
+    blocks = max(unit_of(*frames), marginal.details["blocks"] if applies(marginal) else 0)
+    weights = resampled(blocks, resamples, seed)
     rows: list[dict[str, Any]] = []
+    short = grid_words.names("short")
     for name in sorted(set(acquisition[by].dropna()) | set(upkeep[by].dropna())):
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
@@ -91,56 +99,54 @@ def ratios_by(
         if by == "segment" and group["wins"]:
             per_win["all"] = _shared(acquisition, name, "spend", blocks)
             group["prospects"] = _shared(acquisition, name, "n", blocks).value * group["wins"]
-        note = _unusable(a, u)
-        if note:
+        if note := _unusable(a, u):
             rows.append(group | {"note": note})
             continue
         slope, kept = _slope(marginal, by, name), _kept(campaigns, by, name, effect_months)
         grid, months = pairs_of(per_win, u, slope, kept, blocks, horizon_months, discount_annual)
-        for (n, d), line in r.LINES.items():
-            row = group | {"line": line, "winning": SHORT[n], "keeping": SHORT[d]}
+        closed = [c for c in kept.checks if c.status == "closed"] if applies(kept) else []
+        for (n, d), line in LINES.items():
+            row = group | {"line": line, "winning": short[n], "keeping": short[d]}
             both = grid[line]
             if isinstance(both, Missing):
-                rows.append(row | {"note": f"not applicable: {both.reason}"})
+                rows.append(row | {"note": say("absent", reason=both.reason)})
                 continue
             for costs, pair in both.items():
                 found = measured(pair, weights) | tenure(d, costs, months)
-                notes = [w for w in (found.pop("set"),) if w != "bounded"]
+                notes = [w for w in (found.pop("set"),) if w != grid_words("interval")]
                 if found.get("tenure_months", horizon_months) < horizon_months:
-                    notes.append(f"tenure seen for {months} of {horizon_months} months")
-                if d == "saved" and applies(kept):
-                    notes += [f"closed: {c.name} ({c.detail})" for c in kept.checks if c.status == "closed"]
+                    notes.append(say("part", months=months, horizon=horizon_months))
+                notes += [say("closed", check=c) for c in closed if d == "saved"]
                 rows.append(row | {"costs": costs} | found | {"note": "; ".join(notes)})
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
-    shown = known[np.isfinite(known["ci_high"]) & (known["ci_high"] > TICKS[0])] if len(known) else known
-    words = _sentence_by(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
+    sentence = _sentence(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
     return Result(
         table,
-        words,
-        draw=(lambda ax: draw_by(ax, shown, by)) if len(shown) else None,
-        alt=f"Dots with 95% intervals of the ratios by {by}, on a logarithmic axis. {words}",
+        sentence,
+        picture=_picture(known, by),
+        alt=say("alt", by=by, sentence=sentence),
         counts=("prospects", "wins", "customers"),
-        figsize=(9.5, 6.4),
+        money=dict.fromkeys(MONEY, "customers"),
     )
 
 
-def _slope(marginal: Result | None, by: str, name: Any) -> r.Functional | Missing:
+def _slope(marginal: Result | None, by: str, name: Any) -> Functional | Missing:
     if by == "segment":
-        return Missing("prospects who were not won have no segment")
+        return Missing(say("no_segment"))
     found = marginal.details["slopes"].get(name) if applies(marginal) else None
-    return Missing("no marginal cost was estimated") if found is None else found
+    return Missing(say("no_marginal")) if found is None else found
 
 
 def _kept(campaigns: pd.DataFrame | Missing | None, by: str, name: Any, months: int) -> Result | Missing:
     if not isinstance(campaigns, pd.DataFrame):
-        return Missing("no campaigns were given", ("contacts",)) if campaigns is None else campaigns
+        return Missing(say("no_campaigns"), ("contacts",)) if campaigns is None else campaigns
     own = campaigns[campaigns[by] == name]
-    return saved(own, horizon_months=months) if len(own) else Missing(f"no campaign reached this {by}", ("contacts",))
+    return saved(own, horizon_months=months) if len(own) else Missing(say("no_campaign", by=by), ("contacts",))
 
 
-def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -> r.Functional:
+def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -> Functional:
     """Total of a column shared out to a segment, per win of the segment.
 
     Sum over channels c of (total of c / wins of c) x (wins of c in the segment), over the wins in the segment. Channels
@@ -148,79 +154,59 @@ def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -
     """
     own = acquisition[acquisition["segment"] == segment]
     wins = acquisition.groupby("channel", observed=True)["won"].sum()
-    inside = r.by_block(own, "won", blocks)
-    few = acquisition[acquisition["channel"].isin(wins.index[wins < r.MIN_WINS])]
-    parts = [r.mean_ratio(r.by_block(few, column, blocks), r.by_block(acquisition, "won", blocks))]
-    for channel in wins.index[wins >= r.MIN_WINS]:
+    inside = by_block(own, "won", blocks)
+    few = acquisition[acquisition["channel"].isin(wins.index[wins < MIN_WINS])]
+    total = mean_ratio(by_block(few, column, blocks), by_block(acquisition, "won", blocks))
+    for channel in wins.index[wins >= MIN_WINS]:
         whole, here = (f[f["channel"] == channel] for f in (acquisition, own))
-        per_win = r.mean_ratio(r.by_block(whole, column, blocks), r.by_block(whole, "won", blocks))
-        parts.append(r.product(per_win, r.mean_ratio(r.by_block(here, "won", blocks), inside)))
-    return r.Functional(
-        sum(p.value for p in parts),
-        np.sum([p.influence for p in parts], axis=0),
-        lambda weights: np.sum([p.redrawn(weights) for p in parts], axis=0),
-    )
+        share = mean_ratio(by_block(here, "won", blocks), inside)
+        total = total + product(per(whole, column, "won", blocks), share)
+    return total
 
 
 def _unusable(a: pd.DataFrame, u: pd.DataFrame) -> str:
     """Say why a group has no ratio; nothing where it has."""
-    wins = float(a["won"].sum())
+    wins, n = float(a["won"].sum()), float(a["n"].sum())
     if not len(a):
-        return "nobody was approached, or won, in the period"
-    if wins == 0:
-        return "no wins: cost per win is not defined; " + _at_least(a)
-    if wins < r.MIN_WINS:
-        return f"fewer than {r.MIN_WINS} wins: not estimated"
-    return "" if u["retention_cost"].sum() > 0 else "no retention spend: ratio not defined"
+        return say("nobody")
+    if wins == 0:  # what a prospect costs, over the highest share of wins that none in n leaves possible
+        return say("no_wins", least=a["spend"].sum() / n / (1 - (1 - LEVEL) ** (1 / n)), level=LEVEL)
+    if wins < MIN_WINS:
+        return say("few_wins", least=MIN_WINS)
+    return "" if u["retention_cost"].sum() > 0 else say("no_retention")
 
 
-def _sentence_by(known: pd.DataFrame, by: str) -> str:
+def _sentence(known: pd.DataFrame, by: str) -> str:
     first = known[known["line"] == "S40"] if len(known) else known
     if first.empty:
-        return f"No {by} has {r.MIN_WINS} wins and retention spend; nothing can be compared."
+        return say("nothing", by=by, least=MIN_WINS)
     top, bottom = first.loc[first["ratio"].idxmax()], first.loc[first["ratio"].idxmin()]
     noted = known["note"] != ""
-    several = int((known["ci_low"] > r.SEVERAL)[~noted].sum())
-    ends = " to ".join(f"{x['ratio']:.2f} [{x['ci_low']:.2f}, {x['ci_high']:.2f}] ({x[by]})" for x in (bottom, top))
-    return (
-        f"By {by}, the primary ratio runs from {ends}. Of {len(known)} ratios over all definitions, {several} lie "
-        f"wholly above {r.SEVERAL:g}"
-        + (f"; {int(noted.sum())} come with a note and are not counted." if noted.any() else ".")
+    several = int((known["ci_low"] > SEVERAL)[~noted].sum())
+    sentence = say(
+        "sentence", by=by, bottom=bottom, top=top, low_name=str(bottom[by]), high_name=str(top[by]), count=len(known),
+        several=several, mark=SEVERAL,
+    )  # fmt: skip
+    return sentence + (say("noted", count=int(noted.sum())) if noted.any() else ".")
+
+
+def _picture(known: pd.DataFrame, by: str) -> Picture | None:
+    """Bounded ratios by group: one row per definition, one colour per group."""
+    shown = known[np.isfinite(known["ci_high"]) & (known["ci_high"] > FLOOR)] if len(known) else known
+    if not len(shown):
+        return None
+    shown = shown.sort_values("line", kind="stable")
+    data = pd.DataFrame(
+        {
+            "label": shown["line"] + "  " + shown["winning"] + " / " + shown["keeping"],
+            "estimate": shown["ratio"],
+            "low": shown["ci_low"],
+            "high": shown["ci_high"],
+            "group": [say("label", name=row[by], n=row["prospects"]) for _, row in shown.iterrows()],
+            "n": shown["customers"],
+        }
     )
-
-
-def _at_least(a: pd.DataFrame) -> str:
-    """Return the spend per win that zero wins in n leave possible, at 95%."""
-    n = float(a["n"].sum())
-    bound = 1 - 0.05 ** (1 / n)
-    return f"at least {a['spend'].sum() / n / bound:,.0f} per win at 95%"
-
-
-def draw_by(ax: Any, shown: pd.DataFrame, by: str) -> Any:
-    """Draw the bounded ratios by group: one row per definition, one colour per group."""
-    from crmresearch import figures
-
-    names = list(dict.fromkeys(shown[by]))
-    lines = [line for line in r.LINES.values() if (shown["line"] == line).any()][::-1]
-    label = {w.line: f"{w.line}  {w.winning} / {w.keeping}" for w in shown.itertuples()}
-    ends = max(shown["ratio"].min() / 5, TICKS[0]), max(shown["ci_high"].max() * 1.3, 2 * r.SEVERAL)
-    for k, name in enumerate(names):
-        own = shown[shown[by] == name]
-        at = own["line"].map(lines.index) + 0.36 - 0.72 * (k + 0.5) / len(names)
-        text = f"{name} (n = {own['prospects'].iloc[0]:,.0f} prospects)"
-        low = own["ci_low"].clip(lower=ends[0] / 2)  # an interval may reach below zero, where no logarithm is
-        color = figures.PALETTE[k % len(figures.PALETTE)]
-        figures.intervals(ax, at, own["ratio"], low, own["ci_high"], horizontal=True, color=color, label=text)
-    ax.axvline(r.SEVERAL, color=figures.INK, ls="--", lw=1, zorder=1.5)
-    ticks = [t for t in TICKS if ends[0] <= t <= ends[1]]
-    ax.set(xscale="log", xlim=ends, ylim=(-0.6, len(lines) - 0.4))
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    ax.minorticks_off()
-    ax.set_yticks(range(len(lines)), [label[line] for line in lines])
-    ax.set_xlabel(
-        f"ratio, 95% interval (logarithmic; dashed: {r.SEVERAL:g}, 'several times')\n"
-        "a bar at the left edge goes on to zero or below; no dot: the estimate lies there"
-    )
-    ax.set_title(f"The ratios by {by}")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.05), ncols=2)
-    return ax
+    limits = max(shown["ratio"].min() / 5, FLOOR), max(shown["ci_high"].max() * 1.3, 2 * SEVERAL)
+    marks = [Mark(SEVERAL, style="claim")]
+    options = {"log": True, "limits": limits, "marks": marks}
+    return Picture("intervals", data, say("title", by=by), say("x", several=SEVERAL), "", options)

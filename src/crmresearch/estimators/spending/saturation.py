@@ -1,112 +1,43 @@
-"""From fitted responses to the two saturating curves that the split of a budget needs, with their sampling error."""
+"""Saturating responses to spend, fitted to many resamples at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from crmresearch.errors import Missing
-from crmresearch.result import Result
-from crmresearch.studies.cost import ratio as r
-from crmresearch.studies.cost.acquisition import WinModel, link_values
-
-Array = NDArray[np.float64]
+from crmresearch.estimators.blocks import Array
+from crmresearch.estimators.spending.winning import WinModel, link_values
 
 GRID = 25  # spends at which the standardised win probability is read off
 MOST_RATE = 20.0  # fastest saturation looked for, per unit of the largest spend
 
 
-def response_curves(
-    prospects: pd.DataFrame | Missing,
-    campaigns: pd.DataFrame | Missing,
-    upkeep: pd.DataFrame | Missing,
-    response: Result,
-    *,
-    horizon_months: int = 12,
-    resamples: int = 200,
-    seed: int = 0,
-) -> pd.DataFrame | Missing:
-    """Estimate both curves and the margin, and resample them together.
+def won_curves(prospects: pd.DataFrame, fits: Mapping[Any, WinModel], weights: Array) -> Array:
+    """Floor, ceiling and rate of the share won by spend, for each row of block weights.
+
+    Every prospect is given the same spend, the fitted probabilities are averaged over channels, and a saturating curve
+    is laid through them.
 
     Parameters
     ----------
-    prospects, campaigns, upkeep : DataFrame
-        As for :func:`crmresearch.studies.cost.response`, :func:`~crmresearch.studies.cost.saved` and
-        :func:`~crmresearch.studies.cost.ratios` (with ``contribution``).
-    response : Result
-        The fitted response by channel.
-    horizon_months : int
-        Months after a contact; a year makes the curve that of yearly retention.
-    resamples, seed : int
-        Resamples of blocks of people.
-
-    Returns
-    -------
-    DataFrame
-        For :func:`crmresearch.studies.cost.split`; the first row is the estimate.
-
-    Notes
-    -----
-    Winning: every prospect is given the same spend, the fitted probabilities are averaged over channels, and a
-    saturating curve is laid through them. Keeping: randomised offers of different cost lower the exit incidence e
-    of their campaign to e (1 - g (1 - exp(-k cost))). Spend on keeping is that on offers; ordinary upkeep is taken
-    off the margin.
+    prospects : DataFrame
+        ``block``, ``channel``, ``spend`` and the covariates of the fits.
+    fits : mapping
+        Win model of each channel.
+    weights : array, (resamples, blocks)
+        How often each block is drawn.
     """
-    for part in (prospects, campaigns, upkeep):
-        if isinstance(part, Missing):
-            return part
-    assert isinstance(prospects, pd.DataFrame)
-    assert isinstance(campaigns, pd.DataFrame)
-    assert isinstance(upkeep, pd.DataFrame)
-    if response.missing is not None:
-        return response.missing
-    if "contribution" not in upkeep:
-        return Missing("no contribution is recorded, so a customer has no value", ("monthly",))
-    drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
-    levels = drawn.groupby(["campaign_id", "arm"], observed=True)["cost"].mean()
-    if (levels > 0).sum() < 2 or not (levels == 0).any():
-        return Missing(
-            "a response to retention spend needs randomised offers of at least two costs, and a control group"
-        )
-    blocks = max(r.unit_of(prospects), r.unit_of(campaigns), r.unit_of(upkeep))
-    weights = np.vstack([np.ones(blocks), r.resampled(blocks, resamples, seed)])
-    won = _won_curves(prospects, response, weights)
-    kept = _kept_curves(drawn, weights, horizon_months)
-    money = r.by_block(upkeep, "contribution", blocks) - r.by_block(upkeep, "retention_cost", blocks)
-    offers = r.by_block(campaigns, "cost", blocks)
-    years = r.by_block(upkeep, "years", blocks)
-    out = pd.DataFrame(won, columns=["won_floor", "won_ceiling", "won_rate"])
-    out[["kept_floor", "kept_ceiling", "kept_rate"]] = kept
-    out["margin"] = (weights @ (money + offers)) / (weights @ years)
-    out["spend_acquisition"] = float(prospects["spend"].mean())
-    out["spend_retention"] = float(offers.sum() / years.sum())
-    # a spend counts as tried if enough people got as much
-    out["most_acquisition"] = float(prospects["spend"].nlargest(r.MIN_AT_RISK).min())
-    out["most_retention"] = float(levels.max())
-    if not out["margin"].iloc[0] > 0:
-        return Missing(
-            f"mean contribution after upkeep is {out['margin'].iloc[0]:,.2f} a year; nothing is worth spending"
-        )
-    return out[out["margin"] > 0].assign(n=len(prospects)).reset_index(drop=True)
-
-
-def _won_curves(prospects: pd.DataFrame, response: Result, weights: Array) -> Array:
-    spend = prospects["spend"].to_numpy(float)
-    grid = np.quantile(spend, np.linspace(0.02, 0.98, GRID))
-    fits: dict[Any, WinModel] = response.details["fits"]
+    grid = np.quantile(prospects["spend"].to_numpy(float), np.linspace(0.02, 0.98, GRID))
     share, total = np.zeros((len(weights), GRID)), 0
     for name, model in fits.items():
         part = prospects[prospects["channel"] == name]
         block = part["block"].to_numpy(np.intp)
         influence = np.column_stack([np.bincount(block, s, minlength=weights.shape[1]) for s in model.scores.T])
         params = model.params + (weights - 1) @ influence
-        held = [np.full(GRID, part[c].mean()) for c in model.names[3:]]
-        x = np.column_stack([np.ones(GRID), grid, grid**2, *held])
-        share += len(part) * link_values(params @ x.T, model.link)
+        share += len(part) * link_values(params @ model.at(grid, part).T, model.link)
         total += len(part)
     return _saturating(grid, share / total)
 
@@ -142,8 +73,11 @@ def _saturating(spend: Array, share: Array) -> Array:
     return np.column_stack([floor, floor + gain, np.exp(found) / top])
 
 
-def _kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Array:
-    """Fit the fall of exits by cost of offer over all randomised campaigns, for each row of weights."""
+def kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Array:
+    """Floor, ceiling and rate of yearly retention by cost of offer, for each row of block weights.
+
+    Randomised offers of different cost lower the exit incidence e of their campaign to e (1 - g (1 - exp(-k cost))).
+    """
     left = drawn["left"].to_numpy(bool) & (drawn["months"].to_numpy(float) <= horizon_months)
     cell = drawn.groupby(["campaign_id", "arm"], observed=True, sort=True).ngroup().to_numpy()
     cells, blocks = int(cell.max()) + 1, weights.shape[1]

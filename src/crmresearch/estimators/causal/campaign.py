@@ -1,0 +1,83 @@
+"""Effects of offers that were drawn by lot: differences between arms, their path over time, balance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.estimators.blocks import Array, Functional, summed
+from crmresearch.estimators.inference import ends
+
+
+def covariates_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Columns named ``x_...``: what is known of a customer before the contact."""
+    return tuple(c for c in frame.columns if c.startswith("x_"))
+
+
+def within(rows: pd.DataFrame, horizon_months: int) -> tuple[Array, Array]:
+    """Exit within the horizon (0/1), and years stayed in it, from ``left`` and ``months``."""
+    months = rows["months"].to_numpy(float)
+    left = rows["left"].to_numpy(bool) & (months <= horizon_months)
+    return left.astype(float), np.minimum(months, horizon_months) / 12
+
+
+def difference(frame: pd.DataFrame, value: Array, blocks: int) -> Functional:
+    """Mean of the offered less mean of the others, within campaigns, averaged by campaign size.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``block``, ``campaign_id``, ``treated`` (0/1).
+    value : array
+        Outcome.
+    blocks : int
+        Number of blocks.
+    """
+    t = frame["treated"].to_numpy(bool)
+    campaign = pd.factorize(frame["campaign_id"], sort=True)[0]
+    total, influence = 0.0, np.zeros(blocks)
+    for c in range(campaign.max() + 1):
+        weight = float((campaign == c).mean())
+        for arm, sign in ((True, 1.0), (False, -1.0)):
+            own = (campaign == c) & (t == arm)
+            mean = value[own].mean()
+            total += sign * weight * mean
+            influence += sign * weight * summed(frame[own], (value[own] - mean) / own.sum(), blocks)
+    return Functional(total, influence)
+
+
+def difference_of_means(a: Array, b: Array) -> tuple[float, float]:
+    """Difference of the means of two samples, and its standard error."""
+    return float(a.mean() - b.mean()), float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
+
+
+def imbalance(rows: pd.DataFrame) -> tuple[float, str, float]:
+    """Largest standardised difference of ``x_...`` between the arms, its column, and the largest a draw explains."""
+    t = rows["treated"].to_numpy(bool)
+    worst, name = 0.0, ""
+    for c in covariates_of(rows):
+        value = rows[c].to_numpy(float)
+        spread = value.std()
+        if spread > 0 and (gap := abs(value[t].mean() - value[~t].mean()) / spread) > worst:
+            worst, name = gap, c
+    return worst, name, max(0.1, 4 * np.sqrt(1 / t.sum() + 1 / (~t).sum()))
+
+
+def path(rows: pd.DataFrame, horizon_months: int) -> pd.DataFrame:
+    """Difference in the share still there by month, as far as everybody is followed, at most twice the horizon.
+
+    Returns
+    -------
+    DataFrame
+        ``month``, ``kept``, ``low``, ``high``.
+    """
+    months, left, t = (rows[c].to_numpy() for c in ("months", "left", "treated"))
+    left, t = left.astype(bool), t.astype(bool)
+    followed = months[~left].min() if (~left).any() else horizon_months
+    out = []
+    for month in range(1, int(min(followed + 1e-9, 2 * horizon_months)) + 1):
+        stays = ~(left & (months <= month))
+        a, b = stays[t].mean(), stays[~t].mean()
+        se = np.sqrt(a * (1 - a) / t.sum() + b * (1 - b) / (~t).sum())
+        out.append((month, a - b, *ends(a - b, se)))
+    return pd.DataFrame(out, columns=["month", "kept", "low", "high"])

@@ -1,0 +1,1 @@
+"""What winning and keeping cost, and how spend is best split between them."""

@@ -1,0 +1,212 @@
+"""Probability of winning by spend: its mean derivatives, and how much unseen selection they bear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.blocks import Array, Functional, checked, summed, unit_of
+from crmresearch.estimators.inference import ends, full_rank
+
+Link = Literal["probit", "logit"]
+
+
+@dataclass(frozen=True)
+class WinModel:
+    """Fitted probability of winning.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Coefficients: ``intercept``, ``spend``, ``spend_squared``, covariates.
+    params : array
+    scores : array
+        Influence of each row on the coefficients (rows sum to nearly the error).
+    loglik, null_loglik : float
+    link : {'probit', 'logit'}
+    """
+
+    names: tuple[str, ...]
+    params: Array
+    scores: Array
+    loglik: float
+    null_loglik: float
+    link: Link
+
+    @property
+    def covariance(self) -> Array:
+        """Robust covariance of the coefficients."""
+        return self.scores.T @ self.scores
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Coefficients with robust standard errors."""
+        se = np.sqrt(np.diag(self.covariance))
+        return pd.DataFrame({"coefficient": self.params, "se": se, "z": self.params / se}, index=list(self.names))
+
+    def at(self, spend: Array, prospects: pd.DataFrame) -> Array:
+        """Return the columns of a curve over spends, with the covariates at the prospects' means."""
+        held = [np.full(len(spend), prospects[c].mean()) for c in self.names[3:]]
+        return np.column_stack([np.ones(len(spend)), spend, spend**2, *held])
+
+    def curve(self, spend: Array, prospects: pd.DataFrame) -> pd.DataFrame:
+        """Return the probability of winning at spends, with a 95% band: ``x``, ``y``, ``low``, ``high``."""
+        x = self.at(spend, prospects)
+        index = x @ self.params
+        low, high = ends(index, np.sqrt(np.einsum("ij,jk,ik->i", x, self.covariance, x)))
+        share = {k: link_values(v, self.link) for k, v in (("y", index), ("low", low), ("high", high))}
+        return pd.DataFrame({"x": spend, **share})
+
+    def derivatives(self, prospects: pd.DataFrame, blocks: int) -> tuple[Functional, Functional, Array]:
+        """Mean slope and mean second derivative by spend, and the slope of each prospect."""
+        spend = prospects["spend"].to_numpy(float)
+        covariates = (prospects[c].to_numpy(float) for c in self.names[3:])
+        x = np.column_stack([np.ones(len(spend)), spend, spend**2, *covariates])
+        _, f, f1, f2 = _link(x @ self.params, self.link)
+        square = 2 * self.params[2]
+        g = self.params[1] + square * spend
+        slope, second = f * g, f1 * g * g + square * f
+        own = np.zeros_like(x)
+        own[:, 1], own[:, 2] = 1.0, 2 * spend
+        d_slope = (f1 * g)[:, None] * x + f[:, None] * own
+        d_second = (f2 * g * g + square * f1)[:, None] * x + (2 * f1 * g)[:, None] * own
+        d_second[:, 2] += 2 * f
+
+        def functional(value: Array, gradient: Array) -> Functional:
+            each = (value - value.mean()) / len(spend) + self.scores @ gradient.mean(axis=0)
+            return Functional(float(value.mean()), summed(prospects, each, blocks))
+
+        return functional(slope, d_slope), functional(second, d_second), slope
+
+
+def _link(index: Array, link: Link) -> tuple[Array, Array, Array, Array]:
+    """Probability, and its first three derivatives by the index."""
+    from scipy.special import expit, ndtr
+
+    if link == "logit":
+        p = expit(index)
+        f = p * (1 - p)
+        return p, f, f * (1 - 2 * p), f * ((1 - 2 * p) ** 2 - 2 * f)
+    f = np.exp(-0.5 * index * index) / np.sqrt(2 * np.pi)
+    return ndtr(index), f, -index * f, (index * index - 1) * f
+
+
+def link_values(index: Array, link: Link) -> Array:
+    """Probability of winning at an index."""
+    return _link(index, link)[0]
+
+
+def win_model(
+    prospects: pd.DataFrame,
+    covariates: tuple[str, ...] = (),
+    link: Link = "probit",
+    offset: Array | float = 0.0,
+    scale: float = 1.0,
+) -> WinModel:
+    """Fit the probability of winning on spend, its square and covariates by maximum likelihood.
+
+    Parameters
+    ----------
+    prospects : DataFrame
+        One row per prospect: ``spend`` (money), ``won`` (0/1), covariates (numbers).
+    covariates : tuple of str
+        Further columns.
+    link : {'probit', 'logit'}
+        Link function.
+    offset, scale : array, float
+        Index = (x b) * scale + offset; for :func:`selection_bound`.
+
+    Raises
+    ------
+    InputError
+        If a value is missing.
+    FitError
+        If spend does not vary, everybody or nobody was won, columns are collinear, or spend separates won from lost.
+
+    Notes
+    -----
+    Coefficients of spend are per unit of money. Fisher scoring with step halving. Errors are robust, of type HC3.
+
+    References
+    ----------
+    MacKinnon, White (1985). Some heteroskedasticity-consistent covariance matrix estimators. *J. Econometrics* 29.
+    """
+    checked(prospects, ("won", "spend", *covariates), what="prospects")
+    y, spend = prospects["won"].to_numpy(float), prospects["spend"].to_numpy(float)
+    top = float(spend.max()) or 1.0
+    x = np.column_stack(
+        [np.ones(len(y)), spend / top, (spend / top) ** 2, *(prospects[c].to_numpy(float) for c in covariates)]
+    )
+    names = ("intercept", "spend", "spend_squared", *covariates)
+    size = np.abs(x).max(axis=0)
+    if len(np.unique(spend)) < 3:
+        raise FitError(f"spend takes {len(np.unique(spend))} values; a response curve needs at least three")
+    if y.min() == y.max():
+        raise FitError(f"{'all' if y.max() else 'none'} of {len(y)} prospects were won; there is nothing to explain")
+    size = np.where(size > 0, size, 1.0)
+    z = x / size * scale
+    full_rank(z, names)
+    separated = "spend or a covariate separates won from lost completely; there is no finite estimate"
+    b = np.zeros(x.shape[1])
+
+    def loglik(beta: Array) -> float:
+        p = np.clip(_link(z @ beta + offset, link)[0], 1e-300, 1 - 1e-16)
+        return float(y @ np.log(p) + (1 - y) @ np.log1p(-p))
+
+    current = loglik(b)
+    for _ in range(100):
+        p, f, *_rest = _link(z @ b + offset, link)
+        room = np.clip(p * (1 - p), 1e-12, None)
+        information = (z * (f * f / room)[:, None]).T @ z
+        try:
+            step = np.linalg.solve(information, z.T @ ((y - p) * f / room))
+        except np.linalg.LinAlgError:
+            raise FitError(separated) from None
+        for _half in range(30):
+            if (trial := loglik(b + step)) >= current - 1e-12:
+                break
+            step /= 2
+        b, gained, current = b + step, trial - current, trial
+        if abs(gained) < 1e-9 * (1 + abs(current)) and np.abs(step).max() < 1e-8 * (1 + np.abs(b).max()):
+            break
+    else:
+        raise FitError("the win model did not converge in 100 steps; look for a covariate that separates won from lost")
+    if np.abs(z @ b).max() > 1e4 or current > -1e-6:
+        raise FitError(separated)
+    p, f, *_rest = _link(z @ b + offset, link)
+    room = np.clip(p * (1 - p), 1e-12, None)
+    inverse = np.linalg.inv((z * (f * f / room)[:, None]).T @ z)
+    leverage = np.einsum("ij,jk,ik->i", z, inverse, z) * f * f / room
+    back = 1 / size / np.array([1.0, top, top**2, *np.ones(len(covariates))])
+    # a few large spends pull the curve their way: each row counts as if it had been left out (HC3)
+    scores = (z * ((y - p) * f / room / np.maximum(1 - leverage, 0.05))[:, None]) @ inverse * back
+    share = y.mean()
+    null = float(len(y) * (share * np.log(share) + (1 - share) * np.log(1 - share)))
+    return WinModel(names, b * back, scores, current, null, link)
+
+
+def selection_bound(
+    prospects: pd.DataFrame, correlation: float, covariates: tuple[str, ...] = ()
+) -> tuple[Functional, Functional]:
+    """Mean slope and second derivative if log spend had this correlation with the unseen ease of winning.
+
+    With ease e ~ N(0, 1), corr(e, standardised log spend v) = c, the observed index is (x b + c v) / sqrt(1 - c^2): the
+    curve x b follows from a probit with that offset. Spends of zero have no logarithm and keep v = 0.
+
+    Raises
+    ------
+    InputError
+        If the correlation is not between -1 and 1.
+    """
+    if not abs(correlation) < 1:
+        raise InputError(f"a correlation of {correlation:g} is not possible")
+    spend = prospects["spend"].to_numpy(float)
+    log = np.log(np.where(spend > 0, spend, np.nan))
+    v = np.nan_to_num((log - np.nanmean(log)) / (np.nanstd(log) or 1.0))
+    shrink = 1 / np.sqrt(1 - correlation**2)
+    model = win_model(prospects, covariates, "probit", correlation * shrink * v, shrink)
+    return model.derivatives(prospects, unit_of(prospects))[:2]

@@ -1,0 +1,243 @@
+"""How to split a budget between winning and keeping."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
+from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, optimum
+from crmresearch.estimators.spending.saturation import kept_curves, won_curves
+from crmresearch.estimators.spending.tenure import MIN_AT_RISK
+from crmresearch.figures import Picture
+from crmresearch.result import Result, gate, study
+from crmresearch.studies.cost.common import in_currency
+
+say = words.of("cost.split")
+
+MIN_RESAMPLES = 50
+QUANTITIES = (
+    "acquisition", "retention", "marginal_acquisition", "marginal_retention", "value", "average_ratio", "shadow_price",
+    "equity",
+)  # fmt: skip
+
+
+def response_curves(
+    prospects: pd.DataFrame | Missing,
+    campaigns: pd.DataFrame | Missing,
+    upkeep: pd.DataFrame | Missing,
+    response: Result,
+    *,
+    horizon_months: int = 12,
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame | Missing:
+    """Estimate both curves and the margin, and resample them together.
+
+    Parameters
+    ----------
+    prospects, campaigns, upkeep : DataFrame
+        As for :func:`crmresearch.studies.cost.response`, :func:`~crmresearch.studies.cost.saved` and
+        :func:`~crmresearch.studies.cost.ratios` (with ``contribution``).
+    response : Result
+        The fitted response by channel.
+    horizon_months : int
+        Months after a contact; a year makes the curve that of yearly retention.
+    resamples, seed : int
+        Resamples of blocks of people.
+
+    Returns
+    -------
+    DataFrame
+        For :func:`crmresearch.studies.cost.split`; the first row is the estimate.
+
+    Notes
+    -----
+    Spend on keeping is that on offers; ordinary upkeep is taken off the margin.
+    """
+    missing = first_missing((prospects, campaigns, upkeep, response.missing))
+    if missing is not None:
+        return missing
+    assert isinstance(prospects, pd.DataFrame)
+    assert isinstance(campaigns, pd.DataFrame)
+    assert isinstance(upkeep, pd.DataFrame)
+    if "contribution" not in upkeep:
+        return Missing(say("no_contribution"), ("monthly",))
+    drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
+    levels = drawn.groupby(["campaign_id", "arm"], observed=True)["cost"].mean()
+    if (levels > 0).sum() < 2 or not (levels == 0).any():
+        return Missing(say("no_levels"))
+    blocks = unit_of(prospects, campaigns, upkeep)
+    weights = np.vstack([np.ones(blocks), resampled(blocks, resamples, seed)])
+    won = won_curves(prospects, response.details["fits"], weights)
+    out = pd.DataFrame(won, columns=["won_floor", "won_ceiling", "won_rate"])
+    out[["kept_floor", "kept_ceiling", "kept_rate"]] = kept_curves(drawn, weights, horizon_months)
+    money = by_block(upkeep, "contribution", blocks) - by_block(upkeep, "retention_cost", blocks)
+    offers, years = by_block(campaigns, "cost", blocks), by_block(upkeep, "years", blocks)
+    out["margin"] = (weights @ (money + offers)) / (weights @ years)
+    out["spend_acquisition"] = float(prospects["spend"].mean())
+    out["spend_retention"] = float(offers.sum() / years.sum())
+    # a spend counts as tried if enough people got as much
+    out["most_acquisition"] = float(prospects["spend"].nlargest(MIN_AT_RISK).min())
+    out["most_retention"] = float(levels.max())
+    if not out["margin"].iloc[0] > 0:
+        return Missing(say("no_margin", margin=out["margin"].iloc[0]))
+    return out[out["margin"] > 0].assign(n=len(prospects)).reset_index(drop=True)
+
+
+@study
+def split(
+    curves: pd.DataFrame, *, discount_annual: float = 0.08, budget: float | None = None, currency: str = ""
+) -> Result:
+    """Optimal split of spend between winning and keeping, with its interval.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        First row the estimates, further rows resamples of them: ``margin`` (money a year), ``won_floor``,
+        ``won_ceiling``, ``won_rate``, ``kept_floor``, ``kept_ceiling``, ``kept_rate``; ``spend_acquisition`` and
+        ``spend_retention`` (what is spent now), ``most_acquisition`` and ``most_retention`` (the largest spends
+        tried), ``n``.
+    discount_annual : float
+        Annual discount rate.
+    budget : float, optional
+        Present value of all spend per prospect for the bound optimum; by default that of the present spends.
+    currency : str
+        For labels.
+
+    Raises
+    ------
+    InputError
+        If columns are missing or there are fewer than 50 resamples.
+    """
+    names = ("margin", "won_floor", "won_ceiling", "won_rate", "kept_floor", "kept_ceiling", "kept_rate")
+    spends = [f"{which}_{side}" for which in ("spend", "most") for side in ("acquisition", "retention")]
+    checked(curves, (*names, *spends, "n"), what="curves")
+    if len(curves) <= MIN_RESAMPLES:
+        raise InputError(say("few", count=len(curves) - 1, least=MIN_RESAMPLES))
+    c = {str(name): curves[name].to_numpy(float) for name in curves}
+    won = Curve(c["won_ceiling"], c["won_rate"], c["won_floor"])
+    kept = Curve(c["kept_ceiling"], c["kept_rate"], c["kept_floor"])
+    spent = c["spend_acquisition"], c["spend_retention"]
+    used = spent[0] + won(spent[0]) * spent[1] / (1 + discount_annual - kept(spent[1]))
+    free = optimum(c["margin"], won, kept, discount_annual)
+    bound = optimum(c["margin"], won, kept, discount_annual, used if budget is None else np.full(len(used), budget))
+    gains = free.equity - customer_equity(*spent, c["margin"], won, kept, discount_annual)
+    labels, rows = say.names("quantities"), []
+    for name, found in ((say("free"), free), (say("within"), bound)):
+        for field in QUANTITIES:
+            values = getattr(found, field)
+            low, high = np.quantile(values[1:], [0.025, 0.975], method="closest_observation")  # values may be infinite
+            rows.append((name, labels[field], values[0], low, high))
+    n = int(c["n"][0])
+    table = pd.DataFrame(rows, columns=["optimum", "quantity", "value", "ci_low", "ci_high"]).assign(n=n)
+    best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
+    low, high = np.quantile(gains[1:], [0.025, 0.975])
+    tried = c["most_acquisition"][0], c["most_retention"][0]
+    sentence = words.joined(
+        [_in_words(best), say("gain", gain=gains[0], low=low, high=high, currency=currency).replace("  ", " ")], by=" "
+    )
+    return Result(
+        table,
+        sentence,
+        checks=(
+            gate(say, "inner", not best.corner, "undecided", best=best, corners=free.corner[1:].mean()),
+            gate(
+                say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1], "undecided",
+                best=best, tried=tried,
+            ),
+        ),
+        estimates={
+            name: Estimate(float(row[2]), float(row[3]), float(row[4]), "money", n)
+            for name, row in zip(("spend_per_prospect", "spend_per_customer_year"), rows, strict=False)
+        },
+        picture=_map(c, free, bound, discount_annual, currency),
+        alt=say("alt", best=best),
+        money={"value": "n"},
+        details={"gain": gains[0]},
+    )  # fmt: skip
+
+
+def _in_words(best: Optimum) -> str:
+    if not best.corner:
+        return say("inside", best=best)
+    return say("no_keeping", best=best) if best.retention == 0 else say("no_winning", best=best)
+
+
+def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float, currency: str) -> Picture:
+    """Iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
+    won = Curve(c["won_ceiling"][0], c["won_rate"][0], c["won_floor"][0])
+    kept = Curve(c["kept_ceiling"][0], c["kept_rate"][0], c["kept_floor"][0])
+    now = c["spend_acquisition"][0], c["spend_retention"][0]
+    right = max(np.quantile(free.acquisition, 0.975), now[0], bound.acquisition[0]) * 1.5 or 1.0
+    top = max(np.quantile(free.retention, 0.975), now[1], bound.retention[0]) * 1.5 or 1.0
+    x, y = np.meshgrid(np.linspace(0, right, 120), np.linspace(0, top, 120))
+    equity = customer_equity(x, y, c["margin"][0], won, kept, discount)
+    steps = np.ptp(equity) * np.array([0.6, 0.4, 0.25, 0.15, 0.08, 0.03, 0.005])
+    levels = np.unique(np.round(free.equity[0] - steps, max(0, -int(np.floor(np.log10(steps[-1] or 1.0))))))
+    cloud = pd.DataFrame({"x": free.acquisition[1:], "y": free.retention[1:], "group": say("resamples"), "pale": True})
+    points = [
+        (free.acquisition[0], free.retention[0], say("free_optimum"), False),
+        (bound.acquisition[0], bound.retention[0], say("bound_optimum"), False),
+        (*now, say("now"), False),
+    ]
+    return Picture(
+        "scatter",
+        pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True),
+        in_currency(say("title"), currency),
+        in_currency(say("x"), currency),
+        in_currency(say("y"), currency),
+        {
+            "contours": {"x": x, "y": y, "z": equity, "levels": levels},
+            "xlim": (0, right),
+            "ylim": (0, top),
+            "unit": "money",
+            "x_unit": "money",
+            "legend": say("legend", n=int(c["n"][0]), count=len(free.equity) - 1),
+        },
+        (7.6, 5.2),
+    )
+
+
+def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
+    """Show a bank at its optimum whose average costs stand at a given ratio, free and with half the budget.
+
+    An example, not an estimate: the curves are chosen so that the best spends give exactly this ratio of average costs.
+
+    Parameters
+    ----------
+    ratio : float
+        Spend per win over retention spend per retained customer.
+    discount_annual : float
+        Annual discount rate.
+
+    References
+    ----------
+    Pfeifer (2005). The optimal ratio of acquisition and retention costs. *J. Targeting* 13, 179-188.
+    """
+    from scipy.optimize import brentq
+
+    kept, margin = Curve(0.9, 0.1), 80.0
+
+    def best(log_rate: float) -> Optimum:
+        return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount_annual)
+
+    if not discount_annual <= 0.3:
+        raise InputError(say("example.no_inner", discount=discount_annual))
+    rate = brentq(lambda v: best(v).average_ratio - ratio, np.log(0.008), np.log(1.0), xtol=1e-14)
+    free = best(rate)
+    half = optimum(margin, Curve(0.4, float(np.exp(rate))), kept, discount_annual, free.budget_used / 2)
+    table = pd.DataFrame(
+        [
+            {"budget": name, **{label: getattr(o, field) for field, label in say.names("example.columns").items()}}
+            for name, o in ((say("example.free"), free), (say("example.half"), half))
+        ]
+    )
+    details = {"free": free, "half": half}
+    return Result(table, say("example.sentence", free=free, half=half), counts=(), digits=2, details=details)

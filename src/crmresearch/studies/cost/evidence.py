@@ -1,0 +1,112 @@
+"""What stands beside the estimates: call lists without money, published findings, and all gates in one table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.estimators.blocks import checked
+from crmresearch.estimators.inference import Estimate, ends, fieller
+from crmresearch.figures import Picture
+from crmresearch.result import Result, gate, study
+from crmresearch.studies.cost.common import MIN_WINS, absent, written
+
+say = words.of("cost.calls")
+tell = words.of("cost.evidence")
+
+NEW, OLD = "new", "won before"
+
+
+@study
+def per_sale(groups: pd.DataFrame) -> Result:
+    """Contacts per sale for people never approached before, against those won by an earlier campaign.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        One row per ``group`` (with ``new`` and ``won before``): ``n`` people, ``contacts``, ``sold``, ``contacts2``
+        (sum of squares), ``contacts_sold`` (sum of products).
+
+    Returns
+    -------
+    Result
+        Contacts per sale by group, and estimate ``contacts``: their ratio, new over won before, with Fieller's set.
+
+    Notes
+    -----
+    The selling costs behind a contact are unknown, and nobody drew lots about whom to call how often: people who bought
+    before were chosen, and some were called because they were expected to buy. It is a statement about effort, not
+    money.
+    """
+    checked(groups, ("group", "n", "contacts", "sold", "contacts2", "contacts_sold"), ("contacts", "sold"), "groups")
+    table = groups[["group", "n", "sold", "contacts"]].reset_index(drop=True)
+    sold = groups["sold"].where(groups["sold"] > 0).to_numpy(float)
+    value = groups["contacts"].to_numpy(float) / sold
+    # sales are 0 or 1, so that their squares are themselves
+    variance = (groups["contacts2"] - 2 * value * groups["contacts_sold"] + value**2 * sold).to_numpy(float) / sold**2
+    low, high = ends(value, np.sqrt(variance))
+    table = table.assign(
+        share_sold=table["sold"] / table["n"], per_sale=np.where(sold > 0, value, np.inf), ci_low=low, ci_high=high
+    )
+    own = table.assign(variance=variance).set_index("group")
+    if not {NEW, OLD} <= set(own.index) or own.loc[[NEW, OLD], "sold"].min() < MIN_WINS:
+        return absent(say("few", least=MIN_WINS))
+    (new, var_new), (old, var_old) = own.loc[[NEW, OLD], ["per_sale", "variance"]].to_numpy(float)
+    found = fieller(new, old, var_new, var_old)
+    sentence = say("sentence", new=new, old=old, ratio=new / old, found=written(found, ",.1f"))
+    shown = table[sold > 0].sort_values("per_sale", ascending=False)
+    data = pd.DataFrame(
+        {
+            "label": [say("label", name=row.group, n=row.n) for row in shown.itertuples()],
+            "estimate": shown["per_sale"],
+            "low": shown["ci_low"],
+            "high": shown["ci_high"],
+            "text": shown["per_sale"].map("{:.1f}".format),
+            "n": shown["n"],
+        }
+    )
+    n = int(own.loc[[NEW, OLD], "n"].sum())
+    return Result(
+        table,
+        sentence,
+        checks=(gate(say, "alike", None, "undecided"),),
+        estimates={"contacts": Estimate(new / old, *found.ends, say("unit"), n)},
+        picture=Picture("intervals", data, say("title"), say("x"), "", {"limits": (0, np.inf)}),
+        alt=say("alt", sentence=sentence),
+        counts=("n", "sold"),
+        digits=2,
+    )
+
+
+def published() -> Result:
+    """List published findings on the cost of winning and keeping, with how far each was checked.
+
+    Checked: "seen" (the source itself was read), "second hand" (a text about it), "recomputed" (by us).
+    """
+    table = pd.DataFrame(tell.names("findings").values())
+    sure = int(table["checked"].str.contains("seen|recomputed").sum())
+    return Result(table, tell("published", count=len(table), sure=sure), counts=())
+
+
+def gates(**results: Result) -> Result:
+    """Put the gates of several results into one table.
+
+    Parameters
+    ----------
+    **results : Result
+        By name; those that do not apply say why.
+    """
+    absent_words, rows = tell("absent"), []
+    for name, result in results.items():
+        label = name.replace("_", " ")
+        if result.missing is not None:
+            rows.append((label, tell("all"), absent_words, str(result.missing)))
+        own = [c for e in result.estimates.values() if isinstance(e, Estimate) for c in e.checks]
+        rows += [(label, check.name, check.status, check.detail) for check in (*result.checks, *own)]
+    table = pd.DataFrame(list(dict.fromkeys(rows)), columns=["study", "assumption", "status", "detail"])
+    count: Any = table["status"].value_counts()
+    values = {k: int(count.get(k, 0)) for k in ("open", "closed", "declared")}
+    return Result(table, tell("gates", absent=int(count.get(absent_words, 0)), **values), counts=())

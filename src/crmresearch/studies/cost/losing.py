@@ -1,0 +1,323 @@
+"""What losing a customer costs, what a point of retention is worth, and when a win has paid for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import InputError
+from crmresearch.estimators.blocks import Functional, checked, constant, per, product, unit_of
+from crmresearch.estimators.spending import tenure as lives
+from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, gate, study
+from crmresearch.studies.cost.common import absent, few_wins, in_currency, of, ratio_row, row, undated, wins_gate
+
+say = words.of("cost.losing")
+
+POINT = 0.01
+QUOTED = 0.85  # gain in profit from five points of retention, as quoted
+
+
+@study
+def payback(
+    acquisition: pd.DataFrame,
+    tenure: pd.DataFrame,
+    *,
+    horizon_months: int = 60,
+    discount_annual: float = 0.08,
+    currency: str = "",
+) -> Result:
+    """Months until a won customer has paid back the cost of winning, and what those cost who leave before.
+
+    Parameters
+    ----------
+    acquisition : DataFrame
+        ``block``, ``n``, ``spend``, ``won``.
+    tenure : DataFrame
+        ``block``, ``tenure_month``, ``months``, ``exits``, ``contribution`` (money).
+    horizon_months : int
+        Longest tenure looked at.
+    discount_annual : float
+        Annual discount rate.
+    currency : str
+        For labels.
+    """
+    checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
+    lacking = undated(tenure, "contribution")
+    if lacking is not None:
+        return lacking
+    checked(tenure, ("block", "tenure_month", "months", "exits", "contribution"), what="tenure")
+    wins = int(acquisition["won"].sum())
+    if (few := few_wins(wins)) is not None:
+        return few
+    found = lives.payback(acquisition, tenure, unit_of(acquisition, tenure), horizon_months, discount_annual)
+    if not found.months:
+        return absent(say("no_curve"))
+    rows = [
+        row(say("payback.won"), *of(found.won)),
+        row(say("payback.counted"), *found.counted),
+        row(say("payback.staying"), *found.staying),
+    ]
+    when = [f"{m:.0f}" if np.isfinite(m) else say("payback.longer", months=found.months) for m in found.counted]
+    sentence = say("payback.sentence", when=when)
+    if found.gone and found.loss:
+        rows += [row(say("payback.gone"), *found.gone), row(say("payback.loss"), *found.loss)]
+        sentence += say("payback.leavers", found=found, loss=f"{found.loss[0]:,.1f} {currency}".rstrip())
+    curve = found.curve.rename(columns={"month": "x", "net": "y"})
+    return Result(
+        pd.DataFrame(rows).assign(n=wins),
+        sentence + ".",
+        picture=Picture(
+            "curves",
+            curve.assign(group=say("payback.label", wins=wins), n=wins),
+            say("payback.title"),
+            say("payback.x"),
+            in_currency(say("payback.y"), currency),
+            {"unit": "money", "marks": [Mark(0, axis="y")]},
+        ),
+        alt=say("payback.alt", sentence=sentence),
+        money={"value": "n"},
+        details={"won": found.won},
+    )
+
+
+@study
+def replacement(
+    acquisition: pd.DataFrame,
+    tenure: pd.DataFrame,
+    *,
+    ramp_months: int = 24,
+    horizon_months: int = 60,
+    discount_annual: float = 0.08,
+    currency: str = "",
+) -> Result:
+    """Cost of replacing a lost customer: acquisition + ramp-up loss - saved service cost, survival-weighted.
+
+    Parameters
+    ----------
+    acquisition : DataFrame
+        ``block``, ``n``, ``spend``, ``won``.
+    tenure : DataFrame
+        One row per block and tenure month: ``block``, ``tenure_month``, ``months``, ``exits``, ``revenue``
+        (interest and fees less risk cost) and ``service_cost``, money.
+    ramp_months : int
+        Tenure from which a customer counts as established.
+    horizon_months : int
+        Months of tenure over which the new customer is compared with an established one.
+    discount_annual : float
+        Annual discount rate.
+    currency : str
+        For the sentence.
+
+    Returns
+    -------
+    Result
+        The three parts and their sum, estimate ``S41``.
+
+    Notes
+    -----
+    Ramp-up loss is sum_k v^k S_k (revenue of an established customer - revenue at tenure month k), S_k the survival
+    of new customers; saved service cost is the same sum for service cost. Levels by tenure compare different customers,
+    not one customer over time: those who stayed long may always have been better.
+    """
+    checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
+    lacking = undated(tenure, "revenue", "service_cost")
+    if lacking is not None:
+        return lacking
+    checked(
+        tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure"
+    )
+    wins = int(acquisition["won"].sum())
+    if (few := few_wins(wins)) is not None:
+        return few
+    old = tenure[tenure["tenure_month"] >= ramp_months]
+    if old["months"].sum() < lives.MIN_AT_RISK or horizon_months < ramp_months:
+        return absent(say("replacement.no_old", least=lives.MIN_AT_RISK, ramp=ramp_months))
+    blocks = unit_of(acquisition, tenure)
+    won, months = per(acquisition, "spend", "won", blocks), 0
+    gaps: list[Functional] = []
+    for column in ("revenue", "service_cost"):
+        life = lives.lifetime_cost(tenure, column, blocks, horizon_months, discount_annual)
+        if not life.months:
+            return absent(say("no_curve"))
+        gaps.append(product(per(old, column, "months", blocks), 12.0 * life.years) - life.cost)
+        months = life.months
+    total = won + gaps[0] - gaps[1]
+    parts = dict(zip(say.names("replacement.parts").values(), (won, *gaps), strict=True))
+    table = pd.DataFrame(
+        [
+            {"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high, "n": wins}
+            for name, f in (parts | {say("replacement.total"): total}).items()
+        ]
+    )
+    estimate = total.estimate(say("replacement.unit"), wins, 0.0)
+    spared = gaps[1].value
+    saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
+    return Result(
+        table,
+        say(
+            "replacement.sentence", total=estimate, won=won, ramp=gaps[0], saving=saving, months=months,
+            currency=currency,
+        ),
+        checks=(
+            wins_gate(wins),
+            gate(say, "replacement.seen", months >= ramp_months, "undecided", months=months, horizon=horizon_months,
+                 ramp=ramp_months),
+        ),
+        estimates={"S41": estimate},
+        picture=_waterfall(table, wins, currency),
+        alt=say(
+            "replacement.alt",
+            parts=", ".join(say("replacement.each", row=part) for _, part in table.iterrows()),
+        ),
+        money={"money": "n"},
+        digits=0,
+        details={"parts": parts},
+    )  # fmt: skip
+
+
+def _waterfall(table: pd.DataFrame, wins: int, currency: str) -> Picture:
+    """Bars of the parts of replacement cost and of their sum; service cost counts the other way."""
+    sign = np.array([1.0, 1.0, -1.0, 1.0])
+    ends = np.sort(np.column_stack([sign * table["ci_low"], sign * table["ci_high"]]), axis=1)
+    data = pd.DataFrame({"label": table["part"], "estimate": sign * table["money"], "low": ends[:, 0]})
+    data = data.assign(high=ends[:, 1], base=0.0, strong=np.arange(4) == 3, n=wins)
+    data.loc[2, "label"] = say("replacement.added")
+    x = say("replacement.x", currency=currency, wins=wins).strip()
+    return Picture("intervals", data, say("replacement.title"), x, "", {"unit": "money", "marks": [Mark(0)]})
+
+
+@study
+def retention_point(
+    tenure: pd.DataFrame,
+    saved: Result | None = None,
+    *,
+    discount_annual: float = 0.08,
+    acquisition_cost: float | Result = 0.0,
+    currency: str = "",
+) -> Result:
+    """Value of one point of yearly retention beside what the point costs, and the elasticities.
+
+    Parameters
+    ----------
+    tenure : DataFrame
+        ``block``, ``years``, ``exits``, ``contribution`` (money), ``entered`` (customers whose exposure starts there).
+    saved : Result, optional
+        From :func:`saved`: the cost of a point is that of keeping a customer, times one in a hundred.
+    discount_annual : float
+        Annual discount rate.
+    acquisition_cost : float or Result
+        Cost per win, taken as known, or what :func:`ratios` returned, whose error is then carried into
+        the elasticities, which are net of it; left out if a customer's value does not cover it.
+    currency : str
+        For the sentence.
+
+    Notes
+    -----
+    Break-even is V(r + .01) - V(r) with V = m (1+d) / (1+d-r): what may be spent once per customer for a lasting point.
+    The yearly figure spreads it over the customer's discounted life. Constant margin and retention are assumed.
+    """
+    lacking = undated(tenure, "contribution")
+    if lacking is not None:
+        return lacking
+    checked(tenure, ("block", "years", "exits", "contribution", "entered"), ("years", "exits"), "tenure")
+    win: Any = acquisition_cost
+    if isinstance(win, Result):
+        win = win.details.get("cost_per_win", 0.0)
+    if not isinstance(win, Functional):
+        win = constant(float(win), unit_of(tenure))
+    blocks = max(unit_of(tenure), len(win.influence))
+    hazard, margin = per(tenure, "exits", "years", blocks), per(tenure, "contribution", "years", blocks)
+    kept, d = float(np.exp(-hazard.value)), discount_annual
+    if not margin.value > 0:
+        return absent(say("point.loses", margin=margin.value))
+    if kept + POINT >= 1:
+        return absent(say("point.full", kept=kept))
+    gain = point_gain(margin, hazard, d, POINT)
+    yearly = (1 + d - kept) / (1 + d) * gain  # level payment per year with the same present value
+    if not win.value < customer_value(margin.value, kept, d, "residual"):
+        win = constant(0.0, blocks)
+    interval = float(np.exp(-hazard.high)), float(np.exp(-hazard.low))
+    rows = [
+        row(say("point.kept"), kept, *interval),
+        row(say("point.margin"), *of(margin)),
+        row(say("point.gain"), *of(gain)),
+        row(say("point.yearly"), *of(yearly)),
+    ]
+    price = say("point.no_price")
+    if isinstance(saved, Result) and saved.applicable:
+        rows.append(ratio_row(say("point.cost"), POINT * saved.details["spend"], saved.details["kept"]))
+        price = say("point.price", row=rows[-1])
+    share = estimated_elasticities(margin, hazard, win, d)
+    rows += [row(say("point.elasticity", name=name.replace("_", " ")), *of(f)) for name, f in share.items()]
+    table = pd.DataFrame(rows).drop(columns="set", errors="ignore")
+    return Result(
+        table.assign(n=int(tenure["entered"].sum())),
+        say("point.sentence", kept=kept, yearly=yearly, currency=currency, price=price, share=share["retention"]),
+        money={"value": "n"},
+        details={
+            "retention": kept,
+            "retention_interval": interval,
+            "gain": gain,
+            "value": float(customer_value(margin.value, kept, d)),
+        },
+    )
+
+
+def five_points(retention: float | Result, discount: float, points: float = 0.05) -> Result:
+    """Test the sentence "five points more retention give 85% more profit" in the constant-margin model.
+
+    Parameters
+    ----------
+    retention : float or Result
+        Present share retained a year, or what :func:`retention_point` returned.
+    discount : float
+        Annual discount rate.
+    points : float
+        Rise of the retention rate.
+
+    Raises
+    ------
+    InputError
+        If the rate would pass 1.
+
+    References
+    ----------
+    Reichheld, Sasser (1990). Zero defections. *Harvard Business Review* 68(5), 105-111.
+    """
+    ends: tuple[float, ...] = ()
+    if isinstance(retention, Result):
+        if retention.missing is not None:
+            return retention
+        ends, retention = retention.details["retention_interval"], float(retention.details["retention"])
+    if not 0 < retention + points <= 1:
+        raise InputError(say("five.beyond", points=points, retention=retention))
+    # every gain rises with the rate, so that the ends of its interval are those of the gain; a given rate has none
+    at = np.minimum([retention, *ends], 1 - points)
+    gains = {
+        say("five.first"): customer_value(1, at + points, discount) / customer_value(1, at, discount) - 1,
+        say("five.later"): customer_value(1, at + points, discount, "residual")
+        / customer_value(1, at, discount, "residual")
+        - 1,
+    }
+    if at.max() + points < 1:
+        gains[say("five.lifetime")] = (1 - at) / (1 - at - points) - 1
+    names = ("gain", "ci_low", "ci_high")
+    table = pd.DataFrame(
+        [
+            {"model": model, "discounted": k < 2, **dict(zip(names, gain, strict=False))}
+            for k, (model, gain) in enumerate(gains.items())
+        ]
+    )
+    low, high = table["gain"][:2].min(), table["gain"][:2].max()
+    return Result(
+        table,
+        say("five.sentence", retention=retention, points=points * 100, low=low, high=high)
+        + (say("five.inside", quoted=QUOTED) if low <= QUOTED <= high else say("five.outside", quoted=QUOTED))
+        + (say("five.undiscounted", gain=table["gain"][2]) if len(table) > 2 else "."),
+        counts=(),
+    )

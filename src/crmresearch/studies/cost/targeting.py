@@ -1,0 +1,171 @@
+"""Who can be saved: uplift by decile, risk and value, Qini with interval, and what a targeting rule earns.
+
+Scores come from models fitted on other people (cross-fitting); effects within score groups come from the random draw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import Missing
+from crmresearch.estimators.blocks import Array, Functional, summed, unit_of
+from crmresearch.estimators.causal import uplift as effects
+from crmresearch.estimators.causal.campaign import covariates_of, within
+from crmresearch.estimators.inference import ends
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, gate, study
+from crmresearch.studies.cost.campaigns import two_armed
+from crmresearch.studies.cost.common import sampling
+
+say = words.of("cost.uplift")
+tell = words.of("cost.policies")
+
+
+def _scored(campaigns: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, Array, Array, Array] | Missing:
+    """Customers of the randomised campaign, whether they left, their risk and the fall of it by an offer."""
+    rows = two_armed(campaigns)
+    if isinstance(rows, Missing):
+        return rows
+    names = covariates_of(campaigns)
+    if not names:
+        return Missing(say("unknown"), ("customers",))
+    left, _ = within(rows, horizon_months)
+    t = rows["treated"].to_numpy()
+    events = int(min(left[t == 1].sum(), left[t == 0].sum()))
+    if events < 5 * len(names):
+        return Missing(say("few", events=events, count=len(names)), ("contacts",))
+    return rows, left, *effects.scores(rows, left, names)
+
+
+@study
+def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
+    """Effect of a randomised offer by decile of predicted effect, by risk and by value.
+
+    Parameters
+    ----------
+    campaigns : DataFrame
+        As for :func:`saved`, with columns ``x_...`` known before the contact, and ``value_before``
+        (money) for value bands.
+    horizon_months : int
+        Months after the contact.
+
+    Notes
+    -----
+    The correlation of risk and effect tells whether the riskiest are the most savable. A negative effect in a group
+    is an offer that raised exits there. Customers of equal score stay in one group.
+
+    References
+    ----------
+    Ascarza (2018). Retention futility: targeting high-risk customers might be ineffective. *JMR* 55, 80-98.
+    """
+    found = _scored(campaigns, horizon_months)
+    if isinstance(found, Missing):
+        return Result.not_applicable(found)
+    rows, left, risk, gain = found
+    stayed, t = 1 - left, rows["treated"].to_numpy(float)
+    cuts: list[tuple[str, Array, list[str]]] = [
+        (say("by_effect"), gain, [str(k + 1) for k in range(10)]),
+        (say("by_risk"), risk, list(say.names("fifths").values())),
+    ]
+    if "value_before" in rows:
+        cuts.append((say("by_value"), rows["value_before"].to_numpy(float), list(say.names("thirds").values())))
+    parts = []
+    for kind, score, names in cuts:
+        part = effects.effects(score, len(names), t, stayed)
+        part.insert(0, "by", kind)
+        part.insert(1, "group", names)
+        parts.append(part)
+    table, risky = pd.concat(parts, ignore_index=True), parts[1]
+    each = effects.qini(gain, t, stayed)
+    qini = Functional(each.value, summed(rows, each.influence, unit_of(rows)))
+    harmed = int((table["ci_high"] < 0).sum()) if "ci_high" in table else 0
+    sentence = (
+        say("sentence", first=risky.iloc[0], last=risky.iloc[-1], qini=1e4 * qini)
+        + (say("better") if qini.low > 0 else say("no_better"))
+        + (say("harmed", count=harmed) if harmed else "")
+    )
+    return Result(
+        table,
+        words.joined([sentence, sampling(campaigns)], by=" "),
+        checks=(gate(say, "ranking", qini.low > 0, "undecided", qini=qini),),
+        picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean())),
+        alt=say("alt", sentence=words.joined([sentence, sampling(campaigns)], by=" ")),
+        digits=4,
+    )
+
+
+def _deciles(deciles: pd.DataFrame, n: int, mean: float) -> Picture:
+    """Effect by decile of its prediction."""
+    shown = deciles.dropna(subset=["uplift"]) if "uplift" in deciles else deciles.iloc[:0]
+    names = {"group": "label", "uplift": "estimate", "ci_low": "low", "ci_high": "high"}
+    marks = [Mark(0), Mark(mean, say("mean"), style="limit")]
+    return Picture(
+        "intervals", shown.rename(columns=names)[[*names.values(), "n"]], say("title", n=n), say("x"), say("y"),
+        {"upright": True, "unit": "percent", "marks": marks},
+    )  # fmt: skip
+
+
+@study
+def policies(
+    campaigns: pd.DataFrame,
+    *,
+    value_saved: float | Result,
+    share: float = 0.3,
+    horizon_months: int = 12,
+    currency: str = "",
+) -> Result:
+    """What rules of targeting earn: nobody, everybody, the riskiest, the most savable.
+
+    Parameters
+    ----------
+    campaigns : DataFrame
+        As for :func:`uplift`.
+    value_saved : float or Result
+        Money a customer saved is worth, or what :func:`crmresearch.studies.cost.retention_point` returned.
+    share : float
+        Share offered under the two ranking rules.
+    horizon_months : int
+        Months after the contact.
+    currency : str
+        For the sentence.
+
+    Notes
+    -----
+    A rule's gain per customer is value times the effect among those it picks, times their share, less their offers'
+    cost. It is estimated from the random draw, on scores from other folds.
+    """
+    if isinstance(value_saved, Result):
+        if value_saved.missing is not None:
+            return value_saved
+        value_saved = float(value_saved.details["value"])
+    found = _scored(campaigns, horizon_months)
+    if isinstance(found, Missing):
+        return Result.not_applicable(found)
+    rows, left, risk, gain = found
+    t, cost = rows["treated"].to_numpy(float), rows["cost"].to_numpy(float)
+    worth = value_saved * (1 - left) - t * cost
+    picks = {
+        tell("everybody"): np.ones(len(rows), bool),
+        tell("riskiest", share=share): effects.best(risk, share),
+        tell("savable", share=share): effects.best(gain, share),
+    }
+    table_rows: list[dict[str, Any]] = [
+        {"rule": tell("nobody"), "share": 0.0, "gain": 0.0, "ci_low": 0.0, "ci_high": 0.0, "n": len(rows)}
+    ]
+    for name, pick in picks.items():
+        value, se = effects.rule_gain(pick, t, worth)
+        low, high = ends(value, se)
+        table_rows.append(
+            {"rule": name, "share": pick.mean(), "gain": value, "ci_low": low, "ci_high": high, "n": int(pick.sum())}
+        )
+    table = pd.DataFrame(table_rows)
+    sure = ", ".join(table.loc[table["ci_low"] > 0, "rule"])
+    sentence = tell(
+        "sentence", value=value_saved, cost=cost[t == 1].mean(), best=table.loc[table["gain"].idxmax()],
+        currency=currency,
+    ).replace("  ", " ") + (tell("sure", names=sure) if sure else tell("unsure"))  # fmt: skip
+    return Result(table, words.joined([sentence, sampling(campaigns)], by=" "), money={"gain": "n"})
