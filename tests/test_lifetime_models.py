@@ -308,7 +308,7 @@ def test_planted_truth_with_and_without_covariates(name: str, model: type, truth
 @pytest.mark.parametrize("trial", ESTIMATORS, ids=lambda e: e.name)
 def test_intervals_cover_the_truth(trial) -> None:
     """As in the recovery table, on few seeds: the 99.9% binomial interval of the coverage meets [.93, .97]."""
-    truth, seeds = trial.truth({}), 50
+    truth, seeds = dict(trial.truth), 50
     covered = dict.fromkeys(truth, 0)
     for seed in range(1001, 1001 + seeds):
         for name, e in trial.run(trial.sample(2000, seed)).items():
@@ -358,9 +358,6 @@ def test_standard_errors_intervals_and_draws(weekly: pd.DataFrame) -> None:
     middle = np.sqrt(bounds.iloc[:, 0] * bounds.iloc[:, 1])
     assert middle.to_list() == pytest.approx(params.tolist(), rel=1e-10)  # symmetric on the log scale
     assert (bounds.iloc[:, 0] > 0).all()
-    draws = model.parameter_draws(4000, seed=1)
-    assert np.log(draws).std().to_list() == pytest.approx((model.standard_errors_ / params).to_list(), rel=0.06)
-    assert model.parameter_draws(3, seed=1).equals(model.parameter_draws(3, seed=1))
     assert list(model.summary.columns) == ["coef", "se(coef)", "lower 95% bound", "upper 95% bound"]
     assert model.aic_ == pytest.approx(8 - 2 * model.log_likelihood_)
 

@@ -13,12 +13,8 @@ FitError; corners and flat directions give a FitWarning.
 from crmresearch.estimators.lifetime.base import Fitter
 from crmresearch.estimators.lifetime.beta_geo import BetaGeoFitter, ModifiedBetaGeoFitter
 from crmresearch.estimators.lifetime.beta_geo_beta_binom import BetaGeoBetaBinomFitter
-from crmresearch.estimators.lifetime.clv import Discounting, constant_retention_value, customer_lifetime_value
-from crmresearch.estimators.lifetime.contractual import (
-    BetaDiscreteWeibullFitter,
-    ShiftedBetaGeoFitter,
-    curve_benchmark,
-)
+from crmresearch.estimators.lifetime.clv import Discounting, customer_lifetime_value
+from crmresearch.estimators.lifetime.contractual import BetaDiscreteWeibullFitter, ShiftedBetaGeoFitter
 from crmresearch.estimators.lifetime.gamma_gamma import GammaGammaFitter
 from crmresearch.estimators.lifetime.pareto_nbd import NBDFitter, ParetoNBDFitter
 from crmresearch.estimators.lifetime.resample import bootstrap

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from crmresearch.errors import FitError, FitWarning, InputError
+from crmresearch.estimators.inference import ends
 from crmresearch.estimators.lifetime.summary import check_weights, collapse, column, complain
 
 Array = NDArray[np.float64]
@@ -93,8 +94,9 @@ def maximise(
     return theta, value * total, gradient * total, False
 
 
-def information(likelihood: Likelihood, theta: Array, gradient: Array, step: float = 1e-5) -> Array:
-    """Return minus the second derivatives, by differences of the exact gradient (relative error about ``step``)."""
+def information(likelihood: Likelihood, theta: Array, gradient: Array) -> Array:
+    """Return minus the second derivatives, by differences of the exact gradient (relative error about 1e-5)."""
+    step = 1e-5
     rows = [(gradient - likelihood(theta + step * unit)[1]) / step for unit in np.eye(len(theta))]
     return 0.5 * (np.array(rows) + np.array(rows).T)
 
@@ -262,9 +264,9 @@ class Fitter:
             which[len(self._names) :] = False
         if not which.any():
             return
-        ends = ", ".join(f"{n} = {v:.3g}" for n, v in self.params_[which].items())
+        values = ", ".join(f"{n} = {v:.3g}" for n, v in self.params_[which].items())
         warnings.warn(
-            f"{type(self).__name__}: {what} in {ends}. These data do not tell the parameter from much larger or "
+            f"{type(self).__name__}: {what} in {values}. These data do not tell the parameter from much larger or "
             f"smaller values; predictions may still be sound. {self._corner}",
             FitWarning,
             stacklevel=5,
@@ -300,11 +302,9 @@ class Fitter:
     @property
     def confidence_intervals_(self) -> pd.DataFrame:
         """95% intervals, symmetric on the log scale for positive parameters."""
-        theta = self._theta(self.params_.to_numpy())
-        half = 1.959963984540054 * np.sqrt(np.diag(self._covariance))
+        low, high = ends(self._theta(self.params_.to_numpy()), np.sqrt(np.diag(self._covariance)))
         return pd.DataFrame(
-            {"lower 95% bound": self._natural(theta - half), "upper 95% bound": self._natural(theta + half)},
-            index=self.params_.index,
+            {"lower 95% bound": self._natural(low), "upper 95% bound": self._natural(high)}, index=self.params_.index
         )
 
     @property
@@ -317,26 +317,6 @@ class Fitter:
     def aic_(self) -> float:
         """Akaike's criterion; comparable between models of the same rows only."""
         return 2 * len(self.params_) - 2 * self.log_likelihood_
-
-    def parameter_draws(self, repetitions: int, seed: int) -> pd.DataFrame:
-        """Draw parameters from their asymptotic normal distribution on the log scale.
-
-        Parameters
-        ----------
-        repetitions : int
-            Number of draws.
-        seed : int
-            Seed of the generator.
-
-        Returns
-        -------
-        DataFrame
-            One row per draw, one column per parameter; feed a row to :meth:`from_params`.
-        """
-        root = np.linalg.cholesky(self._covariance)
-        normal = np.random.default_rng(seed).standard_normal((repetitions, len(self.params_)))
-        theta = self._theta(self.params_.to_numpy()) + normal @ root.T
-        return pd.DataFrame([self._natural(t) for t in theta], columns=self.params_.index)
 
     def __repr__(self) -> str:
         if not hasattr(self, "params_"):

@@ -8,8 +8,8 @@ survived, with shift 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,15 +17,14 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc, betaln, digamma, gammaln, hyp2f1
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.lifetime.base import Array, Fitter, Likelihood, design, finite, horizon
-from crmresearch.estimators.lifetime.clv import Discounting
-from crmresearch.estimators.lifetime.summary import check_summary, collapse, integers, levels_of
+from crmresearch.estimators.lifetime.base import Array, Likelihood
+from crmresearch.estimators.lifetime.purchases import NODE_WEIGHTS, NODES, PurchaseFitter, log_count
+from crmresearch.estimators.lifetime.summary import collapse, column, levels_of
 
 BLOCK = 8192  # doubles: 64 kB a column, so that a block's working set stays in the cache
-NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
-class BetaGeoFitter(Fitter):
+class BetaGeoFitter(PurchaseFitter):
     """Beta-geometric/NBD model.
 
     Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
@@ -34,68 +33,10 @@ class BetaGeoFitter(Fitter):
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
-    _takes_covariates: ClassVar[bool] = True
     _shift: ClassVar[int] = 0
 
-    def fit(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        weights: ArrayLike | None = None,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-        start: Mapping[str, float] | None = None,
-    ) -> Self:
-        """Fit to a customer summary.
-
-        Parameters
-        ----------
-        frequency, recency, T : array_like
-            See :func:`check_summary`. One row per customer.
-        weights : array_like, optional
-            How many customers a row stands for.
-        purchase_covariates, dropout_covariates : DataFrame, optional
-            Fixed characteristics, one column each. Purchase rates are multiplied by exp(effect * value) (alpha by its
-            inverse); the parameter a, hence the odds a/b of dropping out after a purchase, by exp(effect * value).
-        start : mapping, optional
-            Parameters to start from.
-
-        Returns
-        -------
-        Self
-            The fitted model.
-
-        Raises
-        ------
-        InputError
-            Impossible rows; no repeat purchase at all.
-        FitError
-            No maximum found.
-
-        Warns
-        -----
-        FitWarning
-            Corner solution (no dropout to be seen, say) or flat direction.
-        """
-        x, t_x, age = _columns(frequency, recency, T)
-        purchase, purchase_names = design(purchase_covariates, len(x), "purchase")
-        dropout, dropout_names = design(dropout_covariates, len(x), "dropout")
-        self._covariates = (purchase_names, dropout_names)
-        return self._estimate([x, t_x, age, *purchase, *dropout], weights, start)
-
-    def _from_frame(self, frame: pd.DataFrame) -> Any:
-        columns = list(_columns(frame["frequency"], frame["recency"], frame["T"]))
-        for what, names in zip(("purchase", "dropout"), self._covariates, strict=True):
-            columns += design(frame[names] if names else None, len(frame), what)[0]
-        return columns, np.arange(len(frame))
-
-    def _start(self, columns: Sequence[Array], weights: Array) -> Array:
-        x, _, age = columns[:3]
-        mean_x, mean_age = weights @ x / weights.sum(), weights @ age / weights.sum()
-        r = 0.5
-        effects = [0.0] * (len(self._covariates[0]) + len(self._covariates[1]))
-        return np.array([np.log(r), np.log(r * mean_age / mean_x), 0.0, np.log(3.0), *effects])
+    def _begin(self, age: float, gap: float) -> list[float]:
+        return [0.5, 0.5 * gap, 1.0, 3.0]
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         if len(columns) > 3:
@@ -149,8 +90,7 @@ class BetaGeoFitter(Fitter):
     def _with_covariates(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         """Row by row: alpha and a differ between customers, so tables over x do not help."""
         x, t_x, age = columns[:3]
-        split = 3 + len(self._covariates[0])
-        purchase, dropout = np.array(columns[3:split]), np.array(columns[split:])
+        purchase, dropout = self._split(columns)
 
         def likelihood(theta: Array) -> tuple[float, Array]:
             r, alpha, a, b = np.exp(theta[:4])
@@ -183,17 +123,17 @@ class BetaGeoFitter(Fitter):
         return value, np.array([by_r * r, by_alpha * alpha, by_a * a, by_b * b])
 
     # -- prediction ----------------------------------------------------------------------------------------------------
-    def _posterior(
-        self, x: Array, t_x: Array, age: Array, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None
-    ) -> tuple[Any, Any, Any, Any, Array]:
-        """Parameters of an alive customer's purchase rate and dropout probability, and the probability to be alive."""
+    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
         r, alpha, a, b = self._values()[:4]
-        slow, more = self._scaled(purchase, dropout, x.size)
-        alpha, a, survived = alpha * slow, a * more, x + self._shift
-        odds = np.where(survived > 0, a / np.where(survived > 0, b + survived - 1, 1.0), 0.0)
+        return r + x, alpha * slow + age, a * more, b + x + self._shift
+
+    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
+        r, alpha, a, b = self._values()[:4]
+        alpha, survived = alpha * slow, x + self._shift
+        odds = np.where(survived > 0, a * more / np.where(survived > 0, b + survived - 1, 1.0), 0.0)
         with np.errstate(over="ignore"):  # an infinite odds means probability 0
-            alive = 1 / (1 + odds * np.exp((r + x) * np.log((alpha + age) / (alpha + t_x))))
-        return r + x, alpha + age, a, b + survived, alive
+            alive: Array = 1 / (1 + odds * np.exp((r + x) * np.log((alpha + age) / (alpha + t_x))))
+        return alive
 
     def conditional_probability_alive(
         self,
@@ -221,7 +161,7 @@ class BetaGeoFitter(Fitter):
         InputError
             Rows without a repeat purchase (BG/NBD only), impossible rows.
         """
-        x, t_x, age = check_summary(frequency, recency, T)
+        x = column(frequency, "frequency")
         never = int((x == 0).sum())
         if never and not self._shift and not allow_never_repeated:
             raise InputError(
@@ -229,7 +169,7 @@ class BetaGeoFitter(Fitter):
                 "construction, whatever the data. Leave them out, use ModifiedBetaGeoFitter or ParetoNBDFitter, or "
                 "pass allow_never_repeated=True if the 1 is what you want"
             )
-        return finite(self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)[4], "P(alive)")
+        return super().conditional_probability_alive(frequency, recency, T, purchase_covariates, dropout_covariates)
 
     def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
         """Refuse: BG/NBD has no churn rate of a customer base (see :meth:`conditional_probability_alive`)."""
@@ -238,77 +178,19 @@ class BetaGeoFitter(Fitter):
             "probability 1 by construction. Use ModifiedBetaGeoFitter or ParetoNBDFitter, or observed exits"
         )
 
-    def conditional_expected_number_of_purchases_up_to_time(
-        self,
-        t: ArrayLike,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Expected purchases in the next ``t`` units of time, given the history up to T."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        *shape, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
-        return finite(alive * expected_purchases(horizon(t), *shape), "expected purchases")
+    def _expected(self, t: Any, *shape: Any) -> Any:
+        return expected_purchases(t, *shape)
 
-    def expected_number_of_purchases_up_to_time(self, t: ArrayLike) -> Any:
-        """Expected repeat purchases of a new customer in the first ``t`` units of time (covariates at 0)."""
-        r, alpha, a, b = self._values()[:4]
-        start = b / (a + b) if self._shift else 1.0
-        return finite(start * expected_purchases(horizon(t), r, alpha, a, b + self._shift), "expected purchases")
-
-    def probability_of_n_purchases_up_to_time(self, t: ArrayLike, n: ArrayLike) -> Any:
-        """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time (covariates at 0)."""
-        return finite(self._pmf(horizon(t), _count(n), self._values()[:4], self._shift), "the probability")
-
-    def conditional_probability_of_n_purchases_up_to_time(
-        self, n: ArrayLike, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
-    ) -> Any:
-        """Probability of ``n`` purchases in the next ``t`` units of time, given the history up to T."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        *shape, alive = self._posterior(x, t_x, age, None, None)
-        count = _count(n)
-        chance = alive * self._pmf(horizon(t), count, tuple(shape), 0) + (1 - alive) * (count == 0)
-        return finite(chance, "the probability")
-
-    @staticmethod
-    def _pmf(t: Array, n: Array, shape: tuple[Any, ...], shift: int) -> Any:
+    def _chances(self, t: Array, n: Array, *shape: Any) -> Any:
         """Alive with n purchases, or dropped out at the n-th while time would have allowed at least n."""
         r, alpha, a, b = shape
-        share = t / (alpha + t)
-        tossed = n + shift
-        log_count = gammaln(r + n) - gammaln(r) - gammaln(n + 1) + r * np.log(alpha / (alpha + t))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_count = log_count + np.where(n > 0, n * np.log(share), 0.0)
-        out = np.exp(betaln(a, b + tossed) - betaln(a, b) + log_count)
-        reached = np.where(n > 0, betainc(np.maximum(n, 1), r, share), 1.0)
-        return (
-            out
-            + np.where(tossed > 0, np.exp(betaln(a + 1, b + np.maximum(tossed, 1) - 1) - betaln(a, b)), 0.0) * reached
-        )
+        some = np.maximum(n, 1)
+        out = np.exp(betaln(a, b + n) - betaln(a, b) + log_count(n, t, r, alpha))
+        gone = np.exp(betaln(a + 1, b + some - 1) - betaln(a, b)) * betainc(some, r, t / (alpha + t))
+        return out + np.where(n > 0, gone, 0.0)
 
-    def _if_alive(self, t: float, x: Array, age: Array) -> Array:
-        """Expected purchases in ``t`` if alive at T; depends on x and T alone, which is what makes CLV fast."""
-        r, alpha, a, b = self._values()[:4]
-        return expected_purchases(np.asarray(t), r + x, alpha + age, a, b + x + self._shift)
-
-    def discounted_expected_residual_transactions(
-        self,
-        discounting: Discounting,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Expected purchases after T to infinity, each discounted to T at the moment it is made (DERT).
-
-        BG/NBD has no closed form; the discounted purchase rate is integrated numerically (relative error below 1e-9).
-        """
-        x, t_x, age = check_summary(frequency, recency, T)
-        *shape, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
-        return finite(alive * discounted_purchases(discounting.force, *np.broadcast_arrays(*shape)), "DERT")
+    def _discounted(self, force: float, *shape: Any) -> Any:
+        return discounted_purchases(force, *np.broadcast_arrays(*shape))
 
 
 class ModifiedBetaGeoFitter(BetaGeoFitter):
@@ -322,7 +204,7 @@ class ModifiedBetaGeoFitter(BetaGeoFitter):
 
     def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
         """Share of these customers expected to have dropped out by their T."""
-        return float(1 - np.mean(self.conditional_probability_alive(frequency, recency, T)))
+        return PurchaseFitter.churn_rate(self, frequency, recency, T)
 
 
 @np.errstate(all="ignore")  # what is not finite goes the second way, or is refused by the caller
@@ -370,23 +252,3 @@ def discounted_purchases(force: float, r: Array, alpha: Array, a: Array, b: Arra
         y = np.expm1(v)
         out += 0.5 * reach * weight * np.exp(v - speed * y) * _rate(y, r1, a1, b1)
     return out[place].reshape(np.shape(r))
-
-
-def _columns(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
-    """Check a summary for a fit."""
-    x, t_x, age = (np.atleast_1d(v) for v in check_summary(frequency, recency, T))
-    if not len(x) == len(t_x) == len(age):
-        raise InputError(
-            f"frequency, recency and T have {len(x)}, {len(t_x)} and {len(age)} rows; give one row per customer"
-        )
-    if len(x) and not x.any():
-        raise InputError(
-            "nobody made a repeat purchase: no purchase model can be fitted; lengthen the calibration window"
-        )
-    return x, t_x, age
-
-
-def _count(n: ArrayLike) -> Array:
-    array = np.asarray(n, dtype=np.float64)
-    integers(array, "n")
-    return array

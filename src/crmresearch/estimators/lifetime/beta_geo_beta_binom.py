@@ -181,9 +181,7 @@ class BetaGeoBetaBinomFitter(Fitter):
         """
         x, last, n = _check(frequency, recency, n_periods)
         alpha, beta, gamma, delta = self._values()
-        if not discounting.force > 0:
-            raise InputError("to infinity the value is finite only with a positive annual_rate")
-        factor = float(discounting.at(1.0))
+        factor = float(np.exp(-discounting.lasting))
         series = hyp2f1(1.0, delta + n + 1, gamma + delta + n + 1, factor)
         alive = np.exp(self._log_alive(x, last, n, np.asarray(1.0)))
         return finite((alpha + x) / (alpha + beta + n) * alive * factor * series, "DERT")

@@ -53,6 +53,13 @@ class Discounting:
         """Continuous rate per time unit, ln(1 + d) / units per year."""
         return math.log1p(self.annual_rate) / self.units_per_year
 
+    @property
+    def lasting(self) -> float:
+        """The force of sums to infinity, which must not be 0."""
+        if not self.force > 0:
+            raise InputError("to infinity the value is finite only with a positive annual_rate")
+        return self.force
+
     def rate(self, length: float = 1.0) -> float:
         """Effective rate of a period of ``length`` time units, (1 + d)^(length / units per year) - 1."""
         return math.expm1(self.force * length)
@@ -71,39 +78,6 @@ class Discounting:
         """The convention in words, for axis labels: ``10% a year, paid at period ends``."""
         where = {"start": "starts", "mid": "middles", "end": "ends"}[self.timing]
         return f"{100 * self.annual_rate:g}% a year, paid at period {where}"
-
-
-def constant_retention_value(
-    margin: float,
-    retention: float,
-    discounting: Discounting,
-    payments: Literal["from acquisition", "residual", "period end"] = "from acquisition",
-    length: float = 1.0,
-) -> float:
-    """Value of a customer with one retention rate per period, by the three timelines in use.
-
-    Parameters
-    ----------
-    margin : float
-        Contribution per period.
-    retention : float
-        Probability to renew at the end of a period, in [0, 1).
-    discounting : Discounting
-        Its rate is used; the timeline is ``payments``.
-    payments : {'from acquisition', 'residual', 'period end'}
-        ``from acquisition``: not yet acquired, the first payment is made at acquisition: m (1+d) / (1+d-r), the ceiling
-        of what acquisition may cost. ``residual``: has just paid, the next payment needs a renewal: m r / (1+d-r).
-        ``period end``: acquired, pays at the end of each period, the first one for sure: m / (1+d-r).
-    length : float
-        Length of a period in time units.
-    """
-    if not 0 <= retention < 1:
-        raise InputError(f"retention is {retention}; give a probability per period below 1")
-    d = discounting.rate(length)
-    numerators = {"from acquisition": 1 + d, "residual": retention, "period end": 1.0}
-    if payments not in numerators:
-        raise InputError(f"payments is {payments!r}; give one of {', '.join(numerators)}")
-    return margin * numerators[payments] / (1 + d - retention)
 
 
 def customer_lifetime_value(
@@ -149,11 +123,11 @@ def _discounted(model: Any, x: Array, t_x: Array, age: Array, discounting: Disco
     if any(model._covariates):
         raise InputError("CLV takes models without covariates; use conditional_expected_number_of_purchases_up_to_time")
     (x1, age1), _, place = collapse([np.ravel(x), np.ravel(age)], inverse=True)
-    length = discounting.units_per_year / 12
+    length, shape = discounting.units_per_year / 12, model._updated(x1, age1)
     before, total = np.zeros(len(x1)), np.zeros(len(x1))
     for month, factor in enumerate(discounting.factors(months, length), start=1):
-        now = model._if_alive(month * length, x1, age1)
+        now = model._expected(month * length, *shape)
         total += factor * (now - before)
         before = now
-    alive: Array = model._posterior(x, t_x, age, None, None)[-1]
+    alive: Array = model._alive(x, t_x, age)
     return alive * total[place].reshape(np.shape(alive))

@@ -9,7 +9,7 @@ that rises with tenure in the aggregate needs no loyalty that grows: those likel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ class _Contractual(Fitter):
         """
         return self._estimate(list(_check(T, churned, entry)), weights, start)
 
-    def fit_survivors(self, survivors: ArrayLike, start: Mapping[str, float] | None = None) -> Self:
+    def fit_survivors(self, survivors: ArrayLike) -> Self:
         """Fit to the survivors of one cohort: their number at period 0, 1, ..., k (need not be whole).
 
         Raises
@@ -80,7 +80,7 @@ class _Contractual(Fitter):
         complain("survivors", np.diff(alive, prepend=alive[0]) > 0, "above the period before", "a cohort cannot grow")
         periods = np.arange(1, alive.size)
         times, ends = np.append(periods, periods[-1]), np.append(np.ones(periods.size), 0.0)
-        return self.fit(times, ends, np.append(-np.diff(alive), alive[-1]), start=start)
+        return self.fit(times, ends, np.append(-np.diff(alive), alive[-1]))
 
     def _from_frame(self, frame: pd.DataFrame) -> Any:
         entry = frame.get("entry")
@@ -152,9 +152,7 @@ class _Contractual(Fitter):
         weight, survival = self._series(discounting, renewals, length)
         return float(weight @ survival)
 
-    def discounted_expected_residual_lifetime(
-        self, discounting: Discounting, renewals: int, length: float = 1.0
-    ) -> float:
+    def discounted_expected_residual_lifetime(self, discounting: Discounting, renewals: int) -> float:
         """Discounted number of periods still to come, just before the renewal number ``renewals`` is known (DERL).
 
         The payment made at that renewal, if it is made, is not discounted: retention rate times
@@ -162,24 +160,22 @@ class _Contractual(Fitter):
         lifetime value (Fader and Hardie 2010, Marketing Science 29, 85-93).
         """
         at_start = Discounting(discounting.annual_rate, discounting.units_per_year, "start")
-        return float(self.retention_rate(renewals)) * self.discounted_expected_lifetime(at_start, renewals, length)
+        return float(self.retention_rate(renewals)) * self.discounted_expected_lifetime(at_start, renewals)
 
-    def retention_elasticity(self, discounting: Discounting, renewals: int = 0, length: float = 1.0) -> float:
+    def retention_elasticity(self, discounting: Discounting, renewals: int = 0) -> float:
         """Per cent by which discounted expected lifetime grows when every retention rate grows by one per cent.
 
         Each customer's retention probability at each renewal is multiplied by 1 + h, so survival for k more renewals by
         (1 + h)^k; the derivative at h = 0, relative to the value. With customers alike it is r / (1 + d - r).
         """
-        weight, survival = self._series(discounting, renewals, length)
+        weight, survival = self._series(discounting, renewals, 1.0)
         return float(weight @ (np.arange(len(survival)) * survival) / (weight @ survival))
 
     def _series(self, discounting: Discounting, renewals: int, length: float) -> tuple[Array, Array]:
         """Discount factors and survival for the periods to come, until what is left is below 1e-16 of the sum."""
         if int(renewals) != renewals or renewals < 0:
             raise InputError(f"renewals is {renewals}; give a whole number of at least 0")
-        if not discounting.force > 0:
-            raise InputError("to infinity the value is finite only with a positive annual_rate")
-        periods = int(np.ceil(45.0 / (discounting.force * length))) + 10
+        periods = int(np.ceil(45.0 / (discounting.lasting * length))) + 10
         if periods > 10_000_000:
             raise InputError("annual_rate is too close to 0 for a sum to infinity; give a larger one")
         log_s, _ = self._log_survival(renewals + np.arange(float(periods)), np.array(self._values()))
@@ -252,26 +248,3 @@ def _check(T: ArrayLike, churned: ArrayLike, entry: ArrayLike | None) -> tuple[A
     if t.size and not gone.any():
         raise InputError("no customer ended: retention cannot be modelled; observe longer")
     return t, gone, begin
-
-
-def curve_benchmark(survivors: ArrayLike, shape: Literal["linear", "quadratic", "exponential"], horizon: int) -> float:
-    """Extrapolate a survival curve by least squares on period 0, 1, ..., k: the naive forecast the models have to beat.
-
-    Parameters
-    ----------
-    survivors : array_like
-        Survivors (counts or per cent) at period 0, 1, ..., k.
-    shape : {'linear', 'quadratic', 'exponential'}
-        Polynomial of the survivors, or a line through their logarithm.
-    horizon : int
-        Period to predict.
-    """
-    alive = column(survivors, "survivors")
-    degrees = {"linear": 1, "quadratic": 2, "exponential": 1}
-    if shape not in degrees:
-        raise InputError(f"shape is {shape!r}; give one of {', '.join(degrees)}")
-    log = shape == "exponential"
-    complain("survivors", alive <= 0 if log else alive < 0, "not positive", "cut the series before")
-    fit = np.polyfit(np.arange(alive.size), np.log(alive) if log else alive, degrees[shape])
-    value = float(np.polyval(fit, horizon))
-    return float(np.exp(value)) if log else value

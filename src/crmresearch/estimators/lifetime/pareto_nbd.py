@@ -20,11 +20,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
-from crmresearch.errors import InputError
-from crmresearch.estimators.lifetime.base import Array, Fitter, Likelihood, design, finite, horizon
-from crmresearch.estimators.lifetime.beta_geo import _columns, _count
+from crmresearch.estimators.lifetime import purchases
+from crmresearch.estimators.lifetime.base import Array, Likelihood, finite
 from crmresearch.estimators.lifetime.clv import Discounting
-from crmresearch.estimators.lifetime.summary import check_summary, collapse, levels_of
+from crmresearch.estimators.lifetime.purchases import PurchaseFitter, check_histories, log_count
+from crmresearch.estimators.lifetime.summary import collapse, levels_of
 
 BLOCK = 512  # rows at a time: with 16 nodes 64 kB a table, so that a block's working set stays in the cache
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -32,7 +32,7 @@ NODES, NODE_WEIGHTS = 0.5 * (NODES + 1), 0.5 * NODE_WEIGHTS
 STEEP, WIDE = 14.0, 4.0  # longest panel: the integrand falls by at most e^-14, time grows by at most e^4
 
 
-class ParetoNBDFitter(Fitter):
+class ParetoNBDFitter(PurchaseFitter):
     """Pareto/NBD model.
 
     Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
@@ -42,66 +42,13 @@ class ParetoNBDFitter(Fitter):
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "s", "beta")
-    _takes_covariates: ClassVar[bool] = True
 
-    def fit(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        weights: ArrayLike | None = None,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-        start: Mapping[str, float] | None = None,
-    ) -> Self:
-        """Fit to a customer summary.
-
-        Parameters
-        ----------
-        frequency, recency, T : array_like
-            See :func:`check_summary`. One row per customer.
-        weights : array_like, optional
-            How many customers a row stands for.
-        purchase_covariates, dropout_covariates : DataFrame, optional
-            Fixed characteristics, one column each. Purchase rates are multiplied by exp(effect * value) (alpha by its
-            inverse), dropout rates by exp(effect * value) (beta by its inverse).
-        start : mapping, optional
-            Parameters to start from.
-
-        Raises
-        ------
-        InputError
-            Impossible rows; no repeat purchase at all.
-        FitError
-            No maximum found.
-
-        Warns
-        -----
-        FitWarning
-            Corner solution or flat direction.
-        """
-        x, t_x, age = _columns(frequency, recency, T)
-        purchase, purchase_names = design(purchase_covariates, len(x), "purchase")
-        dropout, dropout_names = design(dropout_covariates, len(x), "dropout")
-        self._covariates = (purchase_names, dropout_names)
-        return self._estimate([x, t_x, age, *purchase, *dropout], weights, start)
-
-    def _from_frame(self, frame: pd.DataFrame) -> Any:
-        columns = list(_columns(frame["frequency"], frame["recency"], frame["T"]))
-        for what, names in zip(("purchase", "dropout"), self._covariates, strict=True):
-            columns += design(frame[names] if names else None, len(frame), what)[0]
-        return columns, np.arange(len(frame))
-
-    def _start(self, columns: Sequence[Array], weights: Array) -> Array:
-        x, _, age = columns[:3]
-        mean_x, mean_age = weights @ x / weights.sum(), weights @ age / weights.sum()
-        effects = [0.0] * (len(self._covariates[0]) + len(self._covariates[1]))
-        return np.array([np.log(0.5), np.log(0.35 * mean_age / mean_x), np.log(0.5), np.log(0.5 * mean_age), *effects])
+    def _begin(self, age: float, gap: float) -> list[float]:
+        return [0.5, 0.35 * gap, 0.5, 0.5 * age]
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         x, t_x, age = columns[:3]
-        split = 3 + len(self._covariates[0])
-        purchase, dropout = np.array(columns[3:split]), np.array(columns[split:])
+        purchase, dropout = self._split(columns)
         levels, place = levels_of(x)
         count, total = np.bincount(place, weights), weights.sum()
 
@@ -128,108 +75,53 @@ class ParetoNBDFitter(Fitter):
         return likelihood
 
     # -- prediction ----------------------------------------------------------------------------------------------------
-    def _posterior(
-        self, x: Array, t_x: Array, age: Array, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None
-    ) -> tuple[Any, Any, Any, Any, Array]:
-        """Parameters of an alive customer's purchase and dropout rates, and the probability to be alive."""
+    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
         r, alpha, s, beta = self._values()[:4]
-        slow, more = self._scaled(purchase, dropout, x.size)
-        alpha, beta = alpha * slow, beta / more
-        full = np.broadcast_arrays(x, t_x, age, alpha, beta)
-        (x1, t1, age1, alpha1, beta1), _, place = collapse([np.ravel(v) for v in full], inverse=True)
+        return r + x, alpha * slow + age, s, beta / more + age
+
+    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
+        r, alpha, s, beta = self._values()[:4]
+        full = np.broadcast_arrays(x, t_x, age, alpha * slow, beta / more)
+        (x1, t1, age1, alpha1, beta1), _, place = collapse([np.ravel(v).astype(np.float64) for v in full], inverse=True)
         log_dead = np.empty(len(x1))
         for i in range(0, len(x1), BLOCK):
             part = slice(i, i + BLOCK)
             log_dead[part] = _log_dead(x1[part], t1[part], age1[part], r, alpha1[part], s, beta1[part])
         with np.errstate(over="ignore"):  # infinite odds mean probability 0
-            alive = (1 / (1 + np.exp(log_dead)))[place].reshape(full[0].shape)
-        return r + x, alpha + age, s, beta + age, alive
+            alive: Array = (1 / (1 + np.exp(log_dead)))[place].reshape(full[0].shape)
+        return alive
 
-    def conditional_probability_alive(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Probability that a customer with this history is still alive at T."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        return finite(self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)[4], "P(alive)")
+    def _expected(self, t: Any, *shape: Any) -> Any:
+        r, alpha, s, beta = shape
+        return r / alpha * expected_life(t, s, beta)
 
-    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
-        """Share of these customers expected to have dropped out by their T."""
-        return float(1 - np.mean(self.conditional_probability_alive(frequency, recency, T)))
-
-    def conditional_expected_number_of_purchases_up_to_time(
-        self,
-        t: ArrayLike,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Expected purchases in the next ``t`` units of time, given the history up to T."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        r, alpha, s, beta, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
-        return finite(alive * r / alpha * expected_life(horizon(t), s, beta), "expected purchases")
-
-    def expected_number_of_purchases_up_to_time(self, t: ArrayLike) -> Any:
-        """Expected repeat purchases of a new customer in the first ``t`` units of time (covariates at 0)."""
-        r, alpha, s, beta = self._values()[:4]
-        return finite(r / alpha * expected_life(horizon(t), s, beta), "expected purchases")
-
-    def probability_of_n_purchases_up_to_time(self, t: ArrayLike, n: ArrayLike) -> Any:
-        """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time (covariates at 0)."""
-        return finite(_pmf(horizon(t), _count(n), *self._values()[:4]), "the probability")
-
-    def conditional_probability_of_n_purchases_up_to_time(
-        self, n: ArrayLike, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
-    ) -> Any:
-        """Probability of ``n`` purchases in the next ``t`` units of time, given the history up to T."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        *shape, alive = self._posterior(x, t_x, age, None, None)
-        count = _count(n)
-        return finite(alive * _pmf(horizon(t), count, *shape) + (1 - alive) * (count == 0), "the probability")
-
-    def _if_alive(self, t: float, x: Array, age: Array) -> Array:
-        """Expected purchases in ``t`` if alive at T."""
-        r, alpha, s, beta = self._values()[:4]
-        out: Array = (r + x) / (alpha + age) * expected_life(np.asarray(t), s, beta + age)
+    def _chances(self, t: Array, n: Array, *shape: Any) -> Any:
+        """Alive with n purchases at t, or dropped out at u < t with n purchases by then (integrated over log time)."""
+        r, alpha, s, beta = shape
+        out = np.exp(log_count(n, t, r, alpha) + s * np.log(beta / (beta + t)))
+        smaller = np.minimum(alpha, beta)
+        reach = np.log1p(t / smaller)
+        for node, weight in zip(purchases.NODES, purchases.NODE_WEIGHTS, strict=True):
+            v = 0.5 * reach * (node + 1)
+            u = smaller * np.expm1(v)
+            density = np.log(s) + s * np.log(beta) - (s + 1) * np.log(beta + u)
+            out = out + 0.5 * reach * weight * smaller * np.exp(v + density + log_count(n, u, r, alpha))
         return out
 
-    def discounted_expected_residual_transactions(
-        self,
-        discounting: Discounting,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Expected purchases after T to infinity, each discounted to T at the moment it is made (DERT).
-
-        Fader, Hardie and Lee (2005, J. Marketing Research 42, 415-430): expected purchase rate times discounted
-        expected residual lifetime times P(alive).
-        """
-        x, t_x, age = check_summary(frequency, recency, T)
-        r, alpha, s, beta, alive = self._posterior(x, t_x, age, purchase_covariates, dropout_covariates)
-        beta = np.broadcast_to(beta, np.shape(alive))
+    def _discounted(self, force: float, *shape: Any) -> Any:
+        r, alpha, s, beta = shape
         (beta1,), _, place = collapse([np.ravel(beta).astype(np.float64)], inverse=True)
-        life = discounted_life(discounting.force, s, beta1)[place].reshape(np.shape(beta))
-        return finite(alive * r / alpha * life, "DERT")
+        return r / alpha * discounted_life(force, s, beta1)[place].reshape(np.shape(beta))
 
     def discounted_expected_residual_lifetime(
         self, discounting: Discounting, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
     ) -> Any:
         """Expected discounted time alive after T, in the unit of T (a rate of contribution times it is a value)."""
-        x, t_x, age = check_summary(frequency, recency, T)
-        _, _, s, beta, alive = self._posterior(x, t_x, age, None, None)
-        return finite(alive * discounted_life(discounting.force, s, beta), "the residual lifetime")
+        alive, (_, _, s, beta) = self._history(frequency, recency, T)
+        return finite(alive * discounted_life(discounting.lasting, s, beta), "the residual lifetime")
 
 
-class NBDFitter(Fitter):
+class NBDFitter(PurchaseFitter):
     """NBD model: purchases without dropout, the benchmark a model of dropout has to beat.
 
     Its log-likelihood is that of the purchase times, so it compares with BG/NBD and Pareto/NBD.
@@ -237,7 +129,9 @@ class NBDFitter(Fitter):
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha")
 
-    def fit(
+    _takes_covariates: ClassVar[bool] = False
+
+    def fit(  # type: ignore[override]
         self,
         frequency: ArrayLike,
         recency: ArrayLike,
@@ -246,16 +140,15 @@ class NBDFitter(Fitter):
         start: Mapping[str, float] | None = None,
     ) -> Self:
         """Fit to a customer summary (recency is checked, but plays no part); see :meth:`BetaGeoFitter.fit`."""
-        x, _, age = _columns(frequency, recency, T)
+        x, _, age = check_histories(frequency, recency, T)
         return self._estimate([x, age], weights, start)
 
     def _from_frame(self, frame: pd.DataFrame) -> Any:
-        x, _, age = _columns(frame["frequency"], frame["recency"], frame["T"])
-        return [x, age], np.arange(len(frame))
+        columns, rows = super()._from_frame(frame)
+        return columns[::2], rows
 
-    def _start(self, columns: Sequence[Array], weights: Array) -> Array:
-        x, age = columns
-        return np.log(np.array([0.5, 0.5 * float(weights @ age) / float(weights @ x)]))
+    def _begin(self, age: float, gap: float) -> list[float]:
+        return [0.5, 0.5 * gap]
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         x, age = columns
@@ -271,26 +164,23 @@ class NBDFitter(Fitter):
 
         return likelihood
 
-    def _posterior(self, x: Array, t_x: Array, age: Array, purchase: None, dropout: None) -> tuple[Any, Any, Array]:
+    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
         r, alpha = self._values()
-        return r + x, alpha + age, np.ones(np.shape(x))
+        return r + x, alpha + age
 
-    def _if_alive(self, t: float, x: Array, age: Array) -> Array:
-        r, alpha = self._values()
-        return t * (r + x) / (alpha + age)
+    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
+        return np.ones(np.shape(x))
 
-    def conditional_expected_number_of_purchases_up_to_time(
-        self, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
-    ) -> Any:
-        """Expected purchases in the next ``t`` units of time, given the history up to T."""
-        x, _, age = check_summary(frequency, recency, T)
-        r, alpha = self._values()
-        return finite(horizon(t) * (r + x) / (alpha + age), "expected purchases")
+    def _expected(self, t: Any, *shape: Any) -> Any:
+        r, alpha = shape
+        return t * r / alpha
 
-    def expected_number_of_purchases_up_to_time(self, t: ArrayLike) -> Any:
-        """Expected repeat purchases of a new customer in the first ``t`` units of time."""
-        r, alpha = self._values()
-        return finite(horizon(t) * r / alpha, "expected purchases")
+    def _chances(self, t: Array, n: Array, *shape: Any) -> Any:
+        return np.exp(log_count(n, t, *shape))
+
+    def _discounted(self, force: float, *shape: Any) -> Any:
+        r, alpha = shape
+        return r / alpha / force
 
 
 def _integrals(x: Array, t_x: Array, age: Array, r: float, alpha: Any, s: float, beta: Any) -> tuple[Array, ...]:
@@ -386,33 +276,10 @@ def discounted_life(force: float, s: Any, beta: Any) -> Any:
     Psi is Tricomi's function. It is integrated as exp(-z (e^v - 1)) e^(v(1-s)), because scipy's hyperu loses digits
     here.
     """
-    if not force > 0:
-        raise InputError("to infinity the value is finite only with a positive annual_rate")
-    nodes, weights = np.polynomial.legendre.leggauss(64)
     z = force * np.asarray(beta, dtype=np.float64)
     reach = np.log1p(40.0 / z)  # beyond, the discount factor is below e^-40
     out = np.zeros(z.shape)
-    for node, weight in zip(nodes, weights, strict=True):
+    for node, weight in zip(purchases.NODES, purchases.NODE_WEIGHTS, strict=True):
         v = 0.5 * reach * (node + 1)
         out += 0.5 * reach * weight * np.exp(-z * np.expm1(v) + (1 - s) * v)
     return beta * out
-
-
-def _pmf(t: Any, n: Array, r: Any, alpha: Any, s: Any, beta: Any) -> Any:
-    """Alive with n purchases at t, or dropped out at u < t with n purchases by then (integrated over log time)."""
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    constant = gammaln(r + n) - gammaln(r) - gammaln(n + 1)
-
-    def log_count(u: Any) -> Any:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return constant + r * np.log(alpha / (alpha + u)) + np.where(n > 0, n * np.log(u / (alpha + u)), 0.0)
-
-    out = np.exp(log_count(t) + s * np.log(beta / (beta + t)))
-    smaller = np.minimum(alpha, beta)
-    reach = np.log1p(t / smaller)
-    for node, weight in zip(nodes, weights, strict=True):
-        v = 0.5 * reach * (node + 1)
-        u = smaller * np.expm1(v)
-        density = np.log(s) + s * np.log(beta) - (s + 1) * np.log(beta + u)
-        out = out + 0.5 * reach * weight * smaller * np.exp(v + density + log_count(u))
-    return out

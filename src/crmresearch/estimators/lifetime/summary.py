@@ -95,10 +95,8 @@ def check_spend(frequency: ArrayLike, monetary_value: ArrayLike) -> tuple[Array,
     return x, m
 
 
-def check_weights(weights: ArrayLike | None, rows: int) -> Array:
-    """Return weights (ones when None), or say which are impossible; a weight says how often a row is repeated."""
-    if weights is None:
-        return np.ones(rows)
+def check_weights(weights: ArrayLike, rows: int) -> Array:
+    """Return weights, or say which are impossible; a weight says how often a row is repeated."""
     w = column(weights, "weights")
     if w.shape != (rows,):
         raise InputError(f"weights have {w.size} rows, the data {rows}")
