@@ -88,6 +88,9 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
         ax = axes(len(several), several[0].size or kinds.size(several))
     for one, place in zip(several, [ax] if len(several) == 1 else ax, strict=True):
         getattr(kinds, one.kind)(place, one)
+    names = [list(p.data["label"]) if p.kind == "intervals" and not p.options.get("upright") else None for p in several]
+    for place in ax[1:] if len(several) > 1 and names[0] and all(n == names[0] for n in names) else ():
+        place.tick_params(labelleft=False)
     return ax
 
 
