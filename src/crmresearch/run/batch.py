@@ -121,12 +121,6 @@ def _lock() -> str:
     return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
 
 
-def _data(bank: Bank) -> str:
-    """Fingerprint of the sources the bank was loaded from; the loaded file carries it in its name."""
-    path = Path(bank.connection.con.execute("PRAGMA database_list").fetchone()[2])
-    return path.name.removesuffix(".duckdb").rpartition(".")[2]
-
-
 def identifiers(bank: Bank) -> list[str]:
     """A sample of the bank's customer ids; bare numbers are left out, since they match any number on a page."""
     if "customers" not in bank.tables:
@@ -288,7 +282,7 @@ def run(
         given = {n: {"bank_name": name} | part for n, part in given.items()}
     out = (out or Path("outputs") / "runs" / name).absolute()
     sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
-    prints: dict[str, Any] = {"data": _data(opened), "code": _code(), "lock": _lock()}
+    prints: dict[str, Any] = {"data": opened.engine.fingerprint(), "code": _code(), "lock": _lock()}
     fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
     prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}
     known = identifiers(opened)
@@ -329,15 +323,15 @@ def run(
 
 def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
     """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
-    from crmresearch.data import sources
     from crmresearch.data.bank import open_bank
+    from crmresearch.data.sources import names, open_data
 
     if from_dir is not None:
-        sources.get(bank, from_dir)
+        open_data.get(bank, from_dir)
     opened = open_bank(bank)
     if bank == opened.about.name:
         return opened, {}
-    if opened.about.name in {row["name"] for row in sources.listing() if row["status"] != "own files"}:
+    if opened.about.name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
         raise InputError(
             f"{bank} calls its bank {opened.about.name}, the name of an embedded one; rename it in bank.yaml"
         )

@@ -243,9 +243,9 @@ def recover(
 @banks.command("list")
 def list_banks() -> None:
     """List every bank that can be named."""
-    from crmresearch.data import sources
+    from crmresearch.data.sources import names
 
-    rows = sources.listing()
+    rows = names.listing()
     columns = ("name", "evidence", "status")
     width = {key: max(len(key), *(len(row[key]) for row in rows)) for key in columns}
     for row in rows:
@@ -290,9 +290,9 @@ def simulate(
 @banks.command()
 def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], from_dir: From = None) -> None:
     """Bring an open data set into the cache, from its address or from a folder."""
-    from crmresearch.data import sources
+    from crmresearch.data.sources import open_data
 
-    sources.get(name, from_dir)
+    open_data.get(name, from_dir)
     typer.echo(f"{name}: files are here and match the catalogue")
 
 
