@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -43,33 +44,32 @@ def cpu() -> float:
 
 def build(path: Path, copies: int) -> None:
     """Write a database with ``copies`` copies of a simulated bank."""
+    from crmresearch.data.engines import NOTES
     from crmresearch.lab import simulated
 
     bank = simulated.bank(simulated.Settings(customers=20_000, months=60, seed=1), TABLES)
-    raw = bank.connection.con
-    raw.execute(f"ATTACH '{path}' AS big")
+    run = bank.engine.run
+    run(f"ATTACH '{path}' AS big")
     for table in TABLES:
-        names = [r[0] for r in raw.execute(f"DESCRIBE {table}").fetchall()]
+        names = [r[0] for r in run(f"DESCRIBE {table}")]
         columns = ", ".join(f"{c} || '-' || k AS {c}" if c in IDS else f'"{c}"' for c in names)
-        raw.execute(f"CREATE TABLE big.{table} AS SELECT {columns} FROM {table}, range({copies}) t(k)")
-    meta = {t: bank._meta[t] for t in TABLES}
-    path.with_suffix(".json").write_text(json.dumps(meta))
-    raw.execute("DETACH big")
+        run(f"CREATE TABLE big.{table} AS SELECT {columns} FROM {table}, range({copies}) t(k)")
+    run(f"CREATE TABLE big.{NOTES} AS FROM {NOTES}")
+    run("DETACH big")
 
 
 def scale(path: Path) -> dict[str, Any]:
     """Run everything notebook 03 computes; return seconds by step and peak memory."""
-    import ibis
-
     from crmresearch.data.bank import Bank
+    from crmresearch.data.description import About
+    from crmresearch.data.engines import DuckDB
     from crmresearch.data.reductions import cost as reductions
-    from crmresearch.data.sources import About
     from crmresearch.lab import simulated
     from crmresearch.studies import cost
 
-    connection = ibis.duckdb.connect(str(path), read_only=True, threads=2, memory_limit="2GB")
+    os.environ |= {"CRMRESEARCH_THREADS": "2", "CRMRESEARCH_MEMORY": "2GB"}
     about = About.of(simulated.about(simulated.Settings()))
-    bank = Bank(connection, about, json.loads(path.with_suffix(".json").read_text()))
+    bank = Bank(DuckDB(path, read_only=True), about)
     steps: list[tuple[str, float, float]] = []
     begin, used = time.perf_counter(), cpu()
 

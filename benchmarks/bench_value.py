@@ -53,13 +53,13 @@ def log_of_transactions(path: Path, rows: int) -> None:
 def summary(side: str, path: str) -> np.ndarray:
     """Make the purchase summary; return its checksums."""
     if side == "ours":
-        import ibis
-
+        from crmresearch.data.engines import DuckDB
         from crmresearch.data.reductions.value.purchases import summary_expression
 
-        connection = ibis.duckdb.connect(threads=1)
-        expression = summary_expression(connection.read_parquet(path), calibration_end=END)
-        frame = expression.get_backend().con.execute(ibis.to_sql(expression, dialect="duckdb")).df()
+        os.environ["CRMRESEARCH_THREADS"] = "1"
+        engine = DuckDB()
+        engine.run(f"CREATE VIEW log AS FROM '{path}'")
+        frame = engine.frame(summary_expression(engine.table("log"), calibration_end=END))
     elif side == "duckdb":
         import duckdb
 

@@ -29,15 +29,15 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def open_data(shared):
     """Open a data set of the catalogue by name, taking its files from disk."""
-    from crmresearch.data import sources
     from crmresearch.data.bank import open_bank
+    from crmresearch.data.sources import open_data as published
 
     def opened(name: str):
         family = name.split("-")[0]
         folder = shared / "data" / (family if family in ("smcrm", "cdnow") else name)
         if not folder.is_dir():
             pytest.skip(f"the data set {name} is not on this disk")
-        sources.get(name, folder)
+        published.get(name, folder)
         return open_bank(name)
 
     return opened

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.data import bank as bank_module
-from crmresearch.data import contract, sources
-from crmresearch.data.bank import Bank, ContractError, open_bank
+from crmresearch.data import contract, places, store
+from crmresearch.data.bank import Bank, open_bank
+from crmresearch.data.contract import ContractError
 from crmresearch.errors import InputError, Missing
 
 
@@ -139,7 +139,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_input_is_one_clear_error_and_the_cache_stays(own, what):
-    banks = sources.cache_dir() / "banks"
+    banks = places.cache_dir() / "banks"
     before = {p.name: p.read_bytes() for p in banks.glob("*.duckdb")}
     breaks, message = BROKEN[what]
     breaks(own)
@@ -205,8 +205,8 @@ def test_unknown_names_say_what_is_near(own, monkeypatch):
 
 def test_a_load_is_reused_while_the_sources_are_the_same(own, monkeypatch):
     loads = []
-    load = bank_module.load
-    monkeypatch.setattr(bank_module, "load", lambda *a: loads.append(1) or load(*a))
+    load = store.load
+    monkeypatch.setattr(store, "load", lambda *a: loads.append(1) or load(*a))
     open_bank(own)
     assert not loads
     os.utime(own / "monthly.csv")  # touched, content the same
@@ -215,7 +215,7 @@ def test_a_load_is_reused_while_the_sources_are_the_same(own, monkeypatch):
     columns(own, "monthly.csv", fees=put(1, "9.99"))
     assert open_bank(own).frame("SELECT fees FROM monthly LIMIT 1")["fees"].tolist() == [9.99]
     assert len(loads) == 1
-    assert len(list((sources.cache_dir() / "banks").glob("*.duckdb"))) == 1  # the outdated load is gone
+    assert len(list((places.cache_dir() / "banks").glob("*.duckdb"))) == 1  # the outdated load is gone
 
 
 def test_a_rewrite_that_keeps_size_and_time_is_still_seen(own):
@@ -229,7 +229,7 @@ def test_a_rewrite_that_keeps_size_and_time_is_still_seen(own):
 
 
 def test_an_interrupted_load_leaves_the_old_database(own, monkeypatch):
-    banks = sources.cache_dir() / "banks"
+    banks = places.cache_dir() / "banks"
     before = {p.name: p.read_bytes() for p in banks.glob("*.duckdb")}
     columns(own, "monthly.csv", fees=put(1, "9.99"))
 
@@ -246,7 +246,7 @@ def test_an_interrupted_load_leaves_the_old_database(own, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_killed_load_leaves_the_old_database_and_is_cleaned_up(own):
-    banks = sources.cache_dir() / "banks"
+    banks = places.cache_dir() / "banks"
     before = {p.name: p.read_bytes() for p in banks.glob("*.duckdb")}
     columns(own, "monthly.csv", fees=put(1, "9.99"))
     code = (
@@ -264,7 +264,7 @@ def test_a_killed_load_leaves_the_old_database_and_is_cleaned_up(own):
 
 
 def test_two_processes_may_load_at_once(own):
-    for path in (sources.cache_dir() / "banks").glob("*.duckdb"):
+    for path in (places.cache_dir() / "banks").glob("*.duckdb"):
         path.unlink()
     code = "import sys; from crmresearch.data.bank import open_bank; print(open_bank(sys.argv[1]).rows('monthly'))"
     runs = [
@@ -274,16 +274,18 @@ def test_two_processes_may_load_at_once(own):
         for _ in range(2)
     ]
     assert [run.communicate(timeout=120)[0].strip() for run in runs] == ["1003", "1003"]
-    assert len(list((sources.cache_dir() / "banks").glob("*.duckdb"))) == 1
+    assert len(list((places.cache_dir() / "banks").glob("*.duckdb"))) == 1
 
 
-def test_a_bank_is_opened_read_only_and_in_utc(own):
-    bank = open_bank(own, threads=1, memory_limit="500MB")
+def test_a_bank_is_opened_read_only_and_in_utc(own, monkeypatch):
+    monkeypatch.setenv("CRMRESEARCH_THREADS", "1")
+    monkeypatch.setenv("CRMRESEARCH_MEMORY", "500MB")
+    bank = open_bank(own)
     with pytest.raises(duckdb.Error, match="read-only"):
-        bank.connection.con.execute("DELETE FROM monthly")
-    settings = bank.connection.con.execute(
+        bank.engine.run("DELETE FROM monthly")
+    [settings] = bank.engine.run(
         "SELECT current_setting('TimeZone'), current_setting('threads'), current_setting('preserve_insertion_order')"
-    ).fetchone()
+    )
     assert settings == ("UTC", 1, True)
 
 
@@ -291,7 +293,7 @@ def test_two_folders_with_one_bank_name_do_not_push_each_other_out(own, tmp_path
     other = tmp_path / "other"
     shutil.copytree(own, other)
     open_bank(other)
-    assert len(list((sources.cache_dir() / "banks").glob("*.duckdb"))) == 2
+    assert len(list((places.cache_dir() / "banks").glob("*.duckdb"))) == 2
 
 
 # --- every kind of file gives the same bank ---------------------------------------------------------------------------
@@ -387,7 +389,7 @@ def test_require_names_what_is_missing(own):
 
 def test_money_is_exact_in_the_engine_and_double_at_the_edge(own):
     bank = open_bank(own)
-    types = {c[0]: c[1] for c in bank.connection.con.execute("DESCRIBE monthly").fetchall()}
+    types = {c[0]: c[1] for c in bank.engine.run("DESCRIBE monthly")}
     assert types["balance"] == "DECIMAL(18,2)"
     t = bank.table("monthly")
     frame = bank.frame(t.group_by("customer_id").aggregate(total=t.fees.sum()).order_by("customer_id"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch.data import sources
+from crmresearch.data.sources import names
 from crmresearch.errors import CrmError, InputError
 from crmresearch.lab import recover
 from crmresearch.run import batch, cli, workers
@@ -155,7 +155,7 @@ def test_recover_passes_on_what_was_asked(crm, monkeypatch, tmp_path):
 def test_bank_list_names_every_bank(crm):
     code, out, _ = crm("bank", "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == [row["name"] for row in sources.listing()]
+    assert [line.split()[0] for line in out.splitlines()] == [row["name"] for row in names.listing()]
 
 
 def test_bank_check_counts_the_rows_or_reports_the_problem(crm, tmp_path):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from crmresearch.data import contract
-from crmresearch.data.bank import Bank, ContractError
+from crmresearch.data.bank import Bank
+from crmresearch.data.contract import ContractError
 from crmresearch.data.tables import CONSENT, TABLES
 
 END = datetime.date(2022, 12, 31)

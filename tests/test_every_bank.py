@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crmresearch import ledger
-from crmresearch.data import sources
+from crmresearch.data.sources import open_data as published
 from crmresearch.run import batch
 
 # what each open data set can be asked (its catalogue entry says what it cannot)
@@ -40,9 +40,9 @@ def test_every_study_runs_on_the_example_bank(example, tmp_path):
 @pytest.mark.parametrize(("name", "studies", "expected"), OPEN, ids=[o[0] for o in OPEN])
 def test_open_data_sets_answer_what_they_can(name, studies, expected, open_data, tmp_path):
     open_data(name)
-    assert name in sources.catalogue()
+    assert name in published.catalogue()
     outcome = batch.run(name, studies=studies, out=tmp_path / "run", jobs=1)
     completed(outcome)
     frame = ledger.read(outcome.folder).set_index("claim_id")
     assert frame["verdict"][list(expected)].to_dict() == expected
-    assert set(frame["evidence"]) == {sources.catalogue()[name]["evidence"]}
+    assert set(frame["evidence"]) == {published.catalogue()[name]["evidence"]}

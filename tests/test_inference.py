@@ -165,6 +165,17 @@ def test_columns_made_of_others_are_refused_by_name():
     inf.full_rank(np.column_stack([np.ones(300), a, x, x + 1e-5 * rng.normal(size=300)]), list("abcd"))
 
 
+def test_regressions_refuse_collinear_columns_themselves():
+    x, y = _binary(50, 13)
+    twice = np.column_stack([x, x[:, 1] + 2 * x[:, 2]])
+    for fit in (inf.robust_ols, inf.logit_fit):
+        with pytest.raises(InputError, match=r"1 of 4 columns are collinear with others: column \d"):
+            fit(twice, y)
+    assert np.isfinite(inf.logit_fit(twice, y, ridge=1e-6).params).all()
+    with pytest.raises(InputError, match="b is missing or infinite in 1 of 3 rows"):
+        inf.full_rank(np.array([[1.0, 2], [1, math.nan], [1, 3]]), ["a", "b"])
+
+
 def test_equal_values_stay_in_one_group():
     values = np.array([3.0, 1, 1, 1, 2, 5, 4, 6])
     assert inf.tied_groups(values, 4).tolist() == [2, 0, 0, 0, 1, 3, 2, 3]

@@ -127,7 +127,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # Studies know no storage and no files; the database knows no study; what is estimated knows neither.
 FORBIDDEN = {"studies": {"data"}, "data": {"studies", "figures"}}
 # The source of the reference bank is the simulated one: the only way up, and taken late.
-LAZY = {("data/sources/__init__.py", "lab")}
+LAZY = {("data/sources/names.py", "lab")}
 
 
 def imports() -> list[tuple[str, str, str]]:
@@ -188,6 +188,44 @@ def test_a_study_imports_no_other_study():
             if name != own:
                 wrong.append(f"{path.relative_to(PACKAGE)}: {name}")
     assert wrong == []
+
+
+# Kinds of figure load seaborn, so they load when first drawn, by what they are drawn with.
+LATE = {("crmresearch.figures", "crmresearch.figures.kinds")}
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Modules of the package and those they import, at the top or in a function; ``TYPE_CHECKING`` left out."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("crmresearch", *path.relative_to(PACKAGE).with_suffix("").parts)
+        names[".".join(p for p in parts if p != "__init__")] = path
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        tree = ast.parse(path.read_text("utf-8"))
+        ifs = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+        typed = {child for node in ifs for child in ast.walk(node)}
+        found: set[str] = set()
+        for node in ast.walk(tree):
+            if node in typed:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{a.name}" for a in node.names}
+                found |= {w if w in names else str(node.module) for w in whole}
+        lazy = {to for file, to in LAZY if file == path.relative_to(PACKAGE).as_posix()}
+        late = {f for f in found if f.split(".")[1:2] in [[to] for to in lazy] or (name, f) in LATE}
+        graph[name] = found & set(names) - late - {name}
+    return graph
+
+
+def test_no_import_goes_in_a_circle():
+    graph = module_graph()
+    assert "crmresearch.data.loading" in graph["crmresearch.data.bank"]
+    while free := {name for name, needs in graph.items() if not needs & set(graph)}:
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+    assert sorted(graph) == []
 
 
 def test_import_is_cheap():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 from crmresearch.errors import FitError, FitWarning, InputError, Missing
 from crmresearch.estimators.inference import Estimate
@@ -277,13 +278,17 @@ def test_report_tells_what_the_table_holds(table):
     assert "nothing to find, 0 of 1 rules" in decisions.sentence.lower()
 
 
+def points(ax):
+    return [c for c in ax.collections if isinstance(c, PathCollection)]
+
+
 def test_figures_show_the_numbers_of_the_table(table):
     left, right = recover.estimates(table).plot()
     rows = recover.estimates(table).table
-    shown = np.sort(np.concatenate([line.get_xdata() for line in right.lines]))
+    shown = np.sort(np.concatenate([dots.get_offsets()[:, 0] for dots in points(right)]))
     assert np.allclose(shown, np.sort(rows["coverage"]))
     assert len(left.get_yticks()) == len(rows)
-    squares, dots = (line.get_xdata() for line in recover.decisions(table).plot().lines[:2])
+    dots, squares = (marks.get_offsets()[:, 0] for marks in points(recover.decisions(table).plot()))
     assert np.allclose(squares, table.loc[table["world"] == "null", "rejected"])
     assert len(dots) == 3
 

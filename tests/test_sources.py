@@ -12,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crmresearch.data import sources
 from crmresearch.data.bank import open_bank
-from crmresearch.data.sources import EVIDENCE, About, catalogue
+from crmresearch.data.description import EVIDENCE, About
+from crmresearch.data.sources import names as named
+from crmresearch.data.sources import open_data as published
+from crmresearch.data.sources.open_data import catalogue
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
@@ -24,7 +26,7 @@ from crmresearch.errors import InputError
 @pytest.mark.parametrize("name", catalogue())
 def test_every_entry_states_source_terms_and_limits(name):
     entry = catalogue()[name]
-    about = sources.about_entry(name)
+    about = published.about_entry(name)
     assert about.evidence in EVIDENCE
     assert about.cannot_answer
     assert about.citation
@@ -42,17 +44,17 @@ def test_every_entry_states_source_terms_and_limits(name):
 def test_the_catalogue_in_data_is_the_one_of_the_package():
     root = Path(__file__).parents[1]
     assert (root / "data" / "catalogue.yaml").read_bytes() == (
-        root / "src" / "crmresearch" / "catalogue.yaml"
+        root / "src" / "crmresearch" / "data" / "catalogue.yaml"
     ).read_bytes()
 
 
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'berka'"):
-        sources.get("berko", ".")
+        published.get("berko", ".")
 
 
 def test_listing_names_every_bank():
-    names = [row["name"] for row in sources.listing()]
+    names = [row["name"] for row in named.listing()]
     assert names[: len(catalogue()) + 1] == ["reference", *catalogue()]
 
 
@@ -70,7 +72,7 @@ def tiny(monkeypatch, tmp_path):
         },
     }
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "catalogue", lambda: {"tiny": entry})
+    monkeypatch.setattr(published, "catalogue", lambda: {"tiny": entry})
     (tmp_path / "given").mkdir()
     return tmp_path / "given", content
 
@@ -78,30 +80,30 @@ def tiny(monkeypatch, tmp_path):
 def test_get_takes_checked_files_and_nothing_else(tiny):
     given, content = tiny
     with pytest.raises(InputError, match=r"a\.csv: not in the folder given"):
-        sources.get("tiny", given)
+        published.get("tiny", given)
     (given / "a.csv").write_bytes(content[:-2])
     with pytest.raises(InputError, match="content differs from the catalogue"):
-        sources.get("tiny", given)
-    assert list(sources.data_folder("tiny").iterdir()) == []
+        published.get("tiny", given)
+    assert list(published.data_folder("tiny").iterdir()) == []
     (given / "a.csv").write_bytes(content.replace(b"\n", b"\r\n"))  # the same text with the line ends of another system
-    assert (sources.get("tiny", given) / "a.csv").read_bytes() == content
+    assert (published.get("tiny", given) / "a.csv").read_bytes() == content
     with pytest.raises(InputError, match="there is no folder"):
-        sources.get("tiny", given / "nowhere")
+        published.get("tiny", given / "nowhere")
 
 
 def test_get_accepts_the_publishers_file_name(tiny):
     given, content = tiny
     (given / "a.asc").write_bytes(content)
-    assert (sources.get("tiny", given) / "a.csv").read_bytes() == content
+    assert (published.get("tiny", given) / "a.csv").read_bytes() == content
 
 
 def test_without_an_address_get_says_how_to_come_by_the_file(tiny):
     with pytest.raises(InputError, match=r"a\.csv: no address to download from; ask"):
-        sources.get("tiny")
+        published.get("tiny")
 
 
 def test_published_copies_are_brought_into_the_catalogues_form():
-    convert = sources._converted
+    convert = published._converted
     blanks = b"customer_id  date\r\n 00001 19970101 1  11.77\r\n"
     assert convert(blanks, "blanks id,date,n,value") == b"id,date,n,value\n00001,19970101,1,11.77\n"
     assert convert(b'"","a","b"\n"1",8,"x"\n', "unindexed") == b"a,b\n8,x\n"
@@ -115,7 +117,7 @@ def test_published_copies_of_the_shared_files_convert_to_the_checked_content(sha
     lines = master.split(b"\n")
     text = b"\r\n".join([b"_ID _DATE _CDS _VALUE", *(b" ".join(line.split(b",")) for line in lines[1:])])
     how = catalogue()["cdnow"]["files"]["CDNOW_master.csv"]["convert"]
-    assert sources._converted(text, how) == master
+    assert published._converted(text, how) == master
 
 
 # --- Berka ------------------------------------------------------------------------------------------------------------
@@ -293,16 +295,16 @@ def test_every_open_data_set_loads_and_keeps_the_contract(open_data, name):
         sql, checks = contract.check_sql(
             TABLES[table], bank.table(table).columns, bank.tables, bank.about.observation_end
         )
-        row = bank.connection.con.execute(sql).fetchone()
+        row = bank.engine.run(sql)[0]
         assert contract.problems_from(TABLES[table], row, checks, []) == []
     assert f"({bank.about.evidence})" in bank.source_line
 
 
 def test_an_altered_file_in_the_cache_is_loaded_anew(open_data, tmp_path, monkeypatch, shared):
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path))
-    sources.get("cdnow-sample", shared / "data" / "cdnow")
+    published.get("cdnow-sample", shared / "data" / "cdnow")
     before = open_bank("cdnow-sample").rows("transactions")
-    file = sources.data_folder("cdnow-sample") / "CDNOW_sample.csv"
+    file = published.data_folder("cdnow-sample") / "CDNOW_sample.csv"
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
     assert open_bank("cdnow-sample").rows("transactions") == before - 1
 
@@ -312,7 +314,7 @@ def test_a_packed_and_an_unpacked_copy_give_the_same_file(open_data, tmp_path, m
     (tmp_path / "given").mkdir()
     packed = shared / "data" / "bank-marketing" / "bank-additional-full.csv.gz"
     (tmp_path / "given" / "bank-additional-full.csv").write_bytes(gzip.decompress(packed.read_bytes()))
-    sources.get("bank-marketing", tmp_path / "given")
+    published.get("bank-marketing", tmp_path / "given")
     assert open_bank("bank-marketing").rows("snapshot") == 41_188
 
 
@@ -345,7 +347,7 @@ def test_own_banks_are_found_by_name_and_may_not_take_a_reserved_one(tmp_path, m
             (tmp_path / folder / file.name).write_text(text, "utf-8")
     monkeypatch.setenv("CRMRESEARCH_BANKS", str(tmp_path / "one"))
     assert open_bank("mine").about.name == "mine"
-    assert sources.listing()[-1]["name"] == "mine"
+    assert named.listing()[-1]["name"] == "mine"
     monkeypatch.setenv("CRMRESEARCH_BANKS", str(tmp_path))
     with pytest.raises(InputError, match="'berka', which is reserved"):
         open_bank("mine")

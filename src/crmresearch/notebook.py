@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch import disclosure, figures, ledger, parameters, words
+from crmresearch.data.engines import PACKAGES
 from crmresearch.errors import InputError
 from crmresearch.result import Result
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 say = words.of("top.notebook")
-VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", "duckdb", "ibis-framework")
+VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", *PACKAGES)
 
 
 @dataclass

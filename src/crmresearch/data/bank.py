@@ -7,20 +7,18 @@ read-only while its source files stay the same. Reductions ask it for Ibis table
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import words
-from crmresearch.data import sources
-from crmresearch.data.contract import TABLES, ContractError, nearest
-from crmresearch.data.loading import configure, load, reconcile
-from crmresearch.data.sources import About, Description, TableSource
+from crmresearch.data.contract import nearest
+from crmresearch.data.description import About, Description, TableSource
+from crmresearch.data.engines import DuckDB, Statement
+from crmresearch.data.loading import load
+from crmresearch.data.sources.names import find
+from crmresearch.data.store import opened
+from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
 
 say = words.of("data.bank")
-_SQL: dict[tuple[object, ...], str] = {}  # see Bank.compiled
+_STATEMENTS: dict[tuple[object, ...], Statement] = {}  # see Bank.compiled
 
 
 class Bank:
@@ -46,15 +44,15 @@ class Bank:
         Facts about the bank.
     tables : tuple of str
         Names of its tables, in the order of the contract.
-    connection : ibis backend
+    engine : DuckDB
         The engine, opened read-only.
     """
 
-    def __init__(self, connection: Any, about: About, meta: Mapping[str, Any]) -> None:
-        self.connection = connection
+    def __init__(self, engine: DuckDB, about: About) -> None:
+        self.engine = engine
         self.about = about
-        self._meta = meta
-        self.tables: tuple[str, ...] = tuple(t for t in TABLES if t in meta)
+        self._meta = engine.tables()
+        self.tables: tuple[str, ...] = tuple(t for t in TABLES if t in self._meta)
 
     def __repr__(self) -> str:
         return f"Bank '{self.about.name}' ({self.about.evidence}): {', '.join(self.tables)}"
@@ -79,20 +77,13 @@ class Bank:
         ContractError
             If a table breaks the contract, with every problem found.
         """
-        import ibis
-
         about = about if isinstance(about, About) else About.of(about)
-        connection = ibis.duckdb.connect()
-        raw = connection.con
-        configure(raw)
-        tables = {}
-        for name, frame in frames.items():
-            raw.register(f"_frame_{name}", frame)
-            tables[name] = TableSource(f'SELECT * FROM "_frame_{name}"', origin="frame")
-        meta = load(raw, Description(about, tables), checked=checked)
-        for name in frames:
-            raw.unregister(f"_frame_{name}")
-        return cls(connection, about, meta)
+        engine = DuckDB()
+        views = {name: f"_frame_{name}" for name in frames}
+        tables = {name: TableSource(f'SELECT * FROM "{view}"', origin="frame") for name, view in views.items()}
+        with engine.visible({view: frames[name] for name, view in views.items()}):
+            load(engine, Description(about, tables), checked=checked)
+        return cls(engine, about)
 
     @property
     def name(self) -> str:
@@ -103,13 +94,9 @@ class Bank:
     def source_line(self) -> str:
         """Short text for figures: where the data come from, their period, kind of evidence and currency."""
         a = self.about
-        period = f", {a.observation_start:%Y-%m} to {a.observation_end:%Y-%m}" if a.dated else ""
-        money = (
-            f"; money in {a.currency}"
-            if {"monthly", "transactions", "prospects", "snapshot"} & set(self.tables)
-            else ""
-        )
-        return f"Source: {a.title}{period} ({a.evidence}){money}"
+        period = say("source.period", about=a) if a.dated else ""
+        money = {"monthly", "transactions", "prospects", "snapshot"} & set(self.tables)
+        return say("source.line", about=a, period=period, money=say("source.money", about=a) if money else "")
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Return the columns that the bank itself brought for a table (those filled by default are left out)."""
@@ -168,29 +155,21 @@ class Bank:
     def table(self, name: str) -> ibis.Table:
         """Return a table as an Ibis expression; every column of the contract is there, absent ones as nulls."""
         self._table_meta(name)
-        return self.connection.table(name)
+        return self.engine.table(name)
 
     def frame(self, expr: Any) -> pd.DataFrame:
         """Run an Ibis expression (or SQL text) and return a frame of numpy types.
 
-        Decimals and nullable numbers become float64, dates datetime64[ns], nullable truth values object.
+        Decimals and whole numbers with gaps become float64, dates datetime64[ns], truth values with gaps objects.
         """
-        import ibis
-        import pandas as pd
+        return self.engine.frame(expr)
 
-        sql = expr if isinstance(expr, str) else ibis.to_sql(expr.as_table(), dialect="duckdb")
-        out = self.connection.con.execute(str(sql)).df()
-        for column, dtype in out.dtypes.items():
-            if pd.api.types.is_datetime64_any_dtype(dtype):
-                out[column] = out[column].astype("datetime64[ns]")
-            elif pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_bool_dtype(dtype):
-                out[column] = out[column].astype(object).where(out[column].notna(), None)
-            elif pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype):
-                out[column] = out[column].astype("float64")
-        return out
+    def scalar(self, expr: Any) -> Any:
+        """Run an Ibis expression that has one value, and return it."""
+        return self.engine.scalar(expr)
 
     def compiled(self, request: tuple[object, ...], build: Callable[[], ibis.Table]) -> pd.DataFrame:
-        """Run an expression and keep its SQL: writing it down takes longer than running it on a small bank.
+        """Run an expression and keep it as written: writing it down takes longer than running it on a small bank.
 
         Parameters
         ----------
@@ -199,17 +178,15 @@ class Bank:
         build : callable
             Returns the Ibis expression; not called when the same was asked of a bank of the same shape before.
         """
-        import ibis
-
         about = self.about
-        columns = tuple((t, self.columns(t)) for t in self.tables)
+        columns = tuple((t, *self._meta[t]["brought"].items()) for t in self.tables)
         key = (
-            self.connection.current_catalog, about.observation_start, about.observation_end,
+            self.engine.path, about.observation_start, about.observation_end,
             tuple(about.covered.items()), about.unlinked, tuple(about.refused), columns, *request,
         )  # fmt: skip
-        if key not in _SQL:
-            _SQL[key] = str(ibis.to_sql(build().as_table(), dialect="duckdb"))
-        return self.frame(_SQL[key])
+        if key not in _STATEMENTS:
+            _STATEMENTS[key] = self.engine.compiled(build())
+        return self.frame(_STATEMENTS[key])
 
     def describe(self) -> Result:
         """Return the tables the bank holds: rows, customers, period, columns not brought."""
@@ -219,16 +196,14 @@ class Bank:
 
         rows = []
         for name in self.tables:
-            table = TABLES[name]
+            table, t = TABLES[name], self.table(name)
             day = next((c.name for c in table.columns if c.kind in ("date", "month")), None)
-            who = next((k for k in ("customer_id", "prospect_id", "city_id") if k in table.names), None)
-            first = last = "–"
-            if day:
-                found = self.connection.con.execute(f'SELECT min("{day}"), max("{day}") FROM "{name}"').fetchone()
-                first, last = ("–" if d is None else d.isoformat() for d in found)
-            n = self.connection.con.execute(f'SELECT count(DISTINCT "{who}") FROM "{name}"').fetchone()[0]
-            absent = [c.name for c in table.columns if c.name not in self.columns(name)]
-            rows.append((name, table.row, self.rows(name), n, first, last, ", ".join(absent) or "–"))
+            who = next(k for k in ("customer_id", "prospect_id", "city_id") if k in table.names)
+            ends = {"first": t[day].min(), "last": t[day].max()} if day else {}
+            found = self.frame(t.aggregate(n=t[who].nunique(), **ends)).iloc[0]
+            first, last = ("–" if pd.isna(d) else d.date().isoformat() for d in (found.get("first"), found.get("last")))
+            absent = [c for c in table.names if c not in self.columns(name)]
+            rows.append((name, table.row, self.rows(name), int(found["n"]), first, last, ", ".join(absent) or "–"))
         header = list(say.names("describe.columns").values())
         lacking = ", ".join(t for t in TABLES if t not in self.tables) or say("describe.nothing")
         period = say("describe.dated", about=self.about) if self.about.dated else say("describe.undated")
@@ -244,17 +219,15 @@ class Bank:
 
         from crmresearch.result import Result
 
-        rows = self._meta.get("_reconciled")
+        rows = self._meta["_reconciled"]
         if not rows:
             return Result.not_applicable(Missing(say("reconcile.none", name=self.name)))
         table = pd.DataFrame(rows, columns=["what", "found", "expected", "agrees"])
-        agree, n = int(table["agrees"].sum()), len(table)
-        return Result(table, say("reconcile.sentence", agree=agree, n=n), counts=(), digits=2)
+        sentence = say("reconcile.sentence", agree=int(table["agrees"].sum()), n=len(table))
+        return Result(table, sentence, counts=(), digits=2)
 
 
-def open_bank(
-    name_or_path: str | os.PathLike[str], threads: int | None = None, memory_limit: str | None = None
-) -> Bank:
+def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
     """Open a bank, loading it first when its sources are new or have changed.
 
     Parameters
@@ -262,10 +235,6 @@ def open_bank(
     name_or_path : str or path
         ``reference``, a name in the catalogue, the name of a bank in a folder of ``CRMRESEARCH_BANKS``, or a path to a
         folder with a ``bank.yaml``, or to that file.
-    threads : int, optional
-        Threads of the engine; default ``CRMRESEARCH_THREADS``, or all cores.
-    memory_limit : str, optional
-        Such as ``"2GB"``; default ``CRMRESEARCH_MEMORY``, or the engine's own.
 
     Raises
     ------
@@ -274,104 +243,5 @@ def open_bank(
     ContractError
         If the data break the contract; whatever was loaded before stays as it was.
     """
-    import ibis
-
-    description = sources.find(name_or_path)
-    if description.problems:  # files that cannot be read at all also fail the fingerprint
-        return _refuse(description, threads, memory_limit)
-    path = _database(description, threads, memory_limit)
-    connection = ibis.duckdb.connect(str(path), read_only=True)
-    configure(connection.con, threads, memory_limit)
-    [meta] = connection.con.execute("SELECT meta FROM _crmresearch").fetchone() or ("{}",)
-    return Bank(connection, description.about, json.loads(meta))
-
-
-# --- loading ----------------------------------------------------------------------------------------------------------
-
-
-def _refuse(description: Description, threads: int | None, memory_limit: str | None) -> Bank:
-    """Load what can be read, in memory, so that one report holds every problem; always raises."""
-    import duckdb
-
-    with duckdb.connect() as raw:
-        configure(raw, threads, memory_limit)
-        load(raw, description)
-    raise ContractError(description.about.name, description.problems)
-
-
-def _fingerprint(description: Description, folder: Path) -> str:
-    """Hash the content of the sources, their description and the loading code.
-
-    A file's hash is remembered with its size and its times of modification and change. It is trusted only if the file
-    is clearly older than the note (a file rewritten within the clock's grain keeps all three), by the file system's own
-    clock.
-    """
-    notes = folder / "hashes.json"
-    try:
-        known = json.loads(notes.read_text("utf-8"))
-        noted_ns = notes.stat().st_mtime_ns
-    except (OSError, ValueError):
-        known, noted_ns = {}, 0
-    digest = hashlib.sha256(sources.code_fingerprint().encode())
-    digest.update(repr((description.about, sorted(description.tables.items()))).encode())
-    changed = False
-    for path in description.files:
-        key, stat = str(path.resolve()), path.stat()
-        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        note = known.get(key)
-        if note is None or note[:3] != mark or max(mark[1:]) > noted_ns - 2_000_000_000:
-            known[key] = note = [*mark, sources.sha256(path)]
-            changed = True
-        digest.update(f"{path.name}:{note[3]}".encode())
-    if changed:
-        _write_text(notes, json.dumps(known))
-    return digest.hexdigest()[:20]
-
-
-def _write_text(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-    os.replace(temporary, path)
-
-
-def _database(description: Description, threads: int | None, memory_limit: str | None) -> Path:
-    """Return the loaded database of a description, loading it when there is none for its fingerprint.
-
-    The file's name carries the fingerprint, and appears only by renaming a complete, checked file: no reader ever sees
-    half a load, and an interrupted one leaves the older database where it is.
-    """
-    import duckdb
-
-    folder = sources.cache_dir() / "banks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = hashlib.sha256(str(description.files[0].resolve()).encode()).hexdigest()[:8]
-    name = f"{description.about.name}-{place}"  # two folders may name their banks alike
-    path = folder / f"{name}.{_fingerprint(description, folder)}.duckdb"
-    if path.exists():
-        return path
-    with sources.locked(folder / name):
-        if path.exists():
-            return path
-        if os.name != "nt":  # whoever began these held the lock we hold now, so they were killed
-            for stale in folder.glob(f".{name}-*"):
-                shutil.rmtree(stale, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary:
-            fresh = Path(temporary) / "load.duckdb"
-            with duckdb.connect(str(fresh)) as raw:
-                configure(raw, threads, memory_limit)
-                meta: dict[str, Any] = load(raw, description)
-                meta["_reconciled"] = reconcile(raw, description)
-                raw.execute("CREATE TABLE _crmresearch AS SELECT $meta AS meta", {"meta": json.dumps(meta)})
-                raw.execute("CHECKPOINT")
-            for old in folder.glob(f"{name}.*.duckdb"):
-                _remove(old)  # an open reader keeps what it has opened
-            os.replace(fresh, path)
-    return path
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except PermissionError:  # on Windows a database that is open cannot be removed; the next load tries again
-        return
+    description = find(name_or_path)
+    return Bank(opened(description), description.about)

@@ -6,88 +6,76 @@ such values left out, to count them and to find their rows.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from crmresearch.data import contract, sources
+from crmresearch.data import contract
 from crmresearch.data.contract import Problem, Report, nearest, quoted
-from crmresearch.data.sources import About, Description, TableSource
+from crmresearch.data.description import About, Description, Reconciliation, TableSource
+from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import CONSENT, SQL_TYPE, TABLES, WANTED, Column, Table
-
-if TYPE_CHECKING:
-    import duckdb
-
 
 PERSONAL = ("name", "first_name", "last_name", "email", "phone", "address", "iban", "passport", "national_id")
 
 
-def configure(raw: duckdb.DuckDBPyConnection, threads: int | None = None, memory_limit: str | None = None) -> None:
-    """Set up a connection: UTC, rows in the order of their source, threads, memory, a place to spill to."""
-    raw.execute("SET TimeZone = 'UTC'")
-    raw.execute("SET preserve_insertion_order = true")
-    # the setting is refused in a notebook without widgets, where it is off already
-    if raw.execute("SELECT current_setting('enable_progress_bar')").fetchone() != (False,):
-        raw.execute("SET enable_progress_bar = false")
-    threads = threads or int(os.environ.get("CRMRESEARCH_THREADS", "0"))
-    memory_limit = memory_limit or os.environ.get("CRMRESEARCH_MEMORY")
-    if threads:
-        raw.execute(f"SET threads = {int(threads)}")
-    if memory_limit:
-        raw.execute("SET memory_limit = $limit", {"limit": memory_limit})
-    spill = sources.cache_dir() / "spill"
-    raw.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
+def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
+    """Create every table in the contract's types, check it, and raise one error for all problems.
 
-
-def load(
-    raw: duckdb.DuckDBPyConnection, description: Description, *, checked: bool = True
-) -> dict[str, dict[str, Any]]:
-    """Create every table in the contract's types, check it, and raise one error for all problems."""
-    report = Report(description.about.name, list(description.problems))
+    The engine then notes, by table, the columns brought, rows and origin; under ``_reconciled`` the numbers compared.
+    """
+    about = description.about
+    report = Report(about.name, list(description.problems))
     broken = {p.table for p in description.problems}
-    unknown = [t for t in description.tables if t not in TABLES]
-    for name in unknown:
-        report.add(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
+    for name in description.tables:
+        if name not in TABLES:
+            report.add(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
     if description.prepare is not None:
-        unreadable = description.prepare(raw)
+        unreadable = description.prepare(engine)
         report.add(*unreadable)
         broken |= {p.table for p in unreadable}
-    meta: dict[str, dict[str, Any]] = {}
-    untyped: dict[str, set[str]] = {}
+    noted: dict[str, Any] = {}
+    untyped: dict[str, list[str]] = {}
     for name, table in TABLES.items():
         source = description.tables.get(name)
         if source is None or name in broken:
             continue
-        brought, problems = _create(raw, table, source, description.about)
+        brought, problems = _create(engine, table, source, about)
         report.add(*problems)
-        untyped[name] = {p.column for p in problems}
+        untyped[name] = sorted({p.column for p in problems})
         if brought is not None:
-            meta[name] = {"brought": brought, "origin": source.origin}
-    for name in meta:
-        meta[name]["rows"] = (
-            _check(raw, name, list(meta), description.about, untyped[name], report)
-            if checked
-            else _number(raw, f'SELECT count(*) FROM "{name}"')
-        )
-    _check_constructs(description.about, meta, report)
+            noted[name] = {"brought": brought, "origin": source.origin}
+    loaded = tuple(noted)
+    for name in loaded:
+        if checked:
+            row, checks = _checked(engine, name, loaded, about, untyped[name])
+            repeated = [r[0] for r in engine.run(contract.repeats_sql(TABLES[name]))] if row[1] else []
+            report.add(*contract.problems_from(TABLES[name], row, checks, repeated))
+        else:
+            [row] = engine.run(f'SELECT count(*) FROM "{name}"')
+        noted[name]["rows"] = int(row[0])
+    _check_constructs(about, noted, report)
     report.raise_if_any()
-    return meta
+    engine.note(noted | {"_reconciled": [_compared(engine, r) for r in description.reconcile]})
 
 
-def reconcile(raw: duckdb.DuckDBPyConnection, description: Description) -> list[tuple[str, float, float, bool]]:
-    """Find the numbers a loaded bank must reproduce: what, found, expected, whether they agree."""
-    rows = []
-    for r in description.reconcile:
-        both = [raw.execute(q).fetchone() if isinstance(q, str) else (q,) for q in (r.found, r.expected)]
-        found, expected = (float(v[0]) for v in both if v is not None)
-        rows.append((r.what, found, expected, abs(found - expected) <= r.tolerance))
-    return rows
+def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:
+    """Check a loaded table once more: its rows, the rules checked, and the rows that break one, summed over rules."""
+    row, checks = _checked(engine, name, loaded, about, ())
+    return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2::2]))
 
 
-def _number(raw: duckdb.DuckDBPyConnection, sql: str) -> int:
-    [number] = raw.execute(sql).fetchone() or (0,)
-    return int(number)
+def _checked(engine: DuckDB, name: str, loaded: Sequence[str], about: About, untyped: Sequence[str]) -> tuple[Any, Any]:
+    columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"')]
+    end = about.observation_end if about.dated else None
+    sql, checks = contract.check_sql(TABLES[name], columns, loaded, end, untyped)
+    return engine.run(sql)[0], checks
+
+
+def _compared(engine: DuckDB, r: Reconciliation) -> tuple[str, float, float, bool]:
+    """Find a number a loaded bank must reproduce: what, found, expected, whether they agree."""
+    found, expected = (float(engine.run(q)[0][0]) if isinstance(q, str) else q for q in (r.found, r.expected))
+    return r.what, found, float(expected), abs(found - expected) <= r.tolerance
 
 
 def _check_constructs(about: About, meta: Mapping[str, Any], report: Report) -> None:
@@ -101,29 +89,13 @@ def _check_constructs(about: About, meta: Mapping[str, Any], report: Report) -> 
                     )
 
 
-def _check(
-    raw: duckdb.DuckDBPyConnection, name: str, loaded: list[str], about: About, untyped: set[str], report: Report
-) -> int:
-    table = TABLES[name]
-    columns = [c[0] for c in raw.execute(f'DESCRIBE "{name}"').fetchall()]
-    end = about.observation_end if about.dated else None
-    sql, checks = contract.check_sql(table, columns, loaded, end, sorted(untyped))
-    row = raw.execute(sql).fetchone()
-    assert row is not None
-    repeated = [r[0] for r in raw.execute(contract.repeats_sql(table)).fetchall()] if row[1] else []
-    report.add(*contract.problems_from(table, row, checks, repeated))
-    return int(row[0])
-
-
 def _create(
-    raw: duckdb.DuckDBPyConnection, table: Table, source: TableSource, about: About
-) -> tuple[list[str] | None, list[Problem]]:
-    """Create one table; return the columns the bank brought (None if it cannot be created) and the problems."""
-    import duckdb
-
+    engine: DuckDB, table: Table, source: TableSource, about: About
+) -> tuple[dict[str, str] | None, list[Problem]]:
+    """Create one table; return the columns the bank brought, with types (None if it cannot be made), and problems."""
     try:
-        described = raw.execute(f"DESCRIBE ({source.query})").fetchall()
-    except duckdb.Error as error:
+        described = engine.run(f"DESCRIBE ({source.query})")
+    except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     types = {c[0]: c[1] for c in described}
     problems = _column_problems(table, types, source)
@@ -132,7 +104,6 @@ def _create(
     columns = [(c, types[c.name]) for c in table.columns if c.name in types]
     extras = [c for c in types if c not in table.names]
     absent = [c for c in table.columns if c.name not in types]
-    brought = [c.name for c, _ in columns] + extras
 
     def project(strict: bool) -> str:
         items = [f'{_cast(c, t, source, strict)} AS "{c.name}"' for c, t in columns]
@@ -149,15 +120,15 @@ def _create(
         return f"SELECT {names} FROM (SELECT *{defaults} FROM ({inner}))"
 
     try:
-        extra_types = _extra_types(raw, extras, types, source)
+        extra_types = _extra_types(engine, extras, types, source)
         try:
-            raw.execute(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
-        except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException):
-            raw.execute(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
-            problems = _type_problems(raw, table, columns, source)
-    except duckdb.Error as error:
+            engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
+        except engine.bad_value:
+            engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
+            problems = _type_problems(engine, table, columns, source)
+    except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
-    return brought, problems
+    return {c.name: SQL_TYPE[c.kind] for c, _ in columns} | extra_types, problems
 
 
 def _column_problems(table: Table, types: Mapping[str, str], source: TableSource) -> list[Problem]:
@@ -225,7 +196,7 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
 
 
 def _type_problems(
-    raw: duckdb.DuckDBPyConnection, table: Table, columns: list[tuple[Column, str]], source: TableSource
+    engine: DuckDB, table: Table, columns: list[tuple[Column, str]], source: TableSource
 ) -> list[Problem]:
     """Count the values that could not be read, with five row numbers each, in one pass over the source.
 
@@ -239,8 +210,7 @@ def _type_problems(
         inner.append(f"({given} AND ({_cast(c, t, source, strict=False)}) IS NULL) AS v{i}, NOT ({given}) AS m{i}")
         outer += [f"count(*) FILTER (WHERE {k}{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE {k}{i})" for k in "vm"]
     numbered = f"SELECT row_number() OVER () AS r, {', '.join(inner)} FROM ({source.query})"
-    row = raw.execute(f"SELECT {', '.join(outer)} FROM ({numbered})").fetchone()
-    assert row is not None
+    [row] = engine.run(f"SELECT {', '.join(outer)} FROM ({numbered})")
     found = []
     for i, (c, _) in enumerate(columns):
         bad, bad_rows, missing, missing_rows = row[4 * i : 4 * i + 4]
@@ -259,9 +229,7 @@ def _type_problems(
     return found
 
 
-def _extra_types(
-    raw: duckdb.DuckDBPyConnection, extras: list[str], types: Mapping[str, str], source: TableSource
-) -> dict[str, str]:
+def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], source: TableSource) -> dict[str, str]:
     """Find out the type of the bank's own columns: typed ones keep theirs; text is a number if every value is one."""
     found = {}
     for c in extras:
@@ -281,8 +249,7 @@ def _extra_types(
                 f"count(*) FILTER (WHERE isfinite(TRY_CAST({value} AS DOUBLE)) "
                 f"AND NOT regexp_full_match({value}, '-?0[0-9]+'))",
             ]
-        row = raw.execute(f"SELECT {', '.join(parts)} FROM ({source.query})").fetchone()
-        assert row is not None
+        [row] = engine.run(f"SELECT {', '.join(parts)} FROM ({source.query})")
         for i, c in enumerate(asked):
             n, whole_n, number_n = row[3 * i : 3 * i + 3]
             if n:

@@ -82,12 +82,12 @@ def small(data: pd.DataFrame) -> pd.Series:
 
 
 def groups(data: pd.DataFrame, column: str = "group", ordered: bool = False) -> dict[Any, Any]:
-    """Return the colour of each group in the order of appearance; ordered categories get a sequential palette."""
+    """Return the colour of each group in the order of appearance, or of categories; ordered ones go light to dark."""
     if column not in data:
         return {None: ACCENT}
     kind = data[column].dtype
-    if isinstance(kind, pd.CategoricalDtype) and kind.ordered:
-        names, ordered = [c for c in kind.categories if (data[column] == c).any()], True
+    if isinstance(kind, pd.CategoricalDtype):
+        names, ordered = [c for c in kind.categories if (data[column] == c).any()], ordered or bool(kind.ordered)
     else:
         names = list(dict.fromkeys(data[column]))
     few = PALETTE if len(names) <= len(PALETTE) else sns.color_palette("husl", len(names))
@@ -138,15 +138,23 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
             ticks = [m * 10.0**k for k in range(math.floor(math.log10(low)), 20) for m in steps]
         axis.set_ticks([t for t in ticks if low <= t <= high])
         axis.set_ticks([], minor=True)
-    axis.set_major_formatter(Ticks(unit, each=log))
+    form = Ticks(unit, each=log)
+    axis.set_major_formatter(form)
+    if axis.axis_name == "x" and not log:
+        longest = max(map(len, form.format_ticks(axis.get_majorticklocs())), default=1)
+        most = 0.7 * axis.axes.bbox.width / axis.axes.figure.dpi / (0.075 * (longest + 2))
+        if len(axis.get_majorticklocs()) > most + 2:  # one beyond each end is not shown
+            axis.set_major_locator(MaxNLocator(max(int(most), 2)))
 
 
 def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:
     """Name categories along an axis of ``width`` inches: in lines, slanted or thinned when they would not fit."""
-    wide = 34 if axis.axis_name == "y" else 22
-    texts = [textwrap.fill(str(n), wide) if "\n" not in str(n) else str(n) for n in names]
+    roomy = axis.axes.bbox.height / axis.axes.figure.dpi >= 0.38 * len(names)  # two lines of type a name
+    wide = 22 if axis.axis_name == "x" else 34 if roomy else 80
+    texts = [str(n) if "\n" in str(n) else textwrap.fill(str(n), wide, break_long_words=False) for n in names]
     if axis.axis_name == "y":
         axis.set_ticks(places, texts)
+        axis.set_tick_params(labelsize=None if roomy else 8.5)
         return
     longest = max((len(row) for t in texts for row in t.split("\n")), default=1)
     every = 1 if len(names) <= 14 else -(-len(names) // 8)
@@ -227,8 +235,8 @@ def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool
     # the layout makes room for ticks and legends, not for labels longer than their axis
     left = max((len(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
     right = max((len(h.get_label()) for h in handles), default=-4) + 4
-    room = max(wide - 0.075 * (left + right) - 0.7, 1.6)
-    ax.set_xlabel(textwrap.fill(label(picture.x, x_unit), max(int(room * 1.15 / 0.08), 30)))
+    room = max(wide - 0.075 * (left + right) / _grid(ax)[0] - 0.7, 1.6)
+    ax.set_xlabel(textwrap.fill(label(picture.x, x_unit), max(int(room * 1.15 / 0.08), 30), break_on_hyphens=False))
     ax.set_ylabel(textwrap.fill(label(picture.y, y_unit), max(int((high - 0.9) / 0.08), 24)))
     rows = 0
     if subtitle:
@@ -237,8 +245,10 @@ def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool
         rows = 1
     rows = _above(ax, picture, axis, rows)
     alone = sum(a.get_visible() for a in ax.figure.axes) == 1
-    title = textwrap.fill(picture.title, int((wide - (0.2 if over and alone else 0.8)) / 0.094), break_on_hyphens=False)
-    if over and alone:
+    over = over and alone
+    breadth = wide - 0.2 if over else wide - 0.8 if alone else room + 0.2
+    title = textwrap.fill(picture.title, int(breadth / 0.094), break_on_hyphens=False)
+    if over:
         ax.figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     else:
         ax.set_title(title, loc="left", pad=6 + 12 * rows)

@@ -60,7 +60,8 @@ def intervals(ax: Any, picture: Picture) -> None:
 
     Columns: ``label`` (a category each, in order), ``estimate``, ``low``, ``high`` (may be missing); ``group`` (colour,
     side by side where labels repeat, legend), ``text`` (written beside the mark), ``strong`` (others are grey),
-    ``hollow``, ``base`` (a bar from there to the estimate), ``n``.
+    ``hollow``, ``base`` (a bar from there to the estimate), ``outer_low``, ``outer_high`` (a wider interval, thin and
+    grey, behind), ``n``.
     Options: ``upright`` (labels along the x axis), ``log``, ``unit``, ``limits`` (of the value axis; an interval that
     leaves it ends in an arrow; without limits an interval many times as wide as the others does so), ``ordered``.
     """
@@ -76,7 +77,11 @@ def intervals(ax: Any, picture: Picture) -> None:
     data["at"] = len(names) - 1 - along if lying else along
     floor, ceiling = o.get("limits") or _reach(data, log)
     inside = data["estimate"].between(floor, ceiling)
-    shade = data["group"].map(colors) if "group" in data else pd.Series([ACCENT] * len(data), index=data.index)
+    shade = (
+        data["group"].astype(object).map(colors)
+        if "group" in data
+        else pd.Series([ACCENT] * len(data), index=data.index)
+    )
     if "strong" in data:
         shade = shade.where(data["strong"].astype(bool), GREY)
     low, high = data["low"].clip(floor, ceiling), data["high"].clip(floor, ceiling)
@@ -89,7 +94,10 @@ def intervals(ax: Any, picture: Picture) -> None:
             ax.bar(data["at"], length, bottom=data["base"], color=list(shade), width=thick)
         bars(ax, data["at"], low, high, lying, INK)
     else:
-        bars(ax, data["at"], low, high, lying, list(shade))
+        if "outer_low" in data:
+            outer = data[["outer_low", "outer_high"]].clip(floor, ceiling)
+            bars(ax, data["at"], outer["outer_low"], outer["outer_high"], lying, GREY, linewidth=1.2)
+        bars(ax, data["at"], low, high, lying, list(shade), linewidth=4.0 if "outer_low" in data else 1.6)
         for k, group in enumerate(colors):
             own = inside & (True if group is None else data["group"] == group)
             if own.any():

@@ -121,12 +121,6 @@ def _lock() -> str:
     return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
 
 
-def _data(bank: Bank) -> str:
-    """Fingerprint of the sources the bank was loaded from; the loaded file carries it in its name."""
-    path = Path(bank.connection.con.execute("PRAGMA database_list").fetchone()[2])
-    return path.name.removesuffix(".duckdb").rpartition(".")[2]
-
-
 def identifiers(bank: Bank) -> list[str]:
     """A sample of the bank's customer ids; bare numbers are left out, since they match any number on a page."""
     if "customers" not in bank.tables:
@@ -190,20 +184,34 @@ def _owned(folder: Path, name: str) -> list[Path]:
     return [p for part in PARTS for p in sorted((folder / part).glob(f"{name}*")) if p.stem.startswith(name)]
 
 
-def _earlier(partial: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """Bring what an interrupted or an earlier run finished into the staging folder; return its records."""
+def _kept(partial: Path, out: Path, fingerprints: Mapping[str, str], progress: Progress) -> dict[str, dict[str, Any]]:
+    """Bring what an interrupted or an earlier run finished on the same input into the staging folder; its records."""
     records = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted((partial / "records").glob("*.json"))}
     status = out / "status.json"
-    if status.exists():
-        for name, record in json.loads(status.read_text("utf-8"))["notebooks"].items():
-            if name in records:
-                continue
-            records[name] = record
-            for path in _owned(out, name):
-                target = partial / path.relative_to(out)
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if "restricted" in target.parts else 0o777)
-                shutil.copy2(path, target)
-    return records
+    earlier = json.loads(status.read_text("utf-8"))["notebooks"] if status.exists() else {}
+    kept = {}
+    for name, fingerprint in fingerprints.items():
+        record = records.get(name) or earlier.get(name, {})
+        if name == LAST or (record.get("status"), record.get("fingerprint")) != ("completed", fingerprint):
+            continue
+        for path in [] if name in records else _owned(out, name):
+            target = partial / path.relative_to(out)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if "restricted" in target.parts else 0o777)
+            shutil.copy2(path, target)
+        if (partial / "notebooks" / f"{name}.ipynb").exists():
+            kept[name] = record | {"reused": True}
+            progress.end(name, kept[name])
+    return kept
+
+
+def _clear(partial: Path, done: Iterable[str]) -> None:
+    """Make the parts of the staging folder, with nothing in them but what finished notebooks wrote."""
+    keep = {p for name in done for p in _owned(partial, name)}
+    for part in PARTS:
+        for path in (partial / part).glob("*"):
+            if path not in keep:
+                path.unlink()
+        (partial / part).mkdir(exist_ok=True, mode=0o700 if part == "restricted" else 0o777)
 
 
 def _versions() -> dict[str, str]:
@@ -273,61 +281,28 @@ def run(
     if inject:
         given = {n: {"bank_name": name} | part for n, part in given.items()}
     out = (out or Path("outputs") / "runs" / name).absolute()
-    prints = {"data": _data(opened), "code": _code(), "lock": _lock()}
     sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
-    prints |= {"notebooks": {n: _sha(text) for n, text in sources.items()}}  # type: ignore[dict-item]
-    fingerprints = {
-        n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *(prints[k] for k in ("data", "code", "lock")))
-        for n in names
-    }
+    prints: dict[str, Any] = {"data": opened.engine.fingerprint(), "code": _code(), "lock": _lock()}
+    fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
+    prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}
     known = identifiers(opened)
     started = datetime.now(UTC)
 
     with _staging(out, keep=resume) as partial:
-        records = _earlier(partial, out) if resume else {}
-        done: dict[str, dict[str, Any]] = {}
         progress.begin(len(names))
-        for n in names:
-            record = records.get(n, {})
-            same = record.get("status") == "completed" and record.get("fingerprint") == fingerprints[n]
-            if same and n != LAST and (partial / "notebooks" / f"{n}.ipynb").exists():
-                done[n] = record | {"reused": True}
-                progress.end(n, done[n])
-        keep = {p for n in done for p in _owned(partial, n)}
-        for part in PARTS:
-            for path in (partial / part).glob("*"):
-                if path not in keep:
-                    path.unlink()
-            (partial / part).mkdir(exist_ok=True, mode=0o700 if part == "restricted" else 0o777)
-        work = [
-            {
-                "name": n,
-                "source": str(available[n].resolve()),
-                "target": str(partial / "notebooks" / f"{n}.ipynb"),
-                "log": str(partial / "logs" / f"{n}.log"),
-                "parameters": given[n],
-                "timeout": timeout,
-                "fingerprint": fingerprints[n],
-            }
-            for n in names
-            if n not in done
-        ]
+        done = _kept(partial, out, fingerprints, progress) if resume else {}
+        _clear(partial, done)
         environment = {**os.environ, **execution.ENVIRONMENT, **place, "CRMRESEARCH_OUT": str(partial)}
-        team = [workers.Worker(environment) for _ in range(max(1, jobs))]
-        try:
-            workers.execute([j for j in work if j["name"] != LAST], team, progress, done, partial / "records")
-            _record_breaches(partial, known)
-            ledger.merge(partial)
-            workers.execute([j for j in work if j["name"] == LAST], team, progress, done, partial / "records")
-        finally:
-            for worker in team:
-                worker.stop()
-        _record_breaches(partial, known)
-        frame = ledger.merge(partial)
-        ledger.write_json(
-            partial / "run.json",
-            {"bank": _plain(opened), "parameters": given, "fingerprints": prints, "versions": _versions()},
-        )
+        with workers.team(max(1, jobs), environment) as team:
+            for last in (False, True):
+                part = [n for n in names if n not in done and (n == LAST) is last]
+                common = {"folder": str(partial), "timeout": timeout}
+                work = [{"source": str(available[n].resolve()), "parameters": given[n], **common} for n in part]
+                workers.execute(work, team, progress, done, fingerprints)
+                _record_breaches(partial, known)
+                frame = ledger.merge(partial)
+        about = {"bank": _plain(opened), "parameters": given, "fingerprints": prints, "versions": _versions()}
+        ledger.write_json(partial / "run.json", about)
         _merge_disclosure(partial)
         status = {
             "status": "completed" if all(d["status"] == "completed" for d in done.values()) else "failed",
@@ -337,9 +312,9 @@ def run(
         }
         _publish(partial, status, known, progress, site)
         shutil.rmtree(partial / "records", ignore_errors=True)
-        for part in PARTS:
+        for empty in PARTS:
             with contextlib.suppress(OSError):  # an empty folder tells nothing
-                (partial / part).rmdir()
+                (partial / empty).rmdir()
         status["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         ledger.write_json(partial / "status.json", status)
         _swap(partial, out)
@@ -348,15 +323,15 @@ def run(
 
 def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
     """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
-    from crmresearch.data import sources
     from crmresearch.data.bank import open_bank
+    from crmresearch.data.sources import names, open_data
 
     if from_dir is not None:
-        sources.get(bank, from_dir)
+        open_data.get(bank, from_dir)
     opened = open_bank(bank)
     if bank == opened.about.name:
         return opened, {}
-    if opened.about.name in {row["name"] for row in sources.listing() if row["status"] != "own files"}:
+    if opened.about.name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
         raise InputError(
             f"{bank} calls its bank {opened.about.name}, the name of an embedded one; rename it in bank.yaml"
         )

@@ -48,11 +48,8 @@ Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/ref
 
 def _value(text: str) -> Any:
     """Read a parameter's value: a JSON number, truth value or list; anything else is a string."""
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
     try:
-        return json.loads(text)
+        return json.loads({"True": "true", "False": "false"}.get(text, text))
     except json.JSONDecodeError:
         return text
 
@@ -60,6 +57,10 @@ def _value(text: str) -> Any:
 def _several(text: str) -> list[Any]:
     """Read values separated by commas; those within brackets are one."""
     return [_value(part.strip()) for part in re.split(r",(?![^\[]*\])", text)]
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
@@ -130,7 +131,7 @@ def run(
     with _watched() as listener:
         outcome = batch.run(
             bank,
-            studies=studies.split(",") if studies is not None else None,
+            studies=_listed(studies),
             values=_values(given),
             out=out,
             jobs=jobs,
@@ -163,7 +164,7 @@ def sweep(
             bank,
             {name: _several(text) for name, text in _pairs(given).items()},
             out,
-            studies=studies.split(",") if studies is not None else None,
+            studies=_listed(studies),
             jobs=jobs,
             resume=resume,
             timeout=timeout,
@@ -235,25 +236,20 @@ def recover(
     """Run the estimators on simulated banks whose truth is known: bias, coverage, false positives."""
     from crmresearch.lab import recover as recovery
 
-    def listed(text: str | None) -> list[str] | None:
-        return [t.strip() for t in text.split(",")] if text is not None else None
-
-    written = recovery.run(listed(studies), seeds, listed(worlds), jobs, out)
+    written = recovery.run(_listed(studies), seeds, _listed(worlds), jobs, out)
     typer.echo(f"written: {_short(Path(written).absolute())}")
 
 
 @banks.command("list")
 def list_banks() -> None:
     """List every bank that can be named."""
-    from crmresearch.data import sources
+    from crmresearch.data.sources import names
 
-    rows = sources.listing()
-    for key in ("name", "evidence", "status"):
-        width = max(len(key), *(len(r[key]) for r in rows))
-        for r in rows:
-            r[key] = r[key].ljust(width)
-    for r in rows:
-        typer.echo(f"{r['name']}  {r['evidence']}  {r['status']}  {r['title']}".rstrip())
+    rows = names.listing()
+    columns = ("name", "evidence", "status")
+    width = {key: max(len(key), *(len(row[key]) for row in rows)) for key in columns}
+    for row in rows:
+        typer.echo("  ".join([*(row[key].ljust(width[key]) for key in columns), row["title"]]).rstrip())
 
 
 @banks.command()
@@ -294,9 +290,9 @@ def simulate(
 @banks.command()
 def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], from_dir: From = None) -> None:
     """Bring an open data set into the cache, from its address or from a folder."""
-    from crmresearch.data import sources
+    from crmresearch.data.sources import open_data
 
-    sources.get(name, from_dir)
+    open_data.get(name, from_dir)
     typer.echo(f"{name}: files are here and match the catalogue")
 
 
@@ -309,18 +305,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()
-    except InputError as error:
-        typer.echo(f"crmresearch: {error}", err=True)
-        sys.exit(2)
     except CrmError as error:
         typer.echo(f"crmresearch: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except OSError as error:  # a full disk, a folder that may not be written
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         typer.echo(f"crmresearch: {error.strerror}: {error.filename or ''}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -291,13 +291,14 @@ def serve(jobs: IO[str], events: IO[str]) -> None:
 
     for line in jobs:
         job = json.loads(line)
-        log = os.open(job["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        source, folder = Path(job["source"]), Path(job["folder"])
+        log = os.open(folder / "logs" / f"{source.stem}.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
         outcome = execute(
-            Path(job["source"]),
-            Path(job["target"]),
+            source,
+            folder / "notebooks" / source.name,
             job["parameters"],
             job["timeout"],
             progress=lambda done, total: send(done=done, total=total),

@@ -83,9 +83,7 @@ class Bar(Progress):
 
     def say(self, words: str) -> None:
         """Write the remark above the bars."""
-        from rich.markup import escape
-
-        self.bars.print(f"[bold]==[/bold] {escape(words)}", highlight=False)
+        self.bars.print(f"== {words}", markup=False, highlight=False)
 
     def cell(self, name: str, done: int, total: int) -> None:
         """Move the notebook's bar."""
@@ -95,13 +93,11 @@ class Bar(Progress):
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Replace the notebook's bar by a line that stays."""
-        from rich.markup import escape
-
         if name in self.tasks:
             self.bars.remove_task(self.tasks.pop(name))
         self.bars.advance(self.whole)
-        mark = "[green]✓[/green]" if outcome["status"] == "completed" else "[red]✗[/red]"
-        self.bars.print(f" {mark} {escape(_summary(name, outcome))}", highlight=False)
+        mark, style = ("✓", "green") if outcome["status"] == "completed" else ("✗", "red")
+        self.bars.print(f" {mark} {_summary(name, outcome)}", markup=False, highlight=False, style=style)
 
     def __enter__(self) -> Self:
         self.bars.start()

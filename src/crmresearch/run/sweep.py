@@ -12,6 +12,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,22 +108,12 @@ def run(
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
     batch.load(bank)
     progress.begin(len(runs))
-    common: dict[str, Any] = {
-        "studies": names,
-        "jobs": 1,
-        "resume": resume,
-        "timeout": timeout,
-        "folder": folder,
-        "site": False,
-    }
+    one = partial(batch.run, bank, studies=names, jobs=1, resume=resume, timeout=timeout, folder=folder, site=False)
     context = multiprocessing.get_context("spawn")
     pool = executor or ProcessPoolExecutor(jobs, mp_context=context, initializer=_interruptible)
     statuses: dict[str, str] = {}
     try:
-        waiting = {
-            pool.submit(batch.run, bank, values=combination, out=out / name, **common): name
-            for name, combination in runs.items()
-        }
+        waiting = {pool.submit(one, values=values, out=out / name): name for name, values in runs.items()}
         for done in as_completed(waiting):
             name, status = waiting[done], done.result().status
             statuses[name] = status["status"]

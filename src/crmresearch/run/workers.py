@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Worker:
                 event = json.loads(line)
                 if "outcome" in event:
                     return dict(event["outcome"])
-                progress.cell(job["name"], event["done"], event["total"])
+                progress.cell(Path(job["source"]).stem, event["done"], event["total"])
         except (BrokenPipeError, json.JSONDecodeError):
             pass
         finally:
@@ -79,12 +79,23 @@ class Worker:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def team(size: int, environment: Mapping[str, str]) -> Iterator[list[Worker]]:
+    """Give workers, and end them whatever happens."""
+    workers = [Worker(environment) for _ in range(size)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
 def execute(
     jobs: list[dict[str, Any]],
     workers: list[Worker],
     progress: Progress,
     done: dict[str, dict[str, Any]],
-    records: Path,
+    fingerprints: Mapping[str, str],
 ) -> None:
     """Execute jobs on the workers; a record of each outcome is kept, so that a run can be resumed."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -97,12 +108,13 @@ def execute(
                 job = waiting.get_nowait()
             except queue.Empty:
                 return
-            outcome = worker.run(job, progress) | {"fingerprint": job["fingerprint"]}
+            name = Path(job["source"]).stem
+            outcome = worker.run(job, progress) | {"fingerprint": fingerprints[name]}
             if worker.stopped:  # the run was interrupted: that is no outcome of the notebook
                 return
-            ledger.write_json(records / f"{job['name']}.json", outcome)
-            done[job["name"]] = outcome
-            progress.end(job["name"], outcome)
+            ledger.write_json(Path(job["folder"]) / "records" / f"{name}.json", outcome)
+            done[name] = outcome
+            progress.end(name, outcome)
 
     threads = [threading.Thread(target=consume, args=(w,), daemon=True) for w in workers[: len(jobs)]]
     for thread in threads:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crmresearch.data.loading import breaches
+from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
@@ -53,15 +55,7 @@ def contract_breaches(bank: Bank) -> pd.DataFrame:
     DataFrame
         ``table``, ``rows``, ``rules`` checked, ``breaches`` (rows that break a rule, summed over rules).
     """
-    from crmresearch.data import contract
-
-    rows = []
-    for name in bank.tables:
-        table = contract.TABLES[name]
-        present = bank.table(name).columns
-        sql, checks = contract.check_sql(table, present, bank.tables, bank.about.observation_end)
-        found = bank.connection.con.execute(sql).fetchone()
-        rows.append((name, int(found[0]), len(checks) + bool(table.key), int(found[1]) + int(sum(found[2::2]))))
+    rows = [(name, *breaches(bank.engine, name, bank.tables, bank.about)) for name in bank.tables]
     return pd.DataFrame(rows, columns=["table", "rows", "rules", "breaches"])
 
 
@@ -188,8 +182,6 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
         One row: ``n`` customers, ``total`` and ``digital`` transactions, and over customers the sums of squares and
         products ``tt``, ``dd``, ``dt``.
     """
-    import datetime
-
     missing = bank.require("transactions.channel")
     if missing is not None:
         return missing
@@ -199,11 +191,11 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
     frame = bank.frame(
         one.aggregate(
             n=one.count(),
-            total=one.total.sum(),
-            digital=one.digital.sum(),
-            tt=(one.total * one.total).sum(),
-            dd=(one.digital * one.digital).sum(),
-            dt=(one.digital * one.total).sum(),
+            total=one.total.sum().cast("float64"),
+            digital=one.digital.sum().cast("float64"),
+            tt=(one.total * one.total).sum().cast("float64"),
+            dd=(one.digital * one.digital).sum().cast("float64"),
+            dt=(one.digital * one.total).sum().cast("float64"),
         )
     )
     if frame.loc[0, "n"] == 0:
@@ -226,7 +218,7 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     if missing is not None:
         return missing
     t, c = bank.table("transactions"), bank.table("customers")
-    kinds = int(bank.frame(t.aggregate(k=t.channel.nunique()))["k"].iloc[0])
+    kinds = int(bank.scalar(t.channel.nunique()))
     seen = t.group_by("customer_id", month=t.occurred_on.truncate("M")).aggregate(kinds=t.channel.nunique())
     months = seen.group_by("month").aggregate(
         with_any=seen.count(), with_all=((seen.kinds == kinds) & (ibis.literal(kinds) > 0)).sum()
@@ -242,15 +234,12 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
 
 def freshness(bank: Bank) -> pd.DataFrame:
     """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``."""
-    from crmresearch.data.contract import TABLES
-
     newest = {}
     for name in bank.tables:
         # the first date of a row is when it happened; later ones may lie open
         day = next((c.name for c in TABLES[name].columns if c.kind in ("date", "month")), None)
         if day is not None and day in bank.table(name).columns:
-            t = bank.table(name)
-            newest[name] = bank.frame(t.aggregate(d=t[day].max()))["d"].iloc[0]
+            newest[name] = bank.scalar(bank.table(name)[day].max())
     end = pd.Timestamp(bank.about.observation_end)
     rows = [(k, v.strftime("%Y-%m-%d"), (end - v).days) for k, v in newest.items() if not pd.isna(v)]
     return pd.DataFrame(rows, columns=["table", "newest", "days_behind"])
@@ -286,8 +275,7 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
     frame["look_alike"] = float("nan")
     if len(traits) >= 3:
         groups = c.group_by(traits).aggregate(size=c.count())
-        alike = bank.frame(groups.filter(groups["size"] > 1).aggregate(s=groups["size"].sum().fill_null(0)))
-        frame["look_alike"] = float(alike["s"].iloc[0])
+        frame["look_alike"] = float(bank.scalar(groups.filter(groups["size"] > 1)["size"].sum().fill_null(0)))
     return frame
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crmresearch.data.sources import Description, TableSource, about_entry
+from crmresearch.data.description import Description, TableSource
+from crmresearch.data.sources.open_data import about_entry
 from crmresearch.data.sources.own_files import csv_header, csv_relation
 
 TRAITS = (

@@ -12,7 +12,8 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from crmresearch.data.sources import Description, Reconciliation, TableSource, about_entry
+from crmresearch.data.description import Description, Reconciliation, TableSource
+from crmresearch.data.sources.open_data import about_entry
 from crmresearch.data.sources.own_files import csv_header, csv_relation
 from crmresearch.errors import InputError
 

@@ -20,8 +20,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from crmresearch.data.contract import TABLES, Problem, Table, close_to, nearest
-from crmresearch.data.sources import About, Description, TableSource
+from crmresearch.data.contract import Problem, close_to, nearest, quoted
+from crmresearch.data.description import About, Description, TableSource
+from crmresearch.data.engines import SUFFIX, DuckDB, columns_of
+from crmresearch.data.tables import TABLES, Table
 from crmresearch.errors import InputError
 
 TABLE_KEYS = ("file", "table", "columns", "recode", "date_format", "sep", "encoding")
@@ -181,15 +183,15 @@ def _table(
     if problems:
         return problems
     text = file.suffix != ".parquet"
-    if file.suffix in (".duckdb", ".db", ".sqlite", ".sqlite3"):
+    if file.suffix in (SUFFIX, ".db", ".sqlite", ".sqlite3"):
         if "table" not in spec:
             return [Problem(table.name, "", f"{file.name} is a database; say which table (table: …)")]
         alias = databases.setdefault(file, f"_source_{len(databases)}")
         wanted = str(spec["table"])
-        relation = _q(f"{alias}.{wanted}") if _is_sqlite(file) else f"{_q(alias)}.{_q(wanted)}"
+        relation = quoted(f"{alias}.{wanted}") if _is_sqlite(file) else f"{quoted(alias)}.{quoted(wanted)}"
         header = _database_header(file, str(spec["table"]))
         text = _is_sqlite(file)
-        if header is None:
+        if not header:
             return [Problem(table.name, "", f"{file.name} holds no table '{spec['table']}'")]
     elif file.suffix == ".parquet":
         relation = f"read_parquet({_literal(str(file))})"
@@ -202,7 +204,7 @@ def _table(
     columns = _columns(table, header, mapping, file.name)
     if isinstance(columns, list):
         return columns
-    select = ", ".join(f"{_q(theirs)} AS {_q(ours)}" for ours, theirs in columns.items())
+    select = ", ".join(f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in columns.items())
     formats = spec.get("date_format") or {}
     formats = {"*": formats} if isinstance(formats, str) else dict(formats)
     recode = {c: {str(k): str(v) for k, v in m.items()} for c, m in recode.items()}
@@ -256,10 +258,6 @@ def _columns(
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _literal(text: str) -> str:
@@ -327,30 +325,24 @@ def _is_sqlite(file: Path) -> bool:
         return handle.read(16).startswith(b"SQLite format 3")
 
 
-def _database_header(file: Path, table: str) -> list[str] | None:
-    if _is_sqlite(file):
-        import sqlite3
+def _database_header(file: Path, table: str) -> list[str]:
+    if not _is_sqlite(file):
+        return columns_of(file, table)
+    import sqlite3
 
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
-            return [r[1] for r in connection.execute(f"PRAGMA table_info({_q(table)})")] or None
-    import duckdb
-
-    with duckdb.connect(str(file), read_only=True) as connection:
-        rows = connection.execute(
-            "SELECT column_name FROM duckdb_columns() WHERE table_name = $t ORDER BY column_index", {"t": table}
-        ).fetchall()
-    return [r[0] for r in rows] or None
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return [r[0] for r in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
 
 def _prepare(
-    databases: Mapping[Path, str], recoded: Mapping[str, tuple[str, Path, str, str, list[str]]], raw: Any
+    databases: Mapping[Path, str], recoded: Mapping[str, tuple[str, Path, str, str, list[str]]], engine: DuckDB
 ) -> list[Problem]:
     """Make sources visible that the engine does not read by itself; return what is wrong with them."""
-    _attach(databases, raw)
+    _attach(databases, engine)
     problems = []
     for alias, (table, file, sep, encoding, header) in recoded.items():
         try:
-            _copy_text(raw, alias, header, _text_rows(file, sep, encoding, len(header)))
+            _copy_text(engine, alias, header, _text_rows(file, sep, encoding, len(header)))
         except UnicodeError:
             hint = "declare encoding in bank.yaml, or save as UTF-8"
             problems.append(Problem(table, "", f"{file.name} is not {encoding} text", hint=hint))
@@ -371,29 +363,28 @@ def _text_rows(file: Path, sep: str, encoding: str, width: int) -> Iterator[list
             yield [v or None for v in row]
 
 
-def _copy_text(raw: Any, relation: str, header: Sequence[str], rows: Iterator[Any]) -> None:
+def _copy_text(engine: DuckDB, relation: str, header: Sequence[str], rows: Iterator[Any]) -> None:
     """Create a table of text columns from rows, a batch at a time."""
     import pyarrow as pa
 
-    raw.execute(f"CREATE TEMP TABLE {relation} ({', '.join(f'{_q(c)} VARCHAR' for c in header)})")
+    engine.run(f"CREATE TEMP TABLE {relation} ({', '.join(f'{quoted(c)} VARCHAR' for c in header)})")
     while batch := list(itertools.islice(rows, 100_000)):
         texts = [[None if v is None else str(v) for v in column] for column in zip(*batch, strict=True)]
-        raw.register("_batch", pa.table([pa.array(t, pa.string()) for t in texts], names=list(header)))
-        raw.execute(f"INSERT INTO {relation} SELECT * FROM _batch")
-        raw.unregister("_batch")
+        with engine.visible({"_batch": pa.table([pa.array(t, pa.string()) for t in texts], names=list(header))}):
+            engine.run(f"INSERT INTO {relation} SELECT * FROM _batch")
 
 
-def _attach(databases: Mapping[Path, str], raw: Any) -> None:
+def _attach(databases: Mapping[Path, str], engine: DuckDB) -> None:
     """Make the tables of databases visible: DuckDB attaches, SQLite is copied as text (no extension needed)."""
     for file, alias in databases.items():
         if not _is_sqlite(file):
-            raw.execute(f"ATTACH {_literal(str(file))} AS {_q(alias)} (READ_ONLY)")
+            engine.run(f"ATTACH {_literal(str(file))} AS {quoted(alias)} (READ_ONLY)")
             continue
         import sqlite3
 
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             names = [r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
             for name in names:
-                cursor = connection.execute(f"SELECT * FROM {_q(name)}")
+                cursor = connection.execute(f"SELECT * FROM {quoted(name)}")
                 header = [d[0] for d in cursor.description]
-                _copy_text(raw, _q(f"{alias}.{name}"), header, iter(cursor))
+                _copy_text(engine, quoted(f"{alias}.{name}"), header, iter(cursor))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crmresearch.data.sources import Description, TableSource, about_entry
+from crmresearch.data.description import Description, TableSource
+from crmresearch.data.sources.open_data import about_entry, catalogue
 from crmresearch.data.sources.own_files import csv_header, csv_relation
 
 DAYS_PER_MONTH = 365.25 / 12
@@ -74,6 +75,4 @@ def describe(name: str, folder: Path) -> Description:
         file = "customerWinBack.csv"
         text["snapshot"] = (f"SELECT customer AS customer_id, {renamed(file)} FROM {rows(file)}", file)
     tables = {table: TableSource(query, text=True, origin=origin) for table, (query, origin) in text.items()}
-    from crmresearch.data.sources import catalogue
-
     return Description(about_entry(name), tables, tuple(folder / f for f in catalogue()[name]["files"]))

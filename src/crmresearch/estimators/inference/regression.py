@@ -33,18 +33,20 @@ def complete(**arrays: ArrayLike) -> list[np.ndarray]:
     return out
 
 
-def full_rank(x: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse columns that are combinations of others.
+def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Refuse missing values, and columns that are combinations of others.
 
     Parameters
     ----------
     x : array, (rows, columns)
         Design matrix, its constant included.
-    names : sequence of str
-        Of the columns.
+    names : sequence of str, optional
+        Of the columns; their numbers when absent.
 
     Raises
     ------
+    InputError
+        Naming the column with missing values.
     RankError
         Naming the columns and those they are made of.
 
@@ -54,10 +56,14 @@ def full_rank(x: np.ndarray, names: Sequence[str]) -> None:
     """
     from scipy.linalg import qr, solve_triangular
 
+    names = list(names) or [f"column {i + 1}" for i in range(x.shape[1])]
+    complete(**dict(zip(names, x.T, strict=True)))
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
     empty = [name for name, size in zip(names, length, strict=True) if not size > 0]
     if empty:
         raise RankError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero in every row; leave out")
+    if np.linalg.eigvalsh((x.T @ x) / np.outer(length, length))[0] > 1e-8:  # far from it: the square is good enough
+        return
     r, order = qr(np.linalg.qr(x / length, mode="r"), mode="r", pivoting=True)  # pivoting a tall array is slow
     size = np.abs(np.diag(r))
     rank = int((size > RANK_TOLERANCE).sum())
@@ -169,7 +175,7 @@ def logit_fit(
 ) -> LogitFit:
     """Logistic regression by Newton's method; robust errors.
 
-    Our own, because studies fit it in folds and resamples, where it takes a tenth of the time of statsmodels' GLM.
+    Our own, because studies fit it in folds and resamples, where it takes a quarter of the time of statsmodels' GLM.
 
     Parameters
     ----------
@@ -198,6 +204,8 @@ def logit_fit(
     from scipy.special import expit
 
     x, y = complete(x=x, y=y)
+    if not ridge:
+        full_rank(x)
     n = np.ones(len(y)) if n is None else n
     w = n if weights is None else n * weights
     base = np.zeros(len(y)) if offset is None else offset
@@ -236,6 +244,7 @@ def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) 
     MacKinnon and White (1985). *Journal of Econometrics* 29, 305-325; by cluster: Bell and McCaffrey (2002).
     """
     x, y = complete(x=x, y=y)
+    full_rank(x)
     bread = np.linalg.inv(x.T @ x)
     beta = bread @ (x.T @ y)
     leverage = np.einsum("ij,jk,ik->i", x, bread, x)

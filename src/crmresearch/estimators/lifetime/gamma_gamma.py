@@ -76,7 +76,7 @@ class GammaGammaFitter(Fitter):
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
         _, m = columns
-        return np.log([4.0, 4.0, weights @ m / weights.sum()])
+        return np.log([4.0, 4.0, float(weights @ m / weights.sum())])
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
         x, m = columns

@@ -163,8 +163,9 @@ class _State:
     information: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
-def _gram(z: np.ndarray, v: np.ndarray, block: int = 32768) -> np.ndarray:
+def _gram(z: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Cross-product of the covariates weighted by ``v``, in blocks that stay in the cache."""
+    block = 32768
     out = np.zeros((z.shape[1], z.shape[1]))
     for start in range(0, len(z), block):
         part = z[start : start + block]
@@ -285,17 +286,14 @@ class CoxFit:
         x = frame[list(self.params.index)].to_numpy(dtype=float)
         return np.exp((x - self.means.to_numpy()) @ self.params.to_numpy())
 
-    def cumulative_baseline(self, times: Sequence[float] | np.ndarray, stratum: object = None) -> np.ndarray:
-        """Cumulative baseline hazard; flat after the last event time."""
-        base = self.baseline if stratum is None else self.baseline[self.baseline["stratum"] == stratum]
-        where = np.searchsorted(base["time"].to_numpy(), np.asarray(times, dtype=float), side="right")
-        return np.r_[0.0, base["cumulative"].to_numpy()][where]
+    def cumulative_baseline(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Cumulative baseline hazard, without strata; flat after the last event time."""
+        where = np.searchsorted(self.baseline["time"].to_numpy(), np.asarray(times, dtype=float), side="right")
+        return np.r_[0.0, self.baseline["cumulative"].to_numpy()][where]
 
-    def risk(self, frame: pd.DataFrame, horizon: float, since: np.ndarray | float = 0.0) -> np.ndarray:
-        """Probability of the event within ``horizon`` months, given survival to ``since``."""
-        since = np.asarray(since, dtype=float)
-        gained = self.cumulative_baseline(since + horizon) - self.cumulative_baseline(since)
-        return -np.expm1(-gained * self.relative_risk(frame))
+    def risk(self, frame: pd.DataFrame, horizon: float) -> np.ndarray:
+        """Probability of the event within ``horizon`` months."""
+        return -np.expm1(-self.cumulative_baseline(np.array([horizon])) * self.relative_risk(frame))
 
     def shrunk(self) -> CoxFit:
         """Return the model for prediction: log hazard ratios shrunk for what fitting them made too large.
@@ -421,48 +419,32 @@ def dfbeta(fit: CoxFit) -> pd.DataFrame:
     return pd.DataFrame(change / np.sqrt(np.diag(covariance)), columns=list(fit.params.index), index=sets.rows)
 
 
-def cox_bootstrap(
-    frame: pd.DataFrame,
-    covariates: Sequence[str],
-    *,
-    repeats: int,
-    seed: int,
-    strata: str | None = None,
-    cluster: str | None = None,
-) -> pd.DataFrame:
+def cox_bootstrap(frame: pd.DataFrame, covariates: Sequence[str], *, repeats: int, seed: int) -> pd.DataFrame:
     """Refit a Cox model to bootstrap samples, each from the last step of the full fit.
 
     A resample is a vector of counts, never a copied frame; with Efron's ties counts are ties, as in a copied frame.
 
     Parameters
     ----------
-    frame, covariates, strata
+    frame, covariates
         As in :func:`cox`.
     repeats, seed : int
         Number of resamples and seed.
-    cluster : str, optional
-        Resample these units (customers with several start-stop rows, branches) in place of rows.
 
     Returns
     -------
     DataFrame
         One row per resample, one column per covariate: log hazard ratios.
     """
-    fit = cox(frame, covariates, strata=strata)
+    fit = cox(frame, covariates)
     sets, rng = fit.sets, np.random.default_rng(seed)
-    start = fit.params.to_numpy() * sets.scale
-    out = np.empty((repeats, len(start)))
-    unit = None
-    if cluster is not None:
-        _, unit = np.unique(frame[cluster].to_numpy()[sets.rows], return_inverse=True)
-    total = int(sets.weight.sum())
+    start, total = fit.params.to_numpy() * sets.scale, int(sets.weight.sum())
     single = bool((sets.weight == 1).all())
+    out = np.empty((repeats, len(start)))
     for repeat in range(repeats):
-        if unit is None and single:
+        if single:
             weight = np.bincount(rng.integers(0, total, total), minlength=total).astype(float)
-        elif unit is None:
-            weight = resample(rng, sets.weight)
         else:
-            weight = sets.weight * resample(rng, unit.max() + 1)[unit]
+            weight = resample(rng, sets.weight)
         out[repeat] = _newton(sets, weight, "efron", start, tolerance=1e-2)[0]
     return pd.DataFrame(out / sets.scale, columns=list(covariates))

@@ -14,12 +14,12 @@ from crmresearch.estimators.inference import ends, full_rank, natural_spline, z
 from crmresearch.estimators.survival.risk import hazard_ratios, read_spells
 
 
-def tenure_terms(tenure: np.ndarray, n: np.ndarray, knots: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Spline of log tenure with knots at quantiles of the person-months; returns basis and knots."""
+def tenure_terms(tenure: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spline of log tenure with four knots at quantiles of the person-months; returns basis and knots."""
     log = np.log(np.asarray(tenure, dtype=float))
     order = np.argsort(log)
     share = np.cumsum(n[order]) / n.sum()
-    places = np.unique(log[order][np.searchsorted(share, np.linspace(0.05, 0.95, knots)).clip(0, len(log) - 1)])
+    places = np.unique(log[order][np.searchsorted(share, np.linspace(0.05, 0.95, 4)).clip(0, len(log) - 1)])
     if len(places) < 3:
         return log[:, None], places
     return natural_spline(log, places.tolist()), places
@@ -54,7 +54,7 @@ class DiscreteFit:
         return hazard_ratios(self.params[names], self.se[names], self.n, self.events)
 
 
-def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline: str = "spline") -> DiscreteFit:
+def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str]) -> DiscreteFit:
     """Fit the monthly hazard of leaving to cells of person-months.
 
     For exits that happen in continuous time and are seen by the month, the complementary log-log model has exactly the
@@ -65,10 +65,7 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
     cells : DataFrame
         ``tenure`` (month, 1 is the first), ``at_risk``, ``events`` and the covariates.
     covariates : sequence of str
-        Numeric columns.
-    baseline : {'spline', 'months'}
-        Baseline hazard over tenure: natural spline of log tenure, or one level per month (every month then needs an
-        exit).
+        Numeric columns; the baseline hazard is a natural spline of log tenure.
 
     Returns
     -------
@@ -85,23 +82,13 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str], *, baseline:
         raise InputError(f"cells lack {', '.join(absent)}")
     if (cells["events"] > cells["at_risk"]).any() or (cells["tenure"] < 1).any():
         raise InputError("cells need tenure of 1 or more and no more events than customers at risk")
-    if baseline not in ("spline", "months"):
-        raise InputError(f"baseline must be 'spline' or 'months', not {baseline!r}")
     if not cells["events"].sum() > 0:
         raise FitError("no exits in these person-months, so no hazard can be estimated")
     at_risk = cells["at_risk"].to_numpy(dtype=float)
     tenure = cells["tenure"].to_numpy(dtype=float)
-    if baseline == "months":
-        months = np.unique(tenure)
-        empty = int((cells.groupby("tenure")["events"].sum() == 0).sum())
-        if empty:
-            raise FitError(f"{empty} months of tenure have no exit; use the spline baseline")
-        base = (tenure[:, None] == months).astype(float)
-        names = [f"month {m:g}" for m in months]
-    else:
-        spline, _ = tenure_terms(tenure, at_risk)
-        base = np.column_stack([np.ones(len(tenure)), spline])
-        names = ["constant", *(f"tenure {i}" for i in range(1, spline.shape[1] + 1))]
+    spline, _ = tenure_terms(tenure, at_risk)
+    base = np.column_stack([np.ones(len(tenure)), spline])
+    names = ["constant", *(f"tenure {i}" for i in range(1, spline.shape[1] + 1))]
     x = np.column_stack([cells[list(covariates)].to_numpy(dtype=float), base])
     full_rank(x[at_risk > 0], [*covariates, *names])
     y = np.column_stack([cells["events"].to_numpy(dtype=float), at_risk - cells["events"].to_numpy(dtype=float)])
@@ -191,6 +178,7 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     if not spells.event.any():
         raise FitError("no exits, so no frailty can be told")
     x = frame[list(covariates)].to_numpy(dtype=float) if covariates else np.zeros((len(frame), 0))
+    full_rank(np.column_stack([np.ones(len(x)), x]), ["constant", *covariates])
     mean = (spells.n @ x) / spells.n.sum()
     x = x - mean
     start, end = spells.entry, spells.exit
@@ -292,6 +280,7 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
 
     spells = read_spells(frame, covariates)
     columns = {"exit": spells.exit, "event": spells.event.astype(int), "entry": spells.entry, "n": spells.n}
+    full_rank(np.column_stack([np.ones(len(frame)), frame[list(covariates)]]), ["constant", *covariates])
     data = pd.DataFrame({**columns, **{c: frame[c].to_numpy(dtype=float) for c in covariates}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines warns of robust errors for weights; ours are counts

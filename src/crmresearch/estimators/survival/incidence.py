@@ -53,8 +53,8 @@ def aalen_johansen(spells: Spells, cause: np.ndarray, causes: int, *, at_least: 
     whole = time[-1] == months - 1 and time[0] == 0  # the time is its own position
     position = spells.exit.astype(np.intp) if whole else np.searchsorted(time, spells.exit)
     single = None if (spells.n == 1).all() else spells.n
-    counts = np.bincount(position * (causes + 1) + cause, single, minlength=months * (causes + 1))
-    counts = counts.reshape(months, causes + 1).astype(float)
+    cells = np.bincount(position * (causes + 1) + cause, single, minlength=months * (causes + 1))
+    counts = cells.reshape(months, causes + 1).astype(float)
     gone = counts.sum(axis=1)
     begun = np.zeros(months)
     if spells.late:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_fit, resample, tied_groups
+from crmresearch.estimators.survival.incidence import aalen_johansen
 from crmresearch.estimators.survival.risk import read_spells
 
 
@@ -107,12 +108,9 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
 
 def _incidence(frame: pd.DataFrame, horizon: float) -> float:
     """Aalen-Johansen incidence of the cause of interest at the horizon."""
-    time, any_exit, own, n = _columns(frame)
-    grid, position = np.unique(time, return_inverse=True)
-    at_risk = n.sum() - np.r_[0.0, np.bincount(position, n).cumsum()[:-1]]
-    d, e = np.bincount(position, n * any_exit), np.bincount(position, n * own)
-    before = np.r_[1.0, np.cumprod(1 - d / at_risk)[:-1]]
-    return float((before * e / at_risk)[grid <= horizon].sum())
+    spells, own = read_spells(frame), _columns(frame)[2]
+    fit = aalen_johansen(spells, np.where(own, 1, 2 * spells.event), 2)
+    return float(np.r_[0.0, fit.incidence[0]][np.searchsorted(fit.time, horizon, side="right")])
 
 
 def _scores(predicted: np.ndarray, rows: int, least: float = -np.inf, most: float = np.inf) -> np.ndarray:

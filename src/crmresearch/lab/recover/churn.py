@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.inference import Estimate, z
 from crmresearch.estimators.survival.curves import kaplan_meier, restricted_mean_difference
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.lab.recover.harness import Estimator, given
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
-Z = 1.959963984540054
-
-
 def _log(estimate: Estimate) -> Estimate:
     """Write a hazard ratio on the scale its error lives on."""
-    se = (math.log(estimate.ci_high) - math.log(estimate.ci_low)) / (2 * Z)
+    se = (math.log(estimate.ci_high) - math.log(estimate.ci_low)) / (2 * z())
     return replace(
         estimate,
         value=math.log(estimate.value),

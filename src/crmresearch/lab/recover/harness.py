@@ -153,13 +153,11 @@ def reduced(bank: Bank, reduction: Callable[..., Any], **options: Any) -> Any:
 @functools.cache
 def discover() -> dict[str, Estimator]:
     """Return every estimator of the modules of this package, by ``study.name``."""
-    from crmresearch.lab import recover
-
     found: dict[str, Estimator] = {}
-    for info in sorted(pkgutil.iter_modules(recover.__path__), key=lambda m: m.name):
+    for info in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda m: m.name):
         if info.name in ("facts", "harness", "limits", "report", "summary"):
             continue
-        module = importlib.import_module(f"{recover.__name__}.{info.name}")
+        module = importlib.import_module(f"{__package__}.{info.name}")
         for estimator in getattr(module, "ESTIMATORS", ()):
             if estimator.key in found:
                 raise InputError(f"two estimators are named {estimator.key}")
@@ -248,7 +246,7 @@ def fingerprint(module: str) -> str:
 
 def part(estimator: Estimator, world: str, first: int) -> Path:
     """Name the file that keeps one chunk of seeds."""
-    from crmresearch.data.sources import cache_dir
+    from crmresearch.data.places import cache_dir
 
     folder = cache_dir() / "recovery"
     size = f"{estimator.size(world)}x{estimator.months}"
@@ -290,7 +288,7 @@ def work(keys: Sequence[str], world: str, first: int) -> int:
         bank = simulated.bank(settings, tables)
         for x in estimators:
             rows[x.key] += _rows(x, bank, seed)
-        bank.connection.disconnect()
+        bank.engine.close()
     for x in estimators:
         if x.sample is not None:
             for seed in range(first, first + CHUNK):

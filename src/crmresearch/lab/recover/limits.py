@@ -48,7 +48,7 @@ def draw(keys: Sequence[str], world: str, seed: int, customers: int = CUSTOMERS)
     tables = None if every else sorted({t for e in estimators for t in e.tables or ()})
     bank = simulated.bank(simulated.Settings(customers, estimators[0].months, seed, world), tables)
     out = {e.key: {q: found.value for q, found in e.run(bank).items() if q in wanted(e, world)} for e in estimators}
-    bank.connection.disconnect()
+    bank.engine.close()
     return out
 
 

@@ -6,50 +6,35 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.inference import ends
+from crmresearch.figures import Mark, Picture
 from crmresearch.lab.recover.harness import OWN
 from crmresearch.lab.recover.summary import COLUMNS, NOMINAL, read
 from crmresearch.result import Result, study
 
+say = words.of("recover")
 SHOWN = 120  # quantities in one figure; more are in the table
 STEP = 0.22  # inches per quantity
 
-# Why intervals miss where they do: (start of the quantity, estimator or "", world or "" for all) -> reason.
+# Why intervals miss where they do, in words: (start of the quantity, estimator or "", world or "" for all).
 # A failure without a reason fails a test.
-REASONS: dict[tuple[str, str, str], str] = {
-    ("naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
-    ("campaign.targeted.naive", "", ""): "the naive estimator is shown on purpose; its bias is what the remedy removes",
-    ("mean.contribution", "contribution", "heavy_tail"): (
-        "contribution has no variance there; this plain mean carries no gate, the study's concentration does"
-    ),
-    ("", "concentration", "heavy_tail"): "contribution has no variance there; the gate on the tail index closes",
-    ("", "", "no_overlap"): "comparable customers are missing there; the gate on overlap closes",
-    ("satisfaction.mean weighted", "response", "mnar_response"): (
-        "response depends on satisfaction itself, which weights from accounts only reduce; the bounds hold"
-    ),
-    ("satisfaction.mean bounds", "response", ""): (
-        "bounds, not an interval: they hold whatever response depends on, and so cover more than 95%"
-    ),
-    (
-        "S10c",
-        "paths",
-        "null",
-    ): "a product of two paths that are both nothing: its interval is too wide, on the safe side",
-    ("S10d", "paths", "null"): "a product of paths that are all nothing: its interval is too wide, on the safe side",
-    (
-        "S10a",
-        "paths",
-        "null",
-    ): "weights of unrelated items are left to chance: the interval is too wide, on the safe side",
-    (
-        "",
-        "concentration",
-        "small",
-    ): "about a hundred customers; the gates on the tail index and the mean close in most banks",
-}
+REASONS: tuple[tuple[str, str, str, str], ...] = (
+    ("naive", "", "", "naive"),
+    ("campaign.targeted.naive", "", "", "naive"),
+    ("mean.contribution", "contribution", "heavy_tail", "no_variance"),
+    ("", "concentration", "heavy_tail", "tail_gate"),
+    ("", "", "no_overlap", "overlap_gate"),
+    ("satisfaction.mean weighted", "response", "mnar_response", "weights"),
+    ("satisfaction.mean bounds", "response", "", "bounds"),
+    ("S10c", "paths", "null", "two_paths"),
+    ("S10d", "paths", "null", "paths"),
+    ("S10a", "paths", "null", "unrelated"),
+    ("", "concentration", "small", "small"),
+)
 
 
 def published(path: str | Path | None = None) -> pd.DataFrame | Missing:
@@ -73,11 +58,11 @@ def published(path: str | Path | None = None) -> pd.DataFrame | Missing:
     default = Path(__file__).parents[4] / "outputs" / "reference" / "recovery.csv"
     file = Path(path or os.environ.get("CRMRESEARCH_RECOVERY") or default)
     if not file.is_file():
-        return Missing("no recovery table has been computed yet; make recover writes one", ())
+        return Missing(say("missing.table"), ())
     table = read(file)
     lacking = [c for c in COLUMNS if c not in table]
     if lacking:
-        raise InputError(f"recovery table {file.name} lacks {', '.join(lacking)}; write it anew with make recover")
+        raise InputError(say("missing.columns", file=file.name, lacking=", ".join(lacking)))
     return table
 
 
@@ -89,8 +74,10 @@ def _chosen(table: pd.DataFrame, world: str | None, study_name: str) -> pd.DataF
     return rows if study_name == "all" else rows[rows["study"] == study_name]
 
 
-def _none(what: str) -> Result:
-    return Result.not_applicable(Missing(f"the recovery table has no {what}", ()))
+def _none(what: str, study_name: str = "all") -> Result:
+    """Return the result that says what the table does not hold."""
+    of = "" if study_name == "all" else say("missing.of", study=study_name)
+    return Result.not_applicable(Missing(say("missing.rows", what=what, of=of), ()))
 
 
 @study
@@ -111,7 +98,7 @@ def overview(table: pd.DataFrame) -> Result:
     rows = _chosen(table, None, "all")
     judged = rows[rows["coverage"].notna()]
     if judged.empty:
-        return _none("quantity with a truth")
+        return _none(say("missing.truth"))
     grouped = judged.groupby(["study", "world"], sort=True)
     out = grouped.agg(
         estimators=("estimator", "nunique"),
@@ -122,11 +109,7 @@ def overview(table: pd.DataFrame) -> Result:
         lowest_coverage=("coverage", "min"),
     ).reset_index()
     passed, every = int(out["passed"].sum()), int(out["quantities"].sum())
-    sentence = (
-        f"{passed} of {every} quantities with a known truth are covered as they should be: the 99.9% binomial interval "
-        f"of the coverage reaches into [{NOMINAL[0]:.2f}, {NOMINAL[1]:.2f}]. In worlds that break an assumption a "
-        "failure is expected, and it is the gate's task to notice."
-    )
+    sentence = say("overview.sentence", passed=passed, every=every, low=NOMINAL[0], high=NOMINAL[1])
     return Result(out, sentence, counts=(), digits=3)
 
 
@@ -153,66 +136,42 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     rows = _chosen(table, world, study_name)
     rows = rows[rows["truth"].notna() & rows["mean"].notna()].reset_index(drop=True)
     if rows.empty:
-        return _none(f"quantity with a truth in world {world}" + ("" if study_name == "all" else f" for {study_name}"))
+        return _none(say("missing.truth_in", world=world), study_name)
     keep = ["study", "estimator", "quantity", "unit", "seeds", "truth", "mean", "bias", "bias_error", "rmse"]
     keep += ["coverage", "coverage_low", "coverage_high", "se_ratio", "verdict"]
-    biased = (rows["bias"].abs() > 4 * rows["bias_error"]).sum()
-    failed = int((rows["verdict"] == "fail").sum())
-    low = rows.loc[rows["coverage"].idxmin()] if rows["coverage"].notna().any() else rows.iloc[0]
-    sentence = (
-        f"World {world}: {len(rows)} quantities over {int(rows['seeds'].min()):,} to {int(rows['seeds'].max()):,} "
-        f"banks; {failed} with a coverage outside the accepted band, {int(biased)} with a mean further from the truth "
-        f"than four Monte-Carlo errors. Lowest coverage: {low['coverage']:.3f} ({low['quantity']} by "
-        f"{low['estimator']})."
-    )
-
-    def draw(ax: Any) -> Any:
-        _draw_estimates(ax, rows, f"{studies}, {world}: estimate against truth")
-        return ax
-
+    biased = int((rows["bias"].abs() > 4 * rows["bias_error"]).sum())
+    failed, n = int((rows["verdict"] == "fail").sum()), len(rows)
+    worst = rows.loc[rows["coverage"].idxmin()] if rows["coverage"].notna().any() else rows.iloc[0]
+    seeds = rows["seeds"].agg(["min", "max"])
     studies = ", ".join(rows["study"].unique())
-    alt = (
-        f"Left: for {len(rows)} quantities of {studies} in world {world}, mean estimate less truth in units of the "
-        "estimates' own spread, with the range that holds 95% of estimates; zero is the truth. Right: coverage of the "
-        f"95% intervals with its 99.9% binomial interval; {failed} of {len(rows)} miss the accepted band."
+    return Result(
+        rows[keep],
+        say("estimates.sentence", world=world, n=n, seeds=seeds, failed=failed, biased=biased, worst=worst),
+        picture=_pictures(rows, say("estimates.title", studies=studies, world=world), seeds),
+        alt=say("estimates.alt", n=n, studies=studies, world=world, failed=failed),
+        counts=(),
     )
-    return Result(rows[keep], sentence, draw=draw, alt=alt, counts=(), figsize=(11.0, 1.8 + STEP * len(rows)), panels=2)
 
 
-def _draw_estimates(ax: Any, rows: pd.DataFrame, title: str) -> None:
-    from crmresearch import figures
+def _label(rows: pd.DataFrame) -> pd.Series:
+    return rows["quantity"] + " (" + rows["estimator"] + ")"
 
-    left, right = ax
-    y = np.arange(len(rows))[::-1]
+
+def _pictures(rows: pd.DataFrame, title: str, seeds: pd.Series) -> tuple[Picture, Picture]:
+    """Estimates against the truth in spreads of the estimate, and their coverage."""
     spread = rows["true_spread"].where(rows["true_spread"] > 0)
-    shift = (rows["bias"] / spread).to_numpy(float)
-    error = (rows["bias_error"] / spread).to_numpy(float)
-    bad = (rows["verdict"] == "fail").to_numpy()
-    left.hlines(y, shift - 1.96, shift + 1.96, color=figures.GREY, lw=1.2)
-    left.hlines(
-        y, shift - 1.96 * error, shift + 1.96 * error, color=figures.ACCENT, lw=4, label="mean, Monte-Carlo 95%"
-    )
-    left.axvline(0, color=figures.INK, lw=1)
-    left.set_ylim(-0.7, len(rows) - 0.3)
-    right.set_ylim(-0.7, len(rows) - 0.3)
-    left.set_yticks(y, rows["quantity"] + " (" + rows["estimator"] + ")", fontsize=8.5)
-    left.set_xlabel(
-        "estimate less truth, in spreads of the estimate\n(grey: 95% of estimates; blue: mean, Monte-Carlo 95%)"
-    )
-    left.set_title(title)
-    coverage = rows["coverage"].to_numpy(float)
-    low, high = rows["coverage_low"].to_numpy(float), rows["coverage_high"].to_numpy(float)
-    right.axvspan(*NOMINAL, color=figures.GREY, alpha=0.2, lw=0, label="accepted")
-    for group, color, label in ((~bad, figures.ACCENT, "pass"), (bad, figures.PALETTE[1], "fail")):
-        if group.any():
-            right.hlines(y[group], low[group], high[group], color=color, lw=1.4)
-            right.plot(coverage[group], y[group], "o" if label == "pass" else "s", color=color, ms=4, label=label)
-    right.set_yticks(y, [f"{int(n):,}" for n in rows["seeds"]], fontsize=8.5)
-    right.set_ylabel("banks")
-    figures.percent_axis(right, "x")
-    right.set_xlabel("coverage of 95% intervals, with its 99.9% interval")
-    right.set_title("Coverage")
-    right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=7.5)
+    shift = rows["bias"] / spread
+    (outer_low, outer_high), (low, high) = ends(shift, 1.0), ends(shift, rows["bias_error"] / spread)
+    left = pd.DataFrame({"label": _label(rows), "estimate": shift, "low": low, "high": high})
+    right = left.assign(estimate=rows["coverage"], low=rows["coverage_low"], high=rows["coverage_high"])
+    size = (11.0, 1.8 + STEP * len(rows))
+    return (
+        Picture("intervals", left.assign(outer_low=outer_low, outer_high=outer_high), title, say("estimates.x"),
+                options={"marks": [Mark(0)]}, size=size),
+        Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "fail", "pass")),
+                say("estimates.coverage"), say("estimates.coverage_x", seeds=seeds),
+                options={"unit": "percent", "spans": [(*NOMINAL, say("estimates.accepted"))]}),
+    )  # fmt: skip
 
 
 @study
@@ -235,7 +194,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     rows = table if study_name == "all" else table[table["study"] == study_name]
     rows = rows[rows["rejected"].notna()].reset_index(drop=True)
     if rows.empty:
-        return _none("quantity with a decision rule" + ("" if study_name == "all" else f" for {study_name}"))
+        return _none(say("missing.rule"), study_name)
     keep = ["study", "estimator", "quantity", "world", "seeds", "rejected", "rejected_low", "rejected_high"]
     keep += ["rejected_means", "gates_open"]
     single = rows[(rows["study"] != "all") & rows["world"].isin(("null", "baseline"))]
@@ -243,64 +202,40 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     parts = []
     if len(null):
         above = int((null["rejected_low"] > 0.05).sum())
-        parts.append(
-            f"where there is nothing to find, {above} of {len(null)} rules are met significantly more often than 5%"
-        )
+        parts.append(say("decisions.null", above=above, n=len(null)))
     if len(base):
-        strong = int((base["rejected"] >= 0.8).sum())
-        parts.append(f"{strong} of {len(base)} planted effects are found in at least 80% of banks")
+        parts.append(say("decisions.power", strong=int((base["rejected"] >= 0.8).sum()), n=len(base)))
     together = rows[rows["study"] == "all"]
     if len(together):
-        r = together.iloc[0]
-        parts.append(
-            f"with all p-values of a bank adjusted together, anything at all is supported in {r['rejected']:.1%} of "
-            f"null banks (one-sided 95% bound {r['rejected_high']:.1%}, at most 7.5% allowed)"
-        )
-    sentence = "; ".join(parts).capitalize() + "." if parts else "No rule was tried in the null world or in baseline."
-    shown = single.head(SHOWN)
-
-    def draw(ax: Any) -> Any:
-        return _draw_decisions(ax, shown)
-
-    alt = (
-        f"Share of simulated banks in which a rule is met, for {shown['quantity'].nunique()} quantities, with 95% "
-        "intervals: squares where there is nothing to find, which should lie at 5% or below, dots for planted effects, "
-        "which should lie to the right of 80%."
+        parts.append(say("decisions.together", row=together.iloc[0]))
+    sentence = words.joined(parts).capitalize() + "." if parts else say("decisions.none")
+    shown = single.head(SHOWN).reset_index(drop=True)
+    columns = {"rejected": "estimate", "rejected_low": "low", "rejected_high": "high"}
+    kinds = say.names("decisions.groups")
+    groups = pd.Categorical(shown["rejected_means"].map(kinds), list(kinds.values()))
+    data = shown.rename(columns=columns).assign(label=_label(shown), group=groups)
+    picture = Picture(
+        "intervals",
+        data,
+        say("decisions.title"),
+        say("decisions.x"),
+        options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(0.8, style="limit")]},
+        size=(9.6, 1.6 + STEP * data["label"].nunique()),
     )
-    size = (8.6, 1.6 + STEP * len(shown.drop_duplicates(["estimator", "quantity"])))
-    return Result(rows[keep], sentence, draw=draw if len(shown) else None, alt=alt, counts=(), figsize=size)
-
-
-def _draw_decisions(ax: Any, rows: pd.DataFrame) -> Any:
-    from crmresearch import figures
-
-    names = list(dict.fromkeys(rows["quantity"] + " (" + rows["estimator"] + ")"))
-    place = {name: len(names) - 1 - i for i, name in enumerate(names)}
-    kinds = (
-        ("false positives", "s", figures.PALETTE[1], "nothing to find"),
-        ("power", "o", figures.ACCENT, "effect planted"),
+    return Result(
+        rows[keep],
+        sentence,
+        picture=picture if len(shown) else None,
+        alt=say("decisions.alt", n=shown["quantity"].nunique()),
+        counts=(),
     )
-    for meaning, marker, color, label in kinds:
-        part = rows[rows["rejected_means"] == meaning]
-        y = [place[n] for n in part["quantity"] + " (" + part["estimator"] + ")"]
-        ax.hlines(y, part["rejected_low"], part["rejected_high"], color=color, lw=1.4)
-        ax.plot(part["rejected"], y, marker, color=color, ms=5, label=label)
-    for bound in (0.05, 0.8):
-        ax.axvline(bound, color=figures.INK, lw=0.9, ls=":")
-    ax.set_yticks(range(len(names)), names[::-1], fontsize=7.5)
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.7, len(names) - 0.3)
-    figures.percent_axis(ax, "x")
-    ax.set_xlabel("share of banks in which the rule is met and every gate is open (95% interval)")
-    ax.set_title("False positives and power")
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-    return ax
 
 
 def _reason(row: Any) -> str:
-    for (quantity, estimator, world), reason in REASONS.items():
+    reasons = say.names("reasons")
+    for quantity, estimator, world, reason in REASONS:
         if str(row.quantity).startswith(quantity) and estimator in ("", row.estimator) and world in ("", row.world):
-            return reason
+            return reasons[reason]
     return ""
 
 
@@ -321,14 +256,13 @@ def failures(table: pd.DataFrame) -> Result:
     """
     rows = table[(table["study"] != "all") & (table["verdict"] == "fail")]
     if rows.empty:
-        return Result(pd.DataFrame(), "Every quantity with a known truth is covered as it should be.", counts=())
+        return Result(pd.DataFrame(), say("failures.none"), counts=())
     rows = rows.assign(reason=[_reason(r) for r in rows.itertuples()])
     keep = ["study", "estimator", "world", "quantity", "seeds", "coverage", "coverage_low", "coverage_high"]
     out = rows[[*keep, "gates_open", "reason"]].reset_index(drop=True)
     unknown = int((out["reason"] == "").sum())
-    sentence = f"{len(out)} quantities miss the accepted band, " + (
-        "each for the reason that stands beside it." if unknown == 0 else f"{unknown} of them for no known reason."
-    )
+    why = say("failures.some", unknown=unknown) if unknown else say("failures.all")
+    sentence = say("failures.sentence", n=len(out), why=why)
     return Result(out, sentence, counts=(), digits=3)
 
 
@@ -352,16 +286,14 @@ def gates(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     rows = _chosen(table, None, study_name)
     rows = rows[rows["gates_open"].notna()]
     if rows.empty:
-        return _none("gate" + ("" if study_name == "all" else f" for {study_name}"))
+        return _none(say("missing.gate"), study_name)
     wide = rows.pivot_table(index=["study", "estimator"], columns="world", values="gates_open", aggfunc="min")
     order = ["baseline", *sorted(c for c in wide.columns if c != "baseline")]
     wide = wide[[c for c in order if c in wide]].reset_index().rename_axis(columns=None)
     parts = []
     if "baseline" in wide:
         good = wide["baseline"].dropna()
-        parts.append(
-            f"in baseline {int((good >= 0.9).sum())} of {len(good)} estimators keep their gates open in at least 90%"
-        )
+        parts.append(say("gates.baseline", good=int((good >= 0.9).sum()), n=len(good)))
     closed = [w for w in order if w not in ("baseline", "null") and w in wide and (wide[w] < 0.5).any()]
-    parts.append("worlds in which some gate closes in most banks: " + (", ".join(closed) or "none"))
-    return Result(wide, "; ".join(parts).capitalize() + ".", counts=(), digits=2)
+    parts.append(say("gates.closed", worlds=", ".join(closed) or say("gates.none")))
+    return Result(wide, words.joined(parts).capitalize() + ".", counts=(), digits=2)

@@ -143,7 +143,7 @@ def bank(settings: Settings, tables: Sequence[str] | None = None) -> Bank:
     import pyarrow as pa
 
     from crmresearch.data.bank import Bank
-    from crmresearch.data.sources import About
+    from crmresearch.data.description import About
 
     names = _chosen(tables)
     drawn = arrow(settings, names, 0, settings.blocks)
@@ -177,4 +177,4 @@ def write(settings: Settings, out_dir: str | Path, tables: Sequence[str] | None 
     """
     from crmresearch.lab.simulated.storage import write_bank
 
-    return write_bank(settings, Path(out_dir), _chosen(tables))
+    return write_bank(arrow, settings, about(settings), Path(out_dir), _chosen(tables))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from crmresearch.errors import InputError
+from crmresearch.lab.simulated import relations
 from crmresearch.lab.simulated.columns import to_arrow
+from crmresearch.lab.simulated.estimands import truth
 from crmresearch.lab.simulated.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,19 +22,19 @@ if TYPE_CHECKING:
 
 CHUNK = 8  # blocks per row group and task: bounds the memory, changes no value
 AHEAD = 3  # chunks drawn before the first of them is written
+JOBS = 2
+Draw = Callable[[Settings, Sequence[str], int, int], "dict[str, pa.Table]"]  # the blocks from first to last
 
 
-def _in_order(settings: Settings, names: Sequence[str], jobs: int) -> Iterator[dict[str, pa.Table]]:
-    from crmresearch.lab import simulated
-
+def _in_order(draw: Draw, settings: Settings, names: Sequence[str]) -> Iterator[dict[str, pa.Table]]:
     # threads suffice: random numbers, arithmetic on arrays and Parquet all release the interpreter's lock
     starts = iter(range(0, settings.blocks, CHUNK))
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(JOBS) as pool:
         waiting: list[Future[dict[str, pa.Table]]] = []
         while True:
             while len(waiting) < AHEAD and (first := next(starts, None)) is not None:
                 last = min(first + CHUNK, settings.blocks)
-                waiting.append(pool.submit(simulated.arrow, settings, names, first, last))
+                waiting.append(pool.submit(draw, settings, names, first, last))
             if not waiting:
                 return
             yield waiting.pop(0).result()
@@ -42,13 +44,10 @@ def _yaml(path: Path, content: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
 
 
-def write_bank(settings: Settings, out: Path, names: Sequence[str], jobs: int = 2) -> Path:
-    """Write the tables ``names``; see :func:`crmresearch.lab.simulated.write`."""
+def write_bank(draw: Draw, settings: Settings, facts: dict[str, Any], out: Path, names: Sequence[str]) -> Path:
+    """Write the tables ``names``, drawn by ``draw``; see :func:`crmresearch.lab.simulated.write`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from crmresearch.lab import simulated
-    from crmresearch.lab.simulated import relations
 
     if (out / "bank.yaml").exists():
         raise InputError(f"folder {out.name}/ holds a bank already; choose another one or remove it first")
@@ -57,7 +56,7 @@ def write_bank(settings: Settings, out: Path, names: Sequence[str], jobs: int = 
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
         per_block = [n for n in (*names, "truth") if n != "markets"]
-        for tables in _in_order(settings, per_block, jobs):
+        for tables in _in_order(draw, settings, per_block):
             for name, table in tables.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(
@@ -68,8 +67,7 @@ def write_bank(settings: Settings, out: Path, names: Sequence[str], jobs: int = 
         pq.write_table(
             pa.Table.from_batches([to_arrow(relations.markets(settings))]), out / "markets.parquet", **options
         )
-    _yaml(out / "truth.yaml", simulated.truth(settings))
-    facts = simulated.about(settings)
-    facts["tables"] = {name: {"file": f"{name}.parquet"} for name in names}
-    _yaml(out / "bank.yaml", facts)  # last: a folder with it is complete
+    _yaml(out / "truth.yaml", truth(settings))
+    files = {name: {"file": f"{name}.parquet"} for name in names}
+    _yaml(out / "bank.yaml", facts | {"tables": files})  # last: a folder with it is complete
     return out

@@ -29,19 +29,9 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")
 
 
-def verdicts() -> Mapping[str, str]:
-    """Return what each verdict means, in the order of display."""
-    return say.names("verdicts")
-
-
-def evidence() -> Mapping[str, str]:
-    """Return what each kind of evidence can show."""
-    return say.names("evidence")
-
-
 def chip(word: str) -> str:
     """Return a verdict or a kind of evidence as a labelled chip; its meaning is the tooltip."""
-    meaning = {**verdicts(), **evidence()}.get(word, "")
+    meaning = {**say.names("verdicts"), **say.names("evidence")}.get(word, "")
     mark = f'<span aria-hidden="true">{SYMBOLS[word]}</span> ' if word in SYMBOLS else ""
     return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(word)}</span>'
 
@@ -64,7 +54,7 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _sides(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple[float, float] | None:
+def _side(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple[float, float] | None:
     """Interval of values a rule calls supported or refuted, clipped to the picture."""
     where = rule.get(name)
     if not isinstance(where, Mapping):
@@ -75,9 +65,8 @@ def _sides(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple
 
 def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, Any], text: str) -> str:
     """Draw an interval on the ground of its decision rule; without a rule there is nothing to see."""
-    bounds = [
-        b for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping) for b in rule[part].values()
-    ]
+    sides = [rule[part] for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping)]
+    bounds = [bound for side in sides for bound in side.values()]
     finite = [v for v in (estimate, low, high, *bounds) if math.isfinite(v)]
     if not bounds or not math.isfinite(estimate):
         return ""
@@ -91,8 +80,7 @@ def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, An
 
     grounds = []
     for part in ("refuted", "supported"):
-        side = _sides(rule, part, left, right)
-        if side:
+        if side := _side(rule, part, left, right):
             a, b = x(side[0]), x(side[1])
             grounds.append(f'<rect class="crm-{part}-ground" x="{a}" y="3" width="{b - a:.1f}" height="20" rx="2"/>')
     lines = [f'<line class="crm-bound" x1="{x(b)}" x2="{x(b)}" y1="1" y2="25"/>' for b in sorted(set(bounds))]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
-from crmresearch.run.site.chips import chip, interval_svg, number, slug, verdicts
+from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
 DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
@@ -127,7 +127,7 @@ def tiles(frame: pd.DataFrame) -> str:
         f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
         f"{'' if v in counts else ' disabled'}>"
         f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v)}</button>'
-        for v in verdicts()
+        for v in SYMBOLS
         if v in counts or v in DECIDED
     )
     return f'<div class="crm-tiles" role="group" aria-label="{say("tiles")}">{buttons}</div>'

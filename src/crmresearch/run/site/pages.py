@@ -15,8 +15,8 @@ import pandas as pd
 
 from crmresearch import disclosure, ledger, words
 from crmresearch.run.execution import read_notebook, write_notebook
-from crmresearch.run.site import claims
-from crmresearch.run.site.chips import chip, evidence, interval_svg, slug, verdicts
+from crmresearch.run.site import chips, claims
+from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
 
 say = words.of("site.pages")
 PERIOD = ("observation_start", "observation_end")
@@ -83,13 +83,13 @@ def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str,
     rows = []
     for name, title in pages.items():
         found = claims.decided(frame, name)["verdict"]
-        chips = " ".join(f"{n}&nbsp;{chip(v)}" for v in verdicts() if (n := int((found == v).sum())))
+        counts = " ".join(f"{n}&nbsp;{chip(v)}" for v in SYMBOLS if (n := int((found == v).sum())))
         state = status.get("notebooks", {}).get(name, {}).get("status", "completed")
         mark = "" if state == "completed" else f'<p class="crm-alarm">{say("unfinished", state=escape(state))}</p>'
         rows.append(
             f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
             f"<span><strong>{escape(title or _label(name))}</strong>{mark}</span></a>"
-            f'<p class="crm-chips">{chips}</p></li>'
+            f'<p class="crm-chips">{counts}</p></li>'
         )
     cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
     return "\n".join([say("studies"), cards, *_toctree(f"{_label(n)} <notebooks/{n}>" for n in pages)])
@@ -103,8 +103,8 @@ def _how_to_read() -> str:
 
     rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
     parts = {
-        "VERDICTS": table(say.names("verdict_heads"), verdicts()),
-        "EVIDENCE": table(say.names("evidence_heads"), evidence()),
+        "VERDICTS": table(say.names("verdict_heads"), chips.say.names("verdicts")),
+        "EVIDENCE": table(say.names("evidence_heads"), chips.say.names("evidence")),
         "EXAMPLE": _raw(f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, rule, say("example"))}</p>'),
         "Q": f"{ledger.Q_LEVEL:.2f}",
         "CELL": str(disclosure.MIN_CELL),

@@ -96,7 +96,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
                 n=t.count(),
                 spend=as_float(t.spend.sum()),
                 spend_won=as_float(t.spend.sum(where=t.won).fill_null(0)),
-                won=t.won.cast("int64").sum(),
+                won=as_float(t.won.cast("int64").sum()),
             )
             .order_by("block", "channel", "segment")
         )
@@ -436,10 +436,10 @@ def contacts_per_sale(bank: Bank) -> pd.DataFrame | Missing:
         t.group_by("group")
         .aggregate(
             n=t.count(),
-            contacts=t.calls.sum(),
-            sold=t.sold.sum(),
-            contacts2=(t.calls * t.calls).sum(),
-            contacts_sold=(t.calls * t.sold).sum(),
+            contacts=as_float(t.calls.sum()),
+            sold=as_float(t.sold.sum()),
+            contacts2=as_float((t.calls * t.calls).sum()),
+            contacts_sold=as_float((t.calls * t.sold).sum()),
         )
         .order_by("group")
     )

@@ -433,7 +433,7 @@ def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFr
     now = _number(at)
     t = _monthly(bank)
     here = t.filter(t.number == now).select("customer_id")
-    size = int(bank.frame(here.aggregate(n=here.count()))["n"].iloc[0])
+    size = int(bank.scalar(here.count()))
     later = t.filter(t.number.between(now + 1, now + months)).semi_join(here, "customer_id")
     later = later.mutate(ahead=later.number - now, value=_money(later.contribution))
     table = later.group_by("ahead").aggregate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
+from crmresearch.data.engines import earliest
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def summary_expression(
         "first": days.occurred_on.min(),
         "last": days.occurred_on.max(where=cal) if holdout_end else days.occurred_on.max(),
         "total": days.amount.sum(where=cal) if holdout_end else days.amount.sum(),
-        "opening": _earliest(days.amount, days.occurred_on),
+        "opening": earliest(days.amount, days.occurred_on),
     }
     if holdout_end is not None:
         sums["frequency_holdout"] = days.count(where=~cal)
@@ -70,20 +71,6 @@ def summary_expression(
             "duration_holdout": span + c.days * 0,
         }
     return c.select("customer_id", **out).order_by("customer_id")
-
-
-def _earliest(amount: Any, day: Any) -> Any:
-    """Amount of the earliest day. Ibis writes argmin as an ordered FIRST, which DuckDB runs at half the speed."""
-    import ibis
-
-    if amount.get_backend().name != "duckdb":
-        return amount.argmin(day)
-
-    @ibis.udf.agg.builtin(name="arg_min", signature=((amount.type(), day.type()), amount.type()))
-    def arg_min(amount, day):  # type: ignore[no-untyped-def]
-        ...
-
-    return arg_min(amount, day)
 
 
 def _literal_day(day: datetime.date) -> Any:
@@ -167,7 +154,7 @@ def _latent(bank: Bank) -> Missing | None:
             "accounts are opened and closed here, so leaving is not latent; see survival x margin", ("transactions",)
         )
     t = bank.table("transactions")
-    if bank.frame(t.aggregate(negative=(t.amount < 0).sum().fill_null(0)))["negative"].iloc[0] > 0:
+    if bank.scalar((t.amount < 0).sum().fill_null(0)) > 0:
         return Missing("transactions are debits and credits of accounts, not purchases", ("transactions",))
     return None
 

@@ -1,0 +1,166 @@
+"""A bank before it is loaded: facts about it, and one query per table that yields the contract's columns.
+
+Every source, whether simulated, your own files or an open data set, becomes a :class:`Description`, and
+:mod:`crmresearch.data.loading` loads them all through one door.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from crmresearch.data.contract import Problem, nearest
+from crmresearch.errors import InputError
+
+if TYPE_CHECKING:
+    from crmresearch.data.engines import DuckDB
+
+
+EVIDENCE = ("real bank", "real, other trade", "simulated", "published")
+Evidence = Literal["real bank", "real, other trade", "simulated", "published"]
+
+
+@dataclass(frozen=True)
+class About:
+    """Facts about a bank that no table holds.
+
+    Parameters
+    ----------
+    name : str
+        Short name; letters, digits, ``-`` and ``_``.
+    currency : str
+        Currency of every amount (ISO code).
+    observation_start, observation_end : date
+        Period covered, both days included. Declared by the bank, never taken from the clock.
+    evidence : {'real bank', 'real, other trade', 'simulated', 'published'}
+        What a result on these data can show.
+    title, licence, citation : str
+        For captions and references.
+    cannot_answer : tuple of str
+        What the data cannot show, one sentence each.
+    constructs : mapping of str to list of str
+        Survey constructs and their items.
+    paths : tuple of pair of str
+        Arrows of the structural model, from and to a construct.
+    refused : mapping of str to str
+        Columns of the source that are never loaded (``table.column``), and why: they leak the answer.
+    unlinked : tuple of str
+        Tables without customer ids; their ids are row numbers and can be joined with nothing.
+    covered : mapping of str to pair of date
+        Tables that cover less than the observation period, with their own first and last day.
+    dated : bool
+        False for data without dates, whose period the publisher does not state: both dates then are absent.
+    """
+
+    name: str
+    currency: str
+    observation_start: datetime.date
+    observation_end: datetime.date
+    evidence: Evidence
+    title: str = ""
+    licence: str = "not stated"
+    citation: str = ""
+    cannot_answer: tuple[str, ...] = ()
+    constructs: Mapping[str, list[str]] = field(default_factory=dict)
+    paths: tuple[tuple[str, str], ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    unlinked: tuple[str, ...] = ()
+    covered: Mapping[str, tuple[datetime.date, datetime.date]] = field(default_factory=dict)
+    dated: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise InputError(f"a bank's name has letters, digits, - and _ only, not '{self.name}'")
+        if self.evidence not in EVIDENCE:
+            raise InputError(f"evidence '{self.evidence}' of bank '{self.name}': {nearest(self.evidence, EVIDENCE)}")
+        if self.dated:
+            for day in ("observation_start", "observation_end"):
+                if not isinstance(getattr(self, day), datetime.date):
+                    raise InputError(f"{day} of bank '{self.name}' must be a date (YYYY-MM-DD)")
+            if self.observation_end < self.observation_start:
+                raise InputError(f"bank '{self.name}': observation_end lies before observation_start")
+        object.__setattr__(self, "title", self.title or self.name)
+        object.__setattr__(self, "cannot_answer", tuple(self.cannot_answer))
+        object.__setattr__(self, "unlinked", tuple(self.unlinked))
+        object.__setattr__(self, "covered", {t: (first, last) for t, (first, last) in self.covered.items()})
+        object.__setattr__(self, "paths", tuple((str(a), str(b)) for a, b in self.paths))
+        for path in self.paths:
+            for end in path:
+                if end not in self.constructs:
+                    arrow = f"path {path[0]} to {path[1]} of bank '{self.name}'"
+                    raise InputError(f"{arrow} names '{end}': {nearest(end, self.constructs)}")
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> About:
+        """Build from a mapping; unknown keys are refused with the nearest valid name."""
+        known = {f.name for f in fields(cls)}
+        for key in facts:
+            if key not in known:
+                raise InputError(f"unknown key '{key}' in the facts about a bank: {nearest(key, known)}")
+        facts = dict(facts)
+        required = ["name", "currency", "evidence"]
+        if facts.get("dated", True):
+            required += ["observation_start", "observation_end"]
+        else:
+            facts |= {"observation_start": None, "observation_end": None}
+        missing = [k for k in required if facts.get(k) is None]
+        if missing:
+            raise InputError(f"the facts about a bank lack {', '.join(missing)}")
+        return cls(**facts)
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """How one table is read.
+
+    Parameters
+    ----------
+    query : str
+        SQL of the loading engine, whose columns carry the contract's names (or names of the bank's own).
+    text : bool
+        Whether the columns are raw text, whose types are to be found out.
+    formats : mapping
+        ``strptime`` format of text dates, by column; ``"*"`` for every date of the table.
+    recode : mapping
+        For a column, its values in the source and what they mean in the contract.
+    origin : str
+        File name for reports, without its folder.
+    """
+
+    query: str
+    text: bool = False
+    formats: Mapping[str, str] = field(default_factory=dict)
+    recode: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """A number that a loaded bank must reproduce: what it is, the query that finds it, and what it should be.
+
+    ``expected`` is a number the publisher states, or a query for the same number from another table.
+    """
+
+    what: str
+    found: str
+    expected: float | str
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Description:
+    """A bank before it is loaded: facts, tables, and the files whose content decides whether a load is still valid.
+
+    ``prepare`` runs once in the loading engine (to attach a database, say) and returns problems; ``problems`` are
+    defects of files found before any row was read; ``reconcile`` are numbers to compare once all tables are loaded.
+    """
+
+    about: About
+    tables: Mapping[str, TableSource]
+    files: tuple[Path, ...] = ()
+    prepare: Callable[[DuckDB], list[Problem]] | None = None
+    problems: tuple[Problem, ...] = ()
+    reconcile: tuple[Reconciliation, ...] = ()
