@@ -12,7 +12,7 @@ import pytest
 from crmresearch import ledger
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import FitError, InputError, Missing
-from crmresearch.estimators.survival import cox, predict
+from crmresearch.estimators.survival import cox, diagnostics, predict
 from crmresearch.lab import simulated
 from crmresearch.studies import churn
 from crmresearch.studies.churn import gates
@@ -301,6 +301,13 @@ def test_gates_stay_open_in_baseline():
     assert max(closed.values()) <= 1
 
 
+def looked_at(frame):
+    """Status of every gate of a Cox model of x."""
+    fit = cox.cox(frame, ["x"])
+    checks = gates.model_gates(fit.events, 1, **diagnostics.diagnose(fit, frame, "x"))
+    return {c.name: c.status for c in checks}
+
+
 def test_proportional_hazards_gate_on_planted_data():
     rng = np.random.default_rng(1)
     x = rng.integers(0, 2, 4000)
@@ -309,15 +316,15 @@ def test_proportional_hazards_gate_on_planted_data():
     crossing = np.ceil(np.where(early < 10, early, 10 + rng.exponential(20 * np.exp(1.5 * x))))
     for t, expected in ((same, "open"), (crossing, "closed")):
         frame = pd.DataFrame({"exit": np.minimum(t, 60), "event": (t <= 60) * 1, "x": x})
-        assert gates.proportional_hazards(cox.cox(frame, ["x"]), "x").status == expected
+        assert looked_at(frame)["proportional hazards"] == expected
 
 
 def test_separation_and_events_gates():
     frame = pd.DataFrame({"exit": [5.0] * 40, "event": [1, 0] * 20, "x": [1, 0] * 20, "z": [0, 0, 1, 1] * 10})
-    assert gates.separation(frame, ["x", "z"]).status == "closed"
-    assert gates.separation(frame, ["z"]).status == "open"
-    assert gates.enough_events(29, 3).status == "closed"
-    assert gates.enough_events(30, 3).status == "open"
+    assert gates.model_gates(30, 3, scarce=diagnostics.scarcest(frame, ["x", "z"]))[1].status == "closed"
+    assert gates.model_gates(30, 3, scarce=diagnostics.scarcest(frame, ["z"]))[1].status == "open"
+    assert gates.model_gates(29, 3)[0].status == "closed"
+    assert gates.model_gates(30, 3)[0].status == "open"
 
 
 def test_entry_gate_sees_dependent_entry():
@@ -332,9 +339,9 @@ def test_entry_gate_sees_dependent_entry():
 def test_influence_gate_sees_one_customer_who_decides():
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"exit": rng.permutation(np.arange(1.0, 61)), "event": 1, "x": rng.standard_normal(60)})
-    assert gates.influence(cox.cox(frame, ["x"])).status == "open"
+    assert looked_at(frame)["influential customers"] == "open"
     frame.loc[0, ["exit", "x"]] = [0.5, 25.0]
-    assert gates.influence(cox.cox(frame, ["x"])).status == "closed"
+    assert looked_at(frame)["influential customers"] == "closed"
 
 
 def test_bounds_for_doubtful_causes(bank):

@@ -163,8 +163,11 @@ def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: 
     axis.set_ticks(places[::every], [str(n) for n in names[::every]] if slanted else texts[::every], **turned)
 
 
-def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], colors: Sequence[Any]) -> None:
-    """Write names in the right margin, by height and never closer than a line, each with a line to its point."""
+def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], colors: Sequence[Any]) -> float:
+    """Write names in the right margin, by height and never closer than a line, each with a line to its point.
+
+    Returns the height at which there is room above them.
+    """
     height = ax.bbox.height * 72 / ax.figure.dpi / 11  # the axis in lines of type
     axes_of = [ax.transAxes.inverted().transform(ax.transData.transform(p)) for p in points]
     below = -np.inf
@@ -176,6 +179,7 @@ def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequenc
         arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
         ax.annotate(text, points[k], (1.03, middle), textcoords="axes fraction", va="center", fontsize=8.5,
                     color=colors[k], arrowprops=arrow)  # fmt: skip
+    return float(below)
 
 
 def marks(ax: Any, picture: Picture, axis: str = "") -> list[Any]:

@@ -187,10 +187,14 @@ def curves(ax: Any, picture: Picture) -> None:
     for group, color in colors.items():
         own = part(data, group)
         dashed = bool(own["dashed"].iloc[0]) if "dashed" in own else False
+        color = INK if dashed and o.get("stacked") else color
         if o.get("stacked") and not dashed:
             base = np.zeros(len(own)) if below is None else below
             below = base + own["y"].fillna(0).to_numpy()
             ax.fill_between(own["x"], base, below, step=step, color=color, alpha=0.75, linewidth=0)
+            if {"low", "high"} <= set(own):
+                span = (base + own["low"], base + own["high"])
+                ax.fill_between(own["x"], *span, step=step, color=INK, alpha=0.3, linewidth=0)
             handles.append(patch(color, group, 0.75))
             continue
         runs = own.groupby(own["y"].isna().cumsum())
@@ -242,9 +246,9 @@ def curves(ax: Any, picture: Picture) -> None:
     elif any(dashed for *_, dashed in ends) or handles:
         handles = [line(c, g, linestyle="--" if d else "-") for g, _, c, d in ends] + handles
     elif ends:
-        margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends])
+        top = margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends])
         if o.get("legend"):
-            ax.annotate(o["legend"], (1.03, 1), xycoords="axes fraction", va="bottom", fontsize=8.5, color=GREY)
+            ax.annotate(o["legend"], (1.03, top), xycoords="axes fraction", va="bottom", fontsize=8.5, color=GREY)
     finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit, subtitle=str(subtitle), color=color)
 
 

@@ -17,6 +17,21 @@ from crmresearch.estimators.survival.risk import read_spells
 CANDIDATES = 3  # customers left out in turn, of each kind
 
 
+def diagnose(fit: CoxFit, rows: pd.DataFrame, covariate: str) -> dict[str, Any]:
+    """Look at a Cox model: the ``trend`` of a covariate, its ``scarce`` side, the strongest ``pull`` of one customer.
+
+    Parameters
+    ----------
+    fit : CoxFit
+    rows : DataFrame
+        What it was fitted to.
+    covariate : str
+        The one of interest.
+    """
+    trend = proportional_hazards_test(fit).set_index("covariate").loc[covariate]
+    return {"trend": trend, "scarce": scarcest(rows, [covariate]), "pull": strongest_pull(fit)}
+
+
 def proportional_hazards_test(fit: CoxFit) -> pd.DataFrame:
     """Test each coefficient, and all of them, against a trend over time: the exact score test.
 
@@ -93,8 +108,8 @@ def strongest_pull(fit: CoxFit) -> tuple[float, str]:
     The approximate change is small for a customer far from all others, who bends the fit to himself. So the customers
     with the largest approximate change and those with the most extreme covariates are left out in turn, exactly.
     """
-    sets = fit.sets
-    beta, se = fit.params.to_numpy() * sets.scale, fit.se.to_numpy() * sets.scale
+    sets, scale = fit.sets, fit.sets.scale
+    beta, se = fit.params.to_numpy() * scale, fit.se.to_numpy() * scale
     approximate = dfbeta(fit).abs().max(axis=1).to_numpy()
     extreme = np.abs(sets.x).max(axis=1)
     rows = {int(i) for score in (approximate, extreme) for i in np.argsort(score)[-CANDIDATES:]}

@@ -12,9 +12,9 @@ import pandas as pd
 from crmresearch.errors import FitError
 from crmresearch.estimators.inference import two_sided_p
 from crmresearch.estimators.survival.cox import CoxFit, cox
-from crmresearch.estimators.survival.discrete import DiscreteFit, discrete_hazard, weibull_aft
+from crmresearch.estimators.survival.diagnostics import diagnose
+from crmresearch.estimators.survival.discrete import discrete_hazard, weibull_aft
 from crmresearch.estimators.survival.finegray import fine_gray
-from crmresearch.estimators.survival.risk import cell_rows
 
 PARTS = ("families", "unmet")
 
@@ -46,12 +46,27 @@ def with_index(frame: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
 def index_rows(
     cells: pd.DataFrame, scale: pd.Series, causes: Sequence[str] | None = None, groups: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Start-stop rows with the index, exits of some causes (all when absent); ``stratum`` is the groups combined."""
-    if causes is not None:
-        named = [f"events {c}" for c in causes if f"events {c}" in cells.columns]
-        cells = cells.assign(events=cells[named].sum(axis=1))
-    rows = cell_rows(with_index(cells, scale))
-    return rows.assign(stratum=rows.groupby(list(groups), sort=True).ngroup() if groups else 0)
+    """Write person-month cells as start-stop rows with the index, one for those who left and one for those who stayed.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        ``tenure`` (month of tenure, 1 is the first), ``at_risk``, ``events``, ``events <cause>``, the parts of the
+        index and the groups.
+    scale : Series
+        From :func:`index_scale`.
+    causes : sequence of str, optional
+        Exits that count; all by default.
+    groups : sequence of str
+        Columns whose combination is the ``stratum``.
+    """
+    named = [c for c in cells.columns if c in [f"events {cause}" for cause in causes or ()]]
+    left = cells["events"] if causes is None else cells[named].sum(axis=1)
+    rows = with_index(cells, scale).rename(columns={"tenure": "exit"})
+    rows = rows.assign(entry=rows["exit"] - 1, stratum=rows.groupby(list(groups)).ngroup() if groups else 0)
+    both = [rows.assign(event=1, n=left), rows.assign(event=0, n=rows["at_risk"] - left)]
+    rows = pd.concat(both, ignore_index=True)[["entry", "exit", "event", "n", "index", "stratum"]]
+    return rows[rows["n"] > 0].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -62,18 +77,21 @@ class IndexModels:
     ----------
     scale : Series
         From :func:`index_scale`, at the lag that decides.
-    fits : mapping of int to CoxFit
-        By lag.
-    others : mapping of str to CoxFit
-        At the lag that decides, with exits of other causes as well.
     rows : DataFrame
-        Start-stop rows of the fit that decides.
+        Start-stop rows of the model that decides.
+    fits : mapping
+        Models by lag, and those with exits of other causes by name.
+    lines : DataFrame
+        The index' line in each of their summaries.
+    figures : dict
+        What speaks against the model that decides, from :func:`crmresearch.estimators.survival.diagnostics.diagnose`.
     """
 
     scale: pd.Series
-    fits: Mapping[int, CoxFit]
-    others: Mapping[str, CoxFit]
     rows: pd.DataFrame
+    fits: Mapping[int | str, CoxFit]
+    lines: pd.DataFrame
+    figures: dict[str, Any]
 
 
 def index_models(
@@ -108,34 +126,47 @@ def index_models(
     plan = {k: (k, [cause]) for k in sorted(by_lag)} | {name: (lag, causes) for name, causes in others.items()}
     rows = {name: index_rows(by_lag[k], scale, causes, groups) for name, (k, causes) in plan.items()}
     fits = {name: cox(part, ["index"], strata="stratum" if groups else None) for name, part in rows.items()}
-    return IndexModels(scale, {k: fits[k] for k in sorted(by_lag)}, {name: fits[name] for name in others}, rows[lag])
+    lines = pd.concat([fit.summary() for fit in fits.values()]).set_axis(list(fits))
+    return IndexModels(scale, rows[lag], fits, lines, diagnose(fits[lag], rows[lag], "index"))
 
 
-def entry_models(spells: pd.DataFrame, scale: pd.Series, cause: str, *, resamples: int, seed: int) -> dict[str, Any]:
-    """Fit models of one cause of leaving with the index at entry.
+def further_lines(
+    cells: pd.DataFrame,
+    spells: pd.DataFrame,
+    scale: pd.Series,
+    cause: str,
+    *,
+    groups: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Fit other models of the same cause of leaving; return the index' line in each.
 
-    Returns
-    -------
-    dict
-        ``ignored`` and ``respected``: Cox models without and with late entry; ``weibull``: the line of the index in
-        lifelines' model, with its ``p`` and ``events``; ``incidence``: Fine and Gray's model.
+    Parameters
+    ----------
+    cells : DataFrame
+        Person-months, for ``monthly``: the complementary log-log model, with a level for each group.
+    spells : DataFrame
+        With the parts of the index at entry, for ``ignored`` and ``respected`` (Cox models without and with late
+        entry), ``weibull`` (with its time ratio) and ``incidence`` (Fine and Gray's model).
+    scale, cause, groups
+        As in :func:`index_models`.
+    resamples, seed : int
+        Bootstrap of Fine and Gray's model.
     """
+    months = with_index(cells.assign(events=cells[f"events {cause}"]), scale)
+    levels = {f"{g} {v}": 1.0 * (cells[g] == v) for g in groups for v in sorted(cells[g].unique(), key=str)[1:]}
     own = with_index(spells, scale)
     alone = own.assign(event=(own["cause"] == cause).astype(int))
-    line = weibull_aft(alone, ["index"]).set_index("term").loc["index"]
-    line = line.rename({"ci_low": "time_low", "ci_high": "time_high", "hr_low": "ci_low", "hr_high": "ci_high"})
-    line["p"], line["events"] = float(two_sided_p(line["coef"], line["se"])), int((alone["n"] * alone["event"]).sum())
     pooled = own.groupby(["entry", "exit", "event", "cause", "index"], dropna=False)["n"].sum().reset_index()
-    return {
+    fits: dict[str, Any] = {
         "ignored": cox(alone.assign(entry=0), ["index"]),
         "respected": cox(alone, ["index"]),
-        "weibull": line,
+        "monthly": discrete_hazard(months.assign(**levels), ["index", *levels]),
         "incidence": fine_gray(pooled, ["index"], cause, repeats=resamples, seed=seed),
     }
-
-
-def monthly_model(cells: pd.DataFrame, scale: pd.Series, cause: str, groups: Sequence[str]) -> DiscreteFit:
-    """Fit the monthly hazard of one cause with the index, and a level for each group."""
-    own = with_index(cells.assign(events=cells[f"events {cause}"]), scale)
-    levels = {f"{g} {v}": (own[g] == v).astype(float) for g in groups for v in sorted(own[g].unique(), key=str)[1:]}
-    return discrete_hazard(own.assign(**levels), ["index", *levels])
+    line = weibull_aft(alone, ["index"]).set_index("term").loc[["index"]]
+    line = line.rename(columns={"ci_low": "time_low", "ci_high": "time_high", "hr_low": "ci_low", "hr_high": "ci_high"})
+    line = line.assign(p=two_sided_p(line["coef"], line["se"]), events=(alone["n"] * alone["event"]).sum())
+    lines = [f.summary().head(1) for f in fits.values()]
+    return pd.concat([*lines, line]).set_axis([*fits, "weibull"])

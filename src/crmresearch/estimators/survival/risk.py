@@ -85,30 +85,6 @@ def read_spells(frame: pd.DataFrame, needs: Sequence[str] = (), whole: bool = Tr
     return Spells(entry, exits, event.astype(bool), n)
 
 
-def cell_rows(cells: pd.DataFrame) -> pd.DataFrame:
-    """Write person-month cells as start-stop rows, one for those who left in the month and one for those who stayed.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        ``tenure`` (month of tenure, 1 is the first), ``at_risk``, ``events`` and covariates.
-
-    Returns
-    -------
-    DataFrame
-        Covariates with ``entry``, ``exit``, ``event`` and ``n``; at most twice as long.
-    """
-    absent = [c for c in ("tenure", "at_risk", "events") if c not in cells.columns]
-    if absent:
-        raise InputError(f"person-month cells lack {', '.join(absent)}")
-    rest = cells.drop(columns=["at_risk", "events"]).rename(columns={"tenure": "exit"})
-    rest.insert(0, "entry", rest["exit"] - 1)
-    left = rest.assign(event=1, n=cells["events"])
-    stayed = rest.assign(event=0, n=cells["at_risk"] - cells["events"])
-    rows = pd.concat([left, stayed], ignore_index=True)
-    return rows[rows["n"] > 0].reset_index(drop=True)
-
-
 def reverse_cumsum(values: np.ndarray) -> np.ndarray:
     """Sum from each position to the end, along the first axis."""
     return values[::-1].cumsum(axis=0)[::-1]

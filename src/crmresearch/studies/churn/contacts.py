@@ -14,7 +14,7 @@ from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import enough_events, overlap
+from crmresearch.studies.churn.gates import model_gates, overlap
 
 KNOWN = (
     "tenure",
@@ -72,7 +72,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         return Result.not_applicable(Missing(say("no_control"), ("contacts",)))
     drawn = found[found["arm"].isna()]
     share = drawn["n"] / drawn["n"].sum()
-    checks = (enough_events(exits, 2), gate(say, "lot", True))
+    checks = (*model_gates(exits, 2), gate(say, "lot", True))
     difference, se = float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
     estimate = normal(difference, se, "share of customers", n, bound=0, side="below", checks=checks)
     overall = {"campaign": say("all"), "arm": say("contrast"), "n": n, "exits": exits, "difference": difference}

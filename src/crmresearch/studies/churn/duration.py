@@ -9,7 +9,7 @@ from crmresearch.errors import Missing
 from crmresearch.estimators.survival.duration import duration_models, whole_months
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.churn.curves import no_exits
-from crmresearch.studies.churn.gates import enough_events
+from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
 say = words.of("churn.duration")
@@ -50,4 +50,4 @@ def duration_dependence(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     n, exits = int(spells["n"].sum()), int((spells["n"] * spells["event"]).sum())
     table = models.rename(index=say.names("models")).rename_axis("model").reset_index().assign(n=n)
     table.insert(4, "differences", [say.names("differences")[str(m)] for m in models.index])
-    return Result(table, sentence, (enough_events(exits, 3), gate(say, "form", None, "undecided")))
+    return Result(table, sentence, (*model_gates(exits, 3), gate(say, "form", None, "undecided")))

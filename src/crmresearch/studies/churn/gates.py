@@ -9,13 +9,8 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError
-from crmresearch.estimators.survival.cox import CoxFit, cox
-from crmresearch.estimators.survival.diagnostics import (
-    proportional_hazards_test,
-    scarcest,
-    share_outside,
-    strongest_pull,
-)
+from crmresearch.estimators.survival.cox import cox
+from crmresearch.estimators.survival.diagnostics import share_outside
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.result import Check, gate
 
@@ -29,47 +24,44 @@ MAX_OUTSIDE = 0.10  # of customers
 say = words.of("churn.gates")
 
 
-def proportional_hazards(fit: CoxFit, covariate: str) -> Check:
-    """Gate: the hazard ratio of a covariate does not change with tenure.
+def model_gates(
+    events: float,
+    parameters: int,
+    *,
+    trend: pd.Series | None = None,
+    scarce: tuple[float, str] | None = None,
+    pull: tuple[float, str] | None = None,
+) -> tuple[Check, ...]:
+    """Gates of a model of leaving, as far as what they look at is given.
 
-    With tens of thousands of exits a change too small to matter is significant, so the gate closes only if the trend is
-    significant *and* moves the log hazard ratio by more than its own size (and by .2) between the first and the last
-    quarter of exits, for a change of one standard deviation.
+    Parameters
+    ----------
+    events, parameters
+        Ten events per parameter or more.
+    trend : Series, optional
+        Line of a covariate in the test of proportional hazards. With tens of thousands of exits a change too small to
+        matter is significant, so the gate closes only if the trend is significant *and* moves the log hazard ratio by
+        more than its own size (and by .2) between the first and the last quarter of exits.
+    scarce : (float, str), optional
+        Exits or stayers on the scarcest side of a covariate: both sides need both.
+    pull : (float, str), optional
+        Standard errors by which one customer moves a coefficient: one at most.
     """
-    row = proportional_hazards_test(fit).set_index("covariate").loc[covariate]
-    limit = max(row["size"], 0.2)
-    closed = row["p"] < ALPHA and row["drift"] > limit
-    advice = say("instead") if closed else ""
-    return gate(say, "proportional", not closed, row=row, alpha=ALPHA, limit=limit, advice=advice)
-
-
-def enough_events(events: float, parameters: int) -> Check:
-    """Gate: ten events per parameter or more."""
-    ratio = events / max(parameters, 1)
-    passed = ratio >= EVENTS_PER_PARAMETER
+    checks = []
+    if trend is not None:
+        limit = max(trend["size"], 0.2)
+        closed = trend["p"] < ALPHA and trend["drift"] > limit
+        advice = say("instead") if closed else ""
+        checks.append(gate(say, "proportional", not closed, row=trend, alpha=ALPHA, limit=limit, advice=advice))
+    ratio, least = events / max(parameters, 1), EVENTS_PER_PARAMETER
+    values = {"events": events, "parameters": parameters}
     plural = "" if parameters == 1 else "s"
-    return gate(
-        say,
-        "events",
-        passed,
-        events=events,
-        parameters=parameters,
-        plural=plural,
-        ratio=ratio,
-        least=EVENTS_PER_PARAMETER,
-    )
-
-
-def separation(frame: pd.DataFrame, covariates: Sequence[str]) -> Check:
-    """Gate: exits and stayers share the range of every covariate."""
-    least, where = scarcest(frame, covariates)
-    return gate(say, "separation", least > 0, where=where, least=least)
-
-
-def influence(fit: CoxFit) -> Check:
-    """Gate: no single customer moves a coefficient by more than one standard error."""
-    worst, where = strongest_pull(fit)
-    return gate(say, "influence", worst <= MAX_PULL, "undecided", where=where, worst=worst, limit=MAX_PULL)
+    checks.append(gate(say, "events", ratio >= least, values=values, plural=plural, ratio=ratio, least=least))
+    if scarce is not None:
+        checks.append(gate(say, "separation", scarce[0] > 0, scarce=scarce))
+    if pull is not None:
+        checks.append(gate(say, "influence", pull[0] <= MAX_PULL, "undecided", pull=pull, limit=MAX_PULL))
+    return tuple(checks)
 
 
 def entry_independence(frame: pd.DataFrame) -> Check:

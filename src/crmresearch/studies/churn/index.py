@@ -10,28 +10,20 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing, first_missing
+from crmresearch.errors import Missing
 from crmresearch.estimators.inference import Estimate, normal
-from crmresearch.estimators.survival.cox import CoxFit, cox
+from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines
 from crmresearch.estimators.survival.index import (
     IndexModels,
-    entry_models,
+    further_lines,
     index_models,
     index_rows,
     index_scale,
-    monthly_model,
 )
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import (
-    EVENTS_PER_PARAMETER,
-    enough_events,
-    entry_independence,
-    influence,
-    proportional_hazards,
-    separation,
-)
+from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, entry_independence, model_gates
 
 CAUSE = "voluntary"
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
@@ -51,49 +43,39 @@ def forest(table: pd.DataFrame, title: str, x: str, size: tuple[float, float]) -
             "low": table["ci_low"],
             "high": table["ci_high"],
             "n": table["n"],
-            "strong": table["verdict"],
+            "strong": table["verdict"] if table["verdict"].any() else True,
         }
     )
     return Picture("intervals", data, title, x, options={"log": True, "marks": [Mark(1)]}, size=size)
 
 
-def model_row(model: str, fit: Any, covariate: str = "index", verdict: bool = False) -> dict[str, Any]:
-    """One line of a forest table, from a fit or from a line of its summary."""
-    line = fit if isinstance(fit, pd.Series) else fit.summary().set_index("covariate").loc[covariate]
+def model_row(model: str, line: Any, verdict: bool = False) -> dict[str, Any]:
+    """One line of a forest table, from a line of a fit's summary."""
     ratio = {k: float(line[k]) for k in ("hazard_ratio", "ci_low", "ci_high", "p")}
     return {"model": model, **ratio, "events": int(line["events"]), "n": int(line["n"]), "verdict": verdict}
 
 
-def hazard_ratio(fit: CoxFit, covariate: str, n: int, checks: tuple[Check, ...] = ()) -> Estimate:
+def hazard_ratio(line: Any, n: int, checks: tuple[Check, ...] = ()) -> Estimate:
     """Hazard ratio for the ledger; the claim says that it lies below 1."""
-    coef, se = fit.params[covariate], fit.se[covariate]
-    return normal(coef, se, "hazard ratio", n, bound=1, side="below", log=True, checks=checks)
+    return normal(line["coef"], line["se"], "hazard ratio", n, bound=1, side="below", log=True, checks=checks)
 
 
 def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
-    fit, doubtful = models.fits[VERDICT_LAG], models.others["doubtful"]
-    lines = {lag: f.summary().iloc[0] for lag, f in models.fits.items()}
-    both = [lines[VERDICT_LAG], lines[max(lines)]]
+    lines, fit = models.lines.to_dict("index"), models.fits[VERDICT_LAG]
+    lags = [k for k in lines if k not in OTHERS]
+    first, last, doubtful = lines[VERDICT_LAG], lines[lags[-1]], lines["doubtful"]
     # the sign of an effect that is told from none at neither lag is a coin's
-    turned = both[0]["coef"] * both[1]["coef"] < 0 and any((b["ci_low"] - 1) * (b["ci_high"] - 1) > 0 for b in both)
-    none, every = lines[VERDICT_LAG], doubtful.summary().iloc[0]
-    kept = max(none["ci_high"], every["ci_high"]) < 1 or min(none["ci_low"], every["ci_low"]) > 1
+    told = any((b["ci_low"] - 1) * (b["ci_high"] - 1) > 0 for b in (first, last))
+    turned = told and first["coef"] * last["coef"] < 0
+    kept = max(first["ci_high"], doubtful["ci_high"]) < 1 or min(first["ci_low"], doubtful["ci_low"]) > 1
+    strata = models.rows["stratum"].nunique()  # every stratum has a baseline hazard of its own
+    by_lag = ", ".join(say("at", lag=k, b=lines[k]) for k in lags)
+    beside = say("kept") if kept else ""
     return (
-        proportional_hazards(fit, "index"),
-        enough_events(fit.events, 1 + models.rows["stratum"].nunique()),  # every stratum has its own baseline hazard
-        separation(models.rows, ["index"]),
-        influence(fit),
-        gate(say, "lag", not turned, "undecided", lags=", ".join(say("at", lag=k, b=b) for k, b in lines.items())),
+        *model_gates(fit.events, 1 + strata, **models.figures),
+        gate(say, "lag", not turned, "undecided", lags=by_lag),
         entry_independence(entry),
-        gate(
-            say,
-            "doubtful",
-            True if kept else None,
-            "undecided",
-            none=none,
-            every=every,
-            kept=say("kept") if kept else "",
-        ),
+        gate(say, "doubtful", True if kept else None, "undecided", none=first, every=doubtful, kept=beside),
     )
 
 
@@ -115,7 +97,7 @@ def index_hazard_ratio(
         No exits, or separation.
     """
     models = index_models(by_lag, CAUSE, {"doubtful": OTHERS["doubtful"]}, lag=VERDICT_LAG, groups=groups)
-    return hazard_ratio(models.fits[VERDICT_LAG], "index", int(entry["n"].sum()), _gates(models, entry))
+    return hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
 
 
 @study
@@ -153,41 +135,31 @@ def relationship(
     A customer leaves once, so the months of one customer are no repeated outcomes and the errors of the partial
     likelihood hold for start-stop rows (Andersen and Gill 1982, Annals of Statistics 10).
     """
-    lacking = first_missing(by_lag.values())
-    if lacking is not None:
-        return Result.not_applicable(lacking)
-    if f"events {CAUSE}" not in by_lag[VERDICT_LAG].columns:
+    cells = by_lag[VERDICT_LAG]
+    if isinstance(cells, Missing):
+        return Result.not_applicable(cells)
+    if f"events {CAUSE}" not in cells.columns:
         return Result.not_applicable(Missing(say("unrecorded"), ("customers",)))
     models = index_models(by_lag, CAUSE, OTHERS, lag=VERDICT_LAG, groups=groups)
-    at_entry = entry_models(entry, models.scale, CAUSE, resamples=resamples, seed=seed)
-    fit, name = models.fits[VERDICT_LAG], say.names("models")
-    estimate = hazard_ratio(fit, "index", int(entry["n"].sum()), _gates(models, entry))
-    table = pd.DataFrame(
-        [
-            model_row(name["ignored"], at_entry["ignored"]),
-            model_row(name["respected"], at_entry["respected"]),
-            model_row(name["weibull"], at_entry["weibull"]),
-            *(
-                model_row(say("lagged", lag=lag, plural="" if lag == 1 else "s"), f, verdict=lag == VERDICT_LAG)
-                for lag, f in models.fits.items()
-            ),
-            model_row(name["monthly"], monthly_model(by_lag[VERDICT_LAG], models.scale, CAUSE, groups)),
-            model_row(name["every"], models.others["every"]),
-            model_row(name["incidence"], at_entry["incidence"]),
-        ]
-    )
-    model, gap = by_lifelines(fit, models.rows, "stratum" if groups else None)
+    more = further_lines(cells, entry, models.scale, CAUSE, groups=groups, resamples=resamples, seed=seed)
+    model, gap = by_lifelines(models.fits[VERDICT_LAG], models.rows, "stratum" if groups else None)
+    lags = {k: say("lagged", lag=k, plural="" if k == 1 else "s") for k in sorted(by_lag)}
+    names: dict[Any, str] = {**say.names("models"), **lags}
+    order = ["ignored", "respected", "weibull", *lags, "monthly", "every", "incidence"]
+    lines = pd.concat([more, models.lines]).loc[order].to_dict("index")
+    table = pd.DataFrame([model_row(names[k], line, verdict=k == VERDICT_LAG) for k, line in lines.items()])
+    estimate = hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
     main, naive = table[table["verdict"]].iloc[0], table.iloc[0]
     ratios = "; ".join(say("ratio", row=r) for _, r in table.iterrows())
     return Result(
         table,
-        say("sentence", main=main, naive=naive, weibull=at_entry["weibull"]),
+        say("sentence", main=main, naive=naive, weibull=lines["weibull"]),
         (*estimate.checks, gate(say, "library", gap <= LIBRARY_GAP, gap=gap, limit=LIBRARY_GAP)),
         {"S06": estimate},
         picture=forest(table, say("title", n=estimate.n), say("x"), (7.6, 4.6)),
         alt=say("alt", ratios=ratios),
         counts=("n", "events"),
-        details={"fits": {**models.fits, **models.others}, "scale": models.scale},
+        details={"fits": models.fits, "scale": models.scale},
         model=model,
     )
 
@@ -215,7 +187,7 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
         part = rows[(rows["exit"] > 12 * low) & (rows["exit"] <= 12 * high)]
         name = say_tenure("over", low=low) if np.isinf(high) else say_tenure("band", low=low, high=high)
         if (part["n"] * part["event"]).sum() >= 2 * EVENTS_PER_PARAMETER:
-            out.append(model_row(name, cox(part, ["index"], strata="stratum" if groups else None)))
+            out.append(model_row(name, cox(part, ["index"], strata="stratum" if groups else None).summary().iloc[0]))
     if not out:
         return Result.not_applicable(Missing(say_tenure("too_few"), ("customers",)))
     table = pd.DataFrame(out)

@@ -9,17 +9,12 @@ from crmresearch import words
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import from_draws
 from crmresearch.estimators.survival.cox import cox
+from crmresearch.estimators.survival.diagnostics import diagnose
 from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.churn.curves import no_exits
-from crmresearch.studies.churn.gates import (
-    EVENTS_PER_PARAMETER,
-    enough_events,
-    influence,
-    proportional_hazards,
-    separation,
-)
+from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, model_gates
 from crmresearch.studies.churn.index import CAUSE, forest, hazard_ratio, model_row
 
 KNOWN = ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
@@ -69,28 +64,25 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     covariates, name = ["families", *_adjusted_for(spells)], say.names("models")
     shuffled = np.random.default_rng(seed).permutation(spells["families"].to_numpy())
     deaths = spells.assign(event=(rows["cause"] == "death").astype(int))
-    fit = cox(spells, covariates)
-    models = [
-        model_row(name["alone"], cox(spells, ["families"]), "families"),
-        model_row(name["adjusted"], fit, "families", verdict=True),
-        model_row(name["another"], cox(spells.assign(families=shuffled), covariates), "families"),
-    ]
+    fits = {
+        "alone": cox(spells, ["families"]),
+        "adjusted": cox(spells, covariates),
+        "another": cox(spells.assign(families=shuffled), covariates),
+    }
     if deaths["event"].sum() >= EVENTS_PER_PARAMETER * len(covariates):
-        models.append(model_row(name["deaths"], cox(deaths, covariates), "families"))
-    table = pd.DataFrame(models)
+        fits["deaths"] = cox(deaths, covariates)
+    fit, lines = fits["adjusted"], {k: f.summary().iloc[0] for k, f in fits.items()}
+    table = pd.DataFrame([model_row(name[k], line, verdict=k == "adjusted") for k, line in lines.items()])
     main, control = table.iloc[1], table.iloc[2]
     ratios = "; ".join(say("ratio", row=r) for _, r in table.iterrows())
     return Result(
         table,
         say("sentence", main=main),
         (
-            proportional_hazards(fit, "families"),
-            enough_events(fit.events, len(covariates)),
-            separation(spells, ["families"]),
-            influence(fit),
+            *model_gates(fit.events, len(covariates), **diagnose(fit, spells, "families")),
             gate(say, "control", control["p"] > MIN_CONTROL_P, control=control),
         ),
-        {"S56": hazard_ratio(fit, "families", len(rows))},
+        {"S56": hazard_ratio(lines["adjusted"], len(rows))},
         picture=forest(table, say("title", n=len(rows)), say("x"), (7.2, 1.4 + 0.4 * len(table))),
         alt=say("alt", ratios=ratios),
         counts=("n", "events"),

@@ -11,6 +11,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import FitError, Missing
 from crmresearch.estimators.inference import ends, from_draws, one_sided_p
+from crmresearch.estimators.survival.diagnostics import scarcest
 from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, recency_rule
 from crmresearch.estimators.survival.predict import (
     area_under_curve,
@@ -24,7 +25,7 @@ from crmresearch.estimators.survival.predict import (
 )
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.churn.gates import enough_events, separation
+from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
 TEST_HORIZONS = (6, 12)
@@ -79,6 +80,7 @@ def forecast(
         gap = (gaps.mean(), *from_draws(gaps)[1:])
         gain = say("gain", main=main, other=here.loc[names["recency"]], gap=gap)
     low, high = ends(main["slope"], main["slope_se"])
+    linear = [c for c in LINEAR if c in earlier and len(earlier[c].unique()) > 1]
     exits = earlier.assign(event=(earlier["cause"] == CAUSE).astype(int), entry=0)
     groups = {h: calibration(test, own[names["model"]], h)[0] for h, own in predicted.items()}
     curve = decision_curve(test, best, horizon, _thresholds(earlier))
@@ -86,8 +88,7 @@ def forecast(
         table,
         say("sentence", n=len(test), estimate=estimate, horizon=horizon, main=main, gain=gain),
         (
-            enough_events(model.own.events, len(model.columns)),
-            separation(exits, [c for c in LINEAR if c in earlier and len(earlier[c].unique()) > 1]),
+            *model_gates(model.own.events, len(model.columns), scarce=scarcest(exits, linear)),
             gate(
                 say, "calibration", bool(high >= SLOPES[0] and low <= SLOPES[1]), "undecided", main=main, reach=SLOPES
             ),
