@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,7 +61,8 @@ class Picture:
         One of the six kinds; :mod:`crmresearch.figures.kinds` says which columns and options each takes.
     data : DataFrame
         Long form, in the order in which things are to appear. A column ``n`` counts the people behind a mark; a mark
-        of fewer than the disclosure threshold is not drawn.
+        of fewer than the disclosure threshold is not drawn. Ends of intervals may be called as in tables, ``ci_low``
+        and ``ci_high``.
     title, x, y : str
         Title and axis labels, with units.
     options : mapping
@@ -87,7 +88,8 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     if ax is None:
         ax = axes(len(several), several[0].size or kinds.size(several))
     for one, place in zip(several, [ax] if len(several) == 1 else ax, strict=True):
-        getattr(kinds, one.kind)(place, one)
+        named = one.data.rename(columns={"ci_low": "low", "ci_high": "high"})
+        getattr(kinds, one.kind)(place, replace(one, data=named))
     names = [list(p.data["label"]) if p.kind == "intervals" and not p.options.get("upright") else None for p in several]
     for place in ax[1:] if len(several) > 1 and names[0] and all(n == names[0] for n in names) else ():
         place.tick_params(labelleft=False)

@@ -44,6 +44,10 @@ class Jackknife(NamedTuple):
         """Write a number with its interval, e.g. ``4.41 [4.12, 4.70]``; ``spec`` formats each of the three."""
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
+    def columns(self, name: str, ends: str = "") -> dict[str, Any]:
+        """Name the estimate, and its ends ``<ends>_low`` and ``<ends>_high`` (by default as the estimate)."""
+        return {name: self.value, f"{ends or name}_low": self.low, f"{ends or name}_high": self.high}
+
 
 def jackknife(values: np.ndarray) -> Jackknife:
     """Estimate, standard error and interval from a first row of all and one row without each group.

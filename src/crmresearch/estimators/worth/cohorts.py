@@ -84,24 +84,11 @@ def vintage_rates(frame: pd.DataFrame) -> pd.DataFrame:
     mean, stay = jackknife(money / n), jackknife((1 - exits / at_risk) ** 12)
     ratio = jackknife(exits / _expected_exits(frame)[:, keep])
     ages = frame.groupby("vintage")["age"].agg(["min", "max"])[keep]
-    return pd.DataFrame(
-        {
-            "vintage": total.index[keep],
-            "first": ages["min"].to_numpy(),
-            "last": ages["max"].to_numpy(),
-            "money": mean.value,
-            "ci_low": mean.low,
-            "ci_high": mean.high,
-            "stay": stay.value,
-            "stay_low": np.clip(stay.low, 0, 1),
-            "stay_high": np.clip(stay.high, 0, 1),
-            "ratio": ratio.value,
-            "ratio_low": np.clip(ratio.low, 0, None),
-            "ratio_high": ratio.high,
-            "exits": exits[0].astype(int),
-            "n": people[keep].to_numpy(),
-        }
-    )
+    seen = {"vintage": total.index[keep], "first": ages["min"].to_numpy(), "last": ages["max"].to_numpy()}
+    rates = {**mean.columns("money", "ci"), **stay.columns("stay"), **ratio.columns("ratio")}
+    table = pd.DataFrame({**seen, **rates, "exits": exits[0].astype(int), "n": people[keep].to_numpy()})
+    stay_low, stay_high, ratio_low = table["stay_low"].clip(0, 1), table["stay_high"].clip(0, 1), table["ratio_low"]
+    return table.assign(stay_low=stay_low, stay_high=stay_high, ratio_low=ratio_low.clip(lower=0))
 
 
 def enough_levels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -163,12 +150,10 @@ def identified(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
         Standard errors, by row.
     """
     years = {c: frame[c].str[:4].astype(int) for c in ("period", "vintage")}
-    total, sums = _sums(
-        frame.assign(**years), ["vintage", "period", "age"], ["n", "contribution", "customers", "exits", "at_risk"]
-    )
+    total, sums = _sums(frame.assign(**years), ["vintage", "period", "age"], [*COUNTS, "contribution"])
     cells = total.reset_index()
     weights = {f: cells.groupby(f)["n"].sum().to_numpy(dtype=float) for f in FACTORS}
-    value, se, low, high = jackknife(np.stack([_fit(cells, s[:, 0], s[:, 1], weights) for s in sums]))
+    value, se, low, high = jackknife(np.stack([_fit(cells, s[:, 1], s[:, -1], weights) for s in sums]))
     names = {c: dict(zip(years[c], frame[c], strict=True)) for c in years}
     labels = [("trend", "period"), ("trend", "vintage")]
     people = [int(_people(total).sum())] * 2

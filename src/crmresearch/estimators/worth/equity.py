@@ -70,26 +70,19 @@ def _split(frame: pd.DataFrame, unwinding_rate: float) -> tuple[pd.Series, pd.Se
     came, went = ~before, before & ~after
     # what should still be ahead, had all gone as valued, and what customers of both dates are worth beyond it
     change = np.where(before & after, carried - (opening * (1 + unwinding_rate) - realised), 0.0)
+    won, back, deepened, shrunk = came & ~known, came & known, change > 0, change < 0
+    lost = opening[went].sum() * (1 + unwinding_rate) - realised[went].sum()
     members = {
-        "unwinding": before,
-        "realised": before | True,
-        "won": came & ~known,
-        "won back": came & known,
-        "deepened": change > 0,
-        "shrunk": change < 0,
-        "lost": went,
-        "remeasurement": after,
+        "unwinding": (before, opening.sum() * unwinding_rate),
+        "realised": (before | True, realised.sum()),
+        "won": (won, (carried + realised)[won].sum()),
+        "won back": (back, (carried + realised)[back].sum()),
+        "deepened": (deepened, change[deepened].sum()),
+        "shrunk": (shrunk, -change[shrunk].sum()),
+        "lost": (went, lost),
+        "remeasurement": (after, closing[after].sum() - carried[after].sum()),
     }
-    parts = {
-        "unwinding": opening.sum() * unwinding_rate,
-        "realised": realised.sum(),
-        "won": (carried + realised)[members["won"]].sum(),
-        "won back": (carried + realised)[members["won back"]].sum(),
-        "deepened": change[members["deepened"]].sum(),
-        "shrunk": -change[members["shrunk"]].sum(),
-        "lost": opening[went].sum() * (1 + unwinding_rate) - realised[went].sum(),
-        "remeasurement": closing[after].sum() - carried[after].sum(),
-    }
+    parts = {part: float(amount) for part, (_, amount) in members.items()}
     gross = sum(abs(v) for v in parts.values())
     explained = opening.sum() + sum(SIGNS[p] * v for p, v in parts.items())
     difference = abs(closing.sum() - explained)
@@ -100,8 +93,8 @@ def _split(frame: pd.DataFrame, unwinding_rate: float) -> tuple[pd.Series, pd.Se
             f"equity: the parts miss the closing value by {gap:.1e} of gross flows; check that flags and values agree"
         )
     flows = {"opening": opening.sum(), **parts, "closing": closing.sum(), "gross": gross, "gap": gap}
-    people = {part: int(inside.sum()) for part, inside in {"opening": before, **members, "closing": after}.items()}
-    return pd.Series(flows), pd.Series(people)
+    people = {part: int(inside.sum()) for part, (inside, _) in members.items()}
+    return pd.Series(flows), pd.Series({"opening": int(before.sum()), **people, "closing": int(after.sum())})
 
 
 def _valued(frame: pd.DataFrame, model: MarginModel, date: str, horizon: int, discount: float) -> np.ndarray:

@@ -59,12 +59,10 @@ def accuracy(predicted: Mapping[str, np.ndarray], actual: np.ndarray, codes: np.
     return pd.DataFrame(rows, columns=["method", *columns, "n"])
 
 
-def naive_forecasts(frame: pd.DataFrame, months: int = 12) -> dict[str, np.ndarray]:
-    """Forecast without a model: the last year continued, and the mean of the history continued."""
-    return {
-        "last year continued": frame["before"].to_numpy(dtype=float) / frame["months_before"].to_numpy() * months,
-        "mean of history": frame["all"].to_numpy(dtype=float) / frame["months_all"].to_numpy() * months,
-    }
+def naive_forecasts(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Forecast twelve months without a model: the last year continued, and the mean of the history continued."""
+    named = {"last year continued": "before", "mean of history": "all"}
+    return {name: frame[c].to_numpy(dtype=float) / frame[f"months_{c}"].to_numpy() * 12 for name, c in named.items()}
 
 
 def deciles(predicted: np.ndarray, actual: np.ndarray) -> pd.DataFrame:
@@ -95,15 +93,5 @@ def course(actual: Any, total: np.ndarray) -> pd.DataFrame:
         ``cum_high``).
     """
     step, whole = jackknife(np.diff(total, axis=1, prepend=0.0)), jackknife(total)
-    return pd.DataFrame(
-        {
-            "actual": actual,
-            "predicted": step.value,
-            "ci_low": step.low,
-            "ci_high": step.high,
-            "cumulative": np.cumsum(actual),
-            "predicted_cumulative": whole.value,
-            "cum_low": whole.low,
-            "cum_high": whole.high,
-        }
-    )
+    seen = {"actual": actual, **step.columns("predicted", "ci"), "cumulative": np.cumsum(actual)}
+    return pd.DataFrame({**seen, **whole.columns("predicted_cumulative", "cum")})

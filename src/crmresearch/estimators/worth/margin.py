@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,10 +47,8 @@ def _by_tenure(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     month = table["tenure_month"].to_numpy(dtype=int)
     if month.min() < 0:
         raise InputError(f"tenure table: {int((month < 0).sum())} rows have a negative tenure_month; check acquired_on")
-    if (table["exits"] > table["n"]).any():
-        raise InputError(
-            f"tenure table: {int((table['exits'] > table['n']).sum())} rows have more exits than customers"
-        )
+    if many := int((table["exits"] > table["n"]).sum()):
+        raise InputError(f"tenure table: {many} rows have more exits than customers")
     size = (folds.size, month.max() + 1)
     total = {}
     for name in ("n", "at_risk", "exits", "contribution"):
@@ -101,6 +100,11 @@ class MarginModel:
     lasting: np.ndarray
     cuts: tuple[float, ...]
     groups: np.ndarray
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Months of tenure with enough customers at risk to stand for themselves."""
+        return np.flatnonzero(self.at_risk >= MIN_AT_RISK)
 
     def codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Place of each customer's group in ``groups``."""
@@ -287,11 +291,6 @@ def group_means(values: np.ndarray, model: MarginModel, frame: pd.DataFrame, ins
     return out
 
 
-def seen(model: MarginModel) -> np.ndarray:
-    """Months of tenure with enough customers at risk to stand for themselves."""
-    return np.flatnonzero(model.at_risk >= MIN_AT_RISK)
-
-
 def tenure_years(model: MarginModel) -> pd.DataFrame:
     """Retention and mean contribution by year of tenure.
 
@@ -301,24 +300,22 @@ def tenure_years(model: MarginModel) -> pd.DataFrame:
         ``year``, ``stay`` (chance to stay the year, ``stay_low``, ``stay_high``), ``money`` (mean monthly contribution
         of those who are there, ``ci_low``, ``ci_high``), ``n`` (most customers at risk in a month), ``exits``.
     """
-    good = seen(model)
-    first, last = int(good[0]), int(good[-1])
-    rows = []
+    first, last = model.seen[[0, -1]]
+    rows: list[dict[str, Any]] = []
     for year in range(first // 12, last // 12 + 1):
         inside = np.arange(max(12 * year, first), min(12 * year + 12, last + 1))
         at_risk = model.at_risk[inside]
         stay = jackknife(np.exp(np.log1p(-model.hazard[:, inside]).sum(axis=1) * 12 / inside.size))
         mean = jackknife((model.margin[:, inside] * at_risk).sum(axis=1) / at_risk.sum())
-        stays = (stay.value, max(stay.low, 0.0), min(stay.high, 1.0))
-        counts = int(at_risk.max()), int(model.exits[inside].sum())
-        rows.append((year + 1, *stays, mean.value, mean.low, mean.high, *counts))
-    columns = ["year", "stay", "stay_low", "stay_high", "money", "ci_low", "ci_high", "n", "exits"]
-    return pd.DataFrame(rows, columns=columns)
+        people = {"n": int(at_risk.max()), "exits": int(model.exits[inside].sum())}
+        rows.append({"year": year + 1, **stay.columns("stay"), **mean.columns("money", "ci"), **people})
+    table = pd.DataFrame(rows)
+    return table.assign(stay_low=table["stay_low"].clip(lower=0), stay_high=table["stay_high"].clip(upper=1))
 
 
 def tenure_months(model: MarginModel) -> tuple[np.ndarray, Jackknife, Jackknife]:
     """Months of tenure seen, the share still there of those who reached the first, and mean contribution by month."""
-    first, last = seen(model)[[0, -1]]
+    first, last = model.seen[[0, -1]]
     stay = np.cumsum(np.log1p(-model.hazard[:, first:last]), axis=1)
     alive = np.exp(np.pad(stay, ((0, 0), (1, 0))))
     return np.arange(first, last + 1), jackknife(alive), jackknife(model.margin[:, first : last + 1])
@@ -335,7 +332,7 @@ class BandValues:
     band : array of str, (n,)
         Value band of each customer.
     table : DataFrame
-        ``band``, ``value`` (mean, ``ci_low``, ``ci_high``), ``share`` (of the value of all, ``share_low``,
+        ``band``, ``estimate`` (mean, ``ci_low``, ``ci_high``), ``share`` (of the value of all, ``share_low``,
         ``share_high``), ``ratio`` (of hazards, ``hr_low``, ``hr_high``), ``n``.
     mean : Jackknife
         Mean value of all.
@@ -370,26 +367,25 @@ def value_by_band(
         Customers a band needs.
     """
     values = model.values(frame, horizon_months, annual_discount)
-    common = model.values(frame, horizon_months, annual_discount, common=True)
     codes, names = model.band_codes(frame), band_names(model.cuts)
-    ratio = jackknife(model.ratio)
     everyone = np.ones(len(frame), dtype=bool)
     overall = group_means(values, model, frame, everyone)
-    rows, means, bands = [], {}, {}
+    rows, means = [], {}
     for code, name in enumerate(names):
-        n = int((codes[0] == code).sum())
+        inside = codes == code
+        n = int(inside[0].sum())
         if n < smallest:
             continue
-        means[code] = group_means(values, model, frame, codes == code)
-        bands[name] = mean = jackknife(means[code])
-        share = jackknife(group_means(np.where(codes == code, values, 0.0), model, frame, everyone) / overall)
-        hazards = (ratio.value[code], ratio.low[code], ratio.high[code])
-        rows.append((name, mean.value, mean.low, mean.high, share.value, share.low, share.high, *hazards, n))
+        means[code] = group_means(values, model, frame, inside)
+        share = jackknife(group_means(np.where(inside, values, 0.0), model, frame, everyone) / overall)
+        ratio = jackknife(model.ratio[:, code]).columns("ratio", "hr")
+        mean = jackknife(means[code]).columns("estimate", "ci")
+        rows.append({"band": name, **mean, **share.columns("share"), **ratio, "n": n})
     if len(means) < 2:
         raise InputError(f"only {len(means)} value band has {smallest} customers; a comparison needs two")
-    columns = ["band", "value", "ci_low", "ci_high", "share", "share_low", "share_high", "ratio", "hr_low", "hr_high"]
-    table = pd.DataFrame(rows, columns=[*columns, "n"])
     low, high = min(means), max(means)
+    common = model.values(frame, horizon_months, annual_discount, common=True)
     alone = group_means(common, model, frame, codes == high) - group_means(common, model, frame, codes == low)
-    gap = jackknife(means[high] - means[low])
-    return BandValues(values, np.array(names)[codes[0]], table, jackknife(overall), bands, gap, jackknife(alone))
+    bands = {names[code]: jackknife(mean) for code, mean in means.items()}
+    gap, every = jackknife(means[high] - means[low]), jackknife(overall)
+    return BandValues(values, np.array(names)[codes[0]], pd.DataFrame(rows), every, bands, gap, jackknife(alone))

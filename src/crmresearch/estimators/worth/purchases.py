@@ -7,7 +7,6 @@ delete-a-group jackknife: customers are dealt into groups, and every model is re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from crmresearch.estimators.worth.stability import rank_codes
 
 GROUPS = 20
 SEGMENTS = ("champions", "loyal", "at risk", "recent", "lost", "middle")  # by recency, frequency and money
+THIRDS = (1 / 3, 2 / 3)
 UNITS_PER_YEAR = {"day": 365.25, "week": 365.25 / 7, "month": 12.0, "year": 1.0}
 
 
@@ -45,11 +45,6 @@ class PurchaseModel:
     pareto: tuple[Any, ...]
     beta_geo: tuple[Any, ...]
     spend: tuple[Any, ...]
-
-    @property
-    def counts(self) -> dict[str, tuple[Any, ...]]:
-        """Models of the number of purchases by name."""
-        return {"Pareto/NBD": self.pareto, "BG/NBD": self.beta_geo}
 
 
 def group_codes(n: int) -> np.ndarray:
@@ -146,7 +141,8 @@ def expected_purchases(fits: tuple[Any, ...], frame: pd.DataFrame) -> np.ndarray
 
 def purchase_forecasts(model: PurchaseModel, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Forecasts of holdout purchases: by both models, by the customer's own rate, and by the rate of all."""
-    predicted = {name: expected_purchases(fits, frame) for name, fits in model.counts.items()}
+    fits = {"Pareto/NBD": model.pareto, "BG/NBD": model.beta_geo}
+    predicted = {name: expected_purchases(each, frame) for name, each in fits.items()}
     x, _, age = summary_columns(frame)
     ahead = float(frame["duration_holdout"].iloc[0])
     if (unknown := int((age <= 0).sum())) > 0:
@@ -237,7 +233,7 @@ def fit_spend(frame: pd.DataFrame, *, smallest: int) -> SpendFit:
     return SpendFit(x, m, dropped, model, p * v / (q - 1), correlation, rank_correlation(x, m), distance)
 
 
-def rfm_scores(frame: pd.DataFrame, *, cuts: Sequence[float] = (1 / 3, 2 / 3)) -> pd.DataFrame:
+def rfm_scores(frame: pd.DataFrame) -> pd.DataFrame:
     """Scores of recency, frequency and money, 1 (worst) to 3 (best), by rank among all customers.
 
     Parameters
@@ -245,42 +241,27 @@ def rfm_scores(frame: pd.DataFrame, *, cuts: Sequence[float] = (1 / 3, 2 / 3)) -
     frame : DataFrame
         ``frequency``, ``recency`` and ``T`` in the definition of lifetime models, ``monetary_value``, ``first_value``
         (``reductions.value.summary``).
-    cuts : sequence of float
-        Ranks at which scores end.
 
     Returns
     -------
     DataFrame
         ``since`` (time since the last purchase: ``T - recency``), ``purchases``, ``money`` (spend per purchase, the
-        first included), ``R``, ``F``, ``M``. Customers with equal values share a score,
-        so that thirds need not be even.
+        first included), ``R``, ``F``, ``M``. Customers with equal values share a score, so that thirds need not be
+        even.
     """
     need(frame, "RFM", "frequency", "recency", "T", "monetary_value", "first_value")
     x = frame["frequency"].to_numpy(dtype=float)
     since = (frame["T"] - frame["recency"]).to_numpy(dtype=float)
-    if (since < 0).any():
-        raise InputError(f"RFM: recency lies above T in {int((since < 0).sum())} rows")
+    if bad := int((since < 0).sum()):
+        raise InputError(f"RFM: recency lies above T in {bad} rows")
     money = (frame["monetary_value"].to_numpy(dtype=float) * x + frame["first_value"].to_numpy(dtype=float)) / (x + 1)
-    return pd.DataFrame(
-        {
-            "since": since,
-            "purchases": x + 1,
-            "money": money,
-            "R": 1 + rank_codes(-since, cuts),
-            "F": 1 + rank_codes(x, cuts),
-            "M": 1 + rank_codes(money, cuts),
-        }
-    )
+    scores = {name: 1 + rank_codes(v, THIRDS) for name, v in (("R", -since), ("F", x), ("M", money))}
+    return pd.DataFrame({"since": since, "purchases": x + 1, "money": money, **scores})
 
 
-def rfm_segment(scores: pd.DataFrame, best: int) -> np.ndarray:
-    """Segment of each customer: the first of :data:`SEGMENTS` whose rule holds; ``best`` is the highest score."""
+def rfm_segment(scores: pd.DataFrame) -> np.ndarray:
+    """Segment of each customer: the first of :data:`SEGMENTS` whose rule holds."""
     r, f, m = (scores[c].to_numpy() for c in ("R", "F", "M"))
-    rules = [
-        (r == best) & (f == best) & (m == best),
-        (r == best) & (f == best),
-        (r == 1) & (f == best),
-        r == best,
-        r == 1,
-    ]
+    often = f == 3
+    rules = [(r == 3) & often & (m == 3), (r == 3) & often, (r == 1) & often, r == 3, r == 1]
     return np.select(rules, SEGMENTS[:-1], default=SEGMENTS[-1])

@@ -39,38 +39,23 @@ def vintages(frame: pd.DataFrame) -> Result:
     """
     table = vintage_rates(checked(frame))
     if len(table) < 2:
-        return Result.not_applicable(
-            Missing(say("vintages.too_few", vintages=len(table), needed=MIN_CUSTOMERS), ("monthly",))
-        )
+        few = say("vintages.too_few", vintages=len(table), needed=MIN_CUSTOMERS)
+        return Result.not_applicable(Missing(few, ("monthly",)))
     panels = (
         ("money", "ci", say("vintages.money"), say("vintages.money_y"), {"unit": "money"}),
         ("stay", "stay", say("vintages.stay"), say("vintages.stay_y"), {"unit": "percent"}),
         ("ratio", "ratio", say("vintages.ratio"), say("vintages.ratio_y"), {"marks": [Mark(1)]}),
     )
-    pictures = tuple(
-        Picture(
-            "intervals",
-            pd.DataFrame(
-                {
-                    "label": table["vintage"],
-                    "estimate": table[column],
-                    "low": table[f"{name}_low"],
-                    "high": table[f"{name}_high"],
-                    "n": table["n"],
-                }
-            ),
-            title,
-            say("vintages.x", least=table["n"].min(), most=table["n"].max()),
-            y,
-            {"upright": True, **options},
-        )
-        for column, name, title, y, options in panels
-    )
+    x, pictures = say("vintages.x", least=table["n"].min(), most=table["n"].max()), []
+    for column, ends, title, y, options in panels:
+        names = {"vintage": "label", column: "estimate", f"{ends}_low": "low", f"{ends}_high": "high", "n": "n"}
+        data = table[list(names)].rename(columns=names)
+        pictures.append(Picture("intervals", data, title, x, y, {"upright": True, **options}))
     old, new = table.iloc[0], table.iloc[-1]
     return Result(
         table.rename(columns=say.names("vintages.columns")),
         say("vintages.sentence", old=old, new=new),
-        picture=pictures,
+        picture=tuple(pictures),
         alt=say("vintages.alt", vintages=len(table), old=old, new=new),
         counts=("n", "exits"),
         money={"monthly contribution": "n"},
@@ -112,7 +97,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     for factor in FACTORS:
         part = rest[rest["factor"] == factor]
         x = say("clocks.x", axis=axes[factor], least=part["n"].min(), most=part["n"].max())
-        data = part.rename(columns={"level": "label", "ci_low": "low", "ci_high": "high"})
+        data = part.rename(columns={"level": "label"})
         y = say("clocks.y") if not pictures else ""
         pictures.append(Picture("intervals", data, titles[factor], x, y, {"upright": True, "marks": [Mark(0)]}))
     largest = rest.groupby("factor", sort=False)["estimate"].agg(lambda e: e.abs().max())

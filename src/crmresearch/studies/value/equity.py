@@ -47,57 +47,31 @@ def equity_accounting(
     flows, people, gap = refitted_flows(
         frame, opening, closing, months=months, horizon_months=horizon_months, annual_discount=annual_discount
     )
-    total = jackknife(flows.to_numpy())
     sign = np.array([SIGNS.get(str(part), 1) for part in flows])
-    table = pd.DataFrame(
-        {
-            "part": flows.columns,
-            "money": sign * total.value,
-            "ci_low": np.minimum(sign * total.low, sign * total.high),
-            "ci_high": np.maximum(sign * total.low, sign * total.high),
-            "n": people.to_numpy(),
-        }
-    )
+    total = jackknife(sign * flows.to_numpy())
+    table = pd.DataFrame({"part": flows.columns, **total.columns("money", "ci"), "n": people.to_numpy()})
     # a waterfall: each part hangs at the sum of those before it, opening and closing stand on the ground
-    base = np.append(0, table["money"].cumsum()[:-1])
+    base = np.append(0, total.value[:-1].cumsum())
     base[-1] = 0
-    kinds, moves = say.names("flows"), table.set_index("part")["money"]
-    bars = pd.DataFrame(
-        {
-            "label": [say("mark", part=part, n=n) for part, n in people.items()],
-            "estimate": base + table["money"],
-            "low": base + table["ci_low"],
-            "high": base + table["ci_high"],
-            "base": base,
-            "group": [
-                kinds["total" if part not in SIGNS else "adds" if m >= 0 else "takes"] for part, m in moves.items()
-            ],
-            "n": people.to_numpy(),
-        }
+    kinds = say.names("flows")
+    groups = np.where(
+        [part in SIGNS for part in flows], np.where(total.value < 0, kinds["takes"], kinds["adds"]), kinds["total"]
     )
+    ends = pd.DataFrame(total.columns("estimate", "ci")).add(base, axis=0)
+    bars = ends.assign(
+        base=base, group=groups, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()]
+    )
+    title, y = say("title", months=months), say("y", horizon=horizon_months, rate=annual_discount)
+    picture = Picture("intervals", bars, title, "", y, {"upright": True, "unit": "money"}, (8.2, 4.8))
     cells = dict(table.set_index("part").iterrows())
     change = jackknife((flows["closing"] - flows["opening"]).to_numpy())
+    sentence = say("sentence", months=months, horizon=horizon_months, rate=annual_discount, change=change)
     return Result(
         table,
-        say(
-            "sentence",
-            months=months,
-            change=change,
-            cells=cells,
-            gap=gap,
-            horizon=horizon_months,
-            rate=annual_discount,
-        ),
+        sentence + say("parts", cells=cells, gap=gap),
         (gate(say, "adds_up", gap <= TOLERANCE, gap=gap, allowed=TOLERANCE),),
         {"S03": Estimate(gap, gap, gap, say("unit"), len(frame))},
-        picture=Picture(
-            "intervals",
-            bars,
-            say("title", months=months),
-            y=say("y", horizon=horizon_months, rate=annual_discount),
-            options={"upright": True, "unit": "money"},
-            size=(8.2, 4.8),
-        ),
+        picture=picture,
         alt=say("alt", flows=flows.iloc[0], size=flows.iloc[0].abs()),
         money={"money": "n"},
         digits=0,

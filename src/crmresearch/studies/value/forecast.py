@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -12,7 +10,6 @@ from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import jackknife
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles, naive_forecasts
 from crmresearch.estimators.worth.margin import MarginModel, fit_margin, group_means
-from crmresearch.estimators.worth.stability import CUTS
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
@@ -23,32 +20,20 @@ def scored(scores: pd.DataFrame, what: str) -> Result:
     """Say how forecasts of ``what`` score on level and rank, the model first."""
     model, best = scores.iloc[0], scores.loc[scores["rank"].idxmax()]
     labels = [say("scores.mark", row=row) for _, row in scores.iterrows()]
-    panels = {"level": say("scores.level_title"), "rank": say("scores.rank_title")}
-    pictures = tuple(
-        Picture(
-            "intervals",
-            pd.DataFrame(
-                {
-                    "label": labels,
-                    "estimate": scores[name],
-                    "low": scores[f"{name}_low"],
-                    "high": scores[f"{name}_high"],
-                    "n": scores["n"],
-                }
-            ),
-            title,
-            say("scores.x", what=what),
-            options={"marks": [Mark(1, style="limit")]} if name == "level" else {},
-        )
-        for name, title in panels.items()
-    )
+    titles = {"level": say("scores.level_title"), "rank": say("scores.rank_title")}
+    pictures = []
+    for name, title in titles.items():
+        names = {name: "estimate", f"{name}_low": "low", f"{name}_high": "high", "n": "n"}
+        data = scores[list(names)].rename(columns=names).assign(label=labels)
+        marks = [Mark(1, style="limit")] if name == "level" else []
+        pictures.append(Picture("intervals", data, title, say("scores.x", what=what), options={"marks": marks}))
     close = bool(model["level_low"] <= 1.1 and model["level_high"] >= 0.9)
     lines = words.joined([say("scores.alt_line", row=row) for _, row in scores.iterrows()])
     return Result(
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
         say("scores.sentence", what=what, model=model, best=best),
         (gate(say, "scores.level", close, "undecided", level=model["level"]),),
-        picture=pictures,
+        picture=tuple(pictures),
         alt=say("scores.alt", lines=lines),
         details={"scores": scores},
     )
@@ -57,19 +42,16 @@ def scored(scores: pd.DataFrame, what: str) -> Result:
 def calibrated(table: pd.DataFrame, what: str) -> Result:
     """Say how predicted and actual means agree by tenth of the prediction."""
     inside = int(table["predicted"].between(table["ci_low"], table["ci_high"]).sum())
-    points = table.rename(columns={"actual": "observed", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "calibration",
-        points.assign(group=say("calibration.points", n=int(table["n"].sum()))),
+    points = table.rename(columns={"actual": "observed"}).assign(group=say("calibration.points", n=table["n"].sum()))
+    title, x, options = (
         say("calibration.title"),
         say("calibration.x", what=what),
-        say("calibration.y"),
-        {"agreement": say("calibration.agreement")},
+        {"agreement": say("calibration.line")},
     )
     return Result(
         table,
         say("calibration.sentence", inside=inside, tenths=len(table), top=table.iloc[-1]),
-        picture=picture,
+        picture=Picture("calibration", points, title, x, say("calibration.y"), options),
         alt=say("calibration.alt", what=what, inside=inside),
         digits=2,
     )
@@ -161,7 +143,6 @@ def calibration_windows(
     *,
     horizon_months: int = 60,
     annual_discount: float = 0.1,
-    cuts: Sequence[float] = CUTS,
 ) -> Result:
     """How value and its holdout accuracy move with the length of the calibration window.
 
@@ -179,29 +160,22 @@ def calibration_windows(
     actual, everyone = frame["after"].to_numpy(dtype=float), np.ones(len(frame), dtype=bool)
     rows = []
     for window in sorted(tables["window"].unique()):
-        model = fit_margin(tables[tables["window"] == window], landmark, cuts=cuts)
+        model = fit_margin(tables[tables["window"] == window], landmark)
         if isinstance(model, Missing):
             return Result.not_applicable(model)
         value = jackknife(group_means(model.values(frame, horizon_months, annual_discount), model, frame, everyone))
         score = accuracy({"": model.values(frame, 12, 0.0)}, actual, model.codes(frame)).iloc[0]
-        scores = [score[f"{name}{end}"] for name in ("level", "rank") for end in ("", "_low", "_high")]
-        rows.append((int(window), value.value, value.low, value.high, *scores, len(frame)))
-    columns = ["window", "value", "ci_low", "ci_high", "level", "level_low", "level_high"]
-    table = pd.DataFrame(rows, columns=[*columns, "rank", "rank_low", "rank_high", "n"])
+        scores = {f"{name}{end}": score[f"{name}{end}"] for name in ("level", "rank") for end in ("", "_low", "_high")}
+        rows.append({"window": int(window), **value.columns("estimate", "ci"), **scores, "n": len(frame)})
+    table = pd.DataFrame(rows)
     low, high = table.min(), table.max()
-    points = table.rename(columns={"value": "estimate", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "intervals",
-        points.assign(label=table["window"].astype(str)),
-        say("windows.title", horizon=horizon_months, rate=annual_discount, n=len(frame)),
-        say("windows.x"),
-        say("windows.y"),
-        {"upright": True, "unit": "money"},
-    )
+    data = table.assign(label=table["window"].astype(str))
+    title = say("windows.title", horizon=horizon_months, rate=annual_discount, n=len(frame))
+    options = {"upright": True, "unit": "money"}
     return Result(
         table.rename(columns=say.names("windows.columns")),
         say("windows.sentence", low=low, high=high, horizon=horizon_months),
-        picture=picture,
+        picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
         alt=say("windows.alt", low=low, high=high),
         money={"value per customer": "n"},
         digits=2,

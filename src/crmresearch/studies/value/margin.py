@@ -8,14 +8,7 @@ import pandas as pd
 from crmresearch import disclosure, words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate, jackknife
-from crmresearch.estimators.worth.margin import (
-    MIN_AT_RISK,
-    MarginModel,
-    seen,
-    tenure_months,
-    tenure_years,
-    value_by_band,
-)
+from crmresearch.estimators.worth.margin import MIN_AT_RISK, MarginModel, tenure_months, tenure_years, value_by_band
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
@@ -46,24 +39,13 @@ def tenure_curves(model: MarginModel) -> Result:
     further = further._replace(high=min(further.high, 1))
     month, stay, money = tenure_months(model)
     risk = pd.DataFrame({"group": "", "time": month, "at_risk": model.at_risk[month].astype(int)})
+    left, right = (pd.DataFrame({"x": month, **curve.columns("y", "ci")}) for curve in (stay, money))
+    options, x = {"unit": "percent", "ylim": (0, 1.02), "risk": risk}, say("curves.x")
     pictures = (
-        Picture(
-            "curves",
-            pd.DataFrame({"x": month, "y": stay.value, "low": stay.low, "high": stay.high}),
-            say("curves.stay"),
-            say("curves.x"),
-            say("curves.stay_y", month=month[0]),
-            {"unit": "percent", "ylim": (0, 1.02), "risk": risk},
-        ),
-        Picture(
-            "curves",
-            pd.DataFrame({"x": month, "y": money.value, "low": money.low, "high": money.high}),
-            say("curves.money"),
-            say("curves.x"),
-            say("curves.money_y"),
-        ),
+        Picture("curves", left, say("curves.stay"), x, say("curves.stay_y", month=month[0]), options),
+        Picture("curves", right, say("curves.money"), x, say("curves.money_y")),
     )
-    months = seen(model).size
+    months = model.seen.size
     return Result(
         table.rename(columns=say.names("curves.columns")),
         say("curves.sentence", first=first, last=last, lasting=lasting, further=further),
@@ -102,40 +84,24 @@ def clv_by_band(
     """
     found = value_by_band(model, frame, horizon_months, annual_discount, smallest=disclosure.MIN_CELL)
     values, mean, gap, table = found.values[0], found.mean, found.gap, found.table
-    own = jackknife(found.values)
-    customers = pd.DataFrame(
-        {
-            "customer_id": frame["customer_id"].to_numpy(),
-            "value": values,
-            "ci_low": own.low,
-            "ci_high": own.high,
-            "band": found.band,
-        }
-    )
+    own = jackknife(found.values).columns("value", "ci")
+    customers = pd.DataFrame({"customer_id": frame["customer_id"].to_numpy(), **own, "band": found.band})
+    marks = [Mark(mean.value, say("clv.mean", mean=mean), "estimate")]
     picture = Picture(
         "distribution",
         pd.DataFrame({"value": values}),
         say("clv.title", n=len(frame)),
         say("clv.x", horizon=horizon_months, rate=annual_discount),
         say("clv.y"),
-        {"scale": "symlog", "marks": [Mark(mean.value, say("clv.mean", mean=mean), "estimate")]},
+        {"scale": "symlog", "marks": marks},
     )
     worst, best = table.iloc[0], table.iloc[-1]
     n = int(worst["n"] + best["n"])
-    line = Estimate(float(gap.value), float(gap.low), float(gap.high), say("clv.unit"), n, se=float(gap.se))
+    sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)
     return Result(
         table.rename(columns=say.names("clv.columns")),
-        say(
-            "clv.sentence",
-            horizon=horizon_months,
-            mean=mean,
-            rate=annual_discount,
-            best=best,
-            worst=worst,
-            gap=gap,
-            alone=found.alone,
-        ),
-        estimates={"S57": line},
+        sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
+        estimates={"S57": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
         picture=picture,
         alt=say("clv.alt", mean=mean, negative=np.mean(values < 0)),
         money={"value per customer": "n", "share of value": "n"},

@@ -58,20 +58,14 @@ def markov_value(
     )
     each, every = jackknife(values), jackknife(values @ (n / n.sum()))
     bands = [band_names(cuts)[k] for k in kept]
-    table = pd.DataFrame({"band": bands, "value": each.value, "ci_low": each.low, "ci_high": each.high, "n": n})
-    marks = table.rename(columns={"value": "estimate", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "intervals",
-        marks.assign(label=[say("mark", row=row) for _, row in table.iterrows()]),
-        say("title", years=years, rate=annual_discount),
-        say("x", year=seen.columns[-1]),
-        say("y"),
-        {"upright": True, "unit": "money", "marks": [Mark(0)]},
-    )
+    table = pd.DataFrame({"band": bands, **each.columns("estimate", "ci"), "n": n})
+    data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
+    title, x = say("title", years=years, rate=annual_discount), say("x", year=seen.columns[-1])
+    options = {"upright": True, "unit": "money", "marks": [Mark(0)]}
     return Result(
         table.rename(columns=say.names("columns")),
         say("sentence", year=seen.columns[-1], years=years, every=every, rate=annual_discount),
-        picture=picture,
+        picture=Picture("intervals", data, title, x, say("y"), options),
         alt=say("alt", worst=table.iloc[0], best=table.iloc[-1]),
         money={"value per customer": "n"},
         digits=0,

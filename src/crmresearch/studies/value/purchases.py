@@ -53,26 +53,18 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=names)
     groups = [(name, fit.spend[band == name]) for name in names]
     rows = [(name, *mean_interval(spend), fit.mean, spend.size) for name, spend in groups if spend.size > 1]
-    table = pd.DataFrame(rows, columns=[label, "mean", "ci_low", "ci_high", "model", "n"])
-    points = table.rename(columns={"mean": "estimate", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "intervals",
-        points.assign(label=[say("mark", name=name, n=n) for name, n in zip(table[label], table["n"], strict=True)]),
-        say("spend.title"),
-        label,
-        say("spend.y"),
-        {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]},
-    )
+    table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
+    data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
+    options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
+    independent = abs(fit.correlation.value) <= MAX_CORRELATION
     return Result(
         table.rename(columns=say.names("spend.columns")),
         say("spend.sentence", fit=fit, n=fit.spend.size),
         (
-            gate(
-                say, "spend.independent", abs(fit.correlation.value) <= MAX_CORRELATION, fit=fit, limit=MAX_CORRELATION
-            ),
+            gate(say, "spend.independent", independent, fit=fit, limit=MAX_CORRELATION),
             gate(say, "spend.fits", fit.distance <= MAX_DISTANCE, fit=fit, limit=MAX_DISTANCE),
         ),
-        picture=picture,
+        picture=Picture("intervals", data, say("spend.title"), label, say("spend.y"), options),
         alt=say("spend.alt", first=table.iloc[0], last=table.iloc[-1]),
         money={"mean spend": "n"},
         digits=2,
@@ -174,30 +166,29 @@ def purchase_value(
     for name, low, high in zip(names, (0, 1, 2, 4, 7), (0, 1, 3, 6, np.inf), strict=True):
         inside = (x >= low) & (x <= high)
         if inside.sum() >= 2 * GROUPS:
-            mean, _, ci_low, ci_high = mean_value(values, codes, inside)
+            mean = mean_value(values, codes, inside).columns("estimate", "ci")
             share = values[0, inside].sum() / values[0].sum()
-            rows.append((name, mean, ci_low, ci_high, share, int(inside.sum())))
-    table = pd.DataFrame(rows, columns=["repeats", "value", "ci_low", "ci_high", "share", "n"])
-    own = jackknife(values)
+            rows.append({"repeats": name, **mean, "share": share, "n": int(inside.sum())})
+    own = jackknife(values).columns("value", "ci")
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
-    customers = pd.DataFrame({"customer_id": ids, "value": own.value, "ci_low": own.low, "ci_high": own.high})
+    marks = [Mark(every.value, say("value.mean", every=every), "estimate")]
     picture = Picture(
         "distribution",
-        pd.DataFrame({"value": own.value}),
+        pd.DataFrame({"value": values[0]}),
         say("value.title", n=len(frame)),
         say("value.x", rate=annual_discount),
         say("value.y"),
-        {"scale": "symlog", "marks": [Mark(every.value, say("value.mean", every=every), "estimate")]},
+        {"scale": "symlog", "marks": marks},
     )
     return Result(
-        table.rename(columns=say.names("value.columns")),
+        pd.DataFrame(rows).rename(columns=say.names("value.columns")),
         say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped),
         gates,
         picture=picture,
         alt=say("value.alt", every=every),
         money={"value per customer": "n", "share of value": "n"},
         digits=2,
-        details={"customers": customers, "values": values, "mean": every},
+        details={"customers": pd.DataFrame({"customer_id": ids, **own}), "values": values, "mean": every},
     )
 
 
@@ -225,23 +216,16 @@ def purchase_value_windows(
     rows = []
     for name, model in zip(say.names("windows.parts").values(), (early, late), strict=True):
         values = residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
-        mean, _, low, high = mean_value(values, codes)
-        rows.append((name, mean, low, high, len(frame)))
-    table = pd.DataFrame(rows, columns=["calibration", "value", "ci_low", "ci_high", "n"])
-    least, most = table["value"].min(), table["value"].max()
-    points = table.rename(columns={"value": "estimate", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "intervals",
-        points.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows]),
-        say("windows.title"),
-        say("windows.x"),
-        say("windows.y"),
-        {"upright": True, "unit": "money"},
-    )
+        mean = mean_value(values, codes).columns("estimate", "ci")
+        rows.append({"calibration": name, **mean, "n": len(frame)})
+    table = pd.DataFrame(rows)
+    least, most = table["estimate"].min(), table["estimate"].max()
+    data = table.assign(label=[say("mark", name=name, n=len(frame)) for name in table["calibration"]])
+    title, options = say("windows.title"), {"upright": True, "unit": "money"}
     return Result(
         table.rename(columns=say.names("windows.columns")),
         say("windows.sentence", n=len(frame), least=least, most=most, factor=most / least),
-        picture=picture,
+        picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
         alt=say("windows.alt", least=least, most=most),
         money={"value per customer": "n"},
         digits=2,

@@ -6,7 +6,6 @@ the first to the last purchase. The scores take a summary with the latter and tu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,7 @@ say = words.of("value.rfm")
 
 
 @study
-def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[float] = (1 / 3, 2 / 3)) -> Result:
+def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
     """Customers by RFM segment, and, where there is a holdout, what the segments then bought.
 
     Parameters
@@ -30,11 +29,9 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
         As for :func:`crmresearch.estimators.worth.purchases.rfm_scores`; ``frequency_holdout`` if there is a holdout.
     unit : str
         Unit of recency and T.
-    cuts : sequence of float
-        Ranks at which scores end.
     """
-    scores = rfm_scores(frame, cuts=cuts)
-    segment = rfm_segment(scores, len(cuts) + 1)
+    scores = rfm_scores(frame)
+    segment = rfm_segment(scores)
     later = frame["frequency_holdout"].to_numpy(dtype=float) if "frequency_holdout" in frame else None
     rows = []
     for name, rule in say.names("rules").items():
@@ -55,7 +52,7 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week", cuts: Sequence[floa
         top, low = (shown.loc[at] for at in (shown["bought"].idxmax(), shown["bought"].idxmin()))
         sentence += say("holdout", top=top, low=low)
     marks = table.rename(columns={"purchases" if later is None else "bought": "estimate"})
-    marks = marks.rename(columns={"ci_low": "low", "ci_high": "high"}).reindex(columns=["estimate", "low", "high", "n"])
+    marks = marks.reindex(columns=["estimate", "ci_low", "ci_high", "n"])
     labels = [say("mark", row=row) for row in rows]
     x = say("x") if later is None else say("x_holdout")
     parts = [say("alt_part", row=row) for _, row in shown.iterrows()]

@@ -77,7 +77,9 @@ def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[
     return rows.assign(gates=say("closed", names=closed) if closed else "open").reset_index(), checks
 
 
-def _curves(curves: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> tuple:
+def _curves(
+    curves: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> tuple[Picture, ...]:
     """Lorenz and whale curves, the latter with the intervals of the top shares."""
     lines, points = [], []
     for name, curve in curves.items():
@@ -85,28 +87,16 @@ def _curves(curves: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFram
         group = say("curve", measure=labels[name], n=rows.loc[GINI, "n"])
         lines.append(curve.assign(group=group, dashed=False))
         top = rows.loc[list(STATISTICS[1:4])]
-        ends = {"y": top["estimate"], "low": top["ci_low"], "high": top["ci_high"]}
-        points.append(pd.DataFrame({"x": TOP, **ends, "group": group, "n": top["n"]}))
+        names = {"estimate": "y", "ci_low": "low", "ci_high": "high"}
+        points.append(top.rename(columns=names).assign(x=TOP, group=group))
     every = pd.concat(lines).drop(columns="n").rename(columns={"customers": "x"})
     equal = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "group": say("equal"), "dashed": True})
-    unit = {"unit": "percent", "x_unit": "percent"}
+    left = pd.concat([every.rename(columns={"lorenz": "y"}), equal])
+    right, y, unit = every.rename(columns={"whale": "y"}), say("cumulative"), {"unit": "percent", "x_unit": "percent"}
+    options = {**unit, "points": pd.concat(points), "marks": [Mark(1, style="limit", axis="y")]}
     return (
-        Picture(
-            "curves",
-            pd.concat([every.rename(columns={"lorenz": "y"}), equal]),
-            say("lorenz"),
-            say("worst"),
-            say("cumulative"),
-            unit,
-        ),
-        Picture(
-            "curves",
-            every.rename(columns={"whale": "y"}),
-            say("whale"),
-            say("best"),
-            say("cumulative"),
-            {**unit, "points": pd.concat(points), "marks": [Mark(1, style="limit", axis="y")]},
-        ),
+        Picture("curves", left, say("lorenz"), say("worst"), y, unit),
+        Picture("curves", right, say("whale"), say("best"), y, options),
     )
 
 
@@ -208,18 +198,12 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
     ginis = table[table["statistic"] == GINI]
     first, last = ginis.iloc[0], ginis.iloc[-1]
-    names = {"months": "x", "estimate": "y", "ci_low": "low", "ci_high": "high", "statistic": "group"}
-    picture = Picture(
-        "curves",
-        table.rename(columns=names),
-        say("windows.title", measure=measure, least=table["n"].min(), most=table["n"].max()),
-        say("windows.x"),
-        say("windows.y"),
-    )
+    data = table.rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
+    title = say("windows.title", measure=measure, least=table["n"].min(), most=table["n"].max())
     return Result(
         table,
         say("windows.sentence", measure=measure, first=first, last=last),
-        picture=picture,
+        picture=Picture("curves", data, title, say("windows.x"), say("windows.y")),
         alt=say("windows.alt", first=first, last=last),
         money={"estimate": "n"},
     )
@@ -257,9 +241,8 @@ def distribution(frame: pd.DataFrame) -> Result:
                 rows.append((label, say("distribution.mean", part=part), *mean, n))
         for q, cells, n in quantiles(x, QUANTILES):
             rows.append((label, say("distribution.quantile", q=q), *cells, n))
-        values.append(
-            pd.DataFrame({"value": x, "group": say("distribution.group", measure=label, n=x.size, below=_below(x))})
-        )
+        group = say("distribution.group", measure=label, n=x.size, below=_below(x))
+        values.append(pd.DataFrame({"value": x, "group": group}))
     table = pd.DataFrame(rows, columns=["measure", "statistic", "estimate", "ci_low", "ci_high", "n"])
     lead, n = next(iter(labels)), len(frame)
     below = _below(frame[lead])

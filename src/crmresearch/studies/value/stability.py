@@ -50,17 +50,11 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     union = int(last["n"] + last["core_after"] - last["both"])
     line = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], say("core.unit"), union, se=float(last["se"]))
     marks = [say("core.mark", row=row) for _, row in table.iterrows()]
-    seen = pd.DataFrame(
-        {"label": marks, "estimate": table["jaccard"], "low": table["ci_low"], "high": table["ci_high"]}
-    )
-    blind = pd.DataFrame({"label": marks, "estimate": table["noise"], "group": say("core.blind"), "hollow": True})
-    picture = Picture(
-        "intervals",
-        pd.concat([seen.assign(group=say("core.seen"), hollow=False), blind]),
-        say("core.title", share=share),
-        y=say("core.y"),
-        options={"upright": True, "limits": (0, 1)},
-    )
+    seen = table.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
+    blind = table[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
+    data = pd.concat([seen.assign(label=marks, group=say("core.seen"), hollow=False), blind.assign(hollow=True)])
+    options = {"upright": True, "limits": (0, 1)}
+    picture = Picture("intervals", data, say("core.title", share=share), y=say("core.y"), options=options)
     return Result(
         table[["from", "to", "jaccard", "ci_low", "ci_high", "noise", "n", "core_after", "both", "left"]],
         say("core.sentence", last=last, share=share, kept=kept, overlap=line),
@@ -121,20 +115,9 @@ def transitions(frame: pd.DataFrame) -> Result:
         again = Estimate(share[worst, worst], low[worst, worst], high[worst, worst], say("moves.unit"), total[worst])
         sentence += say("moves.losses", n=total[worst], again=again)
     marks = [say("moves.mark", row=row, n=n) for row, n in zip(rows, total, strict=True)]
-    cells = [
-        {"row": marks[i], "column": column, "value": shown[i, j], "n": total[i]}
-        for i in range(len(rows))
-        for j, column in enumerate(columns)
-    ]
-    picture = Picture(
-        "matrix",
-        pd.DataFrame(cells),
-        say("moves.title", half=np.nanmax(half)),
-        say("moves.x", after=after),
-        say("moves.y", before=before),
-        {"unit": "percent", "vmin": 0, "vmax": 1},
-        (7.6, 4.6),
-    )
+    cells = pd.DataFrame(shown, columns=columns).assign(row=marks, n=total).melt(["row", "n"], var_name="column")
+    title, x, y = say("moves.title", half=np.nanmax(half)), say("moves.x", after=after), say("moves.y", before=before)
+    picture = Picture("matrix", cells, title, x, y, {"unit": "percent", "vmin": 0, "vmax": 1}, (7.6, 4.6))
     return Result(table, sentence, picture=picture, alt=say("moves.alt", bands=len(names), stay=stay.value))
 
 
@@ -179,18 +162,13 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         course.loc[len(means) - 1, ["low", "high"]] = low, high
         points.append(course.assign(group=say("regression.group", band=name, n=n)))
     table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n"])
-    picture = Picture(
-        "curves",
-        pd.concat(points),
-        say("regression.title"),
-        y=say("regression.y"),
-        options={"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")},
-    )
+    options = {"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")}
+    title, y_label = say("regression.title"), say("regression.y")
     worst, best = table.iloc[0], table.iloc[-1]
     return Result(
         table,
         say("regression.sentence", lasting=lasting, year=years.columns[0], n=len(both), rank=rank_correlation(x, y)),
-        picture=picture,
+        picture=Picture("curves", pd.concat(points), title, "", y_label, options),
         alt=say("regression.alt", best=[*best], worst=[*worst]),
         money=dict.fromkeys([*columns, by_slope], "n"),
         details={"persistence": lasting},
