@@ -134,7 +134,7 @@ def test_numbers_at_risk_stand_under_the_axis_and_hide_small_ones():
     risk = pd.DataFrame({"group": "all", "time": [0, 1, 2, 3], "at_risk": [90, 50, 40, 9]})
     ax = drawn(Picture("curves", KEPT[:4], "t", "x", "y", {"risk": risk, "xlim": (0, 3), "step": True}))
     below = {t.get_text() for t in ax.texts if t.get_window_extent().y1 < ax.bbox.y0}
-    assert {"at risk", "all", "50", "40", "<10", "0"} <= below
+    assert {"at risk", "50", "40", "<10", "0"} <= below
     assert "9" not in below
 
 

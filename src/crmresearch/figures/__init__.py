@@ -82,17 +82,20 @@ class Picture:
 
 def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     """Draw one picture, or several side by side; return the axes."""
-    from crmresearch.figures import kinds
+    from crmresearch.figures import dress, kinds
 
     several = picture if isinstance(picture, tuple) else (picture,)
+    fresh = ax is None
     if ax is None:
         ax = axes(len(several), several[0].size or kinds.size(several))
-    for one, place in zip(several, [ax] if len(several) == 1 else ax, strict=True):
+    places = [ax] if len(several) == 1 else list(ax)
+    for one, place in zip(several, places, strict=True):
         named = one.data.rename(columns={"ci_low": "low", "ci_high": "high"})
         getattr(kinds, one.kind)(place, replace(one, data=named))
     names = [list(p.data["label"]) if p.kind == "intervals" and not p.options.get("upright") else None for p in several]
-    for place in ax[1:] if len(several) > 1 and names[0] and all(n == names[0] for n in names) else ():
-        place.tick_params(labelleft=False)
+    for place in places[1:] if names[0] and all(n == names[0] for n in names) else ():
+        place.tick_params(labelleft=False)  # the same labels once
+    dress.fit(places, widen=fresh)
     return ax
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import Formatter, MaxNLocator
 
 from crmresearch import figures
@@ -26,6 +27,7 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
     "claim": {"color": INK, "linewidth": 1.2, "linestyle": "--"},
     "estimate": {"color": PALETTE[1], "linewidth": 1.4, "linestyle": "--"},
 }
+OVER: Mapping[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 11, "fontweight": "bold"}  # a title over the figure
 
 
 class Ticks(Formatter):
@@ -59,6 +61,20 @@ class Ticks(Formatter):
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Label one tick."""
         return self.format_ticks([x])[0]
+
+
+def wrap(text: str, width: int) -> str:
+    """Break each line of a text into as few lines as fit, of about equal length."""
+
+    def broken(row: str, width: int) -> list[str]:
+        return textwrap.wrap(row, width, break_on_hyphens=False, break_long_words=False)
+
+    out = []
+    for row in text.split("\n"):
+        lines = len(broken(row, max(width, 12)))
+        narrow = next((w for w in range(len(row) // max(lines, 1) + 1, width) if len(broken(row, w)) == lines), width)
+        out += broken(row, max(narrow, 1)) or [""]
+    return "\n".join(out)
 
 
 def label(text: str, unit: str = "number") -> str:
@@ -132,7 +148,7 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
     low, high = sorted(axis.get_view_interval())
     if log:
         if high / low < 6:
-            ticks = MaxNLocator(6).tick_values(low, high)
+            ticks = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
         else:
             steps = (1, 2, 5) if high / low < 3e3 else (1,)
             ticks = [m * 10.0**k for k in range(math.floor(math.log10(low)), 20) for m in steps]
@@ -150,8 +166,8 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
 def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:
     """Name categories along an axis of ``width`` inches: in lines, slanted or thinned when they would not fit."""
     roomy = axis.axes.bbox.height / axis.axes.figure.dpi >= 0.38 * len(names)  # two lines of type a name
-    wide = 22 if axis.axis_name == "x" else 34 if roomy else 80
-    texts = [str(n) if "\n" in str(n) else textwrap.fill(str(n), wide, break_long_words=False) for n in names]
+    wide = 22 if axis.axis_name == "x" else 40 if roomy else 80
+    texts = [wrap(str(n), wide) for n in names]
     if axis.axis_name == "y":
         axis.set_ticks(places, texts)
         axis.set_tick_params(labelsize=None if roomy else 8.5)
@@ -163,23 +179,28 @@ def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: 
     axis.set_ticks(places[::every], [str(n) for n in names[::every]] if slanted else texts[::every], **turned)
 
 
-def margin_labels(ax: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], colors: Sequence[Any]) -> float:
-    """Write names in the right margin, by height and never closer than a line, each with a line to its point.
-
-    Returns the height at which there is room above them.
-    """
+def margin_labels(
+    ax: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], colors: Sequence[Any], heading: str = ""
+) -> None:
+    """Write names in the right margin, by height and never closer than a line, each with a line to its point."""
     height = ax.bbox.height * 72 / ax.figure.dpi / 11  # the axis in lines of type
-    axes_of = [ax.transAxes.inverted().transform(ax.transData.transform(p)) for p in points]
-    below = -np.inf
-    for k in sorted(range(len(points)), key=lambda i: axes_of[i][1]):
-        text = textwrap.fill(texts[k], 24)
-        lines = (text.count("\n") + 1) / height
-        middle = max(axes_of[k][1], below + lines / 2)
-        below = middle + lines / 2
-        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
-        ax.annotate(text, points[k], (1.03, middle), textcoords="axes fraction", va="center", fontsize=8.5,
-                    color=colors[k], arrowprops=arrow)  # fmt: skip
-    return float(below)
+    wanted = [ax.transAxes.inverted().transform(ax.transData.transform(p))[1] for p in points]
+    wrapped = [wrap(t, 24) for t in texts]
+    half = [(t.count("\n") + 1) / height / 2 for t in wrapped]
+    order, floor, ceiling = sorted(range(len(points)), key=lambda i: wanted[i]), -np.inf, 1 + 0.5 / height
+    for k in order:
+        wanted[k] = max(wanted[k], floor + half[k])
+        floor = wanted[k] + half[k]
+    for k in reversed(order):
+        wanted[k] = min(wanted[k], ceiling - half[k])
+        ceiling = wanted[k] - half[k]
+    arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
+    for k in order:
+        ax.annotate(wrapped[k], points[k], (1.03, wanted[k]), textcoords="axes fraction", va="center", fontsize=8.5,
+                    color=colors[k], arrowprops=arrow, gid="margin")  # fmt: skip
+    if heading:
+        top = max(w + h for w, h in zip(wanted, half, strict=True)) + 0.3 / height
+        ax.annotate(heading, (1.03, top), xycoords="axes fraction", va="bottom", fontsize=8.5, color=GREY, gid="margin")
 
 
 def marks(ax: Any, picture: Picture, axis: str = "") -> list[Any]:
@@ -235,33 +256,56 @@ def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool
     subtitle, color : str
         What a single curve is, in its colour, under the title.
     """
-    wide, high = ax.figure.get_size_inches() / _grid(ax)
-    # the layout makes room for ticks and legends, not for labels longer than their axis
-    left = max((len(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
-    right = max((len(h.get_label()) for h in handles), default=-4) + 4
-    room = max(wide - 0.075 * (left + right) / _grid(ax)[0] - 0.7, 1.6)
-    ax.set_xlabel(textwrap.fill(label(picture.x, x_unit), max(int(room * 1.15 / 0.08), 30), break_on_hyphens=False))
-    ax.set_ylabel(textwrap.fill(label(picture.y, y_unit), max(int((high - 0.9) / 0.08), 24)))
-    rows = 0
+    ax.set_xlabel(label(picture.x, x_unit))
+    ax.set_ylabel(label(picture.y, y_unit))
     if subtitle:
         ax.annotate(subtitle, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9,
                     color=color)  # fmt: skip
-        rows = 1
-    rows = _above(ax, picture, axis, rows)
-    alone = sum(a.get_visible() for a in ax.figure.axes) == 1
-    over = over and alone
-    breadth = wide - 0.2 if over else wide - 0.8 if alone else room + 0.2
-    title = textwrap.fill(picture.title, int(breadth / 0.094), break_on_hyphens=False)
-    if over:
-        ax.figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    rows = _above(ax, picture, axis, 1 if subtitle else 0)
+    if over and sum(a.get_visible() for a in ax.figure.axes) == 1:
+        ax.figure.suptitle(picture.title, **OVER)
     else:
-        ax.set_title(title, loc="left", pad=6 + 12 * rows)
+        ax.set_title(picture.title, loc="left", pad=6 + 12 * rows)
     if handles:
         ax.legend(handles=list(handles), title=picture.options.get("legend"), loc="upper left",
                   bbox_to_anchor=(1.01, 1.0), alignment="left", borderaxespad=0)  # fmt: skip
 
 
-def _grid(ax: Any) -> tuple[int, int]:
-    spec = ax.get_subplotspec()
-    rows, columns = spec.get_gridspec().get_geometry() if spec is not None else (1, 1)
-    return columns, rows
+def fit(places: Sequence[Any], widen: bool) -> None:
+    """Make room for what stands beside the axes, and break titles and labels into lines that fit.
+
+    The layout makes room for ticks and legends, not for titles and labels longer than their axis.
+
+    Parameters
+    ----------
+    places : sequence of Axes
+        All panels of a figure.
+    widen : bool
+        Whether the figure may grow by its legends.
+    """
+    figure = places[0].figure
+    beside = sum(map(_beside, places))
+    if widen:
+        figure.set_figwidth(figure.get_figwidth() + beside)
+    wide, high = figure.get_size_inches()
+    if len(places) > 1:
+        figure.draw_without_rendering()  # to know how wide each panel is
+    for ax in places:
+        left = 0.075 * max((len(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
+        panel = ax.bbox.width / figure.dpi if len(places) > 1 else wide - beside - left - 0.7
+        tall = high / ax.get_subplotspec().get_gridspec().nrows if ax.get_subplotspec() else high
+        ax.set_xlabel(wrap(ax.get_xlabel(), int(panel * 1.05 / 0.077)))
+        ax.set_ylabel(wrap(ax.get_ylabel(), int((tall - 0.9) / 0.077)))
+        breadth = panel + 0.2 if len(places) > 1 else wide - left - 0.7
+        title = next(t for t in ax.findobj(Text) if t.get_text() == ax.get_title(loc="left"))
+        title.set_text(wrap(title.get_text(), int(breadth / 0.094)))
+    if figure.get_suptitle():
+        figure.suptitle(wrap(figure.get_suptitle(), int((wide - 0.2) / 0.094)), **OVER)
+
+
+def _beside(ax: Any) -> float:
+    """Width of legend or names to the right of the axes, in inches."""
+    texts = [t.get_text() for t in (ax.get_legend().get_texts() if ax.get_legend() else ())]
+    texts += [t.get_text() for t in ax.texts if t.get_gid() == "margin"]
+    longest = max((len(row) for t in texts for row in t.split("\n")), default=0)
+    return min(0.072 * longest + 0.4, 3.2) if longest else 0.0

@@ -44,15 +44,14 @@ MARKERS = ("o", "s", "D", "X", "^", "v", "P")
 
 def size(several: tuple[Picture, ...]) -> tuple[float, float] | None:
     """Return the size that lying labels need, in inches; None where the usual one does."""
-    heights, beside = [], 0.0
+    heights = []
     for picture in several:
         data = picture.data
         if picture.kind not in ("intervals", "distribution") or "label" not in data or picture.options.get("upright"):
             return None
         dodged = data["group"].nunique() if "group" in data and data["label"].duplicated().any() else 1
         heights.append(1.5 + data["label"].nunique() * max(0.36, 0.2 * dodged))
-        beside = max(beside, 1.6 if "group" in data or "part" in data else 0.6)
-    return (WIDTH + beside if len(several) == 1 else WIDTH * 0.72 * len(several) + beside), max(heights)
+    return 0.6 + WIDTH * (1 if len(several) == 1 else 0.72 * len(several)), max(heights)
 
 
 def intervals(ax: Any, picture: Picture) -> None:
@@ -82,7 +81,7 @@ def intervals(ax: Any, picture: Picture) -> None:
         if "group" in data
         else pd.Series([ACCENT] * len(data), index=data.index)
     )
-    if "strong" in data:
+    if "strong" in data and data["strong"].any():
         shade = shade.where(data["strong"].astype(bool), GREY)
     low, high = data["low"].clip(floor, ceiling), data["high"].clip(floor, ceiling)
     if "base" in data:
@@ -177,13 +176,13 @@ def curves(ax: Any, picture: Picture) -> None:
     named = list(dict.fromkeys(data["x"])) if data["x"].dtype == object or str(data["x"].dtype) == "category" else []
     if named:
         data["x"] = data["x"].map({v: i for i, v in enumerate(named)}).astype(float)
+    colors = groups(data, ordered=bool(o.get("ordered")))
     if "strong" in data:
         strong = groups(data[data["strong"].astype(bool)])
-        colors = {g: strong.get(g, GREY) for g in groups(data)}
-    else:
-        colors = groups(data, ordered=bool(o.get("ordered")))
+        colors = {g: strong.get(g, GREY) for g in colors}
     handles: list[Any] = []
-    ends, below = [], None
+    ends: list[tuple[Any, ...]] = []
+    below = None
     for group, color in colors.items():
         own = part(data, group)
         dashed = bool(own["dashed"].iloc[0]) if "dashed" in own else False
@@ -226,7 +225,7 @@ def curves(ax: Any, picture: Picture) -> None:
             handles += [line(hues[g], g, marker="o", linestyle="") for g in groups(points) if g not in colors]
     handles += marks(ax, picture)
     ax.set_xlim(*o.get("xlim", (None, None)))
-    ax.set_ylim(*o.get("ylim", (None, None)))
+    ax.set_ylim(*o.get("ylim", (0, None) if o.get("stacked") else (None, None)))
     unit, x_unit = o.get("unit", "number"), o.get("x_unit", "number")
     unit_axis(ax.yaxis, unit)
     if named:
@@ -243,12 +242,10 @@ def curves(ax: Any, picture: Picture) -> None:
     subtitle, color = "", INK
     if len(ends) == 1 and not handles:
         subtitle, color = ends[0][0], ends[0][2]
-    elif any(dashed for *_, dashed in ends) or handles:
+    elif handles:
         handles = [line(c, g, linestyle="--" if d else "-") for g, _, c, d in ends] + handles
     elif ends:
-        top = margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends])
-        if o.get("legend"):
-            ax.annotate(o["legend"], (1.03, top), xycoords="axes fraction", va="bottom", fontsize=8.5, color=GREY)
+        margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends], o.get("legend", ""))
     finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit, subtitle=str(subtitle), color=color)
 
 
@@ -257,11 +254,13 @@ def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
     first, last = ax.get_xlim()
     ticks = [t for t in ax.get_xticks() if first <= t <= last]
     style = {"textcoords": "offset points", "va": "top", "fontsize": 8, "annotation_clip": False}
+    tables = list(risk.groupby("group", sort=False))
     ax.annotate("at risk", (0, 0), (-20, -36), xycoords="axes fraction", ha="right", color=GREY, **style)
-    for row, (name, table) in enumerate(risk.groupby("group", sort=False)):
+    for row, (name, table) in enumerate(tables):
         time, count = table["time"].to_numpy(), table["at_risk"].to_numpy()
-        y = -48 - 12 * row
-        ax.annotate(str(name), (0, 0), (-20, y), xycoords="axes fraction", ha="right", **style)
+        y = -36 if len(tables) == 1 else -48 - 12 * row  # a single curve needs no name
+        if len(tables) > 1:
+            ax.annotate(str(name), (0, 0), (-20, y), xycoords="axes fraction", ha="right", **style)
         for tick in ticks:
             # at risk just after the tick is the risk set of the next listed time
             place = np.searchsorted(time, tick, side="right")

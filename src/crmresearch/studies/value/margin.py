@@ -93,7 +93,7 @@ def clv_by_band(
         say("clv.title", n=len(frame)),
         say("clv.x", horizon=horizon_months, rate=annual_discount),
         say("clv.y"),
-        {"scale": "symlog", "marks": marks},
+        {"scale": "symlog", "unit": "money", "marks": marks},
     )
     worst, best = table.iloc[0], table.iloc[-1]
     n = int(worst["n"] + best["n"])

@@ -178,7 +178,7 @@ def purchase_value(
         say("value.title", n=len(frame)),
         say("value.x", rate=annual_discount),
         say("value.y"),
-        {"scale": "symlog", "marks": marks},
+        {"scale": "symlog", "unit": "money", "marks": marks},
     )
     return Result(
         pd.DataFrame(rows).rename(columns=say.names("value.columns")),

@@ -259,7 +259,7 @@ def distribution(frame: pd.DataFrame) -> Result:
             say("distribution.title"),
             say("distribution.x"),
             say("distribution.y"),
-            {"scale": "symlog", "marks": [Mark(0)]},
+            {"scale": "symlog", "unit": "money", "marks": [Mark(0)]},
         ),
         alt=say("distribution.alt", measure=labels[lead], share=below.value),
         money={"estimate": "n"},
