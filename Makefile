@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 unexport CRMRESEARCH_OUT
 
-.PHONY: help study test lab site bench notebooks recover lint lock clean
+.PHONY: help study test lab site bench notebooks new-notebook recover lint lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test       set up, check code, notebooks and numbers"
 	@echo "make lab        set up and open JupyterLab with the project's kernel"
 	@echo "make notebooks  re-execute the notebooks and store their normalised outputs; refresh outputs/reference"
+	@echo "make new-notebook NAME=05_example   write a notebook with its study, test and words, once a claim names it"
 	@echo "make site       build the site of the reference run again"
 	@echo "make recover    run every estimator on banks whose truth is known (hours)"
 	@echo "make bench      measure against the peers, side by side"
@@ -62,6 +63,9 @@ lab: $(READY)
 
 notebooks: $(READY)
 	@$(BIN)/crmresearch notebooks --jobs $(JOBS)
+
+new-notebook: $(READY)
+	@$(BIN)/crmresearch new-notebook $(NAME)
 
 site: $(READY)
 	@$(BIN)/crmresearch site outputs/runs/reference

@@ -367,6 +367,13 @@ def test_normalise_takes_out_what_depends_on_time_and_machine():
     assert execution.normalise(done) == done
 
 
+def test_progress_counts_the_code_cells(tmp_path):
+    heard = []
+    path = notebook(tmp_path / "00_a.ipynb", "1", "", "2")
+    execution.execute(path, tmp_path / "out.ipynb", {"bank_name": "x"}, 60, lambda *of: heard.append(of))
+    assert heard == [(n, 4) for n in (1, 2, 3, 4)]  # parameters, those injected, and two
+
+
 def test_source_of_does_not_depend_on_outputs(tmp_path):
     path = notebook(tmp_path / "00_a.ipynb", "1")
     fresh, ran = execution.read_notebook(path), execution.read_notebook(path)

@@ -93,9 +93,10 @@ def folders() -> list[Path]:
     return [here.parents[1] / "notebooks", Path.cwd() / "notebooks", here / "notebooks"]
 
 
-def _near(name: str, known: Iterable[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"{otherwise} {', '.join(known)}"
+def near(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Ask whether the nearest of the known names was meant, or list them all."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]}?" if close else f"{otherwise} {', '.join(known)}"
 
 
 def find(notebook: str) -> Path:
@@ -111,7 +112,7 @@ def find(notebook: str) -> Path:
         if (place / f"{notebook}.ipynb").is_file():
             return place / f"{notebook}.ipynb"
     known = sorted({p.stem for place in places for p in place.glob("*.ipynb")})
-    raise InputError(f"no notebook {notebook} is known; {_near(notebook, known, 'known are')}")
+    raise InputError(f"no notebook {notebook} is known; {near(notebook, known, 'known are')}")
 
 
 def read(path: Path) -> dict[str, Parameter]:
@@ -166,7 +167,7 @@ def check(name: str, takes: Mapping[str, Parameter], values: Mapping[str, Any]) 
     wrong = []
     for key, value in values.items():
         if key not in takes:
-            wrong.append(f"no parameter {key}; {_near(key, takes, 'it takes')}")
+            wrong.append(f"no parameter {key}; {near(key, takes, 'it takes')}")
         elif reason := takes[key].refusal(value):
             wrong.append(f"{key} = {value!r}: {reason} ({takes[key].comment})")
     if wrong:
@@ -185,9 +186,7 @@ def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str,
     known = sorted({key for names in takes.values() for key in names})
     for key in values:
         if key not in known:
-            raise InputError(
-                f"none of the selected notebooks takes a parameter {key}; {_near(key, known, 'they take')}"
-            )
+            raise InputError(f"none of the selected notebooks takes a parameter {key}; {near(key, known, 'they take')}")
     out = {name: {k: v for k, v in values.items() if k in takes[name]} for name in notebooks}
     for name, part in out.items():
         check(name, takes[name], part)

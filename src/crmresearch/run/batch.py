@@ -7,7 +7,6 @@ interrupted leaves the earlier one as it was, and ``resume`` takes up the notebo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
@@ -92,9 +91,8 @@ def select(available: Iterable[str], studies: Iterable[str] | None = None) -> li
         wanted = study.strip().removesuffix(".ipynb")
         match = [n for n in names if wanted in (n, n.partition("_")[0], n.partition("_")[2])]
         if not match:
-            near = difflib.get_close_matches(wanted, [*names, *(n.partition("_")[2] for n in names)], 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise InputError(f"no study {study.strip() or '(empty)'}; {hint}")
+            known = [*names, *(n.partition("_")[2] for n in names)]
+            raise InputError(f"no study {study.strip() or '(empty)'}; {parameters.near(wanted, known, 'there are')}")
         chosen |= set(match)
     return sorted(chosen)
 
@@ -329,12 +327,11 @@ def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]
     if from_dir is not None:
         open_data.get(bank, from_dir)
     opened = open_bank(bank)
-    if bank == opened.about.name:
+    name = opened.about.name
+    if bank == name:
         return opened, {}
-    if opened.about.name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
-        raise InputError(
-            f"{bank} calls its bank {opened.about.name}, the name of an embedded one; rename it in bank.yaml"
-        )
+    if name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
+        raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
     places = [str(Path(bank).expanduser().resolve()), os.environ.get("CRMRESEARCH_BANKS")]
     return opened, {"CRMRESEARCH_BANKS": os.pathsep.join(p for p in places if p)}
 
@@ -378,8 +375,7 @@ def _publish(folder: Path, status: dict[str, Any], known: list[str], progress: P
         shutil.rmtree(folder / "site", ignore_errors=True)
         status["status"] = "failed"
         status["disclosure"] = [asdict(b) for b in breaches]
-        for breach in breaches[:20]:
-            progress.say(f"disclosure: {breach.rule} in {breach.file}, {breach.where}; the site is withheld")
+        progress.say(f"breaches of the disclosure rules: {len(breaches)}; the site is withheld")
 
 
 def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:
@@ -392,15 +388,12 @@ def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:
     """
     if not outcome.completed:
         raise InputError("the run did not complete; the stored notebooks are as they were")
-    changed = []
-    pairs = [(p, folder / p.name) for p in sorted((outcome.folder / "notebooks").glob("*.ipynb"))]
-    pairs.append((outcome.folder / "ledger.csv", reference / "ledger.csv"))
-    picture = outcome.folder / "figures" / PICTURE
-    if picture.exists():
-        pairs.append((picture, reference / "cost_ratios.png"))
-    for source, target in pairs:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists() or target.read_bytes() != source.read_bytes():
-            shutil.copyfile(source, target)
-            changed.append(target)
+    pairs = {folder / p.name: p for p in sorted((outcome.folder / "notebooks").glob("*.ipynb"))}
+    pairs[reference / "ledger.csv"] = outcome.folder / "ledger.csv"
+    if (outcome.folder / "figures" / PICTURE).exists():
+        pairs[reference / "cost_ratios.png"] = outcome.folder / "figures" / PICTURE
+    changed = [new for new, old in pairs.items() if not new.exists() or new.read_bytes() != old.read_bytes()]
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pairs[path], path)
     return changed

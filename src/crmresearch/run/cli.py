@@ -1,4 +1,4 @@
-"""The command line: ``crmresearch run | sweep | bank | notebooks | site | check | recover``.
+"""The command line: ``crmresearch run | sweep | bank | notebooks | new-notebook | site | check | recover``.
 
 Exit status: 0 everything completed, 1 something ran and failed, 2 the request was refused before anything ran.
 """
@@ -88,12 +88,12 @@ def _finish(outcome: Any) -> None:
     page = outcome.folder / "site" / "index.html"
     if page.exists():
         typer.echo(f"open {_short(page)}")
+    for name, one in status["notebooks"].items():
+        if one["status"] != "completed":
+            typer.echo(f"{name} {one['status']}: {one.get('error', '')} (cell {one.get('cell', '')})", err=True)
+    for breach in status.get("disclosure", []):
+        typer.echo(f"disclosure: {breach['rule']} in {breach['file']}, {breach['where']}", err=True)
     if not outcome.completed:
-        for name, one in status["notebooks"].items():
-            if one["status"] != "completed":
-                typer.echo(f"{name} {one['status']}: {one.get('error', '')} (cell {one.get('cell', '')})", err=True)
-        for breach in status.get("disclosure", []):
-            typer.echo(f"disclosure: {breach['rule']} in {breach['file']}, {breach['where']}", err=True)
         raise typer.Exit(1)
 
 
@@ -194,6 +194,15 @@ def notebooks(jobs: Jobs = 2) -> None:
     _finish(outcome)
 
 
+@app.command("new-notebook")
+def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_example; a claim must name it.")]) -> None:
+    """Write a new notebook with its study, test and words, from templates that run."""
+    from crmresearch.run import batch, new
+
+    for path in new.create(name, batch.PROJECT):
+        typer.echo(f"written: {_short(path)}")
+
+
 @app.command()
 def site(folder: Run) -> None:
     """Build the site of a run again."""
@@ -261,9 +270,7 @@ def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")
 
 
 @banks.command("check")
-def check_bank(
-    path: Annotated[str, typer.Argument(help="Path of a bank.yaml, or of the folder that holds one.")],
-) -> None:
+def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")]) -> None:
     """Load a bank and report every problem found."""
     from crmresearch.data.bank import open_bank
 
@@ -296,13 +303,9 @@ def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], fro
     typer.echo(f"{name}: files are here and match the catalogue")
 
 
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Entry point: errors of this package become one message and an exit status, never a traceback."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, as from the keyboard
     try:
         app()
     except CrmError as error:

@@ -104,8 +104,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     """
     notebook.metadata = {"kernelspec": dict(KERNELSPEC), "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    markers = {"papermill-error-cell-tag"}
-    notebook.cells = [c for c in notebook.cells if not markers & set(c.metadata.get("tags", []))]
+    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     count = 0
     for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
@@ -213,22 +212,22 @@ def execute(
     dict
         ``status`` (completed, failed, timed out, kernel died), ``seconds``, and for the others ``error`` and ``cell``.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     notebook = read_notebook(source)
     total = sum(c.cell_type == "code" and bool(c.source.strip()) for c in notebook.cells) + bool(parameters)
-    done = [0]
-    last = [""]
+    ran: list[str] = []  # ids of the code cells that were started
 
     def started(cell: Any, cell_index: int) -> None:
-        last[0] = cell.get("id", "")
+        if cell.cell_type == "code" and cell.source.strip():
+            ran.append(cell.get("id", ""))
 
     def executed(cell: Any, cell_index: int, execute_reply: Any) -> None:
-        done[0] += 1
         if progress is not None:
-            progress(done[0], total)
+            progress(len(ran), total)
 
     kernels: list[Any] = []
     result: dict[str, Any] = {"status": "completed"}
@@ -268,18 +267,12 @@ def execute(
     if result["status"] != "completed":
         result["error"] = _clean(result["error"])
         cell, raised = _first_error(reached)
-        result["cell"] = cell or last[0]
+        result["cell"] = cell or (ran[-1] if ran else "")
         result["error"] = raised or result["error"]
-        _mark(reached, result)
+        mark = nbformat.v4.new_markdown_cell(words.of("site")("unfinished", result=result), id=UNFINISHED)
+        reached.cells.insert(0, mark)  # nobody must read a part for the whole
     write_notebook(reached, target)
     return result
-
-
-def _mark(notebook: NotebookNode, result: Mapping[str, Any]) -> None:
-    """Say at the top of a notebook that it did not finish, so that nobody reads a part for the whole."""
-    from nbformat.v4 import new_markdown_cell
-
-    notebook.cells.insert(0, new_markdown_cell(words.of("site")("unfinished", result=result), id=UNFINISHED))
 
 
 def serve(jobs: IO[str], events: IO[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import IO, Any, Self
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
 
 def _summary(name: str, outcome: Mapping[str, Any]) -> str:
@@ -29,12 +30,6 @@ class Progress:
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Hear how a notebook ended."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 class Lines(Progress):
@@ -99,14 +94,13 @@ class Bar(Progress):
         mark, style = ("✓", "green") if outcome["status"] == "completed" else ("✗", "red")
         self.bars.print(f" {mark} {_summary(name, outcome)}", markup=False, highlight=False, style=style)
 
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-
-def for_stream(stream: IO[str]) -> Progress:
-    """Return a bar for a terminal, lines for everything else."""
-    return Bar(stream) if stream.isatty() else Lines(stream)
+@contextlib.contextmanager
+def for_stream(stream: IO[str]) -> Iterator[Progress]:
+    """Give a bar for a terminal, lines for everything else."""
+    if not stream.isatty():
+        yield Lines(stream)
+        return
+    bar = Bar(stream)
+    with bar.bars:
+        yield bar

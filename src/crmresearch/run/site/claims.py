@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -26,13 +25,11 @@ def decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
     return frame[(frame["notebook"] == notebook) & ~unmeasured(frame)]
 
 
-def _claims(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
+def _claims(frame: pd.DataFrame) -> list[list[Any]]:
     """Lines by claim, in the order of the register: S2 before S19, S19 before S19a."""
-    rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-    claims: dict[int, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda r: (int(re.sub(r"\D", "", r["claim_id"])), r["claim_id"])):
-        claims.setdefault(int(re.sub(r"\D", "", row["claim_id"])), []).append(row)
-    return list(claims.values())
+    number_of = frame["claim_id"].str.replace(r"\D", "", regex=True).astype(int)
+    ordered = frame.assign(claim_number=number_of).sort_values(["claim_number", "claim_id"])
+    return [part.to_dict("records") for _, part in ordered.groupby("claim_number")]
 
 
 def _bounds(row: Mapping[str, Any]) -> str:

@@ -48,11 +48,6 @@ def _label(name: str) -> str:
     return f"{digits} {rest.replace('_', ' ').capitalize()}"
 
 
-def _evidence_note(kind: str) -> str:
-    note = say.names("evidence").get(kind, escape(kind))
-    return f'<p class="crm-note crm-evidence-{slug(kind)}">{note}</p>'
-
-
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
     lines = frame["verdict"].isin(claims.DECIDED)
     registered = {line.line_id: line.claim_id for line in ledger.lines().values()}
@@ -61,10 +56,9 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, st
     lead = say("lead", claims=of.nunique(), measured=of[lines].nunique(), estimates=int(lines.sum()), bank=bank)
     failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
     alarm = f'<p class="crm-note crm-alarm">{say("incomplete", notebooks=failed)}</p>' if failed else ""
-    parts = [
-        say("question"),
-        _raw(f'<p class="crm-lead">{lead}</p>{_evidence_note(str(about["evidence"]))}{alarm}{claims.tiles(frame)}'),
-    ]
+    kind = str(about["evidence"])
+    note = f'<p class="crm-note crm-evidence-{slug(kind)}">{say.names("evidence").get(kind, escape(kind))}</p>'
+    parts = [say("question"), _raw(f'<p class="crm-lead">{lead}</p>{note}{alarm}{claims.tiles(frame)}')]
     rest = claims.unmeasured(frame).groupby(of).transform("all")  # a claim measured in part stays together
     for notebook, rows in frame[~rest].groupby("notebook", sort=True):
         name = str(notebook)
@@ -181,11 +175,7 @@ def write(run: Path, source: Path) -> None:
     for path in notebooks:
         alts |= _notebook_page(path, source / "notebooks" / path.name, frame)
     (source / "alt.json").write_text(json.dumps(alts), encoding="utf-8")
-    content = {
-        "index": _index(frame, described["bank"], pages, status),
-        "studies": _studies(pages, frame, status),
-        "how-to-read": _how_to_read(),
-        "about-this-run": _about(described, hidden),
-    }
-    for name, text in content.items():
-        (source / f"{name}.md").write_text(text, encoding="utf-8")
+    (source / "index.md").write_text(_index(frame, described["bank"], pages, status), encoding="utf-8")
+    (source / "studies.md").write_text(_studies(pages, frame, status), encoding="utf-8")
+    (source / "how-to-read.md").write_text(_how_to_read(), encoding="utf-8")
+    (source / "about-this-run.md").write_text(_about(described, hidden), encoding="utf-8")
