@@ -212,3 +212,17 @@ def test_poisson_rates_equal_the_table_of_exact_limits():
     assert low == pytest.approx([0, 0.0253, 4.7954], abs=1e-4)
     assert high == pytest.approx([3.6889, 5.5716, 18.3904], abs=1e-4)
     assert inf.poisson_rate(10, 4.0)[2] == pytest.approx(18.3904 / 4, abs=1e-4)
+
+
+def test_mean_interval_is_the_normal_one():
+    from scipy.stats import norm
+
+    x = np.array([1.0, 2.0, 4.0, 9.0])
+    assert inf.mean_interval(x) == pytest.approx((4.0, *norm.interval(0.95, x.mean(), x.std(ddof=1) / 2)))
+
+
+def test_a_jackknifed_estimate_writes_and_names_itself():
+    found = inf.jackknife(np.array([5.0, *np.linspace(4, 6, 20)]))
+    assert f"{found:.1f}" == f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    assert list(found.columns("money", "ci")) == ["money", "ci_low", "ci_high"]
+    assert found.columns("stay")["stay_high"] == found.high

@@ -17,7 +17,6 @@ group in turn, so months of one customer never count as independent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,9 +189,7 @@ def _slopes(x: np.ndarray, y: np.ndarray, codes: np.ndarray, groups: int) -> np.
     return out
 
 
-def fit_margin(
-    table: pd.DataFrame | Missing, landmark: pd.DataFrame | Missing, *, cuts: Sequence[float] = CUTS
-) -> MarginModel | Missing:
+def fit_margin(table: pd.DataFrame | Missing, landmark: pd.DataFrame | Missing) -> MarginModel | Missing:
     """Fit the survival x margin model.
 
     Parameters
@@ -204,8 +201,6 @@ def fit_margin(
         Customers at an earlier date and what became of them (``reductions.value.customers_at``): ``customer_id``,
         ``fold``, ``tenure``, ``months_before``, ``before``, ``months_after``, ``after`` (12 months), ``months_second``,
         ``second`` (the 12 months after those).
-    cuts : sequence of float
-        Cuts of the value bands.
 
     Returns
     -------
@@ -228,10 +223,9 @@ def fit_margin(
     codes = np.searchsorted(groups, folds)
     if len(landmark) < MIN_AT_RISK:
         raise InputError(f"{len(landmark)} customers at the landmark; at least {MIN_AT_RISK} are needed")
-    names = band_names(cuts)
     rows = len(groups) + 1
-    ones = np.ones((rows, len(names)))
-    draft = MarginModel(hazard, margin, at_risk, exits, ones, np.ones((rows, 2)), tuple(cuts), groups)
+    ones = np.ones((rows, len(CUTS) + 2))
+    draft = MarginModel(hazard, margin, at_risk, exits, ones, np.ones((rows, 2)), CUTS, groups)
     deviation = draft.deviation(landmark)
     lasting = np.ones((rows, 2))
     for step, (money, count, lag) in enumerate((("after", "months_after", 1), ("second", "months_second", 13))):
@@ -249,10 +243,10 @@ def fit_margin(
     lasting[:, 0] = np.clip(lasting[:, 0], 0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         lasting[:, 1] = np.where(lasting[:, 0] > 0, np.clip(lasting[:, 1] / lasting[:, 0], 0, 1), 0)
-    return replace(draft, ratio=_band_ratios(draft, landmark, codes, len(names)), lasting=lasting)
+    return replace(draft, ratio=_band_ratios(draft, landmark, codes), lasting=lasting)
 
 
-def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray, count: int) -> np.ndarray:
+def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray) -> np.ndarray:
     """Observed over expected cumulative hazard of the year after the landmark, by band (indirect standardisation)."""
     tenure = landmark["tenure"].to_numpy(dtype=int)
     at = np.minimum(np.arange(tenure.max() + 13), draft.hazard.shape[1] - 1)
@@ -264,7 +258,8 @@ def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray, 
     left = lived < 12
     expected = path[:, tenure + np.minimum(lived + 1, 12)] - path[:, tenure]
     band = draft.band_codes(landmark)
-    ratio = np.ones((len(draft.hazard), count))
+    ratio = np.ones_like(draft.ratio)
+    count = ratio.shape[1]
     for g in range(len(ratio)):
         use = codes != g - 1
         observed = np.bincount(band[g, use], weights=left[use].astype(float), minlength=count)

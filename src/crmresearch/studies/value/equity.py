@@ -54,13 +54,10 @@ def equity_accounting(
     base = np.append(0, total.value[:-1].cumsum())
     base[-1] = 0
     kinds = say.names("flows")
-    groups = np.where(
-        [part in SIGNS for part in flows], np.where(total.value < 0, kinds["takes"], kinds["adds"]), kinds["total"]
-    )
     ends = pd.DataFrame(total.columns("estimate", "ci")).add(base, axis=0)
-    bars = ends.assign(
-        base=base, group=groups, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()]
-    )
+    bars = ends.assign(base=base, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()])
+    bars["group"] = np.where(total.value < 0, kinds["takes"], kinds["adds"])
+    bars.loc[[0, len(bars) - 1], "group"] = kinds["total"]
     title, y = say("title", months=months), say("y", horizon=horizon_months, rate=annual_discount)
     picture = Picture("intervals", bars, title, "", y, {"upright": True, "unit": "money"}, (8.2, 4.8))
     cells = dict(table.set_index("part").iterrows())

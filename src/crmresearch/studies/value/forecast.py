@@ -16,8 +16,8 @@ from crmresearch.result import Result, gate, study
 say = words.of("value.forecast")
 
 
-def scored(scores: pd.DataFrame, what: str) -> Result:
-    """Say how forecasts of ``what`` score on level and rank, the model first."""
+def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
+    """Say how forecasts of ``what`` (money, or a number) score on level and rank, the model first."""
     model, best = scores.iloc[0], scores.loc[scores["rank"].idxmax()]
     labels = [say("scores.mark", row=row) for _, row in scores.iterrows()]
     titles = {"level": say("scores.level_title"), "rank": say("scores.rank_title")}
@@ -35,30 +35,28 @@ def scored(scores: pd.DataFrame, what: str) -> Result:
         (gate(say, "scores.level", close, "undecided", level=model["level"]),),
         picture=tuple(pictures),
         alt=say("scores.alt", lines=lines),
+        money={"error": "n"} if unit == "money" else {},
         details={"scores": scores},
     )
 
 
-def calibrated(table: pd.DataFrame, what: str) -> Result:
-    """Say how predicted and actual means agree by tenth of the prediction."""
+def calibrated(table: pd.DataFrame, what: str, unit: str) -> Result:
+    """Say how predicted and actual means agree by tenth of the prediction; ``unit`` is money or number."""
     inside = int(table["predicted"].between(table["ci_low"], table["ci_high"]).sum())
     points = table.rename(columns={"actual": "observed"}).assign(group=say("calibration.points", n=table["n"].sum()))
-    title, x, options = (
-        say("calibration.title"),
-        say("calibration.x", what=what),
-        {"agreement": say("calibration.line")},
-    )
+    title, x, y = say("calibration.title"), say("calibration.x", what=what), say("calibration.y")
     return Result(
         table,
         say("calibration.sentence", inside=inside, tenths=len(table), top=table.iloc[-1]),
-        picture=Picture("calibration", points, title, x, say("calibration.y"), options),
+        picture=Picture("calibration", points, title, x, y, {"agreement": say("calibration.line"), "unit": unit}),
         alt=say("calibration.alt", what=what, inside=inside),
+        money={"predicted": "n", "actual": "n"} if unit == "money" else {},
         digits=2,
     )
 
 
 def tracked(
-    table: pd.DataFrame, x: str, what: str, n: int, unit: str = "number", split: float | None = None
+    table: pd.DataFrame, x: str, what: str, n: int, unit: str, split: float | None = None
 ) -> tuple[Picture, ...]:
     """Draw a forecast beside what happened, incremental and cumulative; ``split`` is the end of calibration."""
     panels = (
@@ -71,11 +69,8 @@ def tracked(
         seen, said, low, high = (table[c] for c in columns)
         actual = pd.DataFrame({"x": table[x], "y": seen, "group": say("tracking.actual", n=n)})
         forecast = pd.DataFrame({"x": table[x], "y": said, "low": low, "high": high, "group": say("tracking.forecast")})
-        options = {
-            "unit": unit,
-            "marks": marks,
-            "ylim": (min(0.0, seen.min(), low.min()), 1.08 * max(seen.max(), high.max())),
-        }
+        limits = min(0.0, seen.min(), low.min()), 1.08 * max(seen.max(), high.max())
+        options = {"unit": unit, "marks": marks, "ylim": limits}
         pictures.append(Picture("curves", pd.concat([actual, forecast]), title, x, what, options))
     return tuple(pictures)
 
@@ -97,14 +92,15 @@ def holdout(model: MarginModel, frame: pd.DataFrame) -> Result:
         Level, rank correlation and mean absolute error of the model and of both naive forecasts.
     """
     predicted = {say("model"): model.values(frame, 12, 0.0), **naive_forecasts(frame)}
-    return scored(accuracy(predicted, frame["after"].to_numpy(dtype=float), model.codes(frame)), say("what"))
+    scores = accuracy(predicted, frame["after"].to_numpy(dtype=float), model.codes(frame))
+    return scored(scores, say("what"), "money")
 
 
 @study
 def calibration(model: MarginModel, frame: pd.DataFrame) -> Result:
     """Predicted and actual contribution of twelve held-out months by tenth of the prediction; see :func:`holdout`."""
     predicted = model.values(frame, 12, 0.0)[0]
-    return calibrated(deciles(predicted, frame["after"].to_numpy(dtype=float)), say("what"))
+    return calibrated(deciles(predicted, frame["after"].to_numpy(dtype=float)), say("what"), "money")
 
 
 @study

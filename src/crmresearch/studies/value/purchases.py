@@ -91,14 +91,15 @@ def purchase_holdout(model: PurchaseModel, frame: pd.DataFrame) -> Result:
         mean of all customers.
     """
     actual = frame["frequency_holdout"].to_numpy(dtype=float)
-    return scored(accuracy(purchase_forecasts(model, frame), actual, group_codes(actual.size)), say("what"))
+    scores = accuracy(purchase_forecasts(model, frame), actual, group_codes(actual.size))
+    return scored(scores, say("what"), "number")
 
 
 @study
 def purchase_calibration(model: PurchaseModel, frame: pd.DataFrame) -> Result:
     """Predicted and actual holdout purchases by tenth of the Pareto/NBD prediction; see :func:`purchase_holdout`."""
     predicted = expected_purchases(model.pareto[:1], frame)[0]
-    return calibrated(deciles(predicted, frame["frequency_holdout"].to_numpy(dtype=float)), say("held"))
+    return calibrated(deciles(predicted, frame["frequency_holdout"].to_numpy(dtype=float)), say("held"), "number")
 
 
 @study
@@ -124,7 +125,7 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     return Result(
         quarter.assign(n=n),
         say("tracking.sentence", periods=len(held), unit=unit, total=total, miss=miss, last=table.iloc[-1]),
-        picture=tracked(table, unit, say("tracking.what"), n, split=split),
+        picture=tracked(table, unit, say("tracking.what"), n, "number", split),
         alt=say("tracking.alt", periods=len(table), unit=unit, miss=miss),
         digits=1,
         details={"periods": named},
