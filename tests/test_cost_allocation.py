@@ -74,7 +74,7 @@ def test_nothing_is_spent_where_nothing_pays():
 
 
 def test_an_average_ratio_of_five_to_one_at_the_optimum():
-    found = cost.five_to_one(5.0)
+    found = cost.five_to_one()
     free, half = found.details["free"], found.details["half"]
     assert free.average_ratio == pytest.approx(5.0, rel=1e-9)
     assert free.marginal_acquisition == pytest.approx(free.marginal_retention, rel=1e-9)

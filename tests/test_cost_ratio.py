@@ -11,9 +11,9 @@ from crmresearch.estimators import blocks as r
 from crmresearch.estimators.blocks import mean_ratio
 from crmresearch.estimators.inference import fieller
 from crmresearch.estimators.spending.tenure import lifetime_cost
+from crmresearch.estimators.spending.winning import shared_per_win
 from crmresearch.studies import cost
 from crmresearch.studies.cost.grid import LINES
-from crmresearch.studies.cost.groups import _shared
 
 
 def frames(n: int = 600, seed: int = 1, spend: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -286,7 +286,7 @@ def test_spend_shared_out_to_segments_adds_up():
     acquisition, _ = segmented()
     wins = acquisition.groupby("segment")["won"].sum()
     for column in ("spend", "n"):  # what a channel without wins spent is shared out too
-        parts = {s: _shared(acquisition, s, column, 3000).value * wins[s] for s in wins.index}
+        parts = {s: shared_per_win(acquisition, s, column, 3000).value * wins[s] for s in wins.index}
         assert sum(parts.values()) == pytest.approx(acquisition[column].sum())
 
 
@@ -295,10 +295,10 @@ def test_the_error_of_shared_spend_counts_the_wins_once():
     acquisition, _ = segmented()
     one = acquisition.assign(channel="a")
     whole = r.mean_ratio(r.by_block(one, "spend", 3000), r.by_block(one, "won", 3000))
-    part = _shared(one, "y", "spend", 3000)
+    part = shared_per_win(one, "y", "spend", 3000)
     assert part.value == pytest.approx(whole.value)
     np.testing.assert_allclose(part.influence, whole.influence, atol=1e-12)
-    several = _shared(acquisition, "y", "spend", 3000)
+    several = shared_per_win(acquisition, "y", "spend", 3000)
     drawn = several.redrawn(r.resampled(3000, 1500, 5))
     assert several.se == pytest.approx(drawn.std(ddof=1), rel=0.08)  # 1,500 draws: 1.8%; more than four of it
     assert drawn.mean() == pytest.approx(several.value, rel=0.01)

@@ -145,7 +145,7 @@ def _beyond(ax: Any, data: pd.DataFrame, floor: float, ceiling: float, lying: bo
         offset = (0, 6) if lying else (7, 0)
         ax.annotate(row.text, where if lying else where[::-1], offset, textcoords="offset points", fontsize=8.5,
                     ha="center" if lying else "left", va="bottom" if lying else "center",
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})  # fmt: skip
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})  # fmt: skip
 
 
 def _reach(data: pd.DataFrame, log: bool) -> tuple[float, float]:

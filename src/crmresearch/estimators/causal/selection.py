@@ -232,14 +232,8 @@ def censored_selection(
     spread = float(np.std(y - x @ b0)) or 1.0
     start = np.concatenate([first, b0, [np.log(spread), 0.0]])
     bounds = [(None, None)] * (p + k + 1) + [(-1.83, 1.83)]  # |rho| up to .95, where the integral is exact
-    found = minimize(
-        target,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": 2000, "maxfun": 5000, "ftol": 1e-13, "gtol": 1e-7},
-    )
+    options = {"maxiter": 2000, "maxfun": 5000, "ftol": 1e-13, "gtol": 1e-7}
+    found = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     if not np.isfinite(found.fun) or np.abs(found.jac[:-1]).max() > 1e-3:
         raise FitError(f"the selection likelihood did not converge ({found.message}); use fewer regressors")
     theta = found.x
@@ -278,12 +272,7 @@ def relevance(frame: pd.DataFrame, select: tuple[str, ...], excluded: tuple[str,
 
 
 def two_step_draws(
-    frame: pd.DataFrame,
-    select: tuple[str, ...],
-    outcome: str,
-    regressors: tuple[str, ...],
-    resamples: int,
-    seed: int,
+    frame: pd.DataFrame, select: tuple[str, ...], outcome: str, regressors: tuple[str, ...], resamples: int, seed: int
 ) -> pd.DataFrame:
     """Outcome coefficients of :func:`two_step` in resamples of blocks, one row each.
 

@@ -198,13 +198,6 @@ class Fieller:
         inside = self.low <= truth <= self.high
         return inside if self.kind == "bounded" else not (self.low < truth < self.high)
 
-    def text(self, digits: int = 2) -> str:
-        """Write the set in words."""
-        if self.kind == "unbounded":
-            return "unbounded"
-        low, high = f"{self.low:,.{digits}f}", f"{self.high:,.{digits}f}"
-        return f"[{low}, {high}]" if self.kind == "bounded" else f"below {low} or above {high}"
-
 
 def fieller(
     numerator: float, denominator: float, var_n: float, var_d: float, cov: float = 0.0, critical: float | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.blocks import Functional
+from crmresearch.estimators.blocks import Array, Functional
 
 STEP = 1e-6  # of central differences
 
@@ -51,6 +51,12 @@ def customer_value(margin: float, retention: Any, discount: float, timing: Timin
         raise InputError(f"timing = {timing!r}: choose one of {', '.join(first)}")
     out = margin * first[timing] / (1 + discount - rate)
     return float(out) if np.ndim(out) == 0 else out
+
+
+def relative_gain(retention: Array, points: float, discount: float = 0.0, timing: Timing = "end of period") -> Array:
+    """Share by which :func:`customer_value` rises with the retention rate; by default expected lifetime does."""
+    before, after = (customer_value(1, rate, discount, timing) for rate in (retention, retention + points))
+    return np.asarray(after / before - 1)
 
 
 def elasticities(margin: float, retention: float, discount: float, acquisition_cost: float = 0.0) -> pd.Series:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.blocks import Array, Functional, per
+from crmresearch.estimators.blocks import Array, Functional, per, product, unit_of
 from crmresearch.estimators.inference import ends, jackknife
 
 MIN_AT_RISK = 50  # customers at risk below which a tenure curve ends
@@ -102,6 +102,38 @@ def _month_matrix(frame: pd.DataFrame, column: str, blocks: int, months: int) ->
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """Parts of the cost of replacing a lost customer; made by :func:`replacement`. ``months`` are those seen."""
+
+    won: Functional
+    ramp: Functional
+    service: Functional
+    months: int
+
+    @property
+    def total(self) -> Functional:
+        """Acquisition and ramp-up loss less the service cost saved."""
+        return self.won + self.ramp - self.service
+
+
+def replacement(
+    acquisition: pd.DataFrame, tenure: pd.DataFrame, ramp_months: int, horizon_months: int, discount_annual: float
+) -> Replacement:
+    """Cost of replacing a lost customer, survival-weighted.
+
+    Ramp-up loss is sum_k v^k S_k (revenue of a customer from ``ramp_months`` on - revenue at tenure month k), S_k the
+    survival of new customers; saved service cost is the same sum for service cost.
+    """
+    blocks, old = unit_of(acquisition, tenure), tenure[tenure["tenure_month"] >= ramp_months]
+    gaps, months = [], 0
+    for column in ("revenue", "service_cost"):
+        life = lifetime_cost(tenure, column, blocks, horizon_months, discount_annual)
+        gaps.append(product(per(old, column, "months", blocks), 12.0 * life.years) - life.cost)
+        months = life.months
+    return Replacement(per(acquisition, "spend", "won", blocks), gaps[0], gaps[1], months)
+
+
+@dataclass(frozen=True)
 class Payback:
     """When a win has paid back; made by :func:`payback`.
 
@@ -128,9 +160,7 @@ class Payback:
     loss: tuple[float, float, float] | None = None
 
 
-def payback(
-    acquisition: pd.DataFrame, tenure: pd.DataFrame, blocks: int, horizon_months: int, discount_annual: float
-) -> Payback:
+def payback(acquisition: pd.DataFrame, tenure: pd.DataFrame, horizon_months: int, discount_annual: float) -> Payback:
     """Month in which discounted contribution meets the cost of winning.
 
     Per win, the sum over months k of v^k S_k m_k (share still there times contribution of a customer-month) meets the
@@ -138,6 +168,7 @@ def payback(
     interval, and those of the share gone before that month and of the loss on them, come from a jackknife over groups
     of blocks; the last two hold the month as it is estimated.
     """
+    blocks = unit_of(acquisition, tenure)
 
     def lifetime(frame: pd.DataFrame, months: int) -> LifetimeCost:
         return lifetime_cost(frame, "contribution", blocks, months, discount_annual)

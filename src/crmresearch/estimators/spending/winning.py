@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.blocks import Array, Functional, checked, summed, unit_of
+from crmresearch.estimators.blocks import (
+    Array,
+    Functional,
+    by_block,
+    checked,
+    mean_ratio,
+    per,
+    product,
+    summed,
+    unit_of,
+)
 from crmresearch.estimators.inference import ends, full_rank
 
 Link = Literal["probit", "logit"]
+
+MIN_WINS = 10  # wins below which no cost per win is estimated
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,8 @@ def win_model(
     scale: float = 1.0,
 ) -> WinModel:
     """Fit the probability of winning on spend, its square and covariates by maximum likelihood.
+
+    Our own, because statsmodels' probit takes neither an offset nor a scale and has no HC3 errors; it is as fast.
 
     Parameters
     ----------
@@ -210,3 +224,21 @@ def selection_bound(
     shrink = 1 / np.sqrt(1 - correlation**2)
     model = win_model(prospects, covariates, "probit", correlation * shrink * v, shrink)
     return model.derivatives(prospects, unit_of(prospects))[:2]
+
+
+def shared_per_win(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -> Functional:
+    """Total of a column shared out to a segment, per win of the segment.
+
+    Sum over channels c of (total of c / wins of c) x (wins of c in the segment), over the wins in the segment. Channels
+    with few wins share theirs out by all wins.
+    """
+    own = acquisition[acquisition["segment"] == segment]
+    wins = acquisition.groupby("channel", observed=True)["won"].sum()
+    inside = by_block(own, "won", blocks)
+    few = acquisition[acquisition["channel"].isin(wins.index[wins < MIN_WINS])]
+    total = mean_ratio(by_block(few, column, blocks), by_block(acquisition, "won", blocks))
+    for channel in wins.index[wins >= MIN_WINS]:
+        whole, here = (f[f["channel"] == channel] for f in (acquisition, own))
+        share = mean_ratio(by_block(here, "won", blocks), inside)
+        total = total + product(per(whole, column, "won", blocks), share)
+    return total

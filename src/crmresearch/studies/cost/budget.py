@@ -205,17 +205,11 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float, curr
     )
 
 
-def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
-    """Show a bank at its optimum whose average costs stand at a given ratio, free and with half the budget.
+def five_to_one() -> Result:
+    """Show a bank at its optimum whose average costs stand at five to one, free and with half the budget.
 
-    An example, not an estimate: the curves are chosen so that the best spends give exactly this ratio of average costs.
-
-    Parameters
-    ----------
-    ratio : float
-        Spend per win over retention spend per retained customer.
-    discount_annual : float
-        Annual discount rate.
+    An example, not an estimate: the curves are chosen so that the best spends give exactly this ratio of spend per win
+    over retention spend per retained customer.
 
     References
     ----------
@@ -223,16 +217,14 @@ def five_to_one(ratio: float = 5.0, discount_annual: float = 0.10) -> Result:
     """
     from scipy.optimize import brentq
 
-    kept, margin = Curve(0.9, 0.1), 80.0
+    kept, margin, discount = Curve(0.9, 0.1), 80.0, 0.10
 
     def best(log_rate: float) -> Optimum:
-        return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount_annual)
+        return optimum(margin, Curve(0.4, float(np.exp(log_rate))), kept, discount)
 
-    if not discount_annual <= 0.3:
-        raise InputError(say("example.no_inner", discount=discount_annual))
-    rate = brentq(lambda v: best(v).average_ratio - ratio, np.log(0.008), np.log(1.0), xtol=1e-14)
+    rate = brentq(lambda v: best(v).average_ratio - 5, np.log(0.008), np.log(1.0), xtol=1e-14)
     free = best(rate)
-    half = optimum(margin, Curve(0.4, float(np.exp(rate))), kept, discount_annual, free.budget_used / 2)
+    half = optimum(margin, Curve(0.4, float(np.exp(rate))), kept, discount, free.budget_used / 2)
     table = pd.DataFrame(
         [
             {"budget": name, **{label: getattr(o, field) for field, label in say.names("example.columns").items()}}

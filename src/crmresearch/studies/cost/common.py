@@ -10,12 +10,12 @@ from crmresearch import words
 from crmresearch.errors import Missing
 from crmresearch.estimators.blocks import Functional, ratio_set
 from crmresearch.estimators.inference import Fieller
+from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.result import Check, Result, gate
 
 say = words.of("cost.common")
 
 SEVERAL = 2.0  # "several times" is claimed when the lower bound of the ratio passes this
-MIN_WINS = 10  # wins below which no cost per win is estimated
 USABLE_WINS = 30  # wins that make the normal limits usable
 
 # columns that are spend, outcome or key: everything else that is a number can be held fixed

@@ -9,10 +9,11 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.estimators.blocks import checked
-from crmresearch.estimators.inference import Estimate, ends, fieller
+from crmresearch.estimators.inference import Estimate, ends, fieller, ratio_delta
+from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import MIN_WINS, absent, written
+from crmresearch.studies.cost.common import absent, written
 
 say = words.of("cost.calls")
 tell = words.of("cost.evidence")
@@ -44,14 +45,14 @@ def per_sale(groups: pd.DataFrame) -> Result:
     checked(groups, ("group", "n", "contacts", "sold", "contacts2", "contacts_sold"), ("contacts", "sold"), "groups")
     table = groups[["group", "n", "sold", "contacts"]].reset_index(drop=True)
     sold = groups["sold"].where(groups["sold"] > 0).to_numpy(float)
-    value = groups["contacts"].to_numpy(float) / sold
     # sales are 0 or 1, so that their squares are themselves
-    variance = (groups["contacts2"] - 2 * value * groups["contacts_sold"] + value**2 * sold).to_numpy(float) / sold**2
-    low, high = ends(value, np.sqrt(variance))
+    contacts, squares, products = groups[["contacts", "contacts2", "contacts_sold"]].to_numpy(float).T
+    value, se = ratio_delta(contacts, sold, squares, sold, products)
+    low, high = ends(value, se)
     table = table.assign(
         share_sold=table["sold"] / table["n"], per_sale=np.where(sold > 0, value, np.inf), ci_low=low, ci_high=high
     )
-    own = table.assign(variance=variance).set_index("group")
+    own = table.assign(variance=se**2).set_index("group")
     if not {NEW, OLD} <= set(own.index) or own.loc[[NEW, OLD], "sold"].min() < MIN_WINS:
         return absent(say("few", least=MIN_WINS))
     (new, var_new), (old, var_old) = own.loc[[NEW, OLD], ["per_sale", "variance"]].to_numpy(float)

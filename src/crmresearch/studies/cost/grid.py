@@ -10,19 +10,8 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import Missing
-from crmresearch.estimators.blocks import (
-    Array,
-    Functional,
-    checked,
-    constant,
-    per,
-    product,
-    ratio,
-    ratio_set,
-    resampled,
-    simultaneous,
-    unit_of,
-)
+from crmresearch.estimators import blocks as b
+from crmresearch.estimators.blocks import Array, Functional, checked, constant, per, product
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.figures import Mark, Picture
@@ -135,13 +124,13 @@ def ratios(
         return few
     if not upkeep["retention_cost"].sum() > 0:
         return absent(say("no_retention"), "contacts")
-    blocks = max(unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)
+    blocks = max(b.unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)
     slope = marginal.details["slope"] if applies(marginal) else _why(marginal, say("no_marginal"))
     per_win = {n: numerator(acquisition, n, blocks) for n in ("all", "won")}
     grid, months = pairs_of(per_win, upkeep, slope, saved, blocks, horizon_months, discount_annual)
     others = [both for line, both in grid.items() if line != "S40" and not isinstance(both, Missing)]
-    critical = {c: simultaneous([both[c] for both in others if c in both], seed) for c in (PAID, DISCOUNTED)}
-    weights = resampled(blocks, resamples, seed)
+    critical = {c: b.simultaneous([both[c] for both in others if c in both], seed) for c in (PAID, DISCOUNTED)}
+    weights = b.resampled(blocks, resamples, seed)
     people, short = int(acquisition["n"].sum()), say.names("short")
     rows: list[dict[str, Any]] = []
     estimates: dict[str, Estimate | Missing] = {}
@@ -154,7 +143,7 @@ def ratios(
             continue
         estimates[line] = _estimate(*both[PAID], people, _seen(months, horizon_months) if d == "tenure" else ())
         for costs, pair in both.items():
-            low, high = ratio_set(*pair, critical[costs]).ends
+            low, high = b.ratio_set(*pair, critical[costs]).ends
             rows.append(
                 row
                 | {"costs": costs}
@@ -182,10 +171,10 @@ def ratios(
 
 def _estimate(num: Functional, den: Functional, n: int, checks: tuple[Check, ...]) -> Estimate:
     """Ratio for the ledger; a set that is not bounded closes a gate: the verdict is ``undecided``."""
-    found = ratio_set(num, den)
+    found = b.ratio_set(num, den)
     if found.kind != "bounded":
         checks = (gate(say, "bounded", False, "undecided", found=written(found), distance=abs(den.z)), *checks)
-    return replace(ratio(num, den, "ratio", n, SEVERAL), checks=checks)
+    return replace(b.ratio(num, den, "ratio", n, SEVERAL), checks=checks)
 
 
 def _seen(months: int | None, horizon_months: int) -> tuple[Check, ...]:
@@ -237,7 +226,7 @@ def pairs_of(
 def measured(pair: Pair, weights: Array) -> dict[str, Any]:
     """Ratio with Fieller's set and percentiles of resamples; infinite ends where the set is not an interval."""
     num, den = pair
-    found = ratio_set(num, den)
+    found = b.ratio_set(num, den)
     low = high = np.nan  # a weak denominator has no percentiles worth printing
     if abs(den.z) >= WEAK:
         _, low, high = from_draws(num.redrawn(weights) / den.redrawn(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.blocks import Functional, by_block, checked, mean_ratio, per, product, resampled, unit_of
+from crmresearch.estimators.blocks import Array, Functional, checked, resampled, unit_of
 from crmresearch.estimators.inference import LEVEL
+from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result
+from crmresearch.result import Check, Result
 from crmresearch.studies.cost.campaigns import saved
-from crmresearch.studies.cost.common import MIN_WINS, SEVERAL, sampling
-from crmresearch.studies.cost.grid import LINES, MONEY, PAID, applies, measured, numerator, pairs_of, tenure
+from crmresearch.studies.cost.common import SEVERAL, sampling
+from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
 
 say = words.of("cost.groups")
 grid_words = words.of("cost.ratios")
@@ -90,34 +92,21 @@ def ratios_by(
     blocks = max(unit_of(*frames), marginal.details["blocks"] if applies(marginal) else 0)
     weights = resampled(blocks, resamples, seed)
     rows: list[dict[str, Any]] = []
-    short = grid_words.names("short")
     for name in sorted(set(acquisition[by].dropna()) | set(upkeep[by].dropna())):
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
         group["customers"] = u[counted[0]].sum()
         per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
         if by == "segment" and group["wins"]:
-            per_win["all"] = _shared(acquisition, name, "spend", blocks)
-            group["prospects"] = _shared(acquisition, name, "n", blocks).value * group["wins"]
+            per_win["all"] = shared_per_win(acquisition, name, "spend", blocks)
+            group["prospects"] = shared_per_win(acquisition, name, "n", blocks).value * group["wins"]
         if note := _unusable(a, u):
             rows.append(group | {"note": note})
             continue
         slope, kept = _slope(marginal, by, name), _kept(campaigns, by, name, effect_months)
         grid, months = pairs_of(per_win, u, slope, kept, blocks, horizon_months, discount_annual)
         closed = [c for c in kept.checks if c.status == "closed"] if applies(kept) else []
-        for (n, d), line in LINES.items():
-            row = group | {"line": line, "winning": short[n], "keeping": short[d]}
-            both = grid[line]
-            if isinstance(both, Missing):
-                rows.append(row | {"note": say("absent", reason=both.reason)})
-                continue
-            for costs, pair in both.items():
-                found = measured(pair, weights) | tenure(d, costs, months)
-                notes = [w for w in (found.pop("set"),) if w != grid_words("interval")]
-                if found.get("tenure_months", horizon_months) < horizon_months:
-                    notes.append(say("part", months=months, horizon=horizon_months))
-                notes += [say("closed", check=c) for c in closed if d == "saved"]
-                rows.append(row | {"costs": costs} | found | {"note": "; ".join(notes)})
+        rows += [group | row for row in _lines(grid, months, horizon_months, closed, weights)]
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
@@ -132,6 +121,25 @@ def ratios_by(
     )
 
 
+def _lines(
+    grid: dict[str, dict[str, Pair] | Missing], months: int | None, horizon: int, closed: list[Check], weights: Array
+) -> Iterator[dict[str, Any]]:
+    """Rows of one group, by line and costs, with what a reader must know as a note."""
+    short = grid_words.names("short")
+    for (n, d), line in LINES.items():
+        row, both = {"line": line, "winning": short[n], "keeping": short[d]}, grid[line]
+        if isinstance(both, Missing):
+            yield row | {"note": say("absent", reason=both.reason)}
+            continue
+        for costs, pair in both.items():
+            found = measured(pair, weights) | tenure(d, costs, months)
+            notes = [w for w in (found.pop("set"),) if w != grid_words("interval")]
+            if found.get("tenure_months", horizon) < horizon:
+                notes.append(say("part", months=months, horizon=horizon))
+            notes += [say("closed", check=c) for c in closed if d == "saved"]
+            yield row | {"costs": costs} | found | {"note": "; ".join(notes)}
+
+
 def _slope(marginal: Result | None, by: str, name: Any) -> Functional | Missing:
     if by == "segment":
         return Missing(say("no_segment"))
@@ -144,24 +152,6 @@ def _kept(campaigns: pd.DataFrame | Missing | None, by: str, name: Any, months: 
         return Missing(say("no_campaigns"), ("contacts",)) if campaigns is None else campaigns
     own = campaigns[campaigns[by] == name]
     return saved(own, horizon_months=months) if len(own) else Missing(say("no_campaign", by=by), ("contacts",))
-
-
-def _shared(acquisition: pd.DataFrame, segment: Any, column: str, blocks: int) -> Functional:
-    """Total of a column shared out to a segment, per win of the segment.
-
-    Sum over channels c of (total of c / wins of c) x (wins of c in the segment), over the wins in the segment. Channels
-    with few wins share theirs out by all wins.
-    """
-    own = acquisition[acquisition["segment"] == segment]
-    wins = acquisition.groupby("channel", observed=True)["won"].sum()
-    inside = by_block(own, "won", blocks)
-    few = acquisition[acquisition["channel"].isin(wins.index[wins < MIN_WINS])]
-    total = mean_ratio(by_block(few, column, blocks), by_block(acquisition, "won", blocks))
-    for channel in wins.index[wins >= MIN_WINS]:
-        whole, here = (f[f["channel"] == channel] for f in (acquisition, own))
-        share = mean_ratio(by_block(here, "won", blocks), inside)
-        total = total + product(per(whole, column, "won", blocks), share)
-    return total
 
 
 def _unusable(a: pd.DataFrame, u: pd.DataFrame) -> str:

@@ -9,16 +9,16 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError
-from crmresearch.estimators.blocks import Functional, checked, constant, per, product, unit_of
+from crmresearch.estimators.blocks import Functional, checked, constant, per, unit_of
 from crmresearch.estimators.spending import tenure as lives
-from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain
+from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.cost.common import absent, few_wins, in_currency, of, ratio_row, row, undated, wins_gate
 
 say = words.of("cost.losing")
 
-POINT = 0.01
+POINT, FIVE = 0.01, 0.05  # of the retention rate
 QUOTED = 0.85  # gain in profit from five points of retention, as quoted
 
 
@@ -54,7 +54,7 @@ def payback(
     wins = int(acquisition["won"].sum())
     if (few := few_wins(wins)) is not None:
         return few
-    found = lives.payback(acquisition, tenure, unit_of(acquisition, tenure), horizon_months, discount_annual)
+    found = lives.payback(acquisition, tenure, horizon_months, discount_annual)
     if not found.months:
         return absent(say("no_curve"))
     rows = [
@@ -120,9 +120,8 @@ def replacement(
 
     Notes
     -----
-    Ramp-up loss is sum_k v^k S_k (revenue of an established customer - revenue at tenure month k), S_k the survival
-    of new customers; saved service cost is the same sum for service cost. Levels by tenure compare different customers,
-    not one customer over time: those who stayed long may always have been better.
+    Levels by tenure compare different customers, not one customer over time: those who stayed long may always have been
+    better.
     """
     checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
     lacking = undated(tenure, "revenue", "service_cost")
@@ -137,43 +136,30 @@ def replacement(
     old = tenure[tenure["tenure_month"] >= ramp_months]
     if old["months"].sum() < lives.MIN_AT_RISK or horizon_months < ramp_months:
         return absent(say("replacement.no_old", least=lives.MIN_AT_RISK, ramp=ramp_months))
-    blocks = unit_of(acquisition, tenure)
-    won, months = per(acquisition, "spend", "won", blocks), 0
-    gaps: list[Functional] = []
-    for column in ("revenue", "service_cost"):
-        life = lives.lifetime_cost(tenure, column, blocks, horizon_months, discount_annual)
-        if not life.months:
-            return absent(say("no_curve"))
-        gaps.append(product(per(old, column, "months", blocks), 12.0 * life.years) - life.cost)
-        months = life.months
-    total = won + gaps[0] - gaps[1]
-    parts = dict(zip(say.names("replacement.parts").values(), (won, *gaps), strict=True))
-    table = pd.DataFrame(
-        [
-            {"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high, "n": wins}
-            for name, f in (parts | {say("replacement.total"): total}).items()
-        ]
+    found = lives.replacement(acquisition, tenure, ramp_months, horizon_months, discount_annual)
+    if not found.months:
+        return absent(say("no_curve"))
+    parts = dict(
+        zip(say.names("replacement.parts").values(), (found.won, found.ramp, found.service, found.total), strict=True)
     )
-    estimate = total.estimate(say("replacement.unit"), wins, 0.0)
-    spared = gaps[1].value
+    rows = [{"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high} for name, f in parts.items()]
+    table = pd.DataFrame(rows).assign(n=wins)
+    estimate, spared = found.total.estimate(say("replacement.unit"), wins, 0.0), found.service.value
     saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
     return Result(
         table,
         say(
-            "replacement.sentence", total=estimate, won=won, ramp=gaps[0], saving=saving, months=months,
-            currency=currency,
+            "replacement.sentence", total=estimate, won=found.won, ramp=found.ramp, saving=saving,
+            months=found.months, currency=currency,
         ),
         checks=(
             wins_gate(wins),
-            gate(say, "replacement.seen", months >= ramp_months, "undecided", months=months, horizon=horizon_months,
-                 ramp=ramp_months),
+            gate(say, "replacement.seen", found.months >= ramp_months, "undecided", months=found.months,
+                 horizon=horizon_months, ramp=ramp_months),
         ),
         estimates={"S41": estimate},
         picture=_waterfall(table, wins, currency),
-        alt=say(
-            "replacement.alt",
-            parts=", ".join(say("replacement.each", row=part) for _, part in table.iterrows()),
-        ),
+        alt=say("replacement.alt", parts=", ".join(say("replacement.each", row=r) for _, r in table.iterrows())),
         money={"money": "n"},
         digits=0,
         details={"parts": parts},
@@ -268,7 +254,7 @@ def retention_point(
     )
 
 
-def five_points(retention: float | Result, discount: float, points: float = 0.05) -> Result:
+def five_points(retention: float | Result, discount: float) -> Result:
     """Test the sentence "five points more retention give 85% more profit" in the constant-margin model.
 
     Parameters
@@ -277,8 +263,6 @@ def five_points(retention: float | Result, discount: float, points: float = 0.05
         Present share retained a year, or what :func:`retention_point` returned.
     discount : float
         Annual discount rate.
-    points : float
-        Rise of the retention rate.
 
     Raises
     ------
@@ -294,18 +278,16 @@ def five_points(retention: float | Result, discount: float, points: float = 0.05
         if retention.missing is not None:
             return retention
         ends, retention = retention.details["retention_interval"], float(retention.details["retention"])
-    if not 0 < retention + points <= 1:
-        raise InputError(say("five.beyond", points=points, retention=retention))
+    if not 0 < retention + FIVE <= 1:
+        raise InputError(say("five.beyond", points=FIVE, retention=retention))
     # every gain rises with the rate, so that the ends of its interval are those of the gain; a given rate has none
-    at = np.minimum([retention, *ends], 1 - points)
+    at = np.minimum([retention, *ends], 1 - FIVE)
     gains = {
-        say("five.first"): customer_value(1, at + points, discount) / customer_value(1, at, discount) - 1,
-        say("five.later"): customer_value(1, at + points, discount, "residual")
-        / customer_value(1, at, discount, "residual")
-        - 1,
+        say("five.first"): relative_gain(at, FIVE, discount, "at once"),
+        say("five.later"): relative_gain(at, FIVE, discount, "residual"),
     }
-    if at.max() + points < 1:
-        gains[say("five.lifetime")] = (1 - at) / (1 - at - points) - 1
+    if at.max() + FIVE < 1:
+        gains[say("five.lifetime")] = relative_gain(at, FIVE)
     names = ("gain", "ci_low", "ci_high")
     table = pd.DataFrame(
         [
@@ -316,7 +298,7 @@ def five_points(retention: float | Result, discount: float, points: float = 0.05
     low, high = table["gain"][:2].min(), table["gain"][:2].max()
     return Result(
         table,
-        say("five.sentence", retention=retention, points=points * 100, low=low, high=high)
+        say("five.sentence", retention=retention, points=FIVE * 100, low=low, high=high)
         + (say("five.inside", quoted=QUOTED) if low <= QUOTED <= high else say("five.outside", quoted=QUOTED))
         + (say("five.undiscounted", gain=table["gain"][2]) if len(table) > 2 else "."),
         counts=(),

@@ -12,10 +12,10 @@ from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.blocks import average, checked, equal, unit_of
 from crmresearch.estimators.causal.selection import censored_selection, relevance, two_step, two_step_draws
 from crmresearch.estimators.inference import ends, from_draws, tied_groups
-from crmresearch.estimators.spending.winning import Link, selection_bound, win_model
+from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.cost.common import MIN_WINS, absent, by_lot, further, in_currency
+from crmresearch.studies.cost.common import absent, by_lot, further, in_currency
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -26,9 +26,7 @@ RELEVANT = 10  # Wald chi-square per excluded column
 
 
 @study
-def response(
-    prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = None, link: Link = "probit", currency: str = ""
-) -> Result:
+def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = None, currency: str = "") -> Result:
     """Response of winning to spend by channel: marginal cost and diminishing returns.
 
     Parameters
@@ -38,8 +36,6 @@ def response(
         ``spend_randomised`` (true where the bank set spend by lot), if it says.
     covariates : tuple of str, optional
         Columns of numbers held fixed; by default every further one.
-    link : {'probit', 'logit'}
-        Link of the win model.
     currency : str
         For labels.
 
@@ -65,7 +61,7 @@ def response(
     blocks = unit_of(prospects)
     rows, fitted = [], {}
     for name, part in prospects.groupby("channel", observed=True, sort=True):
-        row, fit = _fit_channel(name, part, covariates, link, blocks)
+        row, fit = _fit_channel(name, part, covariates, blocks)
         rows.append(row)
         if fit:
             fitted[name] = fit | {"part": part}
@@ -109,7 +105,7 @@ def response(
 
 
 def _fit_channel(
-    name: Any, part: pd.DataFrame, covariates: tuple[str, ...], link: Link, blocks: int
+    name: Any, part: pd.DataFrame, covariates: tuple[str, ...], blocks: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Row of a channel, and its fit; nothing where no curve can be fitted."""
     wins, total = int(part["won"].sum()), float(part["spend"].sum())
@@ -122,7 +118,7 @@ def _fit_channel(
     if len(part) - wins < MIN_WINS:
         return row | {"note": say("few_losses", least=MIN_WINS)}, {}
     try:
-        model = win_model(part, covariates, link)
+        model = win_model(part, covariates)
     except FitError as error:
         return row | {"note": str(error)}, {}
     slope, second, each = model.derivatives(part, blocks)
