@@ -178,7 +178,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
     for result in results:
         assert result.applicable
         assert result.sentence.endswith(".")
-        if result.draw is not None:
+        if result.picture is not None:
             assert result.alt
             assert result.plot() is not None
 

@@ -239,3 +239,31 @@ def test_long_labels_stay_on_the_page():
     for extent in (t.get_window_extent() for t in texts):
         assert extent.x0 >= page.x0 - 1
         assert extent.x1 <= page.x1 + 1
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_intervals_are_drawn_from_end_to_end_even_around_another_estimate(upright):
+    two = pd.DataFrame({"label": ["a", "b"], "estimate": [1.0, 5.0], "low": [0.5, 2.0], "high": [2.0, 4.0]})
+    ax = drawn(Picture("intervals", two, "t", options={"upright": upright}))
+    along, across = (1, 0) if upright else (0, 1)
+    bars = segments(ax)
+    assert [bar[:, along].tolist() for bar in bars] == [[0.5, 2.0], [2.0, 4.0]]
+    assert [bar[:, across].tolist() for bar in bars] == ([[0, 0], [1, 1]] if upright else [[1, 1], [0, 0]])
+    points = next(c.get_offsets() for c in ax.collections if not hasattr(c, "get_segments"))
+    assert points[:, along].tolist() == [1.0, 5.0]
+
+
+def test_an_alphabet_is_no_order():
+    bands = KEPT.assign(group=pd.Categorical(["low"] * 4 + ["high"] * 4, ["low", "high"], ordered=True), n=50)
+    ax = drawn(Picture("curves", bands, "t", "x", "y", {"legend": "band"}))
+    names = [t for t in ax.texts if t.get_text() in ("low", "high")]
+    assert [t.get_text() for t in sorted(names, key=lambda t: -t.get_position()[1])] == ["low", "high"]
+    assert sum(ax.lines[0].get_color()[:3]) > sum(ax.lines[1].get_color()[:3])  # light to dark
+
+
+def test_texts_in_several_lines_are_of_about_equal_length():
+    from crmresearch.figures.dress import wrap
+
+    assert wrap("a label with one word too many", 28) == "a label with one\nword too many"
+    assert wrap("short\nand kept", 28) == "short\nand kept"
+    assert wrap("", 28) == ""

@@ -9,14 +9,10 @@ import pytest
 from crmresearch import disclosure, figures
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
+from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, study
 
 CELLS = pd.DataFrame({"band": list("abcd"), "n": [400, 7, 25, 90], "share": [0.4, 0.9, 0.2, 0.1]})
-
-
-def draw(ax):
-    ax.plot([0, 1], [0, 1])
-    ax.set_xlabel("tenure, months")
 
 
 RESULT = Result(
@@ -24,7 +20,7 @@ RESULT = Result(
     "The share is 40%.",
     checks=(Check.of("enough events", True, "42 events, at least 10 needed"),),
     estimates={"S19": Estimate(0.4, 0.3, 0.5, "share", 400)},
-    draw=draw,
+    picture=Picture("curves", pd.DataFrame({"x": [0, 1], "y": [0, 1]}), "Rising", "tenure, months"),
     alt="A rising line.",
 )
 
@@ -178,15 +174,3 @@ def test_show_needs_alt_text_but_shows_nothing_for_nothing():
 def test_axes_gives_as_many_panels_as_asked(panels, visible):
     axes = figures.axes(panels)
     assert len(np.atleast_1d(axes)) == visible
-
-
-@pytest.mark.parametrize("horizontal", [False, True])
-def test_intervals_are_drawn_from_end_to_end_even_around_another_estimate(horizontal):
-    axes = figures.axes()
-    figures.intervals(axes, [0, 1], [1.0, 5.0], [0.5, 2.0], [2.0, 4.0], horizontal=horizontal, label="share")
-    along, across = (0, 1) if horizontal else (1, 0)
-    bars = axes.collections[0].get_segments()
-    assert [bar[:, along].tolist() for bar in bars] == [[0.5, 2.0], [2.0, 4.0]]
-    assert [bar[:, across].tolist() for bar in bars] == [[0, 0], [1, 1]]
-    points = next(line for line in axes.lines if line.get_label() == "share").get_xydata()
-    assert points[:, along].tolist() == [1.0, 5.0]

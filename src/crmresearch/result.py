@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import disclosure, figures, words
 from crmresearch.errors import FitError, InputError, Missing, first_missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
@@ -103,15 +103,12 @@ class Result:
     sentence: str
     checks: tuple[Check, ...] = ()
     estimates: Mapping[str, Any] = field(default_factory=dict)
-    draw: Callable[[Any], Any] | None = None
+    picture: Picture | tuple[Picture, ...] | None = None
     alt: str = ""
     counts: tuple[str, ...] = ("n",)
     digits: int = 3
-    figsize: tuple[float, float] | None = None
-    panels: int = 1
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Missing | None = None
-    picture: Picture | tuple[Picture, ...] | None = None
     money: Mapping[str, str] = field(default_factory=dict)
     model: Any = None
 
@@ -143,20 +140,7 @@ class Result:
 
     def plot(self, ax: Axes | None = None) -> Any:
         """Draw the result; return the axes (an array of axes if it has several panels), or None."""
-        if self.missing is not None:
-            return None
-        if self.picture is not None:
-            from crmresearch import figures
-
-            return figures.draw(self.picture, ax)
-        if self.draw is None:
-            return None
-        if ax is None:
-            from crmresearch import figures
-
-            ax = figures.axes(self.panels, self.figsize)
-        self.draw(ax)
-        return ax
+        return None if self.picture is None else figures.draw(self.picture, ax)
 
     def protected(self) -> pd.DataFrame:
         """Return the table with small cells suppressed, as it is displayed and written."""

@@ -14,7 +14,7 @@ from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import model_gates, overlap
+from crmresearch.studies.churn.gates import by_level, model_gates, overlap
 
 KNOWN = (
     "tenure",
@@ -83,14 +83,16 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     rate = np.average(controls["incidence"], weights=controls["n"])
     shown = table[table["difference"].notna()]
     changes = "; ".join(say("change", row=r, points=100 * r["difference"]) for _, r in shown.iterrows())
+    levels = by_level(shown["arm"].unique())
+    ranked = shown.iloc[np.lexsort((shown["arm"].map(levels.index), pd.factorize(shown["campaign"])[0]))]
     points = 100 * table.iloc[-1][["difference", "ci_low", "ci_high"]]
     return Result(
         table,
         say("sentence", cause=cause, horizon=horizon, points=points, rate=rate, n=n, exits=exits),
         estimates={"S42": estimate},
         picture=_picture(
-            shown,
-            [say("label", row=r) for _, r in shown.iterrows()],
+            ranked,
+            [say("label", row=r) for _, r in ranked.iterrows()],
             say("title", cause=cause.capitalize()),
             say("x", horizon=horizon),
             1.0 + 0.5 * len(shown),

@@ -15,10 +15,11 @@ from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import entry_independence
+from crmresearch.studies.churn.gates import by_level, entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
+ORDERED = ("city_tier", "value_band")  # groups whose names go up
 GROUPS = ("acquisition_channel", "city_tier", "value_band")
 say = words.of("churn.retention")
 say_groups = words.of("churn.compare")
@@ -159,11 +160,17 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
         picture=Picture(
             "curves",
-            pd.concat(_drawn(c, g) for g, c in shown.items()),
+            pd.concat(_drawn(shown[g], g) for g in by_level(shown)),
             say_groups("title", name=name, n=table["n"].sum()),
             say("x"),
             say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else ""),
-            _options(found.reach, _at_risk(curves), ylim=(0, 1.02), legend=name),
+            _options(
+                found.reach,
+                _at_risk({g: curves[g] for g in by_level(curves)}),
+                ylim=(0, 1.02),
+                legend=name,
+                ordered=by in ORDERED,
+            ),
             size=(7.2, 5.2),
         ),
         alt=say_groups("alt", name=name, found=found, ends=ends),
