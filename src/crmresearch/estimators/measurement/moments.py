@@ -64,6 +64,7 @@ def resampled_covariances(x: np.ndarray, resamples: int, seed: int, *, cluster: 
 
 def correlations(cov: np.ndarray) -> np.ndarray:
     """Correlation matrices of (a stack of) covariance matrices."""
+    (cov,) = complete(covariances=cov)
     sd = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
     return cov / (sd[..., :, None] * sd[..., None, :])
 
