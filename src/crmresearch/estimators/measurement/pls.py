@@ -40,10 +40,6 @@ class PLS:
         Correlations of the scores, disattenuated if ``consistent``.
     paths : array (b, constructs, constructs)
         Standardised paths; row *to*, column *from*. Missing in a consistent fit without an admissible solution.
-    reliability : array (b, constructs)
-        Dijkstra and Henseler's rho A; 1 for formative blocks.
-    iterations : int
-        Until the last fit of the stack converged (2000 if single resamples did not).
     """
 
     model: PathModel
@@ -51,8 +47,6 @@ class PLS:
     loadings: np.ndarray
     scores: np.ndarray
     paths: np.ndarray
-    reliability: np.ndarray
-    iterations: int
 
     @cached_property
     def r2(self) -> np.ndarray:
@@ -136,7 +130,7 @@ def fit_pls(
     corr = correlations(stack)
     sigma = corr if scaled else stack
     member = model.member
-    weights, rounds = _outer_weights(sigma, model, member, scheme)
+    weights = _outer_weights(sigma, model, scheme)
     cross = sigma @ (weights[:, :, None] * member)  # covariance of items with scores
     sd = np.sqrt(np.diagonal(sigma, axis1=1, axis2=2))
     loadings = np.take_along_axis(cross, model.block[None, :, None], axis=2)[:, :, 0] / sd
@@ -145,10 +139,9 @@ def fit_pls(
     sign = np.where(guide @ member < 0, -1.0, 1.0)
     weights, loadings = weights * sign[:, model.block], loadings * sign[:, model.block]
     scores = np.swapaxes(weights[:, :, None] * member, 1, 2) @ sigma @ (weights[:, :, None] * member)
-    reliability = np.ones(sign.shape)
     if consistent:
-        reliability, loadings = _rho_a(corr, weights, loadings, model)
-        root = np.sqrt(reliability)
+        rho, loadings = _rho_a(corr, weights, loadings, model)
+        root = np.sqrt(rho)
         scores = scores / (root[:, :, None] * root[:, None, :])
     eye = np.arange(scores.shape[1])
     scores[:, eye, eye] = 1.0
@@ -156,17 +149,17 @@ def fit_pls(
     # correlations of latent variables that no variables can have are no solution, and have no paths
     good = np.linalg.eigvalsh(scores)[:, 0] > ADMISSIBLE if consistent else np.ones(len(scores), dtype=bool)
     paths[good] = _paths(scores[good], model)
-    return PLS(model, weights, loadings, scores, paths, reliability, rounds)
+    return PLS(model, weights, loadings, scores, paths)
 
 
-def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, scheme: str) -> tuple[np.ndarray, int]:
+def _outer_weights(sigma: np.ndarray, model: PathModel, scheme: str) -> np.ndarray:
     """Iterate inner and outer weights of all fits together until the slowest settles."""
     link = model.adjacency + model.adjacency.T
     if not link.sum(axis=0).all():
         lonely = [c for c, k in zip(model.names, link.sum(axis=0), strict=True) if not k]
         raise InputError(f"construct {', '.join(lonely)} has no path; PLS weights come from neighbours")
     formative = [k for k, c in enumerate(model.names) if model.modes.get(c) == "B"]
-    weights = np.ones(sigma.shape[:2])
+    weights, member, variance = np.ones(sigma.shape[:2]), model.member, np.diagonal(sigma, axis1=1, axis2=2)
     out, last, inner = np.empty_like(weights), weights, np.empty((len(sigma), 0))
     todo = np.arange(len(sigma))
     for rounds in range(MAX_ITERATIONS + 1):
@@ -176,16 +169,14 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
         sd = np.sqrt(np.diagonal(scores, axis1=1, axis2=2))
         weights = weights / sd[:, model.block]
         if rounds:
-            moved = (
-                (np.abs(weights) - np.abs(last)) ** 2 * sigma[todo][:, range(len(member)), range(len(member))]
-            ).sum(1)
+            moved = ((np.abs(weights) - np.abs(last)) ** 2 * variance[todo]).sum(axis=1)
             done = moved < TOLERANCE
             out[todo[done]] = weights[done]
             keep = ~done
             todo, weights, cross, scores, sd = todo[keep], weights[keep], cross[keep], scores[keep], sd[keep]
             last, inner = last[keep], inner[keep]
             if not len(todo):
-                return out, rounds
+                return out
         cross = cross / sd[:, None, :]
         corr = scores / (sd[:, :, None] * sd[:, None, :])
         # near a correlation of 0 signs can flip for ever; from round CALM on they stay, and steps are halved
@@ -198,18 +189,16 @@ def _outer_weights(sigma: np.ndarray, model: PathModel, member: np.ndarray, sche
             at = np.flatnonzero(model.block == k)
             weights[:, at] = np.linalg.solve(sigma[todo][:, at[:, None], at], weights[:, at, None])[:, :, 0]
         if rounds >= CALM:
-            weights = _halfway(sigma[todo], weights, last, member, model)
+            weights = _halfway(sigma[todo], weights, last, model)
     if len(todo) == len(sigma):
         raise FitError(f"the PLS weights did not settle in {MAX_ITERATIONS} rounds; try the factorial scheme")
     out[todo] = last  # single resamples that swing between two signs of a correlation near 0 keep their last weights
-    return out, MAX_ITERATIONS
+    return out
 
 
-def _halfway(
-    sigma: np.ndarray, weights: np.ndarray, last: np.ndarray, member: np.ndarray, model: PathModel
-) -> np.ndarray:
+def _halfway(sigma: np.ndarray, weights: np.ndarray, last: np.ndarray, model: PathModel) -> np.ndarray:
     """Mean of new and old weights, both for scores of unit variance."""
-    own = weights[:, :, None] * member
+    own = weights[:, :, None] * model.member
     sd = np.sqrt(np.diagonal(np.swapaxes(own, 1, 2) @ sigma @ own, axis1=1, axis2=2))
     return (weights / sd[:, model.block] + last) / 2
 

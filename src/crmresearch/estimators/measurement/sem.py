@@ -12,7 +12,7 @@ import pandas as pd
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import LEVEL, complete
 from crmresearch.estimators.measurement.model import PathModel
-from crmresearch.estimators.measurement.moments import covariance, resampled_covariances
+from crmresearch.estimators.measurement.moments import correlations, covariance, resampled_covariances
 
 ROUNDS, SETTLED = 120, 1e-7  # of scoring; the decrement of the discrepancy at which it ends
 BATCH = 16  # resamples fitted together; more no longer fit into the cache
@@ -332,13 +332,8 @@ def least_squares(corr: pd.DataFrame, model: PathModel) -> LeastSquares:
     implied = fitted.calc_sigma()[0]
     order = list(fitted.vars["observed"])
     sample = corr.loc[order, order].to_numpy()
-    shown = fitted.inspect(std_est=True)
-    pairs = shown[(shown["op"] == "~~") & shown["lval"].isin(model.names) & shown["rval"].isin(model.names)]
-    matrix = pd.DataFrame(np.eye(len(model.names)), model.names, model.names)
-    for a, b, value in pairs[["lval", "rval", "Est. Std"]].itertuples(index=False, name=None):
-        if a != b:
-            matrix.loc[a, b] = matrix.loc[b, a] = float(value)
-    return LeastSquares(_srmr(sample, implied), matrix)
+    between = pd.DataFrame(correlations(fitted.mx_psi), *fitted.names_psi).loc[list(model.names), list(model.names)]
+    return LeastSquares(_srmr(sample, implied), between)
 
 
 def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, float] = (0.0, 0.0)) -> pd.DataFrame:
@@ -377,17 +372,11 @@ def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, floa
     if not result.success:
         raise FitError(f"the cross-lagged model did not converge ({result.message}); the waves may hardly change")
     shown = fitted.inspect()
+    shown = shown[shown["op"] == "~"].set_index(["rval", "lval"])[["Estimate", "Std. Err"]]
     df = int(semopy.stats.calc_dof(fitted))
     chi2 = float(result.fun) * len(panel)
-    rows = []
-    for path, (a, b) in {
-        "y to y": ("wy1", "wy2"),
-        "x to y": ("wx1", "wy2"),
-        "x to x": ("wx1", "wx2"),
-        "y to x": ("wy1", "wx2"),
-    }.items():
-        row = shown[(shown["op"] == "~") & (shown["lval"] == b) & (shown["rval"] == a)].iloc[0]
-        rows.append({"path": path, "estimate": float(row["Estimate"]), "se": float(row["Std. Err"])})
-    return pd.DataFrame(rows).assign(
-        n=len(panel), chi2=chi2, df=df, rmsea=np.sqrt(max(chi2 - df, 0) / (df * len(panel)))
-    )
+    paths = shown.loc[[(f"w{a}1", f"w{b}2") for a, b in ("yy", "xy", "xx", "yx")]].astype(float)
+    paths = paths.set_axis(["estimate", "se"], axis=1)
+    paths.insert(0, "path", ["y to y", "x to y", "x to x", "y to x"])
+    fit = {"chi2": chi2, "df": df, "rmsea": np.sqrt(max(chi2 - df, 0) / (df * len(panel)))}
+    return paths.reset_index(drop=True).assign(n=len(panel), **fit)

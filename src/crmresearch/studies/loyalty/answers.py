@@ -17,19 +17,15 @@ from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
 
 say = words.of("loyalty.answers")
-# The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths.
-DEFAULT_PATHS = (
-    ("image", "expectation"),
-    ("expectation", "quality"),
-    ("expectation", "value"),
-    ("quality", "value"),
-    ("image", "satisfaction"),
-    ("expectation", "satisfaction"),
-    ("quality", "satisfaction"),
-    ("value", "satisfaction"),
-    ("image", "loyalty"),
-    ("satisfaction", "loyalty"),
-)
+# The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths:
+# what points to each construct.
+DEFAULT_PATHS = {
+    "expectation": ("image",),
+    "quality": ("expectation",),
+    "value": ("expectation", "quality"),
+    "satisfaction": ("image", "expectation", "quality", "value"),
+    "loyalty": ("image", "satisfaction"),
+}
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -92,8 +88,8 @@ def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | 
     scales = [b["scale"] for b in parts.values() if "scale" in b]
     declared = [_pair(p) for p in (paths or ())]
     if not declared:
-        by_role = {role: playing(role, blocks) for role in ROLES}
-        declared = [(str(by_role[a]), str(by_role[b])) for a, b in DEFAULT_PATHS if by_role[a] and by_role[b]]
+        own = {role: name for role in ROLES if (name := playing(role, blocks))}
+        declared = [(own[a], own[b]) for b, sources in DEFAULT_PATHS.items() for a in sources if {a, b} <= set(own)]
     return PathModel(
         blocks,
         declared,
@@ -133,19 +129,22 @@ def cells(estimate: Estimate, value: str = "estimate") -> dict[str, float]:
     return {value: estimate.value, "low": estimate.ci_low, "high": estimate.ci_high}
 
 
+def tabled(found: Mapping[str, Estimate], label: str, value: str = "estimate") -> pd.DataFrame:
+    """Table of estimates with intervals, one line a label."""
+    return pd.DataFrame({label: name, **cells(e, value), "n": e.n} for name, e in found.items())
+
+
 def forest(
     table: pd.DataFrame,
     label: str,
     value: str,
-    *,
     title: str,
     x: str,
-    group: str | None = None,
+    group: str = "group",
     mark: float | None = 0,
     **options: Any,
 ) -> Picture:
-    """Picture of estimates with intervals, one line a label; several groups side by side."""
-    own = {"label": label, "estimate": value, "low": "low", "high": "high", "group": group, "n": "n"}
-    data = pd.DataFrame({new: table[old] for new, old in own.items() if old is not None})
+    """Picture of estimates with intervals (columns ``low`` and ``high``), one line a label; groups side by side."""
+    data = table.rename(columns={label: "label", value: "estimate", group: "group"})
     marks = [] if mark is None else [Mark(mark, style="limit")]
     return Picture("intervals", data, title, x, options={"marks": marks, **options})

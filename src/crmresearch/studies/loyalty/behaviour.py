@@ -10,20 +10,14 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.estimators.inference import normal, wilson
+from crmresearch.estimators.measurement import panel
 from crmresearch.estimators.measurement.links import slopes
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
-from crmresearch.estimators.measurement.panel import (
-    account_covariates,
-    answers_with_accounts,
-    contribution_slopes,
-    early_and_late,
-    leaving,
-)
 from crmresearch.estimators.measurement.response import clustered_mean, stated_against_actual
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import absent, forest, survey_study, tabled
 
 say = words.of("loyalty.behaviour")
 LAGS = (1, 3, 6)  # months between answer and the start of follow-up; 3 is the one that decides
@@ -60,22 +54,13 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     mean, ratio, gap = stated_against_actual(chance, left, rows["customer_id"].to_numpy())
     sentence = say("intention.sentence", mean=mean, months=horizon_months, ratio=ratio)
     enough = left.sum() >= MIN_EVENTS
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "intention.gate", enough, "undecided", exits=left.sum(), needed=MIN_EVENTS),),
-        estimates={"stated_over_actual": ratio, "stated_less_actual": gap},
-        picture=Picture(
-            "calibration",
-            table.rename(columns={"stated": "predicted", "actual": "observed"}),
-            say("intention.title"),
-            say("intention.x", n=table["n"].sum()),
-            say("intention.y", months=horizon_months),
-            options={"unit": "percent", "agreement": say("intention.agreement")},
-            size=(5.6, 5.0),
-        ),
-        alt=say("intention.alt", sentence=sentence),
-    )
+    shown = table.rename(columns={"stated": "predicted", "actual": "observed"})
+    options = {"unit": "percent", "agreement": say("intention.agreement")}
+    axes = (say("intention.title"), say("intention.x", n=len(rows)), say("intention.y", months=horizon_months))
+    picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
+    checks = (gate(say, "intention.gate", enough, "undecided", exits=left.sum(), needed=MIN_EVENTS),)
+    estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
+    return Result(table, sentence, checks, estimates, picture=picture, alt=say("intention.alt", sentence=sentence))
 
 
 @survey_study
@@ -89,36 +74,25 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     Estimates ``S12a``: hazard ratio for one standard deviation of the satisfaction score.
     """
     model.need("satisfaction")
-    rows = answers_with_accounts(joined, model)
-    fits = [leaving(rows, lag, follow_months, say("hazard.unit")) for lag in sorted({*LAGS, lag_months})]
+    rows = panel.answers_with_accounts(joined, model)
+    fits = [panel.leaving(rows, lag, follow_months, say("hazard.unit")) for lag in sorted({*LAGS, lag_months})]
     found = {f.lag: f for f in fits if f is not None}
     main = found.get(lag_months)
     if main is None:
         return absent(say("hazard.few"), "survey", "customers")
-    table = pd.DataFrame(
-        {
-            "lag": say("hazard.month") if f.lag == 1 else say("hazard.months", lag=f.lag),
-            **cells(f.ratio, "hazard_ratio"),
-            "events": f.events,
-            "n": f.ratio.n,
-        }
-        for f in found.values()
-    )
+    names = [say("hazard.month") if lag == 1 else say("hazard.months", lag=lag) for lag in found]
+    table = tabled({name: f.ratio for name, f in zip(names, found.values(), strict=True)}, "lag", "hazard_ratio")
+    table.insert(4, "events", [f.events for f in found.values()])
     checks = [gate(say, "hazard.gate", main.events >= MIN_EVENTS, "undecided", main=main)]
-    halves = early_and_late(rows, lag_months, follow_months)
+    halves = panel.early_and_late(rows, lag_months, follow_months)
     if halves is not None:
         checks.append(gate(say, "hazard.halves", halves[2] > 0.01, "undecided", halves=halves))
     sentence = say("hazard.sentence", main=main)
     title, x = say("hazard.title"), say("hazard.x", n=main.ratio.n)
-    return Result(
-        table,
-        sentence,
-        checks=tuple(checks),
-        estimates={"S12a": main.ratio},
-        picture=forest(table, "lag", "hazard_ratio", title=title, x=x, mark=1),
-        alt=say("hazard.alt", sentence=sentence),
-        counts=("n", "events"),
-    )
+    picture = forest(table, "lag", "hazard_ratio", title, x, mark=1)
+    estimates = {"S12a": main.ratio}
+    alt = say("hazard.alt", sentence=sentence)
+    return Result(table, sentence, tuple(checks), estimates, picture=picture, alt=alt, counts=("n", "events"))
 
 
 @survey_study
@@ -131,27 +105,20 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     if "contribution_after" not in joined.columns:
         return absent(say("contribution.absent"), "monthly")
     model.need("satisfaction")
-    rows = answers_with_accounts(joined, model).dropna(subset=["contribution_after"])
+    rows = panel.answers_with_accounts(joined, model).dropna(subset=["contribution_after"])
     if len(rows) < MIN_ACCOUNTS:
         return absent(say("contribution.few", n=len(rows), needed=MIN_ACCOUNTS), "survey", "monthly")
-    alone, equal, largest = contribution_slopes(rows, say("contribution.unit"))
-    names = (say("contribution.alone"), say("contribution.equal"))
-    table = pd.DataFrame(
-        {"model": name, **cells(e, "money_per_sd"), "n": e.n} for name, e in zip(names, (alone, equal), strict=True)
-    )
+    alone, equal, largest = panel.contribution_slopes(rows, say("contribution.unit"))
+    both = {say("contribution.alone"): alone, say("contribution.equal"): equal}
+    table = tabled(both, "model", "money_per_sd")
     mean = rows["contribution_after"].mean()
     sentence = say("contribution.sentence", estimate=equal, months=horizon_months, mean=mean)
     title, x = say("contribution.title"), say("contribution.x", n=len(rows))
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "contribution.gate", largest < DOMINATING, "undecided", largest=largest),),
-        estimates={"S12": equal},
-        picture=forest(table, "model", "money_per_sd", title=title, x=x, unit="money"),
-        alt=say("contribution.alt", sentence=sentence),
-        money=dict.fromkeys(("money_per_sd", "low", "high"), "n"),
-        digits=1,
-    )
+    picture = forest(table, "model", "money_per_sd", title, x, unit="money")
+    checks = (gate(say, "contribution.gate", largest < DOMINATING, "undecided", largest=largest),)
+    alt = say("contribution.alt", sentence=sentence)
+    money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
+    return Result(table, sentence, checks, {"S12": equal}, picture=picture, alt=alt, money=money, digits=1)
 
 
 @survey_study
@@ -167,24 +134,18 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     levels = np.unique(count)
     if len(levels) < 2:
         return absent(say("banks.same"))
-    found = []
+    found = {}
     for level in levels:
-        own = count == level
-        e = normal(*clustered_mean(score[own], who[own]), say("banks.unit"), int(own.sum()))
-        label = say("banks.most") if level == 3 else f"{level:.0f}"
-        found.append({"other_banks": label, **cells(e, "satisfaction"), "n": e.n})
-    table = pd.DataFrame(found)
+        own, label = count == level, say("banks.most") if level == 3 else f"{level:.0f}"
+        found[label] = normal(*clustered_mean(score[own], who[own]), say("banks.unit"), int(own.sum()))
+    table = tabled(found, "other_banks", "satisfaction")
     beta, cov = slopes(pd.DataFrame({"constant": 1.0, "banks": count}), score, who)
     slope = normal(beta[1], float(np.sqrt(cov[1, 1])), say("banks.unit"), len(count), bound=0, side="below")
     sentence = say("banks.sentence", slope=slope)
     title, x = say("banks.title"), say("banks.x", n=len(count))
-    return Result(
-        table,
-        sentence,
-        estimates={"other_banks": slope},
-        picture=forest(table, "other_banks", "satisfaction", title=title, x=x),
-        alt=say("banks.alt", sentence=sentence),
-    )
+    picture = forest(table, "other_banks", "satisfaction", title, x)
+    estimates = {"other_banks": slope}
+    return Result(table, sentence, estimates=estimates, picture=picture, alt=say("banks.alt", sentence=sentence))
 
 
 @survey_study
@@ -193,23 +154,24 @@ def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     if model.role("privacy") is None:
         return absent(say("privacy.absent"))
     model.need("satisfaction")
-    rows = answers_with_accounts(joined, model)
-    design = pd.concat([rows["privacy"], account_covariates(rows)], axis=1).astype(float)
-    who, found = rows["customer_id"].to_numpy(), []
+    rows = panel.answers_with_accounts(joined, model)
+    design = pd.concat([rows["privacy"], panel.account_covariates(rows)], axis=1).astype(float)
+    who, found = rows["customer_id"].to_numpy(), {}
     consent = rows["consent_marketing"] if "consent_marketing" in rows else pd.Series(index=rows.index, dtype=object)
     known = consent.isin(["yes", "no"]).to_numpy()
     if consent[known].nunique() == 2:
         fit = fit_ordered_logit(design[known], (consent[known] == "yes").to_numpy().astype(int), cluster=who[known])
         odds = normal(fit.slopes[0], fit.se[0], say("privacy.odds"), int(known.sum()), log=True)
-        found.append((say("privacy.consent"), odds))
+        found[say("privacy.consent")] = odds
     share = rows["digital_share"] if "digital_share" in rows else pd.Series(np.nan, rows.index)
     known = share.notna().to_numpy()
     if known.sum() >= MIN_DIGITAL:
         beta, cov = slopes(design[known].assign(constant=1.0), share[known].to_numpy(float), who[known])
         used = normal(beta[0], float(np.sqrt(cov[0, 0])), say("privacy.share"), int(known.sum()))
-        found.append((say("privacy.digital"), used))
+        found[say("privacy.digital")] = used
     if not found:
         return absent(say("privacy.none"), "customers", "transactions")
-    table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e), "n": e.n} for name, e in found)
-    told = "; ".join(say("privacy.told", outcome=name, estimate=e) for name, e in found)
+    table = tabled(found, "outcome")
+    table.insert(1, "unit", [e.unit for e in found.values()])
+    told = "; ".join(say("privacy.told", outcome=name, estimate=e) for name, e in found.items())
     return Result(table, say("privacy.sentence", told=told))

@@ -15,7 +15,7 @@ from crmresearch.estimators.measurement.panel import answers_with_accounts, chan
 from crmresearch.estimators.measurement.sem import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study, tabled
 from crmresearch.studies.loyalty.form import two_slopes
 
 say = words.of("loyalty.dynamics")
@@ -45,14 +45,9 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     if len(pairs) < MIN_PAIRS:
         return absent(say("lagged.few", n=len(pairs), needed=MIN_PAIRS))
     columns = [i for r in roles for i in blocks[r]] + [f"{i}_next" for r in TARGETS for i in blocks[r]]
-    fit = lagged_slopes(
-        pairs[columns].to_numpy(float),
-        [len(blocks[r]) for r in roles],
-        [len(blocks[r]) for r in TARGETS],
-        resamples=resamples,
-        seed=seed,
-        cluster=pd.factorize(pairs["customer_id"])[0],
-    )
+    x, who = pairs[columns].to_numpy(float), pd.factorize(pairs["customer_id"])[0]
+    before, after = ([len(blocks[r]) for r in part] for part in (roles, TARGETS))
+    fit = lagged_slopes(x, before, after, resamples=resamples, seed=seed, cluster=who)
     found = {
         (source, target): percentile(fit.slopes[:, roles.index(source), j], say("lagged.unit"), len(pairs), bound=0)
         for j, target in enumerate(TARGETS)
@@ -67,15 +62,11 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     )
     sentence = say("lagged.sentence", back=back, forth=forth)
     drawn = table.assign(route=[say("lagged.route", route=r, n=e.n) for _, r, e in lines])
-    title, x = say("lagged.title"), say("lagged.x")
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),),
-        estimates={"S48": back, "satisfaction_to_later_loyalty": forth},
-        picture=forest(drawn, "effect", "estimate", group="route", title=title, x=x),
-        alt=say("lagged.alt", sentence=sentence),
-    )
+    title, axis = say("lagged.title"), say("lagged.x")
+    picture = forest(drawn, "effect", "estimate", title, axis, "route")
+    checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),)
+    estimates = {"S48": back, "satisfaction_to_later_loyalty": forth}
+    return Result(table, sentence, checks, estimates, picture=picture, alt=say("lagged.alt", sentence=sentence))
 
 
 def _random_intercepts(
@@ -122,13 +113,9 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     found = {name: change_slope(p, name, units[name]) for name, p in both.items() if len(p) >= MIN_PAIRS}
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())
     sentence = say("changes.sentence", slope=found["loyalty"])
-    return Result(
-        table,
-        sentence,
-        picture=forest(table.iloc[:1], "outcome", "slope", title="", x=say("changes.x")),
-        alt=say("changes.alt", sentence=sentence),
-        money=dict.fromkeys(("slope", "low", "high"), "n"),
-    )
+    picture = forest(table.iloc[:1], "outcome", "slope", "", say("changes.x"))
+    alt = say("changes.alt", sentence=sentence)
+    return Result(table, sentence, picture=picture, alt=alt, money=dict.fromkeys(("slope", "low", "high"), "n"))
 
 
 @survey_study
@@ -158,26 +145,15 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
         say("mediation.rho"): fit.rho,
     }
     found = {name: percentile(sample, say("mediation.unit"), len(x)) for name, sample in samples.items()}
-    table = pd.DataFrame({"quantity": name, **cells(e), "n": e.n} for name, e in found.items())
+    table = tabled(found, "quantity")
     indirect, rho = found[say("mediation.indirect")], found[say("mediation.rho")]
     sentence = say("mediation.sentence", indirect=indirect, rho=rho)
     grid = np.linspace(-0.9, 0.9, 73)
-    options = {
-        "marks": [Mark(0, axis="y"), Mark(rho.value, style="estimate")],
-        "spans": [(rho.ci_low, rho.ci_high, "")],
-    }
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "mediation.gate", None, "undecided", rho=rho),),
-        estimates={"indirect": indirect},
-        picture=Picture(
-            "curves",
-            pd.DataFrame({"x": grid, "y": fit.under(grid)}),
-            say("mediation.title"),
-            say("mediation.x"),
-            say("mediation.y", n=len(x)),
-            options=options,
-        ),
-        alt=say("mediation.alt", rho=rho, sentence=sentence),
-    )
+    marks = [Mark(0, axis="y"), Mark(rho.value, style="estimate")]
+    options = {"marks": marks, "spans": [(rho.ci_low, rho.ci_high, "")]}
+    axes = (say("mediation.title"), say("mediation.x"), say("mediation.y", n=len(x)))
+    picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
+    checks = (gate(say, "mediation.gate", None, "undecided", rho=rho),)
+    estimates = {"indirect": indirect}
+    alt = say("mediation.alt", rho=rho, sentence=sentence)
+    return Result(table, sentence, checks, estimates, picture=picture, alt=alt)

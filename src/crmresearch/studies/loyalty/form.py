@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,20 +12,13 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import FitError
 from crmresearch.estimators.inference import ends, from_draws, normal, two_sided_p, wilson
-from crmresearch.estimators.measurement.links import (
-    kink,
-    relative_weights,
-    simultaneous,
-    slopes,
-    slopes_by_sign,
-    spline_share,
-)
+from crmresearch.estimators.measurement import links
 from crmresearch.estimators.measurement.model import PathModel, construct_scores
 from crmresearch.estimators.measurement.moments import percentile, resampled_correlations
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit, ordered_model, parallel_slopes
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import forest, survey_study
+from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
 
 say = words.of("loyalty.form")
 MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
@@ -61,7 +55,7 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
         table,
         sentence,
         checks=(gate(say, "ordinal.gate", parallel > 0.05, "undecided", p=parallel),),
-        picture=forest(table, "item", "odds_ratio", group="driver", title=title, x=x, mark=1),
+        picture=forest(table, "item", "odds_ratio", title, x, "driver", mark=1),
         alt=say("ordinal.alt", sentence=sentence),
         model=ordered_model(scores, items[model.constructs[loyal][0]].to_numpy()),
     )
@@ -77,7 +71,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     sat, loyal = model.need("satisfaction", "loyalty")
     scores = construct_scores(items, model)
     x = scores[sat].to_numpy()
-    bend = kink(x, scores[loyal].to_numpy(), resamples=resamples, seed=seed)
+    bend = links.kink(x, scores[loyal].to_numpy(), resamples=resamples, seed=seed)
     first = model.constructs[loyal][0]
     answers = items[first].to_numpy()
     top = (answers >= np.sort(np.unique(answers))[-2]).astype(float)
@@ -85,29 +79,21 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     table = binned.agg(satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size")).reset_index(drop=True)
     _, table["low"], table["high"] = wilson(table["share"] * table["n"], table["n"])
     try:
-        curve = spline_share(x, top)
+        curve = links.spline_share(x, top)
     except FitError:  # no top answer at all over a part of the range: the bins say all there is
         curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan})
     bends = bend.p < 0.05
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
     sentence += say("dose.share", low=table["share"].iloc[0], high=table["share"].iloc[-1])
-    options = {
-        "points": table.rename(columns={"satisfaction": "x", "share": "y"}),
-        "ylim": (0, 1),
-        "unit": "percent",
-        "marks": [Mark(bend.place.value, say("dose.kink"), "estimate")] if bends else [],
-        "spans": [(bend.place.ci_low, bend.place.ci_high, "")] if bends else [],
-    }
-    splined = "low" in curve
-    return Result(
-        table,
-        sentence,
-        picture=Picture(
-            "curves", curve, say("dose.title"), say("dose.x", n=len(x)), say("dose.y", item=first), options=options
-        ),
-        alt=say("dose.alt_spline", sentence=sentence) if splined else say("dose.alt", sentence=sentence),
-        details={"p": bend.p, "kink": bend.place.value},
-    )
+    points = table.rename(columns={"satisfaction": "x", "share": "y"})
+    options: dict[str, Any] = {"points": points, "ylim": (0, 1), "unit": "percent"}
+    if bends:
+        options["marks"] = [Mark(bend.place.value, say("dose.kink"), "estimate")]
+        options["spans"] = [(bend.place.ci_low, bend.place.ci_high, "")]
+    axes = (say("dose.title"), say("dose.x", n=len(x)), say("dose.y", item=first))
+    picture = Picture("curves", curve, *axes, options=options)
+    alt = say("dose.alt_spline", sentence=sentence) if "low" in curve else say("dose.alt", sentence=sentence)
+    return Result(table, sentence, picture=picture, alt=alt, details={"p": bend.p, "kink": bend.place.value})
 
 
 @survey_study
@@ -123,20 +109,16 @@ def asymmetry(items: pd.DataFrame, model: PathModel) -> Result:
 
 def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np.ndarray | None = None) -> Result:
     """Compare the slopes of ``y`` on the parts of ``x`` below and above 0 (:func:`.slopes_by_sign`)."""
-    loss, gain, gap = found = slopes_by_sign(x, y, say("slopes.unit"), cluster)
-    parts = zip((*names, say("slopes.difference")), found, strict=True)
-    table = pd.DataFrame(
-        {"part": p, "slope": e.value, "se": e.se, "n": e.n, "low": e.ci_low, "high": e.ci_high} for p, e in parts
-    )
-    reading = say("slopes.more") if gap.ci_low > 0 else say("slopes.less") if gap.ci_high < 0 else say("slopes.unknown")
+    loss, gain, gap = found = links.slopes_by_sign(x, y, say("slopes.unit"), cluster)
+    table = tabled(dict(zip((*names, say("slopes.difference")), found, strict=True)), "part", "slope")
+    table = table.assign(se=np.array([e.se for e in found], dtype=float))[["part", "slope", "se", "n", "low", "high"]]
+    reading = say("slopes.more") if gap.ci_low > 0 else say("slopes.unknown")
+    reading = say("slopes.less") if gap.ci_high < 0 else reading
     sentence = say("slopes.sentence", loss=loss, gain=gain, names=names, reading=reading, gap=gap)
-    return Result(
-        table,
-        sentence,
-        estimates={"asymmetry": gap},
-        picture=forest(table, "part", "slope", title=say("slopes.title"), x=say("slopes.x", n=len(x))),
-        alt=say("slopes.alt", names=names, sentence=sentence),
-    )
+    picture = forest(table, "part", "slope", say("slopes.title"), say("slopes.x", n=len(x)))
+    estimates = {"asymmetry": gap}
+    alt = say("slopes.alt", names=names, sentence=sentence)
+    return Result(table, sentence, estimates=estimates, picture=picture, alt=alt)
 
 
 @survey_study
@@ -160,10 +142,10 @@ def importance_performance(
     n, sources = len(items), model.predictors(sat) or tuple(c for c in model.names if c != sat)
     drivers = np.flatnonzero(np.isin(model.block, [model.names.index(c) for c in sources]))
     data = np.column_stack([items.to_numpy(float), construct_scores(items, model)[sat].to_numpy()])
-    weight = relative_weights(resampled_correlations(data, resamples, seed), data.shape[1] - 1, drivers)
+    weight = links.relative_weights(resampled_correlations(data, resamples, seed), data.shape[1] - 1, drivers)
     r2 = weight.sum(axis=1)
     share = weight / r2[:, None]
-    reach = simultaneous(share)
+    reach = links.simultaneous(share)
     _, rank_low, rank_high = from_draws(((-share).argsort(axis=1).argsort(axis=1) + 1)[1:])
     block = items.iloc[:, drivers]
     floor, ceiling = model.scale or (items.min().min(), items.max().max())
@@ -195,25 +177,13 @@ def importance_performance(
     sentence = say("importance.sentence", part=part, r2=r2[0], names=names)
     x_low, x_high = ends(table["performance"], table["performance_se"])
     columns = {"performance": "x", "importance": "y", "item": "label", "construct": "group"}
-    marks = [
-        Mark(middle["performance"], style="limit", axis="x"),
-        Mark(middle["importance"], style="limit", axis="y"),
-    ]
-    return Result(
-        table,
-        sentence,
-        estimates={"S50": line},
-        picture=Picture(
-            "scatter",
-            table.rename(columns=columns).assign(x_low=x_low, x_high=x_high),
-            say("importance.title"),
-            say("importance.x", n=n),
-            say("importance.y"),
-            options={"marks": marks, "unit": "percent"},
-            size=(7.2, 5.2),
-        ),
-        alt=say("importance.alt", sentence=sentence),
-    )
+    marks = [Mark(middle["performance"], style="limit"), Mark(middle["importance"], style="limit", axis="y")]
+    options = {"marks": marks, "unit": "percent"}
+    shown = table.rename(columns=columns).assign(x_low=x_low, x_high=x_high)
+    axes = (say("importance.title"), say("importance.x", n=n), say("importance.y"))
+    picture = Picture("scatter", shown, *axes, options=options, size=(7.2, 5.2))
+    alt = say("importance.alt", sentence=sentence)
+    return Result(table, sentence, estimates={"S50": line}, picture=picture, alt=alt)
 
 
 @survey_study
@@ -228,25 +198,15 @@ def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     drivers = [c for c in model.predictors(loyal) if c != concern] or [sat]
     design = scores[[*drivers, concern]].assign(interaction=scores[sat] * scores[concern])
     design.insert(0, "constant", 1.0)
-    beta, cov = slopes(design, scores[loyal].to_numpy())
+    beta, cov = links.slopes(design, scores[loyal].to_numpy())
     se = np.sqrt(np.diag(cov))
     table = pd.DataFrame({"term": design.columns, "estimate": beta, "se": se}).iloc[1:]
     table["low"], table["high"] = ends(table["estimate"], table["se"])
     table["n"] = len(items)
     e = normal(float(beta[-1]), float(se[-1]), say("moderation.unit"), len(items), bound=0, side="below")
-    reading = (
-        say("moderation.weaker")
-        if e.ci_high < 0
-        else say("moderation.stronger")
-        if e.ci_low > 0
-        else say("moderation.same")
-    )
+    reading = say("moderation.weaker") if e.ci_high < 0 else say("moderation.same")
+    reading = say("moderation.stronger") if e.ci_low > 0 else reading
     sentence = say("moderation.sentence", reading=reading, estimate=e)
     title, x = say("moderation.title"), say("moderation.x", n=len(items))
-    return Result(
-        table,
-        sentence,
-        estimates={"S16": e},
-        picture=forest(table, "term", "estimate", title=title, x=x),
-        alt=say("moderation.alt", sentence=sentence),
-    )
+    picture = forest(table, "term", "estimate", title, x)
+    return Result(table, sentence, estimates={"S16": e}, picture=picture, alt=say("moderation.alt", sentence=sentence))

@@ -15,21 +15,15 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate, from_draws
-from crmresearch.estimators.measurement import sem
+from crmresearch.estimators.measurement import moments, sem
 from crmresearch.estimators.measurement.factors import htmt_ratios, method_share, reliabilities
 from crmresearch.estimators.measurement.invariance import TESTS, permutation_tests
 from crmresearch.estimators.measurement.model import NotApplicable, PathModel, complete_answers
-from crmresearch.estimators.measurement.moments import (
-    covariance,
-    percentile,
-    resampled_correlations,
-    resampled_covariances,
-)
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import polychoric, resampled_polychoric
-from crmresearch.figures import Mark, Picture
+from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import carries_missing, cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import carries_missing, cells, forest, survey_study, tabled
 
 say = words.of("loyalty.measurement")
 MAX_ANSWERS = 15  # different answers that are drawn one by one
@@ -54,34 +48,23 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     complete_answers(rows, model)  # refuses unusable items; what follows describes the answers as given
     block = rows[list(model.items)].astype(float)
     low, high = block.min().min(), block.max().max()
-    answered = block.notna().sum()
-    columns = {
-        "n": answered,
-        "missing": block.isna().mean(),
-        "mean": block.mean(),
-        "sd": block.std(),
-        "skew": block.skew(),
-        "floor": (block == low).sum() / answered,
-        "top": (block == high).sum() / answered,
-    }
-    table = pd.DataFrame(columns).rename_axis("item").reset_index()
+    table = pd.DataFrame({"n": block.notna().sum(), "missing": block.isna().mean()})
+    table = table.assign(mean=block.mean(), sd=block.std(), skew=block.skew())
+    table = table.assign(floor=(block == low).sum() / table["n"], top=(block == high).sum() / table["n"])
+    table = table.rename_axis("item").reset_index()
     table.insert(0, "construct", [model.names[k] for k in model.block])
     complete, skewed = block.notna().all(axis=1).mean(), int((table["skew"] < 0).sum())
     sentence = say(
-        "items.sentence", n=len(block), items=len(model.items), low=low, high=high, complete=complete, skewed=skewed
+        "items.sentence", n=len(block), items=len(table), complete=complete, skewed=skewed, low=low, high=high
     )
     if len(np.unique(block.to_numpy()[block.notna().to_numpy()])) > MAX_ANSWERS:  # a slider: ten bands for the eye
         width = (high - low) / 10
         block = low + width * np.minimum(np.floor((block - low) / width), 9)
     shares = pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).sort_index().fillna(0)
     shares = shares.rename_axis("part").reset_index().melt("part", var_name="label", value_name="share")
-    picture = Picture(
-        "distribution",
-        shares.assign(part=shares["part"].map("{:g}".format)),
-        say("items.title"),
-        say("items.x", n=len(rows)),
-        options={"ordered": True, "legend": say("items.legend")},
-    )
+    shares["part"] = shares["part"].map("{:g}".format)
+    options, size = {"ordered": True, "legend": say("items.legend")}, (7.2, 0.22 * len(table) + 1.6)
+    picture = Picture("distribution", shares, say("items.title"), say("items.x", n=len(rows)), "", options, size)
     return Result(table, sentence, picture=picture, alt=say("items.alt", low=low, high=high, sentence=sentence))
 
 
@@ -96,7 +79,7 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     resamples, seed : int
         Bootstrap of the intervals of alpha and omega.
     """
-    corr = resampled_correlations(items.to_numpy(dtype=float), resamples, seed)
+    corr = moments.resampled_correlations(items.to_numpy(dtype=float), resamples, seed)
     rows = []
     for k, name in enumerate(model.names):
         block = corr[:, model.block == k][:, :, model.block == k]
@@ -113,20 +96,11 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
         say("reliability.weak", names=", ".join(weak)) if weak else say("reliability.strong")
     )
     unfit = (table["omega_high"] < OMEGA_CLOSED).any()
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),),
-        picture=forest(
-            table.rename(columns={"omega_low": "low", "omega_high": "high"}),
-            "construct",
-            "omega",
-            title=say("reliability.title"),
-            x=say("reliability.x", n=len(items)),
-            mark=OMEGA,
-        ),
-        alt=say("reliability.alt", sentence=sentence),
-    )
+    shown = table.rename(columns={"omega_low": "low", "omega_high": "high"})
+    title, x = say("reliability.title"), say("reliability.x", n=len(items))
+    picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
+    checks = (gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),)
+    return Result(table, sentence, checks, picture=picture, alt=say("reliability.alt", sentence=sentence))
 
 
 @survey_study
@@ -136,40 +110,23 @@ def htmt(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: 
     A pair whose interval reaches .90 is not two things in these data (Henseler, Ringle and Sarstedt 2015).
     ``details["closed"]`` holds those pairs; :func:`path_gates` turns them into gates.
     """
-    ratios = htmt_ratios(resampled_correlations(items.to_numpy(dtype=float), resamples, seed), model)
+    ratios = htmt_ratios(moments.resampled_correlations(items.to_numpy(dtype=float), resamples, seed), model)
     value, (_, low, high) = ratios[0], from_draws(ratios[1:])
-    pairs = list(itertools.combinations(range(len(model.names)), 2))
-    rows = [
-        {"pair": f"{model.names[i]} - {model.names[j]}", "htmt": value[i, j], "low": low[i, j], "high": high[i, j]}
-        for i, j in pairs
-    ]
-    table = pd.DataFrame(rows).assign(n=len(items))
-    table["gate"] = np.where(table["high"] >= HTMT_LIMIT, "closed", "open")
-    closed = {frozenset((model.names[i], model.names[j])) for i, j in pairs if high[i, j] >= HTMT_LIMIT}
+    pairs, at = list(itertools.combinations(model.names, 2)), np.triu_indices(len(model.names), 1)
+    parts = {"pair": [" - ".join(p) for p in pairs], "htmt": value[at], "low": low[at], "high": high[at]}
+    table = pd.DataFrame(parts).assign(n=len(items))
+    shut = table["high"] >= HTMT_LIMIT
+    table["gate"] = np.where(shut, "closed", "open")
+    closed = {frozenset(p) for p, s in zip(pairs, shut, strict=True) if s}
     worst = table.loc[table["htmt"].idxmax()]
     sentence = say("htmt.sentence", closed=len(closed), pairs=len(table), limit=HTMT_LIMIT, worst=worst)
-    lower = [(i, j) for j in range(len(model.names)) for i in range(j)]
-    cell = pd.DataFrame(
-        [
-            {"row": model.names[j], "column": model.names[i], "value": value[i, j], "low": low[i, j],
-             "high": high[i, j], "strong": high[i, j] >= HTMT_LIMIT}
-            for i, j in lower
-        ]
-    )  # fmt: skip
-    return Result(
-        table,
-        sentence,
-        picture=Picture(
-            "matrix",
-            cell,
-            say("htmt.title"),
-            say("htmt.x", limit=HTMT_LIMIT, n=len(items)),
-            options={"vmin": 0.3, "vmax": 1.1, "bar": "HTMT", "empty": ""},
-            size=(7.2, 5.6),
-        ),
-        alt=say("htmt.alt", limit=HTMT_LIMIT, sentence=sentence),
-        details={"closed": closed, "value": value, "high": high},
-    )
+    columns = {"value": table["htmt"], "column": [a for a, _ in pairs], "row": [b for _, b in pairs], "strong": shut}
+    shown = pd.concat([table, pd.DataFrame(columns)], axis=1)
+    title, x = say("htmt.title"), say("htmt.x", limit=HTMT_LIMIT, n=len(items))
+    options = {"vmin": 0.3, "vmax": 1.1, "bar": "HTMT", "empty": ""}
+    picture = Picture("matrix", shown, title, x, options=options, size=(7.2, 5.6))
+    alt = say("htmt.alt", limit=HTMT_LIMIT, sentence=sentence)
+    return Result(table, sentence, picture=picture, alt=alt, details={"closed": closed, "value": value, "high": high})
 
 
 @carries_missing
@@ -186,11 +143,9 @@ def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], 
         pairs = [(a, b), *itertools.combinations(model.predictors(b), 2)]
         upper = {"-".join(sorted(pair)): float(high[at(pair[0]), at(pair[1])]) for pair in pairs}
         hit = [say("gates.pair", pair=pair, high=v) for pair, v in upper.items() if v >= HTMT_LIMIT]
-        detail = (
-            say("gates.closed", pairs="; ".join(hit), limit=HTMT_LIMIT)
-            if hit
-            else say("gates.open", high=max(upper.values()), limit=HTMT_LIMIT)
-        )
+        detail = say("gates.open", high=max(upper.values()), limit=HTMT_LIMIT)
+        if hit:
+            detail = say("gates.closed", pairs="; ".join(hit), limit=HTMT_LIMIT)
         gates[a, b] = (Check.of(say("gates.name"), not hit, detail),)
     return gates
 
@@ -225,27 +180,21 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     better = bool(many["bic"] < one["bic"])
     preferred = say("factors.constructs") if better else say("factors.one")
     sentence = say("factors.sentence", constructs=len(model.names), many=many, one=one, preferred=preferred)
-    cfi, rmsea = (
-        pd.DataFrame(
-            {"label": r["model"], "estimate": r[key], "low": r.get(f"{key}_low"), "high": r.get(f"{key}_high"),
-             "text": f"{r[key]:.3f}", "n": len(items)}
-            for r in (many, one)
-        )
-        for key in ("cfi", "rmsea")
-    )  # fmt: skip
+    shown = pd.DataFrame([many, one])
+    cfi = shown.assign(low=np.nan, high=np.nan, text=shown["cfi"].map("{:.3f}".format))
+    rmsea = shown.assign(low=shown["rmsea_low"], high=shown["rmsea_high"], text=shown["rmsea"].map("{:.3f}".format))
+    panels = (
+        forest(cfi, "model", "cfi", say("factors.cfi_title"), say("factors.cfi", n=len(items)), mark=0.95),
+        forest(rmsea, "model", "rmsea", say("factors.rmsea_title"), say("factors.rmsea", n=len(items)), mark=0.06),
+    )
     return Result(
         pd.DataFrame(rows),
         sentence,
         checks=(gate(say, "factors.gate", better, many=many, one=one),),
-        picture=(
-            Picture("intervals", cfi.astype({"low": float, "high": float}), say("factors.cfi_title"),
-                    say("factors.cfi", n=len(items)), options={"marks": [Mark(0.95, style="limit")]}),
-            Picture("intervals", rmsea, say("factors.rmsea_title"), say("factors.rmsea", n=len(items)),
-                    options={"marks": [Mark(0.06, style="limit")]}),
-        ),
+        picture=panels,
         alt=say("factors.alt", sentence=sentence),
         details={"cfa": many, "one_factor": one},
-    )  # fmt: skip
+    )
 
 
 @survey_study
@@ -275,21 +224,16 @@ def common_method(
         source = say("method.marker", marker=marker)
         if len(data) < 50 or data["marker"].std() == 0:
             raise InputError(say("method.refused", n=len(data)))
-    corr = resampled_correlations(data.to_numpy(dtype=float), resamples, seed)
-    found = [percentile(s, "", len(data)) for s in method_share(corr, model, (satisfaction, loyal))]
+    corr = moments.resampled_correlations(data.to_numpy(dtype=float), resamples, seed)
+    found = [moments.percentile(s, "", len(data)) for s in method_share(corr, model, (satisfaction, loyal))]
     share, plain, adjusted = found
     names = (say("method.share"), say("method.plain"), say("method.adjusted", source=source))
-    table = pd.DataFrame({"quantity": q, **cells(e), "n": e.n} for q, e in zip(names, found, strict=True))
+    table = tabled(dict(zip(names, found, strict=True)), "quantity")
     sentence = say("method.sentence", share=share, plain=plain, adjusted=adjusted)
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "method.gate", adjusted.ci_low > 0, "undecided", adjusted=adjusted),),
-        picture=forest(
-            table, "quantity", "estimate", title=say("method.title"), x=say("method.x", n=len(data)), mark=None
-        ),
-        alt=say("method.alt", sentence=sentence),
-    )
+    title, x = say("method.title"), say("method.x", n=len(data))
+    picture = forest(table, "quantity", "estimate", title, x, mark=None)
+    checks = (gate(say, "method.gate", adjusted.ci_low > 0, "undecided", adjusted=adjusted),)
+    return Result(table, sentence, checks, picture=picture, alt=say("method.alt", sentence=sentence))
 
 
 @survey_study
@@ -302,10 +246,10 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     """
     model, treatments = model.connected, say.names("latent.names")
     x = items[list(model.items)].to_numpy(dtype=float)
-    drawn = resampled_covariances(x, resamples, seed)
+    drawn = moments.resampled_covariances(x, resamples, seed)
     routes = {
-        "composite": (covariance(x), drawn, False),
-        "latent, linear": (covariance(x), drawn, True),
+        "composite": (moments.covariance(x), drawn, False),
+        "latent, linear": (moments.covariance(x), drawn, True),
         "latent, ordinal": (*resampled_polychoric(x, resamples, seed), True),
     }
     estimates: dict[tuple[str, str], Estimate] = {}
@@ -319,7 +263,9 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
         lost += [] if solved else [treatments[name]]
         for a, b in model.paths:
             sample = np.r_[fit.path(a, b), boot.path(a, b)[good]] if solved else np.full(3, np.nan)
-            estimates[say("latent.path", source=a, target=b), name] = percentile(sample, say("latent.unit"), len(items))
+            estimates[say("latent.path", source=a, target=b), name] = moments.percentile(
+                sample, say("latent.unit"), len(items)
+            )
     table = pd.DataFrame(
         {"path": path, "treatment": treatments[name], **cells(e), "se": e.se, "n": e.n}
         for (path, name), e in estimates.items()
@@ -327,27 +273,14 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     target = say("latent.path", source=model.role("satisfaction"), target=model.role("loyalty"))
     pick = {name: e for (path, name), e in estimates.items() if path == target and np.isfinite(e.value)}
     told = ", ".join(say("latent.told", name=treatments[name], estimate=e) for name, e in pick.items())
-    sentence = (say("latent.sentence", path=target, told=told) if pick else "") + say(
-        "latent.inadmissible", share=inadmissible
-    )
-    if lost:
-        sentence += say("latent.lost", names=", ".join(lost))
+    sentence = say("latent.sentence", path=target, told=told) if pick else ""
+    sentence += say("latent.inadmissible", share=inadmissible)
+    sentence += say("latent.lost", names=", ".join(lost)) if lost else ""
     passed = inadmissible <= INADMISSIBLE and not lost
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "latent.gate", passed, "undecided", share=inadmissible),),
-        picture=forest(
-            table.dropna(subset=["estimate"]),
-            "path",
-            "estimate",
-            group="treatment",
-            title=say("latent.title"),
-            x=say("latent.x", n=len(items)),
-        ),
-        alt=say("latent.alt", sentence=sentence),
-        estimates=pick,
-    )
+    shown, title, x_words = table.dropna(subset=["estimate"]), say("latent.title"), say("latent.x", n=len(items))
+    picture = forest(shown, "path", "estimate", title, x_words, "treatment")
+    checks = (gate(say, "latent.gate", passed, "undecided", share=inadmissible),)
+    return Result(table, sentence, checks, pick, picture=picture, alt=say("latent.alt", sentence=sentence))
 
 
 @survey_study
@@ -375,19 +308,12 @@ def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, seed: int) ->
     table = permutation_tests(x, survey.loc[items.index, by], model, permutations=PERMUTATIONS, seed=seed)
     broken = table.loc[(table[TESTS[0]] < 0.05) & (table["correlation"] < 0.99), "construct"].unique().tolist()
     least = table["correlation"].min()
-    sentence = (
-        say("groups.differ", names=", ".join(broken), least=least)
-        if broken
-        else say("groups.same", groups=table["groups"].nunique() + 1, least=least)
-    )
+    sentence = say("groups.same", groups=table["groups"].nunique() + 1, least=least)
+    if broken:
+        sentence = say("groups.differ", names=", ".join(broken), least=least)
     sentence += say("groups.moved", moved=int((table["p_mean"] < 0.05).sum()), comparisons=len(table))
     group = table["groups"] + table["n"].map(lambda n: say("groups.n", n=n))
-    drawn = table.assign(low=np.nan, high=np.nan, group=group)
-    picture = forest(drawn, "construct", "mean_difference", group="group", title=say("groups.title"), x=say("groups.x"))
-    return Result(
-        table,
-        sentence,
-        checks=(gate(say, "groups.gate", not broken, "undecided", least=least),),
-        picture=Picture(**{**vars(picture), "data": picture.data.assign(hollow=table["p_mean"] >= 0.05)}),
-        alt=say("groups.alt", sentence=sentence),
-    )
+    shown = table.assign(low=np.nan, high=np.nan, group=group, hollow=table["p_mean"] >= 0.05)
+    picture = forest(shown, "construct", "mean_difference", say("groups.title"), say("groups.x"))
+    checks = (gate(say, "groups.gate", not broken, "undecided", least=least),)
+    return Result(table, sentence, checks, picture=picture, alt=say("groups.alt", sentence=sentence))

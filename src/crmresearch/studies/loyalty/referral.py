@@ -7,16 +7,9 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.measurement import referral
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.panel import answers_with_accounts
-from crmresearch.estimators.measurement.referral import (
-    matched,
-    poisson_rates,
-    referral_ratio,
-    stay_gap,
-    stay_ratio,
-    within_cells,
-)
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
 from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
@@ -41,13 +34,13 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     total, years = rows["referrals"].sum(), rows["exposure_years"].sum()
     if total < FEW_EVENTS:
         return absent(say("rate.few", total=total, needed=FEW_EVENTS), "customers")
-    ratio = referral_ratio(rows, say("rate.unit"))
+    ratio = referral.referral_ratio(rows, say("rate.unit"))
     band = pd.qcut(rows["satisfaction"], 4, labels=list(say.names("rate.bands").values())).rename("satisfaction")
     table = rows.groupby(band, observed=True).agg(
         referrals=("referrals", "sum"), years=("exposure_years", "sum"), n=("referrals", "size")
     )
     table = table.rename_axis("satisfaction").reset_index().astype({"satisfaction": str, "referrals": float})
-    table["rate"], table["low"], table["high"] = poisson_rates(table["referrals"], table["years"])
+    table["rate"], table["low"], table["high"] = referral.poisson_rates(table["referrals"], table["years"])
     sentence = say("rate.sentence", ratio=ratio, total=total, years=years)
     title, x = say("rate.title"), say("rate.x", n=len(rows))
     return Result(
@@ -55,7 +48,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
         sentence,
         checks=(gate(say, "rate.gate", total >= MIN_EVENTS, "undecided", total=total, needed=MIN_EVENTS),),
         estimates={"S44": ratio},
-        picture=forest(table, "satisfaction", "rate", title=title, x=x, mark=None),
+        picture=forest(table, "satisfaction", "rate", title, x, mark=None),
         alt=say("rate.alt", sentence=sentence),
         counts=("n", "referrals"),
     )
@@ -71,18 +64,20 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
 
     Estimates ``S44a`` (hazard ratio of exit, stratified by cell) and ``S44b`` (contribution in the first year).
     """
-    rows, share = matched(referred)
+    rows, share = referral.matched(referred)
     flag = rows["referred"].to_numpy(bool)
     if min(flag.sum(), (~flag).sum()) < MIN_REFERRED:
         return absent(say("gaps.few", n=flag.sum(), needed=MIN_REFERRED), "customers")
     years = [int(c.split("_")[1]) for c in rows.columns if c.startswith("contribution_")]
-    stay = stay_gap(rows, max(years or [3]), resamples=resamples, seed=seed)
-    money = {
-        year: within_cells(rows.dropna(subset=[f"contribution_{year}"]), f"contribution_{year}", say("gaps.money"))
+    stay = referral.stay_gap(rows, max(years or [3]), resamples=resamples, seed=seed)
+    gains = {
+        year: referral.within_cells(
+            rows.dropna(subset=[f"contribution_{year}"]), f"contribution_{year}", say("gaps.money")
+        )
         for year in years
     }
     lines = [(say("gaps.stay"), year, e) for year, e in stay.items()]
-    lines += [(say("gaps.contribution"), year, e) for year, e in money.items() if e is not None and e.n >= MIN_MONEY]
+    lines += [(say("gaps.contribution"), year, e) for year, e in gains.items() if e is not None and e.n >= MIN_MONEY]
     table = pd.DataFrame({"gap": gap, "year": year, **cells(e), "n": e.n} for gap, year, e in lines)
     contributed = table["gap"] == say("gaps.contribution")
     events = int(rows["event"].sum())
@@ -92,7 +87,7 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     )
     estimates, told = {}, ""
     if events >= FEW_EVENTS:
-        estimates["S44a"] = stay_ratio(rows, say("gaps.hazard"))
+        estimates["S44a"] = referral.stay_ratio(rows, say("gaps.hazard"))
         told = say("gaps.leave", ratio=estimates["S44a"])
     else:
         few = gate(say, "gaps.no_hazard", False, "undecided", events=events, needed=FEW_EVENTS)
@@ -105,27 +100,14 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
         none = gate(say, "gaps.no_money", False, "undecided")
         estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, say("gaps.money"), len(rows), checks=(none,))
     sentence = say("gaps.sentence", told=told, referred=int(flag.sum()), share=share)
-    panels = (
+    options, panels = {"upright": True, "marks": [Mark(0, style="limit")]}, []
+    for part, title, unit, y in (
         (table[contributed], say("gaps.money_title"), "money", say("gaps.money_y")),
         (table[~contributed], say("gaps.stay_title"), "percent", say("gaps.stay_y")),
-    )
-    return Result(
-        table,
-        sentence,
-        checks=checks,
-        estimates=estimates,
-        picture=tuple(
-            Picture(
-                "intervals",
-                part.rename(columns={"year": "label"}),
-                title,
-                say("gaps.x", n=part["n"].iloc[0]),
-                y,
-                options={"upright": True, "unit": unit, "marks": [Mark(0, style="limit")]},
-            )
-            for part, title, unit, y in panels
-            if len(part)
-        ),
-        alt=say("gaps.alt", sentence=sentence),
-        money=dict.fromkeys(("estimate", "low", "high"), "n"),
-    )
+    ):
+        if len(part):
+            shown, x = part.rename(columns={"year": "label"}), say("gaps.x", n=part["n"].iloc[0])
+            panels.append(Picture("intervals", shown, title, x, y, options | {"unit": unit}))
+    alt = say("gaps.alt", sentence=sentence)
+    money = dict.fromkeys(("estimate", "low", "high"), "n")
+    return Result(table, sentence, checks, estimates, picture=tuple(panels), alt=alt, money=money)

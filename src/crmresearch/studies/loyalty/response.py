@@ -11,9 +11,8 @@ from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.panel import account_covariates
 from crmresearch.estimators.measurement.response import clustered_mean, gamma_bounds, weighted_response
-from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import absent, forest, survey_study, tabled
 
 say = words.of("loyalty.response")
 OVERLAP = 0.02  # smallest modelled chance of an answer
@@ -55,41 +54,32 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
     low, high = (float(share * y.mean() + (1 - share) * end) for end in scale)
     bounds = Estimate(fit.mean, tilted[0].ci_low, tilted[1].ci_high, unit, n)
     worst = Estimate(fit.mean, low, high, unit, n)
-    names = (say("plain"), say("weighted"), say("odds", gamma=gamma), say("worst"))
-    table = pd.DataFrame(
-        {"estimate_of": name, **cells(e, "mean"), "n": n, "invited": len(joined)}
-        for name, e in zip(names, (plain, weighted, bounds, worst), strict=True)
-    )
+    means = {say("plain"): plain, say("weighted"): weighted, say("odds", gamma=gamma): bounds, say("worst"): worst}
+    table = tabled(means, "estimate_of", "mean").assign(invited=len(joined))
     differences = {
         say("before"): (x[answered].mean() - x.mean()).div(x.std()),
         say("after"): (x[answered].mul(w, axis=0).sum() / w.sum() - x.mean()).div(x.std()),
     }
-    balance = pd.concat(differences, names=["group", "label"]).rename("estimate").reset_index()
+    balance = (
+        pd.concat(differences, names=["group", "label"])
+        .rename("estimate")
+        .reset_index()
+        .assign(low=np.nan, high=np.nan)
+    )
     sentence = say(
         "sentence", share=share, invited=len(joined), plain=plain, weighted=weighted, bounds=bounds, worst=worst,
         gamma=gamma,
     )  # fmt: skip
     effective = w.sum() ** 2 / (w**2).sum()
     least = fit.probability[answered].min()
-    return Result(
-        table,
-        sentence,
-        checks=(
-            gate(say, "overlap", least > OVERLAP, "undecided", least=least, effective=effective, n=n),
-            gate(say, "accounts", None, "undecided", gamma=gamma),
-        ),
-        estimates={"satisfaction_completers": plain, "satisfaction_mean": weighted, "satisfaction_bounds": bounds},
-        picture=(
-            Picture(
-                "intervals",
-                balance.assign(low=np.nan, high=np.nan),
-                say("balance_title"),
-                say("balance_x", n=len(joined)),
-                options={"marks": [Mark(0)]},
-                size=(11.5, 4.4),
-            ),
-            forest(table, "estimate_of", "mean", title=say("title"), x=say("x", n=n), mark=None),
-        ),
-        alt=say("alt", sentence=sentence),
-        counts=("n", "invited"),
+    picture = (
+        forest(balance, "label", "estimate", say("balance_title"), say("balance_x", n=len(joined))),
+        forest(table, "estimate_of", "mean", say("title"), say("x", n=n), mark=None),
     )
+    checks = (
+        gate(say, "overlap", least > OVERLAP, "undecided", least=least, effective=effective, n=n),
+        gate(say, "accounts", None, "undecided", gamma=gamma),
+    )
+    estimates = {"satisfaction_completers": plain, "satisfaction_mean": weighted, "satisfaction_bounds": bounds}
+    alt = say("alt", sentence=sentence)
+    return Result(table, sentence, checks, estimates, picture=picture, alt=alt, counts=("n", "invited"))

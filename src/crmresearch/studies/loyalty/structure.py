@@ -90,31 +90,20 @@ def path_model(
         rows.append({"source": a, "target": b, **cells(e), "se": e.se, "gate": "closed" if shut else "open", "n": n})
     table = pd.DataFrame(rows)
     estimates = _satisfaction_lines(fit, boot, model, gates, () if rival is None else rival.checks, n)
-    told = [
-        template
-        for line, template in (
-            ("S10a", say("paths.loyalty", estimate=estimates["S10a"])),
-            ("S10b", say("paths.satisfaction", estimate=estimates["S10b"])),
-        )
-        if np.isfinite(estimates[line].value)
-    ]
+    first, second = estimates["S10a"], estimates["S10b"]
+    told = [say("paths.loyalty", estimate=first)] if np.isfinite(first.value) else []
+    told += [say("paths.satisfaction", estimate=second)] if np.isfinite(second.value) else []
     sentence = say("paths.told", paths=", ".join(told)) if told else ""
     sentence += say("paths.sentence", closed=int((table["gate"] == "closed").sum()), paths=len(table), fit=fit.gof[0])
     r2 = dict(zip(model.names, fit.r2[0], strict=True))
+    title, x_words = say("paths.title"), say("paths.x", n=n)
     arrows = table.assign(closed=table["gate"] == "closed")
     nodes = {c: say("paths.node", name=c, r2=r2[c]) if r2[c] > 0 else c for c in model.order}
     return Result(
         table,
         sentence,
         estimates=estimates,
-        picture=Picture(
-            "scatter",
-            arrows,
-            say("paths.title"),
-            say("paths.x", n=n),
-            options={"nodes": nodes},
-            size=(10.0, 6.4),
-        ),
+        picture=Picture("scatter", arrows, title, x_words, options={"nodes": nodes}, size=(10.0, 6.4)),
         alt=say("paths.alt", sentence=sentence),
         details={"fit": fit, "bootstrap": boot},
     )
@@ -176,12 +165,8 @@ def effects(modelled: Result) -> Result:
     top = table[table["effect"] == "total"].sort_values("estimate").iloc[-1]
     sentence = say("effects.sentence", top=top, goal=goal)
     title, x = say("effects.title"), say("effects.x", goal=goal, n=n)
-    return Result(
-        table,
-        sentence,
-        picture=forest(table, "source", "estimate", group="effect", title=title, x=x),
-        alt=say("effects.alt", goal=goal, sentence=sentence),
-    )
+    picture = forest(table, "source", "estimate", title, x, "effect")
+    return Result(table, sentence, picture=picture, alt=say("effects.alt", goal=goal, sentence=sentence))
 
 
 @survey_study
@@ -214,16 +199,12 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     table = both[["path", "route", "estimate", "low", "high", "se", "identified", "n"]]
     lost = ", ".join(table.loc[~table["identified"], "path"])
     sentence = say("sem.sentence", i=fitted.indices) + (say("sem.lost", lost=lost) if lost else say("sem.identified"))
-    return Result(
-        table,
-        sentence,
-        checks=(
-            gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
-            gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
-        ),
-        picture=forest(table, "path", "estimate", group="route", title=say("sem.title"), x=say("sem.x", n=n)),
-        alt=say("sem.alt", sentence=sentence),
+    picture = forest(table, "path", "estimate", say("sem.title"), say("sem.x", n=n), "route")
+    checks = (
+        gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
+        gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
     )
+    return Result(table, sentence, checks, picture=picture, alt=say("sem.alt", sentence=sentence))
 
 
 @survey_study
