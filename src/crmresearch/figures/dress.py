@@ -160,7 +160,7 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
         longest = max(map(len, form.format_ticks(axis.get_majorticklocs())), default=1)
         most = 0.7 * axis.axes.bbox.width / axis.axes.figure.dpi / (0.075 * (longest + 2))
         if len(axis.get_majorticklocs()) > most + 2:  # one beyond each end is not shown
-            axis.set_major_locator(MaxNLocator(max(int(most), 2)))
+            axis.set_major_locator(MaxNLocator(max(int(most), 2), steps=[1, 2, 2.5, 5, 10]))
 
 
 def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:

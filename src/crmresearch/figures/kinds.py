@@ -211,9 +211,8 @@ def curves(ax: Any, picture: Picture) -> None:
                 else:
                     ax.fill_between(known["x"], known["low"], known["high"], step=step, color=color, alpha=0.18,
                                     linewidth=0)  # fmt: skip
-        last = own.dropna(subset=["y"]).tail(1)
-        if group is not None and len(last):
-            ends.append((group, (last["x"].iloc[0], last["y"].iloc[0]), color, dashed))
+        if group is not None and own["y"].notna().any():
+            ends.append((group, own.dropna(subset=["y"]), color, dashed))
     if "points" in o:
         points = shown(o["points"])
         hues = {**groups(points), **{g: c for g, c in colors.items() if g is not None}}
@@ -245,7 +244,10 @@ def curves(ax: Any, picture: Picture) -> None:
     elif handles:
         handles = [line(c, g, linestyle="--" if d else "-") for g, _, c, d in ends] + handles
     elif ends:
-        margin_labels(ax, [e[1] for e in ends], [str(e[0]) for e in ends], [e[2] for e in ends], o.get("legend", ""))
+        # where a curve leaves the axis it is named at the last place where it is seen
+        seen = [own[own["y"].between(*ax.get_ylim())] for _, own, *_ in ends]
+        last = [tuple((s if len(s) else own)[["x", "y"]].iloc[-1]) for s, (_, own, *_) in zip(seen, ends, strict=True)]
+        margin_labels(ax, last, [str(e[0]) for e in ends], [e[2] for e in ends], o.get("legend", ""))
     finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit, subtitle=str(subtitle), color=color)
 
 

@@ -144,7 +144,10 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
             say("title"),
             say("x"),
             say("y"),
-            {"unit": "percent", "marks": [Mark(0, axis="y"), Mark(horizon_months, style="limit", axis="x")]},
+            {
+                "unit": "percent",
+                "marks": [Mark(0, axis="y"), Mark(horizon_months, say("mark", horizon=horizon_months), "limit")],
+            },
         ),
         alt=say("alt", sentence=sentence),
         money={"value": "n"},

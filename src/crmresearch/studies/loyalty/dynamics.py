@@ -149,7 +149,7 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     indirect, rho = found[say("mediation.indirect")], found[say("mediation.rho")]
     sentence = say("mediation.sentence", indirect=indirect, rho=rho)
     grid = np.linspace(-0.9, 0.9, 73)
-    marks = [Mark(0, axis="y"), Mark(rho.value, style="estimate")]
+    marks = [Mark(0, axis="y"), Mark(rho.value, say("mediation.mark", rho=rho), "estimate")]
     options = {"marks": marks, "spans": [(rho.ci_low, rho.ci_high, "")]}
     axes = (say("mediation.title"), say("mediation.x"), say("mediation.y", n=len(x)))
     picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
