@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
+import inspect
 import io
 import re
 import tokenize
@@ -14,10 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crmresearch.data import bank
 from crmresearch.data.engines import DuckDB, typed
+from crmresearch.data.reductions import base, churn, cost, loyalty, value
+from crmresearch.data.reductions.expressions import BLOCKS, block_of
 
 PACKAGE = Path(__file__).parents[1] / "src" / "crmresearch"
-# The one beside the seam itself: own files may be tables of a database, whose suffix its reader must know.
 NAMES = re.compile(r"duckdb|dialect|\.con\b|pragma |\braw_sql\b|\bto_sql\(", re.IGNORECASE)
 
 
@@ -83,3 +88,80 @@ def test_the_engine_answers_frames_scalars_and_what_was_loaded():
     with pytest.raises(engine.error):
         engine.run("SELECT * FROM given")
     engine.close()
+
+
+DIALECTS = ("databricks", "trino", "snowflake", "postgres")
+
+
+def reductions(bank):
+    """Every reduction, by module and name, with what it takes beside the bank."""
+    month = value.month_end
+    days = churn.landmark_dates(bank, 12)
+    given = {
+        "value.contribution_by_month": {"at": month(bank, 12)},
+        "value.equity": {"opening": month(bank, 12), "closing": month(bank)},
+        "value.tenure_windows": {"until": month(bank, 12)},
+        "value.summary": {"calibration_share": 0.5, "gross": True},
+        "churn.landmark": {"on": days[0], "horizon": 12},
+        "churn.landmark_dates": {"horizon": 12},
+        "churn.person_months_by_lag": {"lags": (0, 3), "groups": churn.GROUPS},
+        "churn.spells": {"groups": churn.GROUPS, "states": churn.STATES},
+        "cost.upkeep": {"by": "segment"},
+    }
+    taken = {"value.split_day", "value.summary_expression"}  # parts of others
+    for module in (base, value, churn, cost, loyalty):
+        short = module.__name__.rpartition(".")[2]
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            key = f"{short}.{name}"
+            if function.__module__.startswith(module.__name__) and name[0] != "_" and key not in taken:
+                yield key, functools.partial(function, bank, **given.get(key, {}))
+
+
+@pytest.fixture(scope="module")
+def asked(small_bank):
+    """What every reduction asks the engine of the small bank for, by its name."""
+    found: dict[str, list] = {}
+    compiled = DuckDB.compiled
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank, "_STATEMENTS", {})
+        for name, run in reductions(small_bank):
+            seen = found.setdefault(name, [])
+            patch.setattr(DuckDB, "compiled", lambda e, expr, seen=seen: seen.append(expr) or compiled(e, expr))
+            run()
+    return found
+
+
+def test_every_reduction_compiles_for_other_engines(asked):
+    """Compiling proves little; but what does not compile would surely not run."""
+    refused = []
+    assert [name for name, seen in asked.items() if any(isinstance(expr, str) for expr in seen)] == []
+    for name, seen in asked.items():
+        for expr in seen:
+            for dialect in DIALECTS:
+                try:
+                    ibis.to_sql(expr.as_table(), dialect=dialect)
+                except Exception as error:
+                    refused.append((name, dialect, repr(error)[:200]))
+    assert refused == []
+    assert sum(map(len, asked.values())) > 50
+
+
+def test_whole_numbers_are_cast_before_they_are_divided(asked):
+    """Elsewhere a whole number over a fraction becomes a decimal of six digits."""
+    wrong = set()
+    for name, seen in asked.items():
+        for expr in seen:
+            for node in expr.op().find(ibis.expr.operations.Divide):
+                if not (isinstance(node, ibis.expr.operations.FloorDivide) or node.left.dtype.is_floating()):
+                    wrong.add((name, node.name))
+    assert wrong == set()
+
+
+def test_a_block_is_the_same_on_every_engine():
+    engine = DuckDB()
+    with engine.visible({"given": pd.DataFrame({"id": ["c0001", "Ärger", "7"]})}):
+        engine.run("CREATE TABLE t AS SELECT * FROM given")
+    t = engine.table("t")
+    got = engine.frame(t.select(t.id, block=block_of(t.id)))
+    expected = [int(hashlib.md5(k.encode(), usedforsecurity=False).hexdigest()[:3], 16) % BLOCKS for k in got["id"]]
+    assert got["block"].tolist() == expected

@@ -10,6 +10,7 @@ import pytest
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import loyalty as reductions
+from crmresearch.data.reductions.expressions import DAYS_PER_MONTH
 from crmresearch.errors import InputError
 from crmresearch.studies import loyalty
 
@@ -93,7 +94,7 @@ def test_joined_by_hand(hand):
     assert b["exposure_years"] == pytest.approx(107 / 365.25)
     assert (a["left"], b["left"]) == (0, 1)
     assert (a["event"], b["event"]) == (0, 1)
-    assert b["exit_months"] == pytest.approx(107 / reductions.MONTH)
+    assert b["exit_months"] == pytest.approx(107 / DAYS_PER_MONTH)
 
 
 def test_follow_up_that_was_not_observed_is_missing(hand):

@@ -6,11 +6,22 @@ Every function returns a small, ordered frame of counts, or :class:`~crmresearch
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from crmresearch.data.loading import breaches
+from crmresearch.data.reductions.expressions import (
+    DAYS_PER_YEAR,
+    as_float,
+    beside,
+    contribution_of,
+    day_after,
+    days_between,
+    month_number,
+    needs,
+    open_before,
+)
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
 
@@ -59,11 +70,7 @@ def contract_breaches(bank: Bank) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["table", "rows", "rules", "breaches"])
 
 
-def _months(date: Any) -> Any:
-    """Number of a date's month, counted from year 0."""
-    return date.year() * 12 + date.month() - 1
-
-
+@needs("customers")
 def acquired(bank: Bank) -> pd.DataFrame | Missing:
     """Customers by the year in which they were acquired.
 
@@ -72,22 +79,13 @@ def acquired(bank: Bank) -> pd.DataFrame | Missing:
     DataFrame
         ``year``, ``n`` customers in the database, ``left`` of them, ``before_observation`` acquired before it starts.
     """
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     t = bank.table("customers")
-    start = bank.about.observation_start
-    return bank.frame(
-        t.group_by(year=t.acquired_on.year())
-        .aggregate(
-            n=t.count(),
-            left=t.left_on.notnull().sum().cast("int64"),
-            before_observation=(t.acquired_on < start).sum().cast("int64"),
-        )
-        .order_by("year")
-    )
+    early = t.acquired_on < bank.about.observation_start
+    counts = {"n": t.count(), "left": t.left_on.notnull().sum(), "before_observation": early.sum()}
+    return bank.frame(t.group_by(year=t.acquired_on.year()).aggregate(**counts).order_by("year"))
 
 
+@needs("customers")
 def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     """Customers still there at the observation end, by completed years of tenure.
 
@@ -96,30 +94,22 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     DataFrame
         ``from_years`` (lower end of a band of ``band_years``), ``n``.
     """
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     t = bank.table("customers")
     t = t.filter(t.left_on.isnull())
-    end = bank.about.observation_end
-    months = end.year * 12 + end.month - 1 - _months(t.acquired_on)
+    months = month_number(bank.about.observation_end) - month_number(t.acquired_on)
     band = (months // (12 * band_years) * band_years).cast("int64")
     return bank.frame(t.group_by(from_years=band).aggregate(n=t.count()).order_by("from_years"))
 
 
+@needs("customers.city_tier")
 def tiers(bank: Bank) -> pd.DataFrame | Missing:
     """Customers by city tier: ``city_tier``, ``n``, ``left``."""
-    missing = bank.require("customers.city_tier")
-    if missing is not None:
-        return missing
     t = bank.table("customers")
-    return bank.frame(
-        t.group_by("city_tier")
-        .aggregate(n=t.count(), left=t.left_on.notnull().sum().cast("int64"))
-        .order_by("city_tier")
-    )
+    counts = t.group_by("city_tier").aggregate(n=t.count(), left=t.left_on.notnull().sum())
+    return bank.frame(counts.order_by("city_tier"))
 
 
+@needs("customers.left_on")
 def exits(bank: Bank) -> pd.DataFrame | Missing:
     """Exits by calendar year and cause, with the time customers were under observation.
 
@@ -132,9 +122,6 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    missing = bank.require("customers.left_on")
-    if missing is not None:
-        return missing
     t = bank.table("customers")
     about = bank.about
     gone = t.filter(t.left_on.notnull())
@@ -146,25 +133,22 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
     if counts.empty:
         return Missing(f"the bank '{bank.name}' records no leaving dates", ("customers",))
     years = range(about.observation_start.year, about.observation_end.year + 1)
-    after = about.observation_end + datetime.timedelta(days=1)
     spans = {}
     for year in years:
         # days from the later start to the earlier end, the day of leaving itself not counted
-        low = ibis.greatest(t.observed_from, ibis.date(f"{year}-01-01"), ibis.date(about.observation_start.isoformat()))
-        last = ibis.least(ibis.date(f"{year + 1}-01-01"), ibis.date(after.isoformat()))
+        low = ibis.greatest(t.observed_from, ibis.date(year, 1, 1), ibis.date(about.observation_start))
+        last = ibis.least(ibis.date(year + 1, 1, 1), ibis.date(day_after(bank)))
         high = ibis.least(ibis.coalesce(t.left_on, last), last)
-        spans[f"y{year}"] = ibis.greatest(high.delta(low, unit="day"), 0).sum() / 365.25
+        spans[f"y{year}"] = as_float(ibis.greatest(high.delta(low, unit="day"), 0).sum()) / DAYS_PER_YEAR
     exposure = bank.frame(t.aggregate(**spans)).iloc[0]
     grid = pd.MultiIndex.from_product([years, sorted(counts["cause"].unique())], names=["year", "cause"])
     out = counts.set_index(["year", "cause"]).reindex(grid, fill_value=0).reset_index()
     return out.assign(exposure=[float(exposure[f"y{year}"]) for year in out["year"]])
 
 
+@needs("transactions.channel")
 def channels(bank: Bank) -> pd.DataFrame | Missing:
     """Transactions by calendar year and channel: ``year``, ``channel``, ``transactions``, ``n`` customers with one."""
-    missing = bank.require("transactions.channel")
-    if missing is not None:
-        return missing
     t = bank.table("transactions")
     return bank.frame(
         t.group_by(year=t.occurred_on.year(), channel=t.channel.fill_null("not recorded"))
@@ -173,6 +157,7 @@ def channels(bank: Bank) -> pd.DataFrame | Missing:
     )
 
 
+@needs("transactions.channel")
 def digital(bank: Bank) -> pd.DataFrame | Missing:
     """Sums for the share of digital transactions in the last year, and its error clustered by customer.
 
@@ -182,20 +167,17 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
         One row: ``n`` customers, ``total`` and ``digital`` transactions, and over customers the sums of squares and
         products ``tt``, ``dd``, ``dt``.
     """
-    missing = bank.require("transactions.channel")
-    if missing is not None:
-        return missing
     t = bank.table("transactions")
     t = t.filter(t.occurred_on > bank.about.observation_end - datetime.timedelta(days=365))
     one = t.group_by("customer_id").aggregate(total=t.count(), digital=t.channel.lower().isin(DIGITAL).sum())
     frame = bank.frame(
         one.aggregate(
             n=one.count(),
-            total=one.total.sum().cast("float64"),
-            digital=one.digital.sum().cast("float64"),
-            tt=(one.total * one.total).sum().cast("float64"),
-            dd=(one.digital * one.digital).sum().cast("float64"),
-            dt=(one.digital * one.total).sum().cast("float64"),
+            total=as_float(one.total.sum()),
+            digital=as_float(one.digital.sum()),
+            tt=as_float((one.total * one.total).sum()),
+            dd=as_float((one.digital * one.digital).sum()),
+            dt=as_float((one.digital * one.total).sum()),
         )
     )
     if frame.loc[0, "n"] == 0:
@@ -203,6 +185,7 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
     return frame
 
 
+@needs("customers", "transactions")
 def coverage(bank: Bank) -> pd.DataFrame | Missing:
     """Customer-months with transactions, by calendar month.
 
@@ -214,9 +197,6 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    missing = bank.require("customers", "transactions")
-    if missing is not None:
-        return missing
     t, c = bank.table("transactions"), bank.table("customers")
     kinds = int(bank.scalar(t.channel.nunique()))
     seen = t.group_by("customer_id", month=t.occurred_on.truncate("M")).aggregate(kinds=t.channel.nunique())
@@ -245,6 +225,7 @@ def freshness(bank: Bank) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["table", "newest", "days_behind"])
 
 
+@needs("customers", "holdings")
 def keys(bank: Bank) -> pd.DataFrame | Missing:
     """Audit the linkage of products to customers.
 
@@ -255,9 +236,6 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
         at the observation end, ``open_holdings`` those products, ``look_alike`` customers who share day of acquisition,
         birth year, city and channel with another (missing where the bank does not record these).
     """
-    missing = bank.require("customers", "holdings")
-    if missing is not None:
-        return missing
     c, h = bank.table("customers"), bank.table("holdings")
     end = bank.about.observation_end
     open_now = h.filter(h.closed_on.isnull() | (h.closed_on > end))
@@ -279,6 +257,7 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
     return frame
 
 
+@needs("customers", "monthly")
 def explained(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer: contribution of the last twelve months, and what the tables held before them.
 
@@ -291,37 +270,30 @@ def explained(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    missing = bank.require("customers", "monthly")
-    if missing is not None:
-        return missing
     end = bank.about.observation_end
     cut = (pd.Timestamp(end) + pd.Timedelta(days=1) - pd.DateOffset(months=12)).date()
     before = (pd.Timestamp(cut) - pd.DateOffset(months=12)).date()
     if before < bank.about.observation_start:
         return Missing("two observed years are needed", ("monthly",))
     m, c = bank.table("monthly"), bank.table("customers")
-    money = m.net_interest + m.fees - m.service_cost - m.risk_cost
+    money = contribution_of(m)
     past, last = (m.month >= before) & (m.month < cut), m.month >= cut
     value = m.group_by("customer_id").aggregate(
-        contribution=money.sum(where=last).cast("float64"),
-        past_contribution=money.sum(where=past).cast("float64"),
-        past_balance=m.balance.mean(where=past).cast("float64"),
+        contribution=as_float(money.sum(where=last)),
+        past_contribution=as_float(money.sum(where=past)),
+        past_balance=as_float(m.balance.mean(where=past)),
     )
     value = value.filter(value.contribution.notnull() & value.past_contribution.notnull())
-    frame = value.join(c, "customer_id").select(
-        value,
-        tenure_years=ibis.date(cut.isoformat()).delta(c.acquired_on, unit="day") / 365.25,
-    )
+    tenure_years = days_between(ibis.date(cut), c.acquired_on) / DAYS_PER_YEAR
+    frame = value.join(c, "customer_id").select(value, tenure_years=tenure_years)
     if "holdings" in bank.tables:
         h = bank.table("holdings")
-        h = h.filter((h.opened_on < cut) & (h.closed_on.isnull() | (h.closed_on >= cut)))
-        held = h.group_by("customer_id").aggregate(families=h.product_family.nunique())
-        frame = frame.left_join(held, "customer_id").drop("customer_id_right")
+        h = h.filter(open_before(h, cut))
+        frame = beside(frame, h.group_by("customer_id").aggregate(families=h.product_family.nunique()), "customer_id")
         frame = frame.mutate(families=frame.families.fill_null(0))
     if "transactions" in bank.tables:
         t = bank.table("transactions")
         t = t.filter((t.occurred_on >= before) & (t.occurred_on < cut))
-        made = t.group_by("customer_id").aggregate(transactions=t.count())
-        frame = frame.left_join(made, "customer_id").drop("customer_id_right")
+        frame = beside(frame, t.group_by("customer_id").aggregate(transactions=t.count()), "customer_id")
         frame = frame.mutate(transactions=frame.transactions.fill_null(0))
     return bank.frame(frame.order_by("customer_id"))

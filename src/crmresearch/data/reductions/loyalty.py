@@ -8,6 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crmresearch.data.reductions.expressions import (
+    DAYS_PER_MONTH,
+    DAYS_PER_YEAR,
+    as_float,
+    beside,
+    contribution_of,
+    days_between,
+    month_number,
+    needs,
+    open_before,
+)
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -17,10 +28,10 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
-MONTH = 30.4375  # days
 DIGITAL = ("online", "mobile", "internet", "app", "web")
 
 
+@needs("survey")
 def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
@@ -33,15 +44,12 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     wave : int
         Only this wave; 0 for all.
     """
-    missing = bank.require("survey")
-    if missing is not None:
-        return missing
     import ibis
 
     t = bank.table("survey").mutate(wave=_wave(bank))
     if _linked(bank) is None and bank.require("customers.city_tier") is None:
         customers = bank.table("customers").select("customer_id", "city_tier")
-        t = t.left_join(customers, "customer_id").drop("customer_id_right")
+        t = beside(t, customers, "customer_id")
     kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", "city_tier")]
     frame = bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
     if wave and wave not in set(frame["wave"]):
@@ -57,18 +65,12 @@ def _wave(bank: Bank) -> Any:
     return ibis.dense_rank().over(ibis.window(order_by=bank.table("survey").wave_on)) + 1
 
 
+@needs("survey")
 def _linked(bank: Bank) -> Missing | None:
     """Tell why the survey cannot be joined to accounts, if so."""
-    missing = bank.require("survey")
-    if missing is not None:
-        return missing
     if "survey" not in bank.about.unlinked:
         return bank.require("survey.wave_on", "customers")
     return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
-
-
-def _month(date: Any) -> Any:
-    return date.year() * 12 + date.month()
 
 
 def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
@@ -112,7 +114,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
 def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     import ibis
 
-    end = ibis.literal(bank.about.observation_end)
+    end = ibis.date(bank.about.observation_end)
     t = bank.table("survey").mutate(wave=_wave(bank))
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)
@@ -125,12 +127,12 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     t = t.inner_join(people, "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
     stop = ibis.coalesce(t.left_on, end)
-    gone = t.left_on.notnull() & (_month(t.left_on) - _month(t.wave_on) <= horizon_months)
-    whole = _month(end) - _month(t.wave_on) >= horizon_months
+    gone = t.left_on.notnull() & (month_number(t.left_on) - month_number(t.wave_on) <= horizon_months)
+    whole = month_number(end) - month_number(t.wave_on) >= horizon_months
     t = t.mutate(
-        tenure_years=_days(t.wave_on, t.acquired_on) / 365.25,
+        tenure_years=days_between(t.wave_on, t.acquired_on) / DAYS_PER_YEAR,
         age=(t.wave_on.year() - t.birth_year).cast("float64"),
-        exit_months=_days(stop, t.wave_on) / MONTH,
+        exit_months=days_between(stop, t.wave_on) / DAYS_PER_MONTH,
         event=(t.left_on.notnull() & t.voluntary).cast("int64"),
         left=ibis.ifelse(whole, gone.cast("float64"), None),
         whole=whole,
@@ -144,33 +146,31 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
         _referrals(bank, key),
     ):
         if extra is not None:
-            t = t.left_join(extra, ["customer_id", "wave"]).drop("customer_id_right", "wave_right")
+            t = beside(t, extra, "customer_id", "wave")
     fill: dict[str, Any] = {n: t[n].fill_null(0) for n in ("families", "complaint", "referrals") if n in t.columns}
     if "contribution_after" in t.columns:
         fill["contribution_after"] = ibis.ifelse(t.whole, t.contribution_after.fill_null(0.0), None)
     if "referrals" in t.columns:
-        fill["exposure_years"] = _days(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / 365.25
+        fill["exposure_years"] = (
+            days_between(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / DAYS_PER_YEAR
+        )
     drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole", "until"]
     return t.mutate(**fill).drop(*drop).order_by("wave", "customer_id")
-
-
-def _days(later: Any, earlier: Any) -> Any:
-    return later.cast("date").delta(earlier.cast("date"), unit="day").cast("float64")
 
 
 def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
     if bank.require("monthly") is not None:
         return None
     m = bank.table("monthly")
-    m = m.select("customer_id", "month", "balance", contribution=m.net_interest + m.fees - m.service_cost - m.risk_cost)
+    m = m.select("customer_id", "month", "balance", contribution=contribution_of(m))
     j = key.inner_join(m, "customer_id")
-    j = j.mutate(gap=_month(j.month) - _month(j.wave_on))
+    j = j.mutate(gap=month_number(j.month) - month_number(j.wave_on))
     j = j.filter(j.gap.between(-12, horizon))
     before = j.gap.between(-12, -1)
     return j.group_by("customer_id", "wave").aggregate(
-        balance=j.balance.max(where=j.gap == -1).cast("float64"),
-        contribution_before=j.contribution.sum(where=before).cast("float64") * 12 / before.sum().nullif(0),
-        contribution_after=j.contribution.sum(where=j.gap.between(1, horizon)).cast("float64") * (12 / horizon),
+        balance=as_float(j.balance.max(where=j.gap == -1)),
+        contribution_before=as_float(j.contribution.sum(where=before)) * 12 / before.sum().nullif(0),
+        contribution_after=as_float(j.contribution.sum(where=j.gap.between(1, horizon))) * (12 / horizon),
     )
 
 
@@ -179,7 +179,7 @@ def _families(bank: Bank, key: ibis.Table) -> ibis.Table | None:
         return None
     h = bank.table("holdings").select("customer_id", "product_family", "opened_on", "closed_on")
     j = key.inner_join(h, "customer_id")
-    j = j.filter((j.opened_on < j.wave_on) & (j.closed_on.isnull() | (j.closed_on >= j.wave_on)))
+    j = j.filter(open_before(j, j.wave_on))
     return j.group_by("customer_id", "wave").aggregate(families=j.product_family.nunique())
 
 
@@ -188,7 +188,7 @@ def _complaints(bank: Bank, key: ibis.Table) -> ibis.Table | None:
         return None
     s = bank.table("service")
     j = key.inner_join(s.filter(s.kind == "complaint").select("customer_id", "occurred_on"), "customer_id")
-    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6))
+    j = j.filter((month_number(j.wave_on) - month_number(j.occurred_on)).between(1, 6))
     return j.group_by("customer_id", "wave").aggregate(complaint=(j.count() > 0).cast("int64"))
 
 
@@ -197,8 +197,8 @@ def _digital(bank: Bank, key: ibis.Table) -> ibis.Table | None:
         return None
     s = bank.table("transactions").select("customer_id", "occurred_on", "channel")
     j = key.inner_join(s, "customer_id")
-    j = j.filter((_month(j.wave_on) - _month(j.occurred_on)).between(1, 6) & j.channel.notnull())
-    return j.group_by("customer_id", "wave").aggregate(digital_share=j.channel.isin(DIGITAL).cast("float64").mean())
+    j = j.filter((month_number(j.wave_on) - month_number(j.occurred_on)).between(1, 6) & j.channel.notnull())
+    return j.group_by("customer_id", "wave").aggregate(digital_share=as_float(j.channel.isin(DIGITAL)).mean())
 
 
 def _next_wave(bank: Bank) -> ibis.Table:
@@ -207,7 +207,7 @@ def _next_wave(bank: Bank) -> ibis.Table:
 
     waves = bank.table("survey").select("wave_on").distinct()
     following = waves.wave_on.lead().over(ibis.window(order_by=waves.wave_on))
-    return waves.mutate(until=ibis.coalesce(following, ibis.literal(bank.about.observation_end)))
+    return waves.mutate(until=ibis.coalesce(following, ibis.date(bank.about.observation_end)))
 
 
 def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table | None:
@@ -255,7 +255,7 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
     import ibis
 
     c = bank.table("customers")
-    end = ibis.literal(bank.about.observation_end)
+    end = ibis.date(bank.about.observation_end)
     flag = ibis.literal(False)
     if by_channel:
         flag = flag | (c.acquisition_channel == "referral").fill_null(False)
@@ -263,35 +263,34 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         flag = flag | c.referrer_id.notnull()
     known_cause = bank.require("customers.exit_cause") is None
     stop = ibis.coalesce(c.left_on, end)
-    t = c.filter((c.acquired_on >= ibis.literal(bank.about.observation_start)) & (c.acquired_on <= end)).select(
+    band = (as_float(c.acquired_on.year() - c.birth_year) / 15).floor()
+    t = c.filter(c.acquired_on.between(bank.about.observation_start, bank.about.observation_end)).select(
         "customer_id",
         "acquired_on",
         referred=flag.cast("int64"),
         cohort=(c.acquired_on.year() * 2 + (c.acquired_on.month() > 6).cast("int64")),
         city_tier=c.city_tier.fill_null(0),
-        age_band=ibis.ifelse(c.birth_year.isnull(), -1, ((c.acquired_on.year() - c.birth_year) / 15).floor()).cast(
-            "int64"
-        ),
-        exit_months=_days(stop, c.acquired_on) / MONTH,
+        age_band=ibis.ifelse(c.birth_year.isnull(), -1, band).cast("int64"),
+        exit_months=days_between(stop, c.acquired_on) / DAYS_PER_MONTH,
         event=((c.exit_cause == "voluntary").fill_null(False) if known_cause else c.left_on.notnull()).cast("int64"),
         left_on=c.left_on,
     )
     if bank.require("monthly") is None:
         m = bank.table("monthly")
-        m = m.select("customer_id", "month", contribution=m.net_interest + m.fees - m.service_cost - m.risk_cost)
+        m = m.select("customer_id", "month", contribution=contribution_of(m))
         j = t.select("customer_id", "acquired_on").inner_join(m, "customer_id")
-        j = j.mutate(since=_month(j.month) - _month(j.acquired_on))
+        j = j.mutate(since=month_number(j.month) - month_number(j.acquired_on))
         sums = {
-            f"contribution_{y}": j.contribution.sum(where=j.since.between(12 * y - 11, 12 * y)).cast("float64")
+            f"contribution_{y}": as_float(j.contribution.sum(where=j.since.between(12 * y - 11, 12 * y)))
             for y in range(1, years + 1)
         }
-        t = t.left_join(j.group_by("customer_id").aggregate(**sums), "customer_id").drop("customer_id_right")
-        seen = _month(end) - _month(t.acquired_on)
-        lived = ibis.ifelse(t.left_on.isnull(), 10_000, _month(t.left_on) - _month(t.acquired_on))
+        t = beside(t, j.group_by("customer_id").aggregate(**sums), "customer_id")
+        seen = month_number(end) - month_number(t.acquired_on)
+        lived = ibis.ifelse(t.left_on.isnull(), 10_000, month_number(t.left_on) - month_number(t.acquired_on))
         t = t.mutate(
             **{
                 name: ibis.ifelse((seen >= 12 * y) & (lived > 12 * (y - 1)), t[name].fill_null(0.0), None)
-                for y, name in ((int(n.split("_")[1]), n) for n in sums)
+                for y, name in enumerate(sums, 1)
             }
         )
     return t.drop("acquired_on", "left_on").order_by("customer_id")

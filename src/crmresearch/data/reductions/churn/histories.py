@@ -8,10 +8,11 @@ segments begin and end, and at-risk counts are running sums of these.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.expressions import as_float, beside, day_after, months_between, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -30,26 +31,7 @@ RUN_OFF_SHARE = 0.5  # of the highest balance of the year before
 ACTIVITY_SHARE = 0.15  # of the own monthly rate of transactions in the year before
 
 
-def months_between(later: Any, earlier: Any, up: bool) -> Any:
-    """Whole months between two dates, rounded up or down."""
-    whole = (later.year() - earlier.year()) * 12 + later.month() - earlier.month()
-    part = (later.day() > earlier.day()) if up else (later.day() < earlier.day())
-    return (whole + part.cast("int32") if up else whole - part.cast("int32")).cast("int32")
-
-
-def day_after(bank: Bank) -> datetime.date:
-    """Return the day after the observation ends."""
-    return bank.about.observation_end + datetime.timedelta(days=1)
-
-
-def add_months(day: datetime.date, months: int) -> datetime.date:
-    """Return the first day of the month so many months on."""
-    number = day.year * 12 + day.month - 1 + months
-    return datetime.date(number // 12, number % 12 + 1, 1)
-
-
-# --- who left when: exit definitions
-# ------------------------------------------------------------------------------------
+# --- who left when: exit definitions ----------------------------------------------------------------------------------
 
 
 def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
@@ -67,7 +49,7 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
         gone = x.mutate(exit_on=x.occurred_on + ibis.interval(months=months), following=following)
         gone = gone.filter(((gone.following > gone.exit_on) | gone.following.isnull()) & (gone.exit_on < end))
     elif definition == "run-off":
-        x = bank.table("monthly").select("customer_id", "month", balance=lambda r: r.balance.cast("float64"))
+        x = bank.table("monthly").select("customer_id", "month", balance=lambda r: as_float(r.balance))
         year = ibis.window(group_by="customer_id", order_by="month", preceding=(12, 1))
         x = x.mutate(highest=x.balance.max().over(year), known=x.balance.count().over(year))
         gone = x.filter((x.known >= 6) & (x.highest > 0) & (x.balance < RUN_OFF_SHARE * x.highest))
@@ -77,15 +59,15 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
         x = bank.table("transactions")
         x = x.group_by("customer_id", month=x.occurred_on.truncate("M")).aggregate(count=lambda r: r.count())
         m = bank.table("monthly").select("customer_id", "month")
-        x = m.left_join(x, ["customer_id", "month"]).select(
-            "customer_id", "month", count=lambda r: r["count"].fill_null(0)
-        )
+        x = beside(m, x, "customer_id", "month").mutate(count=lambda r: r["count"].fill_null(0))
         by = {"group_by": "customer_id", "order_by": "month"}
         half, year = ibis.window(**by, preceding=5, following=0), ibis.window(**by, preceding=(17, 6))  # type: ignore[arg-type]
         x = x.mutate(
             now=x["count"].sum().over(half), before=x["count"].sum().over(year), known=x["count"].count().over(year)
         )
-        gone = x.filter((x.known == 12) & (x.before >= 12) & (x.now / 6 < ACTIVITY_SHARE * x.before / 12))
+        gone = x.filter(
+            (x.known == 12) & (x.before >= 12) & (as_float(x.now) / 6 < ACTIVITY_SHARE * as_float(x.before) / 12)
+        )
         gone = gone.mutate(exit_on=gone.month + ibis.interval(months=1))
         gone = gone.filter(gone.exit_on < end)
     first = (
@@ -115,10 +97,10 @@ def _base(bank: Bank, definition: str = "closure", months: int = 12, groups: Seq
     import ibis
 
     t = bank.table("customers")
-    end = ibis.date(day_after(bank).isoformat())
+    end = ibis.date(day_after(bank))
     keep = [g for g in groups if g != "value_band"]
     t = t.select("customer_id", "acquired_on", "observed_from", *keep)
-    t = t.left_join(_exits(bank, definition, months), "customer_id").drop("customer_id_right")
+    t = beside(t, _exits(bank, definition, months), "customer_id")
     entry = months_between(t.observed_from, t.acquired_on, up=True)
     last = months_between(end, t.acquired_on, up=False)
     gone = ibis.greatest(months_between(t.exit_on, t.acquired_on, up=True), 1)
@@ -129,8 +111,9 @@ def _base(bank: Bank, definition: str = "closure", months: int = 12, groups: Seq
     t = t.filter(t.exit > t.entry)
     if "value_band" in groups:
         m = bank.table("monthly")
-        first = m.group_by("customer_id").aggregate(balance=m.balance.cast("float64").argmin(m.month))
-        t = t.left_join(first, "customer_id").drop("customer_id_right")
+        t = beside(
+            t, m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month)), "customer_id"
+        )
         third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
         names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
         t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")
@@ -246,8 +229,7 @@ def spells_by_definition(bank: Bank, *, months: int = 12) -> dict[str, pd.DataFr
     return {d: spells(bank, definition=d, months=months) for d in DEFINITIONS}
 
 
-# --- person-months, counted
-# ---------------------------------------------------------------------------------------------
+# --- person-months, counted -------------------------------------------------------------------------------------------
 
 
 def _state_needs(states: Sequence[str]) -> tuple[str, ...]:
@@ -308,7 +290,7 @@ def _segments(
     most = {"families": MOST_FAMILIES, "unmet": 1}
     rows = rows.mutate(**{s: ibis.least(ibis.greatest(rows[s], 0), most[s]).cast("int64") for s in states})
     joined = rows.inner_join(base, "customer_id")
-    moved = joined.mutate(lag=ibis.array(list(lags)).unnest().cast("int32"))
+    moved = joined.mutate(lag=ibis.array([ibis.literal(k, "int32") for k in lags]).unnest())
     stop = ibis.least(ibis.coalesce(moved.following - 1 + moved.lag, moved.exit), moved.exit)
     last = stop == moved.exit
     moved = moved.mutate(
@@ -397,11 +379,9 @@ def person_months_by_lag(
     return {lag: _cells(out[lag], keys) for lag in lags}
 
 
+@needs("customers")
 def person_months_by_definition(bank: Bank, *, months: int = 12, lag: int = 3) -> dict[str, Any] | Missing:
     """Return person-months under every exit definition; those the bank has no tables for say what they lack."""
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     return {d: person_months(bank, definition=d, months=months, lag=lag) for d in DEFINITIONS}
 
 

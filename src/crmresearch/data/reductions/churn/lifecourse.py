@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crmresearch.data.reductions.churn.histories import add_months, day_after
+from crmresearch.data.reductions.expressions import add_months, beside, day_after, needs, open_on
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ STAGES = ("not met", "declined", "won", "kept", "developed", "lost", "won back")
 DEVELOPED = 3  # product families
 
 
+@needs("customers")
 def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
     """Count people by stage at yearly dates, and by their whole sequence of stages.
 
@@ -39,9 +40,6 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
     import ibis
     import pandas as pd
 
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     first, end = bank.about.observation_start, day_after(bank)
     dates: list[datetime.date] = []
     while add_months(first, 12 * len(dates)) <= end:
@@ -49,16 +47,15 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
     if len(dates) < 2:
         return Missing("a life course needs a year of observation", ("customers",))
     t = bank.table("customers").select("customer_id", "acquired_on", "observed_from", "left_on")
-    t = t.left_join(_won_back(bank), "customer_id").drop("customer_id_right")
-    t = t.left_join(_families_at(bank, dates), "customer_id").drop("customer_id_right")
+    t = beside(beside(t, _won_back(bank), "customer_id"), _families_at(bank, dates), "customer_id")
     stage = {}
     for k, date in enumerate(dates):
-        d = ibis.date(date.isoformat())
+        d = ibis.date(date)
         stage[f"s{k}"] = ibis.cases(
             (t.observed_from > d, "not met"),
             (t.back_on <= d, "won back"),
             (t.left_on <= d, "lost"),
-            (t.acquired_on > ibis.date(add_months(date, -12).isoformat()), "won"),
+            (t.acquired_on > ibis.date(add_months(date, -12)), "won"),
             (t[f"f{k}"].fill_null(0) >= DEVELOPED, "developed"),
             else_="kept",
         )
@@ -67,8 +64,7 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
         p = bank.table("prospects")
         p = p.filter(~p.won)
         declined = {
-            f"s{k}": ibis.ifelse(p.first_contact_on > ibis.date(d.isoformat()), "not met", "declined")
-            for k, d in enumerate(dates)
+            f"s{k}": ibis.ifelse(p.first_contact_on > ibis.date(d), "not met", "declined") for k, d in enumerate(dates)
         }
         paths = paths.union(p.select(**declined))
     keys = list(stage)
@@ -99,43 +95,40 @@ def _families_at(bank: Bank, dates: Sequence[datetime.date]) -> ibis.Table:
     h = bank.table("holdings")
     held = {}
     for k, date in enumerate(dates):
-        d = ibis.date(date.isoformat())
-        there = (h.opened_on <= d) & (h.closed_on.isnull() | (h.closed_on > d))
-        held[f"f{k}"] = h.product_family.nunique(where=there)
+        held[f"f{k}"] = h.product_family.nunique(where=open_on(h, ibis.date(date)))
     return h.group_by("customer_id").aggregate(**held)
 
 
 def _stages_at(bank: Bank, date: datetime.date) -> pd.DataFrame:
     """Count the stages of one date without following anybody."""
+    import ibis
     import pandas as pd
 
-    day, year = date.isoformat(), add_months(date, -12).isoformat()
-    count = {"not met": f"SELECT count(*) FROM customers WHERE observed_from > DATE '{day}'"}
-    there = f"observed_from <= DATE '{day}' AND (left_on IS NULL OR left_on > DATE '{day}')"
-    count["won"] = f"SELECT count(*) FROM customers WHERE {there} AND acquired_on > DATE '{year}'"
-    older = f"SELECT customer_id FROM customers WHERE {there} AND acquired_on <= DATE '{year}'"
-    many = (
-        f"SELECT customer_id FROM holdings WHERE opened_on <= DATE '{day}' AND (closed_on IS NULL OR closed_on > "
-        f"DATE '{day}') GROUP BY customer_id HAVING count(DISTINCT product_family) >= {DEVELOPED}"
-    )
-    count["developed"] = f"SELECT count(*) FROM ({older} INTERSECT {many})" if "holdings" in bank.tables else "SELECT 0"
-    count["kept"] = (
-        f"SELECT count(*) FROM ({older} EXCEPT {many})"
-        if "holdings" in bank.tables
-        else f"SELECT count(*) FROM ({older})"
-    )
-    gone = f"SELECT customer_id FROM customers WHERE left_on <= DATE '{day}'"
-    back = "SELECT NULL WHERE false"
+    day, year = ibis.date(date), ibis.date(add_months(date, -12))
+    c = bank.table("customers")
+    back = _won_back(bank).filter(lambda r: r.back_on <= day).select("customer_id", back=ibis.literal(True))
+    c = beside(c, back, "customer_id")
+    many = ibis.literal(False)
+    if "holdings" in bank.tables:
+        h = bank.table("holdings")
+        held = h.filter(open_on(h, day)).group_by("customer_id").aggregate(held=h.product_family.nunique())
+        c = beside(c, held, "customer_id")
+        many = (c.held >= DEVELOPED).fill_null(False)
+    there = (c.observed_from <= day) & (c.left_on.isnull() | (c.left_on > day))
+    older, left = there & (c.acquired_on <= year), (c.left_on <= day).fill_null(False)
+    stages = {
+        "not met": c.observed_from > day,
+        "won": there & (c.acquired_on > year),
+        "kept": older & ~many,
+        "developed": older & many,
+        "lost": left & c.back.isnull(),
+        "won back": c.back.notnull(),
+    }
+    found = dict(bank.frame(c.aggregate(**{s: of.sum() for s, of in stages.items()})).iloc[0])
     if "prospects" in bank.tables:
-        count["not met"] += (
-            f" UNION ALL SELECT count(*) FROM prospects WHERE NOT won AND first_contact_on > DATE '{day}'"
-        )
-        count["declined"] = f"SELECT count(*) FROM prospects WHERE NOT won AND first_contact_on <= DATE '{day}'"
-        back = (
-            "SELECT DISTINCT c.customer_id FROM customers c JOIN prospects p USING (customer_id) WHERE p.won AND "
-            f"p.first_contact_on > c.left_on AND p.first_contact_on <= DATE '{day}'"
-        )
-    count["won back"] = f"SELECT count(*) FROM ({back})"
-    count["lost"] = f"SELECT count(*) FROM ({gone} EXCEPT {back})"
-    rows = [{"date": day, "stage": s, "n": int(bank.frame(count[s]).sum().iloc[0])} for s in STAGES if s in count]
+        p = bank.table("prospects")
+        later = p.first_contact_on > day
+        refused = bank.frame(p.filter(~p.won).aggregate(met=(~later).sum(), not_met=later.sum()).fill_null(0)).iloc[0]
+        found |= {"declined": refused["met"], "not met": found["not met"] + refused["not_met"]}
+    rows = [{"date": date.isoformat(), "stage": s, "n": int(found[s])} for s in STAGES if s in found]
     return pd.DataFrame(rows)

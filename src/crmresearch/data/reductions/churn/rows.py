@@ -6,13 +6,20 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from crmresearch.data.reductions.churn.histories import (
-    UNMET_MONTHS,
+from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.churn.histories import UNMET_MONTHS, tidy, trouble
+from crmresearch.data.reductions.expressions import (
+    DAYS_PER_MONTH,
+    DAYS_PER_YEAR,
     add_months,
+    as_float,
+    beside,
     day_after,
+    days_between,
+    month_number,
     months_between,
-    tidy,
-    trouble,
+    needs,
+    open_on,
 )
 from crmresearch.errors import Missing
 
@@ -23,29 +30,25 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
+@needs("customers")
 def landmark_dates(bank: Bank, horizon: int) -> tuple[datetime.date, datetime.date] | Missing:
     """Return two prediction dates: two horizons and one horizon before the observation ends.
 
     A model fitted on what followed the first is scored on what followed the second, so nothing of the future is used.
     """
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     start, end = bank.about.observation_start, day_after(bank)
-    if (end.year - start.year) * 12 + end.month - start.month < 2 * horizon + 6:
+    if month_number(end) - month_number(start) < 2 * horizon + 6:
         return Missing(
             f"an out-of-time split needs {2 * horizon + 6} observed months at a horizon of {horizon}", ("customers",)
         )
     return add_months(end, -2 * horizon), add_months(end, -horizon)
 
 
+@needs("customers")
 def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | Missing:
     """Return a landmark ``months`` into the observation, and the months of follow-up after it (at least twelve)."""
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     start, end = bank.about.observation_start, day_after(bank)
-    left = (end.year - start.year) * 12 + end.month - start.month - months
+    left = month_number(end) - month_number(start) - months
     if left < 12:
         return Missing(
             f"a landmark {months} months into the observation needs {months + 12} observed months", ("customers",)
@@ -53,6 +56,7 @@ def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | 
     return add_months(start, months), left
 
 
+@needs("customers")
 def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Missing:
     """One row per customer present on a date: what was known before it, and how long the customer stayed after.
 
@@ -77,15 +81,11 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
     """
     import ibis
 
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
-
     def known() -> ibis.Table:
-        day = ibis.date(on.isoformat())
+        day = ibis.date(on)
         t = bank.table("customers")
         t = t.filter((t.observed_from <= day) & (t.left_on.isnull() | (t.left_on > day)))
-        stop = ibis.date(day_after(bank).isoformat())
+        stop = ibis.date(day_after(bank))
         last = ibis.least(months_between(stop, day, up=False), horizon)
         gone = ibis.greatest(months_between(t.left_on, day, up=True), 1)
         seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
@@ -94,12 +94,12 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
             exit=ibis.ifelse(seen, gone, last),
             event=seen.cast("int64"),
             cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
-            tenure=(day.delta(t.acquired_on, unit="day") / 365.25).cast("float64"),
+            tenure=days_between(day, t.acquired_on) / DAYS_PER_YEAR,
             **_who(bank, t, on),
         )
         for part in _known_before(bank, on, day):
             names = [c for c in part.columns if c != "customer_id"]
-            out = out.left_join(part, "customer_id").drop("customer_id_right")
+            out = beside(out, part, "customer_id")
             out = out.mutate(**{c: out[c].fill_null(12.0 if c == "recency" else 0) for c in names})
         return out.filter(out.exit > 0).order_by("customer_id")
 
@@ -117,7 +117,7 @@ def _who(bank: Bank, t: ibis.Table, on: datetime.date) -> Mapping[str, Any]:
     if "city_tier" in brought:
         out["tier_3"] = (t.city_tier == 3).fill_null(False).cast("float64")
     if "birth_year" in brought:
-        out["age"] = (on.year - t.birth_year).cast("float64").fill_null(45.0)
+        out["age"] = as_float(on.year - t.birth_year).fill_null(45.0)
     if "acquisition_channel" in brought:
         for name in ("online", "agent", "referral"):
             out[f"channel_{name}"] = (t.acquisition_channel == name).fill_null(False).cast("float64")
@@ -131,34 +131,28 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
     parts = []
     if "holdings" in bank.tables:
         h = bank.table("holdings")
-        h = h.filter((h.opened_on <= day) & (h.closed_on.isnull() | (h.closed_on > day)))
-        parts.append(h.group_by("customer_id").aggregate(families=h.product_family.nunique().cast("float64")))
+        h = h.filter(open_on(h, day))
+        parts.append(h.group_by("customer_id").aggregate(families=as_float(h.product_family.nunique())))
     if "service" in bank.tables and "resolved" in bank.columns("service"):
         s = bank.table("service")
-        s = s.filter(
-            (s.occurred_on < day) & (s.occurred_on >= ibis.date(add_months(on, -UNMET_MONTHS).isoformat())) & trouble(s)
-        )
-        fresh = (s.kind == "complaint") & (s.occurred_on >= ibis.date(add_months(on, -3).isoformat()))
-        parts.append(
-            s.group_by("customer_id").aggregate(unmet=s.count().cast("float64"), complaint=fresh.any().cast("float64"))
-        )
+        s = s.filter((s.occurred_on < day) & (s.occurred_on >= ibis.date(add_months(on, -UNMET_MONTHS))) & trouble(s))
+        fresh = (s.kind == "complaint") & (s.occurred_on >= ibis.date(add_months(on, -3)))
+        parts.append(s.group_by("customer_id").aggregate(unmet=as_float(s.count()), complaint=as_float(fresh.any())))
     if "monthly" in bank.tables:
         m = bank.table("monthly")
-        now, then = (ibis.date(add_months(on, -k).isoformat()) for k in (1, 4))
+        now, then = (ibis.date(add_months(on, -k)) for k in (1, 4))
         level = {"log_balance": now, "earlier": then}
-        floor = {
-            k: ibis.greatest(m.balance.cast("float64").max(where=m.month == v), 1.0).log() for k, v in level.items()
-        }
+        floor = {k: ibis.greatest(as_float(m.balance).max(where=m.month == v), 1.0).log() for k, v in level.items()}
         b = m.filter((m.month == now) | (m.month == then)).group_by("customer_id").aggregate(**floor)
         change = ibis.greatest(ibis.least(b.log_balance - b.earlier, 2.0), -2.0)
         parts.append(b.select("customer_id", "log_balance", balance_change=change))
     if "transactions" in bank.tables:
         x = bank.table("transactions")
-        x = x.filter((x.occurred_on < day) & (x.occurred_on >= ibis.date(add_months(on, -12).isoformat())))
-        recent = x.occurred_on >= ibis.date(add_months(on, -3).isoformat())
+        x = x.filter((x.occurred_on < day) & (x.occurred_on >= ibis.date(add_months(on, -12))))
+        recent = x.occurred_on >= ibis.date(add_months(on, -3))
         columns: dict[str, Any] = {
-            "recency": day.delta(x.occurred_on.max(), unit="day") / 30.4375,
-            "activity": (1 + recent.sum().cast("float64")).log(),
+            "recency": days_between(day, x.occurred_on.max()) / DAYS_PER_MONTH,
+            "activity": (1 + as_float(recent.sum())).log(),
         }
         if "channel" in bank.columns("transactions"):
             columns["mobile"] = (x.channel == "mobile").fill_null(False).any().cast("float64")
@@ -166,17 +160,16 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
     if "contacts" in bank.tables:
         c = bank.table("contacts")
         c = c.filter(
-            (c.contacted_on <= day)
-            & (c.contacted_on >= ibis.date(add_months(on, -12).isoformat()))
-            & (c.purpose == "retain")
+            (c.contacted_on <= day) & (c.contacted_on >= ibis.date(add_months(on, -12))) & (c.purpose == "retain")
         )
         c = c.filter(c.arm != "control")
-        just = c.contacted_on >= ibis.date(add_months(on, -1).isoformat())
-        counted = {"contacted": (~just).sum().cast("float64"), "just_contacted": just.any().cast("float64")}
+        just = c.contacted_on >= ibis.date(add_months(on, -1))
+        counted = {"contacted": as_float((~just).sum()), "just_contacted": as_float(just.any())}
         parts.append(c.group_by("customer_id").aggregate(**counted))
     return parts
 
 
+@needs("customers", "contacts")
 def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     """Count customers of randomised retention campaigns by arm and by what happened after the contact.
 
@@ -194,15 +187,12 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    missing = bank.require("customers", "contacts")
-    if missing is not None:
-        return missing
     c = bank.table("contacts")
     c = c.filter(c.randomised & (c.purpose == "retain"))
-    c = c.group_by("customer_id", "campaign_id").aggregate(on=c.contacted_on.min(), arm=c.arm.argmin(c.contacted_on))
+    c = c.group_by("customer_id", "campaign_id").aggregate(on=c.contacted_on.min(), arm=earliest(c.arm, c.contacted_on))
     t = c.inner_join(bank.table("customers").select("customer_id", "left_on", "exit_cause"), "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.on))
-    last = ibis.least(months_between(ibis.date(day_after(bank).isoformat()), t.on, up=False), horizon)
+    last = ibis.least(months_between(ibis.date(day_after(bank)), t.on, up=False), horizon)
     gone = ibis.greatest(months_between(t.left_on, t.on, up=True), 1)
     seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
     t = t.select(
@@ -221,6 +211,7 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     )
 
 
+@needs("customers", "contacts")
 def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     """Rows at the date of the largest aimed (not drawn) retention campaign: who was contacted and what followed.
 
@@ -240,9 +231,6 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     import ibis
     import pandas as pd
 
-    missing = bank.require("customers", "contacts")
-    if missing is not None:
-        return missing
     c = bank.table("contacts")
     aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control")).group_by("campaign_id")
     found = bank.frame(
@@ -253,7 +241,7 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     end = day_after(bank)
     for row in found.itertuples():
         day, last = (pd.to_datetime(str(v)).date() for v in (row.first, row.last))
-        if (last - day).days <= 31 and (end.year - day.year) * 12 + end.month - day.month >= horizon:
+        if (last - day).days <= 31 and month_number(end) - month_number(day) >= horizon:
             frame = landmark(bank, day, horizon)
             if isinstance(frame, Missing):
                 return frame

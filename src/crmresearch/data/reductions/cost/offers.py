@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crmresearch.data.reductions.expressions import (
+    DAYS_PER_MONTH,
+    DAYS_PER_YEAR,
+    as_float,
+    block_of,
+    contribution_of,
+    days_between,
+    needs,
+    open_before,
+)
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -15,21 +25,9 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 GROUPS = {"channel": "acquisition_channel", "segment": "city_tier"}  # groups of customers, and where they are recorded
 
-BLOCKS = 1024  # a power of two: the block is a bit mask of the hash
-DAYS_PER_MONTH = 30.4375
 CAMPAIGN_DAYS = 31  # contacts that are not drawn and spread over more days are upkeep, not a campaign
 MOST_CAMPAIGNS = 8
 TENURE_BANDS = (1, 3, 6, 10)  # years
-
-
-def block_of(key: Any) -> Any:
-    """Block of a person, by a hash of the identifier: a random thousandth of all."""
-    return (key.hash() & (BLOCKS - 1)).cast("int32")
-
-
-def as_float(value: Any) -> Any:
-    """Cast an exact sum to double, last of all."""
-    return value.cast("float64")
 
 
 def group_of(c: Any, by: str) -> Any:
@@ -73,6 +71,7 @@ def _dates(bank: Bank, horizon_months: int) -> pd.DataFrame:
     return chosen.sort_values("campaign_id").reset_index(drop=True)
 
 
+@needs("customers", "contacts")
 def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> pd.DataFrame | Missing:
     """One row per customer and retention campaign he could have been part of.
 
@@ -98,9 +97,6 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     Of a campaign that was not drawn, customers who could have been contacted are added: there at the time, with the
     same answer about marketing as somebody contacted.
     """
-    missing = bank.require("customers", "contacts")
-    if missing is not None:
-        return missing
     known = _dates(bank, horizon_months)
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
@@ -137,7 +133,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         reached = c.semi_join(arm, "customer_id").select("consent_marketing").distinct()
         j = j.semi_join(reached, "consent_marketing")
     leaves = j.left_on.notnull() & (j.left_on <= end)
-    tenure = as_float(ibis.date(day).delta(j.acquired_on, unit="day")) / 365.25
+    tenure = days_between(ibis.date(day), j.acquired_on) / DAYS_PER_YEAR
     x = {"x_tenure": (tenure + 1).ln()}
     for years in TENURE_BANDS:
         x[f"x_tenure_below_{years}"] = (tenure < years).cast("int8")
@@ -158,7 +154,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         cost=as_float(j.cost).fill_null(0.0),
         responded=j.responded,
         left=leaves.cast("int8"),
-        months=as_float(leaves.ifelse(j.left_on, end).delta(ibis.date(day), unit="day")) / DAYS_PER_MONTH,
+        months=days_between(leaves.ifelse(j.left_on, end), ibis.date(day)) / DAYS_PER_MONTH,
         **x,
         **{by: group_of(j, by) for by, column in GROUPS.items() if bank.require(f"customers.{column}") is None},
     )
@@ -173,7 +169,7 @@ def _families(bank: Bank, day: Any) -> Any:
     if bank.require("holdings") is not None:
         return None
     h = bank.table("holdings")
-    h = h.filter((h.opened_on < day) & (h.closed_on.isnull() | (h.closed_on >= day)))
+    h = h.filter(open_before(h, day))
     return h.group_by(who=h.customer_id).aggregate(x_families=h.product_family.nunique())
 
 
@@ -205,7 +201,7 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
     if keep > 1:
         m = m.filter(block_of(m.customer_id) % keep == 0)
     g = m.group_by(who=m.customer_id).aggregate(
-        value_before=as_float((m.net_interest + m.fees - m.service_cost - m.risk_cost).sum()),
+        value_before=as_float(contribution_of(m).sum()),
         balance=as_float(m.balance.mean(where=m.month >= quarter)),
     )
     return g.select("who", "value_before", x_balance=(g.balance.clip(lower=0) + 1).ln())

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.data.reductions.cost.offers import (
+from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, group_of, one_currency, retention_costs
+from crmresearch.data.reductions.expressions import (
     BLOCKS,
     DAYS_PER_MONTH,
-    GROUPS,
-    UNKNOWN,
+    DAYS_PER_YEAR,
     as_float,
     block_of,
-    group_of,
-    one_currency,
-    retention_costs,
+    contribution_of,
+    days_between,
+    month_number,
+    needs,
 )
 from crmresearch.errors import InputError, Missing
 
@@ -174,22 +175,18 @@ def _exposed(bank: Bank, c: Any) -> Any:
     days_entry, days_last = _month_days(t._entry), _month_days(t._last)
     return t.mutate(
         block=block_of(t.customer_id),
-        entry=_number(t._entry) - _number(t.acquired_on),
-        last=_number(t._last) - _number(t.acquired_on),
-        before=(t._entry.day() - 1) / days_entry,  # share of the entry month before entry
-        after=1 - (t._last.day() - t._left) / days_last,  # share of the last month after the end
+        entry=month_number(t._entry) - month_number(t.acquired_on),
+        last=month_number(t._last) - month_number(t.acquired_on),
+        before=as_float(t._entry.day() - 1) / days_entry,  # share of the entry month before entry
+        after=1 - as_float(t._last.day() - t._left) / days_last,  # share of the last month after the end
     )
-
-
-def _number(date: Any) -> Any:
-    return date.year() * 12 + date.month() - 1
 
 
 def _month_days(date: Any) -> Any:
     import ibis
 
     first = date.truncate("M")
-    return as_float((first + ibis.interval(months=1)).cast("date").delta(first, unit="day"))
+    return days_between((first + ibis.interval(months=1)).cast("date"), first.cast("date"))
 
 
 def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
@@ -215,32 +212,20 @@ def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
     Customers enter at their tenure when observation starts. Exposure is counted from first and last days, so that no
     customer-month rows are made.
     """
-    if by is not None:
-        return _upkeep_by(bank, by)
-    missing = bank.require("customers", "contacts")
-    if missing is not None:
-        return _upkeep_summary(bank, missing)
-    one_currency(bank, "contacts")
-    first = bank.compiled(("upkeep", "first"), lambda: _first_months(bank))
-    last = bank.compiled(("upkeep", "last"), lambda: _last_months(bank))
-    money = [bank.compiled(("upkeep", "spend"), lambda: _spend_by_month(bank))]
-    if bank.require("monthly") is None:
-        money.append(bank.compiled(("upkeep", "money"), lambda: _money_by_month(bank)))
-    return _by_tenure(first, last, *money)
-
-
-def _upkeep_by(bank: Bank, by: str) -> pd.DataFrame | Missing:
-    if by not in GROUPS:
+    if by is not None and by not in GROUPS:
         raise InputError(f"by = {by!r}: group by {' or '.join(GROUPS)}")
-    missing = bank.require("customers", "contacts", f"customers.{GROUPS[by]}")
+    missing = bank.require("customers", "contacts", *(() if by is None else (f"customers.{GROUPS[by]}",)))
     if missing is not None:
-        return missing
+        return missing if by else _upkeep_summary(bank, missing)
     one_currency(bank, "contacts")
     makers = {"first": _first_months, "last": _last_months, "spend": _spend_by_month}
+    if by is None and bank.require("monthly") is None:
+        makers["money"] = _money_by_month
     frames = [bank.compiled(("upkeep", n, by), functools.partial(make, bank, by)) for n, make in makers.items()]
-    parts = []
-    for name in sorted(set(frames[0]["of"])):
-        parts.append(_by_tenure(*(f[f["of"] == name] for f in frames)).assign(**{by: name}))
+    if by is None:
+        return _by_tenure(*frames)
+    names = sorted(set(frames[0]["of"]))
+    parts = [_by_tenure(*(f[f["of"] == name] for f in frames)).assign(**{by: name}) for name in names]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -287,40 +272,40 @@ def _customers_exposed(bank: Bank, by: str | None) -> Any:
     return _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on", **_groups(c, by)))
 
 
-def _first_months(bank: Bank, by: str | None = None) -> Any:
+def _first_months(bank: Bank, by: str | None) -> Any:
     e = _customers_exposed(bank, by)
     keys = _keys(by)
     sums = e.group_by(*keys, month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
     return sums.order_by(*keys, "month")
 
 
-def _last_months(bank: Bank, by: str | None = None) -> Any:
+def _last_months(bank: Bank, by: str | None) -> Any:
     e = _customers_exposed(bank, by)
     keys = _keys(by)
     sums = e.group_by(*keys, month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
     return sums.order_by(*keys, "month")
 
 
-def _spend_by_month(bank: Bank, by: str | None = None) -> Any:
+def _spend_by_month(bank: Bank, by: str | None) -> Any:
     t = retention_costs(bank)
     return _by_month(bank, t.select("customer_id", at=t.contacted_on, retention_cost=t.cost), by)
 
 
-def _money_by_month(bank: Bank) -> Any:
+def _money_by_month(bank: Bank, by: str | None) -> Any:
     m = bank.table("monthly")
     revenue = m.net_interest + m.fees - m.risk_cost
-    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=m.service_cost))
+    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=m.service_cost), by)
 
 
-def _by_month(bank: Bank, t: Any, by: str | None = None) -> Any:
+def _by_month(bank: Bank, t: Any, by: str | None) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
     c = bank.table("customers")
     keys = _keys(by)
     # once, not by row of t
-    c = c.select("customer_id", block=block_of(c.customer_id), won=_number(c.acquired_on), **_groups(c, by))
+    c = c.select("customer_id", block=block_of(c.customer_id), won=month_number(c.acquired_on), **_groups(c, by))
     j = t.join(c, "customer_id")
     sums = {n: as_float(j[n].sum()) for n in t.columns if n not in ("customer_id", "at")}
-    month = (_number(j["at"]) - j.won).clip(lower=0)
+    month = (month_number(j["at"]) - j.won).clip(lower=0)
     return j.group_by(*keys, month=month).aggregate(**sums).order_by(*keys, "month")
 
 
@@ -338,7 +323,7 @@ def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
         f = f.assign(years=f["months"] / 12)
     else:
         f = bank.frame(t.order_by("customer_id"))
-        f = f.assign(years=f["days"] / 365.25, exits=1)
+        f = f.assign(years=f["days"] / DAYS_PER_YEAR, exits=1)
     f = f.assign(block=np.arange(len(f)), customers=1)
     won = f[f["won"] == 1]
     return won[["block", "years", "customers", "exits", "retention_cost"]].reset_index(drop=True)
@@ -364,11 +349,9 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     left = c.left_on.notnull() & (c.left_on <= end)
     c = c.select(
         who=c.customer_id, ended=left.cast("int8"),
-        days=as_float(left.ifelse(c.left_on, end).delta(c.acquired_on, unit="day")).clip(lower=1.0),
+        days=days_between(left.ifelse(c.left_on, end), c.acquired_on).clip(lower=1.0),
     )  # fmt: skip
-    m = m.group_by(owner=m.customer_id).aggregate(
-        money=as_float((m.net_interest + m.fees - m.service_cost - m.risk_cost).sum())
-    )
+    m = m.group_by(owner=m.customer_id).aggregate(money=as_float(contribution_of(m).sum()))
     j = t.left_join(c, t.customer_id == c.who)
     j = j.left_join(m, j.who == m.owner)
     start = ibis.date(bank.about.observation_start)
@@ -380,7 +363,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
             channel=j.channel,
             won=j.won.cast("int8"),
             spend=as_float(j.spend) / 100,
-            year=as_float(j.first_contact_on.delta(start, unit="day")) / 365.25,
+            year=days_between(j.first_contact_on, start) / DAYS_PER_YEAR,
             log_months=(j.days / DAYS_PER_MONTH).ln(),
             ended=as_float(j.ended),
             profit=j.money.fill_null(0.0) / (j.days / DAYS_PER_MONTH),
@@ -417,6 +400,7 @@ def _joint_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     )
 
 
+@needs("snapshot.contacts", "snapshot.poutcome", "snapshot.sold")
 def contacts_per_sale(bank: Bank) -> pd.DataFrame | Missing:
     """Contacts and sales of a telephone campaign by the outcome of an earlier one (no money, no customer ids).
 
@@ -426,9 +410,6 @@ def contacts_per_sale(bank: Bank) -> pd.DataFrame | Missing:
         ``group`` (``new``: never approached before; ``won before``; ``refused before``), ``n`` people, ``contacts``,
         ``sold``, and the sums of squares and products ``contacts2``, ``contacts_sold`` that errors need.
     """
-    missing = bank.require("snapshot.contacts", "snapshot.poutcome", "snapshot.sold")
-    if missing is not None:
-        return missing
     t = bank.table("snapshot")
     names = {"nonexistent": "new", "success": "won before", "failure": "refused before"}
     t = t.select(group=t.poutcome.substitute(names), calls=t.contacts.cast("int64"), sold=t.sold.cast("int64"))

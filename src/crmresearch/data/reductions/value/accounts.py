@@ -12,6 +12,7 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from crmresearch.data.reductions.expressions import as_float, contribution_of, first_of_month, month_number, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 FOLDS = 20  # groups of customers for the jackknife
+LOOKBACK = 12  # months before a date, with its own, that ``before`` adds up
 # columns of a snapshot that measure value, summed where there are several
 SNAPSHOT = {
     "fees": ("total_sym_statement_fee", "total_sym_sanction_interest"),
@@ -35,23 +37,16 @@ def month_end(bank: Bank, months_before: int = 0) -> Any:
     """Return a month, ``YYYY-MM``, counted back from the last observed one; Missing for a bank without dates."""
     if not bank.about.dated:
         return Missing(f"the bank '{bank.name}' has no dates", ("monthly",))
-    end = bank.about.observation_end
-    number = end.year * 12 + end.month - 1 - months_before
-    return f"{number // 12:04d}-{number % 12 + 1:02d}"
+    return f"{first_of_month(month_number(bank.about.observation_end) - months_before):%Y-%m}"
 
 
 def _number(month: str) -> int:
     """Months since year 0 of ``YYYY-MM``."""
     try:
         year, part = month.split("-")
-        day = datetime.date(int(year), int(part), 1)
+        return month_number(datetime.date(int(year), int(part), 1))
     except ValueError:
         raise InputError(f"month {month!r} is not of the form YYYY-MM") from None
-    return day.year * 12 + day.month - 1
-
-
-def _day(number: int) -> datetime.date:
-    return datetime.date(number // 12, number % 12 + 1, 1)
 
 
 def _history(bank: Bank, *needed: str, months: int = 1) -> Missing | None:
@@ -59,28 +54,21 @@ def _history(bank: Bank, *needed: str, months: int = 1) -> Missing | None:
     missing = bank.require(*needed)
     if missing is not None:
         return missing
-    start, end = bank.about.observation_start, bank.about.observation_end
-    observed = (end.year - start.year) * 12 + end.month - start.month + 1
+    observed = month_number(bank.about.observation_end) - _start(bank) + 1
     if observed < months:
         return Missing(f"{months} months are needed and the bank was observed for {observed}", needed)
     return None
 
 
+def _start(bank: Bank) -> int:
+    return month_number(bank.about.observation_start)
+
+
 def _monthly(bank: Bank) -> ibis.Table:
     """Return ``monthly`` with contribution, fully loaded margin and the month as a number."""
     t = bank.table("monthly")
-    contribution = t.net_interest + t.fees - t.service_cost - t.risk_cost
-    return t.select(
-        "customer_id",
-        "month",
-        number=(t.month.year() * 12 + t.month.month() - 1).cast("int32"),
-        contribution=contribution,
-        fully_loaded=contribution - t.allocated_cost,
-    )
-
-
-def _money(value: Any) -> Any:
-    return value.cast("float64")
+    number, money = month_number(t.month).cast("int32"), contribution_of(t)
+    return t.select("customer_id", "month", number=number, contribution=money, fully_loaded=money - t.allocated_cost)
 
 
 def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
@@ -88,7 +76,7 @@ def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
     if months < 1:
         raise InputError(f"a window of {months} months; it needs at least one")
     end = _number(month_end(bank))
-    return _day(end - months + 1), _day(end)
+    return first_of_month(end - months + 1), first_of_month(end)
 
 
 def _spend_in(bank: Bank, windows: Sequence[int]) -> ibis.Table:
@@ -122,9 +110,11 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         first, last = _last(bank, months)
         t = _monthly(bank)
         costs = bank.require("monthly.allocated_cost") is None
-        loaded = {"fully_loaded": _money(t.fully_loaded.sum())} if costs else {}
+        loaded = {"fully_loaded": as_float(t.fully_loaded.sum())} if costs else {}
         inside = t.filter(t.month.between(first, last)).group_by("customer_id")
-        return bank.frame(inside.aggregate(contribution=_money(t.contribution.sum()), **loaded).order_by("customer_id"))
+        return bank.frame(
+            inside.aggregate(contribution=as_float(t.contribution.sum()), **loaded).order_by("customer_id")
+        )
     if bank.require("snapshot") is None:
         return _snapshot(bank)
     if bank.require("transactions") is None:
@@ -132,7 +122,7 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         if short is not None:
             return short
         spend = _spend_in(bank, [months])
-        return bank.frame(spend.select("customer_id", spend=_money(spend[f"spend_{months}"])).order_by("customer_id"))
+        return bank.frame(spend.select("customer_id", spend=as_float(spend[f"spend_{months}"])).order_by("customer_id"))
     return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
 
 
@@ -150,7 +140,7 @@ def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
         return Missing("the snapshot has no column of fees, interest, turnover or spend", ("monthly", "snapshot"))
     t = bank.table("snapshot")
     known = t.filter(*(t[p].notnull() for parts in found.values() for p in parts))
-    columns = {name: functools.reduce(operator.add, (_money(t[p]) for p in parts)) for name, parts in found.items()}
+    columns = {name: functools.reduce(operator.add, (as_float(t[p]) for p in parts)) for name, parts in found.items()}
     return bank.frame(known.select("customer_id", **columns).order_by("customer_id"))
 
 
@@ -173,10 +163,10 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
         return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
     if missing is not None:
         spend = _spend_in(bank, fits)
-        columns = {f"spend_{m}": _money(spend[f"spend_{m}"]) for m in fits}
+        columns = {f"spend_{m}": as_float(spend[f"spend_{m}"]) for m in fits}
         return bank.frame(spend.select("customer_id", **columns).order_by("customer_id"))
     t = _monthly(bank)
-    sums = {f"contribution_{m}": _money(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
+    sums = {f"contribution_{m}": as_float(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
     first, last = _last(bank, max(fits))
     return bank.frame(
         t.filter(t.month.between(first, last)).group_by("customer_id").aggregate(**sums).order_by("customer_id")
@@ -202,29 +192,43 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     t = _monthly(bank)
     sums = {}
     for k in reversed(range(full)):
-        inside = t.month.between(_day(end - 12 * k - 11), _day(end - 12 * k))
-        sums[f"year_{month_end(bank, 12 * k)}"] = _money(t.contribution.sum(where=inside))
-    window = t.filter(t.month.between(_day(end - 12 * full + 1), _day(end)))
+        inside = t.month.between(first_of_month(end - 12 * k - 11), first_of_month(end - 12 * k))
+        sums[f"year_{month_end(bank, 12 * k)}"] = as_float(t.contribution.sum(where=inside))
+    window = t.filter(t.month.between(first_of_month(end - 12 * full + 1), first_of_month(end)))
     return bank.frame(window.group_by("customer_id").aggregate(**sums).order_by("customer_id"))
 
 
-def _owners(bank: Bank, folds: int) -> ibis.Table:
+def _owners(bank: Bank) -> ibis.Table:
     """Return customers with the month they were acquired in and their group, dealt out in the order of the ids."""
     import ibis
 
-    if folds < 2:
-        raise InputError(f"folds is {folds}; a jackknife needs several groups")
     c = bank.table("customers")
     return c.select(
         "customer_id",
-        start=(c.acquired_on.year() * 12 + c.acquired_on.month() - 1).cast("int32"),
-        fold=(ibis.row_number().over(order_by=c.customer_id) % folds).cast("int32"),
+        start=month_number(c.acquired_on).cast("int32"),
+        fold=(ibis.row_number().over(order_by=c.customer_id) % FOLDS).cast("int32"),
     )
 
 
-def tenure_margin(
-    bank: Bank, *, until: str | None = None, since: str | None = None, folds: int = FOLDS
-) -> pd.DataFrame | Missing:
+def _followed(bank: Bank, t: ibis.Table, end: int) -> ibis.Table:
+    """Add owners to months, and whether a month before ``end`` was the owner's last."""
+    last = t.group_by("customer_id").aggregate(final=t.number.max())
+    owners = _owners(bank).join(last, "customer_id").select("customer_id", "start", "fold", "final")
+    rows = t.join(owners, "customer_id")
+    return rows.mutate(gone=(rows.number == rows.final) & (rows.final < end))
+
+
+def _counted(rows: ibis.Table, end: int) -> dict[str, Any]:
+    return {
+        "n": rows.count(),
+        "at_risk": (rows.number < end).sum(),
+        "exits": rows.gone.sum().fill_null(0),
+        "contribution": as_float(rows.contribution.sum()),
+    }
+
+
+@needs("customers", "monthly")
+def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = None) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by month of tenure and group of customers.
 
     A customer enters at the tenure of the first month seen (late entry); who has no month after one that is followed by
@@ -234,8 +238,6 @@ def tenure_margin(
     ----------
     until, since : str, optional
         Last and first month used, ``YYYY-MM``; default: all that was observed.
-    folds : int
-        Groups for the jackknife.
 
     Returns
     -------
@@ -243,28 +245,17 @@ def tenure_margin(
         ``fold``, ``tenure_month`` (0 is the month of acquisition), ``n`` customers there and their
         ``contribution`` (sum), ``at_risk`` those of them whose next month was observed, of whom ``exits`` left.
     """
-    missing = bank.require("customers", "monthly")
-    if missing is not None:
-        return missing
     end = _number(until or month_end(bank))
     t = _monthly(bank)
-    t = t.filter(t.month <= _day(end))
+    t = t.filter(t.month <= first_of_month(end))
     if since is not None:
-        t = t.filter(t.month >= _day(_number(since)))
-    last = t.group_by("customer_id").aggregate(final=t.number.max())
-    owners = _owners(bank, folds).join(last, "customer_id").select("customer_id", "start", "fold", "final")
-    rows = t.join(owners, "customer_id")
-    rows = rows.mutate(tenure_month=rows.number - rows.start, gone=(rows.number == rows.final) & (rows.final < end))
-    table = rows.group_by("fold", "tenure_month").aggregate(
-        n=rows.count(),
-        at_risk=(rows.number < end).sum(),
-        exits=rows.gone.sum().fill_null(0),
-        contribution=_money(rows.contribution.sum()),
-    )
+        t = t.filter(t.month >= first_of_month(_number(since)))
+    rows = _followed(bank, t, end)
+    table = rows.group_by("fold", tenure_month=rows.number - rows.start).aggregate(**_counted(rows, end))
     return bank.frame(table.order_by("fold", "tenure_month"))
 
 
-def vintages(bank: Bank, *, folds: int = FOLDS) -> pd.DataFrame | Missing:
+def vintages(bank: Bank) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
 
     All years end with the month the observation ends with, so that age is exactly calendar less vintage. An oldest year
@@ -280,67 +271,47 @@ def vintages(bank: Bank, *, folds: int = FOLDS) -> pd.DataFrame | Missing:
     missing = _history(bank, "customers", "monthly", months=12)
     if missing is not None:
         return missing
-    end, start = _number(month_end(bank)), bank.about.observation_start
-    full = (end + 1 - (start.year * 12 + start.month - 1)) // 12
+    end = _number(month_end(bank))
+    full = (end + 1 - _start(bank)) // 12
     t = _monthly(bank)
-    t = t.filter(t.month.between(_day(end - 12 * full + 1), _day(end)))
-    last = t.group_by("customer_id").aggregate(final=t.number.max())
-    owners = _owners(bank, folds).join(last, "customer_id").select("customer_id", "start", "fold", "final")
-    rows = t.join(owners, "customer_id")
-    rows = rows.mutate(
-        vintage=((end - rows.start) / 12).floor().cast("int32"),
-        period=((end - rows.number) / 12).floor().cast("int32"),
-        gone=(rows.number == rows.final) & (rows.final < end),
-    )
-    table = rows.group_by("fold", "vintage", "period").aggregate(
-        customers=rows.customer_id.nunique(),
-        n=rows.count(),
-        at_risk=(rows.number < end).sum(),
-        exits=rows.gone.sum().fill_null(0),
-        contribution=_money(rows.contribution.sum()),
-    )
+    t = t.filter(t.month.between(first_of_month(end - 12 * full + 1), first_of_month(end)))
+    rows = _followed(bank, t, end)
+    vintage, period = (((end - m) // 12).cast("int32") for m in (rows.start, rows.number))
+    counts = {"customers": rows.customer_id.nunique(), **_counted(rows, end)}
+    table = rows.group_by("fold", vintage=vintage, period=period).aggregate(**counts)
     frame = bank.frame(table.order_by("fold", lambda r: -r.vintage, lambda r: -r.period))
     frame.insert(3, "age", frame["vintage"] - frame["period"])
     for column in ("vintage", "period"):
-        frame[column] = [_day(end - 12 * int(k)).strftime("%Y-%m") for k in frame[column]]
+        frame[column] = [first_of_month(end - 12 * int(k)).strftime("%Y-%m") for k in frame[column]]
     return frame
 
 
-def tenure_windows(
-    bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36), folds: int = FOLDS
-) -> pd.DataFrame | Missing:
+@needs("customers", "monthly")
+def tenure_windows(bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36)) -> pd.DataFrame | Missing:
     """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
     import pandas as pd
 
-    missing = bank.require("customers", "monthly")
-    if missing is not None:
-        return missing
-    start, end = bank.about.observation_start, _number(until)
-    fits = [w for w in sorted(set(windows)) if end - w + 1 >= start.year * 12 + start.month - 1]
+    end = _number(until)
+    fits = [w for w in sorted(set(windows)) if end - w + 1 >= _start(bank)]
     if not fits:
         return Missing(f"no window of {tuple(windows)} months fits before {until}", ("monthly",))
     parts = []
     for window in fits:
-        table = tenure_margin(bank, until=until, since=_day(end - window + 1).strftime("%Y-%m"), folds=folds)
+        table = tenure_margin(bank, until=until, since=f"{first_of_month(end - window + 1):%Y-%m}")
         if isinstance(table, Missing):
             return table
         parts.append(table.assign(window=window))
     return pd.concat(parts, ignore_index=True)
 
 
-def customers_at(
-    bank: Bank, *, at: str | None = None, lookback: int = 12, folds: int = FOLDS
-) -> pd.DataFrame | Missing:
+@needs("customers", "monthly")
+def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing:
     """Customers at the end of a month: what they brought before it, and in the two years after.
 
     Parameters
     ----------
     at : str, optional
         Month, ``YYYY-MM``; default: the last observed.
-    lookback : int
-        Months before (and with) the date that ``before`` adds up.
-    folds : int
-        Groups for the jackknife.
 
     Returns
     -------
@@ -349,21 +320,13 @@ def customers_at(
         ``months_all``, ``all`` (the whole history seen), ``months_after``, ``after`` (the next 12 months),
         ``months_second``, ``second`` (the 12 after those). The after columns count what was observed.
     """
-    missing = bank.require("customers", "monthly")
-    if missing is not None:
-        return missing
-    if lookback < 1:
-        raise InputError(f"lookback is {lookback} months; it must be 1 or more")
     now = _number(at or month_end(bank))
-    first = bank.about.observation_start
-    if now - lookback + 1 < first.year * 12 + first.month - 1:
-        return Missing(
-            f"{lookback} months before the end of {at} were not observed; the bank starts in {first:%Y-%m}",
-            ("monthly",),
-        )
+    if now - LOOKBACK + 1 < _start(bank):
+        starts = f"the bank starts in {bank.about.observation_start:%Y-%m}"
+        return Missing(f"{LOOKBACK} months before the end of {at} were not observed; {starts}", ("monthly",))
     t = _monthly(bank)
     spans = {
-        "before": t.number.between(now - lookback + 1, now),
+        "before": t.number.between(now - LOOKBACK + 1, now),
         "all": t.number <= now,
         "after": t.number.between(now + 1, now + 12),
         "second": t.number.between(now + 13, now + 24),
@@ -371,17 +334,15 @@ def customers_at(
     sums: dict[str, Any] = {"here": (t.number == now).sum()}
     for name, inside in spans.items():
         sums[f"months_{name}"] = inside.sum().cast("int32")
-        sums[name] = _money(t.contribution.sum(where=inside).fill_null(0))
+        sums[name] = as_float(t.contribution.sum(where=inside).fill_null(0))
     rows = t.filter(t.number <= now + 24).group_by("customer_id").aggregate(**sums).filter(lambda r: r.here > 0)
-    joined = rows.join(_owners(bank, folds), "customer_id").mutate(tenure=lambda r: now - r.start)
-    return bank.frame(
-        joined.select("customer_id", "fold", "tenure", *(f"{p}{n}" for n in spans for p in ("months_", ""))).order_by(
-            "customer_id"
-        )
-    )
+    joined = rows.join(_owners(bank), "customer_id").mutate(tenure=lambda r: now - r.start)
+    names = [f"{p}{n}" for n in spans for p in ("months_", "")]
+    return bank.frame(joined.select("customer_id", "fold", "tenure", *names).order_by("customer_id"))
 
 
-def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds: int = FOLDS) -> pd.DataFrame | Missing:
+@needs("customers", "monthly")
+def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     """Customers at two dates, and what they brought in between, for the accounting of customer equity.
 
     Returns
@@ -391,35 +352,32 @@ def equity(bank: Bank, *, opening: str, closing: str, lookback: int = 12, folds:
         dates ``here_*``, ``tenure_*``, ``months_before_*``, ``before_*``; ``realised`` (contribution after the opening
         month up to the closing one). Everybody seen at or between the two dates.
     """
-    missing = bank.require("customers", "monthly")
-    if missing is not None:
-        return missing
     first, last = _number(opening), _number(closing)
     if last <= first:
         raise InputError(f"closing {closing} must come after opening {opening}")
-    start = bank.about.observation_start
-    if first - lookback + 1 < start.year * 12 + start.month - 1:
-        return Missing(f"{lookback} months before the end of {opening} were not observed", ("monthly",))
+    if first - LOOKBACK + 1 < _start(bank):
+        return Missing(f"{LOOKBACK} months before the end of {opening} were not observed", ("monthly",))
     t = _monthly(bank)
     sums: dict[str, Any] = {
         "known": (t.number <= first).any(),
         "seen": t.number.between(first, last).any(),
-        "realised": _money(t.contribution.sum(where=t.number.between(first + 1, last)).fill_null(0)),
+        "realised": as_float(t.contribution.sum(where=t.number.between(first + 1, last)).fill_null(0)),
     }
     for name, now in (("opening", first), ("closing", last)):
-        inside = t.number.between(now - lookback + 1, now)
+        inside = t.number.between(now - LOOKBACK + 1, now)
         sums[f"here_{name}"] = (t.number == now).any()
         sums[f"months_before_{name}"] = inside.sum().cast("int32")
-        sums[f"before_{name}"] = _money(t.contribution.sum(where=inside).fill_null(0))
+        sums[f"before_{name}"] = as_float(t.contribution.sum(where=inside).fill_null(0))
     rows = t.filter(t.number <= last).group_by("customer_id").aggregate(**sums).filter(lambda r: r.seen)
-    joined = rows.join(_owners(bank, folds), "customer_id")
+    joined = rows.join(_owners(bank), "customer_id")
     joined = joined.mutate(tenure_opening=first - joined.start, tenure_closing=last - joined.start)
     names = [f"{c}_{d}" for d in ("opening", "closing") for c in ("here", "tenure", "months_before", "before")]
     return bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
 
 
-def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFrame | Missing:
-    """Contribution, month by month after ``at``, of the customers who were there in it.
+@needs("monthly")
+def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
+    """Contribution in each month of the year after ``at``, of the customers who were there in it.
 
     Returns
     -------
@@ -427,17 +385,14 @@ def contribution_by_month(bank: Bank, *, at: str, months: int = 12) -> pd.DataFr
         ``ahead`` (1 is the month after), ``n`` customers still there, ``contribution``, and its standard error
         ``se`` (of the sum, over the customers of ``at``).
     """
-    missing = bank.require("monthly")
-    if missing is not None:
-        return missing
     now = _number(at)
     t = _monthly(bank)
     here = t.filter(t.number == now).select("customer_id")
     size = int(bank.scalar(here.count()))
-    later = t.filter(t.number.between(now + 1, now + months)).semi_join(here, "customer_id")
-    later = later.mutate(ahead=later.number - now, value=_money(later.contribution))
+    later = t.filter(t.number.between(now + 1, now + 12)).semi_join(here, "customer_id")
+    later = later.mutate(ahead=later.number - now, value=as_float(later.contribution))
     table = later.group_by("ahead").aggregate(
-        n=later.count(), contribution=_money(later.contribution.sum()), squares=(later.value * later.value).sum()
+        n=later.count(), contribution=as_float(later.contribution.sum()), squares=(later.value * later.value).sum()
     )
     frame = bank.frame(table.order_by("ahead"))
     spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)

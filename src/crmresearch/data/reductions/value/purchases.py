@@ -9,6 +9,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.expressions import DAYS_PER_MONTH, DAYS_PER_YEAR, as_float, days_between, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
-DAYS = {"day": 1.0, "week": 7.0, "month": 30.4375, "year": 365.25}
-
-
-def _money(value: Any) -> Any:
-    return value.cast("float64")
+DAYS = {"day": 1.0, "week": 7.0, "month": DAYS_PER_MONTH, "year": DAYS_PER_YEAR}
 
 
 def summary_expression(
@@ -33,6 +30,8 @@ def summary_expression(
     unit: str = "week",
 ) -> ibis.Table:
     """Purchase summary as an expression, in the definition of lifetimes; see :func:`summary`."""
+    import ibis
+
     if unit not in DAYS:
         raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
     if holdout_end is not None and holdout_end <= calibration_end:
@@ -50,7 +49,7 @@ def summary_expression(
     }
     if holdout_end is not None:
         sums["frequency_holdout"] = days.count(where=~cal)
-        sums["spend_holdout"] = _money(days.amount.sum(where=~cal).fill_null(0))
+        sums["spend_holdout"] = as_float(days.amount.sum(where=~cal).fill_null(0))
     c = days.group_by("customer_id").aggregate(**sums)
     if holdout_end is not None:
         c = c.filter(c["first"] <= calibration_end)
@@ -58,10 +57,10 @@ def summary_expression(
     repeat = c.days - 1
     out = {
         "frequency": repeat,
-        "recency": c["last"].delta(c["first"], unit="day") / length,
-        "T": _literal_day(calibration_end).delta(c["first"], unit="day") / length,
-        "monetary_value": (_money(c.total - c.opening) / repeat.nullif(0)).fill_null(0.0),
-        "first_value": _money(c.opening),
+        "recency": days_between(c["last"], c["first"]) / length,
+        "T": days_between(ibis.date(calibration_end), c["first"]) / length,
+        "monetary_value": (as_float(c.total - c.opening) / as_float(repeat.nullif(0))).fill_null(0.0),
+        "first_value": as_float(c.opening),
     }
     if holdout_end is not None:
         span = (holdout_end - calibration_end).days / length
@@ -73,12 +72,6 @@ def summary_expression(
     return c.select("customer_id", **out).order_by("customer_id")
 
 
-def _literal_day(day: datetime.date) -> Any:
-    import ibis
-
-    return ibis.literal(day, type="date")
-
-
 def split_day(bank: Bank, share: float) -> datetime.date:
     """Last day of the first ``share`` of the period that transactions cover."""
     if not 0 < share <= 1:
@@ -87,6 +80,7 @@ def split_day(bank: Bank, share: float) -> datetime.date:
     return first + datetime.timedelta(days=round(((last - first).days + 1) * share) - 1)
 
 
+@needs("transactions")
 def summary(
     bank: Bank,
     *,
@@ -118,9 +112,6 @@ def summary(
         without one), ``first_value`` (spend of the first day); with a holdout ``frequency_holdout`` (purchase days in
         it), ``spend_holdout`` and ``duration_holdout``.
     """
-    missing = bank.require("transactions")
-    if missing is not None:
-        return missing
     first, last = bank.period("transactions")
     end = calibration_end or split_day(bank, calibration_share)
     if not first <= end <= last:
@@ -132,23 +123,17 @@ def summary(
     return bank.frame(summary_expression(t, calibration_end=end, holdout_end=holdout, unit=unit))
 
 
-def latent_summary(
-    bank: Bank, *, calibration_share: float = 1.0, calibration_end: datetime.date | None = None, unit: str = "week"
-) -> pd.DataFrame | Missing:
+def latent_summary(bank: Bank, *, calibration_share: float = 1.0, unit: str = "week") -> pd.DataFrame | Missing:
     """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
 
     A model that infers leaving from silence must not be given customers whose leaving is a recorded event.
     """
     missing = _latent(bank)
-    if missing is not None:
-        return missing
-    return summary(bank, calibration_share=calibration_share, calibration_end=calibration_end, unit=unit)
+    return summary(bank, calibration_share=calibration_share, unit=unit) if missing is None else missing
 
 
+@needs("transactions")
 def _latent(bank: Bank) -> Missing | None:
-    missing = bank.require("transactions")
-    if missing is not None:
-        return missing
     if bank.require("monthly") is None or bank.require("customers.left_on") is None:
         return Missing(
             "accounts are opened and closed here, so leaving is not latent; see survival x margin", ("transactions",)
@@ -172,6 +157,8 @@ def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str
     missing = _latent(bank)
     if missing is not None:
         return missing
+    import ibis
+
     if unit not in DAYS:
         raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
     begin, last = bank.period("transactions")
@@ -180,7 +167,7 @@ def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str
     days = t.filter(t.occurred_on <= last).select("customer_id", "occurred_on").distinct()
     first = days.group_by("customer_id").aggregate(first=days.occurred_on.min()).filter(lambda r: r["first"] <= end)
     rows = days.join(first, "customer_id")
-    since = rows.occurred_on.delta(_literal_day(begin), unit="day") / DAYS[unit]
+    since = days_between(rows.occurred_on, ibis.date(begin)) / DAYS[unit]
     rows = rows.mutate(period=since.floor().cast("int64") + 1, begins=rows.occurred_on == rows["first"])
     table = rows.group_by("period").aggregate(starts=rows.begins.sum(), repeats=(~rows.begins).sum())
     table = table.mutate(calibration=table.period * DAYS[unit] <= (end - begin).days + 1)

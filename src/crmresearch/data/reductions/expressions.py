@@ -1,0 +1,112 @@
+"""Small expressions that reductions share, written so that every engine gives the same numbers.
+
+Whole numbers are cast to float64 before they are divided (elsewhere a quotient may become a decimal of six digits), and
+sums of money are exact and cast last.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from crmresearch.data.engines import md5
+from crmresearch.errors import Missing
+
+if TYPE_CHECKING:
+    import ibis
+
+    from crmresearch.data.bank import Bank
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BLOCKS = 1024
+DAYS_PER_MONTH = 30.4375
+DAYS_PER_YEAR = 365.25
+
+
+def needs(
+    *tables: str,
+) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
+    """Make a reduction return :class:`Missing` for a bank that lacks one of these tables or columns."""
+
+    def decorate(reduction: Callable[Concatenate[Bank, P], T]) -> Callable[Concatenate[Bank, P], T | Missing]:
+        @functools.wraps(reduction)
+        def checked(bank: Bank, *args: P.args, **kwargs: P.kwargs) -> T | Missing:
+            missing = bank.require(*tables)
+            return reduction(bank, *args, **kwargs) if missing is None else missing
+
+        return checked
+
+    return decorate
+
+
+def as_float(value: Any) -> Any:
+    """Cast to double: an exact sum last of all, a whole number before it is divided."""
+    return value.cast("float64")
+
+
+def contribution_of(monthly: ibis.Table) -> Any:
+    """Interest and fees, less service and risk costs; exact."""
+    return monthly.net_interest + monthly.fees - monthly.service_cost - monthly.risk_cost
+
+
+def month_number(date: Any) -> Any:
+    """Months since the year 0, of a date or an expression of dates."""
+    if isinstance(date, datetime.date):
+        return date.year * 12 + date.month - 1
+    return date.year() * 12 + date.month() - 1
+
+
+def months_between(later: Any, earlier: Any, up: bool) -> Any:
+    """Whole months between two dates, rounded up or down."""
+    whole = month_number(later) - month_number(earlier)
+    part = (later.day() > earlier.day()) if up else (later.day() < earlier.day())
+    return (whole + part.cast("int32") if up else whole - part.cast("int32")).cast("int32")
+
+
+def days_between(later: Any, earlier: Any) -> Any:
+    """Days between two dates, as a double."""
+    return as_float(later.delta(earlier, unit="day"))
+
+
+def first_of_month(number: int) -> datetime.date:
+    """Return the first day of a month, by its :func:`month_number`."""
+    return datetime.date(number // 12, number % 12 + 1, 1)
+
+
+def add_months(day: datetime.date, months: int) -> datetime.date:
+    """Return the first day of the month so many months on."""
+    return first_of_month(month_number(day) + months)
+
+
+def day_after(bank: Bank) -> datetime.date:
+    """Return the day after the observation ends."""
+    end: datetime.date = bank.about.observation_end
+    return end + datetime.timedelta(days=1)
+
+
+def open_on(holdings: ibis.Table, day: Any) -> Any:
+    """Whether a product is held at the end of a day."""
+    return (holdings.opened_on <= day) & (holdings.closed_on.isnull() | (holdings.closed_on > day))
+
+
+def open_before(holdings: ibis.Table, day: Any) -> Any:
+    """Whether a product is held when a day begins."""
+    return (holdings.opened_on < day) & (holdings.closed_on.isnull() | (holdings.closed_on >= day))
+
+
+def beside(table: ibis.Table, other: ibis.Table, *keys: str) -> ibis.Table:
+    """Add the columns of another table, where it has a row with these keys."""
+    return table.left_join(other, list(keys)).drop(*(f"{key}_right" for key in keys))
+
+
+def block_of(key: Any) -> Any:
+    """Block of a person, by a hash of the identifier: a random thousandth of all, the same on every engine."""
+    import ibis
+
+    digits = md5(key)
+    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(k, 1)) for k in range(3))
+    return ((a * 256 + b * 16 + c) % BLOCKS).cast("int32")
