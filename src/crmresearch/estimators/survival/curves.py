@@ -36,8 +36,8 @@ def _grid(spells: Spells) -> np.ndarray:
     return np.unique(np.concatenate([spells.entry, spells.exit]))
 
 
-def _table(spells: Spells) -> pd.DataFrame:
-    times = _grid(spells)
+def _table(spells: Spells, times: np.ndarray | None = None) -> pd.DataFrame:
+    times = _grid(spells) if times is None else times
     left = _counts(spells.exit, spells.n, times)
     begun = _counts(spells.entry, spells.n, times) if spells.late else np.zeros(len(times))
     if not spells.late:
@@ -160,23 +160,21 @@ def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
     Robins and Finkelstein (2000), Biometrics 56: inverse probability of censoring weights.
     """
     checked = read_spells(spells, [by])
-    total = _table(checked).set_index("time")
-    everybody = _uncensored(total)
+    total = _table(checked)
+    times, everybody = total["time"].to_numpy(), _uncensored(total)
     n, d = np.zeros(len(total)), np.zeros(len(total))
     labels = spells[by].to_numpy()
     for group in pd.unique(labels):
         some = labels == group
         part = Spells(checked.entry[some], checked.exit[some], checked.event[some], checked.n[some])
-        table = _table(part).set_index("time").reindex(total.index)
-        own = _uncensored(table.fillna(0.0).assign(at_risk=_at_risk_on(table, total.index)))
+        own = _uncensored(_table(part, times))
         ratio = np.divide(everybody, own, out=np.ones(len(own)), where=own > 0)
-        at_entry = ratio[np.searchsorted(total.index.to_numpy(), part.entry)]
-        weighted = _table(Spells(part.entry, part.exit, part.event, part.n / at_entry)).set_index("time")
-        weighted = weighted.reindex(total.index)
-        n += ratio * _at_risk_on(weighted, total.index)
-        d += ratio * weighted["events"].fillna(0.0).to_numpy()
+        since = ratio[np.searchsorted(times, part.entry)]
+        weighted = _table(Spells(part.entry, part.exit, part.event, part.n / since), times)
+        n += ratio * weighted["at_risk"].to_numpy()
+        d += ratio * weighted["events"].to_numpy()
     hazard = np.divide(d, n, out=np.zeros(len(n)), where=n > 1e-9)
-    out = total[["at_risk"]].assign(survival=np.cumprod(1 - hazard)).reset_index()
+    out = total[["time", "at_risk"]].assign(survival=np.cumprod(1 - hazard))
     first, last = span(total["at_risk"].to_numpy(), 1)
     return out.iloc[first : last + 1].reset_index(drop=True)
 
@@ -254,11 +252,10 @@ def logrank(spells: pd.DataFrame, by: str) -> pd.Series:
     groups = sorted(spells[by].unique(), key=str)
     if len(groups) < 2:
         raise InputError(f"{by} has one level only ({groups[0]}); a comparison needs two")
-    total = _table(read_spells(spells)).set_index("time")
-    n, d = total["at_risk"].to_numpy(), total["events"].to_numpy()
-    parts = [_table(read_spells(spells[spells[by] == g])).set_index("time").reindex(total.index) for g in groups]
-    share = np.stack([_at_risk_on(p, total.index) for p in parts])  # groups x times
-    events = np.stack([p["events"].fillna(0.0).to_numpy() for p in parts])
+    total = _table(read_spells(spells))
+    times, n, d = (total[c].to_numpy() for c in ("time", "at_risk", "events"))
+    parts = [_table(read_spells(spells[spells[by] == g]), times) for g in groups]
+    share, events = (np.stack([p[c] for p in parts]) for c in ("at_risk", "events"))  # groups x times
     some = (d > 0) & (n > 0)
     n, d, share, events = n[some], d[some], share[:, some], events[:, some]
     fraction = share / n
@@ -280,13 +277,6 @@ def logrank(spells: pd.DataFrame, by: str) -> pd.Series:
             "n": round(spells["n"].sum()) if "n" in spells.columns else len(spells),
         }
     )
-
-
-def _at_risk_on(part: pd.DataFrame, times: pd.Index) -> np.ndarray:
-    """At-risk counts of one group at the times of all: what entered so far minus what left so far."""
-    entered = part["entered"].fillna(0.0).to_numpy().cumsum()
-    gone = (part["events"].fillna(0.0) + part["censored"].fillna(0.0)).to_numpy().cumsum()
-    return np.r_[0.0, entered[:-1]] - np.r_[0.0, gone[:-1]]
 
 
 def pairwise_logrank(spells: pd.DataFrame, by: str) -> pd.DataFrame:

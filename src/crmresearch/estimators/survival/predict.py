@@ -209,26 +209,13 @@ def calibration(
         slope, slope_se = both.params[1], both.se[1]
     alone = logit_fit(one, outcome[keep], n=n[keep], weights=weight[keep], offset=odds[keep])
     group = tied_groups(p, groups, n)
-    rows = []
-    for g in np.unique(group):
-        inside = group == g
-        total = n[inside].sum()
-        observed = float((w[inside] * outcome[inside]).sum() / w[inside].sum())
-        spread = float(
-            np.sqrt((w[inside] ** 2 / np.maximum(n[inside], 1) * (outcome[inside] - observed) ** 2).sum())
-            / w[inside].sum()
-        )
+    size, weighed, exits, expected = (np.bincount(group, x, groups) for x in (n, w, w * outcome, n * p))
+    with np.errstate(invalid="ignore"):  # a group that ties leave empty
+        observed = exits / weighed
+        spread = np.sqrt(np.bincount(group, n * (weight * (outcome - observed[group])) ** 2, groups)) / weighed
         low, high = ends(observed, spread)
-        rows.append(
-            {
-                "group": int(g) + 1,
-                "n": int(total),
-                "predicted": float((n * p)[inside].sum() / total),
-                "observed": observed,
-                "ci_low": max(low, 0.0),
-                "ci_high": min(high, 1.0),
-            }
-        )
+        table = pd.DataFrame({"group": np.arange(groups) + 1, "n": size.astype(int), "predicted": expected / size})
+    table["observed"], table["ci_low"], table["ci_high"] = observed, np.maximum(low, 0.0), np.minimum(high, 1.0)
     line = pd.Series(
         {
             "slope": slope,
@@ -239,7 +226,7 @@ def calibration(
             "predicted": float((n * p).sum() / n.sum()),
         }
     )
-    return pd.DataFrame(rows), line
+    return table[size > 0].reset_index(drop=True), line
 
 
 def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: float = 0.1) -> float:
