@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import LEVEL, Estimate, Fieller, ends, fieller, normal, one_sided_p, z
+from crmresearch.estimators.inference import LEVEL, Estimate, Fieller, ends, fieller, normal, one_sided_p, resample, z
 
 Array = NDArray[np.float64]
 
@@ -251,5 +251,4 @@ def simultaneous(pairs: Sequence[tuple[Functional, Functional]], seed: int) -> f
 
 def resampled(blocks: int, resamples: int, seed: int) -> Array:
     """How often each block is drawn, one row per resample."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples).astype(float)
+    return resample(np.random.default_rng(seed), blocks, resamples)

@@ -56,10 +56,6 @@ class Estimate:
         spec = spec or ",.2f"
         return f"{self.value:{spec}} [{self.ci_low:{spec}}, {self.ci_high:{spec}}]"
 
-    def text(self, digits: int = 2) -> str:
-        """Write the estimate with its interval and so many digits."""
-        return format(self, f",.{digits}f")
-
 
 @cache
 def z(level: float = LEVEL) -> float:

@@ -74,11 +74,6 @@ class Discounting:
         factors: Array = self.at((np.arange(1, periods + 1) - shift) * length)
         return factors
 
-    def text(self) -> str:
-        """The convention in words, for axis labels: ``10% a year, paid at period ends``."""
-        where = {"start": "starts", "mid": "middles", "end": "ends"}[self.timing]
-        return f"{100 * self.annual_rate:g}% a year, paid at period {where}"
-
 
 def customer_lifetime_value(
     transaction_model: Any,
