@@ -78,7 +78,7 @@ def wrap(text: str, width: int) -> str:
 
 
 def label(text: str, unit: str = "number") -> str:
-    """Name the bank's currency in an axis label: in the place of the word money, or behind a label of money."""
+    """Name the bank's currency in a label: in the place of the word money, or behind a label of money."""
     currency = figures.currency()
     if not currency:
         return text
@@ -263,9 +263,9 @@ def finish(ax: Any, picture: Picture, *, handles: Sequence[Any] = (), over: bool
                     color=color)  # fmt: skip
     rows = _above(ax, picture, axis, 1 if subtitle else 0)
     if over and sum(a.get_visible() for a in ax.figure.axes) == 1:
-        ax.figure.suptitle(picture.title, **OVER)
+        ax.figure.suptitle(label(picture.title), **OVER)
     else:
-        ax.set_title(picture.title, loc="left", pad=6 + 12 * rows)
+        ax.set_title(label(picture.title), loc="left", pad=6 + 12 * rows)
     if handles:
         ax.legend(handles=list(handles), title=picture.options.get("legend"), loc="upper left",
                   bbox_to_anchor=(1.01, 1.0), alignment="left", borderaxespad=0)  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, optimum
@@ -17,7 +17,6 @@ from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import in_currency
 
 say = words.of("cost.split")
 
@@ -61,12 +60,11 @@ def response_curves(
     -----
     Spend on keeping is that on offers; ordinary upkeep is taken off the margin.
     """
-    missing = first_missing((prospects, campaigns, upkeep, response.missing))
-    if missing is not None:
-        return missing
-    assert isinstance(prospects, pd.DataFrame)
-    assert isinstance(campaigns, pd.DataFrame)
-    assert isinstance(upkeep, pd.DataFrame)
+    for part in (prospects, campaigns, upkeep, response.missing):
+        if isinstance(part, Missing):
+            return part
+    frames = (prospects, campaigns, upkeep)
+    prospects, campaigns, upkeep = (f for f in frames if isinstance(f, pd.DataFrame))
     if "contribution" not in upkeep:
         return Missing(say("no_contribution"), ("monthly",))
     drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
@@ -157,7 +155,7 @@ def split(
             name: Estimate(float(row[2]), float(row[3]), float(row[4]), "money", n)
             for name, row in zip(("spend_per_prospect", "spend_per_customer_year"), rows, strict=False)
         },
-        picture=_map(c, free, bound, discount_annual, currency),
+        picture=_map(c, free, bound, discount_annual),
         alt=say("alt", best=best),
         money={"value": "n"},
         details={"gain": gains[0]},
@@ -170,7 +168,7 @@ def _in_words(best: Optimum) -> str:
     return say("no_keeping", best=best) if best.retention == 0 else say("no_winning", best=best)
 
 
-def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float, currency: str) -> Picture:
+def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> Picture:
     """Iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
     won = Curve(c["won_ceiling"][0], c["won_rate"][0], c["won_floor"][0])
     kept = Curve(c["kept_ceiling"][0], c["kept_rate"][0], c["kept_floor"][0])
@@ -187,22 +185,16 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float, curr
         (bound.acquisition[0], bound.retention[0], say("bound_optimum"), False),
         (*now, say("now"), False),
     ]
-    return Picture(
-        "scatter",
-        pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True),
-        in_currency(say("title"), currency),
-        in_currency(say("x"), currency),
-        in_currency(say("y"), currency),
-        {
-            "contours": {"x": x, "y": y, "z": equity, "levels": levels},
-            "xlim": (0, right),
-            "ylim": (0, top),
-            "unit": "money",
-            "x_unit": "money",
-            "legend": say("legend", n=int(c["n"][0]), count=len(free.equity) - 1),
-        },
-        (7.6, 5.2),
-    )
+    data = pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True)
+    options = {
+        "contours": {"x": x, "y": y, "z": equity, "levels": levels},
+        "xlim": (0, right),
+        "ylim": (0, top),
+        "unit": "money",
+        "x_unit": "money",
+        "legend": say("legend", n=int(c["n"][0]), count=len(free.equity) - 1),
+    }
+    return Picture("scatter", data, say("title"), say("x"), say("y"), options, (7.6, 5.2))
 
 
 def five_to_one() -> Result:

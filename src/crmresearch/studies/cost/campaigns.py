@@ -138,21 +138,18 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
             gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
         ),
         estimates={"S42": exits.estimate(say("unit"), n, 0.0, "below")},
-        picture=Picture(
-            "curves",
-            curve.rename(columns={"month": "x", "kept": "y"}).assign(group=say("label", n=n), n=n),
-            say("title"),
-            say("x"),
-            say("y"),
-            {
-                "unit": "percent",
-                "marks": [Mark(0, axis="y"), Mark(horizon_months, say("mark", horizon=horizon_months), "limit")],
-            },
-        ),
+        picture=_kept(curve, n, horizon_months),
         alt=say("alt", sentence=sentence),
         money={"value": "n"},
         details={"kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months},
     )
+
+
+def _kept(curve: pd.DataFrame, n: int, horizon_months: int) -> Picture:
+    """Customers kept by the offer, month by month."""
+    data = curve.rename(columns={"month": "x", "kept": "y"}).assign(group=say("label", n=n), n=n)
+    marks = [Mark(0, axis="y"), Mark(horizon_months, say("mark", horizon=horizon_months), "limit")]
+    return Picture("curves", data, say("title"), say("x"), say("y"), {"unit": "percent", "marks": marks})
 
 
 @study

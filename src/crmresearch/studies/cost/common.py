@@ -88,8 +88,3 @@ def ratio_row(quantity: str, num: Functional, den: Functional) -> dict[str, Any]
 def of(f: Functional, by: float = 1.0) -> tuple[float, float, float]:
     """Return value and ends of a functional, or of a multiple of it."""
     return by * f.value, by * f.low, by * f.high
-
-
-def in_currency(text: str, currency: str) -> str:
-    """Name the currency after a label, if it is known."""
-    return f"{text}, {currency}" if currency else text

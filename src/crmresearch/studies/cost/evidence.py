@@ -59,16 +59,11 @@ def per_sale(groups: pd.DataFrame) -> Result:
     found = fieller(new, old, var_new, var_old)
     sentence = say("sentence", new=new, old=old, ratio=new / old, found=written(found, ",.1f"))
     shown = table[sold > 0].sort_values("per_sale", ascending=False)
-    data = pd.DataFrame(
-        {
-            "label": [say("label", name=row.group, n=row.n) for row in shown.itertuples()],
-            "estimate": shown["per_sale"],
-            "low": shown["ci_low"],
-            "high": shown["ci_high"],
-            "text": shown["per_sale"].map("{:.1f}".format),
-            "n": shown["n"],
-        }
-    )
+    data = shown.assign(
+        label=[say("label", name=row.group, n=row.n) for row in shown.itertuples()],
+        estimate=shown["per_sale"],
+        text=shown["per_sale"].map("{:.1f}".format),
+    ).drop(columns="group")
     n = int(own.loc[[NEW, OLD], "n"].sum())
     return Result(
         table,

@@ -295,22 +295,19 @@ def _sentence(known: pd.DataFrame, first: Estimate | Missing) -> str:
     return sentence + (say("unbounded", count=len(known) - len(bounded)) if len(bounded) < len(known) else ".")
 
 
-def _picture(known: pd.DataFrame, people: int) -> Picture:
+def _picture(known: pd.DataFrame, people: int) -> Picture | None:
     """Dots and intervals, with the essays' claim as a line."""
-    bounded = np.isfinite(known["ci_high"].to_numpy(float)) if len(known) else np.zeros(0, bool)
-    finite = known.loc[bounded, ["ci_low", "ci_high", "ratio"]].to_numpy(float)
+    if not len(known):
+        return None
+    finite = known.loc[np.isfinite(known["ci_high"]), ["ci_low", "ci_high", "ratio"]].to_numpy(float)
     positive = finite[finite > 0]
     low, high = (positive.min() / 2, positive.max() * 2) if positive.size else (0.1, 10.0)
-    data = pd.DataFrame(
-        {
-            "label": known["line"] + "  " + known["winning"] + " / " + known["keeping"],
-            "estimate": known.get("ratio"),
-            "low": known.get("ci_low"),
-            "high": known.get("ci_high"),
-            "group": known.get("winning"),
-            "text": [f"{row.ratio:,.2f}" if row.set == say("interval") else row.set for row in known.itertuples()],
-        }
-    )
+    data = known.assign(
+        label=known["line"] + "  " + known["winning"] + " / " + known["keeping"],
+        group=known["winning"],
+        estimate=known["ratio"],
+        text=known["set"].where(known["set"] != say("interval"), known["ratio"].map("{:,.2f}".format)),
+    ).drop(columns="n")
     options = {
         "log": True,
         "limits": (min(low, SEVERAL / 2), max(high, SEVERAL * 2)),

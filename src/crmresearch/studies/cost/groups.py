@@ -185,18 +185,12 @@ def _picture(known: pd.DataFrame, by: str) -> Picture | None:
     shown = known[np.isfinite(known["ci_high"]) & (known["ci_high"] > FLOOR)] if len(known) else known
     if not len(shown):
         return None
-    shown = shown.sort_values("line", kind="stable")
-    data = pd.DataFrame(
-        {
-            "label": shown["line"] + "  " + shown["winning"] + " / " + shown["keeping"],
-            "estimate": shown["ratio"],
-            "low": shown["ci_low"],
-            "high": shown["ci_high"],
-            "group": [say("label", name=row[by], n=row["prospects"]) for _, row in shown.iterrows()],
-            "n": shown["customers"],
-        }
+    data = shown.sort_values("line", kind="stable").assign(
+        label=shown["line"] + "  " + shown["winning"] + " / " + shown["keeping"],
+        group=shown.apply(lambda row: say("label", name=row[by], n=row["prospects"]), axis=1),
+        estimate=shown["ratio"],
+        n=shown["customers"],
     )
     limits = max(shown["ratio"].min() / 5, FLOOR), max(shown["ci_high"].max() * 1.3, 2 * SEVERAL)
-    marks = [Mark(SEVERAL, style="claim")]
-    options = {"log": True, "limits": limits, "marks": marks}
+    options = {"log": True, "limits": limits, "marks": [Mark(SEVERAL, style="claim")]}
     return Picture("intervals", data, say("title", by=by), say("x", several=SEVERAL), "", options)

@@ -14,7 +14,7 @@ from crmresearch.estimators.spending import tenure as lives
 from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import absent, few_wins, in_currency, of, ratio_row, row, undated, wins_gate
+from crmresearch.studies.cost.common import absent, few_wins, of, ratio_row, row, undated, wins_gate
 
 say = words.of("cost.losing")
 
@@ -67,18 +67,12 @@ def payback(
     if found.gone and found.loss:
         rows += [row(say("payback.gone"), *found.gone), row(say("payback.loss"), *found.loss)]
         sentence += say("payback.leavers", found=found, loss=f"{found.loss[0]:,.1f} {currency}".rstrip())
-    curve = found.curve.rename(columns={"month": "x", "net": "y"})
+    curve = found.curve.rename(columns={"month": "x", "net": "y"}).assign(group=say("payback.label", wins=wins), n=wins)
+    options = {"unit": "money", "marks": [Mark(0, axis="y")]}
     return Result(
         pd.DataFrame(rows).assign(n=wins),
         sentence + ".",
-        picture=Picture(
-            "curves",
-            curve.assign(group=say("payback.label", wins=wins), n=wins),
-            say("payback.title"),
-            say("payback.x"),
-            in_currency(say("payback.y"), currency),
-            {"unit": "money", "marks": [Mark(0, axis="y")]},
-        ),
+        picture=Picture("curves", curve, say("payback.title"), say("payback.x"), say("payback.y"), options),
         alt=say("payback.alt", sentence=sentence),
         money={"value": "n"},
         details={"won": found.won},
@@ -158,7 +152,7 @@ def replacement(
                  horizon=horizon_months, ramp=ramp_months),
         ),
         estimates={"S41": estimate},
-        picture=_waterfall(table, wins, currency),
+        picture=_waterfall(table, wins),
         alt=say("replacement.alt", parts=", ".join(say("replacement.each", row=r) for _, r in table.iterrows())),
         money={"money": "n"},
         digits=0,
@@ -166,15 +160,15 @@ def replacement(
     )  # fmt: skip
 
 
-def _waterfall(table: pd.DataFrame, wins: int, currency: str) -> Picture:
+def _waterfall(table: pd.DataFrame, wins: int) -> Picture:
     """Bars of the parts of replacement cost and of their sum; service cost counts the other way."""
     sign = np.array([1.0, 1.0, -1.0, 1.0])
     ends = np.sort(np.column_stack([sign * table["ci_low"], sign * table["ci_high"]]), axis=1)
     data = pd.DataFrame({"label": table["part"], "estimate": sign * table["money"], "low": ends[:, 0]})
     data = data.assign(high=ends[:, 1], base=0.0, strong=np.arange(4) == 3, n=wins)
     data.loc[2, "label"] = say("replacement.added")
-    x = say("replacement.x", currency=currency, wins=wins).strip()
-    return Picture("intervals", data, say("replacement.title"), x, "", {"unit": "money", "marks": [Mark(0)]})
+    options = {"unit": "money", "marks": [Mark(0)]}
+    return Picture("intervals", data, say("replacement.title"), say("replacement.x", wins=wins), "", options)
 
 
 @study

@@ -101,12 +101,10 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
 def _deciles(deciles: pd.DataFrame, n: int, mean: float) -> Picture:
     """Effect by decile of its prediction."""
     shown = deciles.dropna(subset=["uplift"]) if "uplift" in deciles else deciles.iloc[:0]
-    names = {"group": "label", "uplift": "estimate", "ci_low": "low", "ci_high": "high"}
+    names = {"group": "label", "uplift": "estimate"}
     marks = [Mark(0), Mark(mean, say("mean"), style="limit")]
-    return Picture(
-        "intervals", shown.rename(columns=names)[[*names.values(), "n"]], say("title", n=n), say("x"), say("y"),
-        {"upright": True, "unit": "percent", "marks": marks},
-    )  # fmt: skip
+    options = {"upright": True, "unit": "percent", "marks": marks}
+    return Picture("intervals", shown.rename(columns=names), say("title", n=n), say("x"), say("y"), options)
 
 
 @study

@@ -15,7 +15,7 @@ from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.cost.common import absent, by_lot, further, in_currency
+from crmresearch.studies.cost.common import absent, by_lot, further
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -92,7 +92,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         sentence,
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
         estimates={"S04": second.estimate(say("unit"), n, 0.0, "below")},
-        picture=_curves(fitted, currency),
+        picture=_curves(fitted),
         alt=say("alt", count=len(fitted), sentence=sentence),
         counts=("n", "wins"),
         money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),
@@ -146,7 +146,7 @@ def _selection_gate(
     return gate(say, "aim", None, "undecided", tolerated=TOLERATED, span=span, second=second)
 
 
-def _curves(fitted: dict[Any, Any], currency: str) -> Picture:
+def _curves(fitted: dict[Any, Any]) -> Picture:
     """Fitted win probabilities by spend with bands, and the data in ten groups of equal size."""
     lines, points = [], []
     for name, fit in fitted.items():
@@ -158,8 +158,8 @@ def _curves(fitted: dict[Any, Any], currency: str) -> Picture:
         shown = part.groupby(tenth).agg(x=("spend", "mean"), y=("won", "mean"), n=("won", "size"))
         points.append(shown.assign(group=label))
     options = {"points": pd.concat(points, ignore_index=True), "unit": "percent", "x_unit": "money"}
-    x = in_currency(say("x"), currency)
-    return Picture("curves", pd.concat(lines, ignore_index=True), say("title"), x, say("y"), options, (7.6, 4.6))
+    data = pd.concat(lines, ignore_index=True)
+    return Picture("curves", data, say("title"), say("x"), say("y"), options, (7.6, 4.6))
 
 
 @study
