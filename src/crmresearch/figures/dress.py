@@ -13,7 +13,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from matplotlib.ticker import Formatter, MaxNLocator
 
 from crmresearch import figures
@@ -51,9 +50,8 @@ class Ticks(Formatter):
         ticks = [scale * float(v) for v in values]
         steps = np.diff(sorted(set(ticks)))
         close = [1e-6 * (abs(t) if self.each else float(min(steps, default=1.0))) for t in ticks]
-        digits = [
-            next((d for d in range(9) if abs(round(t, d) - t) <= c), 9) for t, c in zip(ticks, close, strict=True)
-        ]
+        enough = ((d for d in range(9) if abs(round(t, d) - t) <= c) for t, c in zip(ticks, close, strict=True))
+        digits = [next(found, 9) for found in enough]
         comma = "," if self.unit == "money" or max(map(abs, ticks), default=0) >= 10_000 else ""
         most = max(digits, default=0)
         return [f"{t + 0.0:{comma}.{d if self.each else most}f}{sign}" for t, d in zip(ticks, digits, strict=True)]
@@ -123,9 +121,8 @@ def bars(ax: Any, at: Any, low: Any, high: Any, lying: bool, colors: Any, **styl
 
 def dots(ax: Any, x: Any, y: Any, colors: Any, hollow: Any = None, **style: Any) -> None:
     """Draw points, hollow ones with a white middle."""
-    sns.scatterplot(
-        x=np.asarray(x), y=np.asarray(y), ax=ax, legend=False, zorder=3, **{"s": 34, "linewidth": 0} | style
-    )
+    style = {"s": 34, "linewidth": 0} | style
+    sns.scatterplot(x=np.asarray(x), y=np.asarray(y), ax=ax, legend=False, zorder=3, **style)
     points = ax.collections[-1]
     face = [colors] * len(x) if isinstance(colors, str | tuple) else list(colors)
     points.set_edgecolors(face)
@@ -163,9 +160,10 @@ def unit_axis(axis: Any, unit: str, log: bool = False) -> None:
             axis.set_major_locator(MaxNLocator(max(int(most), 2), steps=[1, 2, 2.5, 5, 10]))
 
 
-def categories(axis: Any, names: Sequence[Any], places: Sequence[float], width: float) -> None:
-    """Name categories along an axis of ``width`` inches: in lines, slanted or thinned when they would not fit."""
-    roomy = axis.axes.bbox.height / axis.axes.figure.dpi >= 0.38 * len(names)  # two lines of type a name
+def categories(axis: Any, names: Sequence[Any], places: Sequence[float]) -> None:
+    """Name categories along an axis: in lines, slanted or thinned when they would not fit."""
+    width, height = axis.axes.bbox.size / axis.axes.figure.dpi  # inches
+    roomy = height >= 0.38 * len(names)  # two lines of type a name
     wide = 22 if axis.axis_name == "x" else 40 if roomy else 80
     texts = [wrap(str(n), wide) for n in names]
     if axis.axis_name == "y":
@@ -297,8 +295,7 @@ def fit(places: Sequence[Any], widen: bool) -> None:
         ax.set_xlabel(wrap(ax.get_xlabel(), int(panel * 1.05 / 0.077)))
         ax.set_ylabel(wrap(ax.get_ylabel(), int((tall - 0.9) / 0.077)))
         breadth = panel + 0.2 if len(places) > 1 else wide - left - 0.7
-        title = next(t for t in ax.findobj(Text) if t.get_text() == ax.get_title(loc="left"))
-        title.set_text(wrap(title.get_text(), int(breadth / 0.094)))
+        ax._left_title.set_text(wrap(ax.get_title(loc="left"), int(breadth / 0.094)))  # as it is otherwise
     if figure.get_suptitle():
         figure.suptitle(wrap(figure.get_suptitle(), int((wide - 0.2) / 0.094)), **OVER)
 

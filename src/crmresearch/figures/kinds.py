@@ -9,6 +9,7 @@ points) and ``money`` (the label names the bank's currency; so does the word mon
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -65,80 +66,65 @@ def intervals(ax: Any, picture: Picture) -> None:
     leaves it ends in an arrow; without limits an interval many times as wide as the others does so), ``ordered``.
     """
     data, o = shown(picture.data), picture.options
-    lying, log = not o.get("upright"), bool(o.get("log"))
-    names = list(dict.fromkeys(data["label"]))
-    colors = groups(data, ordered=bool(o.get("ordered")))
-    side = data["group"].map({g: k for k, g in enumerate(colors)}).astype(float) if "group" in data else 0.0
+    lying, log, unit = not o.get("upright"), bool(o.get("log")), o.get("unit", "number")
+    along, across, set_view, set_rows = (
+        (ax.xaxis, ax.yaxis, ax.set_xlim, ax.set_ylim) if lying else (ax.yaxis, ax.xaxis, ax.set_ylim, ax.set_xlim)
+    )
+    names, colors = list(dict.fromkeys(data["label"])), groups(data, ordered=bool(o.get("ordered")))
     apart = min(0.2, 0.76 / len(colors)) if data["label"].duplicated().any() else 0.0
-    along = data["label"].map({n: i for i, n in enumerate(names)}).astype(float) + apart * (
-        side - (len(colors) - 1) / 2
-    )
-    data["at"] = len(names) - 1 - along if lying else along
-    floor, ceiling = o.get("limits") or _reach(data, log)
-    inside = data["estimate"].between(floor, ceiling)
-    shade = (
-        data["group"].astype(object).map(colors)
-        if "group" in data
-        else pd.Series([ACCENT] * len(data), index=data.index)
-    )
+    group = data["group"].astype(object) if "group" in data else pd.Series(None, index=data.index, dtype=object)
+    side = group.map({g: k for k, g in enumerate(colors)}).fillna(0) - (len(colors) - 1) / 2
+    place = data["label"].map({n: i for i, n in enumerate(names)}).astype(float) + apart * side
+    data["at"] = len(names) - 1 - place if lying else place
+    data["shade"] = group.map(colors) if "group" in data else ACCENT
     if "strong" in data and data["strong"].any():
-        shade = shade.where(data["strong"].astype(bool), GREY)
-    low, high = data["low"].clip(floor, ceiling), data["high"].clip(floor, ceiling)
+        data["shade"] = data["shade"].where(data["strong"].astype(bool), GREY)
+    floor, ceiling = o.get("limits") or _reach(data, log)
+    ends = {c: data[c].clip(floor, ceiling) for c in ("low", "high", "outer_low", "outer_high") if c in data}
+    styles = {g: MARKERS[k % len(MARKERS)] if apart else "o" for k, g in enumerate(colors)}
     if "base" in data:
-        length = data["estimate"] - data["base"]
         thick = 0.62 / len(colors) if apart else 0.62
-        if lying:
-            ax.barh(data["at"], length, left=data["base"], color=list(shade), height=thick)
-        else:
-            ax.bar(data["at"], length, bottom=data["base"], color=list(shade), width=thick)
-        bars(ax, data["at"], low, high, lying, INK)
+        draw, size, base = (ax.barh, "height", "left") if lying else (ax.bar, "width", "bottom")
+        length = data["estimate"] - data["base"]
+        draw(data["at"], length, color=list(data["shade"]), **{size: thick, base: data["base"]})
+        bars(ax, data["at"], ends["low"], ends["high"], lying, INK)
     else:
         if "outer_low" in data:
-            outer = data[["outer_low", "outer_high"]].clip(floor, ceiling)
-            bars(ax, data["at"], outer["outer_low"], outer["outer_high"], lying, GREY, linewidth=1.2)
-        bars(ax, data["at"], low, high, lying, list(shade), linewidth=4.0 if "outer_low" in data else 1.6)
-        for k, group in enumerate(colors):
-            own = inside & (True if group is None else data["group"] == group)
-            if own.any():
-                x, y = data.loc[own, "estimate"], data.loc[own, "at"]
-                hollow = data.loc[own, "hollow"] if "hollow" in data else None
-                x, y = (x, y) if lying else (y, x)
-                dots(ax, x, y, list(shade[own]), hollow, marker=MARKERS[k % len(MARKERS)] if apart else "o")
-    _beyond(ax, data, floor, ceiling, lying, shade)
-    axis, across = (ax.xaxis, ax.yaxis) if lying else (ax.yaxis, ax.xaxis)
+            bars(ax, data["at"], ends["outer_low"], ends["outer_high"], lying, GREY, linewidth=1.2)
+        thick = 4.0 if "outer_low" in data else 1.6
+        bars(ax, data["at"], ends["low"], ends["high"], lying, list(data["shade"]), linewidth=thick)
+        for name, style in styles.items():
+            own = part(data, name)
+            own = own[own["estimate"].between(floor, ceiling)]
+            if len(own):
+                x, y = (own["estimate"], own["at"]) if lying else (own["at"], own["estimate"])
+                dots(ax, x, y, list(own["shade"]), own.get("hollow"), marker=style)
+    _beyond(ax, data, floor, ceiling, lying)
     handles = marks(ax, picture, "x" if lying else "y")
     if log:
         getattr(ax, "set_xscale" if lying else "set_yscale")("log")
-    if o.get("limits") or np.isfinite([floor, ceiling]).any():
-        view = [v if np.isfinite(v) else None for v in (floor, ceiling)]
-        getattr(ax, "set_xlim" if lying else "set_ylim")(*view)
-    unit = o.get("unit", "number")
-    unit_axis(axis, unit, log)
-    places = [len(names) - 1 - i if lying else i for i in range(len(names))]
-    categories(across, names, places, ax.bbox.width / ax.figure.dpi)
-    getattr(ax, "set_ylim" if lying else "set_xlim")(-0.65, len(names) - 0.35)
+    set_view(*(v if np.isfinite(v) else None for v in (floor, ceiling)))
+    unit_axis(along, unit, log)
+    categories(across, names, [len(names) - 1 - i if lying else i for i in range(len(names))])
+    set_rows(-0.65, len(names) - 0.35)
     ax.grid(visible=False, axis="y" if lying else "x")
-    if None not in colors:
-        named = [
-            patch(c, g) if "base" in data else line(c, g, marker=MARKERS[k % len(MARKERS)] if apart else "o")
-            for k, (g, c) in enumerate(colors.items())
-        ]
-        handles = named + handles
+    named = [
+        (patch(c, g) if "base" in data else line(c, g, marker=styles[g])) for g, c in colors.items() if g is not None
+    ]
     value = {"x_unit" if lying else "y_unit": unit}
-    finish(ax, picture, handles=handles, over=lying, axis="x" if lying else "y", **value)
+    finish(ax, picture, handles=named + handles, over=lying, axis="x" if lying else "y", **value)
 
 
-def _beyond(ax: Any, data: pd.DataFrame, floor: float, ceiling: float, lying: bool, shade: pd.Series) -> None:
+def _beyond(ax: Any, data: pd.DataFrame, floor: float, ceiling: float, lying: bool) -> None:
     """Draw arrows where intervals leave the axis, and the texts beside the marks."""
     for out, end, arrow in (
         (data["low"] < floor, floor, "<" if lying else "v"),
         (data["high"] > ceiling, ceiling, ">" if lying else "^"),
     ):
-        at = data.loc[out, "at"]
-        if len(at):
-            ends = np.full(len(at), end)
+        if out.any():
+            at, ends = data.loc[out, "at"], np.full(int(out.sum()), end)
             x, y = (ends, at) if lying else (at, ends)
-            dots(ax, x, y, list(shade[out]), marker=arrow, s=26, clip_on=False)
+            dots(ax, x, y, list(data.loc[out, "shade"]), marker=arrow, s=26, clip_on=False)
     row: Any
     for row in data.dropna(subset=["text"]).itertuples() if "text" in data else ():
         where = (float(np.clip(row.estimate, floor, ceiling)), row.at)
@@ -170,10 +156,10 @@ def curves(ax: Any, picture: Picture) -> None:
     axis), ``unit``, ``x_unit``, ``xlim``, ``ylim``, ``ordered``. Curves are named at their ends.
     """
     data, o = picture.data.copy(), picture.options
-    step = "post" if o.get("step") else None
+    unit, x_unit, stacked = o.get("unit", "number"), o.get("x_unit", "number"), bool(o.get("stacked"))
     values = [c for c in ("y", "low", "high") if c in data]
     data[values] = data[values].astype(float).mask(small(data))
-    named = list(dict.fromkeys(data["x"])) if data["x"].dtype == object or str(data["x"].dtype) == "category" else []
+    named = [] if data["x"].dtype.kind in "ifMm" else list(dict.fromkeys(data["x"]))
     if named:
         data["x"] = data["x"].map({v: i for i, v in enumerate(named)}).astype(float)
     colors = groups(data, ordered=bool(o.get("ordered")))
@@ -181,74 +167,83 @@ def curves(ax: Any, picture: Picture) -> None:
         strong = groups(data[data["strong"].astype(bool)])
         colors = {g: strong.get(g, GREY) for g in colors}
     handles: list[Any] = []
-    ends: list[tuple[Any, ...]] = []
-    below = None
+    lines: list[tuple[Any, Any, pd.DataFrame, str]] = []
+    below = np.zeros(0)
     for group, color in colors.items():
         own = part(data, group)
-        dashed = bool(own["dashed"].iloc[0]) if "dashed" in own else False
-        color = INK if dashed and o.get("stacked") else color
-        if o.get("stacked") and not dashed:
-            base = np.zeros(len(own)) if below is None else below
-            below = base + own["y"].fillna(0).to_numpy()
-            ax.fill_between(own["x"], base, below, step=step, color=color, alpha=0.75, linewidth=0)
-            if {"low", "high"} <= set(own):
-                span = (base + own["low"], base + own["high"])
-                ax.fill_between(own["x"], *span, step=step, color=INK, alpha=0.3, linewidth=0)
+        dashed = "dashed" in own and bool(own["dashed"].iloc[0])
+        if stacked and not dashed:
+            below = _area(ax, own, below if below.size else np.zeros(len(own)), color, o)
             handles.append(patch(color, group, 0.75))
             continue
-        runs = own.groupby(own["y"].isna().cumsum())
-        for _, run in runs:
-            known = run.dropna(subset=["y"])
-            if known.empty:
-                continue
-            points = o.get("dots") or len(known) == 1
-            sns.lineplot(x=known["x"], y=known["y"], ax=ax, color=color, errorbar=None, estimator=None, sort=False,
-                         legend=False, drawstyle="steps-post" if step else "default", marker="o" if points else None,
-                         linestyle="--" if dashed else "-", markeredgewidth=0)  # fmt: skip
-            if {"low", "high"} <= set(known):
-                if o.get("bars"):
-                    bars(ax, known["x"], known["low"], known["high"], False, color)
-                else:
-                    ax.fill_between(known["x"], known["low"], known["high"], step=step, color=color, alpha=0.18,
-                                    linewidth=0)  # fmt: skip
+        color, style = INK if stacked else color, "--" if dashed else "-"
+        _line(ax, own, color, style, o)
         if group is not None and own["y"].notna().any():
-            ends.append((group, own.dropna(subset=["y"]), color, dashed))
+            lines.append((group, color, own.dropna(subset=["y"]), style))
     if "points" in o:
-        points = shown(o["points"])
-        hues = {**groups(points), **{g: c for g, c in colors.items() if g is not None}}
-        shades = [hues[g] for g in points["group"]] if "group" in points else [INK] * len(points)
-        if {"low", "high"} <= set(points):
-            bars(ax, points["x"], points["low"], points["high"], False, shades)
-        dots(ax, points["x"], points["y"], shades)
-        if "group" in points:
-            handles += [line(hues[g], g, marker="o", linestyle="") for g in groups(points) if g not in colors]
+        handles += _points(ax, shown(o["points"]), colors)
     handles += marks(ax, picture)
     ax.set_xlim(*o.get("xlim", (None, None)))
-    ax.set_ylim(*o.get("ylim", (0, None) if o.get("stacked") else (None, None)))
-    unit, x_unit = o.get("unit", "number"), o.get("x_unit", "number")
+    ax.set_ylim(*o.get("ylim", (0 if stacked else None, None)))
     unit_axis(ax.yaxis, unit)
     if named:
-        categories(ax.xaxis, named, list(range(len(named))), ax.bbox.width / ax.figure.dpi)
-    elif pd.api.types.is_numeric_dtype(data["x"].dtype):
+        categories(ax.xaxis, named, list(range(len(named))))
+    elif data["x"].dtype.kind in "if":
         seen = sorted(set(data["x"].dropna()))
-        if len(seen) <= 12 and all(float(v).is_integer() for v in seen) and not o.get("xlim"):
+        if len(seen) <= 12 and all(float(v).is_integer() for v in seen) and "xlim" not in o:
             ax.set_xticks(seen)
-        elif pd.api.types.is_integer_dtype(data["x"].dtype):
-            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 6, 10]))
         unit_axis(ax.xaxis, x_unit)
     if "risk" in o:
         _at_risk(ax, o["risk"])
     subtitle, color = "", INK
-    if len(ends) == 1 and not handles:
-        subtitle, color = ends[0][0], ends[0][2]
+    if len(lines) == 1 and not handles:
+        subtitle, color = lines[0][:2]
     elif handles:
-        handles = [line(c, g, linestyle="--" if d else "-") for g, _, c, d in ends] + handles
-    elif ends:
+        handles = [line(c, g, linestyle=style) for g, c, _, style in lines] + handles
+    elif lines:
         # where a curve leaves the axis it is named at the last place where it is seen
-        seen = [own[own["y"].between(*ax.get_ylim())] for _, own, *_ in ends]
-        last = [tuple((s if len(s) else own)[["x", "y"]].iloc[-1]) for s, (_, own, *_) in zip(seen, ends, strict=True)]
-        margin_labels(ax, last, [str(e[0]) for e in ends], [e[2] for e in ends], o.get("legend", ""))
+        seen = [own[own["y"].between(*ax.get_ylim())] for *_, own, _ in lines]
+        last = [tuple((s if len(s) else own)[["x", "y"]].iloc[-1]) for s, (*_, own, _) in zip(seen, lines, strict=True)]
+        margin_labels(ax, last, [str(g) for g, *_ in lines], [c for _, c, *_ in lines], o.get("legend", ""))
     finish(ax, picture, handles=handles, x_unit=x_unit, y_unit=unit, subtitle=str(subtitle), color=color)
+
+
+def _area(ax: Any, own: pd.DataFrame, below: np.ndarray, color: Any, o: Mapping[str, Any]) -> np.ndarray:
+    """Draw one area upon another; return its upper edge."""
+    step, upper = "post" if o.get("step") else None, below + own["y"].fillna(0).to_numpy()
+    ax.fill_between(own["x"], below, upper, step=step, color=color, alpha=0.75, linewidth=0)
+    if {"low", "high"} <= set(own):
+        band = below + own["low"], below + own["high"]
+        ax.fill_between(own["x"], *band, step=step, color=INK, alpha=0.3, linewidth=0)
+    return np.asarray(upper)
+
+
+def _line(ax: Any, own: pd.DataFrame, color: Any, style: str, o: Mapping[str, Any]) -> None:
+    """Draw one curve with its intervals, broken where it is not known."""
+    for _, run in own.groupby(own["y"].isna().cumsum()):
+        known = run.dropna(subset=["y"])
+        if known.empty:
+            continue
+        marker = "o" if o.get("dots") or len(known) == 1 else None
+        sns.lineplot(x=known["x"], y=known["y"], ax=ax, color=color, errorbar=None, estimator=None, sort=False,
+                     legend=False, drawstyle="steps-post" if o.get("step") else "default", marker=marker,
+                     linestyle=style, markeredgewidth=0)  # fmt: skip
+        if {"low", "high"} <= set(known) and o.get("bars"):
+            bars(ax, known["x"], known["low"], known["high"], False, color)
+        elif {"low", "high"} <= set(known):
+            step = "post" if o.get("step") else None
+            ax.fill_between(known["x"], known["low"], known["high"], step=step, color=color, alpha=0.18, linewidth=0)
+
+
+def _points(ax: Any, points: pd.DataFrame, colors: Mapping[Any, Any]) -> list[Any]:
+    """Draw data over the curves, in the colours of theirs; return handles of groups without a curve."""
+    hues = {**groups(points), **colors}
+    shades = [hues[g] for g in points["group"]] if "group" in points else [INK] * len(points)
+    if {"low", "high"} <= set(points):
+        bars(ax, points["x"], points["low"], points["high"], False, shades)
+    dots(ax, points["x"], points["y"], shades)
+    alone = [g for g in groups(points) if g not in colors and g is not None]
+    return [line(hues[g], g, marker="o", linestyle="") for g in alone]
 
 
 def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
@@ -283,8 +278,7 @@ def calibration(ax: Any, picture: Picture) -> None:
     seen = data[[c for c in ("predicted", "observed", "low", "high") if c in data]].to_numpy(float)
     low, high = np.nanmin(seen), np.nanmax(seen)
     room = 0.05 * (high - low)
-    ends = [min(low - room, 0) if low >= 0 else low - room, high + room]
-    ends[0] = 0.0 if 0 <= low < 0.5 * high else ends[0]
+    ends = [0.0 if 0 <= low < 0.5 * high else low - room, high + room]
     sns.lineplot(x=ends, y=ends, ax=ax, color=GREY, linestyle="--", linewidth=1, errorbar=None, legend=False)
     handles = [line(GREY, o["agreement"], linestyle="--", linewidth=1)] if o.get("agreement") else []
     for k, (group, color) in enumerate(colors.items()):
@@ -381,7 +375,7 @@ def _composition(ax: Any, picture: Picture) -> None:
         ax.set_xlim(min(names) - 0.8, max(names) + 0.8)
         unit_axis(along, "number")
     else:
-        categories(along, names, list(places.values()), ax.bbox.width / ax.figure.dpi)
+        categories(along, names, list(places.values()))
     ax.grid(visible=False, axis=side)
     handles = [patch(c, g) for g, c in shades.items()]
     handles = (handles[::-1] if upright else handles) + marks(ax, picture)  # as they lie, from the top
@@ -405,7 +399,7 @@ def scatter(ax: Any, picture: Picture) -> None:
     if "contours" in o:
         c = o["contours"]
         lines = ax.contour(c["x"], c["y"], c["z"], levels=c["levels"], colors=GREY, linewidths=0.8)
-        ax.clabel(lines, fmt=Ticks(o.get("contour_unit", "number")), fontsize=7)
+        ax.clabel(lines, fmt=Ticks(), fontsize=7)
     handles = []
     for k, (group, color) in enumerate(colors.items()):
         own = part(data, group)
@@ -445,9 +439,8 @@ def matrix(ax: Any, picture: Picture) -> None:
     rows, columns = (list(dict.fromkeys(picture.data[c])) for c in ("row", "column"))
 
     def wide(column: str) -> pd.DataFrame:
-        return data.pivot_table(index="row", columns="column", values=column, aggfunc="first").reindex(
-            rows, columns=columns
-        )
+        cells = data.pivot_table(index="row", columns="column", values=column, aggfunc="first")
+        return cells.reindex(rows, columns=columns)
 
     value = wide("value").astype(float)
     form = "{:.0%}" if unit == "percent" else "{:,.0f}" if unit == "money" else "{:.2f}"
@@ -467,8 +460,7 @@ def matrix(ax: Any, picture: Picture) -> None:
         elif strong is not None and strong.loc[r, c]:
             ax.add_patch(Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2.2))
     ax.grid(visible=False)
-    width = ax.bbox.width / ax.figure.dpi
-    categories(ax.xaxis, columns, [j + 0.5 for j in range(len(columns))], width)
-    categories(ax.yaxis, rows, [i + 0.5 for i in range(len(rows))], width)
+    categories(ax.xaxis, columns, [j + 0.5 for j in range(len(columns))])
+    categories(ax.yaxis, rows, [i + 0.5 for i in range(len(rows))])
     ax.tick_params(axis="y", labelrotation=0)
     finish(ax, picture, over=True)
