@@ -13,6 +13,7 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import complete, full_rank
+from crmresearch.estimators.measurement.moments import by_cluster
 
 LEAST = 20  # rows on either side of a cut whose slopes are compared
 
@@ -107,12 +108,7 @@ def fit_ordered_logit(
     if np.abs(params[cuts_n:]).max(initial=0) * x.std(axis=0).max(initial=0) > 50:
         raise FitError("a predictor separates the answers; the odds ratio is infinite")
     influence = rows @ -np.linalg.inv(hessian)
-    scores = influence
-    if cluster is not None:
-        group = np.unique(cluster, return_inverse=True)[1]
-        scores = np.zeros((group.max() + 1, influence.shape[1]))
-        np.add.at(scores, group, influence)
-    covariance = (scores.T @ scores)[cuts_n:, cuts_n:]
+    covariance = by_cluster(influence, cluster)[cuts_n:, cuts_n:]
     return OrderedLogit(params[:cuts_n], params[cuts_n:], covariance, value, influence[:, cuts_n:])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.estimators.inference import Estimate, complete, normal
+from crmresearch.estimators.measurement.moments import by_cluster
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 
 
@@ -19,13 +20,6 @@ class Response:
     se: float
     probability: np.ndarray
     answered: np.ndarray
-
-
-def by_cluster(influence: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Covariance of sums over rows whose contributions are correlated within clusters."""
-    codes = np.unique(cluster, return_inverse=True)[1]
-    sums = np.stack([np.bincount(codes, weights=c) for c in influence.reshape(len(codes), -1).T], axis=1)
-    return sums.T @ sums
 
 
 def clustered_mean(y: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
