@@ -11,17 +11,9 @@ from typing import Any
 from crmresearch import words
 
 say = words.of("site.chips")
-# symbol beside the word, so that colour is never the only sign
-SYMBOLS = {
-    "supported": "✓",
-    "refuted": "✗",
-    "undecided": "?",
-    "blocked": "■",
-    "reported": "•",
-    "not applicable": "–",
-    "not measured": "○",
-    "not testable": "∅",
-}
+DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
+# beside the word, so that colour is never the only sign; in the order of display
+SYMBOLS = dict(zip((*DECIDED, "not applicable", "not measured", "not testable"), "✓✗?■•–○∅", strict=True))
 
 
 def slug(text: str) -> str:

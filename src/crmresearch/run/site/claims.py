@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
-from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, number, slug
+from crmresearch.run.site.chips import DECIDED, SYMBOLS, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
-DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
 
 
 def unmeasured(frame: pd.DataFrame) -> pd.Series:

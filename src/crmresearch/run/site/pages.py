@@ -49,7 +49,7 @@ def _label(name: str) -> str:
 
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
-    lines = frame["verdict"].isin(claims.DECIDED)
+    lines = frame["verdict"].isin(chips.DECIDED)
     registered = {line.line_id: line.claim_id for line in ledger.lines().values()}
     of = frame["claim_id"].map(registered)
     bank = {k: escape(str(v)) for k, v in about.items()}
