@@ -12,6 +12,8 @@ from crmresearch.estimators.inference import Estimate, logit_fit, normal
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.predict import censoring_weights
 
+CONTROL = "control"
+
 
 def incidence_at(spells: pd.DataFrame, horizon: int, cause: str) -> tuple[float, float]:
     """Incidence of a cause at the horizon and its standard error; zero exits count as a half for the error."""
@@ -22,19 +24,17 @@ def incidence_at(spells: pd.DataFrame, horizon: int, cause: str) -> tuple[float,
     return float(row["incidence"]), float(row["se"])
 
 
-def arm_differences(arms: pd.DataFrame, horizon: int, cause: str, control: str = "control") -> pd.DataFrame:
+def arm_differences(arms: pd.DataFrame, horizon: int, cause: str) -> pd.DataFrame:
     """Incidence by campaign and arm, and its difference from that of the controls.
 
     Parameters
     ----------
     arms : DataFrame
-        ``campaign_id, arm, exit, event, cause, n``.
+        ``campaign_id, arm, exit, event, cause, n``; campaigns without an arm ``control`` are left out.
     horizon : int
         Months since the contact.
     cause : str
         Cause of interest; other exits compete.
-    control : str
-        Name of the control arm; campaigns without it are left out.
 
     Returns
     -------
@@ -44,17 +44,17 @@ def arm_differences(arms: pd.DataFrame, horizon: int, cause: str, control: str =
     """
     rows = []
     for campaign, part in arms.groupby("campaign_id", sort=True):
-        others = sorted(set(part["arm"]) - {control})
-        if not others or control not in set(part["arm"]):
+        others = sorted(set(part["arm"]) - {CONTROL})
+        if not others or CONTROL not in set(part["arm"]):
             continue
-        takes = [(control, [control]), (None, others), *((a, [a]) for a in others if len(others) > 1)]
+        takes = [(CONTROL, [CONTROL]), (None, others), *((a, [a]) for a in others if len(others) > 1)]
         base = base_se = np.nan
         for name, members in takes:
             arm = part[part["arm"].isin(members)]
             value, se = incidence_at(arm, horizon, cause)
             row = {"campaign": str(campaign), "arm": name, "n": int(arm["n"].sum())}
             row |= {"exits": int(arm.loc[arm["cause"] == cause, "n"].sum()), "incidence": value}
-            if name == control:
+            if name == CONTROL:
                 base, base_se = value, se
             else:
                 row |= {"difference": value - base, "se": float(np.hypot(se, base_se))}

@@ -74,7 +74,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     share = drawn["n"] / drawn["n"].sum()
     checks = (*model_gates(exits, 2), gate(say, "lot", True))
     difference, se = float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
-    estimate = normal(difference, se, "share of customers", n, bound=0, side="below", checks=checks)
+    estimate = normal(difference, se, say("unit"), n, bound=0, side="below", checks=checks)
     overall = {"campaign": say("all"), "arm": say("contrast"), "n": n, "exits": exits, "difference": difference}
     table = pd.concat([found, pd.DataFrame([{**overall, "se": se}])], ignore_index=True)
     table["arm"] = table["arm"].fillna(say("any"))

@@ -68,7 +68,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     return Result(
         table,
         "".join(parts),
-        estimates={"S28": Estimate(gap, gap, gap, "share of customers", people)},
+        estimates={"S28": Estimate(gap, gap, gap, say("unit"), people)},
         picture=Picture(
             "distribution",
             data.assign(n=data["count"]),

@@ -72,7 +72,7 @@ def forecast(
     main = here.loc[names["model"]]
     draws = score_bootstrap(test, best, horizon, repeats=repeats, seed=seed)
     skill = draws[f"skill {names['model']}"]
-    estimate = percentile_interval(skill, float(main["skill"]), "share of the null Brier score", len(test))
+    estimate = percentile_interval(skill, float(main["skill"]), say("unit"), len(test))
     estimate = replace(estimate, p_value=one_sided_p(estimate.value, estimate.se or np.nan, 0.0))
     gain = ""
     if len(rules) > 1:
