@@ -11,6 +11,7 @@ from crmresearch.estimators.inference import natural_spline
 from crmresearch.estimators.survival import finegray, predict
 from crmresearch.estimators.survival.cox import cox, cox_bootstrap
 from crmresearch.estimators.survival.curves import kaplan_meier, logrank, restricted_mean
+from crmresearch.estimators.survival.diagnostics import by_lifelines, written_out
 from crmresearch.estimators.survival.discrete import discrete_hazard, frailty, tenure_terms, weibull_aft
 from crmresearch.estimators.survival.finegray import fine_gray
 from crmresearch.estimators.survival.incidence import cumulative_incidence
@@ -282,6 +283,28 @@ def test_frailty_tells_sorting_from_duration_dependence():
     assert abs(fit.shape) < 0.08
     assert fit.variance_ci[0] < 1.0 < fit.variance_ci[1]
     assert fit.p < 1e-4
+
+
+@pytest.mark.parametrize("strata", [None, "z"])
+def test_lifelines_agrees_on_the_same_risk_sets_written_out(strata):
+    """Months of alike customers joined into spells leave every risk set as it is, and the fit with it."""
+    frame = spells(400, 8)
+    months = frame.loc[frame.index.repeat(frame["exit"] - frame["entry"])]
+    months["exit"] = months["entry"] + months.groupby(level=0).cumcount() + 1
+    months["event"] *= months["exit"] == frame["exit"].loc[months.index]
+    rows = months.groupby(["exit", "event", "x", "z"]).size().rename("n").reset_index()
+    rows = rows.assign(entry=rows["exit"] - 1)
+    fit = cox(rows, ["x"], strata=strata)
+    model, gap = by_lifelines(fit, rows, strata)
+    assert gap < 1e-6
+    long = written_out(rows, ["x", "z"])
+    assert len(long) < len(months) / 5
+    assert long["event"].sum() == frame["event"].sum()
+    assert (long["exit"] - long["entry"]).sum() == len(months)
+    assert cox(long, ["x"], strata=strata).params["x"] == pytest.approx(fit.params["x"], abs=1e-12)
+    # and it would show: the same rows without their counts are another model
+    assert by_lifelines(cox(rows.assign(n=1), ["x"], strata=strata), rows, strata)[1] > 1e-3
+    assert model.params_["x"] == pytest.approx(cox(frame, ["x"], strata=strata).params["x"], abs=1e-6)
 
 
 def test_cox_bootstrap_agrees_with_the_model_error_and_with_resampled_rows():

@@ -174,18 +174,17 @@ def written_out(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     keys : list of str
         Columns within which customers are alike.
     """
-    out = []
-    for key, part in rows.groupby(keys, sort=True):
-        size = int(part["exit"].max()) + 2
-        left, stayed = (
-            np.bincount(part["exit"].astype(int), part["n"] * (part["event"] == k), minlength=size) for k in (1, 0)
-        )
+    out, levels = [], {k: rows[k].to_numpy() for k in keys}
+    exits, n, gone = rows["exit"].to_numpy(int), rows["n"].to_numpy(), rows["event"].to_numpy(bool)
+    for own in rows.groupby(keys, sort=True).indices.values():
+        size = int(exits[own].max()) + 2
+        left, stayed = (np.bincount(exits[own], n[own] * (gone[own] == k), minlength=size) for k in (True, False))
         gained = left[1:] + stayed[1:] - stayed[:-1]  # who is at risk in a month and was not, or no longer is
         months = np.arange(size)
         entry = np.repeat(months[:-1], np.maximum(gained, 0).astype(int))
         end = np.r_[np.repeat(months[:-1], np.maximum(-gained, 0).astype(int)), np.repeat(months, left.astype(int))]
         event = (np.arange(len(end)) >= len(end) - left.sum()) * 1
         order = np.argsort(end, kind="stable")  # first in, first out
-        long = {"entry": entry, "exit": end[order], "event": event[order], **dict(zip(keys, key, strict=True))}
-        out.append(pd.DataFrame(long))
+        alike = {k: v[own[0]] for k, v in levels.items()}
+        out.append(pd.DataFrame({"entry": entry, "exit": end[order], "event": event[order], **alike}))
     return pd.concat(out, ignore_index=True)

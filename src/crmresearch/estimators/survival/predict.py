@@ -16,6 +16,8 @@ from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_f
 from crmresearch.estimators.survival.incidence import aalen_johansen
 from crmresearch.estimators.survival.risk import read_spells
 
+TOP = 0.1  # share of customers that capture looks at
+
 
 def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     spells = read_spells(frame)
@@ -96,14 +98,14 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
     ----------
     Graf et al. (1999), Statistics in Medicine 18; Gerds and Schumacher (2006), Biometrical Journal 48.
     """
-    outcome, weight = censoring_weights(frame, horizon)
-    n = read_spells(frame).n
     predicted = _scores(predicted, len(frame), 0, 1)
-    base = _incidence(frame, horizon)
-    total = n.sum()
-    score = float((n * weight * (outcome - predicted) ** 2).sum() / total)
-    null = float((n * weight * (outcome - base) ** 2).sum() / total)
-    return pd.Series({"brier": score, "null": null, "skill": 1 - score / null, "n": int(total)})
+    n, outcome, weight = read_spells(frame).n, *censoring_weights(frame, horizon)
+    score, null = _brier(n, outcome, weight, predicted), _brier(n, outcome, weight, _incidence(frame, horizon))
+    return pd.Series({"brier": score, "null": null, "skill": 1 - score / null, "n": int(n.sum())})
+
+
+def _brier(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, predicted: np.ndarray | float) -> float:
+    return float((n * weight * (outcome - predicted) ** 2).sum() / n.sum())
 
 
 def _incidence(frame: pd.DataFrame, horizon: float) -> float:
@@ -229,14 +231,16 @@ def calibration(
     return table[size > 0].reset_index(drop=True), line
 
 
-def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: float = 0.1) -> float:
+def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: float = TOP) -> float:
     """Share of all exits within the horizon that fall to the ``share`` of customers with the highest prediction.
 
     Customers tied at the border are taken in part, so that the order of rows does not matter.
     """
-    outcome, weight = censoring_weights(frame, horizon)
-    n = read_spells(frame).n
     score = _scores(predicted, len(frame))
+    return _capture(read_spells(frame).n, *censoring_weights(frame, horizon), score, share)
+
+
+def _capture(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.ndarray, share: float) -> float:
     level, rank = np.unique(-score, return_inverse=True)
     people = np.bincount(rank, n, minlength=len(level))
     exits = np.bincount(rank, n * weight * outcome, minlength=len(level))
@@ -288,17 +292,20 @@ def score_bootstrap(
     DataFrame
         One row per resample: for every prediction ``skill <name>`` and ``capture <name>``.
     """
-    rng = np.random.default_rng(seed)
-    n = read_spells(frame).n
+    rng, people = np.random.default_rng(seed), read_spells(frame).n
+    checked = {name: _scores(p, len(frame), 0, 1) for name, p in predictions.items()}
+    frame = frame[[c for c in ("exit", "event", "of_interest") if c in frame.columns]]
     rows = []
     for _ in range(repeats):
-        counts = resample(rng, n)
+        counts = resample(rng, people)
         part = counts > 0
-        again = frame.loc[part].assign(n=counts[part])
+        again, n = frame.loc[part].assign(n=counts[part]), counts[part]
+        outcome, weight = censoring_weights(again, horizon)
+        null = _brier(n, outcome, weight, _incidence(again, horizon))
         row = {}
-        for name, p in predictions.items():
-            row[f"skill {name}"] = brier(again, np.asarray(p)[part], horizon)["skill"]
-            row[f"capture {name}"] = capture(again, np.asarray(p)[part], horizon)
+        for name, p in checked.items():
+            row[f"skill {name}"] = 1 - _brier(n, outcome, weight, p[part]) / null
+            row[f"capture {name}"] = _capture(n, outcome, weight, p[part], TOP)
         rows.append(row)
     return pd.DataFrame(rows)
 
