@@ -48,17 +48,18 @@ def vintages(frame: pd.DataFrame) -> Result:
     )
     x, pictures = say("vintages.x", least=table["n"].min(), most=table["n"].max()), []
     for column, ends, title, y, options in panels:
-        names = {"vintage": "label", column: "estimate", f"{ends}_low": "low", f"{ends}_high": "high", "n": "n"}
-        data = table[list(names)].rename(columns=names)
+        own = {"vintage": "label", column: "estimate", f"{ends}_low": "low", f"{ends}_high": "high", "n": "n"}
+        data = table[list(own)].rename(columns=own)
         pictures.append(Picture("intervals", data, title, x, y, {"upright": True, **options}))
     old, new = table.iloc[0], table.iloc[-1]
+    names = say.names("vintages.columns")
     return Result(
-        table.rename(columns=say.names("vintages.columns")),
+        table.rename(columns=names),
         say("vintages.sentence", old=old, new=new),
         picture=tuple(pictures),
         alt=say("vintages.alt", vintages=len(table), old=old, new=new),
         counts=("n", "exits"),
-        money={"monthly contribution": "n"},
+        money={names["money"]: "n"},
     )
 
 

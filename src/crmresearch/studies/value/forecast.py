@@ -168,11 +168,12 @@ def calibration_windows(
     data = table.assign(label=table["window"].astype(str))
     title = say("windows.title", horizon=horizon_months, rate=annual_discount, n=len(frame))
     options = {"upright": True, "unit": "money"}
+    names = say.names("windows.columns")
     return Result(
-        table.rename(columns=say.names("windows.columns")),
+        table.rename(columns=names),
         say("windows.sentence", low=low, high=high, horizon=horizon_months),
         picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
         alt=say("windows.alt", low=low, high=high),
-        money={"value per customer": "n"},
+        money={names["estimate"]: "n"},
         digits=2,
     )

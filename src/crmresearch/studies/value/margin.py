@@ -46,14 +46,15 @@ def tenure_curves(model: MarginModel) -> Result:
         Picture("curves", right, say("curves.money"), x, say("curves.money_y")),
     )
     months = model.seen.size
+    names = say.names("curves.columns")
     return Result(
-        table.rename(columns=say.names("curves.columns")),
+        table.rename(columns=names),
         say("curves.sentence", first=first, last=last, lasting=lasting, further=further),
         (gate(say, "curves.at_risk", months >= 12, months=months, needed=MIN_AT_RISK),),
         picture=pictures,
         alt=say("curves.alt", start=month[0], end=month[-1], first=first, last=last),
         counts=("n", "exits"),
-        money={"monthly contribution": "n"},
+        money={names["money"]: "n"},
     )
 
 
@@ -98,13 +99,14 @@ def clv_by_band(
     worst, best = table.iloc[0], table.iloc[-1]
     n = int(worst["n"] + best["n"])
     sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)
+    names = say.names("clv.columns")
     return Result(
-        table.rename(columns=say.names("clv.columns")),
+        table.rename(columns=names),
         sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
         estimates={"S57": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
         picture=picture,
         alt=say("clv.alt", mean=mean, negative=np.mean(values < 0)),
-        money={"value per customer": "n", "share of value": "n"},
+        money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,
         details={"customers": customers, "values": found.values, "mean": mean, "bands": found.bands},
     )

@@ -62,12 +62,13 @@ def markov_value(
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
     title, x = say("title", years=years, rate=annual_discount), say("x", year=seen.columns[-1])
     options = {"upright": True, "unit": "money", "marks": [Mark(0)]}
+    names = say.names("columns")
     return Result(
-        table.rename(columns=say.names("columns")),
+        table.rename(columns=names),
         say("sentence", year=seen.columns[-1], years=years, every=every, rate=annual_discount),
         picture=Picture("intervals", data, title, x, say("y"), options),
         alt=say("alt", worst=table.iloc[0], best=table.iloc[-1]),
-        money={"value per customer": "n"},
+        money={names["estimate"]: "n"},
         digits=0,
         details={"mean": every},
     )

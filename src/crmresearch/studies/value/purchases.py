@@ -49,16 +49,17 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         among repeat buyers, and the largest distance between the distribution of mean spend and the fitted one.
     """
     fit = fit_spend(frame, smallest=5 * disclosure.MIN_CELL)
-    label, names = say("spend.label"), list(say.names("spend.bands").values())
-    band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=names)
-    groups = [(name, fit.spend[band == name]) for name in names]
+    label, bands = say("spend.label"), list(say.names("spend.bands").values())
+    band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
+    groups = [(name, fit.spend[band == name]) for name in bands]
     rows = [(name, *mean_interval(spend), fit.mean, spend.size) for name, spend in groups if spend.size > 1]
     table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
     data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
     independent = abs(fit.correlation.value) <= MAX_CORRELATION
+    names = say.names("spend.columns")
     return Result(
-        table.rename(columns=say.names("spend.columns")),
+        table.rename(columns=names),
         say("spend.sentence", fit=fit, n=fit.spend.size),
         (
             gate(say, "spend.independent", independent, fit=fit, limit=MAX_CORRELATION),
@@ -66,7 +67,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         ),
         picture=Picture("intervals", data, say("spend.title"), label, say("spend.y"), options),
         alt=say("spend.alt", first=table.iloc[0], last=table.iloc[-1]),
-        money={"mean spend": "n"},
+        money={names["estimate"]: "n"},
         digits=2,
         details={"correlation": fit.correlation, "model": fit.model},
     )
@@ -162,9 +163,8 @@ def purchase_value(
     gates = spend_gates(frame).checks
     values = residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
     x, every = frame["frequency"].to_numpy(dtype=float), mean_value(values, codes)
-    names = say.names("value.bands").values()
-    rows = []
-    for name, low, high in zip(names, (0, 1, 2, 4, 7), (0, 1, 3, 6, np.inf), strict=True):
+    bands, rows = say.names("value.bands").values(), []
+    for name, low, high in zip(bands, (0, 1, 2, 4, 7), (0, 1, 3, 6, np.inf), strict=True):
         inside = (x >= low) & (x <= high)
         if inside.sum() >= 2 * GROUPS:
             mean = mean_value(values, codes, inside).columns("estimate", "ci")
@@ -181,13 +181,14 @@ def purchase_value(
         say("value.y"),
         {"scale": "symlog", "unit": "money", "marks": marks},
     )
+    names = say.names("value.columns")
     return Result(
-        pd.DataFrame(rows).rename(columns=say.names("value.columns")),
+        pd.DataFrame(rows).rename(columns=names),
         say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped),
         gates,
         picture=picture,
         alt=say("value.alt", every=every),
-        money={"value per customer": "n", "share of value": "n"},
+        money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,
         details={"customers": pd.DataFrame({"customer_id": ids, **own}), "values": values, "mean": every},
     )
@@ -223,11 +224,12 @@ def purchase_value_windows(
     least, most = table["estimate"].min(), table["estimate"].max()
     data = table.assign(label=[say("mark", name=name, n=len(frame)) for name in table["calibration"]])
     title, options = say("windows.title"), {"upright": True, "unit": "money"}
+    names = say.names("windows.columns")
     return Result(
-        table.rename(columns=say.names("windows.columns")),
+        table.rename(columns=names),
         say("windows.sentence", n=len(frame), least=least, most=most, factor=most / least),
         picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
         alt=say("windows.alt", least=least, most=most),
-        money={"value per customer": "n"},
+        money={names["estimate"]: "n"},
         digits=2,
     )

@@ -132,8 +132,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
             curves[name] = lorenz(x, smallest=disclosure.MIN_CELL)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)[columns]
-    lead = next(iter(labels))
-    estimates, n = {}, len(frame)
+    lead, n, estimates = next(iter(labels)), len(frame), {}
     for line, statistic in LINES.items():
         row = tables[lead].set_index("statistic").loc[statistic]
         value, low, high, se = (float(row[c]) for c in ("estimate", "ci_low", "ci_high", "se"))
@@ -148,10 +147,10 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         sentence += "" if lead in COSTED else say("stand_in", measure=labels[lead])
     else:
         sentence = say("undefined", n=n, measure=labels[lead])
-    reached = [
-        say("alt_measure", measure=labels[m], tenth=np.interp(0.1, c["customers"], c["whale"]), peak=c["whale"].max())
-        for m, c in curves.items()
-    ]
+    reached = []
+    for name, curve in curves.items():
+        tenth, peak = np.interp(0.1, curve["customers"], curve["whale"]), curve["whale"].max()
+        reached.append(say("alt_measure", measure=labels[name], tenth=tenth, peak=peak))
     return Result(
         table,
         sentence,
