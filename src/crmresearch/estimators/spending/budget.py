@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.blocks import Array
+from crmresearch.estimators.inference import LEVEL
 
 MOST_PRICE = 1e12  # a budget in which one more unit is worth more than this cannot be priced
 
@@ -90,6 +92,13 @@ class Optimum:
     average_ratio: Any
     budget_used: Any
     corner: Any
+
+
+def interval(draws: Array) -> tuple[float, float]:
+    """Percentile ends of resamples that may be infinite: values that were drawn, none between two of them."""
+    tail = round((1 - LEVEL) / 2, 12)  # exactly, as a tie decides which of two neighbours it is
+    low, high = np.quantile(draws, [tail, 1 - tail], method="closest_observation")
+    return float(low), float(high)
 
 
 def customer_equity(acquisition: Any, retention: Any, margin: Any, won: Curve, kept: Curve, discount: float) -> Any:

@@ -11,8 +11,8 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
-from crmresearch.estimators.inference import Estimate
-from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, optimum
+from crmresearch.estimators.inference import Estimate, from_draws
+from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, interval, optimum
 from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK
 from crmresearch.figures import Picture
@@ -131,12 +131,11 @@ def split(
     for name, found in ((say("free"), free), (say("within"), bound)):
         for field in QUANTITIES:
             values = getattr(found, field)
-            low, high = np.quantile(values[1:], [0.025, 0.975], method="closest_observation")  # values may be infinite
-            rows.append((name, labels[field], values[0], low, high))
+            rows.append((name, labels[field], values[0], *interval(values[1:])))
     n = int(c["n"][0])
     table = pd.DataFrame(rows, columns=["optimum", "quantity", "value", "ci_low", "ci_high"]).assign(n=n)
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
-    low, high = np.quantile(gains[1:], [0.025, 0.975])
+    _, low, high = from_draws(gains[1:])
     tried = c["most_acquisition"][0], c["most_retention"][0]
     sentence = words.joined(
         [_in_words(best), say("gain", gain=gains[0], low=low, high=high, currency=currency).replace("  ", " ")], by=" "
@@ -152,7 +151,7 @@ def split(
             ),
         ),
         estimates={
-            name: Estimate(float(row[2]), float(row[3]), float(row[4]), "money", n)
+            name: Estimate(float(row[2]), row[3], row[4], "money", n)
             for name, row in zip(("spend_per_prospect", "spend_per_customer_year"), rows, strict=False)
         },
         picture=_map(c, free, bound, discount_annual),

@@ -22,15 +22,9 @@ say = words.of("cost.ratios")
 
 WEAK = 3.0  # |z| of a denominator below which percentile intervals mean nothing
 LINES = {
-    ("all", "year"): "S40",
-    ("all", "tenure"): "S40b",
-    ("all", "saved"): "S40c",
-    ("won", "year"): "S40d",
-    ("won", "tenure"): "S40e",
-    ("won", "saved"): "S40f",
-    ("marginal", "year"): "S40g",
-    ("marginal", "tenure"): "S40h",
-    ("marginal", "saved"): "S40i",
+    (winning, keeping): f"S40{letter}"
+    for winning, letters in (("all", ("", "b", "c")), ("won", "def"), ("marginal", "ghi"))
+    for keeping, letter in zip(("year", "tenure", "saved"), letters, strict=True)
 }
 PAID, DISCOUNTED = "as paid", "discounted"  # costs
 MONEY = dict.fromkeys(
