@@ -128,7 +128,8 @@ def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
     data = data.rename(columns={"ci_low": "low", "ci_high": "high"})
     words_ = say("title_left", n=n), say("x_left"), say("y_left")
-    return Picture("calibration", data, *words_, {"unit": "percent", "legend": say("legend")})
+    options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}
+    return Picture("calibration", data, *words_, options)
 
 
 def _decision(curve: pd.DataFrame, horizon: int, model: str) -> Picture:
