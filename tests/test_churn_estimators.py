@@ -14,8 +14,10 @@ from crmresearch.estimators.survival.curves import kaplan_meier, logrank, restri
 from crmresearch.estimators.survival.diagnostics import by_lifelines, written_out
 from crmresearch.estimators.survival.discrete import discrete_hazard, frailty, tenure_terms, weibull_aft
 from crmresearch.estimators.survival.finegray import fine_gray
+from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.estimators.survival.trials import adjusted_difference
 
 
 def spells(n: int, seed: int, late: bool = True, causes: bool = True) -> pd.DataFrame:
@@ -436,3 +438,14 @@ def test_models_of_counted_rows_have_the_errors_of_the_rows_written_out():
     assert a.shape_ci == pytest.approx(b.shape_ci, abs=1e-3)  # numerical curvature at two stopping points
     a, b = (weibull_aft(f, ["x"]).set_index("term") for f in (frame, rows))
     assert a["se"].to_numpy() == pytest.approx(b["se"].to_numpy(), rel=1e-5)
+
+
+def test_effects_of_counted_rows_are_those_of_the_rows_written_out():
+    frame, p = scored(200, 5)
+    frame["x"], frame["a"] = p, (np.random.default_rng(6).random(200) < 0.3 + p / 2).astype(int)
+    rows = frame.loc[frame.index.repeat(frame["n"])].assign(n=1)
+    ours, theirs = (adjusted_difference(f, "a", ["x"], 12) for f in (frame, rows))
+    assert ours.n == theirs.n == len(rows)
+    assert (ours.value, ours.se) == pytest.approx((theirs.value, theirs.se), rel=1e-9)
+    counted, written = (standardised_curves(f, ["x"], "x", [0.2, 0.5], repeats=0, seed=1)[1] for f in (frame, rows))
+    assert counted == pytest.approx(written, rel=1e-8)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from crmresearch.estimators.inference import resample
 from crmresearch.estimators.survival.cox import cox
+from crmresearch.estimators.survival.risk import read_spells
 
 
 def standardised_curves(
@@ -25,7 +26,7 @@ def standardised_curves(
     Parameters
     ----------
     spells : DataFrame
-        One row per customer: ``exit``, ``event`` and the covariates.
+        ``exit``, ``event``, the covariates, and optional ``n``: customers that a row stands for.
     covariates : sequence of str
         Of the Cox model.
     of : str
@@ -53,6 +54,6 @@ def standardised_curves(
         risks = [fit.relative_risk(some.assign(**{of: float(level)})) for level in levels]
         return np.array([[np.average(-np.expm1(-h * r), weights=n) for h in base] for r in risks])
 
-    rng = np.random.default_rng(seed)
-    draws = [gone(resample(rng, len(spells))) for _ in range(repeats)]
-    return months, gone(np.ones(len(spells))), np.array(draws)
+    rng, people = np.random.default_rng(seed), read_spells(spells).n
+    draws = [gone(resample(rng, people)) for _ in range(repeats)]
+    return months, gone(people), np.array(draws)

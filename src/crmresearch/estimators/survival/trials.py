@@ -11,6 +11,7 @@ from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import Estimate, logit_fit, normal
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.predict import censoring_weights
+from crmresearch.estimators.survival.risk import read_spells
 
 CONTROL = "control"
 
@@ -68,7 +69,7 @@ def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[s
     Parameters
     ----------
     rows : DataFrame
-        ``exit``, ``event``, optional ``of_interest``, the treatment (0/1) and covariates known before it.
+        ``exit``, ``event``, optional ``of_interest`` and ``n``, the treatment (0/1) and covariates known before it.
     treated : str
         Treatment column.
     covariates : sequence of str
@@ -86,17 +87,20 @@ def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[s
     Robins, Rotnitzky and Zhao (1994), JASA 89.
     """
     y, w = censoring_weights(rows, horizon)
+    n = read_spells(rows).n
     a = rows[treated].to_numpy(dtype=float)
     if not 0 < a.mean() < 1:
         raise InputError(f"everybody or nobody has {treated}; there is nothing to compare")
     x = np.column_stack([np.ones(len(rows)), rows[list(covariates)].to_numpy(dtype=float)])
     try:
-        p = np.clip(logit_fit(x, a).fitted, 1e-3, 1 - 1e-3)
+        p = np.clip(logit_fit(x, a, n=n).fitted, 1e-3, 1 - 1e-3)
         by_arm = [(w > 0) & (a == arm) for arm in (1, 0)]
-        m1, m0 = (logit_fit(x[some], y[some], weights=w[some]).predict(x) for some in by_arm)
+        m1, m0 = (logit_fit(x[some], y[some], n=n[some], weights=w[some]).predict(x) for some in by_arm)
     except FitError:
         raise FitError(
             f"{treated} or the exits are a function of the covariates; the groups cannot be compared"
         ) from None
     value = m1 - m0 + a / p * w * (y - m1) - (1 - a) / (1 - p) * w * (y - m0)
-    return normal(value.mean(), value.std(ddof=1) / np.sqrt(len(value)), "share of customers", len(rows))
+    total, mean = n.sum(), np.average(value, weights=n)
+    se = np.sqrt(n @ (value - mean) ** 2 / (total - 1) / total)
+    return normal(mean, se, "share of customers", int(total))
