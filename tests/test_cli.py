@@ -128,6 +128,13 @@ def test_other_errors_of_the_package_exit_with_1(crm, monkeypatch):
     assert crm("run")[::2] == (1, "crmresearch: the disk is full\n")
 
 
+def test_notebooks_are_stored_in_a_clone_alone(crm, monkeypatch, tmp_path):
+    monkeypatch.setattr(batch, "PROJECT", tmp_path)
+    code, _, err = crm("notebooks")
+    assert code == 2
+    assert "in a clone" in err
+
+
 def test_an_interruption_exits_with_130(crm, monkeypatch):
     def run(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

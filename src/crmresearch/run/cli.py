@@ -185,6 +185,8 @@ def notebooks(jobs: Jobs = 2) -> None:
     """Re-execute the stored notebooks on the reference bank, store their outputs and the reference ledger."""
     from crmresearch.run import batch
 
+    if not (batch.PROJECT / "notebooks").is_dir():
+        raise InputError("notebooks are stored in a clone of the project, and this is none")
     out = batch.PROJECT / "outputs" / "runs" / "reference"
     with _watched() as listener:
         outcome = batch.run(out=out, jobs=jobs, inject=False, progress=listener)
