@@ -56,7 +56,7 @@ def life_table(spells: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     spells : DataFrame
-        ``exit``, ``event``, optional ``entry`` and ``n``; see :func:`crmresearch.studies.churn.read_spells`.
+        ``exit``, ``event``, optional ``entry`` and ``n``; see :func:`crmresearch.estimators.survival.risk.read_spells`.
 
     Returns
     -------

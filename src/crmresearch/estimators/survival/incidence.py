@@ -35,7 +35,7 @@ def aalen_johansen(spells: Spells, cause: np.ndarray, causes: int, *, at_least: 
     Parameters
     ----------
     spells : Spells
-        From :func:`crmresearch.studies.churn.read_spells`.
+        From :func:`crmresearch.estimators.survival.risk.read_spells`.
     cause : ndarray of int
         0 for who did not leave, 1 to ``causes`` for who did.
     causes : int
