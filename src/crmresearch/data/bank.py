@@ -113,10 +113,6 @@ class Bank:
         whole = (self.about.observation_start, self.about.observation_end)
         return self.about.covered.get(table, whole)
 
-    def origin(self, table: str) -> str:
-        """Return the name of the file a table came from."""
-        return str(self._table_meta(table)["origin"])
-
     def _table_meta(self, table: str) -> Mapping[str, Any]:
         missing = self.require(table)
         if missing is not None:

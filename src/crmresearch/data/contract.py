@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.data.tables import TABLES, Column, Table
@@ -43,10 +43,11 @@ class Problem:
 
 
 class ContractError(InputError):
-    """A bank that breaks the contract; ``problems`` holds every broken rule of the load."""
+    """A bank that breaks the contract; ``problems`` holds every broken rule of the load, in the order of the tables."""
 
     def __init__(self, bank: str, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+        order = list(TABLES)
+        self.problems = tuple(sorted(problems, key=lambda p: order.index(p.table) if p.table in order else -1))
         n = len(self.problems)
         lines = "\n".join(f"  - {p}" for p in self.problems)
         note = "\nRow 1 is the first row of data in the source." if any(p.examples for p in self.problems) else ""
@@ -200,22 +201,3 @@ def problems_from(table: Table, row: Sequence[Any], checks: Sequence[_Check], re
         if n:
             found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids), c.hint))
     return found
-
-
-@dataclass
-class Report:
-    """Problems of a load, gathered before anything is raised."""
-
-    bank: str
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, *problems: Problem) -> None:
-        """Note problems."""
-        self.problems += problems
-
-    def raise_if_any(self) -> None:
-        """Raise one error with all problems, in the order of the tables."""
-        if self.problems:
-            order = list(TABLES)
-            rank = {name: i for i, name in enumerate(order)}
-            raise ContractError(self.bank, sorted(self.problems, key=lambda p: rank.get(p.table, -1)))

@@ -7,11 +7,11 @@ such values left out, to count them and to find their rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crmresearch.data import contract
-from crmresearch.data.contract import Problem, Report, nearest, quoted
+from crmresearch.data.contract import ContractError, Problem, nearest, quoted
 from crmresearch.data.description import About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import CONSENT, SQL_TYPE, TABLES, WANTED, Column, Table
@@ -22,17 +22,17 @@ PERSONAL = ("name", "first_name", "last_name", "email", "phone", "address", "iba
 def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
-    The engine then notes, by table, the columns brought, rows and origin; under ``_reconciled`` the numbers compared.
+    The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared.
     """
     about = description.about
-    report = Report(about.name, list(description.problems))
+    found = list(description.problems)
     broken = {p.table for p in description.problems}
     for name in description.tables:
         if name not in TABLES:
-            report.add(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
+            found.append(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
     if description.prepare is not None:
         unreadable = description.prepare(engine)
-        report.add(*unreadable)
+        found += unreadable
         broken |= {p.table for p in unreadable}
     noted: dict[str, Any] = {}
     untyped: dict[str, list[str]] = {}
@@ -41,21 +41,21 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         if source is None or name in broken:
             continue
         brought, problems = _create(engine, table, source, about)
-        report.add(*problems)
+        found += problems
         untyped[name] = sorted({p.column for p in problems})
         if brought is not None:
-            noted[name] = {"brought": brought, "origin": source.origin}
+            noted[name] = {"brought": brought}
     loaded = tuple(noted)
     for name in loaded:
         if checked:
             row, checks = _checked(engine, name, loaded, about, untyped[name])
             repeated = [r[0] for r in engine.run(contract.repeats_sql(TABLES[name]))] if row[1] else []
-            report.add(*contract.problems_from(TABLES[name], row, checks, repeated))
+            found += contract.problems_from(TABLES[name], row, checks, repeated)
         else:
             [row] = engine.run(f'SELECT count(*) FROM "{name}"')
         noted[name]["rows"] = int(row[0])
-    _check_constructs(about, noted, report)
-    report.raise_if_any()
+    if found := [*found, *_constructs(about, noted)]:
+        raise ContractError(about.name, found)
     engine.note(noted | {"_reconciled": [_compared(engine, r) for r in description.reconcile]})
 
 
@@ -78,15 +78,12 @@ def _compared(engine: DuckDB, r: Reconciliation) -> tuple[str, float, float, boo
     return r.what, found, float(expected), abs(found - expected) <= r.tolerance
 
 
-def _check_constructs(about: About, meta: Mapping[str, Any], report: Report) -> None:
-    if about.constructs and "survey" in meta:
-        items = meta["survey"]["brought"]
-        for construct, names in about.constructs.items():
-            for item in names:
-                if item not in items:
-                    report.add(
-                        Problem("survey", item, f"item of construct {construct} is no column; {nearest(item, items)}")
-                    )
+def _constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
+    items = noted["survey"]["brought"] if "survey" in noted else {}
+    for construct, names in about.constructs.items() if items else ():
+        for item in names:
+            if item not in items:
+                yield Problem("survey", item, f"item of construct {construct} is no column; {nearest(item, items)}")
 
 
 def _create(

@@ -6,10 +6,10 @@ Every function returns a small, ordered frame of counts, or :class:`~crmresearch
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from crmresearch.data.bank import Bank
 from crmresearch.data.loading import breaches
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_YEAR,
@@ -24,10 +24,6 @@ from crmresearch.data.reductions.expressions import (
 )
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
-
-if TYPE_CHECKING:
-    from crmresearch.data.bank import Bank
-
 
 DIGITAL = ("mobile", "online", "web", "net", "app", "internet")  # channels that count as digital
 

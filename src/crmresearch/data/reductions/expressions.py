@@ -11,13 +11,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
     import ibis
-
-    from crmresearch.data.bank import Bank
 
 
 P = ParamSpec("P")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
@@ -23,9 +26,6 @@ from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
 DIGITAL = ("online", "mobile", "internet", "app", "web")

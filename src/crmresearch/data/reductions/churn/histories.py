@@ -8,23 +8,31 @@ segments begin and end, and at-risk counts are running sums of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
 from crmresearch.data.reductions.expressions import as_float, beside, day_after, months_between, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
-DEFINITIONS = ("closure", "dormancy", "run-off", "main bank")
+NEEDS = {  # tables that an exit definition needs
+    "closure": ("customers",),
+    "dormancy": ("customers", "transactions"),
+    "run-off": ("customers", "monthly"),
+    "main bank": ("customers", "transactions", "monthly"),
+}
+DEFINITIONS = tuple(NEEDS)
 GROUPS = ("acquisition_channel", "city_tier", "value_band")
-STATES = ("families", "unmet")
+READ_FROM = {"families": "holdings", "unmet": "service.resolved"}  # states, and what they are read from
+STATES = tuple(READ_FROM)
 UNMET_MONTHS = 6  # an unmet complaint counts for so long
 MOST_FAMILIES = 6  # more are counted as so many
 RUN_OFF_SHARE = 0.5  # of the highest balance of the year before
@@ -80,19 +88,29 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
     return both.mutate(rank=ibis.row_number().over(order)).filter(lambda r: r["rank"] == 0).drop("rank")
 
 
-def _needs(definition: str) -> tuple[str, ...]:
-    more = {
-        "closure": (),
-        "dormancy": ("transactions",),
-        "run-off": ("monthly",),
-        "main bank": ("transactions", "monthly"),
-    }
-    if definition not in more:
-        raise InputError(f"no exit definition {definition!r}; there are {', '.join(DEFINITIONS)}")
-    return ("customers", *more[definition])
+def _named(names: Sequence[str], known: Iterable[str], kind: str) -> None:
+    """Refuse a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"no {kind} {name!r}; there are {', '.join(known)}")
 
 
-def _base(bank: Bank, definition: str = "closure", months: int = 12, groups: Sequence[str] = ()) -> ibis.Table:
+def _lacks(bank: Bank, definition: str, states: Sequence[str], groups: Sequence[str]) -> Missing | None:
+    """Tell what a bank lacks for an exit definition, states and groups."""
+    _named([definition], NEEDS, "exit definition")
+    _named(states, STATES, "state")
+    missing = bank.require(*NEEDS[definition], *(READ_FROM[s] for s in states))
+    if missing is None:
+        _named(groups, GROUPS, "group")
+        missing = next((m for g in groups if (m := bank.require(_column(g))) is not None), None)
+    return missing
+
+
+def _column(group: str) -> str:
+    return "monthly" if group == "value_band" else f"customers.{group}"
+
+
+def _base(bank: Bank, definition: str, months: int, groups: Sequence[str]) -> ibis.Table:
     """One row per customer: entry and exit in whole months of tenure, event, cause, and groups known at entry."""
     import ibis
 
@@ -125,22 +143,9 @@ def _fill(t: ibis.Table, groups: Sequence[str]) -> ibis.Table:
     return t.mutate(**{g: t[g].cast("string").fill_null("unknown") for g in groups}) if groups else t
 
 
-def _usable(bank: Bank, groups: Sequence[str]) -> tuple[str, ...] | Missing:
-    unknown = [g for g in groups if g not in GROUPS]
-    if unknown:
-        raise InputError(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
-    for g in groups:
-        missing = bank.require("monthly" if g == "value_band" else f"customers.{g}")
-        if missing is not None:
-            return missing
-    return tuple(groups)
-
-
 def groups_of(bank: Bank) -> tuple[str, ...]:
     """Groups of :data:`GROUPS` that the bank's tables can form; none for a bank without ``customers``."""
-    if "customers" not in bank.tables:
-        return ()
-    return tuple(g for g in GROUPS if bank.require("monthly" if g == "value_band" else f"customers.{g}") is None)
+    return tuple(g for g in GROUPS if bank.require("customers", _column(g)) is None)
 
 
 def spells(
@@ -150,7 +155,6 @@ def spells(
     months: int = 12,
     groups: Sequence[str] = (),
     states: Sequence[str] = (),
-    lag: int = 0,
 ) -> pd.DataFrame | Missing:
     """Count customers by entry, exit, cause and what is known about them at entry.
 
@@ -170,8 +174,6 @@ def spells(
     states : sequence of str
         Of ``families`` (products held) and ``unmet`` (complaint or unresolved request in the six months before), at
         entry.
-    lag : int
-        Months before the first month at risk at which ``states`` are read; the spell then starts as much later.
 
     Returns
     -------
@@ -180,23 +182,20 @@ def spells(
     """
     if "customers" not in bank.tables and "spells" in bank.tables:
         return _given_spells(bank)
-    missing = bank.require(*_needs(definition), *_state_needs(states))
+    missing = _lacks(bank, definition, states, groups)
     if missing is not None:
         return missing
-    named = _usable(bank, groups)
-    if isinstance(named, Missing):
-        return named
-    keys = ["entry", "exit", "event", "cause", *named, *states]
+    keys = ["entry", "exit", "event", "cause", *groups, *states]
 
     def counted() -> ibis.Table:
-        base = _fill(_base(bank, definition, months, named), named)
+        base = _fill(_base(bank, definition, months, groups), groups)
         if states:
-            base = _segments(bank, base, states, (lag,), named)
+            base = _segments(bank, base, states, (0,), groups)
             base = base.filter(base.start == base.first_month)
             base = base.mutate(entry=base.start - 1, event=base.gone, cause=base.why)
         return base.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)
 
-    return tidy(bank.compiled(("spells", definition, months, named, tuple(states), lag), counted))
+    return tidy(bank.compiled(("spells", definition, months, tuple(groups), tuple(states)), counted))
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -230,14 +229,6 @@ def spells_by_definition(bank: Bank, *, months: int = 12) -> dict[str, pd.DataFr
 
 
 # --- person-months, counted -------------------------------------------------------------------------------------------
-
-
-def _state_needs(states: Sequence[str]) -> tuple[str, ...]:
-    need = {"families": ("holdings",), "unmet": ("service.resolved",)}
-    unknown = [s for s in states if s not in need]
-    if unknown:
-        raise InputError(f"no state {unknown[0]!r}; there are {', '.join(need)}")
-    return tuple(n for s in states for n in need[s])
 
 
 def _intervals(bank: Bank, state: str) -> ibis.Table:
@@ -356,20 +347,18 @@ def person_months_by_lag(
         raise InputError(f"person-months are counted by state; name some of {', '.join(STATES)}")
     if min(lags) < 0:
         raise InputError(f"lag = {min(lags)}: a state cannot be read in the future; take 0 or more months")
-    missing = bank.require(*_needs(definition), *_state_needs(states))
+    missing = _lacks(bank, definition, states, groups)
     if missing is not None:
         return missing
-    named = _usable(bank, groups)
-    if isinstance(named, Missing):
-        return named
-    keys = [*named, *states]
+    keys = [*groups, *states]
     cell = ["lag", "start", "stop", "event", "cause", *keys]
 
     def counted() -> ibis.Table:
-        parts = _segments(bank, _fill(_base(bank, definition, months, named), named), states, lags, named)
+        parts = _segments(bank, _fill(_base(bank, definition, months, groups), groups), states, lags, groups)
         return parts.group_by(cell).aggregate(n=lambda r: r.count())
 
-    frame = tidy(bank.compiled(("person-months", definition, months, named, tuple(states), tuple(lags)), counted))
+    request = ("person-months", definition, months, tuple(groups), tuple(states), tuple(lags))
+    frame = tidy(bank.compiled(request, counted))
     out = dict(list(frame.groupby("lag")))
     for lag in lags:
         if lag not in out:
@@ -380,16 +369,13 @@ def person_months_by_lag(
 
 
 @needs("customers")
-def person_months_by_definition(bank: Bank, *, months: int = 12, lag: int = 3) -> dict[str, Any] | Missing:
+def person_months_by_definition(bank: Bank, *, months: int = 12) -> dict[str, Any] | Missing:
     """Return person-months under every exit definition; those the bank has no tables for say what they lack."""
-    return {d: person_months(bank, definition=d, months=months, lag=lag) for d in DEFINITIONS}
+    return {d: person_months(bank, definition=d, months=months) for d in DEFINITIONS}
 
 
 def _cells(parts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Running sums, month by month, of the changes in the number at risk in each group of states."""
-    import numpy as np
-    import pandas as pd
-
     kinds = parts[keys].drop_duplicates().sort_values(keys, ignore_index=True)
     kind = pd.MultiIndex.from_frame(kinds).get_indexer(pd.MultiIndex.from_frame(parts[keys]))
     start, stop, n = (parts[c].to_numpy(dtype=np.int64) for c in ("start", "stop", "n"))

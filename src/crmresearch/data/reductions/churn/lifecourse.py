@@ -6,14 +6,14 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import add_months, beside, day_after, needs, open_on
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
 STAGES = ("not met", "declined", "won", "kept", "developed", "lost", "won back")
@@ -38,7 +38,6 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
         lost; won back (a prospect won after having left).
     """
     import ibis
-    import pandas as pd
 
     first, end = bank.about.observation_start, day_after(bank)
     dates: list[datetime.date] = []
@@ -102,7 +101,6 @@ def _families_at(bank: Bank, dates: Sequence[datetime.date]) -> ibis.Table:
 def _stages_at(bank: Bank, date: datetime.date) -> pd.DataFrame:
     """Count the stages of one date without following anybody."""
     import ibis
-    import pandas as pd
 
     day, year = ibis.date(date), ibis.date(add_months(date, -12))
     c = bank.table("customers")

@@ -6,6 +6,9 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
 from crmresearch.data.reductions.churn.histories import UNMET_MONTHS, tidy, trouble
 from crmresearch.data.reductions.expressions import (
@@ -25,9 +28,6 @@ from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
 @needs("customers")
@@ -229,7 +229,6 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
         that is recorded.
     """
     import ibis
-    import pandas as pd
 
     c = bank.table("contacts")
     aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control")).group_by("campaign_id")

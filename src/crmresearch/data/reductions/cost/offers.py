@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
@@ -17,10 +18,6 @@ from crmresearch.data.reductions.expressions import (
     open_before,
 )
 from crmresearch.errors import InputError, Missing
-
-if TYPE_CHECKING:
-    from crmresearch.data.bank import Bank
-
 
 UNKNOWN = "not recorded"
 GROUPS = {"channel": "acquisition_channel", "segment": "city_tier"}  # groups of customers, and where they are recorded

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, group_of, one_currency, retention_costs
 from crmresearch.data.reductions.expressions import (
     BLOCKS,
@@ -29,8 +30,6 @@ from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
     import ibis
-
-    from crmresearch.data.bank import Bank
 
 
 # Data without dates come as one summary; these are the publishers' names for the same things.

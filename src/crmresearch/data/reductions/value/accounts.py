@@ -12,14 +12,14 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import as_float, contribution_of, first_of_month, month_number, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
 FOLDS = 20  # groups of customers for the jackknife
@@ -289,8 +289,6 @@ def vintages(bank: Bank) -> pd.DataFrame | Missing:
 @needs("customers", "monthly")
 def tenure_windows(bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36)) -> pd.DataFrame | Missing:
     """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
-    import pandas as pd
-
     end = _number(until)
     fits = [w for w in sorted(set(windows)) if end - w + 1 >= _start(bank)]
     if not fits:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
 from crmresearch.data.reductions.expressions import DAYS_PER_MONTH, DAYS_PER_YEAR, as_float, days_between, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
-
-    from crmresearch.data.bank import Bank
 
 
 DAYS = {"day": 1.0, "week": 7.0, "month": DAYS_PER_MONTH, "year": DAYS_PER_YEAR}
