@@ -232,6 +232,19 @@ def test_no_import_goes_in_a_circle():
 DRAWN = {"figures.dress", "figures.kinds", "figures.paths", "run.site.conf", "__main__"}
 
 
+def test_no_module_is_hidden_by_a_function_of_its_own_name():
+    hidden = []
+    for path in sorted(PACKAGE.rglob("__init__.py")):
+        beside = {p.stem for p in path.parent.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                package = ".".join(("crmresearch", *path.parent.relative_to(PACKAGE).parts))
+                hidden += [f"{node.module}.{a.name}" for a in node.names if a.name in beside and node.module != package]
+            elif isinstance(node, ast.FunctionDef) and node.name in beside:
+                hidden.append(f"{path.parent.name}.{node.name}")
+    assert hidden == []
+
+
 def test_import_is_cheap():
     heavy = ["scipy.stats", "statsmodels", "lifelines", "matplotlib", "seaborn", "semopy", "ibis", "duckdb", "pydantic"]
     heavy += ["papermill", "sphinx", "IPython", "nbformat", "rich.progress"]
