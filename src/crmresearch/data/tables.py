@@ -1,4 +1,4 @@
-"""The tables of a customer database, declared once: columns, types, units, keys and rules.
+"""The tables of a customer database, declared once in ``tables.yaml``: columns, types, units, keys and rules.
 
 Everything that checks a bank is derived from :data:`TABLES` (see `contract`). Money is in the bank's declared currency,
 dates are days, rates are per year unless a name says otherwise.
@@ -6,10 +6,12 @@ dates are days, rates are per year unless a name says otherwise.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
-CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")  # why a customer left
 CONSENT = ("yes", "no", "not recorded")
 SQL_TYPE = {
     "id": "VARCHAR",
@@ -108,218 +110,58 @@ class Table:
         return tuple(c.name for c in self.columns)
 
 
-def _id(name: str, required: bool = True, nullable: bool = False) -> Column:
-    return Column(name, "id", required, nullable)
+def _column(name: str, facts: Any) -> Column:
+    """Read one column: its kind, or a mapping with it; ``?`` makes it optional, with gaps."""
+    more = dict(facts) if isinstance(facts, Mapping) else {"kind": facts}
+    kind = str(more.pop("kind"))
+    if kind.endswith("?"):
+        more = {"required": False, "nullable": True} | more
+    return Column(name, kind.removesuffix("?"), allowed=tuple(more.pop("allowed", ())), **more)
 
 
-def _maybe(name: str, kind: str, **more: Any) -> Column:
-    return Column(name, kind, required=False, nullable=True, **more)
+def _rule(column: str, says: str = "", broken: str = "", needs: Sequence[str] = (), **order: str) -> Rule:
+    """Read one rule, or the order of two columns (``not_before``, ``after``)."""
+    for word, earlier in order.items():
+        sign = "<=" if word == "after" else "<"
+        says, broken = f"{column} must {ORDER[word]} {earlier}", f"{column} {sign} {earlier}"
+        needs = (column, earlier)
+    return Rule(column, says, broken, tuple(needs))
 
 
-def _not_before(later: str, earlier: str, strict: bool = False) -> Rule:
-    word, sql = ("be after", "<=") if strict else ("not be before", "<")
+def _table(name: str, facts: Mapping[str, Any]) -> Table:
+    owned = [("customer_id", "customers", "customer_id")] if name not in ("customers", "markets") else []
+    return Table(
+        name,
+        facts["row"],
+        tuple(_column(c, about) for c, about in facts["columns"].items()),
+        tuple(facts.get("key", ())),
+        tuple(_rule(**rule) for rule in facts.get("rules", ())),
+        tuple(tuple(r) for r in facts.get("refers", owned)),
+        facts.get("open", False),
+    )
 
-    return Rule(later, f"{later} must {word} {earlier}", f"{later} {sql} {earlier}", (later, earlier))
+
+ORDER = {"not_before": "not be before", "after": "be after"}
 
 
-_OWNER = (("customer_id", "customers", "customer_id"),)
+class _Tables(Mapping[str, Table]):
+    """The tables by name, read when first asked for: opening a bank starts fast."""
 
-_ALL = (
-    Table(
-        "customers",
-        "customer",
-        (
-            _id("customer_id"),
-            Column("acquired_on", "date"),
-            Column("observed_from", "date", required=False, default="greatest(acquired_on, DATE '{start}')"),
-            _maybe("left_on", "date"),
-            _maybe("exit_cause", "text", allowed=CAUSES, default="CASE WHEN left_on IS NOT NULL THEN 'unknown' END"),
-            _maybe("acquisition_channel", "text"),
-            _id("referrer_id", required=False, nullable=True),
-            _id("city_id", required=False, nullable=True),
-            _maybe("city_tier", "count", low=1, high=9),
-            _maybe("birth_year", "count", low=1850, high=2150),
-            _id("manager_id", required=False, nullable=True),
-            Column("consent_analysis", "text", required=False, allowed=CONSENT, default="'not recorded'"),
-            Column("consent_marketing", "text", required=False, allowed=CONSENT, default="'not recorded'"),
-        ),
-        key=("customer_id",),
-        rules=(
-            _not_before("left_on", "acquired_on"),
-            _not_before("observed_from", "acquired_on"),
-            Rule(
-                "left_on",
-                "left_on must not be before observed_from",
-                "left_on < observed_from AND left_on >= acquired_on",
-                ("left_on", "observed_from", "acquired_on"),
-            ),
-            Rule(
-                "exit_cause",
-                "exit_cause must be present exactly when left_on is",
-                "(left_on IS NULL) <> (exit_cause IS NULL)",
-                ("left_on", "exit_cause"),
-            ),
-        ),
-        refers=(("referrer_id", "customers", "customer_id"),),
-    ),
-    Table(
-        "holdings",
-        "product held",
-        (
-            _id("customer_id"),
-            Column("product_family", "text"),
-            Column("opened_on", "date"),
-            _maybe("closed_on", "date"),
-            _maybe("term_months", "count", low=0),
-            _maybe("rate_type", "text", allowed=("fixed", "floating")),
-            _maybe("principal_guaranteed", "flag"),
-            _maybe("yield_annual", "number"),
-        ),
-        rules=(_not_before("closed_on", "opened_on"),),
-        refers=_OWNER,
-    ),
-    Table(
-        "monthly",
-        "customer and month",
-        (
-            _id("customer_id"),
-            Column("month", "month"),
-            Column("balance", "money"),
-            Column("net_interest", "money"),
-            Column("fees", "money"),
-            Column("service_cost", "money"),
-            Column("risk_cost", "money"),
-            _maybe("allocated_cost", "money"),
-        ),
-        key=("customer_id", "month"),
-        refers=_OWNER,
-    ),
-    Table(
-        "transactions",
-        "transaction",
-        (
-            _id("customer_id"),
-            Column("occurred_on", "date"),
-            Column("amount", "money"),
-            _maybe("channel", "text"),
-            _maybe("status", "text"),
-        ),
-        refers=_OWNER,
-    ),
-    Table(
-        "prospects",
-        "prospect",
-        (
-            _id("prospect_id"),
-            Column("channel", "text"),
-            Column("first_contact_on", "date"),
-            Column("spend", "money", low=0),
-            Column("won", "flag"),
-            _id("customer_id", required=False, nullable=True),
-            _maybe("spend_randomised", "flag"),  # whether chance, not judgement, set the spend
-        ),
-        key=("prospect_id",),
-        rules=(
-            Rule(
-                "customer_id",
-                "customer_id must be empty unless the prospect was won",
-                "customer_id IS NOT NULL AND NOT won",
-                ("customer_id", "won"),
-            ),
-        ),
-        refers=_OWNER,
-    ),
-    Table(
-        "contacts",
-        "campaign contact",
-        (
-            _id("customer_id"),
-            Column("contacted_on", "date"),
-            Column("purpose", "text", allowed=("retain", "develop")),
-            _id("campaign_id"),
-            Column("arm", "text"),
-            Column("randomised", "flag"),
-            Column("channel", "text"),
-            Column("cost", "money", low=0),
-            _maybe("responded", "flag"),
-        ),
-        refers=_OWNER,
-    ),
-    Table(
-        "survey",
-        "invited customer and wave",
-        (
-            _id("customer_id"),
-            Column("wave_on", "date", required=False, nullable=True),
-            Column("sampled", "flag"),
-            Column("responded", "flag"),
-            _maybe("weight", "number", low=0),
-        ),
-        key=("customer_id", "wave_on"),
-        rules=(
-            Rule(
-                "responded",
-                "responded must be false unless sampled",
-                "responded AND NOT sampled",
-                ("responded", "sampled"),
-            ),
-        ),
-        refers=_OWNER,
-        open=True,
-    ),
-    Table(
-        "markets",
-        "city and month",
-        (
-            _id("city_id"),
-            Column("month", "month"),
-            Column("tier", "count", low=1, high=9),
-            Column("own_share", "number", low=0, high=1),
-            Column("rival_branches", "count", low=0),
-            _maybe("rival_entered_on", "date"),
-        ),
-        key=("city_id", "month"),
-    ),
-    Table(
-        "service",
-        "service event",
-        (
-            _id("customer_id"),
-            Column("occurred_on", "date"),
-            Column("kind", "text"),
-            Column("channel", "text"),
-            _maybe("wait_minutes", "number", low=0),
-            _maybe("steps", "count", low=0),
-            _maybe("resolved", "flag"),
-        ),
-        refers=_OWNER,
-    ),
-    Table(
-        "spells",
-        "customer, without dates",
-        (
-            _id("customer_id"),
-            Column("entry_months", "number", low=0),
-            Column("exit_months", "number", low=0),
-            Column("event", "flag"),
-            _maybe("cause", "text", allowed=CAUSES),
-        ),
-        key=("customer_id",),
-        rules=(_not_before("exit_months", "entry_months", strict=True),),
-        refers=_OWNER,
-        open=True,
-    ),
-    Table(
-        "snapshot", "customer, as one summary", (_id("customer_id"),), key=("customer_id",), refers=_OWNER, open=True
-    ),
-    Table(
-        "choices",
-        "choice task and option",
-        (_id("customer_id"), _id("task_id"), _id("option_id"), Column("chosen", "flag")),
-        key=("customer_id", "task_id", "option_id"),
-        refers=_OWNER,
-        open=True,
-    ),
-)
+    @functools.cached_property
+    def _all(self) -> dict[str, Table]:
+        import yaml
 
-TABLES: dict[str, Table] = {t.name: t for t in _ALL}
+        facts = yaml.safe_load((files(__package__) / "tables.yaml").read_bytes())
+        return {name: _table(name, about) for name, about in facts.items()}
+
+    def __getitem__(self, name: str) -> Table:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+TABLES: Mapping[str, Table] = _Tables()
