@@ -60,8 +60,9 @@ def index_rows(
     groups : sequence of str
         Columns whose combination is the ``stratum``.
     """
-    named = [c for c in cells.columns if c in [f"events {cause}" for cause in causes or ()]]
-    left = cells["events"] if causes is None else cells[named].sum(axis=1)
+    left = cells["events"]
+    if causes is not None:
+        left = cells.reindex(columns=[f"events {cause}" for cause in causes], fill_value=0).sum(axis=1)
     rows = with_index(cells, scale).rename(columns={"tenure": "exit"})
     rows = rows.assign(entry=rows["exit"] - 1, stratum=rows.groupby(list(groups)).ngroup() if groups else 0)
     both = [rows.assign(event=1, n=left), rows.assign(event=0, n=rows["at_risk"] - left)]

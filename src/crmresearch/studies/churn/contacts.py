@@ -14,7 +14,8 @@ from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import by_level, model_gates, overlap
+from crmresearch.studies.churn.curves import by_level
+from crmresearch.studies.churn.gates import model_gates, overlap
 
 KNOWN = (
     "tenure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.churn.gates import by_level, entry_independence
+from crmresearch.studies.churn.gates import entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
 ORDERED = ("city_tier", "value_band")  # groups whose names go up
 GROUPS = ("acquisition_channel", "city_tier", "value_band")
+LEVELS = ("low", "middle", "medium", "high")  # an alphabet would mix them
 say = words.of("churn.retention")
 say_groups = words.of("churn.compare")
 say_causes = words.of("churn.causes")
@@ -32,6 +34,11 @@ def no_exits(spells: pd.DataFrame) -> Result | None:
         n = int(spells["n"].sum()) if "n" in spells.columns else len(spells)
         return Result.not_applicable(Missing(say("nobody", n=n), ("customers",)))
     return None
+
+
+def by_level(names: Iterable[Any]) -> list[Any]:
+    """Put levels in their order, after names that are none."""
+    return sorted(names, key=lambda name: LEVELS.index(name) if name in LEVELS else -1)
 
 
 def _drawn(

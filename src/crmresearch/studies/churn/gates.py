@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,12 +22,6 @@ EXTREME = (0.02, 0.98)  # probabilities of treatment beyond which nobody is comp
 MAX_OUTSIDE = 0.10  # of customers
 
 say = words.of("churn.gates")
-LEVELS = ("low", "middle", "medium", "high")  # an alphabet would mix them
-
-
-def by_level(names: Iterable[Any]) -> list[Any]:
-    """Put levels in their order, after names that are none."""
-    return sorted(names, key=lambda name: LEVELS.index(name) if name in LEVELS else -1)
 
 
 def model_gates(
