@@ -415,8 +415,10 @@ def test_the_grid_of_a_group_is_the_grid_of_its_rows(small_bank):
         a, p, u, c = (f[f["channel"] == name] for f in (acquisition, people, upkeep, campaigns))
         alone = cost.ratios(a, u, cost.response(p), cost.saved(c), **options).table.dropna(subset=["ratio"])
         same = ["line", "costs", "ratio", "ci_low", "ci_high"]
-        # a channel's block numbers may end earlier, which moves the n - 1 of the variance
-        pd.testing.assert_frame_equal(part[same].reset_index(drop=True), alone[same].reset_index(drop=True), rtol=1e-5)
+        # a channel's block numbers may end earlier, which moves the n - 1 of the variance; an end near 0 needs an atol
+        pd.testing.assert_frame_equal(
+            part[same].reset_index(drop=True), alone[same].reset_index(drop=True), rtol=1e-5, atol=1e-5
+        )
         drawn = ["bootstrap_low", "bootstrap_high"]  # other blocks stand beside the channel's own: not the same draws
         close = part.set_index("line")[drawn] / alone.set_index("line")[drawn] - 1
         assert close.loc[["S40", "S40d"]].abs().max(axis=None) < 0.05
