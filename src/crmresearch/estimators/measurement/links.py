@@ -15,12 +15,12 @@ from crmresearch.estimators.inference import (
     ends,
     from_draws,
     full_rank,
+    logit_fit,
     natural_spline,
     normal,
     robust_ols,
 )
 from crmresearch.estimators.measurement.model import NotApplicable
-from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 
 BOOTSTRAPS = 300  # most resamples of the place of a kink
 
@@ -80,13 +80,16 @@ def spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
     knots = np.unique(np.quantile(x, [0.05, 0.35, 0.65, 0.95]))
     knots = knots if len(knots) > 2 else np.linspace(x.min(), x.max(), 3)
     design = natural_spline(x, knots)
-    fit = fit_ordered_logit(design, top)
+    full_rank(
+        np.column_stack([np.ones(len(x)), design]), ["constant", *(f"spline {k + 1}" for k in range(len(knots) - 1))]
+    )
+    fit = logit_fit(np.column_stack([np.ones(len(x)), design]), top)
     grid = np.linspace(np.quantile(x, 0.02), np.quantile(x, 0.98), 60)
     at = natural_spline(grid, knots)
-    centre = design.mean(axis=0)  # the cut is best known where the data are
-    eta = at @ fit.slopes - fit.cuts[0]
-    logit = 1 / (1 + np.exp(-(design @ fit.slopes - fit.cuts[0])))
-    se = np.sqrt(np.einsum("ij,jk,ik->i", at - centre, fit.covariance, at - centre) + 1 / (logit * (1 - logit)).sum())
+    eta = fit.params[0] + at @ fit.params[1:]
+    at = at - design.mean(axis=0)  # the constant is best known where the data are
+    known = (fit.fitted * (1 - fit.fitted)).sum()
+    se = np.sqrt(np.einsum("ij,jk,ik->i", at, fit.covariance[1:, 1:], at) + 1 / known)
     share = 1 / (1 + np.exp(-np.stack([eta, *ends(eta, se)])))
     return pd.DataFrame({"x": grid, "y": share[0], "low": share[1], "high": share[2]})
 

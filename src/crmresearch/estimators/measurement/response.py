@@ -7,19 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.inference import Estimate, complete, normal
+from crmresearch.estimators.inference import Estimate, complete, full_rank, logit_fit, normal
 from crmresearch.estimators.measurement.moments import by_cluster
-from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 
 
 @dataclass(frozen=True)
 class Response:
-    """Weighted mean, its standard error, modelled probability of an answer of each row, and who answered."""
+    """Weighted mean, its standard error, and the modelled probability of an answer of each row."""
 
     mean: float
     se: float
     probability: np.ndarray
-    answered: np.ndarray
 
 
 def clustered_mean(y: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
@@ -31,10 +29,11 @@ def clustered_mean(y: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
 
 def weighted_response(x: pd.DataFrame, answered: np.ndarray, value: np.ndarray, cluster: np.ndarray) -> Response:
     """Mean of ``value`` over all rows, from those that answered, weighted by the inverse probability of an answer."""
-    fit = fit_ordered_logit(x, answered.astype(int), cluster=cluster)
-    probability = 1 / (1 + np.exp(-(x.to_numpy(float) @ fit.slopes - fit.cuts[0])))
+    design = x.assign(constant=1.0).to_numpy(float)
+    full_rank(design, [*map(str, x.columns), "constant"])
+    probability = logit_fit(design, answered.astype(float)).fitted
     mean, se = _ipw_mean(x.to_numpy(float), answered, value, probability, cluster)
-    return Response(mean, se, probability, answered)
+    return Response(mean, se, probability)
 
 
 def _ipw_mean(
