@@ -97,6 +97,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: object) -> str:
+    """Write a text for SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
 def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: datetime.date | None) -> list[_Check]:
     found: list[_Check] = []
     for c in (c for c in table.columns if c.name in present):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crmresearch.data import contract
-from crmresearch.data.contract import ContractError, Problem, nearest, quoted
+from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import CONSENT, SQL_TYPE, TABLES, WANTED, Column, Table
@@ -147,10 +147,6 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
     return problems
 
 
-def _literal(text: str) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
-
-
 def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> str:
     """Write the cast of one column; strict stops at the first bad value, otherwise bad values become null."""
     q, target = quoted(column.name), SQL_TYPE[column.kind]
@@ -159,9 +155,9 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
     text = raw_type == "VARCHAR" or raw_type.startswith("ENUM")
     mapping = source.recode.get(column.name)
     if mapping:
-        arms = " ".join(f"WHEN {_literal(theirs)} THEN {_literal(ours)}" for theirs, ours in mapping.items())
+        arms = " ".join(f"WHEN {literal(theirs)} THEN {literal(ours)}" for theirs, ours in mapping.items())
         kept = (
-            f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(_literal, column.allowed))}) THEN {q} "
+            f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(literal, column.allowed))}) THEN {q} "
             if column.allowed
             else ""
         )
@@ -174,7 +170,7 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
         fmt = source.formats.get(column.name, source.formats.get("*"))
         if fmt and raw_type not in ("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "TIMESTAMP_MS"):
             parse = "strptime" if strict else "try_strptime"
-            return f"CAST({parse}(CAST({q} AS VARCHAR), {_literal(fmt)}) AS DATE)"
+            return f"CAST({parse}(CAST({q} AS VARCHAR), {literal(fmt)}) AS DATE)"
         if (not text and "INT" in raw_type) or raw_type in ("DOUBLE", "FLOAT"):
             return f"{cast}(CAST({q} AS VARCHAR) AS DATE)"
         return f"{cast}({q} AS DATE)"

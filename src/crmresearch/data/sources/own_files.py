@@ -20,7 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from crmresearch.data.contract import Problem, close_to, nearest, quoted
+from crmresearch.data.contract import Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import SUFFIX, DuckDB, columns_of
 from crmresearch.data.tables import TABLES, Table
@@ -194,7 +194,7 @@ def _table(
         if not header:
             return [Problem(table.name, "", f"{file.name} holds no table '{spec['table']}'")]
     elif file.suffix == ".parquet":
-        relation = f"read_parquet({_literal(str(file))})"
+        relation = f"read_parquet({literal(file)})"
         header = _parquet_header(file)
     else:
         found = _csv_relation(table.name, file, spec, recoded)
@@ -260,16 +260,12 @@ def _columns(
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def csv_relation(file: Path, header: Sequence[str], sep: str = ",", encoding: str = "utf-8") -> str:
     """Write the reader of a CSV file (gzip by suffix): every column text, nothing guessed."""
-    columns = ", ".join(f"{_literal(c)}: 'VARCHAR'" for c in header)
+    columns = ", ".join(f"{literal(c)}: 'VARCHAR'" for c in header)
     return (
-        f"read_csv({_literal(str(file))}, auto_detect = false, header = true, delim = {_literal(sep)}, quote = '\"', "
-        f"escape = '\"', encoding = {_literal(encoding)}, columns = {{{columns}}})"
+        f"read_csv({literal(file)}, auto_detect = false, header = true, delim = {literal(sep)}, quote = '\"', "
+        f"escape = '\"', encoding = {literal(encoding)}, columns = {{{columns}}})"
     )
 
 
@@ -378,7 +374,7 @@ def _attach(databases: Mapping[Path, str], engine: DuckDB) -> None:
     """Make the tables of databases visible: DuckDB attaches, SQLite is copied as text (no extension needed)."""
     for file, alias in databases.items():
         if not _is_sqlite(file):
-            engine.run(f"ATTACH {_literal(str(file))} AS {quoted(alias)} (READ_ONLY)")
+            engine.run(f"ATTACH {literal(file)} AS {quoted(alias)} (READ_ONLY)")
             continue
         import sqlite3
 
