@@ -228,6 +228,15 @@ def test_a_rewrite_that_keeps_size_and_time_is_still_seen(own):
     assert fees["top"].tolist() == [7.0]
 
 
+def test_what_decides_a_load_is_code_and_declarations(monkeypatch, tmp_path):
+    """A rule changed in tables.yaml is a reason to load anew."""
+    monkeypatch.setattr(store, "__file__", str(tmp_path / "store.py"))
+    (tmp_path / "tables.yaml").write_text("customers: {}")
+    before = store._code.__wrapped__()
+    (tmp_path / "tables.yaml").write_text("customers: {row: customer}")
+    assert store._code.__wrapped__() != before
+
+
 def test_an_interrupted_load_leaves_the_old_database(own, monkeypatch):
     banks = places.cache_dir() / "banks"
     before = {p.name: p.read_bytes() for p in banks.glob("*.duckdb")}
