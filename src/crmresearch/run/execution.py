@@ -40,6 +40,7 @@ ENVIRONMENT = {
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner removes it whatever happens
 INJECTED = "injected-parameters"
+say = words.of("site")
 UNFINISHED = "unfinished"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -269,7 +270,7 @@ def execute(
         cell, raised = _first_error(reached)
         result["cell"] = cell or (ran[-1] if ran else "")
         result["error"] = raised or result["error"]
-        mark = nbformat.v4.new_markdown_cell(words.of("site")("unfinished", result=result), id=UNFINISHED)
+        mark = nbformat.v4.new_markdown_cell(say("unfinished", result=result), id=UNFINISHED)
         reached.cells.insert(0, mark)  # nobody must read a part for the whole
     write_notebook(reached, target)
     return result

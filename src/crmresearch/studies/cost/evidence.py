@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -103,6 +101,6 @@ def gates(**results: Result) -> Result:
         own = [c for e in result.estimates.values() if isinstance(e, Estimate) for c in e.checks]
         rows += [(label, check.name, check.status, check.detail) for check in (*result.checks, *own)]
     table = pd.DataFrame(list(dict.fromkeys(rows)), columns=["study", "assumption", "status", "detail"])
-    count: Any = table["status"].value_counts()
-    values = {k: int(count.get(k, 0)) for k in ("open", "closed", "declared")}
-    return Result(table, tell("gates", absent=int(count.get(absent_words, 0)), **values), counts=())
+    known = ("open", "closed", "declared", absent_words)
+    o, c, d, a = (int((table["status"] == status).sum()) for status in known)
+    return Result(table, tell("gates", open=o, closed=c, declared=d, absent=a), counts=())

@@ -76,8 +76,8 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
     defined = table.dropna(subset=["marginal_cost"]) if "marginal_cost" in table else table.iloc[:0]
     each = ", ".join(say("marginal", row=row) for _, row in defined.iterrows())
     undefined = ", ".join(str(name) for name in fitted if name not in set(defined["channel"]))
-    test = {"wald": wald, "p": "< 0.001" if p < 0.001 else f"{p:.3f}"}
-    heterogeneity = "" if len(fitted) < 2 else say("differ", **test) if p < 0.05 else say("alike", **test)
+    shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    heterogeneity = "" if len(fitted) < 2 else say("differ" if p < 0.05 else "alike", wald=wald, p=shown)
     sentence = words.joined(
         [
             say("costs", each=each, currency=currency).replace(" .", ".") if each else say("no_costs"),

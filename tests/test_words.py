@@ -1,0 +1,177 @@
+"""Words and code agree: every key exists, placeholders are what is given, no template lies unused."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from crmresearch import words
+from crmresearch.errors import InputError
+
+PACKAGE = Path(__file__).parents[1] / "src" / "crmresearch"
+LANGUAGES = sorted(p.stem for p in (PACKAGE / "words").glob("*.yaml"))
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict):
+            yield from leaves(value, here)
+        else:
+            yield here, str(value)
+
+
+def placeholders(template: str) -> set[str]:
+    """Values a template names; those within a format count too."""
+    found = set()
+    for _, name, spec, _ in Formatter().parse(template):
+        if name is not None:
+            found.add(re.split(r"[.\[]", name)[0])
+            found |= placeholders(spec or "")
+    return found
+
+
+def literals(node: ast.expr) -> list[str] | None:
+    """Texts an expression can be: a literal, or a choice between literals."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.IfExp):
+        first, second = literals(node.body), literals(node.orelse)
+        return first + second if first is not None and second is not None else None
+    return None
+
+
+def branches(tree: ast.AST) -> dict[str, str]:
+    """Names that stand for a branch of the words, as in ``say = words.of("churn.causes")``."""
+    out = {}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and ast.unparse(node.value.func) in ("words.of", "of")
+            and isinstance(node.targets[0], ast.Name)
+        ):
+            out[node.targets[0].id] = ast.literal_eval(node.value.args[0])
+    return out
+
+
+OBSCURE: list[str] = []
+
+
+def uses(path: Path) -> Iterator[tuple[str, set[str] | None, str]]:
+    """Every template a module asks for: key, values given (None: plain names), and where."""
+    tree = ast.parse(path.read_text("utf-8"))
+    known = branches(tree)
+    passed_on = {
+        id(inner)
+        for f in ast.walk(tree)
+        if isinstance(f, ast.FunctionDef) and known.keys() & {a.arg for a in f.args.args}
+        for inner in ast.walk(f)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or id(node) in passed_on:
+            continue
+        where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        called = node.func
+        owner = called.value if isinstance(called, ast.Attribute) and called.attr == "names" else called
+        given: set[str] | None = {str(k.arg) for k in node.keywords}
+        if isinstance(owner, ast.Name) and owner.id in known and node.args:
+            keys, branch = literals(node.args[0]), known[owner.id]
+            if keys is None or "None" in (given or ()):
+                OBSCURE.append(f"{where}: key and values must be written out, not made or unpacked")
+                continue
+            yield from ((f"{branch}.{k}", None if owner is not called else given, where) for k in keys)
+        elif isinstance(called, ast.Name) and called.id == "gate" and isinstance(node.args[0], ast.Name):
+            keys, branch = literals(node.args[1]), known[node.args[0].id]
+            given = (given or set()) - {"verdict"}
+            if keys is None or "None" in given:
+                OBSCURE.append(f"{where}: key and values must be written out, not made or unpacked")
+                continue
+            for key in keys:
+                yield f"{branch}.{key}.name", set(), where
+                yield f"{branch}.{key}.detail", given, where
+
+
+USES = [use for path in sorted(PACKAGE.rglob("*.py")) for use in uses(path)]
+
+
+def test_keys_and_values_are_written_out():
+    assert OBSCURE == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_key_exists_and_names_the_values_it_is_given(language):
+    tree = dict(leaves(words.catalogue(language)))
+    wrong = []
+    for key, given, where in USES:
+        if given is None:
+            if not any(k.startswith(f"{key}.") for k in tree):
+                wrong.append(f"{where}: no names under {key}")
+        elif key not in tree:
+            wrong.append(f"{where}: no template {key}")
+        elif placeholders(tree[key]) != given:
+            wrong.append(f"{where}: {key} names {sorted(placeholders(tree[key]))}, given {sorted(given)}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_template_lies_unused(language):
+    asked = {key for key, given, _ in USES if given is not None}
+    trees = tuple(f"{key}." for key, given, _ in USES if given is None)
+    unused = [k for k, _ in leaves(words.catalogue(language)) if k not in asked and not k.startswith(trees)]
+    assert unused == []
+
+
+def test_languages_have_the_same_keys():
+    first, *rest = ({k for k, _ in leaves(words.catalogue(x))} for x in LANGUAGES)
+    assert all(keys == first for keys in rest)
+
+
+def test_no_study_holds_a_sentence():
+    found = []
+    for path in sorted((PACKAGE / "studies").rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        docs = {
+            id(n.body[0].value)
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef) and n.body and isinstance(n.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in docs else ""
+            if isinstance(text, str) and " " in text and len(re.findall(r"[^\W\d_]{2,}", text)) >= 4:
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {text[:60]}")
+    assert found == []
+
+
+# --- the catalogue itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(
+        words, "catalogue", lambda _: {"a": {"b": {"kept": "{row[kept]:.1%} of {n:,}", "names": {"x": "an x"}}}}
+    )
+    return words.of("a.b")
+
+
+def test_templates_carry_their_formats(small):
+    assert small("kept", row={"kept": 0.4567}, n=1234) == "45.7% of 1,234"
+    assert small.names("names") == {"x": "an x"}
+
+
+def test_unknown_keys_and_forgotten_values_are_refused(small):
+    with pytest.raises(InputError, match=r"no words for a\.b\.lost"):
+        small("lost")
+    with pytest.raises(InputError, match=r"a\.b\.kept needs a value that is not there: 'n'"):
+        small("kept", row={"kept": 1.0})
+
+
+def test_a_language_without_words_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match=r"no words in the language 'xx'; there are .*en"):
+        words.catalogue("xx")
