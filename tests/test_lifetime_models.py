@@ -18,7 +18,7 @@ from crmresearch.lab.recover.lifetime import ESTIMATORS, TRUTHS, histories, occa
 
 BG, PARETO = (dict(TRUTHS[k]) for k in ("bg_nbd", "pareto_nbd"))
 WEEKLY = lt.Discounting(0.12, 52)
-PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter, lt.NBDFitter)
+PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,7 @@ def test_bg_nbd_refuses_to_be_read_as_churn() -> None:
     with pytest.raises(InputError, match="1 of 2 rows have no repeat purchase: BG/NBD calls them alive"):
         bg.conditional_probability_alive([0, 3], [0, 10], [40, 40])
     assert bg.conditional_probability_alive(0, 0, 40, allow_never_repeated=True) == 1.0
-    with pytest.raises(InputError, match="BG/NBD gives no churn rate"):
-        bg.churn_rate([3], [10], [40])
     assert 0 < mbg.conditional_probability_alive(0, 0, 40) < 1
-    assert mbg.churn_rate([0, 3], [0, 10], [40, 40]) > 0.1
 
 
 # -- failure is spoken -------------------------------------------------------------------------------------------------
@@ -192,7 +189,6 @@ def likelihoods(frame: pd.DataFrame):
             np.array([-0.5, 2.2, -0.1, 1.1, 0.3, -0.4]),
         )
     yield lt.ParetoNBDFitter(), columns, w, np.log([0.5, 40.0, 0.9, 3.0])  # alpha above beta
-    yield lt.NBDFitter(), [columns[0], columns[2]], w, np.log([0.5, 9.0])
     spend = [np.maximum(columns[0], 1), rng.gamma(5, 7, 400)]
     yield lt.GammaGammaFitter(), spend, w, np.log([5.0, 4.0, 20.0])
     last = rng.integers(0, 7, 400).astype(float)

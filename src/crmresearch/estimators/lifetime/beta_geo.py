@@ -171,13 +171,6 @@ class BetaGeoFitter(PurchaseFitter):
             )
         return super().conditional_probability_alive(frequency, recency, T, purchase_covariates, dropout_covariates)
 
-    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
-        """Refuse: BG/NBD has no churn rate of a customer base (see :meth:`conditional_probability_alive`)."""
-        raise InputError(
-            "BG/NBD gives no churn rate: customers without a repeat purchase, often most of the base, are alive with "
-            "probability 1 by construction. Use ModifiedBetaGeoFitter or ParetoNBDFitter, or observed exits"
-        )
-
     def _expected(self, t: Any, *shape: Any) -> Any:
         return expected_purchases(t, *shape)
 
@@ -201,10 +194,6 @@ class ModifiedBetaGeoFitter(BetaGeoFitter):
     """
 
     _shift: ClassVar[int] = 1
-
-    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
-        """Share of these customers expected to have dropped out by their T."""
-        return PurchaseFitter.churn_rate(self, frequency, recency, T)
 
 
 @np.errstate(all="ignore")  # what is not finite goes the second way, or is refused by the caller

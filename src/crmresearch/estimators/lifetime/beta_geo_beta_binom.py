@@ -12,11 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import betaln, digamma, gammaln, hyp2f1, logsumexp
+from scipy.special import betaln, digamma, gammaln, logsumexp
 
 from crmresearch.errors import InputError
 from crmresearch.estimators.lifetime.base import Array, Fitter, Likelihood, finite, horizon
-from crmresearch.estimators.lifetime.clv import Discounting
 from crmresearch.estimators.lifetime.summary import check_summary, complain, integers
 
 
@@ -130,10 +129,6 @@ class BetaGeoBetaBinomFitter(Fitter):
         bought = betaln(alpha + x, beta + n - x) - betaln(alpha, beta)
         return bought + betaln(gamma, delta + n + ahead) - betaln(gamma, delta) - self._log_rows(x, last, n)
 
-    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, n_periods: ArrayLike) -> float:
-        """Share of these customers expected to be gone at the next occasion."""
-        return float(1 - np.mean(self.conditional_probability_alive(1, frequency, recency, n_periods)))
-
     def conditional_expected_number_of_purchases_up_to_time(
         self, m_periods_in_future: ArrayLike, frequency: ArrayLike, recency: ArrayLike, n_periods: ArrayLike
     ) -> Any:
@@ -148,15 +143,6 @@ class BetaGeoBetaBinomFitter(Fitter):
             total = total + np.where(j <= ahead, np.exp(self._log_alive(x, last, n, np.asarray(float(j)))), 0.0)
         return finite(chance * total, "expected purchases")
 
-    def expected_number_of_transactions_in_first_n_periods(self, n: ArrayLike) -> Any:
-        """Expected purchases of a new customer at the first ``n`` occasions."""
-        alpha, beta, gamma, delta = self._values()
-        count = horizon(n)
-        integers(count, "n")
-        ahead = np.arange(1, int(count.max(initial=0)) + 1)
-        lived = np.concatenate([[0.0], np.cumsum(np.exp(betaln(gamma, delta + ahead) - betaln(gamma, delta)))])
-        return finite(alpha / (alpha + beta) * lived[count.astype(int)], "expected purchases")
-
     def probability_of_n_purchases_up_to_time(self, t: int, n: ArrayLike) -> Any:
         """Probability that a new customer makes ``n`` purchases at ``t`` occasions."""
         alpha, beta, gamma, delta = self._values()
@@ -170,21 +156,6 @@ class BetaGeoBetaBinomFitter(Fitter):
             term = choose + betaln(alpha + count, beta + missed) - betaln(alpha, beta) + exits
             terms.append(np.where(count <= until, term, -np.inf))
         return finite(np.exp(logsumexp(terms, axis=0)), "the probability")
-
-    def discounted_expected_residual_transactions(
-        self, discounting: Discounting, frequency: ArrayLike, recency: ArrayLike, n_periods: ArrayLike
-    ) -> Any:
-        """Expected purchases after ``n_periods`` to infinity, discounted (DERT).
-
-        The next occasion is one time unit ahead and discounted by one unit, the one after by two, and so on
-        (``units_per_year``: occasions per year). With a rate of 0 the sum is finite for gamma > 1 only.
-        """
-        x, last, n = _check(frequency, recency, n_periods)
-        alpha, beta, gamma, delta = self._values()
-        factor = float(np.exp(-discounting.lasting))
-        series = hyp2f1(1.0, delta + n + 1, gamma + delta + n + 1, factor)
-        alive = np.exp(self._log_alive(x, last, n, np.asarray(1.0)))
-        return finite((alpha + x) / (alpha + beta + n) * alive * factor * series, "DERT")
 
 
 def _check(frequency: ArrayLike, recency: ArrayLike, n_periods: ArrayLike) -> tuple[Array, Array, Array]:

@@ -155,7 +155,7 @@ class GammaGammaFitter(Fitter):
 
         Parameters
         ----------
-        transaction_prediction_model : BetaGeoFitter, ModifiedBetaGeoFitter, ParetoNBDFitter or NBDFitter
+        transaction_prediction_model : BetaGeoFitter, ModifiedBetaGeoFitter or ParetoNBDFitter
             Fitted model of purchases.
         frequency, recency, T, monetary_value : array_like
             Histories.

@@ -1,4 +1,4 @@
-"""Pareto/NBD and its benchmark without dropout, the NBD.
+"""Pareto/NBD: purchases while alive are Poisson, dropout may happen at any moment.
 
 Purchases while alive are Poisson with gamma(r, rate alpha) rates; lifetimes are exponential with gamma(s, rate beta)
 dropout rates (Schmittlein, Morrison and Colombo 1987, Management Science 33, 1-24). The likelihood of a row is
@@ -12,18 +12,15 @@ digits for many purchases.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
 from crmresearch.estimators.lifetime import purchases
-from crmresearch.estimators.lifetime.base import Array, Likelihood, finite
-from crmresearch.estimators.lifetime.clv import Discounting
-from crmresearch.estimators.lifetime.purchases import PurchaseFitter, check_histories, log_count
+from crmresearch.estimators.lifetime.base import Array, Likelihood
+from crmresearch.estimators.lifetime.purchases import PurchaseFitter, log_count
 from crmresearch.estimators.lifetime.summary import collapse, levels_of
 
 BLOCK = 512  # rows at a time: with 16 nodes 64 kB a table, so that a block's working set stays in the cache
@@ -112,75 +109,6 @@ class ParetoNBDFitter(PurchaseFitter):
         r, alpha, s, beta = shape
         (beta1,), _, place = collapse([np.ravel(beta).astype(np.float64)], inverse=True)
         return r / alpha * discounted_life(force, s, beta1)[place].reshape(np.shape(beta))
-
-    def discounted_expected_residual_lifetime(
-        self, discounting: Discounting, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
-    ) -> Any:
-        """Expected discounted time alive after T, in the unit of T (a rate of contribution times it is a value)."""
-        alive, (_, _, s, beta) = self._history(frequency, recency, T)
-        return finite(alive * discounted_life(discounting.lasting, s, beta), "the residual lifetime")
-
-
-class NBDFitter(PurchaseFitter):
-    """NBD model: purchases without dropout, the benchmark a model of dropout has to beat.
-
-    Its log-likelihood is that of the purchase times, so it compares with BG/NBD and Pareto/NBD.
-    """
-
-    _names: ClassVar[tuple[str, ...]] = ("r", "alpha")
-
-    _takes_covariates: ClassVar[bool] = False
-
-    def fit(  # type: ignore[override]
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        weights: ArrayLike | None = None,
-        start: Mapping[str, float] | None = None,
-    ) -> Self:
-        """Fit to a customer summary (recency is checked, but plays no part); see :meth:`BetaGeoFitter.fit`."""
-        x, _, age = check_histories(frequency, recency, T)
-        return self._estimate([x, age], weights, start)
-
-    def _from_frame(self, frame: pd.DataFrame) -> Any:
-        columns, rows = super()._from_frame(frame)
-        return columns[::2], rows
-
-    def _begin(self, age: float, gap: float) -> list[float]:
-        return [0.5, 0.5 * gap]
-
-    def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
-        x, age = columns
-        total = weights.sum()
-
-        def likelihood(theta: Array) -> tuple[float, Array]:
-            r, alpha = np.exp(theta)
-            log_end = np.log(alpha + age)
-            value = weights @ (gammaln(r + x) - (r + x) * log_end) + total * (r * np.log(alpha) - gammaln(r))
-            by_r = weights @ (digamma(r + x) - log_end) + total * (np.log(alpha) - digamma(r))
-            by_alpha = total * r / alpha - weights @ ((r + x) / (alpha + age))
-            return float(value), np.array([by_r * r, by_alpha * alpha])
-
-        return likelihood
-
-    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
-        r, alpha = self._values()
-        return r + x, alpha + age
-
-    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
-        return np.ones(np.shape(x))
-
-    def _expected(self, t: Any, *shape: Any) -> Any:
-        r, alpha = shape
-        return t * r / alpha
-
-    def _chances(self, t: Array, n: Array, *shape: Any) -> Any:
-        return np.exp(log_count(n, t, *shape))
-
-    def _discounted(self, force: float, *shape: Any) -> Any:
-        r, alpha = shape
-        return r / alpha / force
 
 
 def _integrals(x: Array, t_x: Array, age: Array, r: float, alpha: Any, s: float, beta: Any) -> tuple[Array, ...]:

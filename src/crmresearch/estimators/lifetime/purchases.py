@@ -23,7 +23,7 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 class PurchaseFitter(Fitter):
-    """Base of BG/NBD, MBG/NBD, Pareto/NBD and NBD; see the classes themselves."""
+    """Base of BG/NBD, MBG/NBD and Pareto/NBD; see the classes themselves."""
 
     _takes_covariates: ClassVar[bool] = True
 
@@ -144,10 +144,6 @@ class PurchaseFitter(Fitter):
         """Probability that a customer with this history is still alive at T; covariates as in :meth:`fit`."""
         alive, _ = self._history(frequency, recency, T, purchase_covariates, dropout_covariates)
         return finite(alive, "P(alive)")
-
-    def churn_rate(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> float:
-        """Share of these customers expected to have dropped out by their T."""
-        return float(1 - np.mean(self.conditional_probability_alive(frequency, recency, T)))
 
     def conditional_expected_number_of_purchases_up_to_time(
         self,
