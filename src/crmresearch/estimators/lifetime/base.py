@@ -1,4 +1,4 @@
-"""What all lifetime models share: the optimiser, standard errors, intervals and covariates.
+"""What all lifetime models share: the optimiser, standard errors and intervals.
 
 A model gives the log-likelihood of its (collapsed) rows and its exact gradient; positive parameters are estimated on
 the log scale, so that no step leaves the parameter space and intervals stay positive.
@@ -101,36 +101,17 @@ def information(likelihood: Likelihood, theta: Array, gradient: Array) -> Array:
     return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
-def design(covariates: pd.DataFrame | None, rows: int | None, what: str) -> tuple[list[Array], list[str]]:
-    """Return covariate columns and names; a number for every row, and no constant column."""
-    if covariates is None:
-        return [], []
-    if not isinstance(covariates, pd.DataFrame):
-        raise InputError(
-            f"{what} covariates are a {type(covariates).__name__}; give a DataFrame with one named column each"
-        )
-    columns = [column(covariates[name], f"{what} covariate {name}") for name in covariates]
-    for values, name in zip(columns, covariates, strict=True):
-        if rows is not None and len(values) != rows:
-            raise InputError(f"{what} covariate {name} has {len(values)} rows, the data {rows}")
-    return columns, [str(name) for name in covariates]
-
-
 class Fitter:
     """Base of the lifetime models; see the classes themselves."""
 
     _names: ClassVar[tuple[str, ...]] = ()
-    _takes_covariates: ClassVar[bool] = False
     _often_equal: ClassVar[bool] = True  # whether rows repeat often enough to be worth counting
     _advice: ClassVar[str] = "check units and the number of repeat purchases, or give `start=`"
 
     params_: pd.Series
     log_likelihood_: float
     n_: float
-
-    def __init__(self) -> None:
-        self._covariates: tuple[list[str], list[str]] = ([], [])
-        self._information: Array | None = None
+    _information: Array | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, float] | None = None, **named: float) -> Self:
@@ -139,8 +120,7 @@ class Fitter:
         Parameters
         ----------
         params : mapping, optional
-            Parameters by name; or give them as keywords. Covariate effects are named ``purchase:<column>`` and
-            ``dropout:<column>``.
+            Parameters by name; or give them as keywords.
 
         Raises
         ------
@@ -148,26 +128,16 @@ class Fitter:
             Missing, unknown or non-positive parameters.
         """
         values = {**(dict(params) if params is not None else {}), **named}
-        fitter = cls()
-        extra = [k for k in values if k not in cls._names]
-        fitter._covariates = (
-            [k.removeprefix("purchase:") for k in extra if k.startswith("purchase:")],
-            [k.removeprefix("dropout:") for k in extra if k.startswith("dropout:")],
-        )
-        names = fitter._all_names()
-        if set(values) != set(names) or (extra and not cls._takes_covariates):
+        if set(values) != set(cls._names):
             raise InputError(
                 f"{cls.__name__} has the parameters {', '.join(cls._names)}; given: {', '.join(values) or 'none'}"
             )
-        given = np.array([float(values[k]) for k in names])
-        if not (np.isfinite(given).all() and (given[: len(cls._names)] > 0).all()):
+        given = np.array([float(values[k]) for k in cls._names])
+        if not (np.isfinite(given).all() and (given > 0).all()):
             raise InputError(f"parameters of {cls.__name__} are positive and finite; given: {values}")
-        fitter.params_ = pd.Series(given, index=names)
+        fitter = cls()
+        fitter.params_ = pd.Series(given, index=list(cls._names))
         return fitter
-
-    def _all_names(self) -> list[str]:
-        purchase, dropout = self._covariates
-        return [*self._names, *(f"purchase:{n}" for n in purchase), *(f"dropout:{n}" for n in dropout)]
 
     # -- given by each model -------------------------------------------------------------------------------------------
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
@@ -191,7 +161,7 @@ class Fitter:
             columns, given = [c[given > 0] for c in columns], given[given > 0]
             rows = len(given)
         metric: Array | None = None
-        theta = self._given(start)
+        theta = None if start is None else np.log(self.from_params(start).params_.to_numpy())
         if rows > 5 * FIRST:
             step = rows // FIRST
             part, repeats, _ = collapse([c[::step] for c in columns], None if given is None else given[::step])
@@ -212,7 +182,7 @@ class Fitter:
         for _ in range(8):  # BFGS, then Newton with the exact curvature; once is the rule
             theta, value, slope, _ = maximise(likelihood, theta, total, metric, 1e-4 / total)
             self._information = information(likelihood, theta, slope)
-            if np.abs(theta - origin)[: len(self._names)].max() > FAR:
+            if np.abs(theta - origin).max() > FAR:
                 break
             metric = _inverse(self._information / total)
             if metric is not None:
@@ -229,31 +199,15 @@ class Fitter:
             raise FitError(f"{type(self).__name__} left the range of numbers; {self._advice}")
         self.n_ = total
         self.log_likelihood_ = float(value)
-        self.params_ = pd.Series(self._natural(theta), index=self._all_names())
+        self.params_ = pd.Series(np.exp(theta), index=list(self._names))
         self._speak(theta - origin, flat)
         return self
-
-    def _given(self, start: Mapping[str, float] | None) -> Array | None:
-        if start is None:
-            return None
-        effects = dict.fromkeys(self._all_names()[len(self._names) :], 0.0)
-        return self._theta(type(self).from_params({**effects, **start}).params_[self._all_names()].to_numpy())
-
-    def _natural(self, theta: Array) -> Array:
-        out = np.array(theta)
-        out[: len(self._names)] = np.exp(theta[: len(self._names)])
-        return out
-
-    def _theta(self, params: Array) -> Array:
-        out = np.array(params, dtype=np.float64)
-        out[: len(self._names)] = np.log(out[: len(self._names)])
-        return out
 
     def _speak(self, moved: Array, flat: bool) -> None:
         """Warn of corner solutions and flat directions."""
         assert self._information is not None
         covariance = None if flat else _inverse(self._information)
-        if (np.abs(moved[: len(self._names)]) > FAR).any():
+        if (np.abs(moved) > FAR).any():
             what, which = "corner solution", np.abs(moved) > FAR
         elif covariance is None:
             direction = np.abs(np.linalg.eigh(self._information)[1][:, 0])
@@ -261,7 +215,6 @@ class Fitter:
             self._information = None
         else:
             what, which = "flat direction", np.sqrt(np.diag(covariance)) > WEAK
-            which[len(self._names) :] = False
         if not which.any():
             return
         values = ", ".join(f"{n} = {v:.3g}" for n, v in self.params_[which].items())
@@ -277,7 +230,7 @@ class Fitter:
     # -- uncertainty ---------------------------------------------------------------------------------------------------
     @property
     def _covariance(self) -> Array:
-        """Covariance on the scale of estimation (log for positive parameters)."""
+        """Covariance of the logs of the parameters, the scale of estimation."""
         if not hasattr(self, "n_"):
             raise FitError("no standard errors: the parameters were given, not fitted")
         covariance = None if self._information is None else _inverse(self._information)
@@ -288,9 +241,7 @@ class Fitter:
     @property
     def variance_matrix_(self) -> pd.DataFrame:
         """Covariance of the estimates (inverse observed information, delta method from the log scale)."""
-        scale = np.ones(len(self.params_))
-        scale[: len(self._names)] = self.params_.to_numpy()[: len(self._names)]
-        names = self.params_.index
+        names, scale = self.params_.index, self.params_.to_numpy()
         return pd.DataFrame(self._covariance * np.outer(scale, scale), index=names, columns=names)
 
     @property
@@ -301,11 +252,9 @@ class Fitter:
 
     @property
     def confidence_intervals_(self) -> pd.DataFrame:
-        """95% intervals, symmetric on the log scale for positive parameters."""
-        low, high = ends(self._theta(self.params_.to_numpy()), np.sqrt(np.diag(self._covariance)))
-        return pd.DataFrame(
-            {"lower 95% bound": self._natural(low), "upper 95% bound": self._natural(high)}, index=self.params_.index
-        )
+        """95% intervals, symmetric on the log scale."""
+        low, high = ends(np.log(self.params_), np.sqrt(np.diag(self._covariance)))
+        return pd.DataFrame({"lower 95% bound": np.exp(low), "upper 95% bound": np.exp(high)})
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -330,21 +279,6 @@ class Fitter:
                 f"{type(self).__name__} is not fitted yet; call fit(), or from_params() with known parameters"
             )
         return tuple(float(v) for v in self.params_.to_numpy())
-
-    def _scaled(self, purchase: pd.DataFrame | None, dropout: pd.DataFrame | None, rows: int) -> tuple[Any, Any]:
-        """Return the factors exp(-purchase effects) and exp(dropout effects), 1.0 without covariates."""
-        out: list[Any] = []
-        effects = self._values()[len(self._names) :]
-        place = 0
-        for given, names, what in zip((purchase, dropout), self._covariates, ("purchase", "dropout"), strict=True):
-            if (given is None) != (not names) or (given is not None and [str(n) for n in given] != names):
-                shown = "none" if given is None else ", ".join(map(str, given))
-                raise InputError(f"{what} covariates: fitted with {', '.join(names) or 'none'}, given {shown}")
-            columns, _ = design(given, rows if rows > 1 else None, what)  # one history, many kinds of customer
-            linear = sum((e * c for e, c in zip(effects[place:], columns, strict=False)), start=np.zeros(()))
-            place += len(names)
-            out.append(np.exp(-linear if what == "purchase" else linear) if names else 1.0)
-        return out[0], out[1]
 
 
 def _inverse(matrix: Array) -> Array | None:

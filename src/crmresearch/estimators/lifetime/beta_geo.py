@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaln, digamma, gammaln, hyp2f1
 
@@ -39,8 +38,6 @@ class BetaGeoFitter(PurchaseFitter):
         return [0.5, 0.5 * gap, 1.0, 3.0]
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
-        if len(columns) > 3:
-            return self._with_covariates(columns, weights)
         x, t_x, age = columns
         levels, place = levels_of(x)
         count = np.bincount(place, weights, len(levels))
@@ -87,62 +84,21 @@ class BetaGeoFitter(PurchaseFitter):
 
         return likelihood
 
-    def _with_covariates(self, columns: Sequence[Array], weights: Array) -> Likelihood:
-        """Row by row: alpha and a differ between customers, so tables over x do not help."""
-        x, t_x, age = columns[:3]
-        purchase, dropout = self._split(columns)
-
-        def likelihood(theta: Array) -> tuple[float, Array]:
-            r, alpha, a, b = np.exp(theta[:4])
-            effects = theta[4:]
-            alphas = alpha * np.exp(-effects[: len(purchase)] @ purchase) if len(purchase) else np.full(len(x), alpha)
-            chances = a * np.exp(effects[len(purchase) :] @ dropout) if len(dropout) else np.full(len(x), a)
-            value, slopes = self._rows(x, t_x, age, r, alphas, chances, b)
-            slopes = slopes * weights
-            gradient = slopes.sum(axis=1)
-            more = [-slopes[1] @ z for z in purchase] + [slopes[2] @ z for z in dropout]
-            return float(weights @ value), np.concatenate([gradient, more])
-
-        return likelihood
-
-    def _rows(self, x: Array, t_x: Array, age: Array, r: Any, alpha: Any, a: Any, b: Any) -> tuple[Array, Array]:
-        """Log-likelihood of each row, and its derivatives by log r, log alpha, log a, log b."""
-        survived = x + self._shift
-        coin = survived > 0
-        before = np.where(coin, b + survived - 1, 1.0)
-        end, gone = age + alpha, t_x + alpha
-        z = np.where(coin, np.log(a / before) + (r + x) * np.log(end / gone), -np.inf)
-        dead = 1 / (1 + np.exp(-z))
-        value = gammaln(r + x) - gammaln(r) + r * np.log(alpha) + betaln(a, b + survived) - betaln(a, b)
-        value = value - (r + x) * np.log(end) + np.logaddexp(0, z)
-        by_r = digamma(r + x) - digamma(r) + np.log(alpha) - np.log(end) + dead * np.log(end / gone)
-        by_alpha = r / alpha - (r + x) * ((1 - dead) / end + dead / gone)
-        both = digamma(a + b) - digamma(a + b + survived)
-        by_a = both + dead / a
-        by_b = both + digamma(b + survived) - digamma(b) - dead * coin / before
-        return value, np.array([by_r * r, by_alpha * alpha, by_a * a, by_b * b])
-
     # -- prediction ----------------------------------------------------------------------------------------------------
-    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
-        r, alpha, a, b = self._values()[:4]
-        return r + x, alpha * slow + age, a * more, b + x + self._shift
+    def _updated(self, x: Any, age: Any) -> tuple[Any, ...]:
+        r, alpha, a, b = self._values()
+        return r + x, alpha + age, a, b + x + self._shift
 
-    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
-        r, alpha, a, b = self._values()[:4]
-        alpha, survived = alpha * slow, x + self._shift
-        odds = np.where(survived > 0, a * more / np.where(survived > 0, b + survived - 1, 1.0), 0.0)
+    def _alive(self, x: Array, t_x: Array, age: Array) -> Array:
+        r, alpha, a, b = self._values()
+        survived = x + self._shift
+        odds = np.where(survived > 0, a / np.where(survived > 0, b + survived - 1, 1.0), 0.0)
         with np.errstate(over="ignore"):  # an infinite odds means probability 0
             alive: Array = 1 / (1 + odds * np.exp((r + x) * np.log((alpha + age) / (alpha + t_x))))
         return alive
 
     def conditional_probability_alive(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-        allow_never_repeated: bool = False,
+        self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike, allow_never_repeated: bool = False
     ) -> Any:
         """Probability that a customer with this history is still alive at T.
 
@@ -150,8 +106,6 @@ class BetaGeoFitter(PurchaseFitter):
         ----------
         frequency, recency, T : array_like
             The customer's history.
-        purchase_covariates, dropout_covariates : DataFrame, optional
-            As in :meth:`fit`.
         allow_never_repeated : bool
             In BG/NBD nobody can drop out before a repeat purchase, so this probability is 1 for every customer without
             one, however long ago. Such rows are refused unless this is True.
@@ -169,7 +123,7 @@ class BetaGeoFitter(PurchaseFitter):
                 "construction, whatever the data. Leave them out, use ModifiedBetaGeoFitter or ParetoNBDFitter, or "
                 "pass allow_never_repeated=True if the 1 is what you want"
             )
-        return super().conditional_probability_alive(frequency, recency, T, purchase_covariates, dropout_covariates)
+        return super().conditional_probability_alive(frequency, recency, T)
 
     def _expected(self, t: Any, *shape: Any) -> Any:
         return expected_purchases(t, *shape)

@@ -89,7 +89,7 @@ def customer_lifetime_value(
     Parameters
     ----------
     transaction_model : BetaGeoFitter, ModifiedBetaGeoFitter or ParetoNBDFitter
-        Fitted model without covariates.
+        Fitted model.
     frequency, recency, T : array_like
         Histories; the unit of time is the model's.
     monetary_value : array_like
@@ -115,8 +115,6 @@ def customer_lifetime_value(
 
 def _discounted(model: Any, x: Array, t_x: Array, age: Array, discounting: Discounting, months: int) -> Array:
     """Discounted expected purchases; what an alive customer buys depends on (x, T) only, so each pair is done once."""
-    if any(model._covariates):
-        raise InputError("CLV takes models without covariates; use conditional_expected_number_of_purchases_up_to_time")
     (x1, age1), _, place = collapse([np.ravel(x), np.ravel(age)], inverse=True)
     length, shape = discounting.units_per_year / 12, model._updated(x1, age1)
     before, total = np.zeros(len(x1)), np.zeros(len(x1))

@@ -44,46 +44,39 @@ class ParetoNBDFitter(PurchaseFitter):
         return [0.5, 0.35 * gap, 0.5, 0.5 * age]
 
     def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
-        x, t_x, age = columns[:3]
-        purchase, dropout = self._split(columns)
+        x, t_x, age = columns
         levels, place = levels_of(x)
         count, total = np.bincount(place, weights), weights.sum()
 
         def likelihood(theta: Array) -> tuple[float, Array]:
-            r, alpha, s, beta = np.exp(theta[:4])
-            by_purchase, by_dropout = np.split(theta[4:], [len(purchase)])
+            r, alpha, s, beta = np.exp(theta)
             value: Any = 0.0
             slopes = np.zeros(4)
-            effects = np.zeros(len(theta) - 4)
             for i in range(0, len(x), BLOCK):
                 part = slice(i, i + BLOCK)
-                alphas = alpha * np.exp(-by_purchase @ purchase[:, part]) if len(purchase) else alpha
-                betas = beta * np.exp(-by_dropout @ dropout[:, part]) if len(dropout) else beta
                 w = weights[part]
-                rows, by = _rows(x[part], t_x[part], age[part], r, alphas, s, betas)
+                rows, by = _rows(x[part], t_x[part], age[part], r, alpha, s, beta)
                 value += w @ rows
                 slopes += [w @ d for d in by]
-                if len(effects):
-                    effects -= np.concatenate([purchase[:, part] @ (w * by[1]), dropout[:, part] @ (w * by[3])])
             value += count @ (gammaln(r + levels) - gammaln(r))
             slopes[0] += r * (count @ (digamma(r + levels)) - total * digamma(r))
-            return float(value), np.concatenate([slopes, effects])
+            return float(value), slopes
 
         return likelihood
 
     # -- prediction ----------------------------------------------------------------------------------------------------
-    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
-        r, alpha, s, beta = self._values()[:4]
-        return r + x, alpha * slow + age, s, beta / more + age
+    def _updated(self, x: Any, age: Any) -> tuple[Any, ...]:
+        r, alpha, s, beta = self._values()
+        return r + x, alpha + age, s, beta + age
 
-    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
-        r, alpha, s, beta = self._values()[:4]
-        full = np.broadcast_arrays(x, t_x, age, alpha * slow, beta / more)
-        (x1, t1, age1, alpha1, beta1), _, place = collapse([np.ravel(v).astype(np.float64) for v in full], inverse=True)
+    def _alive(self, x: Array, t_x: Array, age: Array) -> Array:
+        r, alpha, s, beta = self._values()
+        full = np.broadcast_arrays(x, t_x, age)
+        (x1, t1, age1), _, place = collapse([np.ravel(v).astype(np.float64) for v in full], inverse=True)
         log_dead = np.empty(len(x1))
         for i in range(0, len(x1), BLOCK):
             part = slice(i, i + BLOCK)
-            log_dead[part] = _log_dead(x1[part], t1[part], age1[part], r, alpha1[part], s, beta1[part])
+            log_dead[part] = _log_dead(x1[part], t1[part], age1[part], r, alpha, s, beta)
         with np.errstate(over="ignore"):  # infinite odds mean probability 0
             alive: Array = (1 / (1 + np.exp(log_dead)))[place].reshape(full[0].shape)
         return alive

@@ -1,4 +1,4 @@
-"""What models of purchases without a contract share: checked histories, covariates, and predictions.
+"""What models of purchases without a contract share: checked histories, and predictions.
 
 Given its history and that a customer is alive, what is to come follows the same model with updated parameters. A model
 gives those, the probability to be alive, and what an alive customer does; everything else is the same for all.
@@ -7,7 +7,7 @@ gives those, the probability to be alive, and what an alive customer does; every
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.lifetime.base import Array, Fitter, design, finite, horizon
+from crmresearch.estimators.lifetime.base import Array, Fitter, finite, horizon
 from crmresearch.estimators.lifetime.clv import Discounting
 from crmresearch.estimators.lifetime.summary import check_summary, integers
 
@@ -25,16 +25,12 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 class PurchaseFitter(Fitter):
     """Base of BG/NBD, MBG/NBD and Pareto/NBD; see the classes themselves."""
 
-    _takes_covariates: ClassVar[bool] = True
-
     def fit(
         self,
         frequency: ArrayLike,
         recency: ArrayLike,
         T: ArrayLike,
         weights: ArrayLike | None = None,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
         start: Mapping[str, float] | None = None,
     ) -> Self:
         """Fit to a customer summary.
@@ -45,10 +41,6 @@ class PurchaseFitter(Fitter):
             See :func:`check_summary`. One row per customer.
         weights : array_like, optional
             How many customers a row stands for.
-        purchase_covariates, dropout_covariates : DataFrame, optional
-            Fixed characteristics, one column each. Purchase rates are multiplied by exp(effect * value) (alpha by its
-            inverse); so are, by the dropout effects, the odds a/b of dropping out after a purchase (BG/NBD: the
-            parameter a) or dropout rates (Pareto/NBD: beta by the inverse).
         start : mapping, optional
             Parameters to start from.
 
@@ -69,41 +61,25 @@ class PurchaseFitter(Fitter):
         FitWarning
             Corner solution (no dropout to be seen, say) or flat direction.
         """
-        columns = check_histories(frequency, recency, T)
-        effects = [
-            design(covariates, len(columns[0]), what)
-            for covariates, what in ((purchase_covariates, "purchase"), (dropout_covariates, "dropout"))
-        ]
-        self._covariates = (effects[0][1], effects[1][1])
-        return self._estimate([*columns, *effects[0][0], *effects[1][0]], weights, start)
+        return self._estimate(check_histories(frequency, recency, T), weights, start)
 
     def _from_frame(self, frame: pd.DataFrame) -> Any:
-        columns = check_histories(frame["frequency"], frame["recency"], frame["T"])
-        for what, names in zip(("purchase", "dropout"), self._covariates, strict=True):
-            columns += design(frame[names] if names else None, len(frame), what)[0]
-        return columns, np.arange(len(frame))
+        return check_histories(frame["frequency"], frame["recency"], frame["T"]), np.arange(len(frame))
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
-        columns, total = columns[:3], float(weights.sum())
-        x, age = weights @ columns[0] / total, weights @ columns[-1] / total
-        effects = np.zeros(len(self._all_names()) - len(self._names))
-        return np.append(np.log(self._begin(float(age), float(age / x))), effects)
-
-    def _split(self, columns: Sequence[Array]) -> tuple[Array, Array]:
-        """Return the covariates of purchases and of dropout, one row each."""
-        first = 3 + len(self._covariates[0])
-        return np.array(columns[3:first]), np.array(columns[first:])
+        x, _, age = (float(weights @ column / weights.sum()) for column in columns)
+        return np.log(self._begin(age, age / x))
 
     # -- given by each model -------------------------------------------------------------------------------------------
     def _begin(self, age: float, gap: float) -> list[float]:
         """Return where to start, from the mean T and the mean time per repeat purchase."""
         raise NotImplementedError
 
-    def _updated(self, x: Any, age: Any, slow: Any = 1.0, more: Any = 1.0) -> tuple[Any, ...]:
-        """Return the parameters of a customer who is alive; ``slow`` and ``more`` are the factors of covariates."""
+    def _updated(self, x: Any, age: Any) -> tuple[Any, ...]:
+        """Return the parameters of a customer who is alive."""
         raise NotImplementedError
 
-    def _alive(self, x: Array, t_x: Array, age: Array, slow: Any = 1.0, more: Any = 1.0) -> Array:
+    def _alive(self, x: Array, t_x: Array, age: Array) -> Array:
         """Probability to be alive."""
         raise NotImplementedError
 
@@ -120,53 +96,31 @@ class PurchaseFitter(Fitter):
         raise NotImplementedError
 
     # -- prediction ----------------------------------------------------------------------------------------------------
-    def _history(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase: pd.DataFrame | None = None,
-        dropout: pd.DataFrame | None = None,
-    ) -> tuple[Array, tuple[Any, ...]]:
+    def _history(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, tuple[Any, ...]]:
         """Return the probability to be alive and the parameters of an alive customer."""
         x, t_x, age = check_summary(frequency, recency, T)
-        factors = self._scaled(purchase, dropout, x.size)
-        return self._alive(x, t_x, age, *factors), self._updated(x, age, *factors)
+        return self._alive(x, t_x, age), self._updated(x, age)
 
-    def conditional_probability_alive(
-        self,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
-    ) -> Any:
-        """Probability that a customer with this history is still alive at T; covariates as in :meth:`fit`."""
-        alive, _ = self._history(frequency, recency, T, purchase_covariates, dropout_covariates)
-        return finite(alive, "P(alive)")
+    def conditional_probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Any:
+        """Probability that a customer with this history is still alive at T."""
+        return finite(self._history(frequency, recency, T)[0], "P(alive)")
 
     def conditional_expected_number_of_purchases_up_to_time(
-        self,
-        t: ArrayLike,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
+        self, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
     ) -> Any:
         """Expected purchases in the next ``t`` units of time, given the history up to T."""
-        alive, shape = self._history(frequency, recency, T, purchase_covariates, dropout_covariates)
+        alive, shape = self._history(frequency, recency, T)
         return finite(alive * self._expected(horizon(t), *shape), "expected purchases")
 
     def expected_number_of_purchases_up_to_time(self, t: ArrayLike) -> Any:
-        """Expected repeat purchases of a new customer in the first ``t`` units of time (covariates at 0)."""
+        """Expected repeat purchases of a new customer in the first ``t`` units of time."""
         new = np.zeros(())
         return finite(
             self._alive(new, new, new) * self._expected(horizon(t), *self._updated(0, 0)), "expected purchases"
         )
 
     def probability_of_n_purchases_up_to_time(self, t: ArrayLike, n: ArrayLike) -> Any:
-        """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time (covariates at 0)."""
+        """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time."""
         new = np.zeros(())
         return self._count(t, n, self._alive(new, new, new), self._updated(0, 0))
 
@@ -183,13 +137,7 @@ class PurchaseFitter(Fitter):
         return finite(chance, "the probability")
 
     def discounted_expected_residual_transactions(
-        self,
-        discounting: Discounting,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        purchase_covariates: pd.DataFrame | None = None,
-        dropout_covariates: pd.DataFrame | None = None,
+        self, discounting: Discounting, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
     ) -> Any:
         """Expected purchases after T to infinity, each discounted to T at the moment it is made (DERT).
 
@@ -197,7 +145,7 @@ class PurchaseFitter(Fitter):
         discounted expected residual lifetime times P(alive). BG/NBD has no closed form; the discounted purchase rate is
         integrated numerically (relative error below 1e-9).
         """
-        alive, shape = self._history(frequency, recency, T, purchase_covariates, dropout_covariates)
+        alive, shape = self._history(frequency, recency, T)
         return finite(alive * self._discounted(discounting.lasting, *shape), "DERT")
 
 

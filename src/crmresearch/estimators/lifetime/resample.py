@@ -25,8 +25,8 @@ def bootstrap(
         Models fitted to this frame.
     frame : DataFrame
         One row per customer, with the columns the models were fitted to: frequency, recency, T (n_periods for BG/BB),
-        monetary_value, T and churned for contractual models, and their covariates by name. The gamma-gamma model takes
-        the customers with repeat purchases.
+        monetary_value, T and churned for contractual models. The gamma-gamma model takes the customers with repeat
+        purchases.
     repetitions : int
         Number of resamples.
     seed : int
@@ -61,7 +61,7 @@ def bootstrap(
             raise InputError(
                 f"{type(model).__name__} was not fitted to this frame ({weights.sum():.0f} customers here)"
             )
-        theta = model._theta(model.params_.to_numpy())
+        theta = np.log(model.params_.to_numpy())
         prepared.append((model, distinct, rows, place, theta, model._covariance * model.n_))
     rng = np.random.default_rng(seed)
     draws = [np.empty((repetitions, len(model.params_))) for model in models]
@@ -74,7 +74,7 @@ def bootstrap(
             likelihood = model._likelihood([c[kept] for c in distinct], repeats[kept])
             end, _, _, good = maximise(likelihood, theta, repeats.sum(), metric)
             failed += not good
-            out[k] = model._natural(end)
+            out[k] = np.exp(end)
     if failed > 0.05 * repetitions * len(models):
         raise FitError(
             f"{failed} of {repetitions * len(models)} refits found no maximum; the model is too rich for these data"

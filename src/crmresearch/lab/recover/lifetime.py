@@ -42,23 +42,22 @@ def histories(model: str, customers: int, seed: int, *, daily: bool = False, **t
     daily : bool
         Times in whole weeks: purchases of one week count once, and rows repeat.
     **truth : float
-        Parameters; optional effects of a covariate ``z`` on purchases and ``u`` on dropout.
+        Parameters.
 
     Returns
     -------
     DataFrame
-        ``frequency, recency, T, z, u``.
+        ``frequency, recency, T``.
     """
     rng = np.random.default_rng(seed)
-    z, u = rng.normal(size=customers), (rng.random(customers) < 0.4).astype(float)
+    _ = rng.normal(size=customers), rng.random(customers)  # drawn for covariates once; keeps what seeds stand for
     age = rng.uniform(40, 80, customers)
-    rate = rng.gamma(truth["r"], 1 / truth["alpha"], customers) * np.exp(truth.get("z", 0.0) * z)
-    more = np.exp(truth.get("u", 0.0) * u)
+    rate = rng.gamma(truth["r"], 1 / truth["alpha"], customers)
     coin, end = np.zeros(customers), age.copy()
     if model == "pareto":
-        end = np.minimum(age, rng.exponential(1 / (rng.gamma(truth["s"], 1 / truth["beta"], customers) * more)))
+        end = np.minimum(age, rng.exponential(1 / (rng.gamma(truth["s"], 1 / truth["beta"], customers))))
     else:
-        coin = rng.beta(truth["a"] * more, truth["b"], customers)
+        coin = rng.beta(truth["a"], truth["b"], customers)
     x, t_x, clock = (np.zeros(customers) for _ in range(3))
     live = np.flatnonzero(rng.random(customers) >= coin) if model == "mbg" else np.arange(customers)
     while live.size:
@@ -67,7 +66,7 @@ def histories(model: str, customers: int, seed: int, *, daily: bool = False, **t
         x[live] += 1
         t_x[live] = clock[live]
         live = live[rng.random(live.size) >= coin[live]]
-    frame = pd.DataFrame({"frequency": x, "recency": t_x, "T": age, "z": z, "u": u})
+    frame = pd.DataFrame({"frequency": x, "recency": t_x, "T": age})
     if daily:
         frame["recency"] = np.ceil(frame["recency"])
         frame["T"] = np.ceil(frame["T"])
