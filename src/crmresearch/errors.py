@@ -29,6 +29,22 @@ class RankError(InputError, FitError):
     """Columns of a regression that are combinations of others: an input to mend, and no fit until then."""
 
 
+class NotApplicable(InputError):
+    """A question that the data cannot answer; a study that raises it returns a result that says so.
+
+    Parameters
+    ----------
+    reason : str
+        One sentence: what is missing or too small.
+    *tables : str
+        The tables that would be needed.
+    """
+
+    def __init__(self, reason: str, *tables: str) -> None:
+        super().__init__(reason)
+        self.tables = tables
+
+
 class CrmWarning(UserWarning):
     """Base of every warning this package raises."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 import pandas as pd
 
 from crmresearch import disclosure, figures, words
-from crmresearch.errors import FitError, InputError, Missing, first_missing
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable, first_missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
 
@@ -166,11 +166,12 @@ class Result:
         return "\n".join(html)
 
 
-def study(function: Callable[P, Result]) -> Callable[P, Result]:
+def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
     """Let a study pass on what is missing, and say why when the data are too few for its model.
 
-    Given a :class:`Missing` argument it returns a result that says so. A model that cannot be fitted (a bank with a
-    handful of exits, say) is no error of the run either: the result is not applicable, with the reason.
+    Given a :class:`Missing` argument it returns a result that says so, and where it raises :class:`.NotApplicable`. A
+    model that cannot be fitted (a bank with a handful of exits, say) is no error of the run either: the result is not
+    applicable, with the reason. ``tables`` are those that it would need, where the reason names none.
     """
 
     @functools.wraps(function)
@@ -180,7 +181,7 @@ def study(function: Callable[P, Result]) -> Callable[P, Result]:
             return Result.not_applicable(missing)
         try:
             return function(*args, **kwargs)
-        except FitError as error:
-            return Result.not_applicable(Missing(str(error)))
+        except (NotApplicable, FitError) as error:
+            return Result.not_applicable(Missing(str(error), getattr(error, "tables", ()) or tables))
 
     return wrapper

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.measurement.model import NotApplicable, PathModel
+from crmresearch.errors import NotApplicable
+from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import covariance
 from crmresearch.estimators.measurement.pls import fit_pls
 

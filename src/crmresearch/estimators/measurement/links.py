@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import (
     LEVEL,
     Estimate,
@@ -20,7 +20,6 @@ from crmresearch.estimators.inference import (
     normal,
     robust_ols,
 )
-from crmresearch.estimators.measurement.model import NotApplicable
 
 BOOTSTRAPS = 300  # most resamples of the place of a kink
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import complete, z
 
 # A construct plays a role when its name begins with the prefix; claims are written in roles, banks in their own names.
@@ -29,10 +29,6 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 CODES = (77, 88, 97, 98, 99, 998, 999, -1, -8, -9, -98, -99)  # usual codes of "do not know" and "refused"
 MIN_ROWS = 50  # fewest complete answers that are worth a model
-
-
-class NotApplicable(InputError):
-    """The survey cannot answer a question: too few answers, or a construct or item it does not have."""
 
 
 @dataclass(frozen=True)

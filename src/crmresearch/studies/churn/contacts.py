@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, Missing
+from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
@@ -67,10 +67,10 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     """
     n, exits = int(arms["n"].sum()), int(arms.loc[arms["cause"] == cause, "n"].sum())
     if not exits:
-        return Result.not_applicable(Missing(say("nobody", n=n, cause=cause), ("customers",)))
+        raise NotApplicable(say("nobody", n=n, cause=cause), "customers")
     found = arm_differences(arms, horizon, cause)
     if found.empty:
-        return Result.not_applicable(Missing(say("no_control"), ("contacts",)))
+        raise NotApplicable(say("no_control"), "contacts")
     drawn = found[found["arm"].isna()]
     share = drawn["n"] / drawn["n"].sum()
     checks = (*model_gates(exits, 2), gate(say, "lot", True))

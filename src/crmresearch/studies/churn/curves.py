@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.survival.curves import MIN_AT_RISK, kaplan_meier
 from crmresearch.estimators.survival.groups import censoring_gap, compare_groups, row_at
 from crmresearch.estimators.survival.incidence import cumulative_incidence
@@ -28,12 +28,11 @@ say_groups = words.of("churn.compare")
 say_causes = words.of("churn.causes")
 
 
-def no_exits(spells: pd.DataFrame) -> Result | None:
-    """Return the result that says so when nobody left, or nobody is under observation."""
+def need_exits(spells: pd.DataFrame) -> None:
+    """Refuse spells of which none ended, or none at all."""
     if spells.empty or not read_spells(spells).event.any():
         n = int(spells["n"].sum()) if "n" in spells.columns else len(spells)
-        return Result.not_applicable(Missing(say("nobody", n=n), ("customers",)))
-    return None
+        raise NotApplicable(say("nobody", n=n), "customers")
 
 
 def by_level(names: Iterable[Any]) -> list[Any]:
@@ -76,9 +75,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         independence of late entry and at censoring that differs between groups known at entry. ``details["curve"]``
         holds the curve.
     """
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
+    need_exits(spells)
     checked = read_spells(spells)
     curve = kaplan_meier(spells, at_least=MIN_AT_RISK)
     ignored = kaplan_meier(spells.assign(entry=0))
@@ -153,10 +150,8 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     """
     name = by.replace("_", " ")
     if by not in spells.columns:
-        return Result.not_applicable(Missing(say_groups("unknown", name=name), ("customers",)))
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
+        raise NotApplicable(say_groups("unknown", name=name), "customers")
+    need_exits(spells)
     found = compare_groups(spells, by, horizon)
     table, curves = found.table, {str(g): c for g, c in found.curves.items()}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
@@ -202,11 +197,9 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     Result
         Table: ``cause, months, incidence, ci_low, ci_high, one_minus_km, n`` (exits so far).
     """
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
+    need_exits(spells)
     if "cause" not in spells.columns or set(spells.loc[spells["event"] == 1, "cause"]) == {"unknown"}:
-        return Result.not_applicable(Missing(say_causes("unrecorded"), ("customers",)))
+        raise NotApplicable(say_causes("unrecorded"), "customers")
     found = cumulative_incidence(spells, at_least=MIN_AT_RISK)
     start, last = found.attrs["start"], found["time"].max()
     curves = dict(list(found.groupby("cause")))
@@ -223,7 +216,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
         for cause, curve in curves.items()
     ]
     if not rows:
-        return Result.not_applicable(Missing(say_causes("short", end=start + horizon), ("customers",)))
+        raise NotApplicable(say_causes("short", end=start + horizon), "customers")
     table, own = pd.DataFrame(rows), next(iter(curves))
     main = table[table["cause"] == own]
     layers = [_drawn(c, str(cause).replace("_", " "), "incidence", band=cause == own) for cause, c in curves.items()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.survival.duration import duration_models, whole_months
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.churn.curves import no_exits
+from crmresearch.studies.churn.curves import need_exits
 from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
@@ -35,12 +35,10 @@ def duration_dependence(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         comparable.
     """
     if not dated:
-        return Result.not_applicable(Missing(say("undated"), ("customers",)))
+        raise NotApplicable(say("undated"), "customers")
     if "cause" in spells.columns and (spells["cause"] == CAUSE).any():
         spells = spells.assign(event=(spells["event"].astype(bool) & (spells["cause"] == CAUSE)).astype(int))
-    empty = no_exits(spells)
-    if empty is not None:
-        return empty
+    need_exits(spells)
     spells = whole_months(spells)
     models, p = duration_models(spells)
     plain, frail = models.loc["plain"], models.loc["frailty"]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, Missing
+from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import poisson_rate
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.curves import MIN_AT_RISK, kaplan_meier
@@ -55,7 +55,7 @@ def definitions(
         rows.append({**row, "note": "–"})
     table = pd.DataFrame(rows)
     if "exits" not in table.columns or not table["exits"].fillna(0).sum():
-        return Result.not_applicable(Missing(say("nobody"), ("customers",)))
+        raise NotApplicable(say("nobody"), "customers")
     rates = table.dropna(subset=["exits_per_100_years"])
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
     sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")

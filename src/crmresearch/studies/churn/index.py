@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines
@@ -139,7 +139,7 @@ def relationship(
     if isinstance(cells, Missing):
         return Result.not_applicable(cells)
     if f"events {CAUSE}" not in cells.columns:
-        return Result.not_applicable(Missing(say("unrecorded"), ("customers",)))
+        raise NotApplicable(say("unrecorded"), "customers")
     models = index_models(by_lag, CAUSE, OTHERS, lag=VERDICT_LAG, groups=groups)
     more = further_lines(cells, entry, models.scale, CAUSE, groups=groups, resamples=resamples, seed=seed)
     model, gap = by_lifelines(models.fits[VERDICT_LAG], models.rows, "stratum" if groups else None)
@@ -181,7 +181,7 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
         Forest table by band of tenure.
     """
     if f"events {CAUSE}" not in cells.columns:
-        return Result.not_applicable(Missing(say("unrecorded"), ("customers",)))
+        raise NotApplicable(say("unrecorded"), "customers")
     rows, out = index_rows(cells, index_scale(cells), [CAUSE], groups), []
     for low, high in pairwise([0, *TENURE_BANDS, np.inf]):
         part = rows[(rows["exit"] > 12 * low) & (rows["exit"] <= 12 * high)]
@@ -189,7 +189,7 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
         if (part["n"] * part["event"]).sum() >= 2 * EVENTS_PER_PARAMETER:
             out.append(model_row(name, cox(part, ["index"], strata="stratum" if groups else None).summary().iloc[0]))
     if not out:
-        return Result.not_applicable(Missing(say_tenure("too_few"), ("customers",)))
+        raise NotApplicable(say_tenure("too_few"), "customers")
     table = pd.DataFrame(out)
     spread = ", ".join(say_tenure("ratio", row=r) for _, r in table.iterrows())
     return Result(

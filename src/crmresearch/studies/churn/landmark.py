@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import from_draws
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import diagnose
 from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.churn.curves import no_exits
+from crmresearch.studies.churn.curves import need_exits
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, model_gates
 from crmresearch.studies.churn.index import CAUSE, forest, hazard_ratio, model_row
 
@@ -29,12 +29,13 @@ def _adjusted_for(spells: pd.DataFrame) -> list[str]:
     return [c for c in KNOWN if c in spells.columns and len(spells[c].unique()) > 1]
 
 
-def _spells(rows: pd.DataFrame) -> pd.DataFrame | Result:
-    """Spells of voluntary exit since the landmark, or the result that says why there is nothing to study."""
+def _spells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Spells of voluntary exit since the landmark."""
     if "families" not in rows.columns:
-        return Result.not_applicable(Missing(say("unknown"), ("holdings",)))
+        raise NotApplicable(say("unknown"), "holdings")
     spells = rows.assign(event=(rows["cause"] == CAUSE).astype(int), entry=0)
-    return no_exits(spells) or spells
+    need_exits(spells)
+    return spells
 
 
 @study
@@ -56,8 +57,6 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         nothing: families of another customer, and, where deaths are enough, death in place of voluntary exit.
     """
     spells = _spells(rows)
-    if isinstance(spells, Result):
-        return spells
     # the clock is tenure, entered at the landmark: the baseline hazard takes care of tenure whatever its form
     entry = np.ceil(12 * rows["tenure"].clip(lower=0))
     spells = spells.assign(entry=entry, exit=entry + rows["exit"])
@@ -110,8 +109,6 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
         matters is.
     """
     spells = _spells(rows)
-    if isinstance(spells, Result):
-        return spells
     spells = spells.assign(log_tenure=np.log1p(rows["tenure"]))
     covariates = ["families", "log_tenure", *_adjusted_for(spells)]
     months, gone, draws = standardised_curves(spells, covariates, "families", LEVELS, repeats=repeats, seed=seed)

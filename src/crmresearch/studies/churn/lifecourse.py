@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.survival.transitions import carried_gap, transitions
 from crmresearch.figures import Picture
@@ -35,7 +35,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     paths = counts["paths"]
     years = len(paths.columns) - 2
     if years < 1 or paths.empty:
-        return Result.not_applicable(Missing(say("short"), ("customers",)))
+        raise NotApplicable(say("short"), "customers")
     people = int(paths["n"].sum())
     seen = counts["stages"].pivot_table(index="date", columns="stage", values="n", aggfunc="sum", fill_value=0)
     gap = carried_gap(paths, seen) / people

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, Missing
+from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import ends, from_draws, one_sided_p
 from crmresearch.estimators.survival.diagnostics import scarcest
 from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, recency_rule
@@ -55,7 +55,7 @@ def forecast(
         under the curve, calibration slope, capture in the top tenth. Two panels: calibration and decision curve.
     """
     if not (earlier["cause"] == CAUSE).any() or not (later["cause"] == CAUSE).any():
-        return Result.not_applicable(Missing(say("nobody", cause=CAUSE), ("customers",)))
+        raise NotApplicable(say("nobody", cause=CAUSE), "customers")
     model, names = fit_exit_model(earlier, (CAUSE,)), say.names("rules")
     # who is followed to the end of a month has lived through it: censored half a month later than exits of that month
     test = later.assign(

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Array, checked, constant, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
 from crmresearch.estimators.causal.campaign import covariates_of, difference, imbalance, path, within
 from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import absent, of, ratio_row, row, sampling, written
+from crmresearch.studies.cost.common import of, ratio_row, row, sampling, written
 
 say = words.of("cost.saved")
 tell = words.of("cost.targeted")
@@ -31,14 +31,14 @@ MIN_LEFT = 10  # exits an arm needs
 NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
 
 
-def two_armed(campaigns: pd.DataFrame) -> pd.DataFrame | Missing:
+def two_armed(campaigns: pd.DataFrame) -> pd.DataFrame:
     """Randomised campaigns with one offer and a control; those with several offers if there are no others."""
     drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
     arms = drawn.groupby("campaign_id", observed=True)["treated"].agg(["min", "max"])
     both = arms.index[(arms["min"] == 0) & (arms["max"] == 1)]
     drawn = drawn[drawn["campaign_id"].isin(both)]
     if drawn.empty:
-        return Missing(say("none_drawn"), ("contacts",))
+        raise NotApplicable(say("none_drawn"), "contacts")
     if "arm" in drawn:
         levels = drawn.groupby("campaign_id", observed=True)["arm"].nunique()
         simple = levels.index[levels == 2]
@@ -46,7 +46,7 @@ def two_armed(campaigns: pd.DataFrame) -> pd.DataFrame | Missing:
             drawn = drawn[drawn["campaign_id"].isin(simple)]
     smallest = int(drawn.groupby(["campaign_id", "treated"], observed=True).size().min())
     if smallest < MIN_ARM:
-        return Missing(say("small_arm", smallest=smallest, least=MIN_ARM), ("contacts",))
+        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
     return drawn
 
 
@@ -85,8 +85,6 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     """
     checked(campaigns, NEEDED, ("cost", "months"), "campaigns")
     rows = two_armed(campaigns)
-    if isinstance(rows, Missing):
-        return Result.not_applicable(rows)
     short = ~rows["left"].to_numpy(bool) & (rows["months"].to_numpy(float) < horizon_months - 1e-9)
     if short.any():
         raise InputError(say("short", count=int(short.sum()), months=horizon_months))
@@ -181,11 +179,11 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     rows = campaigns[~campaigns["randomised"].to_numpy(bool)]
     names = covariates_of(campaigns)
     if rows.empty or rows["treated"].nunique() < 2:
-        return absent(tell("none"), "contacts")
+        raise NotApplicable(tell("none"), "contacts")
     if not names:
-        return absent(tell("unknown"), "customers")
+        raise NotApplicable(tell("unknown"), "customers")
     if rows["treated"].value_counts().min() < MIN_ARM:
-        return absent(tell("small", least=MIN_ARM))
+        raise NotApplicable(tell("small", least=MIN_ARM))
     blocks, n = unit_of(campaigns), len(rows)
     left, years = within(rows, horizon_months)
     fit, stay = aipw(rows, left, names, blocks), aipw(rows, years, names, blocks)

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio_set
 from crmresearch.estimators.inference import Fieller
 from crmresearch.estimators.spending.winning import MIN_WINS
-from crmresearch.result import Check, Result, gate
+from crmresearch.result import Check, gate
 
 say = words.of("cost.common")
 
@@ -36,22 +36,21 @@ def by_lot(prospects: pd.DataFrame) -> bool:
     return "spend_randomised" in prospects and bool(prospects["spend_randomised"].astype(bool).all())
 
 
-def absent(reason: str, *tables: str) -> Result:
-    """Return the result of a study for which something is missing."""
-    return Result.not_applicable(Missing(reason, tables))
-
-
-def undated(frame: pd.DataFrame, *money: str) -> Result | None:
-    """Tell why a frame of customers cannot show money over tenure, if it cannot."""
+def need_dated(frame: pd.DataFrame, *money: str) -> None:
+    """Refuse a frame of customers that cannot show money over tenure."""
     if "tenure_month" not in frame:
-        return absent(say("undated"), "customers", "monthly")
+        raise NotApplicable(say("undated"), "customers", "monthly")
     lacking = say("and_no").join(c.replace("_", " ") for c in money if c not in frame)
-    return absent(say("unrecorded", lacking=lacking), "monthly") if lacking else None
+    if lacking:
+        raise NotApplicable(say("unrecorded", lacking=lacking), "monthly")
 
 
-def few_wins(wins: int, *tables: str) -> Result | None:
-    """Tell that there are too few wins for a cost per win, if there are."""
-    return absent(say("few_wins", wins=wins, least=MIN_WINS), *tables) if wins < MIN_WINS else None
+def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
+    """Return the wins; too few for a cost per win are refused."""
+    wins = int(acquisition["won"].sum())
+    if wins < MIN_WINS:
+        raise NotApplicable(say("few_wins", wins=wins, least=MIN_WINS), *tables)
+    return wins
 
 
 def wins_gate(wins: int) -> Check:

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import checked
 from crmresearch.estimators.inference import Estimate, ends, fieller, ratio_delta
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import absent, written
+from crmresearch.studies.cost.common import written
 
 say = words.of("cost.calls")
 tell = words.of("cost.evidence")
@@ -52,7 +53,7 @@ def per_sale(groups: pd.DataFrame) -> Result:
     )
     own = table.assign(variance=se**2).set_index("group")
     if not {NEW, OLD} <= set(own.index) or own.loc[[NEW, OLD], "sold"].min() < MIN_WINS:
-        return absent(say("few", least=MIN_WINS))
+        raise NotApplicable(say("few", least=MIN_WINS))
     (new, var_new), (old, var_old) = own.loc[[NEW, OLD], ["per_sale", "variance"]].to_numpy(float)
     found = fieller(new, old, var_new, var_old)
     sentence = say("sentence", new=new, old=old, ratio=new / old, found=written(found, ",.1f"))

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators import blocks as b
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, per, product
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.cost.common import SEVERAL, absent, few_wins, wins_gate, written
+from crmresearch.studies.cost.common import SEVERAL, enough_wins, wins_gate, written
 
 say = words.of("cost.ratios")
 
@@ -113,11 +113,9 @@ def ratios(
     """
     checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
     checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
-    wins = int(acquisition["won"].sum())
-    if (few := few_wins(wins, "prospects")) is not None:
-        return few
+    wins = enough_wins(acquisition, "prospects")
     if not upkeep["retention_cost"].sum() > 0:
-        return absent(say("no_retention"), "contacts")
+        raise NotApplicable(say("no_retention"), "contacts")
     blocks = max(b.unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)
     slope = marginal.details["slope"] if applies(marginal) else _why(marginal, say("no_marginal"))
     per_win = {n: numerator(acquisition, n, blocks) for n in ("all", "won")}

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Functional, checked, constant, per, unit_of
 from crmresearch.estimators.spending import tenure as lives
 from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import absent, few_wins, of, ratio_row, row, undated, wins_gate
+from crmresearch.studies.cost.common import enough_wins, need_dated, of, ratio_row, row, wins_gate
 
 say = words.of("cost.losing")
 
@@ -47,16 +47,12 @@ def payback(
         For labels.
     """
     checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
-    lacking = undated(tenure, "contribution")
-    if lacking is not None:
-        return lacking
+    need_dated(tenure, "contribution")
     checked(tenure, ("block", "tenure_month", "months", "exits", "contribution"), what="tenure")
-    wins = int(acquisition["won"].sum())
-    if (few := few_wins(wins)) is not None:
-        return few
+    wins = enough_wins(acquisition)
     found = lives.payback(acquisition, tenure, horizon_months, discount_annual)
     if not found.months:
-        return absent(say("no_curve"))
+        raise NotApplicable(say("no_curve"))
     rows = [
         row(say("payback.won"), *of(found.won)),
         row(say("payback.counted"), *found.counted),
@@ -118,21 +114,17 @@ def replacement(
     better.
     """
     checked(acquisition, ("block", "n", "spend", "won"), ("spend", "won"), "acquisition")
-    lacking = undated(tenure, "revenue", "service_cost")
-    if lacking is not None:
-        return lacking
+    need_dated(tenure, "revenue", "service_cost")
     checked(
         tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure"
     )
-    wins = int(acquisition["won"].sum())
-    if (few := few_wins(wins)) is not None:
-        return few
+    wins = enough_wins(acquisition)
     old = tenure[tenure["tenure_month"] >= ramp_months]
     if old["months"].sum() < lives.MIN_AT_RISK or horizon_months < ramp_months:
-        return absent(say("replacement.no_old", least=lives.MIN_AT_RISK, ramp=ramp_months))
+        raise NotApplicable(say("replacement.no_old", least=lives.MIN_AT_RISK, ramp=ramp_months))
     found = lives.replacement(acquisition, tenure, ramp_months, horizon_months, discount_annual)
     if not found.months:
-        return absent(say("no_curve"))
+        raise NotApplicable(say("no_curve"))
     parts = dict(
         zip(say.names("replacement.parts").values(), (found.won, found.ramp, found.service, found.total), strict=True)
     )
@@ -201,9 +193,7 @@ def retention_point(
     Break-even is V(r + .01) - V(r) with V = m (1+d) / (1+d-r): what may be spent once per customer for a lasting point.
     The yearly figure spreads it over the customer's discounted life. Constant margin and retention are assumed.
     """
-    lacking = undated(tenure, "contribution")
-    if lacking is not None:
-        return lacking
+    need_dated(tenure, "contribution")
     checked(tenure, ("block", "years", "exits", "contribution", "entered"), ("years", "exits"), "tenure")
     win: Any = acquisition_cost
     if isinstance(win, Result):
@@ -214,9 +204,9 @@ def retention_point(
     hazard, margin = per(tenure, "exits", "years", blocks), per(tenure, "contribution", "years", blocks)
     kept, d = float(np.exp(-hazard.value)), discount_annual
     if not margin.value > 0:
-        return absent(say("point.loses", margin=margin.value))
+        raise NotApplicable(say("point.loses", margin=margin.value))
     if kept + POINT >= 1:
-        return absent(say("point.full", kept=kept))
+        raise NotApplicable(say("point.full", kept=kept))
     gain = point_gain(margin, hazard, d, POINT)
     yearly = (1 + d - kept) / (1 + d) * gain  # level payment per year with the same present value
     if not win.value < customer_value(margin.value, kept, d, "residual"):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, summed, unit_of
 from crmresearch.estimators.causal import uplift as effects
 from crmresearch.estimators.causal.campaign import covariates_of, within
@@ -25,19 +25,16 @@ say = words.of("cost.uplift")
 tell = words.of("cost.policies")
 
 
-def _scored(campaigns: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, Array, Array, Array] | Missing:
+def _scored(campaigns: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, Array, Array, Array]:
     """Customers of the randomised campaign, whether they left, their risk and the fall of it by an offer."""
-    rows = two_armed(campaigns)
-    if isinstance(rows, Missing):
-        return rows
-    names = covariates_of(campaigns)
+    rows, names = two_armed(campaigns), covariates_of(campaigns)
     if not names:
-        return Missing(say("unknown"), ("customers",))
+        raise NotApplicable(say("unknown"), "customers")
     left, _ = within(rows, horizon_months)
     t = rows["treated"].to_numpy()
     events = int(min(left[t == 1].sum(), left[t == 0].sum()))
     if events < 5 * len(names):
-        return Missing(say("few", events=events, count=len(names)), ("contacts",))
+        raise NotApplicable(say("few", events=events, count=len(names)), "contacts")
     return rows, left, *effects.scores(rows, left, names)
 
 
@@ -62,10 +59,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     ----------
     Ascarza (2018). Retention futility: targeting high-risk customers might be ineffective. *JMR* 55, 80-98.
     """
-    found = _scored(campaigns, horizon_months)
-    if isinstance(found, Missing):
-        return Result.not_applicable(found)
-    rows, left, risk, gain = found
+    rows, left, risk, gain = _scored(campaigns, horizon_months)
     stayed, t = 1 - left, rows["treated"].to_numpy(float)
     cuts: list[tuple[str, Array, list[str]]] = [
         (say("by_effect"), gain, [str(k + 1) for k in range(10)]),
@@ -140,10 +134,7 @@ def policies(
         if value_saved.missing is not None:
             return value_saved
         value_saved = float(value_saved.details["value"])
-    found = _scored(campaigns, horizon_months)
-    if isinstance(found, Missing):
-        return Result.not_applicable(found)
-    rows, left, risk, gain = found
+    rows, left, risk, gain = _scored(campaigns, horizon_months)
     t, cost = rows["treated"].to_numpy(float), rows["cost"].to_numpy(float)
     worth = value_saved * (1 - left) - t * cost
     picks = {

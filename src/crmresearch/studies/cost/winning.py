@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, InputError
+from crmresearch.errors import FitError, InputError, NotApplicable
 from crmresearch.estimators.blocks import average, checked, equal, unit_of
 from crmresearch.estimators.causal.selection import censored_selection, relevance, two_step, two_step_draws
 from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.studies.cost.common import absent, by_lot, further
+from crmresearch.studies.cost.common import by_lot, further
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -68,7 +68,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
     table = pd.DataFrame(rows)
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     if not fitted:
-        return absent(say("no_curve"))
+        raise NotApplicable(say("no_curve"))
     n = sum(len(f["part"]) for f in fitted.values())
     shares = [len(f["part"]) / n for f in fitted.values()]
     slope, second = (average(shares, [f[k] for f in fitted.values()]) for k in ("slope", "second"))
@@ -200,7 +200,7 @@ def jointly(
     keep = max(1, -(-len(prospects) // MOST))
     sample = prospects[prospects["block"] % keep == 0] if keep > 1 else prospects
     if sample["won"].sum() < 100 or (sample["won"] == 0).sum() < 100:
-        return absent(tell("few"))
+        raise NotApplicable(tell("few"))
     wald = relevance(sample, select, excluded)
     drawn = two_step_draws(sample, select, "profit", regressors, resamples, seed)
     rows = []

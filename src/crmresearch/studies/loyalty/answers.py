@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, InputError, Missing, first_missing
+from crmresearch.errors import InputError, Missing, NotApplicable, first_missing
 from crmresearch.estimators.inference import Estimate
-from crmresearch.estimators.measurement.model import ROLES, NotApplicable, PathModel, complete_answers, playing
+from crmresearch.estimators.measurement.model import ROLES, PathModel, complete_answers, playing
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
 
@@ -43,21 +43,7 @@ def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
 
 def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
     """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
-
-    @study
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except (NotApplicable, FitError) as reason:
-            return absent(str(reason))
-
-    return wrapper
-
-
-def absent(reason: str, *tables: str) -> Result:
-    """Result of a study for which the survey, or other tables, lack something."""
-    return Result.not_applicable(Missing(reason, tables or ("survey",)))
+    return study(function, "survey")
 
 
 def _pair(path: Any) -> tuple[str, str]:

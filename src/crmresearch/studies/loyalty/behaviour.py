@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import normal, wilson
 from crmresearch.estimators.measurement import panel
 from crmresearch.estimators.measurement.links import slopes
@@ -17,7 +18,7 @@ from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 from crmresearch.estimators.measurement.response import clustered_mean, stated_against_actual
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
 
 say = words.of("loyalty.behaviour")
 LAGS = (1, 3, 6)  # months between answer and the start of follow-up; 3 is the one that decides
@@ -38,10 +39,10 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
         ``stated`` (percent or share), ``left`` (0/1, missing without full follow-up), ``customer_id``.
     """
     if stated not in joined.columns:
-        return absent(say("intention.absent", stated=stated))
+        raise NotApplicable(say("intention.absent", stated=stated))
     rows = joined.dropna(subset=[stated, "left"])
     if len(rows) < MIN_STATED:
-        return absent(say("intention.few", n=len(rows), needed=MIN_STATED))
+        raise NotApplicable(say("intention.few", n=len(rows), needed=MIN_STATED))
     chance, left = rows[stated].to_numpy(float), rows["left"].to_numpy(float)
     chance = chance / 100 if chance.max() > 1 else chance
     frame = pd.DataFrame({"stated": chance, "actual": left})
@@ -79,7 +80,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     found = {f.lag: f for f in fits if f is not None}
     main = found.get(lag_months)
     if main is None:
-        return absent(say("hazard.few"), "survey", "customers")
+        raise NotApplicable(say("hazard.few"), "survey", "customers")
     names = [say("hazard.month") if lag == 1 else say("hazard.months", lag=lag) for lag in found]
     table = tabled({name: f.ratio for name, f in zip(names, found.values(), strict=True)}, "lag", "hazard_ratio")
     table.insert(4, "events", [f.events for f in found.values()])
@@ -103,11 +104,11 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     money per customer-year for one standard deviation of the satisfaction score.
     """
     if "contribution_after" not in joined.columns:
-        return absent(say("contribution.absent"), "monthly")
+        raise NotApplicable(say("contribution.absent"), "monthly")
     model.need("satisfaction")
     rows = panel.answers_with_accounts(joined, model).dropna(subset=["contribution_after"])
     if len(rows) < MIN_ACCOUNTS:
-        return absent(say("contribution.few", n=len(rows), needed=MIN_ACCOUNTS), "survey", "monthly")
+        raise NotApplicable(say("contribution.few", n=len(rows), needed=MIN_ACCOUNTS), "survey", "monthly")
     alone, equal, largest = panel.contribution_slopes(rows, say("contribution.unit"))
     both = {say("contribution.alone"): alone, say("contribution.equal"): equal}
     table = tabled(both, "model", "money_per_sd")
@@ -125,7 +126,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
 def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_banks") -> Result:
     """Satisfaction by the number of other banks a customer uses (Dawes 2024: users of more banks rate each lower)."""
     if banks not in survey.columns:
-        return absent(say("banks.absent", banks=banks))
+        raise NotApplicable(say("banks.absent", banks=banks))
     items = complete_answers(survey, model)
     (name,) = model.need("satisfaction")
     rows = survey.loc[items.index].assign(satisfaction=construct_scores(items, model)[name]).dropna(subset=[banks])
@@ -133,7 +134,7 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     who = rows["customer_id"].to_numpy() if "customer_id" in rows else np.arange(len(rows))
     levels = np.unique(count)
     if len(levels) < 2:
-        return absent(say("banks.same"))
+        raise NotApplicable(say("banks.same"))
     found = {}
     for level in levels:
         own, label = count == level, say("banks.most") if level == 3 else f"{level:.0f}"
@@ -152,7 +153,7 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
 def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     """Consent and digital use by privacy concern: odds ratio of consent, change of the digital share, per deviation."""
     if model.role("privacy") is None:
-        return absent(say("privacy.absent"))
+        raise NotApplicable(say("privacy.absent"))
     model.need("satisfaction")
     rows = panel.answers_with_accounts(joined, model)
     design = pd.concat([rows["privacy"], panel.account_covariates(rows)], axis=1).astype(float)
@@ -170,7 +171,7 @@ def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
         used = normal(beta[0], float(np.sqrt(cov[0, 0])), say("privacy.share"), int(known.sum()))
         found[say("privacy.digital")] = used
     if not found:
-        return absent(say("privacy.none"), "customers", "transactions")
+        raise NotApplicable(say("privacy.none"), "customers", "transactions")
     table = tabled(found, "outcome")
     table.insert(1, "unit", [e.unit for e in found.values()])
     told = "; ".join(say("privacy.told", outcome=name, estimate=e) for name, e in found.items())

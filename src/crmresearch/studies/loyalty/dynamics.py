@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError
+from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.lags import Lagged, lagged_slopes, mediation_effects
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
@@ -15,7 +15,7 @@ from crmresearch.estimators.measurement.panel import answers_with_accounts, chan
 from crmresearch.estimators.measurement.sem import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
 from crmresearch.studies.loyalty.form import two_slopes
 
 say = words.of("loyalty.dynamics")
@@ -43,7 +43,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     rows = joined.loc[items.index, ["customer_id", "wave"]].join(items)
     pairs = consecutive(rows, list(core.items))
     if len(pairs) < MIN_PAIRS:
-        return absent(say("lagged.few", n=len(pairs), needed=MIN_PAIRS))
+        raise NotApplicable(say("lagged.few", n=len(pairs), needed=MIN_PAIRS))
     columns = [i for r in roles for i in blocks[r]] + [f"{i}_next" for r in TARGETS for i in blocks[r]]
     x, who = pairs[columns].to_numpy(float), pd.factorize(pairs["customer_id"])[0]
     before, after = ([len(blocks[r]) for r in part] for part in (roles, TARGETS))
@@ -108,7 +108,7 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     outcomes = [c for c in units if c in answers.columns]
     pairs = consecutive(answers, ["satisfaction", *outcomes])
     if len(pairs) < MIN_PAIRS:
-        return absent(say("changes.few", n=len(pairs), needed=MIN_PAIRS))
+        raise NotApplicable(say("changes.few", n=len(pairs), needed=MIN_PAIRS))
     both = {name: pairs.dropna(subset=[name, f"{name}_next"]) for name in outcomes}
     found = {name: change_slope(p, name, units[name]) for name, p in both.items() if len(p) >= MIN_PAIRS}
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.measurement import moments, sem
 from crmresearch.estimators.measurement.factors import htmt_ratios, method_share, reliabilities
 from crmresearch.estimators.measurement.invariance import TESTS, permutation_tests
-from crmresearch.estimators.measurement.model import NotApplicable, PathModel, complete_answers
+from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import polychoric, resampled_polychoric
 from crmresearch.figures import Picture

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement import referral
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.panel import answers_with_accounts
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import cells, forest, survey_study
 
 say = words.of("loyalty.referral")
 FEW_EVENTS, MIN_EVENTS = 30, 50  # below which there is no estimate, and below which the gate closes
@@ -27,13 +28,13 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     Estimates ``S44``: rate ratio for one standard deviation of the satisfaction score.
     """
     if "referrals" not in joined.columns:
-        return absent(say("rate.absent"), "customers")
+        raise NotApplicable(say("rate.absent"), "customers")
     model.need("satisfaction")
     rows = answers_with_accounts(joined, model)
     rows = rows[rows["exposure_years"] > 0]
     total, years = rows["referrals"].sum(), rows["exposure_years"].sum()
     if total < FEW_EVENTS:
-        return absent(say("rate.few", total=total, needed=FEW_EVENTS), "customers")
+        raise NotApplicable(say("rate.few", total=total, needed=FEW_EVENTS), "customers")
     ratio = referral.referral_ratio(rows, say("rate.unit"))
     band = pd.qcut(rows["satisfaction"], 4, labels=list(say.names("rate.bands").values())).rename("satisfaction")
     table = rows.groupby(band, observed=True).agg(
@@ -67,7 +68,7 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     rows, share = referral.matched(referred)
     flag = rows["referred"].to_numpy(bool)
     if min(flag.sum(), (~flag).sum()) < MIN_REFERRED:
-        return absent(say("gaps.few", n=flag.sum(), needed=MIN_REFERRED), "customers")
+        raise NotApplicable(say("gaps.few", n=flag.sum(), needed=MIN_REFERRED), "customers")
     years = [int(c.split("_")[1]) for c in rows.columns if c.startswith("contribution_")]
     stay = referral.stay_gap(rows, max(years or [3]), resamples=resamples, seed=seed)
     gains = {

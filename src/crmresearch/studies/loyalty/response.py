@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.panel import account_covariates
 from crmresearch.estimators.measurement.response import clustered_mean, gamma_bounds, weighted_response
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import absent, forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
 
 say = words.of("loyalty.response")
 OVERLAP = 0.02  # smallest modelled chance of an answer
@@ -37,7 +37,7 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
     if gamma < 1:
         raise InputError(say("gamma", gamma=gamma))
     if "responded" not in joined.columns or bool(joined["responded"].all()):
-        return absent(say("absent"))
+        raise NotApplicable(say("absent"))
     complete_answers(joined, model)
     (name,) = model.need("satisfaction")
     block = joined[list(model.constructs[name])].astype(float)

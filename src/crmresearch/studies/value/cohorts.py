@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.worth.cohorts import (
     FACTORS,
     MIN_CUSTOMERS,
@@ -40,7 +40,7 @@ def vintages(frame: pd.DataFrame) -> Result:
     table = vintage_rates(checked(frame))
     if len(table) < 2:
         few = say("vintages.too_few", vintages=len(table), needed=MIN_CUSTOMERS)
-        return Result.not_applicable(Missing(few, ("monthly",)))
+        raise NotApplicable(few, "monthly")
     panels = (
         ("money", "ci", say("vintages.money"), say("vintages.money_y"), {"unit": "money"}),
         ("stay", "stay", say("vintages.stay"), say("vintages.stay_y"), {"unit": "percent"}),
@@ -89,7 +89,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     short = [names[f] for f in FACTORS if frame[f].nunique() < 3]
     if short:
         few = say("clocks.too_few", factors=words.joined(short, ", "), needed=MIN_CUSTOMERS)
-        return Result.not_applicable(Missing(few, ("monthly",)))
+        raise NotApplicable(few, "monthly")
     table, se = identified(frame)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
