@@ -108,7 +108,6 @@ def test_robust_errors_equal_lifelines():
     frame["unit"] = np.arange(len(frame)) // 4
     theirs = CoxPHFitter().fit(frame.drop(columns="entry"), "exit", "event", cluster_col="unit")
     ours = cox(frame, ["x", "z"], cluster="unit")
-    assert ours.robust
     assert ours.se.to_numpy() == pytest.approx(theirs.standard_errors_[["x", "z"]].to_numpy(), rel=1e-4)
 
 
@@ -361,7 +360,7 @@ def test_cox_refuses_a_line_of_another_covariate_always(seed):
 
 def test_every_model_of_spells_refuses_collinear_covariates():
     frame = spells(300, 33).assign(y=lambda f: 3 - f["x"])
-    for model in (weibull_aft, frailty, cox):
+    for model in (weibull_aft, cox):
         with pytest.raises(InputError, match="collinear with others"):
             model(frame, ["x", "y"])
     with pytest.raises(InputError, match="a is missing or infinite in 2 of 48 rows"):
@@ -434,7 +433,7 @@ def test_models_of_counted_rows_have_the_errors_of_the_rows_written_out():
         assert cox(frame, names, **options).se.to_numpy() == pytest.approx(
             cox(rows, names, **options).se.to_numpy(), rel=1e-8
         )
-    a, b = frailty(frame, ["x"]), frailty(rows, ["x"])
+    a, b = frailty(frame), frailty(rows)
     assert a.shape_ci == pytest.approx(b.shape_ci, abs=1e-3)  # numerical curvature at two stopping points
     a, b = (weibull_aft(f, ["x"]).set_index("term") for f in (frame, rows))
     assert a["se"].to_numpy() == pytest.approx(b["se"].to_numpy(), rel=1e-5)

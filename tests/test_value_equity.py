@@ -34,7 +34,7 @@ def rebuilt(flows):
 def test_identity_holds_on_random_tables(seed, scale):
     frame = customers(seed=seed)
     frame[["opening", "closing", "carried", "realised"]] *= scale
-    flows = equity_flows(frame, unwinding_rate=0.07)
+    flows, _ = equity_flows(frame, unwinding_rate=0.07)
     assert rebuilt(flows) == pytest.approx(flows["closing"], abs=1e-9 * flows["gross"])
     assert flows["gap"] <= 1e-9
 
@@ -43,7 +43,7 @@ def test_identity_holds_when_the_total_does_not_change():
     frame = customers(seed=3)
     after = frame["here_closing"]
     frame.loc[after, "closing"] += (frame["opening"].sum() - frame["closing"].sum()) / after.sum()
-    flows = equity_flows(frame, unwinding_rate=0.05)
+    flows, _ = equity_flows(frame, unwinding_rate=0.05)
     assert flows["closing"] == pytest.approx(flows["opening"])
     assert flows["gross"] > 100
     assert rebuilt(flows) == pytest.approx(flows["closing"], abs=1e-9 * flows["gross"])
@@ -52,7 +52,7 @@ def test_identity_holds_when_the_total_does_not_change():
 def test_nothing_happens():
     frame = pd.DataFrame({"opening": [10.0, 20.0], "closing": [10.0, 20.0], "carried": [10.0, 20.0], "realised": 0.0})
     frame[["here_opening", "here_closing", "known"]] = True
-    flows = equity_flows(frame, unwinding_rate=0.0)
+    flows, _ = equity_flows(frame, unwinding_rate=0.0)
     assert flows[list(PARTS)].abs().sum() == 0
     assert flows["gap"] == 0
 
@@ -68,7 +68,7 @@ def test_each_part_by_hand():
         "passed through": (False, False, False, 0.0, 0.0, 0.0, -3.0),  # won, and nothing left of it: -3
     }
     names = ["here_opening", "here_closing", "known", "opening", "closing", "carried", "realised"]
-    flows = equity_flows(pd.DataFrame(rows.values(), columns=names), unwinding_rate=0.10)
+    flows, _ = equity_flows(pd.DataFrame(rows.values(), columns=names), unwinding_rate=0.10)
     expected = {
         "unwinding": 25.0,
         "realised": 27.0,

@@ -7,11 +7,12 @@ import yaml
 
 from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import FitWarning, InputError, Missing
-from crmresearch.estimators.inequality import gini, top_share
+from crmresearch.estimators.inequality import gini
 from crmresearch.estimators.lifetime import GammaGammaFitter, ParetoNBDFitter
 from crmresearch.estimators.worth.purchases import residual_value, rfm_scores
 from crmresearch.studies import value
 from crmresearch.studies.value.purchases import spend_gates
+from test_value_inequality import top_share
 
 
 @pytest.fixture(scope="module")

@@ -107,17 +107,6 @@ def gini(values: Any) -> float:
     return float(2 * (x * rank).sum() / x.sum() - 1)
 
 
-def top_share(values: Any, share: float = 0.2) -> float:
-    """Share of the total that the best ``share`` of customers make; can exceed 1 where others are negative."""
-    x = np.sort(checked(values))[::-1]
-    if not 0 < share < 1:
-        raise InputError(f"share is {share}; it must lie between 0 and 1")
-    if x.sum() <= 0:
-        raise InputError("the total is not positive, so nobody has a share of it")
-    whole = min(int(share * x.size + 1e-9), x.size - 1)
-    return float((x[:whole].sum() + (share * x.size - whole) * x[whole]) / x.sum())
-
-
 def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
     """Cumulative value of customers ranked from the worst (Lorenz) and from the best (whale curve).
 

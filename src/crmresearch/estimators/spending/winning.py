@@ -38,7 +38,7 @@ class WinModel:
     params : array
     scores : array
         Influence of each row on the coefficients (rows sum to nearly the error).
-    loglik, null_loglik : float
+    loglik : float
     link : {'probit', 'logit'}
     """
 
@@ -46,7 +46,6 @@ class WinModel:
     params: Array
     scores: Array
     loglik: float
-    null_loglik: float
     link: Link
 
     @property
@@ -198,9 +197,7 @@ def win_model(
     back = 1 / size / np.array([1.0, top, top**2, *np.ones(len(covariates))])
     # a few large spends pull the curve their way: each row counts as if it had been left out (HC3)
     scores = (z * ((y - p) * f / room / np.maximum(1 - leverage, 0.05))[:, None]) @ inverse * back
-    share = y.mean()
-    null = float(len(y) * (share * np.log(share) + (1 - share) * np.log(1 - share)))
-    return WinModel(names, b * back, scores, current, null, link)
+    return WinModel(names, b * back, scores, current, link)
 
 
 def selection_bound(

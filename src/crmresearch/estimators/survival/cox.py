@@ -269,7 +269,6 @@ class CoxFit:
     ties: Ties
     baseline: pd.DataFrame
     means: pd.Series
-    robust: bool
     sets: Any = field(repr=False, default=None)
 
     @property
@@ -352,20 +351,25 @@ def cox(
     if ties not in ("efron", "breslow"):
         raise InputError(f"ties must be 'efron' or 'breslow', not {ties!r}")
     names = list(covariates)
-    sets = RiskSets(frame, names, strata, whole=ties == "efron")
+    fit, state = fit_sets(RiskSets(frame, names, strata, whole=ties == "efron"), names, ties)
+    if cluster is None:
+        return fit
+    sets, inverse = fit.sets, fit.covariance.to_numpy()
+    _, unit = np.unique(frame[cluster].to_numpy()[sets.rows], return_inverse=True)
+    influence = _score_residuals(sets, state, sets.weight) * sets.scale
+    sums = np.column_stack([np.bincount(unit, column) for column in influence.T])
+    return replace(fit, covariance=pd.DataFrame(inverse @ (sums.T @ sums) @ inverse, names, names))
+
+
+def fit_sets(sets: RiskSets, names: list[str], ties: Ties) -> tuple[CoxFit, _State]:
+    """Fit a model to its risk sets; the covariance is that of the model, the state is where Newton's method stopped."""
     sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, ties, derivatives=False)
     beta, state = _newton(sets, sets.weight, ties, None)
-    covariance = np.linalg.inv(state.information)
-    if cluster is not None:
-        _, unit = np.unique(frame[cluster].to_numpy()[sets.rows], return_inverse=True)
-        influence = _score_residuals(sets, state, sets.weight)
-        sums = np.column_stack([np.bincount(unit, column) for column in influence.T])
-        covariance = covariance @ (sums.T @ sums) @ covariance
     scale = sets.scale
-    return CoxFit(
+    fit = CoxFit(
         params=pd.Series(beta / scale, names),
-        covariance=pd.DataFrame(covariance / np.outer(scale, scale), names, names),
+        covariance=pd.DataFrame(np.linalg.inv(state.information) / np.outer(scale, scale), names, names),
         loglik=state.loglik,
         loglik_null=null.loglik,
         n=int(sets.weight.sum()),
@@ -373,9 +377,9 @@ def cox(
         ties=ties,
         baseline=_baseline(sets, state.sums.a1),
         means=pd.Series(sets.mean, names),
-        robust=cluster is not None,
         sets=sets,
     )
+    return fit, state
 
 
 def _baseline(sets: RiskSets, hazard: np.ndarray) -> pd.DataFrame:

@@ -161,13 +161,13 @@ def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
     """
     checked = read_spells(spells, [by])
     total = _table(checked)
-    times, everybody = total["time"].to_numpy(), _uncensored(total)
+    times, everybody = total["time"].to_numpy(), uncensored(total)[:-1]
     n, d = np.zeros(len(total)), np.zeros(len(total))
     labels = spells[by].to_numpy()
     for group in pd.unique(labels):
         some = labels == group
         part = Spells(checked.entry[some], checked.exit[some], checked.event[some], checked.n[some])
-        own = _uncensored(_table(part, times))
+        own = uncensored(_table(part, times))[:-1]
         ratio = np.divide(everybody, own, out=np.ones(len(own)), where=own > 0)
         since = ratio[np.searchsorted(times, part.entry)]
         weighted = _table(Spells(part.entry, part.exit, part.event, part.n / since), times)
@@ -179,11 +179,14 @@ def censoring_weighted(spells: pd.DataFrame, by: str) -> pd.DataFrame:
     return out.iloc[first : last + 1].reset_index(drop=True)
 
 
-def _uncensored(table: pd.DataFrame) -> np.ndarray:
-    """Product-limit estimate of not being censored just before each time; exits come before censorings."""
+def uncensored(table: pd.DataFrame) -> np.ndarray:
+    """Product-limit estimate of not being censored, before each time of a life table and after the last.
+
+    Exits come before censorings.
+    """
     stay, gone = (table["at_risk"] - table["events"]).to_numpy(), table["censored"].to_numpy()
     factor = 1 - np.divide(gone, stay, out=np.zeros(len(gone)), where=stay > 1e-9)
-    return np.r_[1.0, np.cumprod(factor)[:-1]]
+    return np.r_[1.0, np.cumprod(factor)]
 
 
 def restricted_mean(curve: pd.DataFrame, horizon: float) -> Estimate:

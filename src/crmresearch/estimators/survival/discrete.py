@@ -46,7 +46,6 @@ class DiscreteFit:
     loglik: float
     n: int
     events: int
-    model: Any = None
 
     def summary(self) -> pd.DataFrame:
         """Hazard ratios of the covariates with intervals."""
@@ -106,7 +105,6 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str]) -> DiscreteF
         float(fit.llf),
         int(at_risk.sum()),
         int(cells["events"].sum()),
-        fit,
     )
 
 
@@ -117,13 +115,11 @@ class FrailtyFit:
     Attributes
     ----------
     variance : float
-        Of the frailty; 0 means that customers do not differ beyond their covariates.
+        Of the frailty; 0 means that customers do not differ.
     variance_ci : tuple of float
         Profile-likelihood interval.
     p : float
         Of the likelihood-ratio test against no frailty (half the chi-square tail, the value lies on the border).
-    params : Series
-        Conditional log hazard ratios of the covariates.
     shape : float
         Log-log slope of the individual hazard over tenure: below 0 it falls for everyone, not only by sorting.
     shape_plain : float
@@ -136,20 +132,18 @@ class FrailtyFit:
     variance: float
     variance_ci: tuple[float, float]
     p: float
-    params: pd.Series
     shape: float
     shape_plain: float
     shape_ci: tuple[float, float]
     shape_plain_ci: tuple[float, float]
     loglik: float
     loglik_plain: float
-    n: int
 
 
-def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
+def frailty(frame: pd.DataFrame) -> FrailtyFit:
     """Tell unobserved differences between customers from a hazard that truly falls with tenure.
 
-    The individual hazard is ``z exp(b0 + x b) * tenure^shape`` by month (Weibull), ``z`` gamma with mean 1 and variance
+    The individual hazard is ``z exp(b) * tenure^shape`` by month (Weibull), ``z`` gamma with mean 1 and variance
     ``v`` at acquisition. Survival is then ``(1 + v H)^(-1/v)``, and everybody's likelihood is conditional on
     survival to entry.
 
@@ -157,8 +151,6 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     ----------
     frame : DataFrame
         Spells in whole months: ``exit, event``, optional ``entry`` and ``n``.
-    covariates : sequence of str
-        Numeric, fixed in time.
 
     Returns
     -------
@@ -167,26 +159,21 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
     Notes
     -----
     With one spell per customer, frailty is identified by the form of the hazard alone (Elbers and Ridder 1982; Heckman
-    and Singer 1984): the covariates' pattern over tenure and the Weibull form. Read it with that in mind.
+    and Singer 1984), here the Weibull form. Read it with that in mind.
     """
     from scipy.optimize import brentq, minimize
     from scipy.special import chdtrc
 
-    spells = read_spells(frame, covariates)
+    spells = read_spells(frame)
     if (spells.exit != np.round(spells.exit)).any() or (spells.entry != np.round(spells.entry)).any():
         raise InputError("frailty is fitted to spells in whole months; round entry up and exit up first")
     if not spells.event.any():
         raise FitError("no exits, so no frailty can be told")
-    x = frame[list(covariates)].to_numpy(dtype=float) if covariates else np.zeros((len(frame), 0))
-    full_rank(np.column_stack([np.ones(len(x)), x]), ["constant", *covariates])
-    mean = (spells.n @ x) / spells.n.sum()
-    x = x - mean
     start, end = spells.entry, spells.exit
     last = np.where(spells.event, end - 1, end)  # known to be there at the end of this month
 
     def parts(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        level = np.exp(theta[0] + x @ theta[2:])
-        shape = np.exp(theta[1])
+        level, shape = np.exp(theta)
         return level * (start / 12) ** shape, level * (last / 12) ** shape, level * (end / 12) ** shape
 
     def negative(theta: np.ndarray, v: float) -> float:
@@ -198,7 +185,7 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
         return float(-value) if np.isfinite(value) else 1e15
 
     rate = max(spells.n @ spells.event / max(spells.n @ (end - start), 1e-9) * 12, 1e-6)
-    begin = np.r_[np.log(rate), 0.0, np.zeros(x.shape[1])]
+    begin = np.r_[np.log(rate), 0.0]
 
     def best(v: float, guess: np.ndarray) -> Any:
         return minimize(
@@ -245,14 +232,12 @@ def frailty(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> FrailtyFit:
         variance=v,
         variance_ci=(low, edge(1.0)),
         p=float(0.5 * chdtrc(1, 2 * max(plain.fun - value, 0.0))) if v > 0 else 1.0,
-        params=pd.Series(theta[2:], list(covariates), dtype=float),
         shape=float(np.exp(theta[1]) - 1),
         shape_plain=float(np.exp(plain.x[1]) - 1),
         shape_ci=plain_ci if v == 0 else slope_interval(lambda t: negative(t[1:], float(np.exp(t[0]))), joint.x, 2),
         shape_plain_ci=plain_ci,
         loglik=-value,
         loglik_plain=-float(plain.fun),
-        n=int(spells.n.sum()),
     )
 
 

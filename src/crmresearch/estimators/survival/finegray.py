@@ -7,13 +7,14 @@ the customer and a factor of time, so no row is ever expanded: its part of every
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import resample
-from crmresearch.estimators.survival.cox import CoxFit, RiskSets, _evaluate, _newton
+from crmresearch.estimators.survival.cox import CoxFit, RiskSets, _newton, fit_sets
 from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
 
 
@@ -122,33 +123,13 @@ def fine_gray(
     found = set(frame.loc[frame["event"].astype(bool), "cause"])
     if cause not in found:
         raise InputError(f"nobody left for {cause!r}; causes are {', '.join(sorted(map(str, found)))}")
-    sets = _SubdistributionSets(frame, names, cause)
-    sets.refuse_collinear(names)
-    null = _evaluate(sets, np.zeros(len(names)), sets.weight, "breslow", derivatives=False)
-    beta, state = _newton(sets, sets.weight, "breslow", None)
-    covariance = np.linalg.inv(state.information) / np.outer(sets.scale, sets.scale)
-    coefficients = beta / sets.scale
-    if repeats:
-        n = read_spells(frame).n
-        rng = np.random.default_rng(seed)
-        draws = np.empty((repeats, len(names)))
-        for repeat in range(repeats):
-            counts = resample(rng, n)
-            again = _SubdistributionSets(frame.assign(n=counts)[counts > 0], names, cause)
-            draws[repeat] = _newton(again, again.weight, "breslow", coefficients * again.scale, 1e-2)[0] / again.scale
-        covariance = np.atleast_2d(np.cov(draws, rowvar=False))
-    return CoxFit(
-        params=pd.Series(coefficients, names),
-        covariance=pd.DataFrame(covariance, names, names),
-        loglik=state.loglik,
-        loglik_null=null.loglik,
-        n=int(sets.weight.sum()),
-        events=round(sets.weight[sets.died].sum()),
-        ties="breslow",
-        baseline=pd.DataFrame(
-            {"stratum": 0, "time": sets.times, "hazard": state.sums.a1, "cumulative": state.sums.a1.cumsum()}
-        ),
-        means=pd.Series(sets.mean, names),
-        robust=repeats > 0,
-        sets=sets,
-    )
+    fit, _ = fit_sets(_SubdistributionSets(frame, names, cause), names, "breslow")
+    if not repeats:
+        return fit
+    n, rng, start = read_spells(frame).n, np.random.default_rng(seed), fit.params.to_numpy()
+    draws = np.empty((repeats, len(names)))
+    for repeat in range(repeats):
+        counts = resample(rng, n)
+        again = _SubdistributionSets(frame.assign(n=counts)[counts > 0], names, cause)
+        draws[repeat] = _newton(again, again.weight, "breslow", start * again.scale, 1e-2)[0] / again.scale
+    return replace(fit, covariance=pd.DataFrame(np.atleast_2d(np.cov(draws, rowvar=False)), names, names))

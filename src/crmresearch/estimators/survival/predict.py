@@ -13,30 +13,20 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_fit, resample, tied_groups
+from crmresearch.estimators.survival.curves import life_table, uncensored
 from crmresearch.estimators.survival.incidence import aalen_johansen
-from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.estimators.survival.risk import Spells, read_spells
 
 TOP = 0.1  # share of customers that capture looks at
 
 
-def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _spells(frame: pd.DataFrame) -> tuple[Spells, np.ndarray]:
+    """Checked rows, and which of their exits are of the cause predicted."""
     spells = read_spells(frame)
     if spells.late:
         raise InputError("predictions are scored in months since the prediction date: entry must be 0")
-    any_exit = spells.event
-    own = any_exit if "of_interest" not in frame.columns else any_exit & frame["of_interest"].to_numpy(dtype=bool)
-    return spells.exit, any_exit, own, spells.n
-
-
-def _uncensored(time: np.ndarray, any_exit: np.ndarray, n: np.ndarray, at: np.ndarray, before: bool) -> np.ndarray:
-    """Kaplan-Meier of the censoring (exits before censorings at ties), at or just before the times ``at``."""
-    grid, position = np.unique(time, return_inverse=True)
-    gone = np.bincount(position, n)
-    exits = np.bincount(position, n * any_exit)
-    at_risk = n.sum() - np.r_[0.0, gone.cumsum()[:-1]] - exits
-    with np.errstate(divide="ignore", invalid="ignore"):
-        curve = np.r_[1.0, np.cumprod(np.where(at_risk > 0, 1 - (gone - exits) / at_risk, 1.0))]
-    return curve[np.searchsorted(grid, at, side="left" if before else "right")]
+    wanted = frame["of_interest"].to_numpy(dtype=bool) if "of_interest" in frame.columns else True
+    return spells, spells.event & wanted
 
 
 def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, np.ndarray]:
@@ -61,18 +51,20 @@ def censoring_weights(frame: pd.DataFrame, horizon: float) -> tuple[np.ndarray, 
     FitError
         If nobody is followed up to the horizon.
     """
-    time, any_exit, own, n = _columns(frame)
-    known = (time <= horizon) & any_exit
+    spells, own = _spells(frame)
+    time, n = spells.exit, spells.n
+    known = (time <= horizon) & spells.event
     there = time > horizon
     if not n[there].sum() + n[known & (time == horizon)].sum() > 0:
         raise FitError(
             f"nobody is followed for {horizon:g} months; take a shorter horizon or an earlier prediction date"
         )
     outcome = (known & own).astype(float)
-    weight = np.zeros(len(time))
-    weight[known] = 1 / _uncensored(time, any_exit, n, time[known], before=True)
+    weight, table = np.zeros(len(time)), life_table(frame)
+    free, grid = uncensored(table), table["time"].to_numpy()
+    weight[known] = 1 / free[np.searchsorted(grid, time[known])]
     if there.any():
-        weight[there] = 1 / _uncensored(time, any_exit, n, np.array([horizon]), before=False)[0]
+        weight[there] = 1 / free[np.searchsorted(grid, horizon, side="right")]
     return outcome, weight
 
 
@@ -110,7 +102,7 @@ def _brier(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, predicted: np
 
 def _incidence(frame: pd.DataFrame, horizon: float) -> float:
     """Aalen-Johansen incidence of the cause of interest at the horizon."""
-    spells, own = read_spells(frame), _columns(frame)[2]
+    spells, own = _spells(frame)
     fit = aalen_johansen(spells, np.where(own, 1, 2 * spells.event), 2)
     return float(np.r_[0.0, fit.incidence[0]][np.searchsorted(fit.time, horizon, side="right")])
 
@@ -135,14 +127,16 @@ def concordance(frame: pd.DataFrame, predicted: np.ndarray, tau: float) -> float
     the censoring. Ties in the prediction count a half. Who left for another cause counts as outlasting (Wolbers et al.
     2014, Biostatistics 15).
     """
-    time, any_exit, own, n = _columns(frame)
+    spells, own = _spells(frame)
+    time, any_exit, n = spells.exit, spells.event, spells.n
     score = _scores(predicted, len(frame))
     _, rank = np.unique(score, return_inverse=True)
     cases = own & (time < tau)
     if not (n[cases] > 0).any():
         raise FitError(f"no exits before {tau:g} months, so no pair can be compared")
     levels, times = rank.max() + 1, np.unique(time[cases])
-    free = _uncensored(time, any_exit, n, time, before=True)
+    table = life_table(frame)
+    free = uncensored(table)[np.searchsorted(table["time"], time)]
     # one pass over time: who is still there, and who left for another cause, counted by rank of the prediction
     leaving = np.where(any_exit, np.searchsorted(times, time, side="left"), np.searchsorted(times, time, side="right"))
     order = np.argsort(leaving, kind="stable")

@@ -31,7 +31,7 @@ TOLERANCE = 1e-9  # of gross flows: more is a customer counted twice or in no pa
 FLAGS = ("here_opening", "here_closing", "known")
 
 
-def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
+def equity_flows(frame: pd.DataFrame, unwinding_rate: float) -> tuple[pd.Series, pd.Series]:
     """Split the change of equity into its parts.
 
     Parameters
@@ -45,20 +45,17 @@ def equity_flows(frame: pd.DataFrame, *, unwinding_rate: float) -> pd.Series:
 
     Returns
     -------
-    Series
+    flows : Series
         ``opening``, the parts (as positive amounts where their sign in the sum is minus), ``closing``, ``gross`` (sum
         of the parts' absolute values) and ``gap`` (relative to it).
+    people : Series
+        Customers behind each of them.
 
     Raises
     ------
     InputError
         If values are missing, somebody has value where not there, a customer occurs twice, or the parts do not add up.
     """
-    return _split(frame, unwinding_rate)[0]
-
-
-def _split(frame: pd.DataFrame, unwinding_rate: float) -> tuple[pd.Series, pd.Series]:
-    """Flows as in :func:`equity_flows`, and the customers behind each."""
     columns = ("opening", "closing", "carried", "realised")
     need(frame, "equity", *columns, *FLAGS)
     once(frame, "equity")
@@ -150,7 +147,7 @@ def refitted_flows(
     runs = []
     for g in range(groups + 1):
         part = frame.assign(opening=start[g], carried=carried[g], closing=end[g])[codes != g - 1]
-        runs.append(_split(part, rate))
+        runs.append(equity_flows(part, rate))
     flows = pd.DataFrame([run for run, _ in runs])
     gap = float(flows.pop("gap").max())
     flows.iloc[1:] *= groups / (groups - 1)
