@@ -32,7 +32,7 @@ def test_every_entry_states_source_terms_and_limits(name):
     assert about.citation
     assert about.licence
     assert entry["files"]
-    known = {f.name for f in fields(About)} | {"module", "files"}
+    known = {f.name for f in fields(About)} | {"files", "tables"}
     assert set(entry) <= known
     for facts in entry["files"].values():
         assert ("sha256" in facts) + ("git_blob" in facts) + ("unpacked_sha256" in facts) == 1
@@ -64,7 +64,6 @@ def tiny(monkeypatch, tmp_path):
     content = b"imag1,imag2\n1,2\n"
     entry = {
         "title": "t",
-        "module": "plspm_satisfaction",
         "evidence": "published",
         "files": {
             "a.csv": {"sha256": hashlib.sha256(content).hexdigest(), "also": ["a.asc"], "obtain": "ask"},

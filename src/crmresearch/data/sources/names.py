@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from crmresearch.data.contract import nearest
 from crmresearch.data.description import Description
 from crmresearch.data.places import cache_dir, locked
-from crmresearch.data.sources import own_files
+from crmresearch.data.sources import berka, open_data, own_files
 from crmresearch.data.sources.open_data import catalogue, data_folder
 from crmresearch.errors import InputError
 
@@ -63,9 +62,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
                 f"the files of '{text}' are not here yet ({', '.join(lacking)}); fetch them first: "
                 f"crmresearch bank get {text}, or with files you have: crmresearch bank get {text} --from DIR"
             )
-        module = importlib.import_module(f"crmresearch.data.sources.{entry['module']}")
-        description: Description = module.describe(text, folder)
-        return description
+        return (berka if text == "berka" else open_data).describe(text, folder)
     own = _own_banks()
     if text in own:
         return own_files.describe(own[text])

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch.data.contract import nearest
-from crmresearch.data.description import About
+from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.places import cache_dir, put
+from crmresearch.data.sources.own_files import csv_header, csv_relation
 from crmresearch.errors import InputError
 
 
@@ -37,6 +38,28 @@ def about_entry(name: str, **more: Any) -> About:
     known = {f.name for f in fields(About)}
     entry = {k: v for k, v in _entry(name).items() if k in known}
     return About.of({"name": name, **entry, **more})
+
+
+def describe(name: str, folder: Path) -> Description:
+    """Describe a data set by the queries of its catalogue entry.
+
+    Parameters
+    ----------
+    name : str
+        Name in the catalogue.
+    folder : Path
+        Folder with the data set's files.
+    """
+    entry = _entry(name)
+    rows, stems = {}, {file.split(".")[0]: file for file in entry["files"]}
+    for stem, file in stems.items():
+        sep = entry["files"][file].get("sep", ",")
+        rows[stem] = csv_relation(folder / file, csv_header(folder / file, sep), sep)
+    tables = {}
+    for table, query in entry["tables"].items():
+        origin = min(stems, key=lambda stem: query.find(f"{{{stem}}}") % len(query))  # named first
+        tables[table] = TableSource(query.format(**rows), text=True, origin=stems[origin])
+    return Description(about_entry(name), tables, tuple(folder / file for file in entry["files"]))
 
 
 def data_folder(name: str) -> Path:
