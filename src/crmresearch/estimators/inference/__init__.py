@@ -19,6 +19,7 @@ from crmresearch.estimators.inference.intervals import (
 )
 from crmresearch.estimators.inference.regression import (
     LogitFit,
+    by_cluster,
     complete,
     full_rank,
     held_out_r2,

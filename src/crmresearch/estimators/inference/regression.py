@@ -249,10 +249,16 @@ def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) 
     beta = bread @ (x.T @ y)
     leverage = np.einsum("ij,jk,ik->i", x, bread, x)
     scores = x * ((y - x @ beta) / (1 - leverage))[:, None]
+    return beta, bread @ by_cluster(scores, cluster) @ bread
+
+
+def by_cluster(influence: np.ndarray, cluster: np.ndarray | None) -> np.ndarray:
+    """Covariance of sums over rows whose contributions are correlated within clusters."""
+    sums = influence.reshape(len(influence), -1)
     if cluster is not None:
         codes = np.unique(cluster, return_inverse=True)[1]
-        scores = np.stack([np.bincount(codes, column) for column in scores.T], axis=1)
-    return beta, bread @ (scores.T @ scores) @ bread
+        sums = np.stack([np.bincount(codes, weights=c) for c in sums.T], axis=1)
+    return np.asarray(sums.T @ sums)
 
 
 def held_out_r2(

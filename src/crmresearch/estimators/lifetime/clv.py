@@ -110,17 +110,13 @@ def customer_lifetime_value(
     worth = column(monetary_value, "monetary_value")
     if int(months) != months or months < 1:
         raise InputError(f"months is {months}; give a whole number of at least 1")
-    return finite(worth * _discounted(transaction_model, x, t_x, age, discounting, int(months)), "CLV")
-
-
-def _discounted(model: Any, x: Array, t_x: Array, age: Array, discounting: Discounting, months: int) -> Array:
-    """Discounted expected purchases; what an alive customer buys depends on (x, T) only, so each pair is done once."""
+    # what an alive customer buys depends on (x, T) only, so each pair is done once
     (x1, age1), _, place = collapse([np.ravel(x), np.ravel(age)], inverse=True)
-    length, shape = discounting.units_per_year / 12, model._updated(x1, age1)
+    length, shape = discounting.units_per_year / 12, transaction_model._updated(x1, age1)
     before, total = np.zeros(len(x1)), np.zeros(len(x1))
-    for month, factor in enumerate(discounting.factors(months, length), start=1):
-        now = model._expected(month * length, *shape)
+    for month, factor in enumerate(discounting.factors(int(months), length), start=1):
+        now = transaction_model._expected(month * length, *shape)
         total += factor * (now - before)
         before = now
-    alive: Array = model._alive(x, t_x, age)
-    return alive * total[place].reshape(np.shape(alive))
+    alive: Array = transaction_model._alive(x, t_x, age)
+    return finite(worth * (alive * total[place].reshape(np.shape(alive))), "CLV")

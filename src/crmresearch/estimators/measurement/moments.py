@@ -77,15 +77,6 @@ def resampled_correlations(
     return correlations(np.concatenate([covariance(x)[None], drawn]))
 
 
-def by_cluster(influence: np.ndarray, cluster: np.ndarray | None) -> np.ndarray:
-    """Covariance of sums over rows whose contributions are correlated within clusters."""
-    sums = influence.reshape(len(influence), -1)
-    if cluster is not None:
-        codes = np.unique(cluster, return_inverse=True)[1]
-        sums = np.stack([np.bincount(codes, weights=c) for c in sums.T], axis=1)
-    return np.asarray(sums.T @ sums)
-
-
 def percentile(sample: np.ndarray, unit: str, n: int, *, bound: float | None = None) -> Estimate:
     """Estimate from the data (first of ``sample``) with the percentile interval of its resamples (all others)."""
     value = float(sample[0])

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import complete, full_rank
-from crmresearch.estimators.measurement.moments import by_cluster
+from crmresearch.estimators.inference import by_cluster, complete, full_rank
 
 LEAST = 20  # rows on either side of a cut whose slopes are compared
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.inference import Estimate, complete, full_rank, logit_fit, normal
-from crmresearch.estimators.measurement.moments import by_cluster
+from crmresearch.estimators.inference import Estimate, by_cluster, complete, full_rank, logit_fit, normal
 
 
 @dataclass(frozen=True)

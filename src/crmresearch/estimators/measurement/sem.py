@@ -309,19 +309,11 @@ def bootstrap_sem(
     return at.standardised_paths(values[settled]), float(settled.mean())
 
 
-@dataclass(frozen=True)
-class LeastSquares:
-    """Unweighted least-squares fit to a correlation matrix."""
-
-    srmr: float
-    correlations: pd.DataFrame
-
-
-def least_squares(corr: pd.DataFrame, model: PathModel) -> LeastSquares:
+def least_squares(corr: pd.DataFrame, model: PathModel) -> tuple[float, pd.DataFrame]:
     """Fit the factor model to a (polychoric) correlation matrix by unweighted least squares.
 
     Least squares needs no weight matrix, is consistent for polychoric correlations, and gives no valid chi-square; so
-    SRMR alone is reported.
+    SRMR alone is reported, beside the correlations of the constructs.
     """
     import semopy
 
@@ -333,7 +325,7 @@ def least_squares(corr: pd.DataFrame, model: PathModel) -> LeastSquares:
     order = list(fitted.vars["observed"])
     sample = corr.loc[order, order].to_numpy()
     between = pd.DataFrame(correlations(fitted.mx_psi), *fitted.names_psi).loc[list(model.names), list(model.names)]
-    return LeastSquares(_srmr(sample, implied), between)
+    return _srmr(sample, implied), between
 
 
 def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, float] = (0.0, 0.0)) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import full_rank, resample
+from crmresearch.estimators.inference import by_cluster, full_rank, resample
 from crmresearch.estimators.survival.risk import Spells, hazard_ratios, read_spells
 
 Ties = Literal["efron", "breslow"]
@@ -355,10 +355,9 @@ def cox(
     if cluster is None:
         return fit
     sets, inverse = fit.sets, fit.covariance.to_numpy()
-    _, unit = np.unique(frame[cluster].to_numpy()[sets.rows], return_inverse=True)
-    influence = _score_residuals(sets, state, sets.weight) * sets.scale
-    sums = np.column_stack([np.bincount(unit, column) for column in influence.T])
-    return replace(fit, covariance=pd.DataFrame(inverse @ (sums.T @ sums) @ inverse, names, names))
+    scores = _score_residuals(sets, state, sets.weight) * sets.scale
+    robust = inverse @ by_cluster(scores, frame[cluster].to_numpy()[sets.rows]) @ inverse
+    return replace(fit, covariance=pd.DataFrame(robust, names, names))
 
 
 def fit_sets(sets: RiskSets, names: list[str], ties: Ties) -> tuple[CoxFit, _State]:

@@ -97,10 +97,9 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str]) -> DiscreteF
         raise FitError(
             "the monthly hazard model does not converge; a covariate separates those who left (see the separation gate)"
         )
-    index = [*covariates, *names]
     return DiscreteFit(
-        pd.Series(fit.params, index),
-        pd.Series(fit.bse, index),
+        pd.Series(fit.params, [*covariates, *names]),
+        pd.Series(fit.bse, [*covariates, *names]),
         tuple(covariates),
         float(fit.llf),
         int(at_risk.sum()),
@@ -185,20 +184,17 @@ def frailty(frame: pd.DataFrame) -> FrailtyFit:
         return float(-value) if np.isfinite(value) else 1e15
 
     rate = max(spells.n @ spells.event / max(spells.n @ (end - start), 1e-9) * 12, 1e-6)
-    begin = np.r_[np.log(rate), 0.0]
+
+    stop = {"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)}
 
     def best(v: float, guess: np.ndarray) -> Any:
-        return minimize(
-            negative, guess, args=(v,), method="BFGS", options={"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)}
-        )
+        return minimize(negative, guess, args=(v,), method="BFGS", options=stop)
 
-    plain = best(0.0, begin)
-    joint = minimize(
-        lambda t: negative(t[1:], float(np.exp(t[0]))),
-        np.r_[np.log(0.3), plain.x],
-        method="BFGS",
-        options={"gtol": 1e-4 * max(1.0, np.sqrt(spells.n.sum()) / 10)},
-    )
+    def negative_jointly(t: np.ndarray) -> float:
+        return negative(t[1:], float(np.exp(t[0])))
+
+    plain = best(0.0, np.r_[np.log(rate), 0.0])
+    joint = minimize(negative_jointly, np.r_[np.log(0.3), plain.x], method="BFGS", options=stop)
     v, theta, value = float(np.exp(joint.x[0])), joint.x[1:], float(joint.fun)
     if value >= plain.fun - 1e-6 or v < 1e-4:
         v, theta, value = 0.0, plain.x, float(plain.fun)
@@ -234,7 +230,7 @@ def frailty(frame: pd.DataFrame) -> FrailtyFit:
         p=float(0.5 * chdtrc(1, 2 * max(plain.fun - value, 0.0))) if v > 0 else 1.0,
         shape=float(np.exp(theta[1]) - 1),
         shape_plain=float(np.exp(plain.x[1]) - 1),
-        shape_ci=plain_ci if v == 0 else slope_interval(lambda t: negative(t[1:], float(np.exp(t[0]))), joint.x, 2),
+        shape_ci=plain_ci if v == 0 else slope_interval(negative_jointly, joint.x, 2),
         shape_plain_ci=plain_ci,
         loglik=-value,
         loglik_plain=-float(plain.fun),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import LEVEL
+from crmresearch.estimators.inference import from_draws
 
 CUTS = (0.5, 0.8, 0.95)  # ranks, from below, at which a value band ends; losses are a band of their own
 BLOCK = 32  # resamples computed at once: keeps memory flat
@@ -144,15 +144,13 @@ def jaccard(before: Any, after: Any, *, share: float = 0.2, seed: int, resamples
         w = rng.poisson(count, size=(min(BLOCK, resamples - at), count.size)).astype(float)
         ra, rb = _core(px, share, w), _core(py, share, w)
         draws.append((w * (ra & rb)).sum(axis=1) / np.maximum((w * (ra | rb)).sum(axis=1), 1))
-    sample = np.concatenate(draws)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(sample, [tail, 1 - tail])
+    se, low, high = from_draws(np.concatenate(draws))
     value = both / either
     return {
         "jaccard": value,
         "ci_low": min(float(low), value),
         "ci_high": max(float(high), value),
-        "se": float(sample.std(ddof=1)),
+        "se": float(se),
         "noise": float(blind / (a.sum() + b.sum() - blind)),
         "core_before": int(a.sum()),
         "core_after": int(b.sum()),

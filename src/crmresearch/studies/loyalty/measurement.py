@@ -174,7 +174,7 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     if ordinal:
         corr = pd.DataFrame(polychoric(items.to_numpy(float)), model.items, model.items)
         rows = rows + [
-            {"model": name, "items": "polychoric", "n": len(items), "srmr": sem.least_squares(corr, part).srmr}
+            {"model": name, "items": "polychoric", "n": len(items), "srmr": sem.least_squares(corr, part)[0]}
             for name, part in models.items()
         ]
     better = bool(many["bic"] < one["bic"])
