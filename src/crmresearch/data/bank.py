@@ -193,9 +193,8 @@ class Bank:
         rows = []
         for name in self.tables:
             table, t = TABLES[name], self.table(name)
-            day = next((c.name for c in table.columns if c.kind in ("date", "month")), None)
             who = next(k for k in ("customer_id", "prospect_id", "city_id") if k in table.names)
-            ends = {"first": t[day].min(), "last": t[day].max()} if day else {}
+            ends = {"first": t[table.day].min(), "last": t[table.day].max()} if table.day else {}
             found = self.frame(t.aggregate(n=t[who].nunique(), **ends)).iloc[0]
             first, last = ("–" if pd.isna(d) else d.date().isoformat() for d in (found.get("first"), found.get("last")))
             absent = [c for c in table.names if c not in self.columns(name)]

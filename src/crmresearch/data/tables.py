@@ -109,6 +109,11 @@ class Table:
         """Names of the columns in the contract."""
         return tuple(c.name for c in self.columns)
 
+    @property
+    def day(self) -> str | None:
+        """The first date of a row, which is when it happened (later ones may lie open); None where there is none."""
+        return next((c.name for c in self.columns if c.kind in ("date", "month")), None)
+
 
 def _column(name: str, facts: Any) -> Column:
     """Read one column: its kind, or a mapping with it; ``?`` makes it optional, with gaps."""

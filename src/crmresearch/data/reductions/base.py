@@ -18,6 +18,7 @@ from crmresearch.data.reductions.expressions import (
     contribution_of,
     day_after,
     days_between,
+    grouped,
     month_number,
     needs,
     open_before,
@@ -78,7 +79,7 @@ def acquired(bank: Bank) -> pd.DataFrame | Missing:
     t = bank.table("customers")
     early = t.acquired_on < bank.about.observation_start
     counts = {"n": t.count(), "left": t.left_on.notnull().sum(), "before_observation": early.sum()}
-    return bank.frame(t.group_by(year=t.acquired_on.year()).aggregate(**counts).order_by("year"))
+    return grouped(bank, t, {"year": t.acquired_on.year()}, **counts)
 
 
 @needs("customers")
@@ -94,15 +95,14 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     t = t.filter(t.left_on.isnull())
     months = month_number(bank.about.observation_end) - month_number(t.acquired_on)
     band = (months // (12 * band_years) * band_years).cast("int64")
-    return bank.frame(t.group_by(from_years=band).aggregate(n=t.count()).order_by("from_years"))
+    return grouped(bank, t, {"from_years": band}, n=t.count())
 
 
 @needs("customers.city_tier")
 def tiers(bank: Bank) -> pd.DataFrame | Missing:
     """Customers by city tier: ``city_tier``, ``n``, ``left``."""
     t = bank.table("customers")
-    counts = t.group_by("city_tier").aggregate(n=t.count(), left=t.left_on.notnull().sum())
-    return bank.frame(counts.order_by("city_tier"))
+    return grouped(bank, t, ["city_tier"], n=t.count(), left=t.left_on.notnull().sum())
 
 
 @needs("customers.left_on")
@@ -121,11 +121,8 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
     t = bank.table("customers")
     about = bank.about
     gone = t.filter(t.left_on.notnull())
-    counts = bank.frame(
-        gone.group_by(year=gone.left_on.year(), cause=gone.exit_cause.fill_null("unknown"))
-        .aggregate(exits=gone.count())
-        .order_by("year", "cause")
-    )
+    by = {"year": gone.left_on.year(), "cause": gone.exit_cause.fill_null("unknown")}
+    counts = grouped(bank, gone, by, exits=gone.count())
     if counts.empty:
         return Missing(f"the bank '{bank.name}' records no leaving dates", ("customers",))
     years = range(about.observation_start.year, about.observation_end.year + 1)
@@ -146,11 +143,8 @@ def exits(bank: Bank) -> pd.DataFrame | Missing:
 def channels(bank: Bank) -> pd.DataFrame | Missing:
     """Transactions by calendar year and channel: ``year``, ``channel``, ``transactions``, ``n`` customers with one."""
     t = bank.table("transactions")
-    return bank.frame(
-        t.group_by(year=t.occurred_on.year(), channel=t.channel.fill_null("not recorded"))
-        .aggregate(transactions=t.count(), n=t.customer_id.nunique())
-        .order_by("year", "channel")
-    )
+    by = {"year": t.occurred_on.year(), "channel": t.channel.fill_null("not recorded")}
+    return grouped(bank, t, by, transactions=t.count(), n=t.customer_id.nunique())
 
 
 @needs("transactions.channel")
@@ -166,16 +160,9 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
     t = bank.table("transactions")
     t = t.filter(t.occurred_on > bank.about.observation_end - datetime.timedelta(days=365))
     one = t.group_by("customer_id").aggregate(total=t.count(), digital=t.channel.lower().isin(DIGITAL).sum())
-    frame = bank.frame(
-        one.aggregate(
-            n=one.count(),
-            total=as_float(one.total.sum()),
-            digital=as_float(one.digital.sum()),
-            tt=as_float((one.total * one.total).sum()),
-            dd=as_float((one.digital * one.digital).sum()),
-            dt=as_float((one.digital * one.total).sum()),
-        )
-    )
+    total, digital = one.total, one.digital
+    terms = {"total": total, "digital": digital, "tt": total * total, "dd": digital * digital, "dt": digital * total}
+    frame = bank.frame(one.aggregate(n=one.count(), **{name: as_float(of.sum()) for name, of in terms.items()}))
     if frame.loc[0, "n"] == 0:
         return Missing(f"the bank '{bank.name}' records no transaction in its last year", ("transactions",))
     return frame
@@ -202,19 +189,15 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     here = months.left_join(
         c, [c.acquired_on.truncate("M") <= months.month, c.left_on.isnull() | (c.left_on >= months.month)]
     )
-    counted = here.group_by("month").aggregate(
-        n=here.customer_id.count(), with_any=here.with_any.max(), with_all=here.with_all.max()
-    )
-    return bank.frame(counted.order_by("month"))
+    kept = {name: here[name].max() for name in ("with_any", "with_all")}
+    return grouped(bank, here, ["month"], n=here.customer_id.count(), **kept)
 
 
 def freshness(bank: Bank) -> pd.DataFrame:
     """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``."""
     newest = {}
     for name in bank.tables:
-        # the first date of a row is when it happened; later ones may lie open
-        day = next((c.name for c in TABLES[name].columns if c.kind in ("date", "month")), None)
-        if day is not None and day in bank.table(name).columns:
+        if day := TABLES[name].day:
             newest[name] = bank.scalar(bank.table(name)[day].max())
     end = pd.Timestamp(bank.about.observation_end)
     rows = [(k, v.strftime("%Y-%m-%d"), (end - v).days) for k, v in newest.items() if not pd.isna(v)]
@@ -242,10 +225,8 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
         open_now.aggregate(holders=open_now.customer_id.nunique(), open_holdings=open_now.count()),
     ]
     frame = pd.concat([bank.frame(part) for part in parts], axis=1)
-    traits = [
-        "acquired_on",
-        *(k for k in ("birth_year", "city_id", "acquisition_channel") if k in bank.columns("customers")),
-    ]
+    told = bank.columns("customers")
+    traits = ["acquired_on", *(k for k in ("birth_year", "city_id", "acquisition_channel") if k in told)]
     frame["look_alike"] = float("nan")
     if len(traits) >= 3:
         groups = c.group_by(traits).aggregate(size=c.count())
@@ -266,9 +247,7 @@ def explained(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    end = bank.about.observation_end
-    cut = (pd.Timestamp(end) + pd.Timedelta(days=1) - pd.DateOffset(months=12)).date()
-    before = (pd.Timestamp(cut) - pd.DateOffset(months=12)).date()
+    cut, before = ((pd.Timestamp(day_after(bank)) - pd.DateOffset(months=k)).date() for k in (12, 24))
     if before < bank.about.observation_start:
         return Missing("two observed years are needed", ("monthly",))
     m, c = bank.table("monthly"), bank.table("customers")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from crmresearch.data.bank import Bank
@@ -17,6 +17,7 @@ from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
     import ibis
+    import pandas as pd
 
 
 P = ParamSpec("P")
@@ -100,6 +101,24 @@ def open_before(holdings: ibis.Table, day: Any) -> Any:
 def beside(table: ibis.Table, other: ibis.Table, *keys: str) -> ibis.Table:
     """Add the columns of another table, where it has a row with these keys."""
     return table.left_join(other, list(keys)).drop(*(f"{key}_right" for key in keys))
+
+
+def grouped(
+    bank: Bank, table: ibis.Table, by: Sequence[str] | dict[str, Any] = ("customer_id",), **columns: Any
+) -> pd.DataFrame:
+    """Return what is counted and summed in groups of rows, in the order of the groups."""
+    keys = by if isinstance(by, dict) else {name: table[name] for name in by}
+    return bank.frame(table.group_by(**keys).aggregate(**columns).order_by(*keys))
+
+
+def exit_within(bank: Bank, exit_on: Any, cause: Any, since: Any, *most: int) -> dict[str, Any]:
+    """Whole months from a day to an exit or to the last full month seen, whether the exit was seen, and its cause."""
+    import ibis
+
+    last = ibis.least(months_between(ibis.date(day_after(bank)), since, up=False), *most)
+    gone = ibis.greatest(months_between(exit_on, since, up=True), 1)
+    seen = (exit_on.notnull() & (gone <= last)).fill_null(False)
+    return {"exit": ibis.ifelse(seen, gone, last), "event": seen, "cause": ibis.ifelse(seen, cause, ibis.null())}
 
 
 def block_of(key: Any) -> Any:

@@ -16,7 +16,14 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
-from crmresearch.data.reductions.expressions import as_float, beside, day_after, months_between, needs
+from crmresearch.data.reductions.expressions import (
+    as_float,
+    beside,
+    day_after,
+    exit_within,
+    months_between,
+    needs,
+)
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -55,14 +62,12 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
         x = bank.table("transactions").select("customer_id", "occurred_on").distinct()
         following = x.occurred_on.lead().over(ibis.window(group_by="customer_id", order_by="occurred_on"))
         gone = x.mutate(exit_on=x.occurred_on + ibis.interval(months=months), following=following)
-        gone = gone.filter(((gone.following > gone.exit_on) | gone.following.isnull()) & (gone.exit_on < end))
+        gone = gone.filter((gone.following > gone.exit_on) | gone.following.isnull())
     elif definition == "run-off":
         x = bank.table("monthly").select("customer_id", "month", balance=lambda r: as_float(r.balance))
         year = ibis.window(group_by="customer_id", order_by="month", preceding=(12, 1))
         x = x.mutate(highest=x.balance.max().over(year), known=x.balance.count().over(year))
         gone = x.filter((x.known >= 6) & (x.highest > 0) & (x.balance < RUN_OFF_SHARE * x.highest))
-        gone = gone.mutate(exit_on=gone.month + ibis.interval(months=1))
-        gone = gone.filter(gone.exit_on < end)
     else:  # main bank: payments move elsewhere
         x = bank.table("transactions")
         x = x.group_by("customer_id", month=x.occurred_on.truncate("M")).aggregate(count=lambda r: r.count())
@@ -76,13 +81,11 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
         gone = x.filter(
             (x.known == 12) & (x.before >= 12) & (as_float(x.now) / 6 < ACTIVITY_SHARE * as_float(x.before) / 12)
         )
+    if definition != "dormancy":
         gone = gone.mutate(exit_on=gone.month + ibis.interval(months=1))
-        gone = gone.filter(gone.exit_on < end)
-    first = (
-        gone.group_by("customer_id")
-        .aggregate(exit_on=gone.exit_on.cast("date").min())
-        .mutate(cause=ibis.literal(definition))
-    )
+    gone = gone.filter(gone.exit_on < end)
+    first = gone.group_by("customer_id").aggregate(exit_on=gone.exit_on.cast("date").min())
+    first = first.mutate(cause=ibis.literal(definition))
     both = first.union(closed.mutate(exit_on=closed.exit_on.cast("date")))
     order = ibis.window(group_by="customer_id", order_by=["exit_on", "cause"])
     return both.mutate(rank=ibis.row_number().over(order)).filter(lambda r: r["rank"] == 0).drop("rank")
@@ -115,23 +118,16 @@ def _base(bank: Bank, definition: str, months: int, groups: Sequence[str]) -> ib
     import ibis
 
     t = bank.table("customers")
-    end = ibis.date(day_after(bank))
     keep = [g for g in groups if g != "value_band"]
     t = t.select("customer_id", "acquired_on", "observed_from", *keep)
     t = beside(t, _exits(bank, definition, months), "customer_id")
     entry = months_between(t.observed_from, t.acquired_on, up=True)
-    last = months_between(end, t.acquired_on, up=False)
-    gone = ibis.greatest(months_between(t.exit_on, t.acquired_on, up=True), 1)
-    seen = (t.exit_on.notnull() & (gone <= last)).fill_null(False)
-    t = t.mutate(
-        entry=entry, exit=ibis.ifelse(seen, gone, last), event=seen, cause=ibis.ifelse(seen, t.cause, ibis.null())
-    )
+    t = t.mutate(entry=entry, **exit_within(bank, t.exit_on, t.cause, t.acquired_on))
     t = t.filter(t.exit > t.entry)
     if "value_band" in groups:
         m = bank.table("monthly")
-        t = beside(
-            t, m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month)), "customer_id"
-        )
+        first = m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month))
+        t = beside(t, first, "customer_id")
         third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
         names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
         t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")
@@ -360,11 +356,9 @@ def person_months_by_lag(
     request = ("person-months", definition, months, tuple(groups), tuple(states), tuple(lags))
     frame = tidy(bank.compiled(request, counted))
     out = dict(list(frame.groupby("lag")))
-    for lag in lags:
-        if lag not in out:
-            return Missing(
-                f"no customer of the bank '{bank.about.name}' is observed for more than {lag} months", ("customers",)
-            )
+    if beyond := [lag for lag in lags if lag not in out]:
+        seen = f"no customer of the bank '{bank.name}' is observed for more than {beyond[0]} months"
+        return Missing(seen, ("customers",))
     return {lag: _cells(out[lag], keys) for lag in lags}
 
 

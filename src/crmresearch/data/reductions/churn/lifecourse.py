@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.expressions import add_months, beside, day_after, needs, open_on
+from crmresearch.data.reductions.expressions import add_months, beside, day_after, grouped, needs, open_on
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def life_course(bank: Bank) -> dict[str, pd.DataFrame] | Missing:
             f"s{k}": ibis.ifelse(p.first_contact_on > ibis.date(d), "not met", "declined") for k, d in enumerate(dates)
         }
         paths = paths.union(p.select(**declined))
-    keys = list(stage)
-    out = bank.frame(paths.group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys))
-    out["n"] = out["n"].astype("int64")
+    out = grouped(bank, paths, list(stage), n=paths.count())
     out = out.rename(columns={f"s{k}": d.isoformat() for k, d in enumerate(dates)})
     return {"paths": out, "stages": pd.concat([_stages_at(bank, d) for d in dates], ignore_index=True)}
 
@@ -92,9 +90,7 @@ def _families_at(bank: Bank, dates: Sequence[datetime.date]) -> ibis.Table:
         t = bank.table("customers")
         return t.select("customer_id", **{f"f{k}": ibis.literal(0, "int64") for k in range(len(dates))})
     h = bank.table("holdings")
-    held = {}
-    for k, date in enumerate(dates):
-        held[f"f{k}"] = h.product_family.nunique(where=open_on(h, ibis.date(date)))
+    held = {f"f{k}": h.product_family.nunique(where=open_on(h, ibis.date(d))) for k, d in enumerate(dates)}
     return h.group_by("customer_id").aggregate(**held)
 
 

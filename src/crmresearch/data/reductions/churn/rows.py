@@ -19,8 +19,9 @@ from crmresearch.data.reductions.expressions import (
     beside,
     day_after,
     days_between,
+    exit_within,
+    grouped,
     month_number,
-    months_between,
     needs,
     open_on,
 )
@@ -38,9 +39,8 @@ def landmark_dates(bank: Bank, horizon: int) -> tuple[datetime.date, datetime.da
     """
     start, end = bank.about.observation_start, day_after(bank)
     if month_number(end) - month_number(start) < 2 * horizon + 6:
-        return Missing(
-            f"an out-of-time split needs {2 * horizon + 6} observed months at a horizon of {horizon}", ("customers",)
-        )
+        split = f"an out-of-time split needs {2 * horizon + 6} observed months at a horizon of {horizon}"
+        return Missing(split, ("customers",))
     return add_months(end, -2 * horizon), add_months(end, -horizon)
 
 
@@ -50,9 +50,8 @@ def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | 
     start, end = bank.about.observation_start, day_after(bank)
     left = month_number(end) - month_number(start) - months
     if left < 12:
-        return Missing(
-            f"a landmark {months} months into the observation needs {months + 12} observed months", ("customers",)
-        )
+        early = f"a landmark {months} months into the observation needs {months + 12} observed months"
+        return Missing(early, ("customers",))
     return add_months(start, months), left
 
 
@@ -85,15 +84,9 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
         day = ibis.date(on)
         t = bank.table("customers")
         t = t.filter((t.observed_from <= day) & (t.left_on.isnull() | (t.left_on > day)))
-        stop = ibis.date(day_after(bank))
-        last = ibis.least(months_between(stop, day, up=False), horizon)
-        gone = ibis.greatest(months_between(t.left_on, day, up=True), 1)
-        seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
         out = t.select(
             "customer_id",
-            exit=ibis.ifelse(seen, gone, last),
-            event=seen.cast("int64"),
-            cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
+            **exit_within(bank, t.left_on, t.exit_cause, day, horizon),
             tenure=days_between(day, t.acquired_on) / DAYS_PER_YEAR,
             **_who(bank, t, on),
         )
@@ -104,11 +97,9 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
         return out.filter(out.exit > 0).order_by("customer_id")
 
     frame = tidy(bank.compiled(("landmark", on, horizon), known))
-    return (
-        frame
-        if len(frame)
-        else Missing(f"no customer of the bank '{bank.about.name}' is present on {on}", ("customers",))
-    )
+    if frame.empty:
+        return Missing(f"no customer of the bank '{bank.name}' is present on {on}", ("customers",))
+    return frame
 
 
 def _who(bank: Bank, t: ibis.Table, on: datetime.date) -> Mapping[str, Any]:
@@ -159,10 +150,8 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
         parts.append(x.group_by("customer_id").aggregate(**columns))
     if "contacts" in bank.tables:
         c = bank.table("contacts")
-        c = c.filter(
-            (c.contacted_on <= day) & (c.contacted_on >= ibis.date(add_months(on, -12))) & (c.purpose == "retain")
-        )
-        c = c.filter(c.arm != "control")
+        c = c.filter((c.contacted_on <= day) & (c.contacted_on >= ibis.date(add_months(on, -12))))
+        c = c.filter((c.purpose == "retain") & (c.arm != "control"))
         just = c.contacted_on >= ibis.date(add_months(on, -1))
         counted = {"contacted": as_float((~just).sum()), "just_contacted": as_float(just.any())}
         parts.append(c.group_by("customer_id").aggregate(**counted))
@@ -185,30 +174,17 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     DataFrame
         ``campaign_id, arm, exit, event, cause, n``; a customer's first contact of each campaign counts.
     """
-    import ibis
-
     c = bank.table("contacts")
     c = c.filter(c.randomised & (c.purpose == "retain"))
     c = c.group_by("customer_id", "campaign_id").aggregate(on=c.contacted_on.min(), arm=earliest(c.arm, c.contacted_on))
     t = c.inner_join(bank.table("customers").select("customer_id", "left_on", "exit_cause"), "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.on))
-    last = ibis.least(months_between(ibis.date(day_after(bank)), t.on, up=False), horizon)
-    gone = ibis.greatest(months_between(t.left_on, t.on, up=True), 1)
-    seen = (t.left_on.notnull() & (gone <= last)).fill_null(False)
-    t = t.select(
-        "campaign_id",
-        "arm",
-        exit=ibis.ifelse(seen, gone, last),
-        event=seen,
-        cause=ibis.ifelse(seen, t.exit_cause, ibis.null()),
-    )
-    keys = ["campaign_id", "arm", "exit", "event", "cause"]
-    frame = tidy(bank.frame(t.filter(t.exit > 0).group_by(keys).aggregate(n=lambda r: r.count()).order_by(keys)))
-    return (
-        frame
-        if len(frame)
-        else Missing(f"no retention contact of the bank '{bank.about.name}' was randomised", ("contacts",))
-    )
+    t = t.select("campaign_id", "arm", **exit_within(bank, t.left_on, t.exit_cause, t.on, horizon))
+    t = t.filter(t.exit > 0)
+    frame = tidy(grouped(bank, t, t.columns, n=t.count()))
+    if frame.empty:
+        return Missing(f"no retention contact of the bank '{bank.name}' was randomised", ("contacts",))
+    return frame
 
 
 @needs("customers", "contacts")
@@ -228,15 +204,10 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
         As :func:`landmark` at the first of the campaign, with ``treated``; customers who agreed to marketing, where
         that is recorded.
     """
-    import ibis
-
     c = bank.table("contacts")
-    aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control")).group_by("campaign_id")
-    found = bank.frame(
-        aimed.aggregate(
-            first=lambda r: r.contacted_on.min(), last=lambda r: r.contacted_on.max(), n=lambda r: r.count()
-        ).order_by(ibis.desc("n"), "campaign_id")
-    )
+    aimed = c.filter(~c.randomised & (c.purpose == "retain") & (c.arm != "control"))
+    days = {"first": aimed.contacted_on.min(), "last": aimed.contacted_on.max(), "n": aimed.count()}
+    found = grouped(bank, aimed, ["campaign_id"], **days).sort_values("n", ascending=False, kind="stable")
     end = day_after(bank)
     for row in found.itertuples():
         day, last = (pd.to_datetime(str(v)).date() for v in (row.first, row.last))
@@ -244,15 +215,11 @@ def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
             frame = landmark(bank, day, horizon)
             if isinstance(frame, Missing):
                 return frame
-            who = bank.frame(
-                c.filter(c.campaign_id == row.campaign_id).select("customer_id").distinct().order_by("customer_id")
-            )
-            consent = bank.table("customers").select("customer_id", "consent_marketing").order_by("customer_id")
-            frame = frame.merge(bank.frame(consent), on="customer_id", how="left")
-            if (frame["consent_marketing"] == "yes").any():
-                frame = frame[frame["consent_marketing"] == "yes"]
-            frame = frame.assign(treated=frame["customer_id"].isin(set(who["customer_id"])).astype(float))
-            return frame.drop(columns="consent_marketing").reset_index(drop=True)
-    return Missing(
-        f"the bank '{bank.about.name}' has no aimed retention campaign with {horizon} months after it", ("contacts",)
-    )
+            reached = grouped(bank, c.filter(c.campaign_id == row.campaign_id))["customer_id"]
+            people = bank.table("customers")
+            agreed = grouped(bank, people.filter(people.consent_marketing == "yes"))["customer_id"]
+            if frame["customer_id"].isin(agreed).any():
+                frame = frame[frame["customer_id"].isin(agreed)].reset_index(drop=True)
+            return frame.assign(treated=frame["customer_id"].isin(reached).astype(float))
+    after = f"the bank '{bank.name}' has no aimed retention campaign with {horizon} months after it"
+    return Missing(after, ("contacts",))
