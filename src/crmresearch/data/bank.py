@@ -106,6 +106,10 @@ class Bank:
         """Return the number of rows of a table."""
         return int(self._table_meta(table)["rows"])
 
+    def unread(self, table: str) -> tuple[str, ...]:
+        """Return the columns of a table's source that are not loaded."""
+        return tuple(self._table_meta(table)["unread"])
+
     def period(self, table: str) -> tuple[datetime.date, datetime.date]:
         """Return the first and last day a table covers: the observation period, unless the bank says less."""
         if not self.about.dated:

@@ -82,7 +82,8 @@ class _Check:
 _HINTS = {
     "missing": "fill the values in, or leave these rows out with a reason",
     "allowed": "recode the values in bank.yaml (recode: {column: {theirs: ours}})",
-    "future": "correct observation_end in bank.yaml, or the dates",
+    "future": "correct observation_end in bank.yaml or the dates, or declare missing: {{{column}: [9999-12-31]}}",
+    "dates": "correct the dates; if one stands for none, declare missing: {{{column}: [1900-01-01]}}",
     "refers": "bring the missing rows, or drop the rows that point to nobody",
     "duplicate": "keep one row per key",
 }
@@ -120,8 +121,10 @@ def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: da
             found.append(_Check(c.name, "month must be the first day of a month", f"day({q}) <> 1"))
         if c.kind in ("date", "month") and end is not None:
             says = f"{c.name} must not be after the observation end"
-            found.append(_Check(c.name, says, f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"]))
-    found += [_Check(r.column, r.says, r.broken, "", r.needs) for r in table.rules if set(r.needs) <= set(present)]
+            found.append(_Check(c.name, says, f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"].format(column=c.name)))
+    for r in (r for r in table.rules if set(r.needs) <= set(present)):
+        hint = _HINTS["dates"].format(column=r.column) if table[r.column].kind == "date" else ""
+        found.append(_Check(r.column, r.says, r.broken, hint, r.needs))
     for column, other, key in table.refers:
         if column in present and other in tables:
             broken = (

@@ -41,8 +41,8 @@ class About:
         For captions and references.
     cannot_answer : tuple of str
         What the data cannot show, one sentence each.
-    constructs : mapping of str to list of str
-        Survey constructs and their items.
+    constructs : mapping of str to list of str, or to mapping
+        Survey constructs and their items; a mapping has ``items`` and optionally ``mode``, ``reversed`` and ``scale``.
     paths : tuple of pair of str
         Arrows of the structural model, from and to a construct.
     refused : mapping of str to str
@@ -64,7 +64,7 @@ class About:
     licence: str = "not stated"
     citation: str = ""
     cannot_answer: tuple[str, ...] = ()
-    constructs: Mapping[str, list[str]] = field(default_factory=dict)
+    constructs: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[tuple[str, str], ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     unlinked: tuple[str, ...] = ()
@@ -105,6 +105,9 @@ class About:
         if facts.get("dated", True):
             required += ["observation_start", "observation_end"]
         else:
+            stated = [day for day in ("observation_start", "observation_end") if facts.get(day) is not None]
+            if stated:
+                raise InputError(f"a bank with dated: false has no {stated[0]}; leave out one of the two")
             facts |= {"observation_start": None, "observation_end": None}
         missing = [k for k in required if facts.get(k) is None]
         if missing:
@@ -128,6 +131,16 @@ class TableSource:
         For a column, its values in the source and what they mean in the contract.
     origin : str
         File name for reports, without its folder.
+    missing : mapping
+        Codes that mean "missing", by column; ``"*"`` for every column of the table but ids.
+    decimal, thousands : mapping
+        Decimal mark and mark of thousands of numbers in text, by column or ``"*"``.
+    zones : mapping
+        Time zone whose days are meant where times carry a zone, by column or ``"*"``.
+    rates : mapping
+        Value of one unit of each currency in the bank's; not empty where rows state a currency.
+    unread : tuple of str
+        Columns of the source that are not read.
     """
 
     query: str
@@ -135,6 +148,12 @@ class TableSource:
     formats: Mapping[str, str] = field(default_factory=dict)
     recode: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     origin: str = ""
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    decimal: Mapping[str, str] = field(default_factory=dict)
+    thousands: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

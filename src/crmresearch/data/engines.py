@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crmresearch.data.places import cache_dir
+from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
     import ibis
@@ -182,8 +183,11 @@ def columns_of(file: Path, table: str) -> list[str]:
     """Return the columns of a table in a database that brings a bank; none if there is no such table."""
     import duckdb
 
-    with duckdb.connect(str(file), read_only=True) as connection:
-        rows = connection.execute(
-            "SELECT column_name FROM duckdb_columns() WHERE table_name = $t ORDER BY column_index", {"t": table}
-        ).fetchall()
+    try:
+        with duckdb.connect(str(file), read_only=True) as connection:
+            rows = connection.execute(
+                "SELECT column_name FROM duckdb_columns() WHERE table_name = $t ORDER BY column_index", {"t": table}
+            ).fetchall()
+    except duckdb.Error as error:
+        raise InputError(f"{file.name} cannot be opened ({type(error).__name__})") from None
     return [r[0] for r in rows]

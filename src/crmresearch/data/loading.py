@@ -6,8 +6,10 @@ such values left out, to count them and to find their rows.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from crmresearch.data import contract
@@ -16,6 +18,10 @@ from crmresearch.data.description import About, Description, Reconciliation, Tab
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import CONSENT, SQL_TYPE, TABLES, WANTED, Column, Table
 
+CURRENCY = "_currency"  # beside money whose rows state a currency
+ISO = r"\d{4}-\d{2}-\d{2}"  # a date
+ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
+NUMERIC = ("money", "number")
 PERSONAL = ("name", "first_name", "last_name", "email", "phone", "address", "iban", "passport", "national_id")
 
 
@@ -44,7 +50,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         found += problems
         untyped[name] = sorted({p.column for p in problems})
         if brought is not None:
-            noted[name] = {"brought": brought}
+            noted[name] = {"brought": brought, "unread": source.unread}
     loaded = tuple(noted)
     for name in loaded:
         if checked:
@@ -80,8 +86,8 @@ def _compared(engine: DuckDB, r: Reconciliation) -> tuple[str, float, float, boo
 
 def _constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
     items = noted["survey"]["brought"] if "survey" in noted else {}
-    for construct, names in about.constructs.items() if items else ():
-        for item in names:
+    for construct, block in about.constructs.items() if items else ():
+        for item in block["items"] if isinstance(block, Mapping) else block:
             if item not in items:
                 yield Problem("survey", item, f"item of construct {construct} is no column; {nearest(item, items)}")
 
@@ -95,17 +101,19 @@ def _create(
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     types = {c[0]: c[1] for c in described}
-    problems = _column_problems(table, types, source)
+    problems = _column_problems(table, types, source, about)
     if problems:
         return None, problems
+    source, types = _cleaned(table, source, types)
     columns = [(c, types[c.name]) for c in table.columns if c.name in types]
-    extras = [c for c in types if c not in table.names]
+    columns += [(_own(c, source.recode[c]), t) for c, t in types.items() if c in source.recode and c not in table.names]
+    extras = [c for c in types if c != CURRENCY and c not in [known.name for known, _ in columns]]
     absent = [c for c in table.columns if c.name not in types]
 
     def project(strict: bool) -> str:
-        items = [f'{_cast(c, t, source, strict)} AS "{c.name}"' for c, t in columns]
+        items = [f"{_cast(c, t, source, strict)} AS {quoted(c.name)}" for c, t in columns]
         items += [f'CAST(NULL AS {SQL_TYPE[c.kind]}) AS "{c.name}"' for c in absent if c.default is None]
-        items += [f"{_extra(c, extra_types[c], source.text and types[c] == 'VARCHAR')} AS {quoted(c)}" for c in extras]
+        items += [f"{_extra(c, extra_types[c], types[c], source)} AS {quoted(c)}" for c in extras]
         filled = [c for c in absent if c.default is not None]
         defaults = "".join(
             f", CAST({(c.default or '').format(start=about.observation_start.isoformat())} AS "
@@ -113,7 +121,8 @@ def _create(
             for c in filled
         )
         inner = f"SELECT {', '.join(items)} FROM ({source.query})"
-        names = ", ".join([f'"{c}"' for c in table.names] + [quoted(c) for c in extras])
+        named = [*table.names, *(c.name for c, _ in columns if c.name not in table.names), *extras]
+        names = ", ".join(map(quoted, named))
         return f"SELECT {names} FROM (SELECT *{defaults} FROM ({inner}))"
 
     try:
@@ -123,12 +132,110 @@ def _create(
         except engine.bad_value:
             engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
             problems = _type_problems(engine, table, columns, source)
+        numbers = [c.name for c, t in columns if c.kind in NUMERIC and t == "VARCHAR" and c.name not in source.recode]
+        numbers += [c for c in extras if extra_types[c] == "DOUBLE" and types[c] == "VARCHAR"]
+        problems += _ambiguous(engine, table.name, numbers, source)
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     return {c.name: SQL_TYPE[c.kind] for c, _ in columns} | extra_types, problems
 
 
-def _column_problems(table: Table, types: Mapping[str, str], source: TableSource) -> list[Problem]:
+def _own(name: str, recode: Mapping[str, str]) -> Column:
+    """Make a column of the bank's own with recoded values: a number if all of them are."""
+    kinds = (("count", r"-?\d+"), ("number", r"-?\d+(\.\d+)?"), ("text", ".*"))
+    kind = next(k for k, pattern in kinds if all(re.fullmatch(pattern, value) for value in recode.values()))
+    return Column(name, kind, required=False, nullable=True)
+
+
+def _cleaned(table: Table, source: TableSource, types: Mapping[str, str]) -> tuple[TableSource, dict[str, str]]:
+    """Make codes for "missing" missing, and times that carry a zone the local times of theirs."""
+    items, found = [], dict(types)
+    for name, t in types.items():
+        value = q = quoted(name)
+        zone = source.zones.get(name, source.zones.get("*"))
+        dated = name in table.names and table[name].kind in ("date", "month")
+        if zone and t == "TIMESTAMP WITH TIME ZONE":
+            value, found[name] = f"timezone({literal(zone)}, {q})", "TIMESTAMP"
+        elif zone and t == "VARCHAR" and dated:
+            local = f"CAST(CAST(timezone({literal(zone)}, TRY_CAST({q} AS TIMESTAMPTZ)) AS DATE) AS VARCHAR)"
+            value = f"CASE WHEN regexp_matches({q}, '{ZONED}') THEN {local} ELSE {q} END"
+        if codes := _codes(table, name, source):
+            text = f"CAST({f'CAST({q} AS DATE)' if found[name].startswith('TIMESTAMP') else q} AS VARCHAR)"
+            value = f"CASE WHEN trim({text}) IN ({', '.join(map(literal, codes))}) THEN NULL ELSE {value} END"
+        if value != q:
+            items.append(f"{value} AS {q}")
+    if not items:
+        return source, found
+    return replace(source, query=f"SELECT * REPLACE ({', '.join(items)}) FROM ({source.query})"), found
+
+
+def _codes(table: Table, name: str, source: TableSource) -> list[str]:
+    """Return how values that mean "missing" are written in a column: dates in its format too."""
+    known = table[name] if name in table.names else None
+    codes = source.missing.get(name, () if known and known.kind == "id" else source.missing.get("*", ()))
+    fmt = source.formats.get(name, source.formats.get("*"))
+    days = [c for c in codes if fmt and known and known.kind in ("date", "month") and re.fullmatch(ISO, c)]
+    return [*codes, *(datetime.date.fromisoformat(day).strftime(fmt or "") for day in days)]
+
+
+def made_missing(description: Description) -> dict[str, dict[str, int]]:
+    """Count the values that declared codes make missing, by table and column, in one more pass over such sources."""
+    engine = DuckDB()
+    if description.prepare is not None:
+        description.prepare(engine)
+    found = {}
+    for name, source in description.tables.items():
+        if source.missing:
+            types = {c[0]: c[1] for c in engine.run(f"DESCRIBE ({source.query})")}
+            columns = [c for c in types if _codes(TABLES[name], c, source)]
+            cleaned = _cleaned(TABLES[name], source, types)[0].query
+            counts = ", ".join(f"count({quoted(c)})" for c in columns)
+            before, after = (engine.run(f"SELECT {counts} FROM ({query})")[0] for query in (source.query, cleaned))
+            found[name] = {c: int(b - a) for c, b, a in zip(columns, before, after, strict=True) if b > a}
+    return found
+
+
+def _plain(name: str, source: TableSource) -> str:
+    """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it."""
+    q = quoted(name)
+    decimal, thousands = (m.get(name, m.get("*")) for m in (source.decimal, source.thousands))
+    if decimal is None and thousands is None:
+        return q
+    decimal = decimal or ("," if thousands == "." else ".")
+    thousands = thousands or ("." if decimal == "," else ",")
+    mark, point = re.escape(thousands), re.escape(decimal)
+    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?")
+    bare = f"replace({q}, {literal(thousands)}, '')"
+    bare = bare if decimal == "." else f"translate({bare}, '{decimal}.', '.?')"
+    return (
+        f"CASE WHEN contains({q}, {literal(thousands)}) AND NOT regexp_full_match(trim({q}), {whole}) "
+        f"THEN '?' ELSE {bare} END"
+    )
+
+
+def _ambiguous(engine: DuckDB, table: str, columns: Sequence[str], source: TableSource) -> Iterator[Problem]:
+    """Refuse columns whose every point may part thousands: 1.250, 980. The first other value ends the look."""
+    for name in columns if source.text else ():
+        if {name, "*"} & {*source.decimal, *source.thousands}:
+            continue
+        value = f"trim({quoted(name)})"
+        given = f"SELECT 1 FROM ({source.query}) WHERE {value} <> '' AND"
+        plain = f"{given} NOT regexp_full_match({value}, '[-+]?([1-9]\\d{{0,2}}([.]\\d{{3}})+|\\d{{1,3}})') LIMIT 1"
+        if not engine.run(plain) and engine.run(f"{given} contains({value}, '.') LIMIT 1"):
+            rule = f"{name} reads in two ways: 1.250 may be 1.25 or 1250"
+            hint = f"declare decimal: {{{name}: '.'}} for 1.25, or decimal: {{{name}: ','}} for 1250, in bank.yaml"
+            yield Problem(table, name, rule, hint=hint)
+
+
+def _column_problems(table: Table, types: Mapping[str, str], source: TableSource, about: About) -> list[Problem]:
+    dates = [c.name for c in table.columns if c.kind in ("date", "month") and c.name in types]
+    if dates and not about.dated:
+        hint = "state observation_start and observation_end instead, or bring spells or a snapshot"
+        return [Problem(table.name, dates[0], "a date, but bank.yaml says dated: false", hint=hint)]
+    zoned = [c for c, t in types.items() if t == "TIMESTAMP WITH TIME ZONE" and not {c, "*"} & {*source.zones}]
+    if zoned:
+        hint = "declare timezone in bank.yaml (e.g. timezone: Asia/Shanghai, or UTC)"
+        return [Problem(table.name, c, "times with a zone, whose days depend on it", hint=hint) for c in zoned]
     hint = "map it in bank.yaml (columns: {ours: theirs})"
     problems = [
         Problem(table.name, c.name, f"column {c.name} is missing from {source.origin}", hint=hint)
@@ -173,7 +280,18 @@ def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> s
             return f"CAST({parse}(CAST({q} AS VARCHAR), {literal(fmt)}) AS DATE)"
         if (not text and "INT" in raw_type) or raw_type in ("DOUBLE", "FLOAT"):
             return f"{cast}(CAST({q} AS VARCHAR) AS DATE)"
-        return f"{cast}({q} AS DATE)"
+        days = f"{cast}({q} AS DATE)"  # midnight in a bank's zone is another day in UTC
+        return f"CASE WHEN suffix({q}, 'Z') THEN {bad} ELSE {days} END" if text else days
+    if text and column.kind in ("count", *NUMERIC):
+        q = _plain(column.name, source)
+    if column.kind == "money" and source.rates:
+        arms = " ".join(
+            f"WHEN {literal(c)} THEN {cast}({q} AS {target})"
+            if rate == 1
+            else f"WHEN {literal(c)} THEN {cast}({cast}({q} AS DOUBLE) * {rate!r} AS {target})"
+            for c, rate in source.rates.items()
+        )
+        return f"CASE {CURRENCY} {arms} ELSE {bad} END"
     if column.kind == "count" and raw_type not in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT"):
         number = f"{cast}({q} AS DOUBLE)"
         whole = f"WHEN {number} = round({number}) THEN {cast}({number} AS BIGINT)"
@@ -197,6 +315,10 @@ def _type_problems(
     longer be told apart.
     """
     inner, outer = [], []
+    if source.rates:  # told apart: amounts that cannot be read, and currencies without a rate
+        known = {CURRENCY: {code: code for code in source.rates}}
+        columns = [*columns, (Column(CURRENCY, "text"), "VARCHAR")]
+        source = replace(source, rates={}, recode={**source.recode, **known})
     for i, (c, t) in enumerate(columns):
         q = quoted(c.name)
         given = f"{q} IS NOT NULL" + (f" AND trim({q}) <> ''" if t == "VARCHAR" else "")
@@ -210,11 +332,17 @@ def _type_problems(
         if not bad:
             continue
         rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
-        if c.name in source.recode:
+        if c.name == CURRENCY:
+            rule = "amounts are in a currency without a rate"
+            hint = "declare what one unit of each is worth: currency: {column: theirs, rates: {USD: 0.92}} in bank.yaml"
+        elif c.name in source.recode:
             rule = f"{c.name} holds values without a recoding"
             hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
         elif c.kind in ("date", "month"):
-            hint = "declare date_format in bank.yaml (e.g. '%d.%m.%Y')"
+            codes = f"missing: {{{c.name}: [0000-00-00]}}"
+            hint = f"declare in bank.yaml date_format (e.g. '%d.%m.%Y'), timezone, or codes for none ({codes})"
+        elif c.kind in ("count", *NUMERIC):
+            hint = f"declare decimal: ',' in bank.yaml, or codes for none (missing: {{{c.name}: [n/a]}})"
         found.append(Problem(table.name, c.name, rule, int(bad), tuple(bad_rows), hint))
         if missing and not c.nullable:
             rule = f"{c.name} must not be missing"
@@ -235,7 +363,7 @@ def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], so
     if asked:
         parts = []
         for c in asked:
-            value = f"nullif(trim({quoted(c)}), '')"
+            value = f"nullif(trim({_plain(c, source)}), '')"
             parts += [
                 f"count({value})",
                 f"count(*) FILTER (WHERE regexp_full_match({value}, '-?(0|[1-9][0-9]{{0,17}})'))",
@@ -250,11 +378,11 @@ def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], so
     return found
 
 
-def _extra(name: str, sql_type: str, text: bool) -> str:
-    if not text:
+def _extra(name: str, sql_type: str, raw_type: str, source: TableSource) -> str:
+    if not source.text or raw_type != "VARCHAR":
         return f"CAST({quoted(name)} AS {sql_type})"
-    value = f"nullif(trim({quoted(name)}), '')"
-    return value if sql_type == "VARCHAR" else f"CAST({value} AS {sql_type})"
+    value = quoted(name) if sql_type == "VARCHAR" else _plain(name, source)
+    return f"CAST(nullif(trim({value}), '') AS {sql_type})"
 
 
 def _unreadable(table: str, source: TableSource, error: Exception) -> Problem:

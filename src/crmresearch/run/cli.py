@@ -33,10 +33,18 @@ app = typer.Typer(
 banks = typer.Typer(help="Banks: list, describe, check, simulate, get.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(banks, name="bank")
 
+
+def _here(path: Path | None) -> Path | None:
+    """Refuse an address; as a path it has lost a slash by now (``s3:/bucket``)."""
+    if path is not None and re.match(r"[A-Za-z][\w+.-]+:", str(path)):
+        raise typer.BadParameter("name a folder of this machine, and copy the run from there")
+    return path
+
+
 Bank = Annotated[str, typer.Option(help="Name of a bank, or path of a bank.yaml or of the folder that holds one.")]
 From = Annotated[Path | None, typer.Option("--from", help="Folder with the files of an open data set.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time.")]
-Out = Annotated[Path | None, typer.Option(help="The run's folder; outputs/runs/<bank> by default.")]
+Out = Annotated[Path | None, typer.Option(callback=_here, help="The run's folder; outputs/runs/<bank> by default.")]
 Given = Annotated[
     list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A notebook parameter; repeatable.")
 ]
@@ -145,7 +153,9 @@ def run(
 
 @app.command()
 def sweep(
-    out: Annotated[Path, typer.Option(help="Folder of the sweep; one run's folder in it per combination.")],
+    out: Annotated[
+        Path, typer.Option(callback=_here, help="Folder of the sweep; one run's folder in it per combination.")
+    ],
     given: Annotated[
         list[str],
         typer.Option("-p", "--parameter", metavar="NAME=A,B,…", help="A notebook parameter's values; repeatable."),
@@ -242,7 +252,9 @@ def recover(
     seeds: Annotated[int, typer.Option(min=2, help="Simulated banks per world.")] = 1000,
     worlds: Annotated[str | None, typer.Option(help="Worlds; those each estimator names by default.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Banks at a time.")] = 2,
-    out: Annotated[Path, typer.Option(help="File or folder for the results.")] = Path("outputs/reference"),
+    out: Annotated[Path, typer.Option(callback=_here, help="File or folder for the results.")] = Path(
+        "outputs/reference"
+    ),
 ) -> None:
     """Run the estimators on simulated banks whose truth is known: bias, coverage, false positives."""
     from crmresearch.lab import recover as recovery
@@ -273,17 +285,25 @@ def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")
 
 @banks.command("check")
 def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")]) -> None:
-    """Load a bank and report every problem found."""
+    """Load a bank and report every problem found, and what of its files is left out."""
     from crmresearch.data.bank import open_bank
+    from crmresearch.data.loading import made_missing
+    from crmresearch.data.sources.names import find
 
     opened = open_bank(path)
+    coded = made_missing(find(path))
+    for name in opened.tables:
+        if unread := opened.unread(name):
+            typer.echo(f"{name}: columns not read: {', '.join(unread)}")
+        if counts := coded.get(name):
+            typer.echo(f"{name}: made missing by codes: {', '.join(f'{c} ({n:,})' for c, n in counts.items())}")
     tables = ", ".join(f"{t} ({opened.rows(t):,} rows)" for t in opened.tables)
     typer.echo(f"{opened.about.name}: no problem found in {tables}")
 
 
 @banks.command()
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the new bank.")],
+    out: Annotated[Path, typer.Option(callback=_here, help="Folder for the new bank.")],
     customers: Annotated[int, typer.Option(min=1)] = 20_000,
     months: Annotated[int, typer.Option(min=1)] = 60,
     seed: Annotated[int, typer.Option(min=0)] = 1,

@@ -9,33 +9,44 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
-import datetime
 import functools
 import gzip
 import io
 import itertools
+import sqlite3
 import zlib
+import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from crmresearch.data.contract import Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import SUFFIX, DuckDB, columns_of
-from crmresearch.data.tables import TABLES, Table
+from crmresearch.data.loading import CURRENCY
+from crmresearch.data.sources import shapes
+from crmresearch.data.tables import CONSENT, TABLES, Table
 from crmresearch.errors import InputError
 
-TABLE_KEYS = ("file", "table", "columns", "recode", "date_format", "sep", "encoding")
-ABOUT_KEYS = tuple(f.name for f in fields(About))
+FLAGS = ("true", "false", "yes", "no", "1", "0")
+# names of a column that states the currency of a row
+CURRENCIES = ("currency", "ccy", "currency_code", "waehrung", "währung", "devise", "moneda", "valuta", "币种", "货币")
 LEAKS = {"naive_bayes_classifier": "scores of an earlier model of the same outcome"}  # names that begin so are refused
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
+    class AsWritten(yaml.SafeLoader):
+        """Every value is the text that stands there (``no``, ``01``, ``9999-12-31``), save ``null`` and merges."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012 (as the base class does)
+            first: [rule for rule in rules if rule[0].endswith((":null", ":merge"))]
+            for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = AsWritten(path.read_text("utf-8-sig")).get_single_data()
     except UnicodeDecodeError:
         raise InputError(f"{path.name} is not UTF-8 text; save it as UTF-8") from None
     except PermissionError:
@@ -44,8 +55,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise InputError(f"{path.name} is not valid YAML{where}; check indentation and colons") from None
-    except ValueError as error:  # a date that no calendar has
-        raise InputError(f"{path.name} holds an impossible value: {error}; dates are written YYYY-MM-DD") from None
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must be a mapping (name: …, currency: …, tables: …)")
     return content
@@ -61,19 +70,21 @@ def _locate(path: str | Path) -> Path:
 
 
 def _about(path: Path, content: Mapping[str, Any]) -> About:
-    for key in content:
-        if key not in (*ABOUT_KEYS, "tables"):
-            raise InputError(f"{path.name}: unknown key '{key}': {nearest(str(key), [*ABOUT_KEYS, 'tables'])}")
-    facts = {k: v for k, v in content.items() if k != "tables"}
+    facts = shapes.keys_of(content, shapes.BANK, path.name)
+    facts.pop("tables", None)
     for day in ("observation_start", "observation_end"):
-        value = facts.get(day)
-        if isinstance(value, str):
-            try:
-                facts[day] = datetime.date.fromisoformat(value)
-            except ValueError:
-                raise InputError(f"{path.name}: {day} must be a date such as 2022-12-31") from None
-        elif isinstance(value, datetime.datetime):
-            facts[day] = value.date()
+        if day in facts:
+            facts[day] = shapes.day(facts[day], day, path.name)
+    if "dated" in facts:
+        facts["dated"] = shapes.truth(facts["dated"], "dated", path.name)
+    for table, ends in facts.get("covered", {}).items():
+        if table not in TABLES:
+            raise InputError(f"{path.name}: covered names no table '{table}': {nearest(str(table), TABLES)}")
+        facts["covered"][table] = [shapes.day(end, f"covered of {table}", path.name) for end in ends]
+    tables = content.get("tables")
+    survey = tables.get("survey") if isinstance(tables, dict) else None
+    turned = [*facts.pop("reversed", []), *(survey.get("reversed") or [] if isinstance(survey, dict) else [])]
+    facts["constructs"] = shapes.constructs(facts.get("constructs", {}), turned, path.name)
     return About.of(facts)
 
 
@@ -107,33 +118,30 @@ def describe(path: str | Path) -> Description:
     Raises
     ------
     InputError
-        If the description itself cannot be used: unknown keys, missing facts, no tables.
+        If the description itself cannot be used: unknown or malformed keys, missing facts, no tables.
     """
     path = _locate(path)
     content = _read_yaml(path)
     about = _about(path, content)
-    tables = content.get("tables")
-    if not isinstance(tables, dict) or not tables:
+    if not content.get("tables"):
         raise InputError(f"{path.name}: tables: must name at least one table ({', '.join(TABLES)})")
     sources: dict[str, TableSource] = {}
     files: dict[Path, None] = {path: None}
     problems: list[Problem] = []
     databases: dict[Path, str] = {}
     recoded: dict[str, tuple[str, Path, str, str, list[str]]] = {}
-    for name, spec in tables.items():
+    for name, given in content["tables"].items():
         if name not in TABLES:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), TABLES)}")
-        spec = {"file": spec} if isinstance(spec, str) else spec
-        if not isinstance(spec, dict) or "file" not in spec:
+        spec = {"file": given} if isinstance(given, (str, list)) else given
+        spec = shapes.keys_of(spec, shapes.TABLE, path.name, f" of table {name}")
+        if "file" not in spec:
             raise InputError(f"{path.name}: table {name} needs a file")
-        for key in spec:
-            if key not in TABLE_KEYS:
-                raise InputError(f"{path.name}: unknown key '{key}' of table {name}: {nearest(str(key), TABLE_KEYS)}")
-        file = path.parent / str(spec["file"])
-        found = _file_problem(name, file, spec)
-        if found is None:
-            files[file] = None
-            made = _table(TABLES[name], file, spec, databases, recoded)
+        parts = _parts(path.parent, spec["file"])
+        found = [p for file in parts for p in _file_problem(name, file, spec) or ()]
+        if not found:
+            files |= dict.fromkeys(parts)
+            made = _table(TABLES[name], parts, spec, about.currency, databases, recoded)
             if isinstance(made, TableSource):
                 sources[name] = made
                 continue
@@ -141,6 +149,16 @@ def describe(path: str | Path) -> Description:
         problems += found
     prepare = functools.partial(_prepare, databases, recoded) if databases or recoded else None
     return Description(about, sources, tuple(files), prepare, tuple(problems))
+
+
+def _parts(folder: Path, names: str | list[str]) -> list[Path]:
+    """Find the files of a table: one, several in a list, or all data files of a folder, by name."""
+    found = []
+    for file in (folder / name for name in ([names] if isinstance(names, str) else names)):
+        within = file.iterdir() if file.is_dir() else ()
+        parts = sorted(p for p in within if p.name.endswith((".csv", ".csv.gz", ".parquet")) and p.name[0] not in "._")
+        found += parts or [file]
+    return found
 
 
 def _file_problem(name: str, file: Path, spec: Mapping[str, Any]) -> list[Problem] | None:
@@ -171,64 +189,113 @@ def _file_problem(name: str, file: Path, spec: Mapping[str, Any]) -> list[Proble
 
 def _table(
     table: Table,
-    file: Path,
+    parts: Sequence[Path],
     spec: Mapping[str, Any],
+    currency: str,
     databases: dict[Path, str],
     recoded: dict[str, tuple[str, Path, str, str, list[str]]],
 ) -> TableSource | list[Problem]:
-    """Build the query of one table, or say what is wrong with its columns."""
-    mapping = spec.get("columns") or {}
-    recode = spec.get("recode") or {}
-    problems = _declared(table, mapping, recode)
-    if problems:
-        return problems
-    text = file.suffix != ".parquet"
-    if file.suffix in (SUFFIX, ".db", ".sqlite", ".sqlite3"):
-        if "table" not in spec:
-            return [Problem(table.name, "", f"{file.name} is a database; say which table (table: …)")]
-        alias = databases.setdefault(file, f"_source_{len(databases)}")
-        wanted = str(spec["table"])
-        relation = quoted(f"{alias}.{wanted}") if _is_sqlite(file) else f"{quoted(alias)}.{quoted(wanted)}"
-        header = _database_header(file, str(spec["table"]))
-        text = _is_sqlite(file)
-        if not header:
-            return [Problem(table.name, "", f"{file.name} holds no table '{spec['table']}'")]
-    elif file.suffix == ".parquet":
-        relation = f"read_parquet({literal(file)})"
-        header = _parquet_header(file)
-    else:
-        found = _csv_relation(table.name, file, spec, recoded)
+    """Build the query of one table, or say what is wrong with its files or columns."""
+    relations: list[str] = []
+    header: list[str] = []
+    zones: dict[str, str] = {}
+    text = True
+    for file in parts:
+        found = _relation(table.name, file, spec, databases, recoded)
         if isinstance(found, list):
             return found
-        relation, header = found
-    columns = _columns(table, header, mapping, file.name)
-    if isinstance(columns, list):
-        return columns
-    select = ", ".join(f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in columns.items())
-    formats = spec.get("date_format") or {}
-    formats = {"*": formats} if isinstance(formats, str) else dict(formats)
-    recode = {c: {str(k): str(v) for k, v in m.items()} for c, m in recode.items()}
-    return TableSource(f"SELECT {select} FROM {relation}", text, formats, recode, file.name)
+        relation, columns, zones, text = found
+        if header and set(columns) != set(header):
+            rule = f"the columns of {file.name} are not those of {parts[0].name}"
+            return [Problem(table.name, "", rule, hint="give the parts of a table the same columns")]
+        header = header or columns
+        relations.append(f"SELECT {', '.join(map(quoted, header))} FROM {relation}")
+    origin = parts[0].name + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
+    mapping = spec.get("columns", {})
+    constants = spec.get("constants", {})
+    chosen = _columns(table, header, mapping, origin)
+    if isinstance(chosen, list):
+        return chosen
+    money = next((c for c in header if c.strip().lower() in CURRENCIES), "")
+    money = spec.get("currency", {}).get("column", money) if any(c.kind == "money" for c in table.columns) else ""
+    problems = _declared(table, mapping, spec, [*chosen, *constants])
+    if money and money not in header:
+        problems.append(Problem(table.name, "", f"{origin} has no column '{money}'; {nearest(money, header)}"))
+    if problems:
+        return problems
+    items = [f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in chosen.items() if ours not in constants]
+    items += [f"{literal(value)} AS {quoted(ours)}" for ours, value in constants.items()]
+    if money:
+        items.append(f"coalesce(nullif(trim(CAST({quoted(money)} AS VARCHAR)), ''), 'none') AS {quoted(CURRENCY)}")
+    recode, codes = _recodings(table, spec)
+    return TableSource(
+        f"SELECT {', '.join(items)} FROM ({' UNION ALL '.join(relations)})",
+        text,
+        _by_column(spec.get("date_format")),
+        recode,
+        origin,
+        missing=codes,
+        decimal=_by_column(spec.get("decimal")),
+        thousands=_by_column(spec.get("thousands")),
+        zones={ours: zones[theirs] for ours, theirs in chosen.items() if theirs in zones}
+        | _by_column(spec.get("timezone")),
+        rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
+        if money
+        else {},
+        unread=tuple(c for c in header if c not in (*chosen.values(), money)),
+    )
 
 
-def _declared(table: Table, mapping: Mapping[str, Any], recode: Mapping[str, Any]) -> list[Problem]:
-    """Check names in ``columns`` and ``recode`` against the contract."""
+def _by_column(value: Any) -> dict[str, Any]:
+    """Take what is said of a table, or of single columns, as a mapping; ``"*"`` stands for every column."""
+    return dict(value) if isinstance(value, dict) else {} if value is None else {"*": value}
+
+
+def _spelled(code: str) -> tuple[str, ...]:
+    """Return how files write a code: whole numbers with gaps become 98.0, those of a decimal column 98.00."""
+    return (code, f"{code}.0", f"{code}.00") if code.removeprefix("-").isdigit() else (code,)
+
+
+def _recodings(table: Table, spec: Mapping[str, Any]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+    """Split what is declared of values: those that mean others, by column, and those that mean "missing"."""
+    codes = {c: [str(v) for v in values] for c, values in _by_column(spec.get("missing")).items()}
+    recode: dict[str, dict[str, str]] = {}
+    for column, values in spec.get("recode", {}).items():
+        allowed = table[column].allowed if column in table.names else ()
+        said = dict(zip(("true", "false"), CONSENT, strict=False)) if allowed == CONSENT else {}
+        for theirs, ours in values.items():
+            if ours is None:
+                codes.setdefault(column, list(codes.get("*", ()))).append(str(theirs))
+            else:
+                spellings = dict.fromkeys(_spelled(str(theirs)), said.get(ours.lower(), ours))
+                recode[column] = spellings | recode.get(column, {})
+    return recode, {c: tuple(k for v in values for k in _spelled(v)) for c, values in codes.items()}
+
+
+def _declared(
+    table: Table, mapping: Mapping[str, Any], spec: Mapping[str, Any], columns: Sequence[str]
+) -> list[Problem]:
+    """Check the names of columns, and values recoded to, against the contract and the file."""
     problems = []
-    for ours, theirs in mapping.items():
-        close = None if ours in table.names else close_to(str(ours), [n for n in table.names if n not in mapping])
+    for ours, theirs in {**mapping, **spec.get("constants", {})}.items():
+        close = None if ours in table.names else close_to(str(ours), [n for n in table.names if n not in columns])
         if close:
             problems.append(Problem(table.name, str(ours), f"no such column in the contract; did you mean '{close}'?"))
         for leak, why in LEAKS.items():
             if str(theirs).lower().startswith(leak):
                 problems.append(Problem(table.name, str(ours), f"refused, it leaks the answer: {why}"))
-    for column, values in recode.items():
-        if column not in table.names and column not in mapping:
-            rule = f"recode names no column; {nearest(str(column), table.names)}"
-            problems.append(Problem(table.name, str(column), rule))
-            continue
-        allowed = table[column].allowed if column in table.names else ()
-        wrong = sorted({str(v) for v in values.values()} - set(allowed)) if allowed else []
-        for value in wrong:
+    for key in ("recode", "missing", "date_format", "decimal", "thousands", "timezone"):
+        for column in _by_column(spec.get(key)):
+            if column not in (*columns, "*"):
+                rule = f"{key} names no column; {nearest(str(column), columns)}"
+                problems.append(Problem(table.name, str(column), rule))
+    for zone in {*_by_column(spec.get("timezone")).values()} - zoneinfo.available_timezones():
+        problems.append(Problem(table.name, "", f"there is no time zone '{zone}'", hint="Asia/Shanghai and the like"))
+    for column, values in spec.get("recode", {}).items():
+        known = table[column] if column in table.names else None
+        allowed = (*FLAGS, *known.allowed) if known and (known.kind == "flag" or known.allowed == CONSENT) else ()
+        allowed = allowed or (known.allowed if known else ())
+        for value in sorted({v for v in values.values() if v is not None} - set(allowed)) if allowed else ():
             rule = f"recode to '{value}', which the contract does not know; {nearest(value, allowed)}"
             problems.append(Problem(table.name, column, rule))
     return problems
@@ -269,13 +336,19 @@ def csv_relation(file: Path, header: Sequence[str], sep: str = ",", encoding: st
     )
 
 
+@contextlib.contextmanager
+def _csv_reader(file: Path, sep: str, encoding: str) -> Iterator[Any]:
+    """Read a CSV file (gzip by suffix) row by row; a byte-order mark is no part of the first name."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
+        lines = iter(io.TextIOWrapper(handle, encoding=encoding, newline=""))
+        first = next(lines, "").removeprefix("\ufeff")
+        yield csv.reader(itertools.chain([first], lines), delimiter=sep)
+
+
 def csv_header(file: Path, sep: str = ",", encoding: str = "utf-8") -> list[str]:
     """Read the column names of a CSV file (gzip by suffix)."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rb") as handle:
-        stream = io.TextIOWrapper(handle, encoding=encoding, newline="")
-        row = next(csv.reader(stream, delimiter=sep), [])
-    return [c.strip().removeprefix("\ufeff") for c in row]
+    with _csv_reader(file, sep, encoding) as reader:
+        return [c.strip() for c in next(reader, [])]
 
 
 NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodings the engine reads itself
@@ -284,7 +357,7 @@ NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodin
 def _csv_relation(
     name: str, file: Path, spec: Mapping[str, Any], recoded: dict[str, tuple[str, Path, str, str, list[str]]]
 ) -> tuple[str, list[str]] | list[Problem]:
-    sep = str(spec.get("sep", ","))
+    sep = {"\\t": "\t"}.get(spec.get("sep", ","), spec.get("sep", ","))
     asked = str(spec.get("encoding", "utf-8"))
     try:
         encoding = codecs.lookup(asked).name
@@ -310,10 +383,36 @@ def _csv_relation(
     return alias, header
 
 
-def _parquet_header(file: Path) -> list[str]:
-    import pyarrow.parquet as pq
+def _relation(
+    name: str,
+    file: Path,
+    spec: Mapping[str, Any],
+    databases: dict[Path, str],
+    recoded: dict[str, tuple[str, Path, str, str, list[str]]],
+) -> tuple[str, list[str], dict[str, str], bool] | list[Problem]:
+    """Find what the engine reads a file by, its columns, the time zones it states, and whether all is text."""
+    try:
+        if file.suffix in (SUFFIX, ".db", ".sqlite", ".sqlite3"):
+            if "table" not in spec:
+                return [Problem(name, "", f"{file.name} is a database; say which table (table: …)")]
+            wanted, text = spec["table"], _is_sqlite(file)
+            header = _database_header(file, wanted)
+            if not header:
+                return [Problem(name, "", f"{file.name} holds no table '{wanted}'")]
+            alias = databases.setdefault(file, f"_source_{len(databases)}")
+            relation = quoted(f"{alias}.{wanted}") if text else f"{quoted(alias)}.{quoted(wanted)}"
+            return relation, header, {}, text
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
 
-    return list(pq.read_schema(file).names)
+            schema = pq.read_schema(file)
+            zones = {f.name: f.type.tz for f in schema if getattr(f.type, "tz", None) not in (None, "UTC")}
+            return f"read_parquet({literal(file)})", list(schema.names), zones, False
+    except (InputError, OSError, ValueError, sqlite3.Error):
+        hint = "close the program that has it open, or write it again"
+        return [Problem(name, "", f"{file.name} is damaged, or locked by another program", hint=hint)]
+    found = _csv_relation(name, file, spec, recoded)
+    return found if isinstance(found, list) else (*found, {}, True)
 
 
 def _is_sqlite(file: Path) -> bool:
@@ -324,8 +423,6 @@ def _is_sqlite(file: Path) -> bool:
 def _database_header(file: Path, table: str) -> list[str]:
     if not _is_sqlite(file):
         return columns_of(file, table)
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         return [r[0] for r in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
@@ -348,9 +445,8 @@ def _prepare(
 
 
 def _text_rows(file: Path, sep: str, encoding: str, width: int) -> Iterator[list[str | None]]:
-    """Read a CSV file in any encoding Python knows, row by row."""
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
-        reader = csv.reader(io.TextIOWrapper(handle, encoding=encoding, newline=""), delimiter=sep)
+    """Read the rows of a CSV file in any encoding Python knows."""
+    with _csv_reader(file, sep, encoding) as reader:
         next(reader)
         for row in reader:
             if len(row) != width:
@@ -376,8 +472,6 @@ def _attach(databases: Mapping[Path, str], engine: DuckDB) -> None:
         if not _is_sqlite(file):
             engine.run(f"ATTACH {literal(file)} AS {quoted(alias)} (READ_ONLY)")
             continue
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             names = [r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
             for name in names:

@@ -227,10 +227,11 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
         low, high = (min(low, 0), high + 2 * width) if low >= 0 else (low - width, high + 2 * width)
     wrong = values[(values < low) | (values > high)]
     if len(wrong):
-        seen = ", ".join(f"{v:g}" for v in sorted(wrong.unique())[:4])
+        seen = ", ".join(f"{v:g}" for v in sorted(wrong.unique()))
         raise InputError(
             f"item {answers.name} has {len(wrong)} rows with {seen}, outside its scale: codes for 'do not know' or "
-            "'refused' must be recoded to missing in bank.yaml (recode: {99: null})"
+            "'refused' must be recoded to missing in bank.yaml; declare, for the table survey, "
+            f"missing: {{{answers.name}: [{seen}]}}"
         )
 
 
@@ -243,7 +244,7 @@ def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
         if np.arctanh(np.clip(r, -0.999, 0.999)) + z() / np.sqrt(len(block) - 3) < 0:
             raise InputError(
                 f"item {name} runs against the other items of {construct} (correlation {r:.2f}, {len(block)} rows); "
-                "list it under reversed in bank.yaml, or take it out"
+                f"list it under reversed in bank.yaml (reversed: [{name}]), or take it out"
             )
 
 

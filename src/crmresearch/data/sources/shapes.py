@@ -1,0 +1,122 @@
+"""The keys of a ``bank.yaml``: what each must look like, and how its text is read."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from crmresearch.data.contract import nearest
+from crmresearch.data.description import About
+from crmresearch.errors import InputError
+
+# A shape: "" is a text, [s] a list of s, {"": s} a mapping to s, a tuple one of several, ... anything. Beside it an
+# example.
+EITHER = ("", {"": ""})
+TABLE: dict[str, tuple[Any, str]] = {
+    "file": (("", [""]), "customers.csv (or a list of files, or a folder)"),
+    "table": ("", "balances"),
+    "columns": ({"": ""}, "{ours: theirs}"),
+    "constants": ({"": ""}, "{sampled: true}"),
+    "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
+    "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
+    "date_format": (EITHER, "'%d.%m.%Y' (or {column: '%d.%m.%Y'})"),
+    "decimal": (EITHER, "',' (or {column: ','})"),
+    "thousands": (EITHER, "'.' (or {column: '.'})"),
+    "timezone": (EITHER, "Asia/Shanghai (or {column: Asia/Shanghai})"),
+    "currency": ({"": ("", {"": ""})}, "{column: theirs, rates: {USD: 0.92}}"),
+    "reversed": ([""], "[sat3]"),
+    "sep": ("", '";" (one character)'),
+    "encoding": ("", "gb18030"),
+}
+BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(About)} | {
+    "tables": ({"": ...}, "{customers: customers.csv}"),
+    "constructs": ({"": ([""], {"": ("", [""])})}, "{satisfaction: [sat1, sat2]}"),
+    "paths": ([[""]], "[[satisfaction, loyalty]]"),
+    "covered": ({"": [""]}, "{transactions: [2022-01-01, 2022-06-30]}"),
+    "refused": ({"": ""}, "{monthly.fees: why it is kept out}"),
+    "unlinked": ([""], "[contacts]"),
+    "cannot_answer": ([""], "[what the data cannot show]"),
+    "reversed": ([""], "[sat3]"),
+}
+CONSTRUCT: dict[str, tuple[Any, str]] = {
+    "items": ([""], "[sat1, sat2]"),
+    "reversed": ([""], "[sat3]"),
+    "mode": ("", "A (reflective) or B (formative)"),
+    "scale": ([""], "[1, 10]"),
+}
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, tuple):
+        return any(_fits(value, one) for one in shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(v, shape[0]) for v in value)
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(_fits(v, shape[""]) for v in value.values())
+    return shape is ... or (value is None if shape is None else isinstance(value, str))
+
+
+def _must(key: str, look: str, where: str) -> InputError:
+    return InputError(f"{where}: {key} must look like this: {look}")
+
+
+def keys_of(given: Any, known: Mapping[str, tuple[Any, str]], where: str, of: str = "") -> dict[str, Any]:
+    """Return what is given under known keys; an unknown one, or one of another shape, is refused by name."""
+    if not isinstance(given, dict):
+        raise _must(of.removeprefix(" of "), f"{{{next(iter(known))}: …}}", where)
+    for key, value in given.items():
+        if key not in known:
+            raise InputError(f"{where}: unknown key '{key}'{of}: {nearest(str(key), known)}")
+        shape, example = known[key]
+        if value is None:
+            continue
+        fits = _fits(value, shape) and not (key == "sep" and value != "\\t" and len(value) != 1)
+        pairs = {"paths": value, "covered": [*value.values()] if isinstance(value, dict) else [], "scale": [value]}
+        if not fits or any(len(pair) != 2 for pair in pairs.get(key, ())):
+            raise _must(key + of, f"{key}: {example}", where)
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def day(text: str, key: str, where: str) -> datetime.date:
+    """Read a date."""
+    try:
+        return datetime.datetime.fromisoformat(text).date()
+    except ValueError as error:
+        raise InputError(f"{where}: {key} must be a date such as 2022-12-31; impossible value: {error}") from None
+
+
+def truth(text: str, key: str, where: str) -> bool:
+    """Read a truth value."""
+    if text.lower() not in ("true", "yes", "on", "false", "no", "off"):
+        raise _must(key, f"{key}: false", where)
+    return text.lower() in ("true", "yes", "on")
+
+
+def constructs(given: Mapping[str, Any], turned: Sequence[str], where: str) -> dict[str, Any]:
+    """Read constructs: a list of items, or a mapping where more is said; ``turned`` are items worded the other way."""
+    found: dict[str, Any] = {}
+    for name, block in given.items():
+        of = f" of construct {name}"
+        block = keys_of({"items": block} if isinstance(block, list) else block, CONSTRUCT, where, of)
+        if not block.get("items"):
+            raise _must(f"items{of}", "items: [sat1, sat2]", where)
+        lost = [i for i in block.get("reversed", ()) if i not in block["items"]]
+        if lost:
+            raise InputError(f"{where}: reversed{of} names '{lost[0]}': {nearest(lost[0], block['items'])}")
+        block["reversed"] = [i for i in block["items"] if i in (*turned, *block.get("reversed", ()))]
+        if block.get("mode", "A") not in ("A", "B"):
+            raise _must(f"mode{of}", "mode: A (reflective) or B (formative)", where)
+        if "scale" in block:
+            try:
+                block["scale"] = [float(end) for end in block["scale"]]
+            except ValueError:
+                raise _must(f"scale{of}", "scale: [1, 10]", where) from None
+        more = {key: value for key, value in block.items() if value}
+        found[name] = more if len(more) > 1 else block["items"]
+    items = [i for b in found.values() for i in (b["items"] if isinstance(b, dict) else b)]
+    for item in turned:
+        if item not in items:
+            raise InputError(f"{where}: reversed names '{item}', an item of no construct: {nearest(item, items)}")
+    return found
