@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import churn as reductions
-from crmresearch.errors import FitError
 from crmresearch.estimators.inference import Estimate, z
 from crmresearch.estimators.survival.curves import kaplan_meier, restricted_mean_difference
 from crmresearch.estimators.survival.incidence import cumulative_incidence
@@ -81,9 +80,7 @@ def campaigns(bank: Bank) -> dict[str, Estimate]:
     trial = churn.randomised(every[every["campaign_id"] == "trial"], cause="any")
     rows = given(reductions.targeted(bank))
     aimed = churn.aimed(rows.assign(cause=rows["cause"].where(rows["event"] == 0, "any")), cause="any")
-    if aimed.missing is not None:
-        raise FitError(aimed.missing.reason)
-    remedy = replace(aimed.details["remedy"], checks=(aimed.checks[0],))
+    remedy = replace(given(aimed).details["remedy"], checks=(aimed.checks[0],))
     return {
         "campaign.itt.retention_12m": _turned(given(trial.finding("S42"))),
         "campaign.targeted.eligible.retention_12m": _turned(remedy),

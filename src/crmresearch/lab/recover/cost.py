@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crmresearch.data.reductions import cost as reductions
-from crmresearch.errors import FitError
 from crmresearch.estimators.blocks import Functional
 from crmresearch.estimators.causal.selection import censored_selection
 from crmresearch.estimators.inference import Estimate, normal
-from crmresearch.lab.recover.harness import Estimator, given, reduced
+from crmresearch.lab.recover.harness import Estimator, findings, given, reduced
 from crmresearch.result import Check, Result
 from crmresearch.studies import cost
 from crmresearch.studies.cost.grid import LINES
@@ -23,12 +22,6 @@ SEED = 1  # of resamples; banks differ by their own seed
 PEOPLE = ("customers", "prospects", "contacts")
 AIMED = ("customers", "contacts", "holdings", "service")  # what the bank of the worlds aims its campaign by
 CHANNELS = ("branch", "online", "agent", "referral")
-
-
-def _need(result: Result) -> Result:
-    if result.missing is not None:
-        raise FitError(result.missing.reason)
-    return result
 
 
 def _own(f: Functional, unit: str, n: int) -> Estimate:
@@ -49,8 +42,7 @@ def ratios(bank: Bank) -> dict[str, Estimate]:
     saved = cost.saved(reduced(bank, reductions.campaigns))
     spent, upkeep = reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)
     found = cost.ratios(spent, upkeep, response, saved, resamples=2, seed=SEED)
-    each = {line: _need(found).finding(line) for line in LINES.values()}
-    return {line: e for line, e in each.items() if isinstance(e, Estimate)}
+    return findings(found, *LINES.values())
 
 
 def groups(bank: Bank) -> dict[str, Estimate]:
@@ -58,7 +50,7 @@ def groups(bank: Bank) -> dict[str, Estimate]:
     spent, out = reduced(bank, reductions.acquisition), {}
     for by in ("channel", "segment"):
         found = cost.ratios_by(spent, reduced(bank, reductions.upkeep, by=by), by=by, resamples=2, seed=SEED)
-        rows = _need(found).table.query("costs == 'as paid' and line in ('S40', 'S40b')")
+        rows = given(found).table.query("costs == 'as paid' and line in ('S40', 'S40b')")
         names = rows["line"] + "." + rows[by].astype(str)
         numbers = rows[["ratio", "ci_low", "ci_high", "prospects"]].to_numpy(float)
         for name, (value, low, high, n) in zip(names, numbers, strict=True):
@@ -68,29 +60,25 @@ def groups(bank: Bank) -> dict[str, Estimate]:
 
 def response(bank: Bank) -> dict[str, Estimate]:
     """S04, the mean slope of winning in spend, and the marginal cost by channel."""
-    found = _need(cost.response(reduced(bank, reductions.prospects)))
-    out = {
-        "S04": found.finding("S04"),
-        "slope": _own(found.details["slope"], "probability per money", found.details["n"]),
-    }
-    for row in found.table.itertuples():
-        if row.note == "":
-            value, low, high, n = (
-                float(getattr(row, c)) for c in ("marginal_cost", "marginal_low", "marginal_high", "n")
-            )
-            out[f"marginal_cost.{row.channel}"] = Estimate(value, low, high, "money per win", int(n))
-    return {name: e for name, e in out.items() if isinstance(e, Estimate)}
+    found = cost.response(reduced(bank, reductions.prospects))
+    out = findings(found, "S04")
+    out["slope"] = _own(found.details["slope"], "probability per money", found.details["n"])
+    rows = found.table[found.table["note"] == ""]
+    numbers = rows[["marginal_cost", "marginal_low", "marginal_high", "n"]].to_numpy(float)
+    for channel, (value, low, high, n) in zip(rows["channel"], numbers, strict=True):
+        out[f"marginal_cost.{channel}"] = Estimate(value, low, high, "money per win", int(n))
+    return out
 
 
 def followed(bank: Bank) -> dict[str, Estimate]:
     """Where spend follows unseen ease, the curve as it is seen; a declared gate stands before it."""
-    found = _need(cost.response(reduced(bank, reductions.prospects))).details
+    found = given(cost.response(reduced(bank, reductions.prospects))).details
     return {"naive: spend taken as drawn": _own(found["slope"], "probability per money", found["n"])}
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
     """S42, the customer-years gained per offer, and the cost of a customer saved, by intention to treat."""
-    found = _need(cost.saved(reduced(bank, reductions.campaigns)))
+    found = given(cost.saved(reduced(bank, reductions.campaigns)))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
     out = {"S42": found.estimates["S42"], "years": years}
     if found.details["spend"].value > 0:
@@ -102,15 +90,12 @@ def targeted(bank: Bank) -> dict[str, Estimate]:
     """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
     frame = reduced(bank, reductions.campaigns)
     # balances steer no offer, and are drawn only where another estimator of the same bank needs them
-    found = _need(cost.targeted(frame.drop(columns="x_balance", errors="ignore")))
-    out = {"eligible": found.finding("targeted")}
-    for name, row in (
-        ("offered", "doubly robust, those offered"),
-        ("naive: targeting ignored", "plain difference (targeting ignored)"),
-    ):
-        # the gate on comparable customers stands before both weighted effects; the naive one has none
-        out[name] = _listed(found, row, "share of customers", found.checks if name == "offered" else ())
-    return {name: e for name, e in out.items() if isinstance(e, Estimate)}
+    found = cost.targeted(frame.drop(columns="x_balance", errors="ignore"))
+    out, unit = findings(found, eligible="targeted"), "share of customers"
+    # the gate on comparable customers stands before both weighted effects; the naive one has none
+    out["offered"] = _listed(found, "doubly robust, those offered", unit, found.checks)
+    out["naive: targeting ignored"] = _listed(found, "plain difference (targeting ignored)", unit)
+    return out
 
 
 def selection(bank: Bank) -> dict[str, Estimate]:
@@ -132,15 +117,14 @@ def split(bank: Bank) -> dict[str, Estimate]:
         reduced(bank, f) for f in (reductions.prospects, reductions.campaigns, reductions.upkeep)
     )
     curves = cost.response_curves(people, campaigns, upkeep, cost.response(people), seed=SEED)
-    found = _need(cost.split(given(curves)))
-    return {name: found.finding(name) for name in found.estimates}  # type: ignore[misc]
+    found = cost.split(given(curves))
+    return findings(found, *found.estimates)
 
 
 def replacement(bank: Bank) -> dict[str, Estimate]:
     """S41."""
-    return dict(
-        _need(cost.replacement(reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep))).estimates
-    )
+    spent, upkeep = reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)
+    return dict(given(cost.replacement(spent, upkeep)).estimates)
 
 
 # --- truth --------------------------------------------------------------------------------------------------------

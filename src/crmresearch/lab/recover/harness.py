@@ -28,6 +28,7 @@ import pandas as pd
 
 from crmresearch.errors import CrmError, CrmWarning, FitError, InputError, Missing
 from crmresearch.estimators.inference import Estimate
+from crmresearch.result import Result
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
@@ -115,9 +116,17 @@ _REDUCED: weakref.WeakKeyDictionary[Bank, dict[Any, Any]] = weakref.WeakKeyDicti
 
 def given(found: Any) -> Any:
     """Unwrap what a reduction or a study returned; what is missing counts as a failure."""
-    if isinstance(found, Missing):
-        raise FitError(found.reason)
+    missing = found if isinstance(found, Missing) else found.missing if isinstance(found, Result) else None
+    if missing is not None:
+        raise FitError(missing.reason)
     return found
+
+
+def findings(result: Result, *lines: str, **renamed: str) -> dict[str, Estimate]:
+    """Take the estimates of a result that there are, under their own names or new ones."""
+    given(result)
+    found = {new: result.finding(line) for new, line in ({line: line for line in lines} | renamed).items()}
+    return {new: e for new, e in found.items() if isinstance(e, Estimate)}
 
 
 def reduced(bank: Bank, reduction: Callable[..., Any], **options: Any) -> Any:

@@ -8,11 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.data.reductions import loyalty as reductions
-from crmresearch.errors import FitError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement.model import PathModel
-from crmresearch.lab.recover.harness import Estimator, reduced
-from crmresearch.result import Result
+from crmresearch.lab.recover.harness import Estimator, findings, given, reduced
 from crmresearch.studies import loyalty
 
 if TYPE_CHECKING:
@@ -28,23 +26,12 @@ ACCOUNTS = (*SURVEY, "monthly", "holdings", "service")
 def _first_wave(bank: Bank) -> tuple[PathModel, pd.DataFrame]:
     survey = reduced(bank, reductions.survey, wave=1)
     model = loyalty.declared_model(bank.about.constructs, bank.about.paths, survey)
-    items = loyalty.prepare_items(survey, model)
-    if isinstance(items, Missing):
-        raise FitError(items.reason)
-    return model, items
+    return model, given(loyalty.prepare_items(survey, model))
 
 
 def _joined(bank: Bank) -> tuple[pd.DataFrame, PathModel]:
     joined = reduced(bank, reductions.joined)
     return joined, loyalty.declared_model(bank.about.constructs, bank.about.paths, joined)
-
-
-def _take(result: Result, **names: str) -> dict[str, Estimate]:
-    """Rename estimates of a result; a study that does not apply counts as a failed fit."""
-    if result.missing is not None:
-        raise FitError(result.missing.reason)
-    found = {new: result.finding(line) for new, line in names.items()}
-    return {new: e for new, e in found.items() if isinstance(e, Estimate)}
 
 
 def paths(bank: Bank) -> dict[str, Estimate]:
@@ -53,68 +40,66 @@ def paths(bank: Bank) -> dict[str, Estimate]:
     gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
     rival = loyalty.factor_models(items, model.connected)
     result = loyalty.path_model(items, model, gates=gates, rival=rival, scaled=False, resamples=400, seed=SEED)
-    return _take(result, S10a="S10a", S10b="S10b", S10c="S10c", S10d="S10d")
+    return findings(result, "S10a", "S10b", "S10c", "S10d")
 
 
 def latent_paths(bank: Bank) -> dict[str, Estimate]:
     """Latent paths by consistent PLS on polychoric correlations."""
     model, items = _first_wave(bank)
     result = loyalty.ordinal_beside_linear(items, model, resamples=100, seed=SEED)
-    out = _take(result, **{"path.SAT_LOY": "latent, ordinal", "path.SAT_LOY linear items": "latent, linear"})
-    return out
+    return findings(result, **{"path.SAT_LOY": "latent, ordinal", "path.SAT_LOY linear items": "latent, linear"})
 
 
 def importance(bank: Bank) -> dict[str, Estimate]:
     """S50 and S16: part of quality in the explained variance of satisfaction; interaction with privacy concern."""
     model, items = _first_wave(bank)
     gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
-    out = _take(loyalty.importance_performance(items, model, gates=gates, resamples=400, seed=SEED), S50="S50")
-    return out | _take(loyalty.moderation(items, model), S16="S16")
+    out = findings(loyalty.importance_performance(items, model, gates=gates, resamples=400, seed=SEED), "S50")
+    return out | findings(loyalty.moderation(items, model), "S16")
 
 
 def intention(bank: Bank) -> dict[str, Estimate]:
     """Stated over actual chance of leaving."""
     result = loyalty.intention_behaviour(_joined(bank)[0])
-    return _take(result, stated_over_actual="stated_over_actual")
+    return findings(result, "stated_over_actual")
 
 
 def behaviour(bank: Bank) -> dict[str, Estimate]:
     """S12 and S12a: contribution and hazard of leaving after the survey."""
     joined, model = _joined(bank)
-    out = _take(loyalty.exit_hazard(joined, model), S12a="S12a")
-    return out | _take(loyalty.later_contribution(joined, model), S12="S12")
+    out = findings(loyalty.exit_hazard(joined, model), "S12a")
+    return out | findings(loyalty.later_contribution(joined, model), "S12")
+
+
+MEANS = {
+    "satisfaction.mean weighted": "satisfaction_mean",
+    "satisfaction.mean bounds": "satisfaction_bounds",
+    "naive: respondents only": "satisfaction_completers",
+}
 
 
 def response(bank: Bank) -> dict[str, Estimate]:
     """Mean satisfaction of all invited: respondents only, weighted by accounts, and bounds."""
     joined, model = _joined(bank)
-    result = loyalty.nonresponse(joined, model, gamma=3.0)
-    return _take(
-        result,
-        **{
-            "satisfaction.mean weighted": "satisfaction_mean",
-            "satisfaction.mean bounds": "satisfaction_bounds",
-            "naive: respondents only": "satisfaction_completers",
-        },
-    )
+    return findings(loyalty.nonresponse(joined, model, gamma=3.0), **MEANS)
 
 
 def lagged(bank: Bank) -> dict[str, Estimate]:
     """S48: loyalty of one wave on satisfaction of the next."""
     joined, model = _joined(bank)
-    return _take(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), S48="S48")
+    return findings(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), "S48")
 
 
 def referral_rate(bank: Bank) -> dict[str, Estimate]:
     """S44: referrals by satisfaction."""
     joined, model = _joined(bank)
-    return _take(loyalty.referral_rate(joined, model), S44="S44")
+    return findings(loyalty.referral_rate(joined, model), "S44")
 
 
 def referral_gaps(bank: Bank) -> dict[str, Estimate]:
     """S44a and S44b: referred against matched other customers."""
     referred = reduced(bank, reductions.referred)
-    return _take(loyalty.referral_gaps(referred, resamples=99, seed=SEED), S44a="S44a", S44b="S44b")
+    return findings(loyalty.referral_gaps(referred, resamples=99, seed=SEED), "S44a", "S44b")
 
 
 @functools.cache
@@ -144,9 +129,6 @@ def _latent(truth: dict[str, Any]) -> dict[str, float]:
     return {"path.SAT_LOY": value, "path.SAT_LOY linear items": value}
 
 
-MEAN = dict.fromkeys(
-    ("satisfaction.mean weighted", "satisfaction.mean bounds", "naive: respondents only"), "satisfaction.mean"
-)
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
 SEEDS = 500  # so large a bank is dear
 CUSTOMERS, SMALLER = 20_000, {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
@@ -175,7 +157,7 @@ ESTIMATORS = [
     _on_trial("importance", importance, SURVEY, nothing={"S50": math.nan, "S16": 0}),
     _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
     _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
-    _on_trial("response", response, ACCOUNTS, MEAN, worlds=RESPONSE),
+    _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
     _on_trial("lagged", lagged, SURVEY, nothing={"S48": 0}),
     _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),
