@@ -37,62 +37,20 @@ def _models() -> tuple[type[BaseModel], type[BaseModel]]:
     # pydantic is slow to import, and a bank that is only read needs none of this
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    rate = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-    probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-    inner = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-    effect = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
-    money = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-    positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-    correlation = Annotated[float, Field(gt=-1, lt=1, allow_inf_nan=False)]
-    kinds: dict[str, Any] = {
-        "history_years": Annotated[float, Field(ge=0, le=60)],
-        "channel_share": dict[str, inner],
-        "channel_spend": dict[str, money],
-        "channel_win": dict[str, inner],
-        "ease_value": correlation,
-        "voluntary_shape": Annotated[float, Field(gt=0.2, le=3)],
-        "frailty_variance": Annotated[float, Field(ge=0, le=5)],
-        "rundown_months": Annotated[int, Field(ge=0, le=24)],
-        "rundown_depth": probability,
-        "balance_pareto": Annotated[float, Field(ge=0, le=50)],
-        "vip_threshold": positive,
-        "dose_scale": positive,
-        "referral_fade_years": positive,
-        "target_slope": Annotated[float, Field(ge=0, le=50)],
-        "family_rate": dict[str, rate],
-        "dose_costs": dict[str, money],
-        "consent_marketing": inner,
-        "target_share": inner,
-        "response": inner,
-        "paths": dict[str, correlation],
-        "persistence": probability,
-        "item_loading": inner,
-        "cities": dict[int, Annotated[int, Field(ge=1, le=500)]],
-        "rival_share": dict[int, probability],
-        "taste": dict[str, dict[str, effect]],
-    }
-    probabilities = (
-        "survey_share",
-        "choice_share",
-        "failed_share",
-        "one_factor",
-        "market_share_loss",
-        "complaint_month",
-        "complaint_unmet",
-    )
-    moneys = ("balance_median", "fee", "service_cost", "risk_loss", "allocated_cost", "care_cost", "contact_cost")
-    rates = {"spend_spread", "voluntary_rate", "bank_rate", "dormant_rate", "unknown_rate", "death_rate",
-             "balance_spread", "balance_noise", "margin", "service_spread", "risk_rate", "family_close",
-             "develop_boost", "transactions_month", "mobile_rate", "visits_month", "care_rate", "care_vip",
-             "intention_factor"}  # fmt: skip
+    bounds = yaml.safe_load((files(__package__) / "bounds.yaml").read_text(encoding="utf-8"))
+    by_name = {name: kind for kind in bounds for name in kind.pop("names")}
+
+    def kind_of(name: str, like: Any) -> Any:
+        if isinstance(like, dict):
+            key, value = next(iter(like.items()))
+            return dict[type(key), kind_of(name, value)]  # type: ignore[misc]
+        limits = by_name.get(name, {"ge": -5, "le": 5})  # an effect
+        whole = limits.get("multiple_of") == 1
+        return Annotated[int, Field(**limits)] if whole else Annotated[float, Field(**limits, allow_inf_nan=False)]
+
     baseline = worlds()["baseline"]["parameters"]
-    for name in baseline:
-        kinds.setdefault(
-            name,
-            probability if name in probabilities else money if name in moneys else rate if name in rates else effect,
-        )
     strict = ConfigDict(extra="forbid", frozen=True)
-    fields: dict[str, Any] = {name: (kinds[name], ...) for name in baseline}
+    fields: dict[str, Any] = {name: (kind_of(name, like), ...) for name, like in baseline.items()}
     parameters = create_model("Parameters", __config__=strict, **fields)
 
     class Size(BaseModel):
