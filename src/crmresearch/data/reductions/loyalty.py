@@ -119,12 +119,8 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)
     c = bank.table("customers")
-    known_cause = bank.require("customers.exit_cause") is None
-    voluntary = (c.exit_cause == "voluntary").fill_null(False) if known_cause else c.left_on.notnull()
-    people = c.select(
-        "customer_id", "acquired_on", "left_on", "birth_year", "city_tier", "consent_marketing", voluntary=voluntary
-    )
-    t = t.inner_join(people, "customer_id")
+    kept = ("customer_id", "acquired_on", "left_on", "birth_year", "city_tier", "consent_marketing")
+    t = t.inner_join(c.select(*kept, voluntary=_voluntary(bank, c)), "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
     stop = ibis.coalesce(t.left_on, end)
     gone = t.left_on.notnull() & (month_number(t.left_on) - month_number(t.wave_on) <= horizon_months)
@@ -138,29 +134,29 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
         whole=whole,
     )
     key = t.select("customer_id", "wave", "wave_on")
-    for extra in (
-        _accounts(bank, key, horizon_months),
-        _families(bank, key),
-        _complaints(bank, key),
-        _digital(bank, key),
-        _referrals(bank, key),
-    ):
-        if extra is not None:
+    extras = [add(bank, key) for add in (_families, _complaints, _digital, _referrals)]
+    for extra in (_accounts(bank, key, horizon_months), *extras):
+        if not isinstance(extra, Missing):
             t = beside(t, extra, "customer_id", "wave")
     fill: dict[str, Any] = {n: t[n].fill_null(0) for n in ("families", "complaint", "referrals") if n in t.columns}
     if "contribution_after" in t.columns:
         fill["contribution_after"] = ibis.ifelse(t.whole, t.contribution_after.fill_null(0.0), None)
     if "referrals" in t.columns:
-        fill["exposure_years"] = (
-            days_between(ibis.least(ibis.coalesce(t.left_on, end), t.until), t.wave_on) / DAYS_PER_YEAR
-        )
+        seen = ibis.least(ibis.coalesce(t.left_on, end), t.until)
+        fill["exposure_years"] = days_between(seen, t.wave_on) / DAYS_PER_YEAR
     drop = ["acquired_on", "left_on", "birth_year", "voluntary", "whole", "until"]
     return t.mutate(**fill).drop(*drop).order_by("wave", "customer_id")
 
 
-def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
-    if bank.require("monthly") is not None:
-        return None
+def _voluntary(bank: Bank, customers: ibis.Table) -> Any:
+    """Whether a customer left of his own accord; whether at all, where the bank tells no causes."""
+    if bank.require("customers.exit_cause") is not None:
+        return customers.left_on.notnull()
+    return (customers.exit_cause == "voluntary").fill_null(False)
+
+
+@needs("monthly")
+def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table:
     m = bank.table("monthly")
     m = m.select("customer_id", "month", "balance", contribution=contribution_of(m))
     j = key.inner_join(m, "customer_id")
@@ -174,27 +170,24 @@ def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table | None:
     )
 
 
-def _families(bank: Bank, key: ibis.Table) -> ibis.Table | None:
-    if bank.require("holdings") is not None:
-        return None
+@needs("holdings")
+def _families(bank: Bank, key: ibis.Table) -> ibis.Table:
     h = bank.table("holdings").select("customer_id", "product_family", "opened_on", "closed_on")
     j = key.inner_join(h, "customer_id")
     j = j.filter(open_before(j, j.wave_on))
     return j.group_by("customer_id", "wave").aggregate(families=j.product_family.nunique())
 
 
-def _complaints(bank: Bank, key: ibis.Table) -> ibis.Table | None:
-    if bank.require("service.kind") is not None:
-        return None
+@needs("service.kind")
+def _complaints(bank: Bank, key: ibis.Table) -> ibis.Table:
     s = bank.table("service")
     j = key.inner_join(s.filter(s.kind == "complaint").select("customer_id", "occurred_on"), "customer_id")
     j = j.filter((month_number(j.wave_on) - month_number(j.occurred_on)).between(1, 6))
     return j.group_by("customer_id", "wave").aggregate(complaint=(j.count() > 0).cast("int64"))
 
 
-def _digital(bank: Bank, key: ibis.Table) -> ibis.Table | None:
-    if bank.require("transactions.channel") is not None:
-        return None
+@needs("transactions.channel")
+def _digital(bank: Bank, key: ibis.Table) -> ibis.Table:
     s = bank.table("transactions").select("customer_id", "occurred_on", "channel")
     j = key.inner_join(s, "customer_id")
     j = j.filter((month_number(j.wave_on) - month_number(j.occurred_on)).between(1, 6) & j.channel.notnull())
@@ -210,10 +203,9 @@ def _next_wave(bank: Bank) -> ibis.Table:
     return waves.mutate(until=ibis.coalesce(following, ibis.date(bank.about.observation_end)))
 
 
-def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table | None:
+@needs("customers.referrer_id")
+def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table:
     """Count new customers who name this one, from its wave to the next, so that none counts twice."""
-    if bank.require("customers.referrer_id") is not None:
-        return None
     c = bank.table("customers")
     new = c.filter(c.referrer_id.notnull()).select(customer_id=c.referrer_id, won_on=c.acquired_on)
     j = key.inner_join(new, "customer_id")
@@ -222,6 +214,7 @@ def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table | None:
     return j.group_by("customer_id", "wave").aggregate(referrals=j.count())
 
 
+@needs("customers")
 def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Customers won within the observation, referred or not, with exit and contribution by year since they were won.
 
@@ -241,9 +234,6 @@ def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """
     if not 1 <= years <= 10:
         raise InputError(f"years is {years}; allowed are 1 to 10")
-    missing = bank.require("customers")
-    if missing is not None:
-        return missing
     by_channel = bank.require("customers.acquisition_channel") is None
     by_person = bank.require("customers.referrer_id") is None
     if not (by_channel or by_person):
@@ -261,7 +251,6 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         flag = flag | (c.acquisition_channel == "referral").fill_null(False)
     if by_person:
         flag = flag | c.referrer_id.notnull()
-    known_cause = bank.require("customers.exit_cause") is None
     stop = ibis.coalesce(c.left_on, end)
     band = (as_float(c.acquired_on.year() - c.birth_year) / 15).floor()
     t = c.filter(c.acquired_on.between(bank.about.observation_start, bank.about.observation_end)).select(
@@ -272,7 +261,7 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         city_tier=c.city_tier.fill_null(0),
         age_band=ibis.ifelse(c.birth_year.isnull(), -1, band).cast("int64"),
         exit_months=days_between(stop, c.acquired_on) / DAYS_PER_MONTH,
-        event=((c.exit_cause == "voluntary").fill_null(False) if known_cause else c.left_on.notnull()).cast("int64"),
+        event=_voluntary(bank, c).cast("int64"),
         left_on=c.left_on,
     )
     if bank.require("monthly") is None:
@@ -287,10 +276,8 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         t = beside(t, j.group_by("customer_id").aggregate(**sums), "customer_id")
         seen = month_number(end) - month_number(t.acquired_on)
         lived = ibis.ifelse(t.left_on.isnull(), 10_000, month_number(t.left_on) - month_number(t.acquired_on))
-        t = t.mutate(
-            **{
-                name: ibis.ifelse((seen >= 12 * y) & (lived > 12 * (y - 1)), t[name].fill_null(0.0), None)
-                for y, name in enumerate(sums, 1)
-            }
-        )
+        for y, name in enumerate(sums, 1):
+            there = (seen >= 12 * y) & (lived > 12 * (y - 1))
+            sums[name] = ibis.ifelse(there, t[name].fill_null(0.0), None)
+        t = t.mutate(**sums)
     return t.drop("acquired_on", "left_on").order_by("customer_id")

@@ -14,6 +14,7 @@ from crmresearch.data.reductions.expressions import (
     block_of,
     contribution_of,
     days_between,
+    grouped,
     needs,
     open_before,
 )
@@ -38,9 +39,8 @@ def one_currency(bank: Bank, table: str) -> None:
     if "currency" in bank.table(table).columns:
         found = bank.frame(bank.table(table).select("currency").distinct().order_by("currency"))["currency"].tolist()
         if len(found) > 1:
-            raise InputError(
-                f"{table} mixes currencies ({', '.join(map(str, found))}); convert to {bank.about.currency} first"
-            )
+            mixed = f"{table} mixes currencies ({', '.join(map(str, found))})"
+            raise InputError(f"{mixed}; convert to {bank.about.currency} first")
 
 
 def retention_costs(bank: Bank) -> Any:
@@ -54,13 +54,8 @@ def retention_costs(bank: Bank) -> Any:
 def _dates(bank: Bank, horizon_months: int) -> pd.DataFrame:
     """Campaigns that can be studied: drawn by lot, or made within a month; with their first day and kind."""
     t = retention_costs(bank)
-    g = t.group_by("campaign_id").aggregate(
-        first=t.contacted_on.min(),
-        last=t.contacted_on.max(),
-        randomised=t.randomised.all(),
-        n=t.customer_id.nunique(),
-    )
-    f = bank.frame(g.order_by("campaign_id"))
+    days = {"first": t.contacted_on.min(), "last": t.contacted_on.max()}
+    f = grouped(bank, t, ["campaign_id"], **days, randomised=t.randomised.all(), n=t.customer_id.nunique())
     f["days"] = (f["last"] - f["first"]).dt.days
     seen = (pd.Timestamp(bank.about.observation_end) - f["last"]).dt.days / DAYS_PER_MONTH
     f = f[(seen >= horizon_months - 0.1) & (f["randomised"] | (f["days"] <= CAMPAIGN_DAYS))]
@@ -156,24 +151,22 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         **{by: group_of(j, by) for by, column in GROUPS.items() if bank.require(f"customers.{column}") is None},
     )
     for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
-        if part is not None:
+        if not isinstance(part, Missing):
             base = base.left_join(part, base.id == part.who).drop("who")
     filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "complaint_after")]
     return base.mutate(**{n: as_float(base[n]).fill_null(0.0) for n in filled})
 
 
+@needs("holdings")
 def _families(bank: Bank, day: Any) -> Any:
-    if bank.require("holdings") is not None:
-        return None
     h = bank.table("holdings")
     h = h.filter(open_before(h, day))
     return h.group_by(who=h.customer_id).aggregate(x_families=h.product_family.nunique())
 
 
+@needs("service")
 def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
     """Complaints before a day (unresolved: in the year before), and in three months up to a horizon after it."""
-    if bank.require("service") is not None:
-        return None
     s = bank.table("service")
     since, year, late, end = (
         (pd.Timestamp(day) + pd.DateOffset(months=k)).date() for k in (-3, -12, horizon_months - 3, horizon_months)
@@ -189,9 +182,8 @@ def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
     )
 
 
+@needs("monthly")
 def _value(bank: Bank, day: Any, keep: int) -> Any:
-    if bank.require("monthly") is not None:
-        return None
     m = bank.table("monthly")
     year, quarter = ((pd.Timestamp(day) - pd.DateOffset(months=k)).date() for k in (12, 3))
     m = m.filter((m.month >= year) & (m.month < day))

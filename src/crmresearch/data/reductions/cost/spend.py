@@ -8,7 +8,7 @@ winning; the first is seen in part, and counts as that part.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,11 @@ from crmresearch.data.reductions.expressions import (
     block_of,
     contribution_of,
     days_between,
+    grouped,
     month_number,
     needs,
 )
 from crmresearch.errors import InputError, Missing
-
-if TYPE_CHECKING:
-    import ibis
-
 
 # Data without dates come as one summary; these are the publishers' names for the same things.
 SNAPSHOT = {
@@ -42,6 +39,7 @@ SNAPSHOT = {
         "days": "duration",
     },
 }
+FIRM = ("industry", "revenue", "employees")  # what the teaching data say of a firm
 
 
 def period(bank: Bank) -> str:
@@ -55,11 +53,16 @@ def currency(bank: Bank) -> str:
     return bank.about.currency
 
 
-def _snapshot(bank: Bank, *names: str) -> dict[str, str] | Missing:
-    """Find the columns of a summary that stand for spend, winning, upkeep and duration."""
+def _snapshot(bank: Bank, *names: str) -> pd.DataFrame | Missing:
+    """Return a summary's spend, winning, upkeep and duration under our names, and its firms; numbers as double."""
     for columns in SNAPSHOT.values():
         if bank.require(*(f"snapshot.{columns[n]}" for n in names)) is None:
-            return columns
+            t = bank.table("snapshot")
+            own = {ours: as_float(t[theirs]) for ours, theirs in columns.items() if theirs in t.columns}
+            own |= {"profit": as_float(t.profit)} if "profit" in t.columns else {}
+            kept = t.select("customer_id", *(c for c in FIRM if c in t.columns), **own)
+            frame = bank.frame(kept.order_by("customer_id"))
+            return frame.assign(block=np.arange(len(frame)))
     return Missing(
         f"the bank '{bank.name}' brings neither prospects with their spend nor a summary of it",
         ("prospects", "contacts"),
@@ -90,40 +93,14 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
             t = t.left_join(c, t.customer_id == c.who)
         else:
             t = t.mutate(segment=t.won.ifelse(UNKNOWN, None))
-        return bank.frame(
-            t.group_by("block", "channel", "segment")
-            .aggregate(
-                n=t.count(),
-                spend=as_float(t.spend.sum()),
-                spend_won=as_float(t.spend.sum(where=t.won).fill_null(0)),
-                won=as_float(t.won.cast("int64").sum()),
-            )
-            .order_by("block", "channel", "segment")
-        )
-    names = _snapshot(bank, "won", "spend")
-    if isinstance(names, Missing):
-        return names
-    s = bank.frame(_plain(bank, names).order_by("customer_id"))
-    return pd.DataFrame(
-        {
-            "block": np.arange(len(s)),
-            "channel": UNKNOWN,
-            "segment": s["won"].map({1.0: UNKNOWN}),
-            "n": 1,
-            "spend": s["spend"],
-            "spend_won": s["spend"] * s["won"],
-            "won": s["won"],
-        }
-    )
-
-
-def _plain(bank: Bank, names: dict[str, str]) -> ibis.Table:
-    """Summary rows under our names; numbers as double."""
-    t = bank.table("snapshot")
-    own = {ours: as_float(t[theirs]) for ours, theirs in names.items() if theirs in t.columns}
-    rest = [c for c in ("industry", "revenue", "employees") if c in t.columns]
-    extra = {c: as_float(t[c]) for c in ("freq", "crossbuy", "sow", "profit", "frequency") if c in t.columns}
-    return t.select("customer_id", *rest, **own, **extra)
+        spent = {"spend": t.spend.sum(), "spend_won": t.spend.sum(where=t.won).fill_null(0)}
+        sums = {name: as_float(of) for name, of in {**spent, "won": t.won.cast("int64").sum()}.items()}
+        return grouped(bank, t, ["block", "channel", "segment"], n=t.count(), **sums)
+    s = _snapshot(bank, "won", "spend")
+    if isinstance(s, Missing):
+        return s
+    s = s.assign(channel=UNKNOWN, segment=s["won"].map({1.0: UNKNOWN}), n=1, spend_won=s["spend"] * s["won"])
+    return s[["block", "channel", "segment", "n", "spend", "spend_won", "won"]]
 
 
 def prospects(bank: Bank) -> pd.DataFrame | Missing:
@@ -138,33 +115,25 @@ def prospects(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
-        more = {"spend_randomised": t.spend_randomised} if "spend_randomised" in t.columns else {}
-        frame = bank.frame(
-            t.select(
-                block=_person(t),
-                channel=t.channel,
-                spend=as_float(t.spend),
-                won=t.won.cast("int8"),
-                id=t.prospect_id,
-                **more,
-            )
-            .order_by("id")
-            .drop("id")
-        )
+        own = {"block": _person(t), "channel": t.channel, "spend": as_float(t.spend), "won": t.won.cast("int8")}
+        frame = bank.frame(t.order_by("prospect_id").select(**own, **_drawn(t)))
         return frame.assign(channel=frame["channel"].astype("category"))
-    names = _snapshot(bank, "won", "spend")
-    if isinstance(names, Missing):
-        return names
-    s = bank.frame(_plain(bank, names).order_by("customer_id"))
-    keep = [c for c in ("spend", "won", "industry", "revenue", "employees") if c in s]
-    return s[keep].assign(block=np.arange(len(s)), channel="all")
+    s = _snapshot(bank, "won", "spend")
+    if isinstance(s, Missing):
+        return s
+    return s[["spend", "won", *(c for c in FIRM if c in s), "block"]].assign(channel="all")
 
 
-def _exposed(bank: Bank, c: Any) -> Any:
+def _drawn(t: Any) -> dict[str, Any]:
+    """Whether spend was drawn by lot, where the bank says."""
+    return {"spend_randomised": t.spend_randomised} if "spend_randomised" in t.columns else {}
+
+
+def _exposed(bank: Bank, by: str | None) -> Any:
     """Customers with the month numbers and shares of the months in which they are at risk."""
     import ibis
 
-    a = bank.about
+    c, a = _people(bank, by), bank.about
     start, end = ibis.date(a.observation_start), ibis.date(a.observation_end)
     entry = ibis.greatest(c.observed_from, c.acquired_on, start)
     left = c.left_on.notnull() & (c.left_on <= end)
@@ -173,7 +142,6 @@ def _exposed(bank: Bank, c: Any) -> Any:
     t = t.filter(t._last >= t._entry)
     days_entry, days_last = _month_days(t._entry), _month_days(t._last)
     return t.mutate(
-        block=block_of(t.customer_id),
         entry=month_number(t._entry) - month_number(t.acquired_on),
         last=month_number(t._last) - month_number(t.acquired_on),
         before=as_float(t._entry.day() - 1) / days_entry,  # share of the entry month before entry
@@ -258,31 +226,26 @@ def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) ->
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
 
-def _keys(by: str | None) -> list[str]:
-    return ["block"] if by is None else ["block", "of"]
-
-
-def _groups(c: Any, by: str | None) -> dict[str, Any]:
-    return {} if by is None else {"of": group_of(c, by)}
-
-
-def _customers_exposed(bank: Bank, by: str | None) -> Any:
+def _people(bank: Bank, by: str | None) -> Any:
+    """Customers with their block and, where they are asked for by group, their group ``of``."""
     c = bank.table("customers")
-    return _exposed(bank, c.select("customer_id", "acquired_on", "observed_from", "left_on", **_groups(c, by)))
+    return c.mutate(block=block_of(c.customer_id), **({} if by is None else {"of": group_of(c, by)}))
+
+
+def _sums(t: Any, by: str | None, month: Any, **sums: Any) -> Any:
+    """Sums by block, group and tenure month, ordered."""
+    keys = ["block"] if by is None else ["block", "of"]
+    return t.group_by(*keys, month=month).aggregate(**sums).order_by(*keys, "month")
 
 
 def _first_months(bank: Bank, by: str | None) -> Any:
-    e = _customers_exposed(bank, by)
-    keys = _keys(by)
-    sums = e.group_by(*keys, month=e.entry).aggregate(entered=e.count(), before=e.before.sum())
-    return sums.order_by(*keys, "month")
+    e = _exposed(bank, by)
+    return _sums(e, by, e.entry, entered=e.count(), before=e.before.sum())
 
 
 def _last_months(bank: Bank, by: str | None) -> Any:
-    e = _customers_exposed(bank, by)
-    keys = _keys(by)
-    sums = e.group_by(*keys, month=e["last"]).aggregate(ended=e.count(), after=e.after.sum(), exits=e._left.sum())
-    return sums.order_by(*keys, "month")
+    e = _exposed(bank, by)
+    return _sums(e, by, e["last"], ended=e.count(), after=e.after.sum(), exits=e._left.sum())
 
 
 def _spend_by_month(bank: Bank, by: str | None) -> Any:
@@ -298,33 +261,26 @@ def _money_by_month(bank: Bank, by: str | None) -> Any:
 
 def _by_month(bank: Bank, t: Any, by: str | None) -> Any:
     """Sum money by block and tenure month; before the month of winning counts as that month."""
-    c = bank.table("customers")
-    keys = _keys(by)
-    # once, not by row of t
-    c = c.select("customer_id", block=block_of(c.customer_id), won=month_number(c.acquired_on), **_groups(c, by))
-    j = t.join(c, "customer_id")
+    c = _people(bank, by)
+    kept = ["block"] if by is None else ["block", "of"]
+    j = t.join(c.select("customer_id", *kept, won_in=month_number(c.acquired_on)), "customer_id")
     sums = {n: as_float(j[n].sum()) for n in t.columns if n not in ("customer_id", "at")}
-    month = (month_number(j["at"]) - j.won).clip(lower=0)
-    return j.group_by(*keys, month=month).aggregate(**sums).order_by(*keys, "month")
+    return _sums(j, by, (month_number(j["at"]) - j.won_in).clip(lower=0), **sums)
 
 
 def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     """Summary of the won: durations from ``spells`` with their censoring if there are any, else complete."""
     spells = bank.require("spells.event") is None
-    names = _snapshot(bank, "won", "retention_cost", *(() if spells else ("days",)))
-    if isinstance(names, Missing):
+    f = _snapshot(bank, "won", "retention_cost", *(() if spells else ("days",)))
+    if isinstance(f, Missing):
         return missing
-    t = _plain(bank, names)
     if spells:
         s = bank.table("spells")
-        s = s.select(who=s.customer_id, months=s.exit_months, exits=s.event.cast("int64"))
-        f = bank.frame(t.left_join(s, t.customer_id == s.who).order_by("customer_id"))
-        f = f.assign(years=f["months"] / 12)
+        known = s.select("customer_id", years=as_float(s.exit_months) / 12, exits=s.event.cast("int64"))
+        f = f.merge(bank.frame(known), on="customer_id", how="left")
     else:
-        f = bank.frame(t.order_by("customer_id"))
         f = f.assign(years=f["days"] / DAYS_PER_YEAR, exits=1)
-    f = f.assign(block=np.arange(len(f)), customers=1)
-    won = f[f["won"] == 1]
+    won = f[f["won"] == 1].assign(customers=1)
     return won[["block", "years", "customers", "exits", "retention_cost"]].reset_index(drop=True)
 
 
@@ -354,10 +310,8 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     j = t.left_join(c, t.customer_id == c.who)
     j = j.left_join(m, j.who == m.owner)
     start = ibis.date(bank.about.observation_start)
-    more = {"spend_randomised": j.spend_randomised} if "spend_randomised" in t.columns else {}
     frame = bank.frame(
-        j.select(
-            id=j.prospect_id,
+        j.order_by("prospect_id").select(
             block=_person(j),
             channel=j.channel,
             won=j.won.cast("int8"),
@@ -366,10 +320,8 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
             log_months=(j.days / DAYS_PER_MONTH).ln(),
             ended=as_float(j.ended),
             profit=j.money.fill_null(0.0) / (j.days / DAYS_PER_MONTH),
-            **more,
+            **_drawn(j),
         )
-        .order_by("id")
-        .drop("id")
     )
     frame["spend_squared"] = frame["spend"] ** 2
     for name in sorted(frame["channel"].unique())[1:]:
@@ -380,23 +332,14 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
 
 def _joint_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     """Durations and profit of a summary; taken as complete, since it does not say otherwise."""
-    names = _snapshot(bank, "won", "spend", "days")
-    if isinstance(names, Missing) or bank.require("snapshot.profit") is not None or bank.require("spells") is None:
+    s = _snapshot(bank, "won", "spend", "days")
+    if isinstance(s, Missing) or bank.require("snapshot.profit") is not None or bank.require("spells") is None:
         return missing
-    s = bank.frame(_plain(bank, names).order_by("customer_id"))
-    months = (s["days"] / DAYS_PER_MONTH).where(s["won"] == 1)
-    return pd.DataFrame(
-        {
-            "block": np.arange(len(s)),
-            "won": s["won"],
-            "spend": s["spend"] / 100,
-            "spend_squared": (s["spend"] / 100) ** 2,
-            **{c: s[c] for c in ("industry", "revenue", "employees") if c in s},
-            "log_months": np.log(months),
-            "ended": months.notna().astype(float).where(months.notna()),
-            "profit": s["profit"] / months,
-        }
-    )
+    spend, months = s["spend"] / 100, (s["days"] / DAYS_PER_MONTH).where(s["won"] == 1)
+    s = s.assign(log_months=np.log(months), ended=months.notna().astype(float).where(months.notna()))
+    s = s.assign(spend=spend, spend_squared=spend**2, profit=s["profit"] / months)
+    firm = [c for c in FIRM if c in s]
+    return s[["block", "won", "spend", "spend_squared", *firm, "log_months", "ended", "profit"]]
 
 
 @needs("snapshot.contacts", "snapshot.poutcome", "snapshot.sold")
@@ -412,14 +355,5 @@ def contacts_per_sale(bank: Bank) -> pd.DataFrame | Missing:
     t = bank.table("snapshot")
     names = {"nonexistent": "new", "success": "won before", "failure": "refused before"}
     t = t.select(group=t.poutcome.substitute(names), calls=t.contacts.cast("int64"), sold=t.sold.cast("int64"))
-    return bank.frame(
-        t.group_by("group")
-        .aggregate(
-            n=t.count(),
-            contacts=as_float(t.calls.sum()),
-            sold=as_float(t.sold.sum()),
-            contacts2=as_float((t.calls * t.calls).sum()),
-            contacts_sold=as_float((t.calls * t.sold).sum()),
-        )
-        .order_by("group")
-    )
+    terms = {"contacts": t.calls, "sold": t.sold, "contacts2": t.calls * t.calls, "contacts_sold": t.calls * t.sold}
+    return grouped(bank, t, ["group"], n=t.count(), **{name: as_float(of.sum()) for name, of in terms.items()})

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.expressions import as_float, contribution_of, first_of_month, month_number, needs
+from crmresearch.data.reductions.expressions import (
+    as_float,
+    contribution_of,
+    first_of_month,
+    grouped,
+    month_number,
+    needs,
+)
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -71,6 +78,11 @@ def _monthly(bank: Bank) -> ibis.Table:
     return t.select("customer_id", "month", number=number, contribution=money, fully_loaded=money - t.allocated_cost)
 
 
+def _sum(t: ibis.Table, inside: Any) -> Any:
+    """Contribution of some months; zero where there is none."""
+    return as_float(t.contribution.sum(where=inside).fill_null(0))
+
+
 def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
     """First and last month (as days) of the window of ``months`` that ends with the observation."""
     if months < 1:
@@ -109,12 +121,9 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
             return short
         first, last = _last(bank, months)
         t = _monthly(bank)
-        costs = bank.require("monthly.allocated_cost") is None
-        loaded = {"fully_loaded": as_float(t.fully_loaded.sum())} if costs else {}
-        inside = t.filter(t.month.between(first, last)).group_by("customer_id")
-        return bank.frame(
-            inside.aggregate(contribution=as_float(t.contribution.sum()), **loaded).order_by("customer_id")
-        )
+        t = t.filter(t.month.between(first, last))
+        loaded = ["fully_loaded"] if bank.require("monthly.allocated_cost") is None else []
+        return grouped(bank, t, **{name: as_float(t[name].sum()) for name in ("contribution", *loaded)})
     if bank.require("snapshot") is None:
         return _snapshot(bank)
     if bank.require("transactions") is None:
@@ -126,10 +135,10 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
 
 
+@needs("monthly")
 def margins(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     """As :func:`contribution`, for banks that know costs; Missing where only spend, fees or turnover is known."""
-    missing = bank.require("monthly")
-    return missing if missing is not None else contribution(bank, months=months)
+    return contribution(bank, months=months)
 
 
 def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
@@ -167,10 +176,7 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
         return bank.frame(spend.select("customer_id", **columns).order_by("customer_id"))
     t = _monthly(bank)
     sums = {f"contribution_{m}": as_float(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
-    first, last = _last(bank, max(fits))
-    return bank.frame(
-        t.filter(t.month.between(first, last)).group_by("customer_id").aggregate(**sums).order_by("customer_id")
-    )
+    return grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
 
 
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
@@ -194,8 +200,7 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     for k in reversed(range(full)):
         inside = t.month.between(first_of_month(end - 12 * k - 11), first_of_month(end - 12 * k))
         sums[f"year_{month_end(bank, 12 * k)}"] = as_float(t.contribution.sum(where=inside))
-    window = t.filter(t.month.between(first_of_month(end - 12 * full + 1), first_of_month(end)))
-    return bank.frame(window.group_by("customer_id").aggregate(**sums).order_by("customer_id"))
+    return grouped(bank, t.filter(t.month.between(*_last(bank, 12 * full))), **sums)
 
 
 def _owners(bank: Bank) -> ibis.Table:
@@ -213,8 +218,7 @@ def _owners(bank: Bank) -> ibis.Table:
 def _followed(bank: Bank, t: ibis.Table, end: int) -> ibis.Table:
     """Add owners to months, and whether a month before ``end`` was the owner's last."""
     last = t.group_by("customer_id").aggregate(final=t.number.max())
-    owners = _owners(bank).join(last, "customer_id").select("customer_id", "start", "fold", "final")
-    rows = t.join(owners, "customer_id")
+    rows = t.join(_owners(bank).join(last, "customer_id"), "customer_id")
     return rows.mutate(gone=(rows.number == rows.final) & (rows.final < end))
 
 
@@ -251,8 +255,8 @@ def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = N
     if since is not None:
         t = t.filter(t.month >= first_of_month(_number(since)))
     rows = _followed(bank, t, end)
-    table = rows.group_by("fold", tenure_month=rows.number - rows.start).aggregate(**_counted(rows, end))
-    return bank.frame(table.order_by("fold", "tenure_month"))
+    by = {"fold": rows.fold, "tenure_month": rows.number - rows.start}
+    return grouped(bank, rows, by, **_counted(rows, end))
 
 
 def vintages(bank: Bank) -> pd.DataFrame | Missing:
@@ -274,7 +278,7 @@ def vintages(bank: Bank) -> pd.DataFrame | Missing:
     end = _number(month_end(bank))
     full = (end + 1 - _start(bank)) // 12
     t = _monthly(bank)
-    t = t.filter(t.month.between(first_of_month(end - 12 * full + 1), first_of_month(end)))
+    t = t.filter(t.month.between(*_last(bank, 12 * full)))
     rows = _followed(bank, t, end)
     vintage, period = (((end - m) // 12).cast("int32") for m in (rows.start, rows.number))
     counts = {"customers": rows.customer_id.nunique(), **_counted(rows, end)}
@@ -332,7 +336,7 @@ def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing
     sums: dict[str, Any] = {"here": (t.number == now).sum()}
     for name, inside in spans.items():
         sums[f"months_{name}"] = inside.sum().cast("int32")
-        sums[name] = as_float(t.contribution.sum(where=inside).fill_null(0))
+        sums[name] = _sum(t, inside)
     rows = t.filter(t.number <= now + 24).group_by("customer_id").aggregate(**sums).filter(lambda r: r.here > 0)
     joined = rows.join(_owners(bank), "customer_id").mutate(tenure=lambda r: now - r.start)
     names = [f"{p}{n}" for n in spans for p in ("months_", "")]
@@ -359,13 +363,13 @@ def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     sums: dict[str, Any] = {
         "known": (t.number <= first).any(),
         "seen": t.number.between(first, last).any(),
-        "realised": as_float(t.contribution.sum(where=t.number.between(first + 1, last)).fill_null(0)),
+        "realised": _sum(t, t.number.between(first + 1, last)),
     }
     for name, now in (("opening", first), ("closing", last)):
         inside = t.number.between(now - LOOKBACK + 1, now)
         sums[f"here_{name}"] = (t.number == now).any()
         sums[f"months_before_{name}"] = inside.sum().cast("int32")
-        sums[f"before_{name}"] = as_float(t.contribution.sum(where=inside).fill_null(0))
+        sums[f"before_{name}"] = _sum(t, inside)
     rows = t.filter(t.number <= last).group_by("customer_id").aggregate(**sums).filter(lambda r: r.seen)
     joined = rows.join(_owners(bank), "customer_id")
     joined = joined.mutate(tenure_opening=first - joined.start, tenure_closing=last - joined.start)
@@ -389,9 +393,7 @@ def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     size = int(bank.scalar(here.count()))
     later = t.filter(t.number.between(now + 1, now + 12)).semi_join(here, "customer_id")
     later = later.mutate(ahead=later.number - now, value=as_float(later.contribution))
-    table = later.group_by("ahead").aggregate(
-        n=later.count(), contribution=as_float(later.contribution.sum()), squares=(later.value * later.value).sum()
-    )
-    frame = bank.frame(table.order_by("ahead"))
+    sums = {"contribution": as_float(later.contribution.sum()), "squares": (later.value * later.value).sum()}
+    frame = grouped(bank, later, ["ahead"], n=later.count(), **sums)
     spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)
     return frame.assign(se=spread.clip(lower=0) ** 0.5).drop(columns="squares")

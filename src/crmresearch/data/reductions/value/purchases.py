@@ -39,12 +39,12 @@ def summary_expression(
     t = transactions.filter(transactions.occurred_on <= (holdout_end or calibration_end))
     # a sum comes back twice as wide as its terms; a day's fits their type, and the second pass is a tenth cheaper
     days = t.group_by("customer_id", "occurred_on").aggregate(amount=t.amount.sum().cast(t.amount.type()))
-    cal = days.occurred_on <= calibration_end
+    cal: Any = days.occurred_on <= calibration_end if holdout_end else None  # None: all
     sums: dict[str, Any] = {
-        "days": days.count(where=cal) if holdout_end else days.count(),
+        "days": days.count(where=cal),
         "first": days.occurred_on.min(),
-        "last": days.occurred_on.max(where=cal) if holdout_end else days.occurred_on.max(),
-        "total": days.amount.sum(where=cal) if holdout_end else days.amount.sum(),
+        "last": days.occurred_on.max(where=cal),
+        "total": days.amount.sum(where=cal),
         "opening": earliest(days.amount, days.occurred_on),
     }
     if holdout_end is not None:
@@ -135,9 +135,8 @@ def latent_summary(bank: Bank, *, calibration_share: float = 1.0, unit: str = "w
 @needs("transactions")
 def _latent(bank: Bank) -> Missing | None:
     if bank.require("monthly") is None or bank.require("customers.left_on") is None:
-        return Missing(
-            "accounts are opened and closed here, so leaving is not latent; see survival x margin", ("transactions",)
-        )
+        seen = "accounts are opened and closed here, so leaving is not latent; see survival x margin"
+        return Missing(seen, ("transactions",))
     t = bank.table("transactions")
     if bank.scalar((t.amount < 0).sum().fill_null(0)) > 0:
         return Missing("transactions are debits and credits of accounts, not purchases", ("transactions",))
