@@ -101,14 +101,9 @@ def growth(frame: pd.DataFrame, *, observation_start: int) -> Result:
     here, gone = say.names("growth.parts").values()
     parts = frame.assign(**{here: frame["n"] - frame["left"], gone: frame["left"]})
     parts = parts.melt("year", [here, gone], "part", "count").rename(columns={"year": "label"})
-    picture = Picture(
-        "distribution",
-        parts.assign(n=parts["count"]),
-        say("growth.title", total=total),
-        say("growth.x"),
-        say("growth.y"),
-        {"upright": True, "marks": [Mark(observation_start - 0.5, say("growth.mark"), "limit")]},
-    )
+    axes = say("growth.title", total=total), say("growth.x"), say("growth.y")
+    options = {"upright": True, "marks": [Mark(observation_start - 0.5, say("growth.mark"), "limit")]}
+    picture = Picture("distribution", parts.assign(n=parts["count"]), *axes, options)
     alt = say("growth.alt", first=first, last=last, observation_start=observation_start)
     return Result(frame.set_index("year"), sentence, picture=picture, alt=alt, counts=("n", "left"))
 
@@ -169,14 +164,9 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     plain = {c: c.replace("_", " ") for c in causes}
     named = {c: say("exit_rates.group", cause=plain[c], n=n) for c, n in rates.groupby("cause")["n"].sum().items()}
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
-    picture = Picture(
-        "curves",
-        shown.assign(group=shown["cause"].map(named)),
-        say("exit_rates.title"),
-        say("exit_rates.x"),
-        say("exit_rates.y"),
-        {"unit": "percent", "dots": True, "ylim": (0, None)},
-    )
+    axes = say("exit_rates.title"), say("exit_rates.x"), say("exit_rates.y")
+    options = {"unit": "percent", "dots": True, "ylim": (0, None)}
+    picture = Picture("curves", shown.assign(group=shown["cause"].map(named)), *axes, options)
     alt = say("exit_rates.alt", cause=plain[causes[0]])
     return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, alt=alt, digits=4)
 
@@ -196,14 +186,8 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
     monthly = pd.DataFrame({"x": frame["month"], "y": frame["with_any"] / frame["n"], "n": frame["n"]})
-    picture = Picture(
-        "curves",
-        monthly,
-        say("completeness.title", total=total),
-        say("completeness.x"),
-        say("completeness.y"),
-        {"unit": "percent", "ylim": (0, 1)},
-    )
+    axes = say("completeness.title", total=total), say("completeness.x"), say("completeness.y")
+    picture = Picture("curves", monthly, *axes, {"unit": "percent", "ylim": (0, 1)})
     return Result(
         table,
         say("completeness.sentence", any_share=any_share, total=total, all_share=all_share),
@@ -228,14 +212,9 @@ def channel_mix(mix: pd.DataFrame) -> Result:
     first, last = wide.index[0], wide.index[-1]
     top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
     count = int(mix["transactions"].sum())
-    picture = Picture(
-        "distribution",
-        table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"}),
-        say("channel_mix.title", count=count),
-        say("channel_mix.x"),
-        say("channel_mix.y"),
-        {"upright": True},
-    )
+    axes = say("channel_mix.title", count=count), say("channel_mix.x"), say("channel_mix.y")
+    data = table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"})
+    picture = Picture("distribution", data, *axes, {"upright": True})
     return Result(
         table.set_index(["year", "channel"]),
         say("channel_mix.sentence", count=count, last=last, share=wide.loc[last, top], top=top.replace("_", " ")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,31 +17,16 @@ from crmresearch.studies.churn.curves import by_level
 from crmresearch.studies.churn.gates import model_gates, overlap
 
 KNOWN = (
-    "tenure",
-    "late_tenure",
-    "early",
-    "families",
-    "unmet",
-    "complaint",
-    "tier_3",
-    "age",
-    "log_balance",
-    "recency",
-    "activity",
-    "mobile",
-    "contacted",
-    "channel_online",
-    "channel_agent",
-    "channel_referral",
-)
+    "tenure", "late_tenure", "early", "families", "unmet", "complaint", "tier_3", "age", "log_balance", "recency",
+    "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
+)  # fmt: skip
 say = words.of("churn.randomised")
 say_aimed = words.of("churn.aimed")
 
 
-def _picture(table: pd.DataFrame, labels: Sequence[str], title: str, x: str, height: float) -> Picture:
+def _picture(table: pd.DataFrame, title: str, x: str, height: float) -> Picture:
     """Differences with intervals, in percentage points."""
-    data = table.rename(columns={"difference": "estimate", "ci_low": "low", "ci_high": "high"})
-    data = data[["estimate", "low", "high", "n"]].assign(label=labels)
+    data = table.rename(columns={"difference": "estimate"})
     return Picture("intervals", data, title, x, options={"unit": "points", "marks": [Mark(0)]}, size=(7.2, height))
 
 
@@ -86,18 +70,14 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     changes = "; ".join(say("change", row=r, points=100 * r["difference"]) for _, r in shown.iterrows())
     levels = by_level(shown["arm"].unique())
     ranked = shown.iloc[np.lexsort((shown["arm"].map(levels.index), pd.factorize(shown["campaign"])[0]))]
+    ranked = ranked.assign(label=[say("label", row=r) for _, r in ranked.iterrows()])
+    height = 1.0 + 0.5 * len(ranked)
     points = 100 * table.iloc[-1][["difference", "ci_low", "ci_high"]]
     return Result(
         table,
         say("sentence", cause=cause, horizon=horizon, points=points, rate=rate, n=n, exits=exits),
         estimates={"S42": estimate},
-        picture=_picture(
-            ranked,
-            [say("label", row=r) for _, r in ranked.iterrows()],
-            say("title", cause=cause.capitalize()),
-            say("x", horizon=horizon),
-            1.0 + 0.5 * len(shown),
-        ),
+        picture=_picture(ranked, say("title", cause=cause.capitalize()), say("x", horizon=horizon), height),
         alt=say("alt", changes=changes),
         counts=("n", "exits"),
     )
@@ -139,18 +119,13 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     both = pd.DataFrame([crude, remedy])
     table = both[["value", "ci_low", "ci_high", "n"]].rename(columns={"value": "difference"})
     table.insert(0, "comparison", list(say_aimed.names("comparisons").values()))
+    title = say_aimed("title", cause=cause.capitalize(), n=len(rows))
     points = 100 * both[["value", "ci_low", "ci_high"]]
     return Result(
         table,
         say_aimed("sentence", crude=points.iloc[0], remedy=points.iloc[1], horizon=horizon),
         (comparable, gate(say_aimed, "recorded", None, "undecided")),
-        picture=_picture(
-            table,
-            table["comparison"].tolist(),
-            say_aimed("title", cause=cause.capitalize(), n=len(rows)),
-            say_aimed("x", horizon=horizon),
-            2.2,
-        ),
+        picture=_picture(table.assign(label=table["comparison"]), title, say_aimed("x", horizon=horizon), 2.2),
         alt=say_aimed("alt", crude=points.iloc[0], remedy=points.iloc[1]),
         details={"crude": crude, "remedy": remedy},
     )

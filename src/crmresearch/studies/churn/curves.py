@@ -49,12 +49,13 @@ def _drawn(
     return pd.DataFrame({**line, "group": label, "dashed": dashed})
 
 
-def _at_risk(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(c[["time", "at_risk"]].assign(group=g) for g, c in curves.items())
-
-
-def _options(last: float, risk: pd.DataFrame, **more: Any) -> dict[str, Any]:
-    return {"step": True, "unit": "percent", "xlim": (0, last), "risk": risk, **more}
+def _picture(
+    data: pd.DataFrame, title: str, y: str, last: float, risk: dict[str, Any], high: float = 4.8, **more: Any
+) -> Picture:
+    """Steps up to the last tenure, with the numbers at risk of these curves under the axis."""
+    table = pd.concat(c[["time", "at_risk"]].assign(group=g) for g, c in risk.items())
+    options = {"step": True, "unit": "percent", "xlim": (0, last), "risk": table, **more}
+    return Picture("curves", data, title, say("x"), y, options, (7.2, high))
 
 
 @study
@@ -96,7 +97,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         say("ignored", end=end) if checked.late else ".",
         "" if dated else say("undated"),
     ]
-    data = _drawn(curve, say("respected"))
+    data, title = _drawn(curve, say("respected")), say("title", n=int(checked.n.sum()))
     if checked.late:
         shown = ignored[(ignored["time"] >= start) & (ignored["time"] <= last)]
         data = pd.concat([data, _drawn(shown, say("naive"), band=False, dashed=True)])
@@ -104,15 +105,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         table,
         "".join(parts),
         (*((entry_independence(spells),) if checked.late else ()), *_censoring(spells, curve, table)),
-        picture=Picture(
-            "curves",
-            data,
-            say("title", n=int(checked.n.sum())),
-            say("x"),
-            say("y"),
-            _options(last, _at_risk({say("all"): curve}), ylim=(0, 1.02)),
-            size=(7.2, 4.8),
-        ),
+        picture=_picture(data, title, say("y"), last, {say("all"): curve}, ylim=(0, 1.02)),
         alt=say("alt", start=start, last=last, end=end) + (say("alt_ignored", end=end) if checked.late else "."),
         counts=("at_risk",),
         details={"curve": curve},
@@ -153,28 +146,16 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         raise NotApplicable(say_groups("unknown", name=name), "customers")
     need_exits(spells)
     found = compare_groups(spells, by, horizon)
-    table, curves = found.table, {str(g): c for g, c in found.curves.items()}
+    table, curves = found.table, {str(g): found.curves[g] for g in by_level(found.curves)}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
     shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
-    ends = ", ".join(say_groups("end", group=g, kept=c["survival"].iloc[-1]) for g, c in shown.items())
+    ends = ", ".join(say_groups("end", group=g, kept=shown[g]["survival"].iloc[-1]) for g in found.curves)
+    data, title = pd.concat(_drawn(c, g) for g, c in shown.items()), say_groups("title", name=name, n=table["n"].sum())
+    y = say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else "")
     return Result(
         table,
         say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
-        picture=Picture(
-            "curves",
-            pd.concat(_drawn(shown[g], g) for g in by_level(shown)),
-            say_groups("title", name=name, n=table["n"].sum()),
-            say("x"),
-            say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else ""),
-            _options(
-                found.reach,
-                _at_risk({g: curves[g] for g in by_level(curves)}),
-                ylim=(0, 1.02),
-                legend=name,
-                ordered=by in ORDERED,
-            ),
-            size=(7.2, 5.2),
-        ),
+        picture=_picture(data, title, y, found.reach, curves, 5.2, ylim=(0, 1.02), legend=name, ordered=by in ORDERED),
         alt=say_groups("alt", name=name, found=found, ends=ends),
         counts=("n", "exits"),
         details={"curves": found.curves, "pairs": found.pairs},
@@ -220,6 +201,8 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     table, own = pd.DataFrame(rows), next(iter(curves))
     main = table[table["cause"] == own]
     layers = [_drawn(c, str(cause).replace("_", " "), "incidence", band=cause == own) for cause, c in curves.items()]
+    title = say_causes("title", cause=own, n=int(read_spells(spells).n.sum()))
+    y = say_causes("y") + (say("of_those", start=start) if start > 0 else "")
     naive = _drawn(curves[own], say_causes("wrong", cause=own), "one_minus_km", band=False, dashed=True)
     return Result(
         table,
@@ -230,15 +213,7 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
             first=main.iloc[0],
             end=main.iloc[-1],
         ),
-        picture=Picture(
-            "curves",
-            pd.concat([*layers, naive]),
-            say_causes("title", cause=own, n=int(read_spells(spells).n.sum())),
-            say("x"),
-            say_causes("y") + (say("of_those", start=start) if start > 0 else ""),
-            _options(last, _at_risk({say("all"): curves[own]}), stacked=True),
-            size=(7.2, 4.8),
-        ),
+        picture=_picture(pd.concat([*layers, naive]), title, y, last, {say("all"): curves[own]}, stacked=True),
         alt=say_causes("alt", last=last, cause=own, end=main.iloc[-1]),
         details={"curves": found},
     )

@@ -61,26 +61,13 @@ def definitions(
     sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")
     if "index_ratio" in table.columns:
         sentence += say("ratios", low=table["index_ratio"].min(), high=table["index_ratio"].max())
-    data = pd.DataFrame(
-        {
-            "label": [say("label", row=r) for _, r in rates.iterrows()],
-            "estimate": rates["exits_per_100_years"],
-            "low": rates["ci_low"],
-            "high": rates["ci_high"],
-            "n": rates["exits"],
-        }
-    )
+    data = rates.rename(columns={"exits_per_100_years": "estimate"})
+    data = data.assign(label=[say("label", row=r) for _, r in rates.iterrows()], n=rates["exits"])
+    options, size = {"limits": (0, 1.05 * rates["ci_high"].max())}, (7.2, 0.9 + 0.6 * len(rates))
     return Result(
         table,
         sentence,
-        picture=Picture(
-            "intervals",
-            data,
-            say("title"),
-            say("x"),
-            options={"limits": (0, 1.05 * rates["ci_high"].max())},
-            size=(7.2, 0.9 + 0.6 * len(rates)),
-        ),
+        picture=Picture("intervals", data, say("title"), say("x"), options=options, size=size),
         alt=say("alt", rates=", ".join(say("rate", row=r) for _, r in rates.iterrows())),
         counts=("n", "exits"),
     )

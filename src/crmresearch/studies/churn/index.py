@@ -14,13 +14,7 @@ from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines
-from crmresearch.estimators.survival.index import (
-    IndexModels,
-    further_lines,
-    index_models,
-    index_rows,
-    index_scale,
-)
+from crmresearch.estimators.survival.index import IndexModels, further_lines, index_models, index_rows, index_scale
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, entry_independence, model_gates
@@ -36,16 +30,9 @@ say_tenure = words.of("churn.by_tenure")
 
 def forest(table: pd.DataFrame, title: str, x: str, size: tuple[float, float]) -> Picture:
     """Hazard ratios with intervals, one row per model, on a log scale; the model of the verdict is coloured."""
-    data = pd.DataFrame(
-        {
-            "label": [say("label", row=r) for _, r in table.iterrows()],
-            "estimate": table["hazard_ratio"],
-            "low": table["ci_low"],
-            "high": table["ci_high"],
-            "n": table["n"],
-            "strong": table["verdict"] if table["verdict"].any() else True,
-        }
-    )
+    strong = table["verdict"] if table["verdict"].any() else True
+    data = table.rename(columns={"hazard_ratio": "estimate"})
+    data = data.assign(label=[say("label", row=r) for _, r in table.iterrows()], strong=strong)
     return Picture("intervals", data, title, x, options={"log": True, "marks": [Mark(1)]}, size=size)
 
 

@@ -11,18 +11,9 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import ends, from_draws, one_sided_p
+from crmresearch.estimators.survival import predict
 from crmresearch.estimators.survival.diagnostics import scarcest
 from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, recency_rule
-from crmresearch.estimators.survival.predict import (
-    area_under_curve,
-    brier,
-    calibration,
-    capture,
-    concordance,
-    decision_curve,
-    percentile_interval,
-    score_bootstrap,
-)
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.churn.gates import model_gates
@@ -70,9 +61,9 @@ def forecast(
     table, best = pd.DataFrame(scores), predicted[horizon]
     here = table[table["months"] == horizon].set_index("rule")
     main = here.loc[names["model"]]
-    draws = score_bootstrap(test, best, horizon, repeats=repeats, seed=seed)
+    draws = predict.score_bootstrap(test, best, horizon, repeats=repeats, seed=seed)
     skill = draws[f"skill {names['model']}"]
-    estimate = percentile_interval(skill, float(main["skill"]), say("unit"), len(test))
+    estimate = predict.percentile_interval(skill, float(main["skill"]), say("unit"), len(test))
     estimate = replace(estimate, p_value=one_sided_p(estimate.value, estimate.se or np.nan, 0.0))
     gain = ""
     if len(rules) > 1:
@@ -82,8 +73,8 @@ def forecast(
     low, high = ends(main["slope"], main["slope_se"])
     linear = [c for c in LINEAR if c in earlier and len(earlier[c].unique()) > 1]
     exits = earlier.assign(event=(earlier["cause"] == CAUSE).astype(int), entry=0)
-    groups = {h: calibration(test, own[names["model"]], h)[0] for h, own in predicted.items()}
-    curve = decision_curve(test, best, horizon, _thresholds(earlier))
+    groups = {h: predict.calibration(test, own[names["model"]], h)[0] for h, own in predicted.items()}
+    curve = predict.decision_curve(test, best, horizon, _thresholds(earlier))
     return Result(
         table,
         say("sentence", n=len(test), estimate=estimate, horizon=horizon, main=main, gain=gain),
@@ -101,19 +92,19 @@ def forecast(
 
 
 def _scores(test: pd.DataFrame, p: np.ndarray, horizon: int, rule: str) -> dict[str, Any]:
-    score, (_, line) = brier(test, p, horizon), calibration(test, p, horizon)
+    score, (_, line) = predict.brier(test, p, horizon), predict.calibration(test, p, horizon)
     return {
         "rule": rule,
         "months": horizon,
         "brier": score["brier"],
         "null_brier": score["null"],
         "skill": score["skill"],
-        "concordance": concordance(test, p, horizon + 0.5),
-        "auc": area_under_curve(test, p, horizon),
+        "concordance": predict.concordance(test, p, horizon + 0.5),
+        "auc": predict.area_under_curve(test, p, horizon),
         "slope": line["slope"],
         "slope_se": line["slope_se"],
         "in_the_large": line["intercept"],
-        "capture_top_tenth": capture(test, p, horizon),
+        "capture_top_tenth": predict.capture(test, p, horizon),
         "n": len(test),
     }
 
@@ -126,7 +117,6 @@ def _thresholds(earlier: pd.DataFrame) -> list[float]:
 
 def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
-    data = data.rename(columns={"ci_low": "low", "ci_high": "high"})
     words_ = say("title_left", n=n), say("x_left"), say("y_left")
     options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}
     return Picture("calibration", data, *words_, options)

@@ -6,14 +6,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
-from crmresearch.estimators.worth.cohorts import (
-    FACTORS,
-    MIN_CUSTOMERS,
-    checked,
-    enough_levels,
-    identified,
-    vintage_rates,
-)
+from crmresearch.estimators.worth import cohorts
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
 
@@ -37,9 +30,9 @@ def vintages(frame: pd.DataFrame) -> Result:
         expected if each age left at the rate of all vintages together, each with its jackknife interval. Vintages are
         seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
     """
-    table = vintage_rates(checked(frame))
+    table = cohorts.vintage_rates(cohorts.checked(frame))
     if len(table) < 2:
-        few = say("vintages.too_few", vintages=len(table), needed=MIN_CUSTOMERS)
+        few = say("vintages.too_few", vintages=len(table), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
     panels = (
         ("money", "ci", say("vintages.money"), say("vintages.money_y"), {"unit": "money"}),
@@ -85,17 +78,17 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     InputError
         If the cells are too few to separate the curvatures, or do not fit together.
     """
-    frame, names, titles = enough_levels(checked(frame)), say.names("clocks.factors"), say.names("clocks.titles")
-    short = [names[f] for f in FACTORS if frame[f].nunique() < 3]
+    frame, names = cohorts.enough_levels(cohorts.checked(frame)), say.names("clocks.factors")
+    short = [names[f] for f in cohorts.FACTORS if frame[f].nunique() < 3]
     if short:
-        few = say("clocks.too_few", factors=words.joined(short, ", "), needed=MIN_CUSTOMERS)
+        few = say("clocks.too_few", factors=words.joined(short, ", "), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
-    table, se = identified(frame)
+    table, se = cohorts.identified(frame)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
-    axes = say.names("clocks.axes")
+    axes, titles = say.names("clocks.axes"), say.names("clocks.titles")
     pictures: list[Picture] = []
-    for factor in FACTORS:
+    for factor in cohorts.FACTORS:
         part = rest[rest["factor"] == factor]
         x = say("clocks.x", axis=axes[factor], least=part["n"].min(), most=part["n"].max())
         data = part.rename(columns={"level": "label"})

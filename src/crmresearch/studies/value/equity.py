@@ -56,8 +56,9 @@ def equity_accounting(
     kinds = say.names("flows")
     ends = pd.DataFrame(total.columns("estimate", "ci")).add(base, axis=0)
     bars = ends.assign(base=base, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()])
-    bars["group"] = np.where(total.value < 0, kinds["takes"], kinds["adds"])
-    bars.loc[[0, len(bars) - 1], "group"] = kinds["total"]
+    group = np.where(total.value < 0, kinds["takes"], kinds["adds"])
+    group[[0, -1]] = kinds["total"]
+    bars["group"] = pd.Categorical(group, [kinds[k] for k in ("total", "takes", "adds")])  # blue, orange, green
     title, y = say("title", months=months), say("y", horizon=horizon_months, rate=annual_discount)
     picture = Picture("intervals", bars, title, "", y, {"upright": True, "unit": "money"}, (8.2, 4.8))
     cells = dict(table.set_index("part").iterrows())

@@ -88,14 +88,9 @@ def clv_by_band(
     own = jackknife(found.values).columns("value", "ci")
     customers = pd.DataFrame({"customer_id": frame["customer_id"].to_numpy(), **own, "band": found.band})
     marks = [Mark(mean.value, say("clv.mean", mean=mean), "estimate")]
-    picture = Picture(
-        "distribution",
-        pd.DataFrame({"value": values}),
-        say("clv.title", n=len(frame)),
-        say("clv.x", horizon=horizon_months, rate=annual_discount),
-        say("clv.y"),
-        {"scale": "symlog", "unit": "money", "marks": marks},
-    )
+    options = {"scale": "symlog", "unit": "money", "marks": marks}
+    title, x = say("clv.title", n=len(frame)), say("clv.x", horizon=horizon_months, rate=annual_discount)
+    picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
     worst, best = table.iloc[0], table.iloc[-1]
     n = int(worst["n"] + best["n"])
     sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)

@@ -10,19 +10,9 @@ import pandas as pd
 
 from crmresearch import disclosure, words
 from crmresearch.estimators.inference import jackknife, mean_interval
+from crmresearch.estimators.worth import purchases
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles
-from crmresearch.estimators.worth.purchases import (
-    GROUPS,
-    PurchaseModel,
-    expected_purchases,
-    fit_spend,
-    group_codes,
-    mean_value,
-    purchase_forecasts,
-    repeat_purchases,
-    residual_values,
-    with_spend,
-)
+from crmresearch.estimators.worth.purchases import PurchaseModel
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.value.forecast import calibrated, scored, tracked
@@ -48,7 +38,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         Observed and fitted mean spend by repeat purchases, and two gates: the correlation of frequency and mean spend
         among repeat buyers, and the largest distance between the distribution of mean spend and the fitted one.
     """
-    fit = fit_spend(frame, smallest=5 * disclosure.MIN_CELL)
+    fit = purchases.fit_spend(frame, smallest=5 * disclosure.MIN_CELL)
     label, bands = say("spend.label"), list(say.names("spend.bands").values())
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
     groups = [(name, fit.spend[band == name]) for name in bands]
@@ -92,14 +82,14 @@ def purchase_holdout(model: PurchaseModel, frame: pd.DataFrame) -> Result:
         mean of all customers.
     """
     actual = frame["frequency_holdout"].to_numpy(dtype=float)
-    scores = accuracy(purchase_forecasts(model, frame), actual, group_codes(actual.size))
+    scores = accuracy(purchases.purchase_forecasts(model, frame), actual, purchases.group_codes(actual.size))
     return scored(scores, say("what"), "number")
 
 
 @study
 def purchase_calibration(model: PurchaseModel, frame: pd.DataFrame) -> Result:
     """Predicted and actual holdout purchases by tenth of the Pareto/NBD prediction; see :func:`purchase_holdout`."""
-    predicted = expected_purchases(model.pareto[:1], frame)[0]
+    predicted = purchases.expected_purchases(model.pareto[:1], frame)[0]
     return calibrated(deciles(predicted, frame["frequency_holdout"].to_numpy(dtype=float)), say("held"), "number")
 
 
@@ -114,7 +104,7 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     actual : DataFrame
         ``reductions.value.purchases_by_period``: ``period``, ``starts``, ``repeats``, ``calibration``.
     """
-    table = course(actual["repeats"], repeat_purchases(model, actual))
+    table = course(actual["repeats"], purchases.repeat_purchases(model, actual))
     table.insert(0, unit, actual["period"])
     n = int(actual["starts"].sum())
     split = float(actual.loc[actual["calibration"].astype(bool), "period"].max())
@@ -158,29 +148,24 @@ def purchase_value(
         Mean value by number of repeat purchases with jackknife intervals over customers, refitting both models; the
         gates of :func:`spend_gates`; ``details["customers"]`` has value and interval per customer.
     """
-    keep = with_spend(frame)
-    codes, dropped, frame = group_codes(len(frame))[keep], int((~keep).sum()), frame[keep]
+    keep = purchases.with_spend(frame)
+    codes, dropped, frame = purchases.group_codes(len(frame))[keep], int((~keep).sum()), frame[keep]
     gates = spend_gates(frame).checks
-    values = residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
-    x, every = frame["frequency"].to_numpy(dtype=float), mean_value(values, codes)
+    values = purchases.residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
+    x, every = frame["frequency"].to_numpy(dtype=float), purchases.mean_value(values, codes)
     bands, rows = say.names("value.bands").values(), []
     for name, low, high in zip(bands, (0, 1, 2, 4, 7), (0, 1, 3, 6, np.inf), strict=True):
         inside = (x >= low) & (x <= high)
-        if inside.sum() >= 2 * GROUPS:
-            mean = mean_value(values, codes, inside).columns("estimate", "ci")
+        if inside.sum() >= 2 * purchases.GROUPS:
+            mean = purchases.mean_value(values, codes, inside).columns("estimate", "ci")
             share = values[0, inside].sum() / values[0].sum()
             rows.append({"repeats": name, **mean, "share": share, "n": int(inside.sum())})
     own = jackknife(values).columns("value", "ci")
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
     marks = [Mark(every.value, say("value.mean", every=every), "estimate")]
-    picture = Picture(
-        "distribution",
-        pd.DataFrame({"value": values[0]}),
-        say("value.title", n=len(frame)),
-        say("value.x", rate=annual_discount),
-        say("value.y"),
-        {"scale": "symlog", "unit": "money", "marks": marks},
-    )
+    options = {"scale": "symlog", "unit": "money", "marks": marks}
+    axes = say("value.title", n=len(frame)), say("value.x", rate=annual_discount), say("value.y")
+    picture = Picture("distribution", pd.DataFrame({"value": values[0]}), *axes, options)
     names = say.names("value.columns")
     return Result(
         pd.DataFrame(rows).rename(columns=names),
@@ -213,12 +198,12 @@ def purchase_value_windows(
     frame : DataFrame
         Summary of the whole period.
     """
-    keep = with_spend(frame)
-    codes, frame = group_codes(len(frame))[keep], frame[keep]
+    keep = purchases.with_spend(frame)
+    codes, frame = purchases.group_codes(len(frame))[keep], frame[keep]
     rows = []
     for name, model in zip(say.names("windows.parts").values(), (early, late), strict=True):
-        values = residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
-        mean = mean_value(values, codes).columns("estimate", "ci")
+        values = purchases.residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
+        mean = purchases.mean_value(values, codes).columns("estimate", "ci")
         rows.append({"calibration": name, **mean, "n": len(frame)})
     table = pd.DataFrame(rows)
     least, most = table["estimate"].min(), table["estimate"].max()

@@ -10,18 +10,8 @@ import pandas as pd
 
 from crmresearch import disclosure, words
 from crmresearch.errors import InputError
+from crmresearch.estimators import inequality
 from crmresearch.estimators.frames import once
-from crmresearch.estimators.inequality import (
-    STATISTICS,
-    TOP,
-    checked,
-    hill,
-    intervals,
-    lorenz,
-    parts,
-    quantiles,
-    share_below,
-)
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
@@ -30,14 +20,14 @@ say = words.of("value.shares")
 
 MIN_TAIL = 2.0  # tail index at or below it: no variance, and no interval that covers
 MIN_MEAN_Z = 5.0  # standard errors the mean must be away from zero: shares divide by it
-GINI, TOP1, TOP10, TOP20, PROFITABLE = STATISTICS
+GINI, TOP1, TOP10, TOP20, PROFITABLE = inequality.STATISTICS
 LINES = {"S19": TOP20, "S19a": TOP1, "S19b": TOP10, "S19c": GINI}
 COSTED = ("contribution", "fully_loaded")  # measures that know costs
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 def _gates(x: np.ndarray) -> tuple[Check, ...]:
-    tail, error = hill(x), x.std(ddof=1) / x.size**0.5
+    tail, error = inequality.hill(x), x.std(ddof=1) / x.size**0.5
     z = abs(x.mean()) / error if error > 0 else float("inf")
     return (
         gate(say, "tail", tail > MIN_TAIL, tail=tail, least=MIN_TAIL),
@@ -67,10 +57,10 @@ def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[
     """Rows of one measure in one window, and their gates; without a positive mean shares are undefined and missing."""
     checks = _gates(x)
     columns = ["estimate", "ci_low", "ci_high", "se"]
-    rows = pd.DataFrame(np.nan, index=pd.Index(STATISTICS, name="statistic"), columns=columns)
+    rows = pd.DataFrame(np.nan, index=pd.Index(inequality.STATISTICS, name="statistic"), columns=columns)
     if x.mean() > 0:
-        rows = intervals(x, seed=seed, resamples=resamples)[columns]
-    rows["n"] = [x.size, *(int(q * x.size) for q in TOP), int((x > 0).sum())]
+        rows = inequality.intervals(x, seed=seed, resamples=resamples)[columns]
+    rows["n"] = [x.size, *(int(q * x.size) for q in inequality.TOP), int((x > 0).sum())]
     if x.min() >= 0:
         rows = rows.drop(index=PROFITABLE)  # without losses it is 1 by arithmetic
     closed = words.joined([c.name for c in checks if c.status == "closed"], ", ")
@@ -86,9 +76,9 @@ def _curves(
         rows = tables[name].set_index("statistic")
         group = say("curve", measure=labels[name], n=rows.loc[GINI, "n"])
         lines.append(curve.assign(group=group, dashed=False))
-        top = rows.loc[list(STATISTICS[1:4])]
+        top = rows.loc[list(inequality.STATISTICS[1:4])]
         names = {"estimate": "y", "ci_low": "low", "ci_high": "high"}
-        points.append(top.rename(columns=names).assign(x=TOP, group=group))
+        points.append(top.rename(columns=names).assign(x=inequality.TOP, group=group))
     every = pd.concat(lines).drop(columns="n").rename(columns={"customers": "x"})
     equal = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "group": say("equal"), "dashed": True})
     left = pd.concat([every.rename(columns={"lorenz": "y"}), equal])
@@ -126,10 +116,10 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     labels = measured(frame)
     tables, checks, curves = {}, {}, {}
     for name in labels:
-        x = checked(frame[name], name)
+        x = inequality.checked(frame[name], name)
         tables[name], checks[name] = _one(x, seed, resamples)
         if x.mean() > 0:
-            curves[name] = lorenz(x, smallest=disclosure.MIN_CELL)
+            curves[name] = inequality.lorenz(x, smallest=disclosure.MIN_CELL)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)[columns]
     lead, n, estimates = next(iter(labels)), len(frame), {}
@@ -190,7 +180,7 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
             continue
         part, _ = _one(x, seed, resamples)
         part = part[part["statistic"].isin([GINI, TOP20])]
-        loss = pd.DataFrame([share_below(x)], columns=["estimate", "ci_low", "ci_high"])
+        loss = pd.DataFrame([inequality.share_below(x)], columns=["estimate", "ci_low", "ci_high"])
         rows.append(pd.concat([part, loss.assign(statistic=negative, gates="open")]).assign(months=months, n=x.size))
     if not rows:
         raise InputError(say("windows.too_few", least=disclosure.MIN_CELL))
@@ -210,7 +200,7 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
 
 def _below(values: Any) -> Estimate:
     """Share of customers below zero."""
-    share, low, high = share_below(values)
+    share, low, high = inequality.share_below(values)
     n = len(values)
     return Estimate(share, low, high, say("distribution.unit"), n, se=(share * (1 - share) / n) ** 0.5)
 
@@ -233,12 +223,12 @@ def distribution(frame: pd.DataFrame) -> Result:
     labels = measured(frame)
     rows, values = [], []
     for name, label in labels.items():
-        x = np.sort(checked(frame[name], name))
-        for part, share, mean, n in parts(x):
+        x = np.sort(inequality.checked(frame[name], name))
+        for part, share, mean, n in inequality.parts(x):
             rows.append((label, say("distribution.share", part=part), *share, n))
             if mean is not None:
                 rows.append((label, say("distribution.mean", part=part), *mean, n))
-        for q, cells, n in quantiles(x, QUANTILES):
+        for q, cells, n in inequality.quantiles(x, QUANTILES):
             rows.append((label, say("distribution.quantile", q=q), *cells, n))
         group = say("distribution.group", measure=label, n=x.size, below=_below(x))
         values.append(pd.DataFrame({"value": x, "group": group}))
@@ -247,19 +237,14 @@ def distribution(frame: pd.DataFrame) -> Result:
     below = _below(frame[lead])
     sentence = say("distribution.sentence", below=below, n=n, measure=labels[lead])
     if "fully_loaded" in labels and lead != "fully_loaded":
-        sentence += say("distribution.loaded", share=share_below(frame["fully_loaded"])[0])
+        sentence += say("distribution.loaded", share=inequality.share_below(frame["fully_loaded"])[0])
+    axes = say("distribution.title"), say("distribution.x"), say("distribution.y")
+    options = {"scale": "symlog", "unit": "money", "marks": [Mark(0)]}
     return Result(
         table,
         sentence + ".",
         estimates={"S37": below} if lead in COSTED else {},
-        picture=Picture(
-            "distribution",
-            pd.concat(values),
-            say("distribution.title"),
-            say("distribution.x"),
-            say("distribution.y"),
-            {"scale": "symlog", "unit": "money", "marks": [Mark(0)]},
-        ),
+        picture=Picture("distribution", pd.concat(values), *axes, options),
         alt=say("distribution.alt", measure=labels[lead], share=below.value),
         money={"estimate": "n"},
     )
