@@ -184,7 +184,10 @@ def test_contractual_recursion_and_series() -> None:
         start, end = lt.Discounting(0.10, 1, "start"), lt.Discounting(0.10, 1, "end")
         assert fit.discounted_expected_lifetime(start, n) == pytest.approx(closed, rel=1e-10)
         assert fit.discounted_expected_lifetime(end, n) == pytest.approx(closed / 1.1, rel=1e-10)
+        twice = special.hyp2f1(2, 1.2 + n, 1.9 + n, 1 / 1.1)
+        assert fit.retention_elasticity(start, n) == pytest.approx(twice / closed - 1, rel=1e-9)
     alike = lt.ShiftedBetaGeoFitter.from_params(alpha=2e7, beta=8e7)
+    assert alike.retention_elasticity(start) == pytest.approx(0.8 / (1.1 - 0.8), rel=1e-5)
     assert alike.discounted_expected_lifetime(start) == pytest.approx(
         constant_retention_value(1, 0.8, start, "from acquisition"), rel=1e-6
     )
@@ -229,7 +232,8 @@ def test_three_timelines_of_a_constant_retention_rate() -> None:
 def test_clv_is_the_sum_of_its_months(some: tuple) -> None:
     columns = list(some)
     worth = np.linspace(-5, 50, 300)
-    for model in (lt.BetaGeoFitter.from_params(BG), lt.ParetoNBDFitter.from_params(PARETO)):
+    nbd = lt.NBDFitter.from_params(r=0.6, alpha=8.0)
+    for model in (lt.BetaGeoFitter.from_params(BG), lt.ParetoNBDFitter.from_params(PARETO), nbd):
         for timing, shift in (("start", 1.0), ("mid", 0.5), ("end", 0.0)):
             discounting = lt.Discounting(0.10, 52, timing)
             ours = lt.customer_lifetime_value(model, *columns, worth, discounting, months=18)

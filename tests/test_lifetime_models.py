@@ -18,7 +18,7 @@ from crmresearch.lab.recover.lifetime import ESTIMATORS, TRUTHS, histories, occa
 
 BG, PARETO = (dict(TRUTHS[k]) for k in ("bg_nbd", "pareto_nbd"))
 WEEKLY = lt.Discounting(0.12, 52)
-PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter)
+PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter, lt.NBDFitter)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,7 @@ def likelihoods(frame: pd.DataFrame):
     for model in (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter):
         yield model(), columns, w, np.log([0.5, 9.0, 0.9, 3.0])
     yield lt.ParetoNBDFitter(), columns, w, np.log([0.5, 40.0, 0.9, 3.0])  # alpha above beta
+    yield lt.NBDFitter(), columns, w, np.log([0.5, 9.0])
     spend = [np.maximum(columns[0], 1), rng.gamma(5, 7, 400)]
     yield lt.GammaGammaFitter(), spend, w, np.log([5.0, 4.0, 20.0])
     last = rng.integers(0, 7, 400).astype(float)

@@ -62,6 +62,7 @@ def fits(sample: pd.DataFrame) -> dict:
         "bg": lt.BetaGeoFitter,
         "mbg": lt.ModifiedBetaGeoFitter,
         "pareto": lt.ParetoNBDFitter,
+        "nbd": lt.NBDFitter,
     }
     return {k: m().fit(sample["frequency"], sample["recency"], sample["T"]) for k, m in models.items()}
 
@@ -98,9 +99,12 @@ def test_a04_a05_pareto_nbd(fits: dict) -> None:
     assert fit.standard_errors_.to_list() == pytest.approx([0.0476264, 0.8427222, 0.1872594, 6.2105448], rel=0.001)
 
 
-def test_a06_mbg_nbd(fits: dict) -> None:
+def test_a06_a07_mbg_nbd_and_nbd(fits: dict) -> None:
     assert fits["mbg"].params_.to_list() == pytest.approx([0.52484, 6.18299, 0.89136, 1.61400], abs=5e-5)
     assert fits["mbg"].log_likelihood_ == pytest.approx(-9582.1327, abs=2e-4)
+    assert fits["nbd"].params_.to_list() == pytest.approx([0.38477, 12.07209], rel=1e-4)
+    assert fits["nbd"].log_likelihood_ == pytest.approx(-9763.66, abs=0.005)
+    assert fits["bg"].aic_ < fits["nbd"].aic_ - 350  # 180 units of log-likelihood for two parameters
 
 
 def test_a09_a10_gamma_gamma(sample: pd.DataFrame) -> None:
@@ -128,6 +132,7 @@ def test_a11_a12_a13_a18_holdout(sample: pd.DataFrame, fits: dict) -> None:
         "pareto": [0.138, 0.6, 1.196, 1.714, 2.399, 2.907, 3.819, 6.403],  # three digits are printed
         "bg": [0.2251, 0.5231, 1.0441, 1.5203, 2.1638, 2.6538, 3.504, 6.157],
         "mbg": [0.1852, 0.5514, 1.049, 1.4929, 2.1043, 2.5636, 3.3608, 5.8486],
+        "nbd": [0.3372, 1.2131, 2.094, 2.9714, 3.7963, 4.6811, 5.5689, 9.3978],
     }
     for name, values in expected.items():
         assert by_group(ahead[name], x) == pytest.approx(values, abs=1e-3 if name == "pareto" else 6e-4)
@@ -288,7 +293,7 @@ def test_a25_a26_sbg(segment: str) -> None:
     fit = lt.ShiftedBetaGeoFitter().fit_survivors(survivors(table, 7))
     assert fit.params_.to_list() == pytest.approx(known["params"], abs=1e-4)
     assert fit.log_likelihood_ == pytest.approx(known["loglik"], abs=1e-3)
-    assert 1 - fit.retention_rate(1) == pytest.approx(known["churn"], abs=6e-4)
+    assert fit.mean_churn() == pytest.approx(known["churn"], abs=6e-4)
     curve = 100 * fit.survival_function(np.arange(1, 13))
     assert curve == pytest.approx(known["curve"], abs=0.006)
     error = 100 * (curve / table[1:] - 1)
@@ -353,18 +358,20 @@ def test_a30_residual_lifetime_value() -> None:
     assert constant == pytest.approx(343.18, abs=0.01)
 
 
-def test_a31_ignoring_differences_understates_value() -> None:
+def test_a31_ignoring_differences_understates_value_and_elasticity() -> None:
     for table in (REGULAR, HIGH_END):
         fit = lt.ShiftedBetaGeoFitter().fit_survivors(survivors(table, 7))
         for renewals in (1, 4):
             rate = float(fit.retention_rate(renewals))
             alike = rate * constant_retention_value(1, rate, YEARLY, "from acquisition")
             assert alike < fit.discounted_expected_residual_lifetime(YEARLY, renewals)
+        rate = 1 - fit.mean_churn()
+        assert rate / (1 + 0.10 - rate) < fit.retention_elasticity(YEARLY)
 
 
 def test_a32_discounted_expected_lifetime() -> None:
     for table, lifetime, naive in ((REGULAR, 3.695, 2.324), (HIGH_END, 5.922, 4.412)):
         fit = lt.ShiftedBetaGeoFitter().fit_survivors(survivors(table, 7))
         assert fit.discounted_expected_lifetime(YEARLY) == pytest.approx(lifetime, abs=6e-4)
-        constant = constant_retention_value(1, fit.retention_rate(1), YEARLY, "from acquisition")
+        constant = constant_retention_value(1, 1 - fit.mean_churn(), YEARLY, "from acquisition")
         assert constant == pytest.approx(naive, abs=6e-4)

@@ -1,7 +1,7 @@
 """Lifetime models: what a customer's history says about the purchases, renewals and value still to come.
 
 Without a contract (purchases are seen, leaving is not): :class:`BetaGeoFitter`, :class:`ModifiedBetaGeoFitter`,
-:class:`ParetoNBDFitter` and, at fixed occasions, :class:`BetaGeoBetaBinomFitter`.
+:class:`ParetoNBDFitter`, :class:`NBDFitter` (no dropout) and, at fixed occasions, :class:`BetaGeoBetaBinomFitter`.
 Spend per purchase: :class:`GammaGammaFitter`. With a contract (the end is seen): :class:`ShiftedBetaGeoFitter` and
 :class:`BetaDiscreteWeibullFitter`. Names follow the package lifetimes where they mean the same.
 
@@ -16,6 +16,6 @@ from crmresearch.estimators.lifetime.beta_geo_beta_binom import BetaGeoBetaBinom
 from crmresearch.estimators.lifetime.clv import Discounting, customer_lifetime_value
 from crmresearch.estimators.lifetime.contractual import BetaDiscreteWeibullFitter, ShiftedBetaGeoFitter
 from crmresearch.estimators.lifetime.gamma_gamma import GammaGammaFitter
-from crmresearch.estimators.lifetime.pareto_nbd import ParetoNBDFitter
+from crmresearch.estimators.lifetime.pareto_nbd import NBDFitter, ParetoNBDFitter
 from crmresearch.estimators.lifetime.resample import bootstrap
 from crmresearch.estimators.lifetime.summary import check_spend, check_summary

@@ -127,6 +127,11 @@ class _Contractual(Fitter):
         log_rate = self._log_survival(flat, params)[0] - self._log_survival(flat - 1, params)[0]
         return finite(np.exp(log_rate).reshape(times.shape), "retention")
 
+    def mean_churn(self) -> float:
+        """Mean over customers of the probability to end at the first renewal."""
+        first, second = self._values()[:2]
+        return first / (first + second)
+
     def polarisation(self) -> float:
         """Spread of renewal probabilities: 0 when customers are alike, 1 when each surely stays or surely goes."""
         first, second = self._values()[:2]
@@ -142,13 +147,8 @@ class _Contractual(Fitter):
         renewals : int
             Renewals already made; the customer has just begun that period (0: has just been acquired).
         """
-        if int(renewals) != renewals or renewals < 0:
-            raise InputError(f"renewals is {renewals}; give a whole number of at least 0")
-        periods = int(np.ceil(45.0 / discounting.lasting)) + 10  # what is left then is below 1e-16 of the sum
-        if periods > 10_000_000:
-            raise InputError("annual_rate is too close to 0 for a sum to infinity; give a larger one")
-        log_s, _ = self._log_survival(renewals + np.arange(float(periods)), np.array(self._values()))
-        return float(discounting.factors(periods) @ np.exp(log_s - log_s[0]))
+        weight, survival = self._series(discounting, renewals)
+        return float(weight @ survival)
 
     def discounted_expected_residual_lifetime(self, discounting: Discounting, renewals: int) -> float:
         """Discounted number of periods still to come, just before the renewal number ``renewals`` is known (DERL).
@@ -159,6 +159,25 @@ class _Contractual(Fitter):
         """
         at_start = Discounting(discounting.annual_rate, discounting.units_per_year, "start")
         return float(self.retention_rate(renewals)) * self.discounted_expected_lifetime(at_start, renewals)
+
+    def retention_elasticity(self, discounting: Discounting, renewals: int = 0) -> float:
+        """Per cent by which discounted expected lifetime grows when every retention rate grows by one per cent.
+
+        Each customer's retention probability at each renewal is multiplied by 1 + h, so survival for k more renewals by
+        (1 + h)^k; the derivative at h = 0, relative to the value. With customers alike it is r / (1 + d - r).
+        """
+        weight, survival = self._series(discounting, renewals)
+        return float(weight @ (np.arange(len(survival)) * survival) / (weight @ survival))
+
+    def _series(self, discounting: Discounting, renewals: int) -> tuple[Array, Array]:
+        """Discount factors and survival for the periods to come, until what is left is below 1e-16 of the sum."""
+        if int(renewals) != renewals or renewals < 0:
+            raise InputError(f"renewals is {renewals}; give a whole number of at least 0")
+        periods = int(np.ceil(45.0 / discounting.lasting)) + 10
+        if periods > 10_000_000:
+            raise InputError("annual_rate is too close to 0 for a sum to infinity; give a larger one")
+        log_s, _ = self._log_survival(renewals + np.arange(float(periods)), np.array(self._values()))
+        return discounting.factors(periods), np.exp(log_s - log_s[0])
 
 
 class ShiftedBetaGeoFitter(_Contractual):

@@ -23,7 +23,7 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 class PurchaseFitter(Fitter):
-    """Base of BG/NBD, MBG/NBD and Pareto/NBD; see the classes themselves."""
+    """Base of BG/NBD, MBG/NBD, Pareto/NBD and NBD; see the classes themselves."""
 
     def fit(
         self,
