@@ -184,3 +184,38 @@ def test_the_library_fits_the_model_that_the_study_shows():
     assert fit.mle_retvals["converged"]
     assert np.isfinite(fit.bse).all()
     assert PATHS[0][0] in fit.params.index
+
+
+# --- constructs of one item -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("single", [["loyalty"], ["quality"], ["quality", "loyalty"]])
+def test_a_construct_may_be_one_item_whose_reliability_is_not_estimated(single):
+    """With items free of error, the path between single items is their correlation, in every PLS."""
+    rng = np.random.default_rng(7)
+    n = 800
+    latent = {"quality": rng.normal(size=n)}
+    latent["satisfaction"] = 0.6 * latent["quality"] + 0.8 * rng.normal(size=n)
+    latent["loyalty"] = 0.7 * latent["satisfaction"] + 0.7 * rng.normal(size=n)
+    blocks = {c: [f"{c}{i}" for i in range(1 if c in single else 3)] for c in latent}
+    frame = pd.DataFrame({i: latent[c] + 0.5 * rng.normal(size=n) for c, b in blocks.items() for i in b})
+    model = PathModel(blocks, [("quality", "satisfaction"), ("satisfaction", "loyalty")])
+    items = loyalty.prepare_items(frame, model)
+    found = loyalty.reliability(items, model, resamples=50, seed=1)
+    assert found.table.set_index("construct")["omega"].isna().to_dict() == {c: c in single for c in latent}
+    assert f"not estimated: {', '.join(single)}." in found.sentence
+    between = loyalty.htmt(items, model, resamples=50, seed=1)
+    assert np.isfinite(between.table["htmt"]).all()
+    gates = loyalty.path_gates(model, between)
+    paths = loyalty.path_model(items, model, gates=gates, resamples=50, seed=1).table
+    assert np.isfinite(paths["estimate"]).all()
+    covariance = loyalty.factor_models(items, model)
+    assert single[0] in covariance.missing.reason
+    if len(single) == 2:
+        pair = PathModel({c: blocks[c] for c in single}, [tuple(single)])
+        corr = np.corrcoef(frame[list(pair.items)].to_numpy(), rowvar=False)
+        for consistent in (False, True):
+            assert fit_pls(corr, pair, consistent=consistent).path(*single)[0] == pytest.approx(corr[0, 1])
+        assert htmt_ratios(corr[None], pair)[0, 0, 1] == pytest.approx(corr[0, 1])
+        none = loyalty.reliability(items[list(pair.items)], pair, resamples=20, seed=1)
+        assert none.missing is not None

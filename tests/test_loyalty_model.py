@@ -38,7 +38,7 @@ def model():
         (BLOCKS, [("quality", "quality")], "loop through quality"),
         (BLOCKS, [("quality", "image")], "paths name image"),
         (BLOCKS, [PATHS[0], PATHS[0]], "declared twice"),
-        ({**BLOCKS, "value": ["v1"]}, PATHS, "value has fewer than two items"),
+        ({**BLOCKS, "value": []}, PATHS, "value has no item"),
         ({**BLOCKS, "value": ["v1", "q1"]}, PATHS, "item q1 is listed in two places"),
     ],
 )

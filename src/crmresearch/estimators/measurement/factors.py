@@ -31,6 +31,8 @@ def _one_factor(corr: np.ndarray) -> np.ndarray:
 def reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
     """Alpha, Dillon and Goldstein's rho (first component), omega and average variance extracted (one factor)."""
     p = corr.shape[1]
+    if p == 1:  # one item says nothing of its own error
+        return dict.fromkeys(("alpha", "dg_rho", "omega", "ave"), np.full(len(corr), np.nan))
     values, vectors = np.linalg.eigh(corr)
     component = np.abs(vectors[:, :, -1].sum(axis=1)) * np.sqrt(values[:, -1])
     loading = _one_factor(corr)
@@ -46,12 +48,13 @@ def reliabilities(corr: np.ndarray) -> dict[str, np.ndarray]:
 def htmt_ratios(corr: np.ndarray, model: PathModel) -> np.ndarray:
     """Heterotrait-monotrait ratios of (a stack of) correlation matrices, (b, constructs, constructs).
 
-    Of absolute correlations: a construct measured once forwards and once backwards is one thing, not two.
+    Of absolute correlations: a construct measured once forwards and once backwards is one thing, not two. A
+    single item agrees with itself.
     """
     size = model.member.sum(axis=0)
     total = model.member.T @ (np.abs(corr) - np.eye(len(model.items))) @ model.member
-    mean = total / (np.outer(size, size) - np.diag(size))
-    own = np.sqrt(np.maximum(np.diagonal(mean, axis1=1, axis2=2), 1e-9))
+    mean = total / np.maximum(np.outer(size, size) - np.diag(size), 1)
+    own = np.where(size > 1, np.sqrt(np.maximum(np.diagonal(mean, axis1=1, axis2=2), 1e-9)), 1.0)
     return mean / (own[:, :, None] * own[:, None, :])
 
 

@@ -48,7 +48,7 @@ def lagged_slopes(
     omega = np.stack([reliabilities(stack[:, at[:, None], at])["omega"] for at in places], axis=1)
     member = np.eye(len(sizes))[block]
     true = correlations(member.T @ stack @ member)
-    root = np.sqrt(omega)
+    root = np.sqrt(np.nan_to_num(omega, nan=1.0))  # a single item is taken as it stands
     true = true / (root[:, :, None] * root[:, None, :])
     eye, first = np.arange(len(sizes)), np.arange(len(before))
     true[:, eye, eye] = 1

@@ -1,8 +1,7 @@
 """What a survey measures and how it hangs together: constructs, their items, the paths between them.
 
-A model is data (``bank.yaml`` declares it) and is checked before any estimate: a loop, an unknown item, a construct
-with one item, an item without variance, 98/99 codes or an item scored backwards are refused, with the rows that are
-wrong.
+A model is data (``bank.yaml`` declares it) and is checked before any estimate: a loop, an unknown item, an item without
+variance, 98/99 codes or an item scored backwards are refused, with the rows that are wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class PathModel:
     Parameters
     ----------
     constructs : mapping of str to sequence of str
-        Items of each construct, two or more.
+        Items of each construct. One alone is taken as it stands, without error: its reliability is not estimated.
     paths : sequence of (str, str)
         From, to.
     modes : mapping of str to {'A', 'B'}, optional
@@ -51,7 +50,7 @@ class PathModel:
     Raises
     ------
     InputError
-        For a construct with fewer than two items, an item in two constructs, a path to an unknown construct, a
+        For a construct without items, an item in two constructs, a path to an unknown construct, a
         repeated path, a loop, an unknown mode or a reversed item that no construct has.
     """
 
@@ -62,12 +61,9 @@ class PathModel:
     scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        short = [name for name, items in self.constructs.items() if len(items) < 2]
-        if short:
-            raise InputError(
-                f"construct {', '.join(short)} has fewer than two items: reliability and HTMT do not exist for it; "
-                "add an item, or study the item as an outcome of its own instead of a construct"
-            )
+        empty = [name for name, items in self.constructs.items() if not items]
+        if empty:
+            raise InputError(f"construct {', '.join(empty)} has no item")
         items = [i for block in self.constructs.values() for i in block]
         twice = sorted({i for i in items if items.count(i) > 1})
         if twice:
@@ -237,6 +233,8 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
 
 def _refuse_backward(block: pd.DataFrame, construct: str) -> None:
     """Refuse an item whose correlation with the rest of its construct is below 0 beyond sampling error."""
+    if block.shape[1] < 2:
+        return
     corr = np.corrcoef(block.to_numpy(), rowvar=False)
     rest = corr.sum(axis=1) - 1  # covariance of each item with the sum of the others, all standardised
     spread = np.sqrt(corr.sum() - 2 * rest - 1)  # standard deviation of that sum

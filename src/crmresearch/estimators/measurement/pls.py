@@ -229,9 +229,9 @@ def _rho_a(
     rho = np.ones((len(corr), len(model.names)))
     loadings = loadings.copy()
     for k, name in enumerate(model.names):
-        if model.modes.get(name) == "B":
-            continue
         at = np.flatnonzero(model.block == k)
+        if model.modes.get(name) == "B" or len(at) == 1:
+            continue
         w = weights[:, at]
         square = (w**2).sum(axis=1)
         s = corr[:, at[:, None], at]

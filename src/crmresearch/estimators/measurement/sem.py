@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import FitError, InputError
+from crmresearch.errors import FitError, InputError, NotApplicable
 from crmresearch.estimators.inference import LEVEL, complete
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import correlations, covariance, resampled_covariances
@@ -42,6 +42,9 @@ class SEM:
 
 
 def _measurement(model: PathModel) -> str:
+    single = [c for c, items in model.constructs.items() if len(items) == 1]
+    if single:
+        raise NotApplicable(f"{', '.join(single)} has one item, whose error a covariance model cannot estimate")
     return "\n".join(f"{c} =~ {' + '.join(items)}" for c, items in model.constructs.items())
 
 

@@ -90,13 +90,16 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
             row |= {key: own[key][0], f"{key}_low": low, f"{key}_high": high}
         rows.append(row | {"dg_rho": own["dg_rho"][0], "ave": own["ave"][0], "n": len(items)})
     table = pd.DataFrame(rows)
-    omega = table["omega"]
+    omega, single = table["omega"], table.loc[table["items"] == 1, "construct"]
+    if omega.isna().all():
+        raise NotApplicable(say("reliability.none"), "survey")
     weak = table.loc[table["omega_low"] < OMEGA, "construct"].tolist()
     sentence = say("reliability.sentence", low=omega.min(), high=omega.max()) + (
         say("reliability.weak", names=", ".join(weak)) if weak else say("reliability.strong")
     )
+    sentence += say("reliability.single", names=", ".join(single)) if len(single) else ""
     unfit = (table["omega_high"] < OMEGA_CLOSED).any()
-    shown = table.rename(columns={"omega_low": "low", "omega_high": "high"})
+    shown = table.dropna(subset="omega").rename(columns={"omega_low": "low", "omega_high": "high"})
     title, x = say("reliability.title"), say("reliability.x", n=len(items))
     picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
     checks = (gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),)
