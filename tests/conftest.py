@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crmresearch.errors import Reader
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
@@ -15,6 +17,13 @@ def _cache(tmp_path_factory):
         patch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("CRMRESEARCH_BANKS", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _library():
+    """Ask as a caller of the library does, also after a test that started a notebook."""
+    yield
+    Reader.in_notebook = False
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,7 @@ def test_information_is_measured_out_of_sample():
 
 def test_every_result_draws_and_speaks(bank):
     results = [
-        base.growth(reductions.acquired(bank), observation_start=2021),
+        base.growth(reductions.acquired(bank), observation_start=datetime.date(2021, 1, 1)),
         base.exit_rates(reductions.exits(bank)),
         base.completeness(reductions.coverage(bank)),
         base.channel_mix(reductions.channels(bank)),

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import covariance
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.sem import fit_sem
 from crmresearch.studies import loyalty
-from crmresearch.studies.loyalty.answers import carries_missing
 
 BLOCKS = {"quality": ["q1", "q2", "q3"], "satisfaction": ["s1", "s2"], "loyalty": ["l1", "l2"]}
 PATHS = [("quality", "satisfaction"), ("satisfaction", "loyalty")]
@@ -143,7 +142,7 @@ def test_missing_frames_pass_through():
     result = loyalty.htmt(loyalty.prepare_items(missing, model), model, seed=1)
     assert not result.applicable
     assert "no survey" in result.sentence
-    assert carries_missing(lambda x: x + 1)(1) == 2
+    assert answered()(lambda x: x + 1)(1) == 2
 
 
 def test_fit_refuses_what_it_cannot_mean(answers, model):

@@ -221,8 +221,6 @@ def test_missing_and_broken_input(drawn, model):
         value.fit_purchases(drawn.assign(recency=drawn["T"] + 1))
     with pytest.raises(InputError, match="margin is 30"):
         value.purchase_value(model, drawn, margin=30)
-    with pytest.raises(InputError, match="first bought on the last day"):
-        value.purchase_holdout(model, drawn.assign(T=drawn["T"].where(drawn["frequency"] > 0, 0.0)))
     with pytest.raises(InputError, match="spend needs 50"):
         spend_gates(drawn[drawn["frequency"] == 0])
     with pytest.raises(InputError, match="recency lies above T in"):

@@ -6,8 +6,13 @@ Few types, so that a reader can filter them: :class:`CrmError` stops, :class:`Cr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class CrmError(Exception):
@@ -80,3 +85,42 @@ class Missing:
 def first_missing(values: Iterable[object]) -> Missing | None:
     """Return the first :class:`Missing` among ``values``, or None."""
     return next((v for v in values if isinstance(v, Missing)), None)
+
+
+class Reader:
+    """Who asks: a caller of the library, whom errors tell what to mend, or a notebook, which must go on."""
+
+    in_notebook = False  # set by notebook.start
+
+
+def answered(
+    turn: Callable[[Missing], Any] = lambda missing: missing,
+    always: tuple[type[CrmError], ...] = (),
+    *tables: str,
+    passing: bool = True,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function answer with what ``turn`` makes of a :class:`Missing` where it has nothing else to say.
+
+    A :class:`Missing` argument is handed on (unless ``passing`` is False: the function deals with them itself). Errors
+    of the types ``always`` become an answer; in a notebook, so does every unusable input and every failed fit. There
+    the outermost call answers alone: what a function calls inside raises, as everywhere.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            missing = first_missing((*args, *kwargs.values())) if passing else None
+            if missing is not None:
+                return cast(T, turn(missing))
+            asked, Reader.in_notebook = Reader.in_notebook, False
+            caught = (InputError, FitError) if asked else always
+            try:
+                return function(*args, **kwargs)
+            except caught as error:
+                return cast(T, turn(Missing(str(error), getattr(error, "tables", ()) or tables)))
+            finally:
+                Reader.in_notebook = asked
+
+        return wrapper
+
+    return decorate

@@ -6,7 +6,10 @@ notebook is opened by hand, everything is shown and nothing is written.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -17,7 +20,7 @@ import pandas as pd
 
 from crmresearch import disclosure, figures, ledger, parameters, words
 from crmresearch.data.engines import PACKAGES
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Reader
 from crmresearch.result import Result
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 
 say = words.of("top.notebook")
+_PLACE = re.compile(r"(?:~|[A-Za-z]:)?[/\\](?:[\w.@+ -]+[/\\])+[\w.@+-]*")  # of a file, on any system
 VERSIONS = ("crmresearch", "pandas", "numpy", "scipy", "statsmodels", "lifelines", *PACKAGES)
 
 
@@ -120,6 +124,15 @@ class Notebook:
         return head + disclosure.html(frame) + cannot
 
 
+def _tell(heard: set[str], message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Say what a library warns of once, in words: without its place, and numbers do not make it another warning."""
+    text = _PLACE.sub("…", str(message)).strip()
+    alike = re.sub(r"\d[\d.,e+-]*", "#", text)
+    if alike not in heard:
+        heard.add(alike)
+        print(say("warned", text=text))
+
+
 def start(name: str, **values: Any) -> Notebook:
     """Check a notebook's parameters, open its bank, set the figures' theme and source line.
 
@@ -146,5 +159,7 @@ def start(name: str, **values: Any) -> Notebook:
     bank = open_bank(values["bank_name"])
     out = os.environ.get("CRMRESEARCH_OUT")
     folder = Path(out) if out else None
+    Reader.in_notebook = True
+    warnings.showwarning = functools.partial(_tell, set())
     figures.use(bank.source_line, folder / "figures" if folder else None, name, bank.about.currency)
     return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()})

@@ -5,7 +5,6 @@ A :class:`Result` displays itself through :mod:`crmresearch.disclosure`, so a sm
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 import pandas as pd
 
 from crmresearch import disclosure, figures, words
-from crmresearch.errors import FitError, InputError, Missing, NotApplicable, first_missing
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
 
@@ -171,17 +170,7 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
 
     Given a :class:`Missing` argument it returns a result that says so, and where it raises :class:`.NotApplicable`. A
     model that cannot be fitted (a bank with a handful of exits, say) is no error of the run either: the result is not
-    applicable, with the reason. ``tables`` are those that it would need, where the reason names none.
+    applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`). ``tables``
+    are those that it would need, where the reason names none.
     """
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
-        missing = first_missing((*args, *kwargs.values()))
-        if missing is not None:
-            return Result.not_applicable(missing)
-        try:
-            return function(*args, **kwargs)
-        except (NotApplicable, FitError) as error:
-            return Result.not_applicable(Missing(str(error), getattr(error, "tables", ()) or tables))
-
-    return wrapper
+    return answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)

@@ -86,6 +86,10 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
 
     several = picture if isinstance(picture, tuple) else (picture,)
     fresh = ax is None
+    if fresh:  # nothing is left to draw where every mark rests on too few people
+        several = tuple(p for p in several if not dress.small(p.data).all())
+        if not several:
+            return None
     if ax is None:
         ax = axes(len(several), several[0].size or kinds.size(several))
     places = [ax] if len(several) == 1 else list(ax)

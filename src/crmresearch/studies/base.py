@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 
 import pandas as pd
@@ -83,14 +84,14 @@ def linkage(frame: pd.DataFrame) -> Result:
 
 
 @study
-def growth(frame: pd.DataFrame, *, observation_start: int) -> Result:
+def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     """Customers by year of acquisition, and how many of them the database saw only after the fact.
 
     Parameters
     ----------
     frame : DataFrame
         ``year``, ``n``, ``left``, ``before_observation``, from :func:`crmresearch.data.reductions.base.acquired`.
-    observation_start : int
+    observation_start : date
         Year in which the observation starts.
     """
     total, early = int(frame["n"].sum()), int(frame["before_observation"].sum())
@@ -102,9 +103,9 @@ def growth(frame: pd.DataFrame, *, observation_start: int) -> Result:
     parts = frame.assign(**{here: frame["n"] - frame["left"], gone: frame["left"]})
     parts = parts.melt("year", [here, gone], "part", "count").rename(columns={"year": "label"})
     axes = say("growth.title", total=total), say("growth.x"), say("growth.y")
-    options = {"upright": True, "marks": [Mark(observation_start - 0.5, say("growth.mark"), "limit")]}
+    options = {"upright": True, "marks": [Mark(observation_start.year - 0.5, say("growth.mark"), "limit")]}
     picture = Picture("distribution", parts.assign(n=parts["count"]), *axes, options)
-    alt = say("growth.alt", first=first, last=last, observation_start=observation_start)
+    alt = say("growth.alt", first=first, last=last, observation_start=observation_start.year)
     return Result(frame.set_index("year"), sentence, picture=picture, alt=alt, counts=("n", "left"))
 
 

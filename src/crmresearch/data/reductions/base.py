@@ -95,7 +95,10 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     t = t.filter(t.left_on.isnull())
     months = month_number(bank.about.observation_end) - month_number(t.acquired_on)
     band = (months // (12 * band_years) * band_years).cast("int64")
-    return grouped(bank, t, {"from_years": band}, n=t.count())
+    frame = grouped(bank, t, {"from_years": band}, n=t.count())
+    if frame.empty:
+        return Missing(f"no customer of the bank '{bank.name}' is there at the end", ("customers",))
+    return frame
 
 
 @needs("customers.city_tier")
@@ -193,7 +196,8 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     return grouped(bank, here, ["month"], n=here.customer_id.count(), **kept)
 
 
-def freshness(bank: Bank) -> pd.DataFrame:
+@needs()
+def freshness(bank: Bank) -> pd.DataFrame | Missing:
     """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``."""
     newest = {}
     for name in bank.tables:
@@ -201,6 +205,8 @@ def freshness(bank: Bank) -> pd.DataFrame:
             newest[name] = bank.scalar(bank.table(name)[day].max())
     end = pd.Timestamp(bank.about.observation_end)
     rows = [(k, v.strftime("%Y-%m-%d"), (end - v).days) for k, v in newest.items() if not pd.isna(v)]
+    if not rows:
+        return Missing(f"no row of the bank '{bank.name}' has a date", bank.tables)
     return pd.DataFrame(rows, columns=["table", "newest", "days_behind"])
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
-from crmresearch.errors import Missing
+from crmresearch.errors import Missing, answered
 
 if TYPE_CHECKING:
     import ibis
@@ -30,9 +30,13 @@ DAYS_PER_YEAR = 365.25
 def needs(
     *tables: str,
 ) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
-    """Make a reduction return :class:`Missing` for a bank that lacks one of these tables or columns."""
+    """Make a reduction return :class:`Missing` for a bank that lacks one of these tables or columns.
+
+    In a notebook it does so, too, where the reduction refuses the data (see :func:`.answered`).
+    """
 
     def decorate(reduction: Callable[Concatenate[Bank, P], T]) -> Callable[Concatenate[Bank, P], T | Missing]:
+        @answered()
         @functools.wraps(reduction)
         def checked(bank: Bank, *args: P.args, **kwargs: P.kwargs) -> T | Missing:
             missing = bank.require(*tables)

@@ -73,6 +73,7 @@ def _linked(bank: Bank) -> Missing | None:
     return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
 
 
+@needs()
 def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     """Survey invitations with what accounts knew before the wave and what happened after it.
 

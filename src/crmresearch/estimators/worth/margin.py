@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError, Missing, first_missing
+from crmresearch.errors import InputError, answered
 from crmresearch.estimators.frames import need, without_each
 from crmresearch.estimators.inference import Jackknife, jackknife
 from crmresearch.estimators.worth.stability import CUTS, band_codes, band_names
@@ -189,7 +189,8 @@ def _slopes(x: np.ndarray, y: np.ndarray, codes: np.ndarray, groups: int) -> np.
     return out
 
 
-def fit_margin(table: pd.DataFrame | Missing, landmark: pd.DataFrame | Missing) -> MarginModel | Missing:
+@answered()
+def fit_margin(table: pd.DataFrame | Any, landmark: pd.DataFrame | Any) -> MarginModel:
     """Fit the survival x margin model.
 
     Parameters
@@ -205,15 +206,13 @@ def fit_margin(table: pd.DataFrame | Missing, landmark: pd.DataFrame | Missing) 
     Returns
     -------
     MarginModel
-        Or the :class:`Missing` that was passed in.
+        Or the :class:`.Missing` that was passed in.
 
     Raises
     ------
     InputError
         If columns are missing, too few customers are followed, or contribution does not vary.
     """
-    if isinstance(table, Missing) or isinstance(landmark, Missing):
-        return first_missing((table, landmark))  # type: ignore[return-value]
     hazard, margin, at_risk, exits = _by_tenure(table)
     columns = ("fold", "tenure", "months_before", "before", "months_after", "after", "months_second", "second")
     need(landmark, "customers at the landmark", *columns)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import FitError, InputError, answered
 from crmresearch.estimators.frames import need
 from crmresearch.estimators.inference import Estimate, Jackknife, ends, jackknife
 from crmresearch.estimators.worth.forecasts import rank_correlation
@@ -39,12 +39,15 @@ class PurchaseModel:
     ----------
     pareto, beta_geo, spend : tuple of fitters
         First of all customers, then without each group. ``spend`` is empty where nobody bought again at a positive
-        value.
+        value, or the fit failed.
+    no_spend : str
+        Why ``spend`` is empty.
     """
 
     pareto: tuple[Any, ...]
     beta_geo: tuple[Any, ...]
     spend: tuple[Any, ...]
+    no_spend: str = "hardly anybody bought again at a positive value; there is no model of spend"
 
 
 def group_codes(n: int) -> np.ndarray:
@@ -58,7 +61,8 @@ def _refits(kind: Any, columns: tuple[np.ndarray, ...], codes: np.ndarray) -> tu
     return (full, *(kind().fit(*(c[codes != g] for c in columns), start=start) for g in range(GROUPS)))
 
 
-def fit_purchases(frame: pd.DataFrame | Missing) -> PurchaseModel | Missing:
+@answered()
+def fit_purchases(frame: pd.DataFrame) -> PurchaseModel:
     """Fit Pareto/NBD, BG/NBD and gamma-gamma to a purchase summary, with the refits that intervals need.
 
     Parameters
@@ -69,20 +73,21 @@ def fit_purchases(frame: pd.DataFrame | Missing) -> PurchaseModel | Missing:
     Returns
     -------
     PurchaseModel
-        Or the :class:`Missing` that was passed in.
+        Or the :class:`.Missing` that was passed in.
     """
     from crmresearch.estimators.lifetime import BetaGeoFitter, GammaGammaFitter, ParetoNBDFitter
 
-    if isinstance(frame, Missing):
-        return frame
     columns, spend = summary_columns(frame, "monetary_value"), frame["monetary_value"].to_numpy(dtype=float)
     codes, repeat = group_codes(len(frame)), (columns[0] > 0) & (spend > 0)
     if len(frame) < 5 * GROUPS:
         raise InputError(f"{len(frame)} customers; the jackknife needs {5 * GROUPS}")
-    gamma: tuple[Any, ...] = ()
+    gamma, why = (), PurchaseModel.no_spend
     if repeat.sum() >= 5 * GROUPS:
-        gamma = _refits(GammaGammaFitter, (columns[0][repeat], spend[repeat]), codes[repeat])
-    return PurchaseModel(_refits(ParetoNBDFitter, columns, codes), _refits(BetaGeoFitter, columns, codes), gamma)
+        try:
+            gamma = _refits(GammaGammaFitter, (columns[0][repeat], spend[repeat]), codes[repeat])
+        except FitError as error:  # purchases can be told without spend
+            why = str(error)
+    return PurchaseModel(_refits(ParetoNBDFitter, columns, codes), _refits(BetaGeoFitter, columns, codes), gamma, why)
 
 
 def residual_value(
@@ -122,7 +127,7 @@ def residual_values(
     if not 0 < margin <= 1:
         raise InputError(f"margin is {margin}; it is the share of spend that remains, above 0 and at most 1")
     if not model.spend:
-        raise InputError("hardly anybody bought again at a positive value; there is no model of spend")
+        raise InputError(model.no_spend)
     terms = {"annual_discount": annual_discount, "margin": margin, "unit": unit}
     return np.stack([residual_value(p, s, frame, **terms) for p, s in zip(model.pareto, model.spend, strict=True)])  # type: ignore[arg-type]
 
@@ -145,10 +150,10 @@ def purchase_forecasts(model: PurchaseModel, frame: pd.DataFrame) -> dict[str, n
     predicted = {name: expected_purchases(each, frame) for name, each in fits.items()}
     x, _, age = summary_columns(frame)
     ahead = float(frame["duration_holdout"].iloc[0])
-    if (unknown := int((age <= 0).sum())) > 0:
-        raise InputError(f"{unknown} customers first bought on the last day of calibration; end it later")
-    predicted["own rate continued"] = x / age * ahead
-    predicted["rate of all continued"] = np.full(x.size, x.sum() / age.sum() * ahead)
+    every = np.full(x.size, x.sum() / age.sum())
+    # who first bought on the last day of calibration has no rate of the own yet
+    predicted["own rate continued"] = np.divide(x, age, out=every.copy(), where=age > 0) * ahead
+    predicted["rate of all continued"] = every * ahead
     return predicted
 
 

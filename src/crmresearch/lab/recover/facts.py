@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.result import Result
+from crmresearch.result import Result, study
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 say = words.of("recover.facts")
 
 
+@study
 def marginal_facts(bank: Bank) -> Result:
     """Compute marginal facts of a bank and set them beside published ones.
 

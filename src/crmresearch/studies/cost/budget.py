@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, interval, optimum
@@ -27,6 +27,7 @@ QUANTITIES = (
 )  # fmt: skip
 
 
+@answered(passing=False)
 def response_curves(
     prospects: pd.DataFrame | Missing,
     campaigns: pd.DataFrame | Missing,

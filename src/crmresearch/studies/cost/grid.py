@@ -33,6 +33,7 @@ MONEY = dict.fromkeys(
 Pair = tuple[Functional, Functional]  # numerator and denominator of a ratio
 
 
+@study
 def definitions(period: str, horizon_months: int) -> Result:
     """Write out the nine ratios before any is computed: formula, population, period.
 

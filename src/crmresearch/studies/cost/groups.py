@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.blocks import Array, Functional, checked, resampled, unit_of
 from crmresearch.estimators.inference import LEVEL
 from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
@@ -25,6 +25,7 @@ grid_words = words.of("cost.ratios")
 FLOOR = 0.01  # of the ratio axis
 
 
+@answered(Result.not_applicable, passing=False)
 def ratios_by(
     acquisition: pd.DataFrame | Missing,
     upkeep: pd.DataFrame | Missing,

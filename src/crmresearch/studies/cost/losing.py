@@ -238,6 +238,7 @@ def retention_point(
     )
 
 
+@study
 def five_points(retention: float | Result, discount: float) -> Result:
     """Test the sentence "five points more retention give 85% more profit" in the constant-margin model.
 

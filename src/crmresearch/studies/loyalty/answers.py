@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec
 
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, Missing, NotApplicable, first_missing
+from crmresearch.errors import InputError, Missing, NotApplicable, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement.model import ROLES, PathModel, complete_answers, playing
 from crmresearch.figures import Mark, Picture
@@ -27,18 +26,6 @@ DEFAULT_PATHS = {
     "loyalty": ("image", "satisfaction"),
 }
 P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def carries_missing(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a preparation step hand on a :class:`.Missing` argument, so that the studies behind it do not apply."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        missing = first_missing((*args, *kwargs.values()))
-        return function(*args, **kwargs) if missing is None else cast(T, missing)
-
-    return wrapper
 
 
 def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -55,7 +42,7 @@ def _pair(path: Any) -> tuple[str, str]:
     return parts[0].strip(), parts[1].strip()
 
 
-@carries_missing
+@answered()
 def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | None, survey: Any = ()) -> PathModel:
     """Make the model a bank declares; where it declares none, the default satisfaction index on its item columns.
 
@@ -98,16 +85,13 @@ def _numbered(survey: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return blocks
 
 
-@carries_missing
+@answered(lambda missing: missing, (NotApplicable,), "survey")
 def prepare_items(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame | Missing:
     """Return the items of complete answers, or why there are too few (see :func:`.complete_answers`).
 
     Rows with any missing item are dropped (their share is reported by :func:`.measurement.item_summary`).
     """
-    try:
-        return complete_answers(frame, model)
-    except NotApplicable as reason:
-        return Missing(str(reason), ("survey",))
+    return complete_answers(frame, model)
 
 
 def cells(estimate: Estimate, value: str = "estimate") -> dict[str, float]:

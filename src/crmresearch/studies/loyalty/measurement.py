@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import InputError, NotApplicable
+from crmresearch.errors import InputError, NotApplicable, answered
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.measurement import moments, sem
 from crmresearch.estimators.measurement.factors import htmt_ratios, method_share, reliabilities
@@ -23,7 +23,7 @@ from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import polychoric, resampled_polychoric
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import carries_missing, cells, forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
 
 say = words.of("loyalty.measurement")
 MAX_ANSWERS = 15  # different answers that are drawn one by one
@@ -132,7 +132,7 @@ def htmt(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: 
     return Result(table, sentence, picture=picture, alt=alt, details={"closed": closed, "value": value, "high": high})
 
 
-@carries_missing
+@answered()
 def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], tuple[Check, ...]]:
     """Gate of each path, from the HTMT of :func:`htmt`.
 

@@ -148,7 +148,7 @@ def purchase_value(
         Mean value by number of repeat purchases with jackknife intervals over customers, refitting both models; the
         gates of :func:`spend_gates`; ``details["customers"]`` has value and interval per customer.
     """
-    keep = purchases.with_spend(frame)
+    keep, refunds = purchases.with_spend(frame), frame.attrs.get("refunds", 0)
     codes, dropped, frame = purchases.group_codes(len(frame))[keep], int((~keep).sum()), frame[keep]
     gates = spend_gates(frame).checks
     values = purchases.residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
@@ -169,7 +169,8 @@ def purchase_value(
     names = say.names("value.columns")
     return Result(
         pd.DataFrame(rows).rename(columns=names),
-        say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped),
+        say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped)
+        + (say("value.refunds", refunds=refunds) if refunds else ""),
         gates,
         picture=picture,
         alt=say("value.alt", every=every),

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import disclosure, words
+from crmresearch.errors import Missing
 from crmresearch.estimators.inference import mean_interval
 from crmresearch.estimators.worth.purchases import rfm_scores, rfm_segment
 from crmresearch.figures import Picture
@@ -45,6 +46,8 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
         rows.append(row | {"share": n / len(frame), "n": n})
+    if not rows:
+        return Result.not_applicable(Missing(say("nobody", n=len(frame)), ("transactions",)))
     table = pd.DataFrame(rows)
     shown = table[table["n"] >= disclosure.MIN_CELL]
     sentence = say("sentence", biggest=table.loc[table["n"].idxmax()], n=len(frame))

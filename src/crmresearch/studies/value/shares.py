@@ -135,6 +135,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     if lead in curves:
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
         sentence += "" if lead in COSTED else say("stand_in", measure=labels[lead])
+        sentence += say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""
     else:
         sentence = say("undefined", n=n, measure=labels[lead])
     reached = []
@@ -191,7 +192,8 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     title = say("windows.title", measure=measure, least=table["n"].min(), most=table["n"].max())
     return Result(
         table,
-        say("windows.sentence", measure=measure, first=first, last=last),
+        say("windows.sentence", measure=measure, first=first, last=last)
+        + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
         picture=Picture("curves", data, title, say("windows.x"), say("windows.y")),
         alt=say("windows.alt", first=first, last=last),
         money={"estimate": "n"},

@@ -144,6 +144,7 @@ def groups_of(bank: Bank) -> tuple[str, ...]:
     return tuple(g for g in GROUPS if bank.require("customers", _column(g)) is None)
 
 
+@needs()
 def spells(
     bank: Bank,
     *,
@@ -216,6 +217,7 @@ def _given_spells(bank: Bank) -> pd.DataFrame:
     return frame.drop(columns="customer_id")
 
 
+@needs()
 def spells_by_definition(bank: Bank, *, months: int = 12) -> dict[str, pd.DataFrame | Missing] | Missing:
     """Return spells under every exit definition the bank has tables for; the others say what they lack."""
     missing = bank.require("customers")
@@ -329,6 +331,7 @@ def person_months(
     return found if isinstance(found, Missing) else found[lag]
 
 
+@needs()
 def person_months_by_lag(
     bank: Bank,
     lags: Sequence[int],

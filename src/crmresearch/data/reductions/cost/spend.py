@@ -74,6 +74,7 @@ def _person(t: Any) -> Any:
     return block_of(t.customer_id.fill_null(t.prospect_id) if "customer_id" in t.columns else t.prospect_id)
 
 
+@needs()
 def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     """Spend and wins by block, channel, and segment of the won.
 
@@ -103,6 +104,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     return s[["block", "channel", "segment", "n", "spend", "spend_won", "won"]]
 
 
+@needs()
 def prospects(bank: Bank) -> pd.DataFrame | Missing:
     """One row per prospect, in compact columns.
 
@@ -156,6 +158,7 @@ def _month_days(date: Any) -> Any:
     return days_between((first + ibis.interval(months=1)).cast("date"), first.cast("date"))
 
 
+@needs()
 def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
     """Exposure, exits and money by block and tenure month, of all customers or by group.
 
@@ -284,6 +287,7 @@ def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     return won[["block", "years", "customers", "exits", "retention_cost"]].reset_index(drop=True)
 
 
+@needs()
 def joint(bank: Bank) -> pd.DataFrame | Missing:
     """Prospects with what became of the won: duration and profit.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,7 +23,7 @@ from crmresearch.data.reductions.expressions import (
     month_number,
     needs,
 )
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, answered
 
 if TYPE_CHECKING:
     import ibis
@@ -40,6 +40,7 @@ SNAPSHOT = {
 }
 
 
+@answered()
 def month_end(bank: Bank, months_before: int = 0) -> Any:
     """Return a month, ``YYYY-MM``, counted back from the last observed one; Missing for a bank without dates."""
     if not bank.about.dated:
@@ -91,13 +92,28 @@ def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
     return first_of_month(end - months + 1), first_of_month(end)
 
 
-def _spend_in(bank: Bank, windows: Sequence[int]) -> ibis.Table:
-    """Spend of every customer acquired so far, in windows of months; zero where nothing was bought."""
+def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame | Missing:
+    """Spend of every customer acquired so far, in windows of whole months by date; zero where nothing was bought.
+
+    Windows that were not covered in full are left out; ``attrs["window"]`` has first and last day of the longest.
+    """
+    first, last = bank.period("transactions")
+    after = pd.Timestamp(last) + pd.Timedelta(days=1)
+    starts = {m: (after - pd.DateOffset(months=m)).date() for m in names}
+    fits = [m for m in names if starts[m] >= first]
+    if not fits:
+        return Missing(
+            f"{min(names)} months are needed and purchases are known from {first} to {last}", ("transactions",)
+        )
     t = bank.table("transactions")
-    sums = {f"spend_{m}": t.amount.sum(where=t.occurred_on >= _last(bank, m)[0]).fill_null(0) for m in windows}
-    return t.filter(t.occurred_on <= bank.about.observation_end).group_by("customer_id").aggregate(**sums)
+    sums = {names[m]: t.amount.sum(where=t.occurred_on >= starts[m]).fill_null(0) for m in fits}
+    spend = t.filter(t.occurred_on <= last).group_by("customer_id").aggregate(**sums)
+    frame = bank.frame(spend.mutate(**{names[m]: as_float(spend[names[m]]) for m in fits}).order_by("customer_id"))
+    frame.attrs["window"] = f"{min(starts[m] for m in fits)} to {last}"
+    return frame
 
 
+@needs()
 def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last ``months``.
 
@@ -127,11 +143,7 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     if bank.require("snapshot") is None:
         return _snapshot(bank)
     if bank.require("transactions") is None:
-        short = _history(bank, "transactions", months=months)
-        if short is not None:
-            return short
-        spend = _spend_in(bank, [months])
-        return bank.frame(spend.select("customer_id", spend=as_float(spend[f"spend_{months}"])).order_by("customer_id"))
+        return _spend_in(bank, {months: "spend"})
     return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
 
 
@@ -153,6 +165,7 @@ def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
     return bank.frame(known.select("customer_id", **columns).order_by("customer_id"))
 
 
+@needs()
 def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 36)) -> pd.DataFrame | Missing:
     """Contribution (or spend) of each customer in several windows that end with the observation.
 
@@ -167,18 +180,17 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     missing = bank.require("monthly")
     if missing is not None and (bank.require("transactions") is not None or bank.require("snapshot") is None):
         return missing
+    if missing is not None:
+        return _spend_in(bank, {m: f"spend_{m}" for m in sorted(set(windows))})
     fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
     if not fits:
         return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
-    if missing is not None:
-        spend = _spend_in(bank, fits)
-        columns = {f"spend_{m}": as_float(spend[f"spend_{m}"]) for m in fits}
-        return bank.frame(spend.select("customer_id", **columns).order_by("customer_id"))
     t = _monthly(bank)
     sums = {f"contribution_{m}": as_float(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
     return grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
 
 
+@needs()
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last years, counted back from the end of the observation.
 
@@ -259,6 +271,7 @@ def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = N
     return grouped(bank, rows, by, **_counted(rows, end))
 
 
+@needs()
 def vintages(bank: Bank) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
 

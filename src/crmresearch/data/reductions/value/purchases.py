@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ibis
 
 
+MOST_REFUNDS = 0.2  # share of rows below zero from which they are debits, not refunds
 DAYS = {"day": 1.0, "week": 7.0, "month": DAYS_PER_MONTH, "year": DAYS_PER_YEAR}
 
 
@@ -112,37 +113,55 @@ def summary(
         without one), ``first_value`` (spend of the first day); with a holdout ``frequency_holdout`` (purchase days in
         it), ``spend_holdout`` and ``duration_holdout``.
     """
-    first, last = bank.period("transactions")
-    end = calibration_end or split_day(bank, calibration_share)
-    if not first <= end <= last:
-        raise InputError(f"calibration_end {end} lies outside the covered period, {first} to {last}")
-    holdout = last if end < last else None
     t = bank.table("transactions")
     if gross:
         t = t.mutate(amount=t.amount.abs())
+    return _summary(bank, t, calibration_end or split_day(bank, calibration_share), unit)
+
+
+def _summary(bank: Bank, t: ibis.Table, end: datetime.date, unit: str) -> pd.DataFrame:
+    first, last = bank.period("transactions")
+    if not first <= end <= last:
+        raise InputError(f"calibration_end {end} lies outside the covered period, {first} to {last}")
+    holdout = last if end < last else None
     return bank.frame(summary_expression(t, calibration_end=end, holdout_end=holdout, unit=unit))
 
 
+@needs()
 def latent_summary(bank: Bank, *, calibration_share: float = 1.0, unit: str = "week") -> pd.DataFrame | Missing:
     """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
 
     A model that infers leaving from silence must not be given customers whose leaving is a recorded event.
     """
-    missing = _latent(bank)
-    return summary(bank, calibration_share=calibration_share, unit=unit) if missing is None else missing
+    found = _latent(bank)
+    if isinstance(found, Missing):
+        return found
+    frame = _summary(bank, found[0], split_day(bank, calibration_share), unit)
+    frame.attrs["refunds"] = found[1]
+    return frame
 
 
 @needs("transactions")
-def _latent(bank: Bank) -> Missing | None:
+def _latent(bank: Bank) -> tuple[ibis.Table, int] | Missing:
+    """Purchases, refunds taken off those of their day, and the number of refunds."""
     if bank.require("monthly") is None or bank.require("customers.left_on") is None:
         seen = "accounts are opened and closed here, so leaving is not latent; see survival x margin"
         return Missing(seen, ("transactions",))
     t = bank.table("transactions")
-    if bank.scalar((t.amount < 0).sum().fill_null(0)) > 0:
-        return Missing("transactions are debits and credits of accounts, not purchases", ("transactions",))
-    return None
+    refunds, rows = int(bank.scalar((t.amount < 0).sum().fill_null(0))), bank.rows("transactions")
+    if refunds > MOST_REFUNDS * rows:
+        return Missing(
+            f"transactions are debits and credits of accounts, not purchases: {refunds:,} of {rows:,} are below zero",
+            ("transactions",),
+        )
+    if refunds:
+        total, back = t.amount.sum().cast(t.amount.type()), (t.amount < 0).sum()
+        days = t.group_by("customer_id", "occurred_on").aggregate(amount=total, back=back)
+        t = days.filter((days.amount > 0) | (days.back == 0)).drop("back")
+    return t, refunds
 
 
+@needs()
 def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str = "week") -> pd.DataFrame | Missing:
     """Repeat purchases by calendar period of the customers acquired in the calibration period.
 
@@ -153,16 +172,16 @@ def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str
         ``repeats`` (their repeat purchase days), ``calibration`` (whether it ends in the calibration period). Periods
         that the observation cuts short are left out.
     """
-    missing = _latent(bank)
-    if missing is not None:
-        return missing
+    found = _latent(bank)
+    if isinstance(found, Missing):
+        return found
     import ibis
 
     if unit not in DAYS:
         raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
     begin, last = bank.period("transactions")
     end = split_day(bank, calibration_share)
-    t = bank.table("transactions")
+    t = found[0]
     days = t.filter(t.occurred_on <= last).select("customer_id", "occurred_on").distinct()
     first = days.group_by("customer_id").aggregate(first=days.occurred_on.min()).filter(lambda r: r["first"] <= end)
     rows = days.join(first, "customer_id")
