@@ -353,6 +353,9 @@ def distribution(ax: Any, picture: Picture) -> None:
 def _composition(ax: Any, picture: Picture) -> None:
     """Draw stacked bars, the first part at the axis."""
     data, o = shown(picture.data), picture.options
+    if data.empty:  # every part is of few: an empty panel, which says what it would show
+        finish(ax, picture)
+        return
     measure = "share" if "share" in data else "count"
     unit = o.get("unit", "percent" if measure == "share" else "number")
     colors = groups(data, "part", bool(o.get("ordered")))
