@@ -229,10 +229,7 @@ def test_the_ledger_notebook_runs_last_on_the_merged_ledger(tiny, tmp_path, no_s
 
 @pytest.mark.parametrize(
     ("source", "rule"),
-    [
-        ("print('client-' + '0007')", "customer identifier"),
-        ("print('/' + 'home/someone/bank.csv')", "local path"),
-    ],
+    [("print('client-' + '0007')", "customer identifier"), ("print('/' + 'home/someone/bank.csv')", "local path")],
 )
 def test_a_breach_fails_the_run_and_withholds_the_site(tiny, tmp_path, no_site, source, rule):
     notebook(tmp_path / "n" / "00_leak.ipynb", source)

@@ -77,10 +77,7 @@ def test_collapsed_equals_expanded_for_every_estimator():
         left, right = f(frame), f(small)
         numbers = left.select_dtypes("number").columns
         assert left[numbers].to_numpy() == pytest.approx(right[numbers].to_numpy(), nan_ok=True, **exact)
-    first, second = (
-        fine_gray(frame, ["x", "z"], "one", repeats=0),
-        fine_gray(small, ["x", "z"], "one", repeats=0),
-    )
+    first, second = (fine_gray(frame, ["x", "z"], "one", repeats=0), fine_gray(small, ["x", "z"], "one", repeats=0))
     assert first.params.to_numpy() == pytest.approx(second.params.to_numpy(), **exact)
     assert logrank(frame, "x")["statistic"] == pytest.approx(logrank(small, "x")["statistic"], **exact)
 

@@ -183,10 +183,7 @@ def test_every_study_runs_on_the_simulated_bank(small_bank):
             assert result.plot() is not None
 
 
-@pytest.mark.parametrize(
-    "reduce",
-    ["acquisition", "prospects", "upkeep", "campaigns", "joint", "contacts_per_sale"],
-)
+@pytest.mark.parametrize("reduce", ["acquisition", "prospects", "upkeep", "campaigns", "joint", "contacts_per_sale"])
 def test_a_bank_without_the_tables_is_not_applicable(reduce, small_bank):
     from crmresearch.data.bank import Bank
 

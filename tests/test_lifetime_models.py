@@ -260,11 +260,7 @@ def close(fitter: lt.Fitter, truth: dict) -> None:
 
 @pytest.mark.parametrize(
     ("name", "model", "truth"),
-    [
-        ("bg", lt.BetaGeoFitter, BG),
-        ("mbg", lt.ModifiedBetaGeoFitter, BG),
-        ("pareto", lt.ParetoNBDFitter, PARETO),
-    ],
+    [("bg", lt.BetaGeoFitter, BG), ("mbg", lt.ModifiedBetaGeoFitter, BG), ("pareto", lt.ParetoNBDFitter, PARETO)],
 )
 def test_planted_truth(name: str, model: type, truth: dict) -> None:
     close(fit(model, histories(name, 4000, 11, **truth)), truth)

@@ -231,11 +231,7 @@ def test_a20_a21_residual_value_of_the_cohort(shared: Path, long_fits: tuple) ->
     assert cohort["clv"].sum() == pytest.approx(1_090_863, rel=0.01)
     assert (len(never), never["clv"].mean()) == (12_054, pytest.approx(4.389, rel=0.01))
     again = cohort[x > 0]
-    terciles = {
-        "recency": [11, 63, 197],
-        "frequency": [19, 49, 202],
-        "monetary_value": [31, 81, 158],
-    }
+    terciles = {"recency": [11, 63, 197], "frequency": [19, 49, 202], "monetary_value": [31, 81, 158]}
     for by, values in terciles.items():
         group = pd.qcut(again[by].rank(method="first"), 3, labels=False)
         assert again.groupby(group)["clv"].mean().to_list() == pytest.approx(values, abs=5)  # ties are cut differently

@@ -10,16 +10,7 @@ from scipy.stats import beta, norm
 
 from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import InputError
-from crmresearch.estimators.inequality import (
-    CELLS,
-    STATISTICS,
-    _moments,
-    _pool,
-    gini,
-    hill,
-    intervals,
-    lorenz,
-)
+from crmresearch.estimators.inequality import CELLS, STATISTICS, _moments, _pool, gini, hill, intervals, lorenz
 from crmresearch.studies import value
 
 TOP = (0.01, 0.10, 0.20)

@@ -67,12 +67,7 @@ def test_a21_value_by_tercile(cohort, clv, published):
 
 def test_e10_concentration_of_expected_value(clv, published):
     entry = published["E10"]
-    got = {
-        "gini": gini(clv),
-        "top20": top_share(clv, 0.2),
-        "top10": top_share(clv, 0.1),
-        "top1": top_share(clv, 0.01),
-    }
+    got = {"gini": gini(clv), "top20": top_share(clv, 0.2), "top10": top_share(clv, 0.1), "top1": top_share(clv, 0.01)}
     for name, expected in entry["values"].items():
         assert got[name] == pytest.approx(expected, abs=entry["tolerance"]["abs"]), name
 

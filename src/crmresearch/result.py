@@ -54,11 +54,7 @@ class Check:
 
 
 def gate(
-    say: words.Words,
-    key: str,
-    passed: bool | None,
-    verdict: Literal["blocked", "undecided"] = "blocked",
-    **values: Any,
+    say: words.Words, key: str, passed: bool | None, verdict: Literal["blocked", "undecided"] = "blocked", **values: Any
 ) -> Check:
     """Make a check whose name and detail are the templates ``key.name`` and ``key.detail``; ``None`` is declared."""
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"

@@ -129,12 +129,7 @@ def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
     at = np.unique(np.round(np.linspace(0, x.size, steps + 1)).astype(int))
     up, down = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x[::-1]))
     return pd.DataFrame(
-        {
-            "customers": at / x.size,
-            "lorenz": up[at] / x.sum(),
-            "whale": down[at] / x.sum(),
-            "n": np.diff(at, prepend=0),
-        }
+        {"customers": at / x.size, "lorenz": up[at] / x.sum(), "whale": down[at] / x.sum(), "n": np.diff(at, prepend=0)}
     )
 
 

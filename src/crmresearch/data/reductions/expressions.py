@@ -27,9 +27,7 @@ DAYS_PER_MONTH = 30.4375
 DAYS_PER_YEAR = 365.25
 
 
-def needs(
-    *tables: str,
-) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
+def needs(*tables: str) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
     """Make a reduction return :class:`Missing` for a bank that lacks one of these tables or columns.
 
     In a notebook it does so, too, where the reduction refuses the data (see :func:`.answered`).

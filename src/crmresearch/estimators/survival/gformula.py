@@ -13,13 +13,7 @@ from crmresearch.estimators.survival.risk import read_spells
 
 
 def standardised_curves(
-    spells: pd.DataFrame,
-    covariates: Sequence[str],
-    of: str,
-    levels: Sequence[float],
-    *,
-    repeats: int,
-    seed: int,
+    spells: pd.DataFrame, covariates: Sequence[str], of: str, levels: Sequence[float], *, repeats: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict the share gone for every level of a covariate and average it over all rows.
 

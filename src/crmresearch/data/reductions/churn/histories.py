@@ -16,14 +16,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
-from crmresearch.data.reductions.expressions import (
-    as_float,
-    beside,
-    day_after,
-    exit_within,
-    months_between,
-    needs,
-)
+from crmresearch.data.reductions.expressions import as_float, beside, day_after, exit_within, months_between, needs
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -146,12 +139,7 @@ def groups_of(bank: Bank) -> tuple[str, ...]:
 
 @needs()
 def spells(
-    bank: Bank,
-    *,
-    definition: str = "closure",
-    months: int = 12,
-    groups: Sequence[str] = (),
-    states: Sequence[str] = (),
+    bank: Bank, *, definition: str = "closure", months: int = 12, groups: Sequence[str] = (), states: Sequence[str] = ()
 ) -> pd.DataFrame | Missing:
     """Count customers by entry, exit, cause and what is known about them at entry.
 

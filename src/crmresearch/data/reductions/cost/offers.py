@@ -190,7 +190,6 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
     if keep > 1:
         m = m.filter(block_of(m.customer_id) % keep == 0)
     g = m.group_by(who=m.customer_id).aggregate(
-        value_before=as_float(contribution_of(m).sum()),
-        balance=as_float(m.balance.mean(where=m.month >= quarter)),
+        value_before=as_float(contribution_of(m).sum()), balance=as_float(m.balance.mean(where=m.month >= quarter))
     )
     return g.select("who", "value_before", x_balance=(g.balance.clip(lower=0) + 1).ln())
