@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import poor_banks
 from crmresearch import ledger
 from crmresearch.data.sources import open_data as published
 from crmresearch.run import batch
@@ -46,3 +47,11 @@ def test_open_data_sets_answer_what_they_can(name, studies, expected, open_data,
     frame = ledger.read(outcome.folder).set_index("claim_id")
     assert frame["verdict"][list(expected)].to_dict() == expected
     assert set(frame["evidence"]) == {published.catalogue()[name]["evidence"]}
+
+
+@pytest.mark.parametrize("name", sorted(published.catalogue()))
+def test_every_notebook_runs_on_every_open_data_set(name, open_data, tmp_path):
+    rows = poor_banks.run(open_data(name), tmp_path)
+    assert rows.loc[sorted(poor_banks.kept()), "verdict"].ne("not measured").all()
+    absent = rows[rows["verdict"] == "not applicable"]
+    assert absent.index[absent["checks"].str.len() < 20].tolist() == []
