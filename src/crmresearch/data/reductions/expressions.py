@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
-from crmresearch.errors import Missing, answered
+from crmresearch.errors import Missing, NotApplicable, answered
 
 if TYPE_CHECKING:
     import ibis
@@ -34,7 +34,7 @@ def needs(*tables: str) -> Callable[[Callable[Concatenate[Bank, P], T]], Callabl
     """
 
     def decorate(reduction: Callable[Concatenate[Bank, P], T]) -> Callable[Concatenate[Bank, P], T | Missing]:
-        @answered()
+        @answered(lambda missing: missing, (NotApplicable,))
         @functools.wraps(reduction)
         def checked(bank: Bank, *args: P.args, **kwargs: P.kwargs) -> T | Missing:
             missing = bank.require(*tables)

@@ -23,7 +23,7 @@ from crmresearch.data.reductions.expressions import (
     month_number,
     needs,
 )
-from crmresearch.errors import InputError, Missing, answered
+from crmresearch.errors import InputError, Missing, NotApplicable, answered
 
 if TYPE_CHECKING:
     import ibis
@@ -57,15 +57,12 @@ def _number(month: str) -> int:
         raise InputError(f"month {month!r} is not of the form YYYY-MM") from None
 
 
-def _history(bank: Bank, *needed: str, months: int = 1) -> Missing | None:
-    """Tell what is missing: tables, columns, or enough observed months."""
-    missing = bank.require(*needed)
-    if missing is not None:
-        return missing
+def _observed(bank: Bank, months: int = 1) -> int:
+    """Months that ``monthly`` was observed for; refused where they are fewer than are needed."""
     observed = month_number(bank.about.observation_end) - _start(bank) + 1
     if observed < months:
-        return Missing(f"{months} months are needed and the bank was observed for {observed}", needed)
-    return None
+        raise NotApplicable(f"{months} months are needed and the bank was observed for {observed}", "monthly")
+    return observed
 
 
 def _start(bank: Bank) -> int:
@@ -92,7 +89,7 @@ def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
     return first_of_month(end - months + 1), first_of_month(end)
 
 
-def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame | Missing:
+def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame:
     """Spend of every customer acquired so far, in windows of whole months by date; zero where nothing was bought.
 
     Windows that were not covered in full are left out; ``attrs["window"]`` has first and last day of the longest.
@@ -102,8 +99,8 @@ def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame | Missing:
     starts = {m: (after - pd.DateOffset(months=m)).date() for m in names}
     fits = [m for m in names if starts[m] >= first]
     if not fits:
-        return Missing(
-            f"{min(names)} months are needed and purchases are known from {first} to {last}", ("transactions",)
+        raise NotApplicable(
+            f"{min(names)} months are needed; purchases are known from {first} to {last}", "transactions"
         )
     t = bank.table("transactions")
     sums = {names[m]: t.amount.sum(where=t.occurred_on >= starts[m]).fill_null(0) for m in fits}
@@ -132,9 +129,7 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         ``interest``, ``turnover``, ``spend``; or ``spend``. Customers with at least one month in the window.
     """
     if bank.require("monthly") is None:
-        short = _history(bank, "monthly", months=months)
-        if short is not None:
-            return short
+        _observed(bank, months)
         first, last = _last(bank, months)
         t = _monthly(bank)
         t = t.filter(t.month.between(first, last))
@@ -182,15 +177,13 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
         return missing
     if missing is not None:
         return _spend_in(bank, {m: f"spend_{m}" for m in sorted(set(windows))})
-    fits = [m for m in sorted(set(windows)) if _history(bank, months=m) is None]
-    if not fits:
-        return Missing(f"the bank was observed for less than {min(windows)} months", ("monthly",))
+    fits = [m for m in sorted(set(windows)) if m <= _observed(bank, min(windows))]
     t = _monthly(bank)
     sums = {f"contribution_{m}": as_float(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
     return grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
 
 
-@needs()
+@needs("monthly")
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last years, counted back from the end of the observation.
 
@@ -202,10 +195,7 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """
     if years < 2:
         raise InputError(f"years is {years}; stability needs two or more")
-    missing = _history(bank, "monthly", months=24)
-    if missing is not None:
-        return missing
-    full = max(k for k in range(2, years + 1) if _history(bank, months=12 * k) is None)
+    full = min(years, _observed(bank, 24) // 12)
     end = _number(month_end(bank))
     t = _monthly(bank)
     sums = {}
@@ -271,7 +261,7 @@ def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = N
     return grouped(bank, rows, by, **_counted(rows, end))
 
 
-@needs()
+@needs("customers", "monthly")
 def vintages(bank: Bank) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
 
@@ -285,11 +275,7 @@ def vintages(bank: Bank) -> pd.DataFrame | Missing:
         the year of acquisition), ``customers``, ``n`` customer-months and their ``contribution`` (sum), ``at_risk``
         those of them whose next month was observed, of which ``exits`` were the last.
     """
-    missing = _history(bank, "customers", "monthly", months=12)
-    if missing is not None:
-        return missing
-    end = _number(month_end(bank))
-    full = (end + 1 - _start(bank)) // 12
+    end, full = _number(month_end(bank)), _observed(bank, 12) // 12
     t = _monthly(bank)
     t = t.filter(t.month.between(*_last(bank, 12 * full)))
     rows = _followed(bank, t, end)

@@ -13,7 +13,7 @@ import pandas as pd
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
 from crmresearch.data.reductions.expressions import DAYS_PER_MONTH, DAYS_PER_YEAR, as_float, days_between, needs
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, NotApplicable
 
 if TYPE_CHECKING:
     import ibis
@@ -127,33 +127,27 @@ def _summary(bank: Bank, t: ibis.Table, end: datetime.date, unit: str) -> pd.Dat
     return bank.frame(summary_expression(t, calibration_end=end, holdout_end=holdout, unit=unit))
 
 
-@needs()
+@needs("transactions")
 def latent_summary(bank: Bank, *, calibration_share: float = 1.0, unit: str = "week") -> pd.DataFrame | Missing:
     """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
 
     A model that infers leaving from silence must not be given customers whose leaving is a recorded event.
     """
-    found = _latent(bank)
-    if isinstance(found, Missing):
-        return found
-    frame = _summary(bank, found[0], split_day(bank, calibration_share), unit)
-    frame.attrs["refunds"] = found[1]
+    t, refunds = _latent(bank)
+    frame = _summary(bank, t, split_day(bank, calibration_share), unit)
+    frame.attrs["refunds"] = refunds
     return frame
 
 
-@needs("transactions")
-def _latent(bank: Bank) -> tuple[ibis.Table, int] | Missing:
+def _latent(bank: Bank) -> tuple[ibis.Table, int]:
     """Purchases, refunds taken off those of their day, and the number of refunds."""
     if bank.require("monthly") is None or bank.require("customers.left_on") is None:
-        seen = "accounts are opened and closed here, so leaving is not latent; see survival x margin"
-        return Missing(seen, ("transactions",))
+        raise NotApplicable("accounts are opened and closed here, so leaving is not latent; see survival x margin")
     t = bank.table("transactions")
     refunds, rows = int(bank.scalar((t.amount < 0).sum().fill_null(0))), bank.rows("transactions")
     if refunds > MOST_REFUNDS * rows:
-        return Missing(
-            f"transactions are debits and credits of accounts, not purchases: {refunds:,} of {rows:,} are below zero",
-            ("transactions",),
-        )
+        what = f"{refunds:,} of {rows:,} are below zero"
+        raise NotApplicable(f"transactions are debits and credits of accounts, not purchases: {what}")
     if refunds:
         total, back = t.amount.sum().cast(t.amount.type()), (t.amount < 0).sum()
         days = t.group_by("customer_id", "occurred_on").aggregate(amount=total, back=back)
@@ -161,7 +155,7 @@ def _latent(bank: Bank) -> tuple[ibis.Table, int] | Missing:
     return t, refunds
 
 
-@needs()
+@needs("transactions")
 def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str = "week") -> pd.DataFrame | Missing:
     """Repeat purchases by calendar period of the customers acquired in the calibration period.
 
@@ -172,16 +166,13 @@ def purchases_by_period(bank: Bank, *, calibration_share: float = 0.5, unit: str
         ``repeats`` (their repeat purchase days), ``calibration`` (whether it ends in the calibration period). Periods
         that the observation cuts short are left out.
     """
-    found = _latent(bank)
-    if isinstance(found, Missing):
-        return found
     import ibis
 
+    t = _latent(bank)[0]
     if unit not in DAYS:
         raise InputError(f"unit {unit!r}; it must be one of {', '.join(DAYS)}")
     begin, last = bank.period("transactions")
     end = split_day(bank, calibration_share)
-    t = found[0]
     days = t.filter(t.occurred_on <= last).select("customer_id", "occurred_on").distinct()
     first = days.group_by("customer_id").aggregate(first=days.occurred_on.min()).filter(lambda r: r["first"] <= end)
     rows = days.join(first, "customer_id")
