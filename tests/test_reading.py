@@ -252,7 +252,7 @@ def test_reversed_items_mode_and_scale_are_declared(bank, facts, table):
     assert model.items == ("sat1", "sat2", "sat3")
     assert list(model.reversed_items) == ["sat3"]
     assert model.modes == {"satisfaction": "B"}
-    assert model.scale == (1, 10)
+    assert model.ends("satisfaction") == (1, 10)
 
 
 # --- dates and numbers ------------------------------------------------------------------------------------------------

@@ -97,3 +97,19 @@ def test_the_advice_on_a_reversed_item_works_as_it_is_written(bank, item):
     found = bank("survey: s.csv", f"{facts}{advised}\n", s__csv=frame.to_csv(index=False))
     turned = complete_answers(found.frame("SELECT * FROM survey"), loyalty.declared_model(found.about.constructs, ()))
     assert turned.corr().min().min() > 0
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, 10), (1, 5)), ((1, 5), (1, 10)), ((0, 100), (1, 7))])
+def test_each_construct_has_its_own_scale(first, second):
+    rng = np.random.default_rng(1)
+    ends = {"satisfaction": first, "loyalty": second}
+    blocks = {c: [f"{c[:3]}{i}" for i in (1, 2)] for c in ends}
+    frame = pd.DataFrame({i: rng.integers(ends[c][0], ends[c][1] + 1, 80) for c, b in blocks.items() for i in b})
+    frame.loc[0] = [first[1]] * 2 + [second[1]] * 2
+    said = {c: {"items": b, "scale": ends[c], "reversed": b} for c, b in blocks.items()}
+    model = loyalty.declared_model(said, [("satisfaction", "loyalty")])
+    turned = complete_answers(frame, model)
+    assert turned.iloc[0].tolist() == [first[0]] * 2 + [second[0]] * 2
+    frame.loc[1, "loy1"] = second[1] + 1
+    with pytest.raises(InputError, match="item loy1 has 1 rows with"):
+        complete_answers(frame, model)

@@ -44,8 +44,8 @@ class PathModel:
         Reflective (A, the default) or formative (B) blocks of the PLS path model.
     reversed_items : sequence of str
         Items worded the other way round; :func:`complete_answers` turns them.
-    scale : (float, float), optional
-        Lowest and highest answer of the items; needed to turn items that never reach an end.
+    scale : (float, float), or mapping of str to (float, float), optional
+        Lowest and highest answer of the items, of all or by construct; needed to turn items that never reach an end.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class PathModel:
     paths: Sequence[tuple[str, str]] = ()
     modes: Mapping[str, str] = field(default_factory=dict)
     reversed_items: Sequence[str] = ()
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name, items in self.constructs.items() if not items]
@@ -85,6 +85,10 @@ class PathModel:
     def names(self) -> tuple[str, ...]:
         """Constructs in the order they were declared."""
         return tuple(self.constructs)
+
+    def ends(self, construct: str) -> tuple[float, float] | None:
+        """Lowest and highest answer of a construct's items, where declared."""
+        return self.scale.get(construct) if isinstance(self.scale, Mapping) else self.scale
 
     @cached_property
     def items(self) -> tuple[str, ...]:
@@ -192,8 +196,8 @@ def complete_answers(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame:
     text = (items.isna() & rows[list(model.items)].notna()).sum()
     if text.any():
         raise InputError(f"item {text.idxmax()} holds text in {int(text.max())} rows; answers must be numbers")
-    for name in model.items:
-        _refuse_codes(items[name], model.scale)
+    for name, k in zip(model.items, model.block, strict=True):
+        _refuse_codes(items[name], model.ends(model.names[k]))
     items = items.dropna()
     if len(items) < MIN_ROWS:
         raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {MIN_ROWS} are needed")
@@ -202,7 +206,7 @@ def complete_answers(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame:
         raise InputError(f"item {', '.join(flat)} has one answer in all {len(items)} rows: no variance; take it out")
     for construct in model.names:
         block = list(model.constructs[construct])
-        low, high = model.scale or (items[block].min().min(), items[block].max().max())
+        low, high = model.ends(construct) or (items[block].min().min(), items[block].max().max())
         for name in (i for i in block if i in model.reversed_items):
             items[name] = low + high - items[name]
         _refuse_backward(items[block], construct)

@@ -58,7 +58,7 @@ def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | 
     """
     parts = {c: b if isinstance(b, Mapping) else {"items": b} for c, b in (constructs or {}).items()}
     blocks = {c: tuple(b.get("items", ())) for c, b in parts.items()} or _numbered(survey)
-    scales = [b["scale"] for b in parts.values() if "scale" in b]
+    scales = {c: (float(b["scale"][0]), float(b["scale"][1])) for c, b in parts.items() if "scale" in b}
     declared = [_pair(p) for p in (paths or ())]
     if not declared:
         own = {role: name for role in ROLES if (name := playing(role, blocks))}
@@ -68,7 +68,7 @@ def declared_model(constructs: Mapping[str, Any] | None, paths: Iterable[Any] | 
         declared,
         {c: str(b["mode"]) for c, b in parts.items() if "mode" in b},
         [i for b in parts.values() for i in b.get("reversed", ())],
-        (float(scales[-1][0]), float(scales[-1][1])) if scales else None,
+        scales or None,
     )
 
 

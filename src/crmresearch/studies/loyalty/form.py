@@ -148,7 +148,8 @@ def importance_performance(
     reach = links.simultaneous(share)
     _, rank_low, rank_high = from_draws(((-share).argsort(axis=1).argsort(axis=1) + 1)[1:])
     block = items.iloc[:, drivers]
-    floor, ceiling = model.scale or (items.min().min(), items.max().max())
+    seen = (items.min().min(), items.max().max())
+    floor, ceiling = np.array([model.ends(model.names[model.block[i]]) or seen for i in drivers], float).T
     performance = 100 * (block.mean() - floor) / (ceiling - floor)
     error = 100 * block.std() / np.sqrt(n) / (ceiling - floor)
     table = pd.DataFrame(
