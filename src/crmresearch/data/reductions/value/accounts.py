@@ -95,8 +95,7 @@ def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame:
     Windows that were not covered in full are left out; ``attrs["window"]`` has first and last day of the longest.
     """
     first, last = bank.period("transactions")
-    after = pd.Timestamp(last) + pd.Timedelta(days=1)
-    starts = {m: (after - pd.DateOffset(months=m)).date() for m in names}
+    starts = {m: (pd.Timestamp(last) + pd.Timedelta(days=1) - pd.DateOffset(months=m)).date() for m in names}
     fits = [m for m in names if starts[m] >= first]
     if not fits:
         raise NotApplicable(
