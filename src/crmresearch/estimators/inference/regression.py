@@ -52,10 +52,8 @@ def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
 
     References
     ----------
-    Golub and Van Loan (2013), *Matrix Computations*, 5.4.2: QR with column pivoting, on columns of equal length.
+    Golub and Van Loan (2013), *Matrix Computations*, 5.3: least squares by QR, on columns of equal length.
     """
-    from scipy.linalg import qr, solve_triangular
-
     names = list(names) or [f"column {i + 1}" for i in range(x.shape[1])]
     complete(**dict(zip(names, x.T, strict=True)))
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
@@ -64,16 +62,18 @@ def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
         raise RankError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero in every row; leave out")
     if np.linalg.eigvalsh((x.T @ x) / np.outer(length, length))[0] > 1e-8:  # far from it: the square is good enough
         return
-    r, order = qr(np.linalg.qr(x / length, mode="r"), mode="r", pivoting=True)  # pivoting a tall array is slow
-    size = np.abs(np.diag(r))
-    rank = int((size > RANK_TOLERANCE).sum())
-    if rank == x.shape[1]:
+    r: np.ndarray = np.linalg.qr(x / length, mode="r")
+    kept: list[int] = []
+    words: list[str] = []
+    for j in range(x.shape[1]):  # in their own order, so that rounding does not choose which column is named
+        made_of = np.linalg.lstsq(r[:, kept], r[:, j], rcond=None)[0]
+        if np.linalg.norm(r[:, j] - r[:, kept] @ made_of) > RANK_TOLERANCE:
+            kept.append(j)
+            continue
+        parts = ", ".join(names[k] for k, c in zip(kept, made_of, strict=True) if abs(c) > 1e-6)
+        words.append(f"{names[j]} = combination of {parts}")
+    if not words:
         return
-    made_of = solve_triangular(r[:rank, :rank], r[:rank, rank:])
-    words = []
-    for j, column in enumerate(made_of.T):
-        parts = sorted(order[:rank][np.abs(column) > 1e-6])
-        words.append(f"{names[order[rank + j]]} = combination of {', '.join(names[k] for k in parts)}")
     raise RankError(
         f"{len(words)} of {x.shape[1]} columns are collinear with others: {'; '.join(words)}; leave one of each out"
     )
