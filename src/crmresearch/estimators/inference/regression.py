@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
         raise RankError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero in every row; leave out")
     if np.linalg.eigvalsh((x.T @ x) / np.outer(length, length))[0] > 1e-8:  # far from it: the square is good enough
         return
-    r: np.ndarray = np.linalg.qr(x / length, mode="r")
+    r: Any = np.linalg.qr(x / length, mode="r")  # numpy's stubs take it for a tuple
     kept: list[int] = []
     words: list[str] = []
     for j in range(x.shape[1]):  # in their own order, so that rounding does not choose which column is named
