@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crmresearch.data.description import Description, Reconciliation, TableSource
 from crmresearch.data.sources.open_data import about_entry
-from crmresearch.data.sources.own_files import csv_header, csv_relation
+from crmresearch.data.sources.readers import csv_header, csv_relation
 from crmresearch.errors import InputError
 
 PARTIAL, FULL, SUMMARY = "trans_1993-01_1994-03.csv", "trans.csv", "trans_account_summary.csv"

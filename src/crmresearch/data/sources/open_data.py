@@ -13,7 +13,7 @@ from typing import Any
 from crmresearch.data.contract import nearest
 from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.places import cache_dir, put
-from crmresearch.data.sources.own_files import csv_header, csv_relation
+from crmresearch.data.sources.readers import csv_header, csv_relation
 from crmresearch.errors import InputError
 
 
