@@ -13,7 +13,7 @@ from crmresearch.estimators.measurement.moments import correlations, covariance,
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit, parallel_slopes
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import binormal_cdf, polychoric, resampled_polychoric
-from crmresearch.estimators.measurement.sem import bootstrap_sem, fit_sem, least_squares, within_customer
+from crmresearch.estimators.measurement.sem import bootstrap_sem, fit_sem, least_squares
 from crmresearch.result import Check
 from crmresearch.studies import loyalty
 from crmresearch.studies.loyalty.form import two_slopes
@@ -417,32 +417,6 @@ def test_moderation_recovers_a_planted_interaction():
     # standardised by the spread of loyalty, shrunk by both reliabilities (.966 each, roots cancel for two scores)
     assert e.value == pytest.approx(-0.2 * 0.966 / np.sqrt(0.25 + 0.04 + 0.64), abs=0.02)
     assert e.p_value < 1e-6
-
-
-@pytest.mark.parametrize("feedback", [0.0, 0.3])
-def test_random_intercepts_keep_stable_differences_out(feedback):
-    rng = np.random.default_rng(28)
-    n = 4000
-    stable = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], n)
-    x, y = rng.normal(size=(2, n))
-    columns = {}
-    for t in (1, 2, 3):
-        columns |= {
-            f"x{t}": stable[:, 0] + x + 0.5 * rng.normal(size=n),
-            f"y{t}": stable[:, 1] + y + 0.5 * rng.normal(size=n),
-        }
-        x, y = 0.4 * x + feedback * y + 0.8 * rng.normal(size=n), 0.4 * y + 0.8 * rng.normal(size=n)
-    fit = within_customer(pd.DataFrame(columns), 3, error=(0.25, 0.25)).set_index("path")
-    row = fit.loc["y to x"]
-    assert abs(row["estimate"] - feedback) < 4 * row["se"]
-    assert row["se"] < 0.1
-    # a plain lagged regression sees an effect where there is none
-    if feedback == 0:
-        d = pd.DataFrame(columns)
-        slope = np.linalg.lstsq(np.column_stack([d["x1"], d["y1"], np.ones(n)]), d["x2"], rcond=None)[0][1]
-        assert slope > 0.1
-    with pytest.raises(InputError, match="three waves"):
-        within_customer(pd.DataFrame(columns), 2)
 
 
 def test_mediation_sensitivity_is_where_the_effect_vanishes():

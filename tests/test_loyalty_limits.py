@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.measurement import links, moments, ordinal, panel, referral, response, sem
+from crmresearch.estimators.measurement import links, moments, ordinal, panel, referral, response, sem, within
 from crmresearch.estimators.measurement.factors import htmt_ratios
 from crmresearch.estimators.measurement.model import PathModel, construct_scores
 from crmresearch.estimators.measurement.pls import fit_pls
@@ -68,7 +68,7 @@ CELLS = pd.DataFrame({"cell": 1, "referred": FLAG, "exit_months": GAP, "event": 
         (lambda: polychoric(HOLE.to_numpy()), "items"),
         (lambda: construct_scores(HOLE, MODEL), "quality2"),
         (lambda: sem.fit_sem(HOLE, MODEL), "quality2"),
-        (lambda: sem.within_customer(pd.DataFrame({f"{v}{t}": GAP for t in (1, 2, 3) for v in "xy"}), 3), "x1"),
+        (lambda: within.within_customer(pd.DataFrame({f"{v}{t}": GAP for t in (1, 2, 3) for v in "xy"}), 3), "x1"),
         (lambda: links.kink(GAP, np.arange(200.0), resamples=9, seed=1), "x"),
         (lambda: links.slopes_by_sign(np.arange(-100.0, 100.0), GAP, "slope"), "y"),
         (lambda: response.clustered_mean(GAP, WHO), "values"),

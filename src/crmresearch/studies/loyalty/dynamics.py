@@ -12,7 +12,7 @@ from crmresearch.estimators.measurement.lags import Lagged, lagged_slopes, media
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
 from crmresearch.estimators.measurement.moments import percentile
 from crmresearch.estimators.measurement.panel import answers_with_accounts, change_slope, consecutive
-from crmresearch.estimators.measurement.sem import within_customer
+from crmresearch.estimators.measurement.within import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
 from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
