@@ -119,7 +119,7 @@ LAYERS = (
     ("studies", "data"),
     ("result",),
     ("figures",),
-    ("disclosure", "words"),
+    ("disclosure", "identifiers", "words"),
     ("estimators",),
     ("errors",),
 )

@@ -139,6 +139,8 @@ class TableSource:
         Time zone whose days are meant where times carry a zone, by column or ``"*"``.
     rates : mapping
         Value of one unit of each currency in the bank's; not empty where rows state a currency.
+    theirs : mapping
+        Names that columns bear in the source, where they are other ones.
     unread : tuple of str
         Columns of the source that are not read.
     """
@@ -153,6 +155,7 @@ class TableSource:
     thousands: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, str] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    theirs: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import contract
+from crmresearch.data import checking, contract
 from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
@@ -22,7 +22,6 @@ CURRENCY = "_currency"  # beside money whose rows state a currency
 ISO = r"\d{4}-\d{2}-\d{2}"  # a date
 ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
 NUMERIC = ("money", "number")
-PERSONAL = ("name", "first_name", "last_name", "email", "phone", "address", "iban", "passport", "national_id")
 
 
 def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
@@ -60,6 +59,8 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         else:
             [row] = engine.run(f'SELECT count(*) FROM "{name}"')
         noted[name]["rows"] = int(row[0])
+    if checked:
+        found += checking.identifiers_by_value(engine, noted, description.tables)
     if found := [*found, *_constructs(about, noted)]:
         raise ContractError(about.name, found)
     engine.note(noted | {"_reconciled": [_compared(engine, r) for r in description.reconcile]})
@@ -242,12 +243,11 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
         for c in table.columns
         if c.required and c.name not in types
     ]
+    problems += checking.identifiers_by_name(table, types, source)
     absent = [c.name for c in table.columns if c.name not in types]
     for name in types:
         if name in table.names:
             continue
-        if name.lower() in PERSONAL:
-            problems.append(Problem(table.name, name, "a direct identifier is refused", hint="leave the column out"))
         close = contract.close_to(name, absent)
         if close:
             problems.append(Problem(table.name, name, f"no such column in the contract; did you mean '{close}'?"))
@@ -368,7 +368,7 @@ def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], so
                 f"count({value})",
                 f"count(*) FILTER (WHERE regexp_full_match({value}, '-?(0|[1-9][0-9]{{0,17}})'))",
                 f"count(*) FILTER (WHERE isfinite(TRY_CAST({value} AS DOUBLE)) "
-                f"AND NOT regexp_full_match({value}, '-?0[0-9]+'))",
+                f"AND NOT regexp_full_match({value}, '-?0[0-9]+|[+][0-9]{{8,}}|-?[0-9]{{19,}}'))",
             ]
         [row] = engine.run(f"SELECT {', '.join(parts)} FROM ({source.query})")
         for i, c in enumerate(asked):

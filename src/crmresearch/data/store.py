@@ -97,6 +97,7 @@ def _code() -> str:
     """Hash the code that decides what a loaded database holds."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*package.glob("*.py"), package / "tables.yaml", *(package / "sources").glob("*.py")]):
+    others = [package / "tables.yaml", *package.parent.glob("identifiers.py")]
+    for path in sorted([*package.glob("*.py"), *others, *(package / "sources").glob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

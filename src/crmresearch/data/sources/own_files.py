@@ -166,9 +166,12 @@ def _table(
         header = header or columns
         relations.append(f"SELECT {', '.join(map(quoted, header))} FROM {relation}")
     origin = parts[0].name + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
-    mapping = spec.get("columns", {})
+    dropped = spec.get("drop", ())
+    mapping = {ours: theirs for ours, theirs in spec.get("columns", {}).items() if theirs not in dropped}
     constants = spec.get("constants", {})
-    chosen = _columns(table, header, mapping, origin)
+    if lost := [c for c in dropped if c not in header]:
+        return [Problem(table.name, lost[0], f"drop names no column of {origin}; {nearest(lost[0], header)}")]
+    chosen = _columns(table, [c for c in header if c not in dropped], mapping, "columns" in spec, origin)
     if isinstance(chosen, list):
         return chosen
     money = next((c for c in header if c.strip().lower() in CURRENCIES), "")
@@ -197,6 +200,7 @@ def _table(
         rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
         if money
         else {},
+        theirs={ours: theirs for ours, theirs in chosen.items() if ours != theirs},
         unread=tuple(c for c in header if c not in (*chosen.values(), money)),
     )
 
@@ -257,7 +261,7 @@ def _declared(
 
 
 def _columns(
-    table: Table, header: Sequence[str], mapping: Mapping[str, Any], file: str
+    table: Table, header: Sequence[str], mapping: Mapping[str, Any], mapped: bool, file: str
 ) -> dict[str, str] | list[Problem]:
     """Decide which column of the file becomes which of ours.
 
@@ -273,7 +277,7 @@ def _columns(
     chosen = {str(ours): str(theirs) for ours, theirs in mapping.items()}
     used = set(chosen.values())
     chosen |= {c: c for c in header if c in table.names and c not in chosen and c not in used}
-    if table.open and not mapping:
+    if table.open and not mapped:
         leaking = tuple(LEAKS)
         chosen |= {c: c for c in header if c not in chosen and not c.lower().startswith(leaking)}
     return chosen

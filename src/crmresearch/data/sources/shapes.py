@@ -18,6 +18,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "file": (("", [""]), "customers.csv (or a list of files, or a folder)"),
     "table": ("", "balances"),
     "columns": ({"": ""}, "{ours: theirs}"),
+    "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
     "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
     "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
