@@ -8,7 +8,7 @@ from typing import Any
 
 from crmresearch import identifiers
 from crmresearch.data.contract import Problem, literal, quoted
-from crmresearch.data.description import TableSource
+from crmresearch.data.description import FILE, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import TABLES, Table
 
@@ -26,9 +26,10 @@ def identifiers_by_name(table: Table, columns: Mapping[str, str], source: TableS
         theirs = source.theirs.get(name, name)
         kind = identifiers.named(theirs) or (None if name in table.names else identifiers.named(name))
         if kind:
-            called = "" if theirs == name else f", '{theirs}' in {source.origin}"
+            shown = name.removeprefix(FILE)
+            called = "" if theirs == shown else f", '{theirs}' in {source.origin}"
             rule = f"a direct identifier ({kind}) is refused{called}"
-            yield Problem(table.name, name, rule, hint=_out(table, name, source))
+            yield Problem(table.name, shown, rule, hint=_out(table, name, source))
 
 
 def identifiers_by_value(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crmresearch.data.engines import DuckDB
 
 
+FILE = "_file."  # before the name of a column that only formulas read
 EVIDENCE = ("real bank", "real, other trade", "simulated", "published")
 Evidence = Literal["real bank", "real, other trade", "simulated", "published"]
 
@@ -143,6 +144,9 @@ class TableSource:
         Names that columns bear in the source, where they are other ones.
     unread : tuple of str
         Columns of the source that are not read.
+    derived : mapping
+        Formulas of columns computed from others of the same row (see `formulas`). The columns they name stand in the
+        query too, under their own names with :data:`FILE` before them.
     """
 
     query: str
@@ -157,6 +161,7 @@ class TableSource:
     rates: Mapping[str, float] = field(default_factory=dict)
     theirs: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    derived: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,15 @@ class DuckDB:
         for name in frames:
             self._raw.unregister(name)
 
+    @contextlib.contextmanager
+    def piecewise(self) -> Iterator[None]:
+        """Let ``TRY`` catch all that fails within it, for a while: what stands twice is else computed before it."""
+        self.run("SET disabled_optimizers = 'common_subexpressions'")
+        try:
+            yield
+        finally:
+            self.run("RESET disabled_optimizers")
+
     def fingerprint(self) -> str:
         """Return the hash of the sources a file was loaded from, which its name carries; nothing in memory."""
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""

@@ -6,22 +6,16 @@ such values left out, to count them and to find their rows.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import checking, contract
-from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
-from crmresearch.data.description import About, Description, Reconciliation, TableSource
+from crmresearch.data import casting, checking, contract
+from crmresearch.data.contract import ContractError, Problem, nearest, quoted
+from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
-from crmresearch.data.tables import CONSENT, SQL_TYPE, TABLES, WANTED, Column, Table
-
-CURRENCY = "_currency"  # beside money whose rows state a currency
-ISO = r"\d{4}-\d{2}-\d{2}"  # a date
-ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
-NUMERIC = ("money", "number")
+from crmresearch.data.tables import SQL_TYPE, TABLES, WANTED, Column, Table
 
 
 def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
@@ -105,16 +99,20 @@ def _create(
     problems = _column_problems(table, types, source, about)
     if problems:
         return None, problems
-    source, types = _cleaned(table, source, types)
+    cleaned, read = casting.cleaned(table, source, types)
+    source, types, counted, problems = casting.computed(table, cleaned, read)
+    if problems:
+        return None, problems
     columns = [(c, types[c.name]) for c in table.columns if c.name in types]
-    columns += [(_own(c, source.recode[c]), t) for c, t in types.items() if c in source.recode and c not in table.names]
-    extras = [c for c in types if c != CURRENCY and c not in [known.name for known, _ in columns]]
+    more = {*source.recode, *source.derived}
+    columns += [(casting.own_column(c, t, source), t) for c, t in types.items() if c in more and c not in table.names]
+    extras = [c for c in types if c != casting.CURRENCY and c not in [known.name for known, _ in columns]]
     absent = [c for c in table.columns if c.name not in types]
 
     def project(strict: bool) -> str:
-        items = [f"{_cast(c, t, source, strict)} AS {quoted(c.name)}" for c, t in columns]
+        items = [f"{casting.cast(c, t, source, strict)} AS {quoted(c.name)}" for c, t in columns]
         items += [f'CAST(NULL AS {SQL_TYPE[c.kind]}) AS "{c.name}"' for c in absent if c.default is None]
-        items += [f"{_extra(c, extra_types[c], types[c], source)} AS {quoted(c)}" for c in extras]
+        items += [f"{casting.cast_own(c, extra_types[c], types[c], source)} AS {quoted(c)}" for c in extras]
         filled = [c for c in absent if c.default is not None]
         defaults = "".join(
             f", CAST({(c.default or '').format(start=about.observation_start.isoformat())} AS "
@@ -130,53 +128,21 @@ def _create(
         extra_types = _extra_types(engine, extras, types, source)
         try:
             engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
-        except engine.bad_value:
-            engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
-            problems = _type_problems(engine, table, columns, source)
-        numbers = [c.name for c, t in columns if c.kind in NUMERIC and t == "VARCHAR" and c.name not in source.recode]
+        except engine.bad_value as error:
+            source = casting.computed(table, cleaned, read, strict=False)[0]
+            with engine.piecewise():
+                engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
+                problems = _type_problems(engine, table, columns, source)
+            problems = problems or [_unreadable(table.name, source, error)]
+        numbers = [
+            c.name for c, t in columns if c.kind in casting.NUMERIC and t == "VARCHAR" and c.name not in source.recode
+        ]
         numbers += [c for c in extras if extra_types[c] == "DOUBLE" and types[c] == "VARCHAR"]
         problems += _ambiguous(engine, table.name, numbers, source)
+        problems += _ambiguous(engine, table.name, counted, cleaned)
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     return {c.name: SQL_TYPE[c.kind] for c, _ in columns} | extra_types, problems
-
-
-def _own(name: str, recode: Mapping[str, str]) -> Column:
-    """Make a column of the bank's own with recoded values: a number if all of them are."""
-    kinds = (("count", r"-?\d+"), ("number", r"-?\d+(\.\d+)?"), ("text", ".*"))
-    kind = next(k for k, pattern in kinds if all(re.fullmatch(pattern, value) for value in recode.values()))
-    return Column(name, kind, required=False, nullable=True)
-
-
-def _cleaned(table: Table, source: TableSource, types: Mapping[str, str]) -> tuple[TableSource, dict[str, str]]:
-    """Make codes for "missing" missing, and times that carry a zone the local times of theirs."""
-    items, found = [], dict(types)
-    for name, t in types.items():
-        value = q = quoted(name)
-        zone = source.zones.get(name, source.zones.get("*"))
-        dated = name in table.names and table[name].kind in ("date", "month")
-        if zone and t == "TIMESTAMP WITH TIME ZONE":
-            value, found[name] = f"timezone({literal(zone)}, {q})", "TIMESTAMP"
-        elif zone and t == "VARCHAR" and dated:
-            local = f"CAST(CAST(timezone({literal(zone)}, TRY_CAST({q} AS TIMESTAMPTZ)) AS DATE) AS VARCHAR)"
-            value = f"CASE WHEN regexp_matches({q}, '{ZONED}') THEN {local} ELSE {q} END"
-        if codes := _codes(table, name, source):
-            text = f"CAST({f'CAST({q} AS DATE)' if found[name].startswith('TIMESTAMP') else q} AS VARCHAR)"
-            value = f"CASE WHEN trim({text}) IN ({', '.join(map(literal, codes))}) THEN NULL ELSE {value} END"
-        if value != q:
-            items.append(f"{value} AS {q}")
-    if not items:
-        return source, found
-    return replace(source, query=f"SELECT * REPLACE ({', '.join(items)}) FROM ({source.query})"), found
-
-
-def _codes(table: Table, name: str, source: TableSource) -> list[str]:
-    """Return how values that mean "missing" are written in a column: dates in its format too."""
-    known = table[name] if name in table.names else None
-    codes = source.missing.get(name, () if known and known.kind == "id" else source.missing.get("*", ()))
-    fmt = source.formats.get(name, source.formats.get("*"))
-    days = [c for c in codes if fmt and known and known.kind in ("date", "month") and re.fullmatch(ISO, c)]
-    return [*codes, *(datetime.date.fromisoformat(day).strftime(fmt or "") for day in days)]
 
 
 def made_missing(description: Description) -> dict[str, dict[str, int]]:
@@ -188,30 +154,13 @@ def made_missing(description: Description) -> dict[str, dict[str, int]]:
     for name, source in description.tables.items():
         if source.missing:
             types = {c[0]: c[1] for c in engine.run(f"DESCRIBE ({source.query})")}
-            columns = [c for c in types if _codes(TABLES[name], c, source)]
-            cleaned = _cleaned(TABLES[name], source, types)[0].query
+            columns = [c for c in types if casting.codes_of(TABLES[name], c, source)]
+            cleaned = casting.cleaned(TABLES[name], source, types)[0].query
             counts = ", ".join(f"count({quoted(c)})" for c in columns)
             before, after = (engine.run(f"SELECT {counts} FROM ({query})")[0] for query in (source.query, cleaned))
-            found[name] = {c: int(b - a) for c, b, a in zip(columns, before, after, strict=True) if b > a}
+            counts_by = zip(columns, before, after, strict=True)
+            found[name] = {c.removeprefix(FILE): int(b - a) for c, b, a in counts_by if b > a}
     return found
-
-
-def _plain(name: str, source: TableSource) -> str:
-    """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it."""
-    q = quoted(name)
-    decimal, thousands = (m.get(name, m.get("*")) for m in (source.decimal, source.thousands))
-    if decimal is None and thousands is None:
-        return q
-    decimal = decimal or ("," if thousands == "." else ".")
-    thousands = thousands or ("." if decimal == "," else ",")
-    mark, point = re.escape(thousands), re.escape(decimal)
-    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?")
-    bare = f"replace({q}, {literal(thousands)}, '')"
-    bare = bare if decimal == "." else f"translate({bare}, '{decimal}.', '.?')"
-    return (
-        f"CASE WHEN contains({q}, {literal(thousands)}) AND NOT regexp_full_match(trim({q}), {whole}) "
-        f"THEN '?' ELSE {bare} END"
-    )
 
 
 def _ambiguous(engine: DuckDB, table: str, columns: Sequence[str], source: TableSource) -> Iterator[Problem]:
@@ -223,12 +172,14 @@ def _ambiguous(engine: DuckDB, table: str, columns: Sequence[str], source: Table
         given = f"SELECT 1 FROM ({source.query}) WHERE {value} <> '' AND"
         plain = f"{given} NOT regexp_full_match({value}, '[-+]?([1-9]\\d{{0,2}}([.]\\d{{3}})+|\\d{{1,3}})') LIMIT 1"
         if not engine.run(plain) and engine.run(f"{given} contains({value}, '.') LIMIT 1"):
+            name = name.removeprefix(FILE)
             rule = f"{name} reads in two ways: 1.250 may be 1.25 or 1250"
             hint = f"declare decimal: {{{name}: '.'}} for 1.25, or decimal: {{{name}: ','}} for 1250, in bank.yaml"
             yield Problem(table, name, rule, hint=hint)
 
 
 def _column_problems(table: Table, types: Mapping[str, str], source: TableSource, about: About) -> list[Problem]:
+    types = {**types, **dict.fromkeys(source.derived, "")}
     dates = [c.name for c in table.columns if c.kind in ("date", "month") and c.name in types]
     if dates and not about.dated:
         hint = "state observation_start and observation_end instead, or bring spells or a snapshot"
@@ -236,7 +187,8 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
     zoned = [c for c, t in types.items() if t == "TIMESTAMP WITH TIME ZONE" and not {c, "*"} & {*source.zones}]
     if zoned:
         hint = "declare timezone in bank.yaml (e.g. timezone: Asia/Shanghai, or UTC)"
-        return [Problem(table.name, c, "times with a zone, whose days depend on it", hint=hint) for c in zoned]
+        rule = "times with a zone, whose days depend on it"
+        return [Problem(table.name, c.removeprefix(FILE), rule, hint=hint) for c in zoned]
     hint = "map it in bank.yaml (columns: {ours: theirs})"
     problems = [
         Problem(table.name, c.name, f"column {c.name} is missing from {source.origin}", hint=hint)
@@ -248,62 +200,10 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
     for name in types:
         if name in table.names:
             continue
-        close = contract.close_to(name, absent)
+        close = contract.close_to(name, [] if name.startswith(FILE) else absent)
         if close:
             problems.append(Problem(table.name, name, f"no such column in the contract; did you mean '{close}'?"))
     return problems
-
-
-def _cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> str:
-    """Write the cast of one column; strict stops at the first bad value, otherwise bad values become null."""
-    q, target = quoted(column.name), SQL_TYPE[column.kind]
-    cast = "CAST" if strict else "TRY_CAST"
-    bad = f"CAST(error('{column.name}') AS {target})" if strict else "NULL"
-    text = raw_type == "VARCHAR" or raw_type.startswith("ENUM")
-    mapping = source.recode.get(column.name)
-    if mapping:
-        arms = " ".join(f"WHEN {literal(theirs)} THEN {literal(ours)}" for theirs, ours in mapping.items())
-        kept = (
-            f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(literal, column.allowed))}) THEN {q} "
-            if column.allowed
-            else ""
-        )
-        value = f"CASE WHEN {q} IS NULL THEN NULL {kept}ELSE CASE CAST({q} AS VARCHAR) {arms} ELSE "
-        value += ("error('recode')" if strict else "NULL") + " END END"
-        return f"{cast}({value} AS {target})"
-    if raw_type == "BOOLEAN" and column.allowed == CONSENT:
-        return f"CASE WHEN {q} THEN 'yes' WHEN NOT {q} THEN 'no' END"
-    if column.kind in ("date", "month"):
-        fmt = source.formats.get(column.name, source.formats.get("*"))
-        if fmt and raw_type not in ("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "TIMESTAMP_MS"):
-            parse = "strptime" if strict else "try_strptime"
-            return f"CAST({parse}(CAST({q} AS VARCHAR), {literal(fmt)}) AS DATE)"
-        if (not text and "INT" in raw_type) or raw_type in ("DOUBLE", "FLOAT"):
-            return f"{cast}(CAST({q} AS VARCHAR) AS DATE)"
-        days = f"{cast}({q} AS DATE)"  # midnight in a bank's zone is another day in UTC
-        return f"CASE WHEN suffix({q}, 'Z') THEN {bad} ELSE {days} END" if text else days
-    if text and column.kind in ("count", *NUMERIC):
-        q = _plain(column.name, source)
-    if column.kind == "money" and source.rates:
-        arms = " ".join(
-            f"WHEN {literal(c)} THEN {cast}({q} AS {target})"
-            if rate == 1
-            else f"WHEN {literal(c)} THEN {cast}({cast}({q} AS DOUBLE) * {rate!r} AS {target})"
-            for c, rate in source.rates.items()
-        )
-        return f"CASE {CURRENCY} {arms} ELSE {bad} END"
-    if column.kind == "count" and raw_type not in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT"):
-        number = f"{cast}({q} AS DOUBLE)"
-        whole = f"WHEN {number} = round({number}) THEN {cast}({number} AS BIGINT)"
-        return f"CASE WHEN {q} IS NULL THEN NULL {whole} ELSE {bad} END"
-    if column.kind == "number":
-        number = f"{cast}({q} AS DOUBLE)"
-        return f"CASE WHEN {q} IS NULL THEN NULL WHEN isfinite({number}) THEN {number} ELSE {bad} END"
-    if column.kind == "flag" and text:
-        return f"{cast}(lower(trim({q})) AS BOOLEAN)"
-    if column.kind in ("id", "text") and text and source.text:
-        return f"nullif(trim({q}), '')"
-    return f"{cast}({q} AS {target})"
 
 
 def _type_problems(
@@ -316,13 +216,17 @@ def _type_problems(
     """
     inner, outer = [], []
     if source.rates:  # told apart: amounts that cannot be read, and currencies without a rate
-        known = {CURRENCY: {code: code for code in source.rates}}
-        columns = [*columns, (Column(CURRENCY, "text"), "VARCHAR")]
+        known = {casting.CURRENCY: {code: code for code in source.rates}}
+        columns = [*columns, (Column(casting.CURRENCY, "text"), "VARCHAR")]
         source = replace(source, rates={}, recode={**source.recode, **known})
     for i, (c, t) in enumerate(columns):
         q = quoted(c.name)
         given = f"{q} IS NOT NULL" + (f" AND trim({q}) <> ''" if t == "VARCHAR" else "")
-        inner.append(f"({given} AND ({_cast(c, t, source, strict=False)}) IS NULL) AS v{i}, NOT ({given}) AS m{i}")
+        if c.name in source.derived:
+            given = f"(({given}) OR {quoted(c.name + casting.FAILED)})"
+        inner.append(
+            f"({given} AND ({casting.cast(c, t, source, strict=False)}) IS NULL) AS v{i}, NOT ({given}) AS m{i}"
+        )
         outer += [f"count(*) FILTER (WHERE {k}{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE {k}{i})" for k in "vm"]
     numbered = f"SELECT row_number() OVER () AS r, {', '.join(inner)} FROM ({source.query})"
     [row] = engine.run(f"SELECT {', '.join(outer)} FROM ({numbered})")
@@ -332,16 +236,19 @@ def _type_problems(
         if not bad:
             continue
         rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
-        if c.name == CURRENCY:
+        if c.name == casting.CURRENCY:
             rule = "amounts are in a currency without a rate"
             hint = "declare what one unit of each is worth: currency: {column: theirs, rates: {USD: 0.92}} in bank.yaml"
+        elif c.name in source.derived:
+            rule = f"its formula, {source.derived[c.name]}, gives no value that {c.name} can have"
+            hint = "correct it or the values; codes for none are declared in bank.yaml (missing: {theirs: [n/a]})"
         elif c.name in source.recode:
             rule = f"{c.name} holds values without a recoding"
             hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
         elif c.kind in ("date", "month"):
             codes = f"missing: {{{c.name}: [0000-00-00]}}"
             hint = f"declare in bank.yaml date_format (e.g. '%d.%m.%Y'), timezone, or codes for none ({codes})"
-        elif c.kind in ("count", *NUMERIC):
+        elif c.kind in ("count", *casting.NUMERIC):
             hint = f"declare decimal: ',' in bank.yaml, or codes for none (missing: {{{c.name}: [n/a]}})"
         found.append(Problem(table.name, c.name, rule, int(bad), tuple(bad_rows), hint))
         if missing and not c.nullable:
@@ -363,7 +270,7 @@ def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], so
     if asked:
         parts = []
         for c in asked:
-            value = f"nullif(trim({_plain(c, source)}), '')"
+            value = f"nullif(trim({casting.plain(c, source)}), '')"
             parts += [
                 f"count({value})",
                 f"count(*) FILTER (WHERE regexp_full_match({value}, '-?(0|[1-9][0-9]{{0,17}})'))",
@@ -376,13 +283,6 @@ def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], so
             if n:
                 found[c] = "BIGINT" if whole_n == n else "DOUBLE" if number_n == n else "VARCHAR"
     return found
-
-
-def _extra(name: str, sql_type: str, raw_type: str, source: TableSource) -> str:
-    if not source.text or raw_type != "VARCHAR":
-        return f"CAST({quoted(name)} AS {sql_type})"
-    value = quoted(name) if sql_type == "VARCHAR" else _plain(name, source)
-    return f"CAST(nullif(trim({value}), '') AS {sql_type})"
 
 
 def _unreadable(table: str, source: TableSource, error: Exception) -> Problem:

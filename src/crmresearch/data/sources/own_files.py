@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crmresearch.data import formulas
+from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import Problem, close_to, literal, nearest, quoted
-from crmresearch.data.description import About, Description, TableSource
-from crmresearch.data.loading import CURRENCY
+from crmresearch.data.description import FILE, About, Description, TableSource
 from crmresearch.data.sources import readers, shapes
 from crmresearch.data.tables import CONSENT, TABLES, Table
 from crmresearch.errors import InputError
@@ -171,38 +172,68 @@ def _table(
     constants = spec.get("constants", {})
     if lost := [c for c in dropped if c not in header]:
         return [Problem(table.name, lost[0], f"drop names no column of {origin}; {nearest(lost[0], header)}")]
-    chosen = _columns(table, [c for c in header if c not in dropped], mapping, "columns" in spec, origin)
+    kept = [c for c in header if c not in dropped]
+    chosen = _columns(table, kept, mapping, "columns" in spec, origin)
     if isinstance(chosen, list):
         return chosen
+    derived, used, problems = _formulas(table, kept, spec)
     money = next((c for c in header if c.strip().lower() in CURRENCIES), "")
     money = spec.get("currency", {}).get("column", money) if any(c.kind == "money" for c in table.columns) else ""
-    problems = _declared(table, mapping, spec, [*chosen, *constants])
+    problems += _declared(table, mapping, spec, [*chosen, *constants, *derived], used)
     if money and money not in header:
         problems.append(Problem(table.name, "", f"{origin} has no column '{money}'; {nearest(money, header)}"))
     if problems:
         return problems
-    items = [f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in chosen.items() if ours not in constants]
+    items = [
+        f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in chosen.items() if ours not in {*constants, *derived}
+    ]
+    items += [f"{quoted(name)} AS {quoted(FILE + name)}" for name in used]
     items += [f"{literal(value)} AS {quoted(ours)}" for ours, value in constants.items()]
     if money:
         items.append(f"coalesce(nullif(trim(CAST({quoted(money)} AS VARCHAR)), ''), 'none') AS {quoted(CURRENCY)}")
     recode, codes = _recodings(table, spec)
+
+    def said(by: Mapping[str, Any]) -> dict[str, Any]:
+        """What is said of a column holds where a formula reads it, too."""
+        names = {FILE + name: [name, *(ours for ours, theirs in chosen.items() if theirs == name)] for name in used}
+        return {**by, **{file: by[n] for file, either in names.items() for n in either if n in by}}
+
+    stated = {
+        ours: zones[theirs] for ours, theirs in [*chosen.items(), *zip(used, used, strict=True)] if theirs in zones
+    }
     return TableSource(
         f"SELECT {', '.join(items)} FROM ({' UNION ALL '.join(relations)})",
         text,
-        _by_column(spec.get("date_format")),
+        said(_by_column(spec.get("date_format"))),
         recode,
         origin,
-        missing=codes,
-        decimal=_by_column(spec.get("decimal")),
-        thousands=_by_column(spec.get("thousands")),
-        zones={ours: zones[theirs] for ours, theirs in chosen.items() if theirs in zones}
-        | _by_column(spec.get("timezone")),
+        missing=said(codes),
+        decimal=said(_by_column(spec.get("decimal"))),
+        thousands=said(_by_column(spec.get("thousands"))),
+        zones=said(stated | _by_column(spec.get("timezone"))),
         rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
         if money
         else {},
-        theirs={ours: theirs for ours, theirs in chosen.items() if ours != theirs},
-        unread=tuple(c for c in header if c not in (*chosen.values(), money)),
+        theirs={ours: theirs for ours, theirs in chosen.items() if ours != theirs}
+        | {FILE + name: name for name in used},
+        unread=tuple(c for c in header if c not in (*chosen.values(), *used, money)),
+        derived=derived,
     )
+
+
+def _formulas(
+    table: Table, header: Sequence[str], spec: Mapping[str, Any]
+) -> tuple[dict[str, str], list[str], list[Problem]]:
+    """Return the formulas of a table, the columns of the file they name, and what is wrong with these."""
+    derived: dict[str, str] = dict(spec.get("derived", {}))
+    used: dict[str, None] = {}
+    problems = []
+    for ours, formula in derived.items():
+        try:
+            used |= dict.fromkeys(formulas.names_in(formula, header))
+        except InputError as error:
+            problems.append(Problem(table.name, ours, f"its formula {error}"))
+    return derived, list(used), problems
 
 
 def _by_column(value: Any) -> dict[str, Any]:
@@ -232,12 +263,14 @@ def _recodings(table: Table, spec: Mapping[str, Any]) -> tuple[dict[str, dict[st
 
 
 def _declared(
-    table: Table, mapping: Mapping[str, Any], spec: Mapping[str, Any], columns: Sequence[str]
+    table: Table, mapping: Mapping[str, Any], spec: Mapping[str, Any], columns: Sequence[str], used: Sequence[str]
 ) -> list[Problem]:
     """Check the names of columns, and values recoded to, against the contract and the file."""
     problems = []
-    for ours, theirs in {**mapping, **spec.get("constants", {})}.items():
-        close = None if ours in table.names else close_to(str(ours), [n for n in table.names if n not in columns])
+    made = {**spec.get("constants", {}), **spec.get("derived", {})}
+    for ours, theirs in [*mapping.items(), *made.items(), *((name, name) for name in used)]:
+        ours_only = ours in table.names or ours not in (*mapping, *made)
+        close = None if ours_only else close_to(str(ours), [n for n in table.names if n not in columns])
         if close:
             problems.append(Problem(table.name, str(ours), f"no such column in the contract; did you mean '{close}'?"))
         for leak, why in LEAKS.items():
@@ -245,7 +278,7 @@ def _declared(
                 problems.append(Problem(table.name, str(ours), f"refused, it leaks the answer: {why}"))
     for key in ("recode", "missing", "date_format", "decimal", "thousands", "timezone"):
         for column in _by_column(spec.get(key)):
-            if column not in (*columns, "*"):
+            if column not in (*columns, "*") and (key == "recode" or column not in used):
                 rule = f"{key} names no column; {nearest(str(column), columns)}"
                 problems.append(Problem(table.name, str(column), rule))
     for zone in {*_by_column(spec.get("timezone")).values()} - zoneinfo.available_timezones():

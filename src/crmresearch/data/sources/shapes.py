@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "columns": ({"": ""}, "{ours: theirs}"),
     "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
+    "derived": ({"": ""}, '{exit_months: "quarters * 3"}'),
     "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
     "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
     "date_format": (EITHER, "'%d.%m.%Y' (or {column: '%d.%m.%Y'})"),

@@ -1,0 +1,199 @@
+"""How a column of a source becomes one of the contract: expressions in SQL of the loading engine.
+
+Strict ones stop at the first value that cannot be read; the others make it missing, for those that count.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from crmresearch.data import formulas
+from crmresearch.data.contract import Problem, literal, quoted
+from crmresearch.data.description import FILE, TableSource
+from crmresearch.data.tables import CONSENT, SQL_TYPE, Column, Table
+from crmresearch.errors import InputError
+
+FAILED = ": failed"  # after the name of a derived column: whether its formula could not be computed
+DERIVED = {"number": "number", "text": "text", "date": "date", "truth": "flag", "whole": "count"}  # kinds of formulas
+CURRENCY = "_currency"  # beside money whose rows state a currency
+ISO = r"\d{4}-\d{2}-\d{2}"  # a date
+ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
+NUMERIC = ("money", "number")
+
+
+def cleaned(table: Table, source: TableSource, types: Mapping[str, str]) -> tuple[TableSource, dict[str, str]]:
+    """Make codes for "missing" missing, and times that carry a zone the local times of theirs."""
+    items, found = [], dict(types)
+    for name, t in types.items():
+        value = q = quoted(name)
+        zone = source.zones.get(name, source.zones.get("*"))
+        dated = name.startswith(FILE) or (name in table.names and table[name].kind in ("date", "month"))
+        if zone and t == "TIMESTAMP WITH TIME ZONE":
+            value, found[name] = f"timezone({literal(zone)}, {q})", "TIMESTAMP"
+        elif zone and t == "VARCHAR" and dated:
+            local = f"CAST(CAST(timezone({literal(zone)}, TRY_CAST({q} AS TIMESTAMPTZ)) AS DATE) AS VARCHAR)"
+            value = f"CASE WHEN regexp_matches({q}, '{ZONED}') THEN {local} ELSE {q} END"
+        if codes := codes_of(table, name, source):
+            text = f"CAST({f'CAST({q} AS DATE)' if found[name].startswith('TIMESTAMP') else q} AS VARCHAR)"
+            value = f"CASE WHEN trim({text}) IN ({', '.join(map(literal, codes))}) THEN NULL ELSE {value} END"
+        if value != q:
+            items.append(f"{value} AS {q}")
+    if not items:
+        return source, found
+    return replace(source, query=f"SELECT * REPLACE ({', '.join(items)}) FROM ({source.query})"), found
+
+
+def codes_of(table: Table, name: str, source: TableSource) -> list[str]:
+    """Return how values that mean "missing" are written in a column: dates in its format too."""
+    known = table[name] if name in table.names else None
+    codes = source.missing.get(name, () if known and known.kind == "id" else source.missing.get("*", ()))
+    fmt = source.formats.get(name, source.formats.get("*"))
+    days = [c for c in codes if fmt and known and known.kind in ("date", "month") and re.fullmatch(ISO, c)]
+    return [*codes, *(datetime.date.fromisoformat(day).strftime(fmt or "") for day in days)]
+
+
+def _kind(raw_type: str) -> str | None:
+    """Return what a formula takes a column of the source for; None for text."""
+    if raw_type == "BOOLEAN":
+        return "truth"
+    if raw_type == "DATE" or raw_type.startswith("TIMESTAMP"):
+        return "date"
+    numbers = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL")
+    return "number" if raw_type.removeprefix("U").startswith(numbers) else None
+
+
+def computed(
+    table: Table, source: TableSource, types: Mapping[str, str], strict: bool = True
+) -> tuple[TableSource, dict[str, str], list[str], list[Problem]]:
+    """Put formulas' results in the place of the columns that only they read; unless strict, failures are marked beside.
+
+    Returns the source, the types of its columns, the columns that were read as numbers of text, and problems.
+    """
+    numbers: dict[str, None] = {}
+    found = {c: t for c, t in types.items() if not c.startswith(FILE)}
+    kinds = {c.removeprefix(FILE): _kind(t) for c, t in types.items() if c.startswith(FILE)}
+
+    def read(name: str, kind: str) -> str:
+        name, t = FILE + name, types[FILE + name]
+        q = quoted(name)
+        if kind == "text" and t in ("DOUBLE", "FLOAT"):
+            return formulas.of_number(q)
+        value = cast(Column(name, DERIVED[kind]), t, source, strict=False)
+        if kind == "text":
+            return value
+        if kind in ("number", "whole") and t == "VARCHAR":
+            numbers[name] = None
+        given = f"trim({q}) <> ''" if t == "VARCHAR" else f"{q} IS NOT NULL"
+        value = f"CAST({value} AS INTEGER)" if kind == "whole" else value
+        return f"CASE WHEN {value} IS NOT NULL THEN {value} WHEN {given} THEN {formulas.fails(kind)} END"
+
+    items, problems = [quoted(c) for c in found], []
+    for name, formula in source.derived.items():
+        try:
+            kind = table[name].kind if name in table.names else ""
+            value, found[name] = formulas.written(formula, kinds, read, kind)
+        except InputError as error:
+            problems.append(Problem(table.name, name, f"its formula {error}"))
+            continue
+        if strict:
+            items.append(f"{value} AS {quoted(name)}")
+        else:
+            items.append(f"TRY({value}) AS {quoted(name)}")
+            items.append(f"TRY(struct_pack(v := {value})) IS NULL AS {quoted(name + FAILED)}")
+    if source.derived:
+        codes = {c: v for c, v in source.missing.items() if c in source.derived}
+        source = replace(source, query=f"SELECT {', '.join(items)} FROM ({source.query})", missing=codes, zones={})
+        source, _ = cleaned(table, source, {c: found[c] for c in codes})
+    return source, found, list(numbers), problems
+
+
+def own_column(name: str, raw_type: str, source: TableSource) -> Column:
+    """Make a column of the bank's own with derived or recoded values: the latter are numbers if all of them are."""
+    if name in source.recode:
+        kinds = (("count", r"-?\d+"), ("number", r"-?\d+(\.\d+)?"), ("text", ".*"))
+        values = source.recode[name].values()
+        kind = next(k for k, pattern in kinds if all(re.fullmatch(pattern, value) for value in values))
+    else:
+        kind = next(k for k, t in DERIVED.items() if formulas.TYPE[k] == raw_type)
+    return Column(name, DERIVED.get(kind, kind), required=False, nullable=True)
+
+
+def plain(name: str, source: TableSource) -> str:
+    """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it."""
+    q = quoted(name)
+    decimal, thousands = (m.get(name, m.get("*")) for m in (source.decimal, source.thousands))
+    if decimal is None and thousands is None:
+        return q
+    decimal = decimal or ("," if thousands == "." else ".")
+    thousands = thousands or ("." if decimal == "," else ",")
+    mark, point = re.escape(thousands), re.escape(decimal)
+    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?")
+    bare = f"replace({q}, {literal(thousands)}, '')"
+    bare = bare if decimal == "." else f"translate({bare}, '{decimal}.', '.?')"
+    return (
+        f"CASE WHEN contains({q}, {literal(thousands)}) AND NOT regexp_full_match(trim({q}), {whole}) "
+        f"THEN '?' ELSE {bare} END"
+    )
+
+
+def cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> str:
+    """Write the cast of one column; strict stops at the first bad value, otherwise bad values become null."""
+    q, target = quoted(column.name), SQL_TYPE[column.kind]
+    cast = "CAST" if strict else "TRY_CAST"
+    bad = f"CAST(error('{column.name}') AS {target})" if strict else "NULL"
+    text = raw_type == "VARCHAR" or raw_type.startswith("ENUM")
+    mapping = source.recode.get(column.name)
+    if mapping:
+        arms = " ".join(f"WHEN {literal(theirs)} THEN {literal(ours)}" for theirs, ours in mapping.items())
+        kept = (
+            f"WHEN CAST({q} AS VARCHAR) IN ({', '.join(map(literal, column.allowed))}) THEN {q} "
+            if column.allowed
+            else ""
+        )
+        value = f"CASE WHEN {q} IS NULL THEN NULL {kept}ELSE CASE CAST({q} AS VARCHAR) {arms} ELSE "
+        value += ("error('recode')" if strict else "NULL") + " END END"
+        return f"{cast}({value} AS {target})"
+    if raw_type == "BOOLEAN" and column.allowed == CONSENT:
+        return f"CASE WHEN {q} THEN 'yes' WHEN NOT {q} THEN 'no' END"
+    if column.kind in ("date", "month"):
+        fmt = source.formats.get(column.name, source.formats.get("*"))
+        if fmt and raw_type not in ("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "TIMESTAMP_MS"):
+            parse = "strptime" if strict else "try_strptime"
+            return f"CAST({parse}(CAST({q} AS VARCHAR), {literal(fmt)}) AS DATE)"
+        if (not text and "INT" in raw_type) or raw_type in ("DOUBLE", "FLOAT"):
+            return f"{cast}(CAST({q} AS VARCHAR) AS DATE)"
+        days = f"{cast}({q} AS DATE)"  # midnight in a bank's zone is another day in UTC
+        return f"CASE WHEN suffix({q}, 'Z') THEN {bad} ELSE {days} END" if text else days
+    if text and column.kind in ("count", *NUMERIC):
+        q = plain(column.name, source)
+    if column.kind == "money" and source.rates:
+        arms = " ".join(
+            f"WHEN {literal(c)} THEN {cast}({q} AS {target})"
+            if rate == 1
+            else f"WHEN {literal(c)} THEN {cast}({cast}({q} AS DOUBLE) * {rate!r} AS {target})"
+            for c, rate in source.rates.items()
+        )
+        return f"CASE {CURRENCY} {arms} ELSE {bad} END"
+    if column.kind == "count" and raw_type not in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT"):
+        number = f"{cast}({q} AS DOUBLE)"
+        whole = f"WHEN {number} = round({number}) THEN {cast}({number} AS BIGINT)"
+        return f"CASE WHEN {q} IS NULL THEN NULL {whole} ELSE {bad} END"
+    if column.kind == "number":
+        number = f"{cast}({q} AS DOUBLE)"
+        return f"CASE WHEN {q} IS NULL THEN NULL WHEN isfinite({number}) THEN {number} ELSE {bad} END"
+    if column.kind == "flag" and text:
+        return f"{cast}(lower(trim({q})) AS BOOLEAN)"
+    if column.kind in ("id", "text") and text and source.text:
+        return f"nullif(trim({q}), '')"
+    return f"{cast}({q} AS {target})"
+
+
+def cast_own(name: str, sql_type: str, raw_type: str, source: TableSource) -> str:
+    """Write the cast of a column of the bank's own."""
+    if not source.text or raw_type != "VARCHAR":
+        return f"CAST({quoted(name)} AS {sql_type})"
+    value = quoted(name) if sql_type == "VARCHAR" else plain(name, source)
+    return f"CAST(nullif(trim({value}), '') AS {sql_type})"
