@@ -64,9 +64,8 @@ def _run(folder: Path) -> Path:
     prints = {"data": "0a1b", "code": "2c3d", "lock": "4e5f", "notebooks": {}}
     parameters = {"01_customer_value": {"seed": 1}}
     versions = {"python": "3.12.1"}
-    ledger.write_json(
-        folder / "run.json", {"bank": about, "parameters": parameters, "fingerprints": prints, "versions": versions}
-    )
+    described = {"bank": about, "parameters": parameters, "fingerprints": prints, "versions": versions}
+    ledger.write_json(folder / "run.json", described | {"rules": {"exit": "no <b>transaction</b> for 6 months"}})
     states = {"01_customer_value": {"status": "completed"}, "02_churn_survival": {"status": "failed", "error": "x"}}
     ledger.write_json(folder / "status.json", {"status": "failed", "notebooks": states})
     hidden = {
@@ -222,7 +221,7 @@ def test_texts_from_data_are_escaped(built):
 
 def test_about_page_tells_data_parameters_and_suppression(built):
     text = (built / "about-this-run.html").read_text("utf-8")
-    for word in ("who returns", "seed = 1", "fewer than 10 people", "0a1b", "3.12.1"):
+    for word in ("who returns", "seed = 1", "fewer than 10 people", "0a1b", "3.12.1", "no &lt;b&gt;transaction"):
         assert word in text, word
 
 

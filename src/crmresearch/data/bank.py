@@ -16,6 +16,7 @@ from crmresearch.data.contract import nearest
 from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import DuckDB, Statement
 from crmresearch.data.loading import load
+from crmresearch.data.rules import bands, followed
 from crmresearch.data.sources.names import find
 from crmresearch.data.store import opened
 from crmresearch.data.tables import TABLES
@@ -41,7 +42,7 @@ class Bank:
     Attributes
     ----------
     about : About
-        Facts about the bank.
+        Facts about the bank; under an exit rule the observation ends where exits can no longer be told.
     tables : tuple of str
         Names of its tables, in the order of the contract.
     engine : DuckDB
@@ -50,7 +51,7 @@ class Bank:
 
     def __init__(self, engine: DuckDB, about: About) -> None:
         self.engine = engine
-        self.about = about
+        self.about = followed(about)
         self._meta = engine.tables()
         self.tables: tuple[str, ...] = tuple(t for t in TABLES if t in self._meta)
 
@@ -182,7 +183,8 @@ class Bank:
         columns = tuple((t, *self._meta[t]["brought"].items()) for t in self.tables)
         key = (
             self.engine.path, about.observation_start, about.observation_end,
-            tuple(about.covered.items()), about.unlinked, tuple(about.refused), columns, *request,
+            tuple(about.covered.items()), about.unlinked, tuple(about.refused), about.contribution,
+            about.segments.get("band"), columns, *request,
         )  # fmt: skip
         if key not in _STATEMENTS:
             _STATEMENTS[key] = self.engine.compiled(build())
@@ -207,7 +209,37 @@ class Bank:
         lacking = ", ".join(t for t in TABLES if t not in self.tables) or say("describe.nothing")
         period = say("describe.dated", about=self.about) if self.about.dated else say("describe.undated")
         sentence = say("describe.sentence", about=self.about, period=period, lacking=lacking)
-        return Result(pd.DataFrame(rows, columns=header), sentence)
+        exits = " " + self.rules()["exit"] if self.about.exit_rule else ""
+        return Result(pd.DataFrame(rows, columns=header), sentence + exits)
+
+    def rules(self) -> dict[str, str]:
+        """Say by what rules the bank is read: who counts as gone, contribution, segments, the survey model."""
+        from crmresearch.disclosure import MIN_CELL
+
+        about, exits, rule = self.about, say("rules.closure"), self.about.exit_rule
+        if rule:
+            few, months = say("rules.few"), rule["months"]
+            told = {k: few if 0 < n < MIN_CELL else f"{n:,}" for k, n in self._meta["_exits"].items()}
+            below = rule.get("balance_below", 0.0)
+            low = say("rules.below", balance=below, currency=about.currency, months=months)
+            kind = say("rules.silent", months=months) if "without" in rule else low
+            exits = say("rules.exit", kind=kind, end=about.observation_end, months=months, told=told)
+        columns = ((c[0] == "-", c.removeprefix("-").replace("_", " ")) for c in about.contribution)
+        parts = [say("rules.less", name=name) if less else say("rules.more", name=name) for less, name in columns]
+        [(column, cuts)] = about.segments.get("tier", {"": ()}).items()
+        tier = say("rules.tier", column=column) if column else say("rules.city")
+        tier = say("rules.cut", column=column, bands="; ".join(bands(cuts))) if cuts else tier
+        band = about.segments.get("band")
+        value = say("rules.bands", bands="; ".join(bands(band))) if band else say("rules.thirds")
+        blocks = {c: b["items"] if isinstance(b, Mapping) else b for c, b in about.constructs.items()}
+        items = [say("rules.construct", name=c, items=", ".join(i)) for c, i in blocks.items()]
+        arrows = [say("rules.path", start=a, end=b) for a, b in about.paths]
+        return {
+            "exit": exits,
+            "contribution": " ".join(parts).removeprefix("+ "),
+            "segments": f"{tier}; {value}",
+            "survey model": "; ".join([*items, *arrows]) or say("rules.none"),
+        }
 
     def reconcile(self) -> Result:
         """Compare what was loaded with what the publisher states, and tables with each other.

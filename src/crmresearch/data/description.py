@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crmresearch.data import rules
 from crmresearch.data.contract import Problem, nearest
 from crmresearch.errors import InputError
 
@@ -54,6 +55,14 @@ class About:
         Tables that cover less than the observation period, with their own first and last day.
     dated : bool
         False for data without dates, whose period the publisher does not state: both dates then are absent.
+    exit_rule : mapping
+        Who counts as gone beside those who closed: ``{"without": "transactions", "months": 12}``, or
+        ``{"balance_below": 100, "months": 6}``; the observation then ends as many months earlier.
+    contribution : sequence of str
+        Columns of ``monthly`` that are added up, with a minus before those that are taken off.
+    segments : mapping
+        ``tier``: the column of ``customers`` (or ``{column: cut points}``) that stands where city tiers do; ``band``:
+        cut points of the first balance, which stand where value bands do.
     """
 
     name: str
@@ -71,6 +80,9 @@ class About:
     unlinked: tuple[str, ...] = ()
     covered: Mapping[str, tuple[datetime.date, datetime.date]] = field(default_factory=dict)
     dated: bool = True
+    exit_rule: Mapping[str, Any] = field(default_factory=dict)
+    contribution: tuple[str, ...] = rules.CONTRIBUTION
+    segments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
@@ -83,6 +95,10 @@ class About:
                     raise InputError(f"{day} of bank '{self.name}' must be a date (YYYY-MM-DD)")
             if self.observation_end < self.observation_start:
                 raise InputError(f"bank '{self.name}': observation_end lies before observation_start")
+        for name, read in (
+            ("exit_rule", rules.exit_rule), ("contribution", rules.contribution), ("segments", rules.segments)
+        ):  # fmt: skip
+            object.__setattr__(self, name, read(getattr(self, name)))
         object.__setattr__(self, "title", self.title or self.name)
         object.__setattr__(self, "cannot_answer", tuple(self.cannot_answer))
         object.__setattr__(self, "unlinked", tuple(self.unlinked))

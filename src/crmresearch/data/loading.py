@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import casting, checking, contract
+from crmresearch.data import casting, checking, contract, rules
 from crmresearch.data.contract import ContractError, Problem, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
@@ -21,7 +21,8 @@ from crmresearch.data.tables import SQL_TYPE, TABLES, WANTED, Column, Table
 def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
-    The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared.
+    The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared, under
+    ``_exits`` what the bank's exit rule changed.
     """
     about = description.about
     found = list(description.problems)
@@ -57,7 +58,10 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         found += checking.identifiers_by_value(engine, noted, description.tables)
     if found := [*found, *_constructs(about, noted)]:
         raise ContractError(about.name, found)
-    engine.note(noted | {"_reconciled": [_compared(engine, r) for r in description.reconcile]})
+    compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
+    if found := rules.apply(engine, about, noted):
+        raise ContractError(about.name, found)
+    engine.note(noted | {"_reconciled": compared})
 
 
 def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:

@@ -299,7 +299,10 @@ def run(
                 workers.execute(work, team, progress, done, fingerprints)
                 _record_breaches(partial, known)
                 frame = ledger.merge(partial)
-        about = {"bank": _plain(opened), "parameters": given, "fingerprints": prints, "versions": _versions()}
+        about = {
+            "bank": _plain(opened), "rules": opened.rules(), "parameters": given, "fingerprints": prints,
+            "versions": _versions(),
+        }  # fmt: skip
         ledger.write_json(partial / "run.json", about)
         _merge_disclosure(partial)
         status = {

@@ -128,18 +128,25 @@ def standing(tenure: pd.DataFrame) -> Result:
 
 @study
 def places(tiers: pd.DataFrame) -> Result:
-    """The customer base by city tier.
+    """The customer base by city tier, or by segment of the bank's own.
 
     Parameters
     ----------
     tiers : DataFrame
-        ``city_tier``, ``n``, ``left``, from :func:`crmresearch.data.reductions.base.tiers`.
+        ``city_tier`` or ``segment``, ``n``, ``left``, from :func:`crmresearch.data.reductions.base.tiers`.
     """
-    names = [say("places.tier", tier=t) if pd.notna(t) else say("places.unknown") for t in tiers["city_tier"]]
-    total = int(tiers["n"].sum())
-    table = pd.DataFrame({"city": names, "n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / total})
-    largest = table.loc[table["n"].idxmax()]
-    return Result(table, say("places.sentence", largest=largest, total=total), counts=("n", "left"))
+    total, counts = (
+        int(tiers["n"].sum()),
+        {"n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / tiers["n"].sum()},
+    )
+    if "segment" in tiers:
+        table = pd.DataFrame({"segment": tiers["segment"].fillna(say("places.unknown")), **counts})
+        sentence = say("places.own", largest=table.loc[table["n"].idxmax()], total=total)
+    else:
+        names = [say("places.tier", tier=t) if pd.notna(t) else say("places.unknown") for t in tiers["city_tier"]]
+        table = pd.DataFrame({"city": names, **counts})
+        sentence = say("places.sentence", largest=table.loc[table["n"].idxmax()], total=total)
+    return Result(table, sentence, counts=("n", "left"))
 
 
 @study

@@ -22,6 +22,7 @@ from crmresearch.data.reductions.expressions import (
     month_number,
     needs,
     open_before,
+    tier_of,
 )
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
@@ -101,11 +102,15 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     return frame
 
 
-@needs("customers.city_tier")
+@needs("customers")
 def tiers(bank: Bank) -> pd.DataFrame | Missing:
-    """Customers by city tier: ``city_tier``, ``n``, ``left``."""
+    """Customers by city tier, or by segment of the bank's own: ``city_tier`` or ``segment``, ``n``, ``left``."""
+    column = tier_of(bank)
+    missing = bank.require(f"customers.{column}")
+    if missing is not None:
+        return missing
     t = bank.table("customers")
-    return grouped(bank, t, ["city_tier"], n=t.count(), left=t.left_on.notnull().sum())
+    return grouped(bank, t, [column], n=t.count(), left=t.left_on.notnull().sum())
 
 
 @needs("customers.left_on")
@@ -257,7 +262,7 @@ def explained(bank: Bank) -> pd.DataFrame | Missing:
     if before < bank.about.observation_start:
         return Missing("two observed years are needed", ("monthly",))
     m, c = bank.table("monthly"), bank.table("customers")
-    money = contribution_of(m)
+    money = contribution_of(bank, m)
     past, last = (m.month >= before) & (m.month < cut), m.month >= cut
     value = m.group_by("customer_id").aggregate(
         contribution=as_float(money.sum(where=last)),

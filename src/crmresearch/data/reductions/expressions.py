@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
+from crmresearch.data.rules import SEGMENT
 from crmresearch.errors import Missing, NotApplicable, answered
 
 if TYPE_CHECKING:
@@ -50,9 +51,23 @@ def as_float(value: Any) -> Any:
     return value.cast("float64")
 
 
-def contribution_of(monthly: ibis.Table) -> Any:
-    """Interest and fees, less service and risk costs; exact."""
-    return monthly.net_interest + monthly.fees - monthly.service_cost - monthly.risk_cost
+def contribution_of(bank: Bank, monthly: ibis.Table, without: str = "") -> Any:
+    """Add up what the bank counts as contribution (interest and fees, less service and risk costs); exact."""
+    import ibis
+
+    total: Any = None
+    for name in (n for n in bank.about.contribution if n.removeprefix("-") != without):
+        value = monthly[name.removeprefix("-")]
+        if name.startswith("-"):
+            total = -value if total is None else total - value
+        else:
+            total = value if total is None else total + value
+    return ibis.literal(0) if total is None else total
+
+
+def tier_of(bank: Bank) -> str:
+    """Return the column of ``customers`` that groups them: the bank's own segment if it declares one, or city tier."""
+    return SEGMENT if "tier" in bank.about.segments else "city_tier"
 
 
 def month_number(date: Any) -> Any:

@@ -21,6 +21,7 @@ from crmresearch.data.reductions.expressions import (
     month_number,
     needs,
     open_before,
+    tier_of,
 )
 from crmresearch.errors import InputError, Missing
 
@@ -35,7 +36,8 @@ DIGITAL = ("online", "mobile", "internet", "app", "web")
 def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
-    ``city_tier`` comes along where customers have one and the survey carries their ids.
+    ``city_tier``, and ``segment`` of the bank's own, come along where customers have one and the survey carries their
+    ids.
 
     Parameters
     ----------
@@ -47,10 +49,10 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     import ibis
 
     t = bank.table("survey").mutate(wave=_wave(bank))
-    if _linked(bank) is None and bank.require("customers.city_tier") is None:
-        customers = bank.table("customers").select("customer_id", "city_tier")
-        t = beside(t, customers, "customer_id")
-    kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", "city_tier")]
+    groups = [g for g in dict.fromkeys(("city_tier", tier_of(bank))) if bank.require(f"customers.{g}") is None]
+    if _linked(bank) is None and groups:
+        t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
+    kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", *groups)]
     frame = bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
     if wave and wave not in set(frame["wave"]):
         return Missing(f"the survey has no wave {wave}; it has {frame['wave'].nunique()}", ("survey",))
@@ -159,7 +161,7 @@ def _voluntary(bank: Bank, customers: ibis.Table) -> Any:
 @needs("monthly")
 def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table:
     m = bank.table("monthly")
-    m = m.select("customer_id", "month", "balance", contribution=contribution_of(m))
+    m = m.select("customer_id", "month", "balance", contribution=contribution_of(bank, m))
     j = key.inner_join(m, "customer_id")
     j = j.mutate(gap=month_number(j.month) - month_number(j.wave_on))
     j = j.filter(j.gap.between(-12, horizon))
@@ -267,7 +269,7 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
     )
     if bank.require("monthly") is None:
         m = bank.table("monthly")
-        m = m.select("customer_id", "month", contribution=contribution_of(m))
+        m = m.select("customer_id", "month", contribution=contribution_of(bank, m))
         j = t.select("customer_id", "acquired_on").inner_join(m, "customer_id")
         j = j.mutate(since=month_number(j.month) - month_number(j.acquired_on))
         sums = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from crmresearch.data.contract import nearest
 from crmresearch.data.description import About
+from crmresearch.data.rules import LOOKS
 from crmresearch.errors import InputError
 
 # A shape: "" is a text, [s] a list of s, {"": s} a mapping to s, a tuple one of several, ... anything. Beside it an
@@ -41,6 +42,9 @@ BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(Abo
     "unlinked": ([""], "[contacts]"),
     "cannot_answer": ([""], "[what the data cannot show]"),
     "reversed": ([""], "[sat3]"),
+    "exit_rule": ({"": ""}, LOOKS["exit_rule"]),
+    "contribution": ([""], LOOKS["contribution"]),
+    "segments": ({"": ("", [""], {"": [""]})}, LOOKS["segments"]),
 }
 CONSTRUCT: dict[str, tuple[Any, str]] = {
     "items": ([""], "[sat1, sat2]"),

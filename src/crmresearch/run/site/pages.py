@@ -126,7 +126,7 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     parts = [say("about"), _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
     if cannot:
         parts += [say("cannot"), *(f"- {escape(str(c))}" for c in cannot), ""]
-    parts += [say("parameters"), _rows(parameters), say("suppressed")]
+    parts += [say("rules"), _rows(run["rules"].items()), say("parameters"), _rows(parameters), say("suppressed")]
     rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
     parts += [_rows(rows) if rows else say("suppressed_nothing")]
     parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(run["versions"].items())]

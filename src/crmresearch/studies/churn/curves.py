@@ -20,8 +20,8 @@ from crmresearch.studies.churn.gates import entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
-ORDERED = ("city_tier", "value_band")  # groups whose names go up
-GROUPS = ("acquisition_channel", "city_tier", "value_band")
+ORDERED = ("city_tier", "segment", "value_band")  # groups whose names go up
+GROUPS = ("acquisition_channel", "city_tier", "segment", "value_band")
 LEVELS = ("low", "middle", "medium", "high")  # an alphabet would mix them
 say = words.of("churn.retention")
 say_groups = words.of("churn.compare")

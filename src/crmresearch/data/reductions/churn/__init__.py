@@ -13,3 +13,4 @@ from crmresearch.data.reductions.churn.histories import (
 )
 from crmresearch.data.reductions.churn.lifecourse import STAGES, life_course
 from crmresearch.data.reductions.churn.rows import arms, early_landmark, landmark, landmark_dates, targeted
+from crmresearch.data.reductions.expressions import tier_of

@@ -16,7 +16,16 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
-from crmresearch.data.reductions.expressions import as_float, beside, day_after, exit_within, months_between, needs
+from crmresearch.data.reductions.expressions import (
+    as_float,
+    beside,
+    day_after,
+    exit_within,
+    months_between,
+    needs,
+    tier_of,
+)
+from crmresearch.data.rules import bands
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ NEEDS = {  # tables that an exit definition needs
     "main bank": ("customers", "transactions", "monthly"),
 }
 DEFINITIONS = tuple(NEEDS)
-GROUPS = ("acquisition_channel", "city_tier", "value_band")
+GROUPS = ("acquisition_channel", "city_tier", "segment", "value_band")
 READ_FROM = {"families": "holdings", "unmet": "service.resolved"}  # states, and what they are read from
 STATES = tuple(READ_FROM)
 UNMET_MONTHS = 6  # an unmet complaint counts for so long
@@ -121,8 +130,12 @@ def _base(bank: Bank, definition: str, months: int, groups: Sequence[str]) -> ib
         m = bank.table("monthly")
         first = m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month))
         t = beside(t, first, "customer_id")
-        third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
-        names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
+        if cuts := bank.about.segments.get("band"):
+            *below, last = bands(cuts)
+            names = ibis.cases(*((t.balance < cut, name) for cut, name in zip(cuts, below, strict=True)), else_=last)
+        else:
+            third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
+            names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
         t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")
     return t
 
@@ -133,8 +146,12 @@ def _fill(t: ibis.Table, groups: Sequence[str]) -> ibis.Table:
 
 
 def groups_of(bank: Bank) -> tuple[str, ...]:
-    """Groups of :data:`GROUPS` that the bank's tables can form; none for a bank without ``customers``."""
-    return tuple(g for g in GROUPS if bank.require("customers", _column(g)) is None)
+    """Groups of :data:`GROUPS` that the bank's tables can form; none for a bank without ``customers``.
+
+    Segments of the bank's own stand where city tiers would.
+    """
+    names = tuple(g for g in GROUPS if g not in ("city_tier", "segment") or g == tier_of(bank))
+    return tuple(g for g in names if bank.require("customers", _column(g)) is None)
 
 
 @needs()
@@ -155,7 +172,8 @@ def spells(
     months : int
         Length of a dormant time, months.
     groups : sequence of str
-        Of ``acquisition_channel``, ``city_tier``, ``value_band`` (thirds by the first balance observed).
+        Of ``acquisition_channel``, ``city_tier``, ``segment`` (of the bank's own), ``value_band`` (by the first balance
+        observed: thirds, or the bank's cut points).
     states : sequence of str
         Of ``families`` (products held) and ``unmet`` (complaint or unresolved request in the six months before), at
         entry.

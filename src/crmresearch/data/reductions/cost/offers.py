@@ -17,21 +17,28 @@ from crmresearch.data.reductions.expressions import (
     grouped,
     needs,
     open_before,
+    tier_of,
 )
 from crmresearch.errors import InputError, Missing
 
 UNKNOWN = "not recorded"
-GROUPS = {"channel": "acquisition_channel", "segment": "city_tier"}  # groups of customers, and where they are recorded
+GROUPS = ("channel", "segment")  # groups of customers
 
 CAMPAIGN_DAYS = 31  # contacts that are not drawn and spread over more days are upkeep, not a campaign
 MOST_CAMPAIGNS = 8
 TENURE_BANDS = (1, 3, 6, 10)  # years
 
 
-def group_of(c: Any, by: str) -> Any:
-    """Channel or segment (city tier) of a customer, in words."""
-    value = c[GROUPS[by]]
-    return (value if by == "channel" else "tier " + value.cast("string")).fill_null(UNKNOWN)
+def recorded(bank: Bank, by: str) -> str:
+    """Return the column of ``customers`` that records channel or segment (city tier, or the bank's own)."""
+    return "acquisition_channel" if by == "channel" else tier_of(bank)
+
+
+def group_of(bank: Bank, c: Any, by: str) -> Any:
+    """Channel or segment of a customer, in words."""
+    column = recorded(bank, by)
+    value = c[column]
+    return ("tier " + value.cast("string") if column == "city_tier" else value).fill_null(UNKNOWN)
 
 
 def one_currency(bank: Bank, table: str) -> None:
@@ -148,7 +155,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         left=leaves.cast("int8"),
         months=days_between(leaves.ifelse(j.left_on, end), ibis.date(day)) / DAYS_PER_MONTH,
         **x,
-        **{by: group_of(j, by) for by, column in GROUPS.items() if bank.require(f"customers.{column}") is None},
+        **{by: group_of(bank, j, by) for by in GROUPS if bank.require(f"customers.{recorded(bank, by)}") is None},
     )
     for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
         if not isinstance(part, Missing):
@@ -190,6 +197,7 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
     if keep > 1:
         m = m.filter(block_of(m.customer_id) % keep == 0)
     g = m.group_by(who=m.customer_id).aggregate(
-        value_before=as_float(contribution_of(m).sum()), balance=as_float(m.balance.mean(where=m.month >= quarter))
+        value_before=as_float(contribution_of(bank, m).sum()),
+        balance=as_float(m.balance.mean(where=m.month >= quarter)),
     )
     return g.select("who", "value_before", x_balance=(g.balance.clip(lower=0) + 1).ln())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, group_of, one_currency, retention_costs
+from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, group_of, one_currency, recorded, retention_costs
 from crmresearch.data.reductions.expressions import (
     BLOCKS,
     DAYS_PER_MONTH,
@@ -26,6 +26,7 @@ from crmresearch.data.reductions.expressions import (
     grouped,
     month_number,
     needs,
+    tier_of,
 )
 from crmresearch.errors import InputError, Missing
 
@@ -81,16 +82,16 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     Returns
     -------
     DataFrame
-        ``block``, ``channel``, ``segment`` (city tier; missing for prospects not won), ``n`` prospects, ``spend``,
-        ``spend_won`` (money), ``won`` (count).
+        ``block``, ``channel``, ``segment`` (city tier, or the bank's own; missing for prospects not won), ``n``
+        prospects, ``spend``, ``spend_won`` (money), ``won`` (count).
     """
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
         t = t.mutate(block=_person(t))
-        if bank.require("prospects.customer_id", "customers.city_tier") is None:
+        if bank.require("prospects.customer_id", f"customers.{tier_of(bank)}") is None:
             c = bank.table("customers")
-            c = c.select(who=c.customer_id, segment=group_of(c, "segment"))
+            c = c.select(who=c.customer_id, segment=group_of(bank, c, "segment"))
             t = t.left_join(c, t.customer_id == c.who)
         else:
             t = t.mutate(segment=t.won.ifelse(UNKNOWN, None))
@@ -167,15 +168,16 @@ def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
     bank : Bank
         With ``customers`` and ``contacts``.
     by : {'channel', 'segment'}, optional
-        Group of customers: how they were won, or their city tier.
+        Group of customers: how they were won, or their city tier (or segment of the bank's own).
 
     Returns
     -------
     DataFrame
         ``block``, ``tenure_month``, ``months`` at risk, ``years``, ``exits``, ``entered`` (customers whose exposure
         starts there), ``retention_cost``; by group, the group's name; of all customers, with ``monthly``, also
-        ``revenue`` (interest + fees - risk), ``service_cost``, ``contribution`` (money). For data without dates one
-        row per customer: ``block``, ``years``, ``customers``, ``exits``, ``retention_cost``.
+        ``revenue`` (contribution before service costs), ``service_cost`` (as far as it counts), ``contribution``
+        (money). For data without dates one row per customer: ``block``, ``years``, ``customers``, ``exits``,
+        ``retention_cost``.
 
     Notes
     -----
@@ -184,7 +186,7 @@ def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
     """
     if by is not None and by not in GROUPS:
         raise InputError(f"by = {by!r}: group by {' or '.join(GROUPS)}")
-    missing = bank.require("customers", "contacts", *(() if by is None else (f"customers.{GROUPS[by]}",)))
+    missing = bank.require("customers", "contacts", *(() if by is None else (f"customers.{recorded(bank, by)}",)))
     if missing is not None:
         return missing if by else _upkeep_summary(bank, missing)
     one_currency(bank, "contacts")
@@ -232,7 +234,7 @@ def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) ->
 def _people(bank: Bank, by: str | None) -> Any:
     """Customers with their block and, where they are asked for by group, their group ``of``."""
     c = bank.table("customers")
-    return c.mutate(block=block_of(c.customer_id), **({} if by is None else {"of": group_of(c, by)}))
+    return c.mutate(block=block_of(c.customer_id), **({} if by is None else {"of": group_of(bank, c, by)}))
 
 
 def _sums(t: Any, by: str | None, month: Any, **sums: Any) -> Any:
@@ -257,9 +259,13 @@ def _spend_by_month(bank: Bank, by: str | None) -> Any:
 
 
 def _money_by_month(bank: Bank, by: str | None) -> Any:
+    import ibis
+
     m = bank.table("monthly")
-    revenue = m.net_interest + m.fees - m.risk_cost
-    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=m.service_cost), by)
+    counted = "-service_cost" in bank.about.contribution
+    revenue = contribution_of(bank, m, without="service_cost" if counted else "")
+    service = m.service_cost if counted else ibis.literal(0)
+    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=service), by)
 
 
 def _by_month(bank: Bank, t: Any, by: str | None) -> Any:
@@ -310,7 +316,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
         who=c.customer_id, ended=left.cast("int8"),
         days=days_between(left.ifelse(c.left_on, end), c.acquired_on).clip(lower=1.0),
     )  # fmt: skip
-    m = m.group_by(owner=m.customer_id).aggregate(money=as_float(contribution_of(m).sum()))
+    m = m.group_by(owner=m.customer_id).aggregate(money=as_float(contribution_of(bank, m).sum()))
     j = t.left_join(c, t.customer_id == c.who)
     j = j.left_join(m, j.who == m.owner)
     start = ibis.date(bank.about.observation_start)

@@ -72,8 +72,13 @@ def _start(bank: Bank) -> int:
 def _monthly(bank: Bank) -> ibis.Table:
     """Return ``monthly`` with contribution, fully loaded margin and the month as a number."""
     t = bank.table("monthly")
-    number, money = month_number(t.month).cast("int32"), contribution_of(t)
+    number, money = month_number(t.month).cast("int32"), contribution_of(bank, t)
     return t.select("customer_id", "month", number=number, contribution=money, fully_loaded=money - t.allocated_cost)
+
+
+def _loads(bank: Bank) -> bool:
+    """Whether costs are allocated, and not yet part of what the bank counts as contribution."""
+    return bank.require("monthly.allocated_cost") is None and "-allocated_cost" not in bank.about.contribution
 
 
 def _sum(t: ibis.Table, inside: Any) -> Any:
@@ -132,7 +137,7 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         first, last = _last(bank, months)
         t = _monthly(bank)
         t = t.filter(t.month.between(first, last))
-        loaded = ["fully_loaded"] if bank.require("monthly.allocated_cost") is None else []
+        loaded = ["fully_loaded"] if _loads(bank) else []
         return grouped(bank, t, **{name: as_float(t[name].sum()) for name in ("contribution", *loaded)})
     if bank.require("snapshot") is None:
         return _snapshot(bank)
