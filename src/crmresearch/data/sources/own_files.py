@@ -1,6 +1,6 @@
 """Your own bank: a folder with files and a ``bank.yaml`` that says what they hold.
 
-Files are CSV, gzipped CSV or Parquet, or tables of a DuckDB or SQLite database. ``data/example/bank.yaml`` is a
+Files are CSV, gzipped CSV, Parquet or Excel, or tables of a DuckDB or SQLite database. ``data/example/bank.yaml`` is a
 complete example; ``data/README.md`` lists the keys.
 """
 
@@ -16,7 +16,7 @@ from crmresearch.data import formulas
 from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
-from crmresearch.data.sources import readers, shapes
+from crmresearch.data.sources import readers, relations, shapes
 from crmresearch.data.tables import CONSENT, TABLES, Table
 from crmresearch.errors import InputError
 
@@ -120,8 +120,7 @@ def describe(path: str | Path) -> Description:
     sources: dict[str, TableSource] = {}
     files: dict[Path, None] = {path: None}
     problems: list[Problem] = []
-    databases: dict[Path, str] = {}
-    recoded: readers.Recoded = {}
+    makes: list[relations.Make] = []
     for name, given in content["tables"].items():
         if name not in TABLES:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), TABLES)}")
@@ -130,43 +129,27 @@ def describe(path: str | Path) -> Description:
         if "file" not in spec:
             raise InputError(f"{path.name}: table {name} needs a file")
         parts = readers.parts_of(path.parent, spec["file"])
-        found = [p for file in parts for p in readers.file_problem(name, file, spec) or ()]
-        if not found:
+        try:
+            relation = readers.relation_of(name, parts, spec)
+        except relations.Unreadable as error:
+            problems += error.problems
+            continue
+        made = _table(TABLES[name], relation, spec, about.currency)
+        if isinstance(made, TableSource):
             files |= dict.fromkeys(parts)
-            made = _table(TABLES[name], parts, spec, about.currency, databases, recoded)
-            if isinstance(made, TableSource):
-                sources[name] = made
-                continue
-            found = made
-        problems += found
-    prepare = functools.partial(readers.prepare, databases, recoded) if databases or recoded else None
+            makes += relation.makes
+            sources[name] = made
+        else:
+            problems += made
+    prepare = functools.partial(relations.prepare, makes) if makes else None
     return Description(about, sources, tuple(files), prepare, tuple(problems))
 
 
 def _table(
-    table: Table,
-    parts: Sequence[Path],
-    spec: Mapping[str, Any],
-    currency: str,
-    databases: dict[Path, str],
-    recoded: readers.Recoded,
+    table: Table, relation: relations.Relation, spec: Mapping[str, Any], currency: str
 ) -> TableSource | list[Problem]:
-    """Build the query of one table, or say what is wrong with its files or columns."""
-    relations: list[str] = []
-    header: list[str] = []
-    zones: dict[str, str] = {}
-    text = True
-    for file in parts:
-        found = readers.relation_of(table.name, file, spec, databases, recoded)
-        if isinstance(found, list):
-            return found
-        relation, columns, zones, text = found
-        if header and set(columns) != set(header):
-            rule = f"the columns of {file.name} are not those of {parts[0].name}"
-            return [Problem(table.name, "", rule, hint="give the parts of a table the same columns")]
-        header = header or columns
-        relations.append(f"SELECT {', '.join(map(quoted, header))} FROM {relation}")
-    origin = parts[0].name + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
+    """Build the query of one table, or say what is wrong with its columns."""
+    header, origin = relation.header, relation.origin
     dropped = spec.get("drop", ())
     mapping = {ours: theirs for ours, theirs in spec.get("columns", {}).items() if theirs not in dropped}
     constants = spec.get("constants", {})
@@ -198,19 +181,19 @@ def _table(
         names = {FILE + name: [name, *(ours for ours, theirs in chosen.items() if theirs == name)] for name in used}
         return {**by, **{file: by[n] for file, either in names.items() for n in either if n in by}}
 
-    stated = {
-        ours: zones[theirs] for ours, theirs in [*chosen.items(), *zip(used, used, strict=True)] if theirs in zones
-    }
+    named = [*chosen.items(), *zip(used, used, strict=True)]
+    zones = {ours: relation.zones[theirs] for ours, theirs in named if theirs in relation.zones}
+    points = {ours: "." for ours, theirs in named if theirs in relation.numbers}
     return TableSource(
-        f"SELECT {', '.join(items)} FROM ({' UNION ALL '.join(relations)})",
-        text,
+        f"SELECT {', '.join(items)} FROM {relation.name}",
+        relation.text,
         said(_by_column(spec.get("date_format"))),
         recode,
         origin,
         missing=said(codes),
-        decimal=said(_by_column(spec.get("decimal"))),
+        decimal=said(points | _by_column(spec.get("decimal"))),
         thousands=said(_by_column(spec.get("thousands"))),
-        zones=said(stated | _by_column(spec.get("timezone"))),
+        zones=said(zones | _by_column(spec.get("timezone"))),
         rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
         if money
         else {},

@@ -17,6 +17,7 @@ from crmresearch.errors import InputError
 EITHER = ("", {"": ""})
 TABLE: dict[str, tuple[Any, str]] = {
     "file": (("", [""]), "customers.csv (or a list of files, or a folder)"),
+    "sheet": ("", "Kunden"),
     "table": ("", "balances"),
     "columns": ({"": ""}, "{ours: theirs}"),
     "drop": ([""], "[Surname, IBAN]"),
