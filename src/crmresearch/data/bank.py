@@ -111,6 +111,10 @@ class Bank:
         """Return the columns of a table's source that are not loaded."""
         return tuple(self._table_meta(table)["unread"])
 
+    def made(self, table: str) -> tuple[str, ...]:
+        """Say what loading made of a table beyond reading it."""
+        return tuple(self._table_meta(table)["made"])
+
     def period(self, table: str) -> tuple[datetime.date, datetime.date]:
         """Return the first and last day a table covers: the observation period, unless the bank says less."""
         if not self.about.dated:
@@ -149,6 +153,9 @@ class Bank:
                 reasons.append(f"the bank '{self.name}' brings no table {table}")
             elif column and column not in self._meta[table]["brought"]:
                 reasons.append(f"table {table} of the bank '{self.name}' brings no column {column}")
+        joined = {t for t in (n.partition(".")[0] for n in needed) if "customer_id" in TABLES[t].names}
+        for table in [t for t in self.about.unlinked if t in joined and len(joined) > 1]:
+            reasons.append(f"ids of table {table} are row numbers, which nothing can be joined by")
         if not reasons:
             return None
         return Missing("; ".join(dict.fromkeys(reasons)), tuple(dict.fromkeys(n.partition(".")[0] for n in needed)))

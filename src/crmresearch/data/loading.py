@@ -44,7 +44,9 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         found += problems
         untyped[name] = sorted({p.column for p in problems})
         if brought is not None:
-            noted[name] = {"brought": brought, "unread": source.unread}
+            made = [f"derived: {', '.join(source.derived)}"] if source.derived else []
+            made += ["ids are row numbers"] if name in about.unlinked else []
+            noted[name] = {"brought": brought, "unread": source.unread, "made": made}
     loaded = tuple(noted)
     for name in loaded:
         if checked:
@@ -73,7 +75,8 @@ def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> 
 def _checked(engine: DuckDB, name: str, loaded: Sequence[str], about: About, untyped: Sequence[str]) -> tuple[Any, Any]:
     columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"')]
     end = about.observation_end if about.dated else None
-    sql, checks = contract.check_sql(TABLES[name], columns, loaded, end, untyped)
+    others = () if name in about.unlinked else loaded
+    sql, checks = contract.check_sql(TABLES[name], columns, others, end, untyped)
     return engine.run(sql)[0], checks
 
 

@@ -293,6 +293,8 @@ def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or 
     opened = open_bank(path)
     coded = made_missing(find(path))
     for name in opened.tables:
+        for line in opened.made(name):
+            typer.echo(f"{name}: {line}")
         if unread := opened.unread(name):
             typer.echo(f"{name}: columns not read: {', '.join(unread)}")
         if counts := coded.get(name):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import ibis
 
 
+LINKED = ("survey.wave_on", "customers")  # what answers are joined to accounts by
 DIGITAL = ("online", "mobile", "internet", "app", "web")
 
 
@@ -50,7 +51,7 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
 
     t = bank.table("survey").mutate(wave=_wave(bank))
     groups = [g for g in dict.fromkeys(("city_tier", tier_of(bank))) if bank.require(f"customers.{g}") is None]
-    if _linked(bank) is None and groups:
+    if bank.require(*LINKED) is None and groups:
         t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
     kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", *groups)]
     frame = bank.frame(t.select(*kept).order_by(ibis.asc("wave"), "customer_id"))
@@ -65,14 +66,6 @@ def _wave(bank: Bank) -> Any:
     if bank.require("survey.wave_on") is not None:
         return ibis.literal(1, type="int64")
     return ibis.dense_rank().over(ibis.window(order_by=bank.table("survey").wave_on)) + 1
-
-
-@needs("survey")
-def _linked(bank: Bank) -> Missing | None:
-    """Tell why the survey cannot be joined to accounts, if so."""
-    if "survey" not in bank.about.unlinked:
-        return bank.require("survey.wave_on", "customers")
-    return Missing("the survey has no customer ids: answers cannot be joined to accounts", ("survey", "customers"))
 
 
 @needs()
@@ -108,7 +101,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     """
     if not 1 <= horizon_months <= 60:
         raise InputError(f"horizon_months is {horizon_months}; allowed are 1 to 60")
-    missing = _linked(bank)
+    missing = bank.require(*LINKED)
     if missing is not None:
         return missing
     return bank.compiled(("joined", horizon_months), lambda: _joined(bank, horizon_months))

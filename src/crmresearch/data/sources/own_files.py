@@ -74,6 +74,7 @@ def _about(path: Path, content: Mapping[str, Any]) -> About:
             raise InputError(f"{path.name}: covered names no table '{table}': {nearest(str(table), TABLES)}")
         facts["covered"][table] = [shapes.day(end, f"covered of {table}", path.name) for end in ends]
     tables = content.get("tables")
+    facts["unlinked"] = list(dict.fromkeys([*facts.get("unlinked", []), *shapes.numbered(tables)]))
     survey = tables.get("survey") if isinstance(tables, dict) else None
     turned = [*facts.pop("reversed", []), *(survey.get("reversed") or [] if isinstance(survey, dict) else [])]
     facts["constructs"] = shapes.constructs(facts.get("constructs", {}), turned, path.name)
@@ -141,6 +142,11 @@ def describe(path: str | Path) -> Description:
             sources[name] = made
         else:
             problems += made
+    if "customers" in about.unlinked:
+        rule = "the customers have row numbers for ids (id: rows), so nothing can be joined to them"
+        joined = [t for t in sources if "customer_id" in (c.name for c in TABLES[t].columns if c.required)]
+        hint = "take this table out of bank.yaml"
+        problems += [Problem(t, "customer_id", rule, hint=hint) for t in joined if t not in about.unlinked]
     prepare = functools.partial(relations.prepare, makes) if makes else None
     return Description(about, sources, tuple(files), prepare, tuple(problems))
 
@@ -165,6 +171,10 @@ def _table(
     problems += _declared(table, mapping, spec, [*chosen, *constants, *derived], used)
     if money and money not in header:
         problems.append(Problem(table.name, "", f"{origin} has no column '{money}'; {nearest(money, header)}"))
+    number = shapes.NUMBERED.get(table.name, "") if "id" in spec else None
+    if number in (*chosen, *constants, *derived, ""):
+        rule = f"id: rows stands beside a {number}" if number else "id: rows, but a row is no customer of its own"
+        problems.append(Problem(table.name, number or "", rule, hint="take id: rows out of bank.yaml"))
     if problems:
         return problems
     items = [
@@ -172,6 +182,8 @@ def _table(
     ]
     items += [f"{quoted(name)} AS {quoted(FILE + name)}" for name in used]
     items += [f"{literal(value)} AS {quoted(ours)}" for ours, value in constants.items()]
+    if number:  # the engine keeps the order of the rows of a file
+        items.append(f"{literal(table.name + '-')} || row_number() OVER () AS {number}")
     if money:
         items.append(f"coalesce(nullif(trim(CAST({quoted(money)} AS VARCHAR)), ''), 'none') AS {quoted(CURRENCY)}")
     recode, codes = _recodings(table, spec)

@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "columns": ({"": ""}, "{ours: theirs}"),
     "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
+    "id": ("", "rows"),
     "derived": ({"": ""}, '{exit_months: "quarters * 3"}'),
     "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
     "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
@@ -47,6 +48,9 @@ BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(Abo
     "contribution": ([""], LOOKS["contribution"]),
     "segments": ({"": ("", [""], {"": [""]})}, LOOKS["segments"]),
 }
+# tables that may have row numbers for ids: one row is one customer, or one asked or addressed
+NUMBERED = dict.fromkeys(("customers", "contacts", "survey", "spells", "snapshot"), "customer_id")
+NUMBERED["prospects"] = "prospect_id"
 CONSTRUCT: dict[str, tuple[Any, str]] = {
     "items": ([""], "[sat1, sat2]"),
     "reversed": ([""], "[sat3]"),
@@ -80,10 +84,19 @@ def keys_of(given: Any, known: Mapping[str, tuple[Any, str]], where: str, of: st
         if value is None:
             continue
         fits = _fits(value, shape) and not (key == "sep" and value != "\\t" and len(value) != 1)
+        fits = fits and (key != "id" or value == "rows")
         pairs = {"paths": value, "covered": [*value.values()] if isinstance(value, dict) else [], "scale": [value]}
         if not fits or any(len(pair) != 2 for pair in pairs.get(key, ())):
             raise _must(key + of, f"{key}: {example}", where)
     return {key: value for key, value in given.items() if value is not None}
+
+
+def numbered(tables: Any) -> list[str]:
+    """Return the tables whose customer ids are to be row numbers."""
+    found = tables.items() if isinstance(tables, dict) else ()
+    return [
+        name for name, spec in found if NUMBERED.get(name) == "customer_id" and isinstance(spec, dict) and "id" in spec
+    ]
 
 
 def day(text: str, key: str, where: str) -> datetime.date:

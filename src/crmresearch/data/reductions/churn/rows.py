@@ -148,7 +148,7 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
         if "channel" in bank.columns("transactions"):
             columns["mobile"] = (x.channel == "mobile").fill_null(False).any().cast("float64")
         parts.append(x.group_by("customer_id").aggregate(**columns))
-    if "contacts" in bank.tables:
+    if bank.require("customers", "contacts") is None:
         c = bank.table("contacts")
         c = c.filter((c.contacted_on <= day) & (c.contacted_on >= ibis.date(add_months(on, -12))))
         c = c.filter((c.purpose == "retain") & (c.arm != "control"))
