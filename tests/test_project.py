@@ -261,6 +261,10 @@ print(first, [m for m in {heavy!r} if m in sys.modules], len(names) > 100)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] [] True"
+    code = "import sys\nfrom crmresearch.run import spare_grammars\nspare_grammars()\nimport nbformat\n"
+    code += "print('lark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"  # 38 grammars are not built in the command, its workers and Sphinx
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

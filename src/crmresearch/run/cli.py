@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crmresearch.errors import CrmError, InputError
+from crmresearch.run import spare_grammars
 
 if TYPE_CHECKING:
     from crmresearch.run.progress import Progress
@@ -329,6 +330,7 @@ def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], fro
 
 def main() -> None:
     """Entry point: errors of this package become one message and an exit status, never a traceback."""
+    spare_grammars()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, as from the keyboard
     try:
         app()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from crmresearch import words
+from crmresearch.run import spare_grammars
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -311,6 +312,7 @@ if __name__ == "__main__":
         sys.stdout.write(text(Path(sys.argv[2])))
         sys.exit()
     # events keep a descriptor of their own: kernels inherit standard output and may write there
+    spare_grammars()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interruption means
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.set_inheritable(channel.fileno(), False)

@@ -10,6 +10,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.util import logging
 
+from crmresearch.run import spare_grammars
+
+spare_grammars()
 project = "crmresearch"
 html_title = "crmresearch"
 language = "en"
