@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -267,3 +268,62 @@ def test_texts_in_several_lines_are_of_about_equal_length():
     assert wrap("a label with one word too many", 28) == "a label with one\nword too many"
     assert wrap("short\nand kept", 28) == "short\nand kept"
     assert wrap("", 28) == ""
+
+
+# --- told in words ----------------------------------------------------------------------------------------------------
+
+NUMBER = r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+
+
+def strange(text: str, picture: Picture) -> list[str]:
+    """Numbers of a text that stand nowhere in the picture's data, rounded as they are written, nor in its names."""
+    frames, marks = [picture.data, picture.options.get("points", pd.DataFrame())], picture.options.get("marks", ())
+    drawn = [f.select_dtypes("number").to_numpy(float).ravel() for f in frames] + [np.array([m.at for m in marks])]
+    if "base" in picture.data:
+        drawn.append((picture.data["estimate"] - picture.data["base"]).to_numpy(float))
+    values = np.abs(np.concatenate([scale * d for d in drawn for scale in (1, 100)]))
+    names = [picture.x, picture.y, *(m.text for m in marks), *picture.options.get("nodes", ())]
+    names += [str(v) for f in frames for c in f.select_dtypes(exclude="number") for v in f[c].unique()]
+    named, out = set(re.findall(NUMBER, " ".join(names))), []
+    for token in re.findall(NUMBER, text):
+        half = 0.5000001 * 10.0 ** -len(token.partition(".")[2])
+        if token not in named and not (np.abs(values - abs(float(token.replace(",", "")))) <= half).any():
+            out.append(token)
+    return out
+
+
+@pytest.mark.parametrize("name", [n for n in PICTURES if n != "distribution"])  # that one tells shares of its own
+def test_what_is_told_is_what_is_drawn(name):
+    text = figures.told(PICTURES[name])
+    assert strange(text, PICTURES[name]) == []
+    assert len(re.findall(NUMBER, text)) >= 2
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("curves", "the later one ends at 59%"),  # it ends at 40%
+        ("intervals", "no effect: 1.01"),
+        ("composition", "phone 20%, atm 49%"),
+        ("matrix", "worst by high: 0.8"),
+        ("paths", "A to B 0.53"),
+    ],
+)
+def test_a_number_that_is_not_drawn_is_found(name, planted):
+    assert strange(planted, PICTURES[name]) == re.findall(NUMBER, planted)[-1:]
+
+
+def test_curves_are_told_at_their_own_ends_and_no_small_cell_is_told():
+    text = figures.told(PICTURES["curves"])
+    assert "first: 100% [95%, 105%] at 0, 90% [85%, 95%] at 1, 80% [75%, 85%] at 2, 70% [65%, 75%] at 3" in text
+    assert "60%" not in text  # nine people
+    assert "alpha" not in figures.told(PICTURES["intervals"])
+    assert figures.told(Picture("intervals", FOREST.assign(n=3), "t")) == ""
+    flow = pd.DataFrame({"label": ["open", "won"], "estimate": [5.0, 8.0], "low": 4.0, "high": 9.0, "base": [0, 5.0]})
+    assert "won: 3 [-1, 4]" in figures.told(Picture("intervals", flow, "t"))
+
+
+def test_of_many_marks_the_ends_are_told():
+    many = pd.DataFrame({"label": [f"m{k}" for k in range(40)], "estimate": np.arange(40.0) - 7})
+    assert "Estimates: 40 of them, from m0: -7 to m39: 32." in figures.told(Picture("intervals", many, "t"))

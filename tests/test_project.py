@@ -192,7 +192,7 @@ def test_a_study_imports_no_other_study():
 
 
 # Kinds of figure load seaborn, so they load when first drawn, by what they are drawn with.
-LATE = {("crmresearch.figures", f"crmresearch.figures.{name}") for name in ("kinds", "dress")}
+LATE = {("crmresearch.figures", f"crmresearch.figures.{name}") for name in ("kinds", "dress", "telling")}
 
 
 def module_graph() -> dict[str, set[str]]:
@@ -230,7 +230,7 @@ def test_no_import_goes_in_a_circle():
 
 
 # Imported when a figure is drawn, a site is built, the command is run.
-DRAWN = {"figures.dress", "figures.kinds", "figures.paths", "run.site.conf", "__main__"}
+DRAWN = {"figures.dress", "figures.kinds", "figures.paths", "figures.telling", "run.site.conf", "__main__"}
 
 
 def test_no_module_is_hidden_by_a_function_of_its_own_name():

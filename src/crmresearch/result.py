@@ -78,8 +78,6 @@ class Result:
         By ledger line, e.g. ``{"S40": Estimate(...)}``; a line for which this bank lacks something is ``Missing``.
     picture : Picture or tuple of Picture, optional
         What :meth:`plot` draws: data and the name of a kind of figure; several stand side by side.
-    alt : str
-        What one sees in the plot, for readers who do not see it.
     counts : tuple of str
         Columns of ``table`` that count people; ``()`` where none does.
     money : mapping of str to str
@@ -99,7 +97,6 @@ class Result:
     checks: tuple[Check, ...] = ()
     estimates: Mapping[str, Any] = field(default_factory=dict)
     picture: Picture | tuple[Picture, ...] | None = None
-    alt: str = ""
     counts: tuple[str, ...] = ("n",)
     digits: int = 3
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -136,6 +133,12 @@ class Result:
     def plot(self, ax: Axes | None = None) -> Any:
         """Draw the result; return the axes (an array of axes if it has several panels), or None."""
         return None if self.picture is None else figures.draw(self.picture, ax)
+
+    @property
+    def alt(self) -> str:
+        """What one sees in the plot, for readers who do not see it: told from the data that are drawn."""
+        several = self.picture if isinstance(self.picture, tuple) else (self.picture,) if self.picture else ()
+        return figures.told(several)
 
     def protected(self) -> pd.DataFrame:
         """Return the table with small cells suppressed, as it is displayed and written."""

@@ -103,6 +103,14 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     return ax
 
 
+def told(several: Picture | tuple[Picture, ...]) -> str:
+    """Tell in words what :func:`draw` draws: titles, axes and values, from the data themselves."""
+    from crmresearch.figures import dress, telling
+
+    pictures = several if isinstance(several, tuple) else (several,)
+    return " ".join(telling.told(p) for p in pictures if not dress.small(p.data).all())
+
+
 @dataclass
 class _Context:
     source: str = ""

@@ -105,8 +105,7 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     axes = say("growth.title", total=total), say("growth.x"), say("growth.y")
     options = {"upright": True, "marks": [Mark(observation_start.year - 0.5, say("growth.mark"), "limit")]}
     picture = Picture("distribution", parts.assign(n=parts["count"]), *axes, options)
-    alt = say("growth.alt", first=first, last=last, observation_start=observation_start.year)
-    return Result(frame.set_index("year"), sentence, picture=picture, alt=alt, counts=("n", "left"))
+    return Result(frame.set_index("year"), sentence, picture=picture, counts=("n", "left"))
 
 
 @study
@@ -175,8 +174,7 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     axes = say("exit_rates.title"), say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
     picture = Picture("curves", shown.assign(group=shown["cause"].map(named)), *axes, options)
-    alt = say("exit_rates.alt", cause=plain[causes[0]])
-    return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, alt=alt, digits=4)
+    return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, digits=4)
 
 
 @study
@@ -201,7 +199,6 @@ def completeness(frame: pd.DataFrame) -> Result:
         say("completeness.sentence", any_share=any_share, total=total, all_share=all_share),
         estimates={"S30": _census(any_share, say("units.months"), total)},
         picture=picture,
-        alt=say("completeness.alt", low=monthly["y"].min(), high=monthly["y"].max()),
         counts=("customer_months",),
     )
 
@@ -217,8 +214,8 @@ def channel_mix(mix: pd.DataFrame) -> Result:
     """
     table = mix.assign(share=mix["transactions"] / mix.groupby("year")["transactions"].transform("sum"))
     wide = table.pivot_table(index="year", columns="channel", values="share", fill_value=0.0)
-    first, last = wide.index[0], wide.index[-1]
-    top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
+    last = wide.index[-1]
+    top = wide.loc[last].idxmax()
     count = int(mix["transactions"].sum())
     axes = say("channel_mix.title", count=count), say("channel_mix.x"), say("channel_mix.y")
     data = table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"})
@@ -227,8 +224,6 @@ def channel_mix(mix: pd.DataFrame) -> Result:
         table.set_index(["year", "channel"]),
         say("channel_mix.sentence", count=count, last=last, share=wide.loc[last, top], top=top.replace("_", " ")),
         picture=picture,
-        alt=say("channel_mix.alt", first=first, last=last, grown=grown.replace("_", " "), before=wide.loc[first, grown],
-                after=wide.loc[last, grown]),
     )  # fmt: skip
 
 

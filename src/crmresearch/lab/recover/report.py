@@ -148,7 +148,6 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
         rows[keep],
         say("estimates.sentence", world=world, n=n, seeds=seeds, failed=failed, biased=biased, worst=worst),
         picture=_pictures(rows, say("estimates.title", studies=studies, world=world), seeds),
-        alt=say("estimates.alt", n=n, studies=studies, world=world, failed=failed),
         counts=(),
     )
 
@@ -222,13 +221,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
         options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(0.8, style="limit")]},
         size=(9.6, 1.6 + STEP * data["label"].nunique()),
     )
-    return Result(
-        rows[keep],
-        sentence,
-        picture=picture if len(shown) else None,
-        alt=say("decisions.alt", n=shown["quantity"].nunique()),
-        counts=(),
-    )
+    return Result(rows[keep], sentence, picture=picture if len(shown) else None, counts=())
 
 
 def _reason(row: Any) -> str:

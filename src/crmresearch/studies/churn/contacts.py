@@ -67,7 +67,6 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     controls = found[found["arm"] == "control"]
     rate = np.average(controls["incidence"], weights=controls["n"])
     shown = table[table["difference"].notna()]
-    changes = "; ".join(say("change", row=r, points=100 * r["difference"]) for _, r in shown.iterrows())
     levels = by_level(shown["arm"].unique())
     ranked = shown.iloc[np.lexsort((shown["arm"].map(levels.index), pd.factorize(shown["campaign"])[0]))]
     ranked = ranked.assign(label=[say("label", row=r) for _, r in ranked.iterrows()])
@@ -78,7 +77,6 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         say("sentence", cause=cause, horizon=horizon, points=points, rate=rate, n=n, exits=exits),
         estimates={"S42": estimate},
         picture=_picture(ranked, say("title", cause=cause.capitalize()), say("x", horizon=horizon), height),
-        alt=say("alt", changes=changes),
         counts=("n", "exits"),
     )
 
@@ -126,6 +124,5 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         say_aimed("sentence", crude=points.iloc[0], remedy=points.iloc[1], horizon=horizon),
         (comparable, gate(say_aimed, "recorded", None, "undecided")),
         picture=_picture(table.assign(label=table["comparison"]), title, say_aimed("x", horizon=horizon), 2.2),
-        alt=say_aimed("alt", crude=points.iloc[0], remedy=points.iloc[1]),
         details={"crude": crude, "remedy": remedy},
     )

@@ -106,7 +106,6 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         "".join(parts),
         (*((entry_independence(spells),) if checked.late else ()), *_censoring(spells, curve, table)),
         picture=_picture(data, title, say("y"), last, {say("all"): curve}, ylim=(0, 1.02)),
-        alt=say("alt", start=start, last=last, end=end) + (say("alt_ignored", end=end) if checked.late else "."),
         counts=("at_risk",),
         details={"curve": curve},
     )
@@ -149,14 +148,12 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     table, curves = found.table, {str(g): found.curves[g] for g in by_level(found.curves)}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
     shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
-    ends = ", ".join(say_groups("end", group=g, kept=shown[g]["survival"].iloc[-1]) for g in found.curves)
     data, title = pd.concat(_drawn(c, g) for g, c in shown.items()), say_groups("title", name=name, n=table["n"].sum())
     y = say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else "")
     return Result(
         table,
         say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
         picture=_picture(data, title, y, found.reach, curves, 5.2, ylim=(0, 1.02), legend=name, ordered=by in ORDERED),
-        alt=say_groups("alt", name=name, found=found, ends=ends),
         counts=("n", "exits"),
         details={"curves": found.curves, "pairs": found.pairs},
     )
@@ -214,6 +211,5 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
             end=main.iloc[-1],
         ),
         picture=_picture(pd.concat([*layers, naive]), title, y, last, {say("all"): curves[own]}, stacked=True),
-        alt=say_causes("alt", last=last, cause=own, end=main.iloc[-1]),
         details={"curves": found},
     )

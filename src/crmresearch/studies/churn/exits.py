@@ -68,7 +68,6 @@ def definitions(
         table,
         sentence,
         picture=Picture("intervals", data, say("title"), say("x"), options=options, size=size),
-        alt=say("alt", rates=", ".join(say("rate", row=r) for _, r in rates.iterrows())),
         counts=("n", "exits"),
     )
 

@@ -137,14 +137,12 @@ def relationship(
     table = pd.DataFrame([model_row(names[k], line, verdict=k == VERDICT_LAG) for k, line in lines.items()])
     estimate = hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
     main, naive = table[table["verdict"]].iloc[0], table.iloc[0]
-    ratios = "; ".join(say("ratio", row=r) for _, r in table.iterrows())
     return Result(
         table,
         say("sentence", main=main, naive=naive, weibull=lines["weibull"]),
         (*estimate.checks, gate(say, "library", gap <= LIBRARY_GAP, gap=gap, limit=LIBRARY_GAP)),
         {"S06": estimate},
         picture=forest(table, say("title", n=estimate.n), say("x"), (7.6, 4.6)),
-        alt=say("alt", ratios=ratios),
         counts=("n", "events"),
         details={"fits": models.fits, "scale": models.scale},
         model=model,
@@ -183,6 +181,5 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
         table.drop(columns="verdict"),
         say_tenure("sentence", spread=spread),
         picture=forest(table, say_tenure("title"), say("x"), (7.2, 2.8)),
-        alt=say_tenure("alt", spread=spread),
         counts=("n", "events"),
     )

@@ -73,7 +73,6 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     fit, lines = fits["adjusted"], {k: f.summary().iloc[0] for k, f in fits.items()}
     table = pd.DataFrame([model_row(name[k], line, verdict=k == "adjusted") for k, line in lines.items()])
     main, control = table.iloc[1], table.iloc[2]
-    ratios = "; ".join(say("ratio", row=r) for _, r in table.iterrows())
     return Result(
         table,
         say("sentence", main=main),
@@ -83,7 +82,6 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         ),
         {"S56": hazard_ratio(lines["adjusted"], len(rows))},
         picture=forest(table, say("title", n=len(rows)), say("x"), (7.2, 1.4 + 0.4 * len(table))),
-        alt=say("alt", ratios=ratios),
         counts=("n", "events"),
         details={"fit": fit},
     )
@@ -130,7 +128,6 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
     )
     table.loc[0, ["difference", "diff_low", "diff_high"]] = np.nan
     points = 100 * table.iloc[-1][["difference", "diff_low", "diff_high"]]
-    ends = ", ".join(say_standard("end", row=r) for _, r in table.iterrows())
     data = pd.concat(
         pd.DataFrame({"x": months, "y": gone[i], "low": low[i], "high": high[i]}).assign(
             group=say_standard("family" if level == 1 else "families", level=level)
@@ -148,5 +145,4 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
             say_standard("y"),
             {"unit": "percent", "xlim": (0, horizon), "ylim": (0, None), "legend": say_standard("legend")},
         ),
-        alt=say_standard("alt", horizon=horizon, ends=ends),
     )

@@ -62,7 +62,6 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
         say("carried", gap=gap, people=people),
     ]
     shown = [s for s in ORDER if s != "not met" and s in seen.columns]
-    ends = ", ".join(say("stage", stage=s, n=seen[s].iloc[-1]) for s in shown)
     data = seen.rename(index=lambda d: d[:7]).rename_axis("label").reset_index()
     data = data.melt("label", [s for s in shown if seen[s].sum()], "part", "count")
     return Result(
@@ -77,7 +76,6 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
             say("y"),
             {"upright": True, "ordered": True},
         ),
-        alt=say("alt", dates=len(seen), ends=ends),
         counts=("n", "of"),
         details={"stages": seen, "gap": gap},
     )

@@ -86,7 +86,6 @@ def forecast(
         ),
         {"S15": estimate},
         picture=(_calibration(groups, len(test)), _decision(curve, horizon, names["model"])),
-        alt=say("alt", main=main, top=groups[horizon].iloc[-1]),
         details={"model": model, "predicted": best[names["model"]], "curve": curve, "groups": groups[horizon]},
     )
 

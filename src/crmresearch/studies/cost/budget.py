@@ -156,7 +156,6 @@ def split(
             for name, row in zip(("spend_per_prospect", "spend_per_customer_year"), rows, strict=False)
         },
         picture=_map(c, free, bound, discount_annual),
-        alt=say("alt", best=best),
         money={"value": "n"},
         details={"gain": gains[0]},
     )  # fmt: skip

@@ -137,7 +137,6 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         ),
         estimates={"S42": exits.estimate(say("unit"), n, 0.0, "below")},
         picture=_kept(curve, n, horizon_months),
-        alt=say("alt", sentence=sentence),
         money={"value": "n"},
         details={"kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months},
     )
@@ -224,7 +223,6 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         ),
         estimates={"targeted": fit.effect.estimate(say("unit"), n, 0.0, "below")},
         picture=_chances(t, fit.propensity),
-        alt=tell("alt", sentence=sentence),
         money={"value": "n"},
         digits=4,
     )

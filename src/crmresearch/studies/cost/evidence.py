@@ -70,7 +70,6 @@ def per_sale(groups: pd.DataFrame) -> Result:
         checks=(gate(say, "alike", None, "undecided"),),
         estimates={"contacts": Estimate(new / old, *found.ends, say("unit"), n)},
         picture=Picture("intervals", data, say("title"), say("x"), "", {"limits": (0, np.inf)}),
-        alt=say("alt", sentence=sentence),
         counts=("n", "sold"),
         digits=2,
     )

@@ -153,10 +153,6 @@ def ratios(
         checks=(wins_gate(wins),),
         estimates=estimates,
         picture=_picture(known, people),
-        alt=say(
-            "alt", count=len(known), several=SEVERAL,
-            ratios=", ".join(say("each", row=row) for _, row in known.iterrows()),
-        ),
         money=MONEY,
         details={"cost_per_win": per_win["all"]},
     )  # fmt: skip

@@ -116,7 +116,6 @@ def ratios_by(
         table,
         sentence,
         picture=_picture(known, by),
-        alt=say("alt", by=by, sentence=sentence),
         counts=("prospects", "wins", "customers"),
         money=dict.fromkeys(MONEY, "customers"),
     )

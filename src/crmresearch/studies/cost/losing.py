@@ -69,7 +69,6 @@ def payback(
         pd.DataFrame(rows).assign(n=wins),
         sentence + ".",
         picture=Picture("curves", curve, say("payback.title"), say("payback.x"), say("payback.y"), options),
-        alt=say("payback.alt", sentence=sentence),
         money={"value": "n"},
         details={"won": found.won},
     )
@@ -145,7 +144,6 @@ def replacement(
         ),
         estimates={"S41": estimate},
         picture=_waterfall(table, wins),
-        alt=say("replacement.alt", parts=", ".join(say("replacement.each", row=r) for _, r in table.iterrows())),
         money={"money": "n"},
         digits=0,
         details={"parts": parts},

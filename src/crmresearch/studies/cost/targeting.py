@@ -87,7 +87,6 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
         words.joined([sentence, sampling(campaigns)], by=" "),
         checks=(gate(say, "ranking", qini.low > 0, "undecided", qini=qini),),
         picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean())),
-        alt=say("alt", sentence=words.joined([sentence, sampling(campaigns)], by=" ")),
         digits=4,
     )
 

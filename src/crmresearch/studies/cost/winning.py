@@ -93,7 +93,6 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
         estimates={"S04": second.estimate(say("unit"), n, 0.0, "below")},
         picture=_curves(fitted),
-        alt=say("alt", count=len(fitted), sentence=sentence),
         counts=("n", "wins"),
         money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),
         digits=4,

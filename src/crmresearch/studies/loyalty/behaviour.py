@@ -61,7 +61,7 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
     checks = (gate(say, "intention.gate", enough, "undecided", exits=left.sum(), needed=MIN_EVENTS),)
     estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
-    return Result(table, sentence, checks, estimates, picture=picture, alt=say("intention.alt", sentence=sentence))
+    return Result(table, sentence, checks, estimates, picture=picture)
 
 
 @survey_study
@@ -92,8 +92,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     title, x = say("hazard.title"), say("hazard.x", n=main.ratio.n)
     picture = forest(table, "lag", "hazard_ratio", title, x, mark=1)
     estimates = {"S12a": main.ratio}
-    alt = say("hazard.alt", sentence=sentence)
-    return Result(table, sentence, tuple(checks), estimates, picture=picture, alt=alt, counts=("n", "events"))
+    return Result(table, sentence, tuple(checks), estimates, picture=picture, counts=("n", "events"))
 
 
 @survey_study
@@ -117,9 +116,8 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     title, x = say("contribution.title"), say("contribution.x", n=len(rows))
     picture = forest(table, "model", "money_per_sd", title, x, unit="money")
     checks = (gate(say, "contribution.gate", largest < DOMINATING, "undecided", largest=largest),)
-    alt = say("contribution.alt", sentence=sentence)
     money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
-    return Result(table, sentence, checks, {"S12": equal}, picture=picture, alt=alt, money=money, digits=1)
+    return Result(table, sentence, checks, {"S12": equal}, picture=picture, money=money, digits=1)
 
 
 @survey_study
@@ -146,7 +144,7 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     title, x = say("banks.title"), say("banks.x", n=len(count))
     picture = forest(table, "other_banks", "satisfaction", title, x)
     estimates = {"other_banks": slope}
-    return Result(table, sentence, estimates=estimates, picture=picture, alt=say("banks.alt", sentence=sentence))
+    return Result(table, sentence, estimates=estimates, picture=picture)
 
 
 @survey_study

@@ -66,7 +66,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
     checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),)
     estimates = {"S48": back, "satisfaction_to_later_loyalty": forth}
-    return Result(table, sentence, checks, estimates, picture=picture, alt=say("lagged.alt", sentence=sentence))
+    return Result(table, sentence, checks, estimates, picture=picture)
 
 
 def _random_intercepts(
@@ -114,8 +114,7 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())
     sentence = say("changes.sentence", slope=found["loyalty"])
     picture = forest(table.iloc[:1], "outcome", "slope", "", say("changes.x"))
-    alt = say("changes.alt", sentence=sentence)
-    return Result(table, sentence, picture=picture, alt=alt, money=dict.fromkeys(("slope", "low", "high"), "n"))
+    return Result(table, sentence, picture=picture, money=dict.fromkeys(("slope", "low", "high"), "n"))
 
 
 @survey_study
@@ -155,5 +154,4 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
     checks = (gate(say, "mediation.gate", None, "undecided", rho=rho),)
     estimates = {"indirect": indirect}
-    alt = say("mediation.alt", rho=rho, sentence=sentence)
-    return Result(table, sentence, checks, estimates, picture=picture, alt=alt)
+    return Result(table, sentence, checks, estimates, picture=picture)

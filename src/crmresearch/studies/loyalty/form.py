@@ -56,7 +56,6 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
         sentence,
         checks=(gate(say, "ordinal.gate", parallel > 0.05, "undecided", p=parallel),),
         picture=forest(table, "item", "odds_ratio", title, x, "driver", mark=1),
-        alt=say("ordinal.alt", sentence=sentence),
         model=ordered_model(scores, items[model.constructs[loyal][0]].to_numpy()),
     )
 
@@ -92,8 +91,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         options["spans"] = [(bend.place.ci_low, bend.place.ci_high, "")]
     axes = (say("dose.title"), say("dose.x", n=len(x)), say("dose.y", item=first))
     picture = Picture("curves", curve, *axes, options=options)
-    alt = say("dose.alt_spline", sentence=sentence) if "low" in curve else say("dose.alt", sentence=sentence)
-    return Result(table, sentence, picture=picture, alt=alt, details={"p": bend.p, "kink": bend.place.value})
+    return Result(table, sentence, picture=picture, details={"p": bend.p, "kink": bend.place.value})
 
 
 @survey_study
@@ -117,8 +115,7 @@ def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np
     sentence = say("slopes.sentence", loss=loss, gain=gain, names=names, reading=reading, gap=gap)
     picture = forest(table, "part", "slope", say("slopes.title"), say("slopes.x", n=len(x)))
     estimates = {"asymmetry": gap}
-    alt = say("slopes.alt", names=names, sentence=sentence)
-    return Result(table, sentence, estimates=estimates, picture=picture, alt=alt)
+    return Result(table, sentence, estimates=estimates, picture=picture)
 
 
 @survey_study
@@ -183,8 +180,7 @@ def importance_performance(
     shown = table.rename(columns=columns).assign(x_low=x_low, x_high=x_high)
     axes = (say("importance.title"), say("importance.x", n=n), say("importance.y"))
     picture = Picture("scatter", shown, *axes, options=options, size=(7.2, 5.2))
-    alt = say("importance.alt", sentence=sentence)
-    return Result(table, sentence, estimates={"S50": line}, picture=picture, alt=alt)
+    return Result(table, sentence, estimates={"S50": line}, picture=picture)
 
 
 @survey_study
@@ -210,4 +206,4 @@ def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     sentence = say("moderation.sentence", reading=reading, estimate=e)
     title, x = say("moderation.title"), say("moderation.x", n=len(items))
     picture = forest(table, "term", "estimate", title, x)
-    return Result(table, sentence, estimates={"S16": e}, picture=picture, alt=say("moderation.alt", sentence=sentence))
+    return Result(table, sentence, estimates={"S16": e}, picture=picture)

@@ -65,7 +65,7 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     shares["part"] = shares["part"].map("{:g}".format)
     options, size = {"ordered": True, "legend": say("items.legend")}, (7.2, 0.22 * len(table) + 1.6)
     picture = Picture("distribution", shares, say("items.title"), say("items.x", n=len(rows)), "", options, size)
-    return Result(table, sentence, picture=picture, alt=say("items.alt", low=low, high=high, sentence=sentence))
+    return Result(table, sentence, picture=picture)
 
 
 @survey_study
@@ -103,7 +103,7 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     title, x = say("reliability.title"), say("reliability.x", n=len(items))
     picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
     checks = (gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),)
-    return Result(table, sentence, checks, picture=picture, alt=say("reliability.alt", sentence=sentence))
+    return Result(table, sentence, checks, picture=picture)
 
 
 @survey_study
@@ -128,8 +128,7 @@ def htmt(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: 
     title, x = say("htmt.title"), say("htmt.x", limit=HTMT_LIMIT, n=len(items))
     options = {"vmin": 0.3, "vmax": 1.1, "bar": "HTMT", "empty": ""}
     picture = Picture("matrix", shown, title, x, options=options, size=(7.2, 5.6))
-    alt = say("htmt.alt", limit=HTMT_LIMIT, sentence=sentence)
-    return Result(table, sentence, picture=picture, alt=alt, details={"closed": closed, "value": value, "high": high})
+    return Result(table, sentence, picture=picture, details={"closed": closed, "value": value, "high": high})
 
 
 @answered()
@@ -195,7 +194,6 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
         sentence,
         checks=(gate(say, "factors.gate", better, many=many, one=one),),
         picture=panels,
-        alt=say("factors.alt", sentence=sentence),
         details={"cfa": many, "one_factor": one},
     )
 
@@ -236,7 +234,7 @@ def common_method(
     title, x = say("method.title"), say("method.x", n=len(data))
     picture = forest(table, "quantity", "estimate", title, x, mark=None)
     checks = (gate(say, "method.gate", adjusted.ci_low > 0, "undecided", adjusted=adjusted),)
-    return Result(table, sentence, checks, picture=picture, alt=say("method.alt", sentence=sentence))
+    return Result(table, sentence, checks, picture=picture)
 
 
 @survey_study
@@ -283,7 +281,7 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     shown, title, x_words = table.dropna(subset=["estimate"]), say("latent.title"), say("latent.x", n=len(items))
     picture = forest(shown, "path", "estimate", title, x_words, "treatment")
     checks = (gate(say, "latent.gate", passed, "undecided", share=inadmissible),)
-    return Result(table, sentence, checks, pick, picture=picture, alt=say("latent.alt", sentence=sentence))
+    return Result(table, sentence, checks, pick, picture=picture)
 
 
 @survey_study
@@ -319,4 +317,4 @@ def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, seed: int) ->
     shown = table.assign(low=np.nan, high=np.nan, group=group, hollow=table["p_mean"] >= 0.05)
     picture = forest(shown, "construct", "mean_difference", say("groups.title"), say("groups.x"))
     checks = (gate(say, "groups.gate", not broken, "undecided", least=least),)
-    return Result(table, sentence, checks, picture=picture, alt=say("groups.alt", sentence=sentence))
+    return Result(table, sentence, checks, picture=picture)

@@ -50,7 +50,6 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
         checks=(gate(say, "rate.gate", total >= MIN_EVENTS, "undecided", total=total, needed=MIN_EVENTS),),
         estimates={"S44": ratio},
         picture=forest(table, "satisfaction", "rate", title, x, mark=None),
-        alt=say("rate.alt", sentence=sentence),
         counts=("n", "referrals"),
     )
 
@@ -109,6 +108,5 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
         if len(part):
             shown, x = part.rename(columns={"year": "label"}), say("gaps.x", n=part["n"].iloc[0])
             panels.append(Picture("intervals", shown, title, x, y, options | {"unit": unit}))
-    alt = say("gaps.alt", sentence=sentence)
     money = dict.fromkeys(("estimate", "low", "high"), "n")
-    return Result(table, sentence, checks, estimates, picture=tuple(panels), alt=alt, money=money)
+    return Result(table, sentence, checks, estimates, picture=tuple(panels), money=money)

@@ -81,5 +81,4 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
         gate(say, "accounts", None, "undecided", gamma=gamma),
     )
     estimates = {"satisfaction_completers": plain, "satisfaction_mean": weighted, "satisfaction_bounds": bounds}
-    alt = say("alt", sentence=sentence)
-    return Result(table, sentence, checks, estimates, picture=picture, alt=alt, counts=("n", "invited"))
+    return Result(table, sentence, checks, estimates, picture=picture, counts=("n", "invited"))

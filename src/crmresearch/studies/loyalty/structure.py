@@ -104,7 +104,6 @@ def path_model(
         sentence,
         estimates=estimates,
         picture=Picture("scatter", arrows, title, x_words, options={"nodes": nodes}, size=(10.0, 6.4)),
-        alt=say("paths.alt", sentence=sentence),
         details={"fit": fit, "bootstrap": boot},
     )
 
@@ -166,7 +165,7 @@ def effects(modelled: Result) -> Result:
     sentence = say("effects.sentence", top=top, goal=goal)
     title, x = say("effects.title"), say("effects.x", goal=goal, n=n)
     picture = forest(table, "source", "estimate", title, x, "effect")
-    return Result(table, sentence, picture=picture, alt=say("effects.alt", goal=goal, sentence=sentence))
+    return Result(table, sentence, picture=picture)
 
 
 @survey_study
@@ -204,7 +203,7 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
         gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
         gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
     )
-    return Result(table, sentence, checks, picture=picture, alt=say("sem.alt", sentence=sentence))
+    return Result(table, sentence, checks, picture=picture)
 
 
 @survey_study

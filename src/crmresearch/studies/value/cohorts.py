@@ -50,7 +50,6 @@ def vintages(frame: pd.DataFrame) -> Result:
         table.rename(columns=names),
         say("vintages.sentence", old=old, new=new),
         picture=tuple(pictures),
-        alt=say("vintages.alt", vintages=len(table), old=old, new=new),
         counts=("n", "exits"),
         money={names["money"]: "n"},
     )
@@ -94,8 +93,6 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
         data = part.rename(columns={"level": "label"})
         y = say("clocks.y") if not pictures else ""
         pictures.append(Picture("intervals", data, titles[factor], x, y, {"upright": True, "marks": [Mark(0)]}))
-    largest = rest.groupby("factor", sort=False)["estimate"].agg(lambda e: e.abs().max())
-    parts = [say("clocks.largest", size=size, name=names[str(factor)]) for factor, size in largest.items()]
     levels = trends["level"].map(say.names("clocks.trends"))
     return Result(
         table.assign(level=[*levels, *rest["level"]], factor=table["factor"].map(names)),
@@ -108,7 +105,6 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
             chance=0.05 * len(rest),
         ),
         picture=tuple(pictures),
-        alt=say("clocks.alt", parts=words.joined(parts, ", ")),
         money={"estimate": "n"},
         digits=2,
         details={"se": se},

@@ -70,7 +70,6 @@ def equity_accounting(
         (gate(say, "adds_up", gap <= TOLERANCE, gap=gap, allowed=TOLERANCE),),
         {"S03": Estimate(gap, gap, gap, say("unit"), len(frame))},
         picture=picture,
-        alt=say("alt", flows=flows.iloc[0], size=flows.iloc[0].abs()),
         money={"money": "n"},
         digits=0,
     )

@@ -28,13 +28,11 @@ def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
         marks = [Mark(1, style="limit")] if name == "level" else []
         pictures.append(Picture("intervals", data, title, say("scores.x", what=what), options={"marks": marks}))
     close = bool(model["level_low"] <= 1.1 and model["level_high"] >= 0.9)
-    lines = words.joined([say("scores.alt_line", row=row) for _, row in scores.iterrows()])
     return Result(
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
         say("scores.sentence", what=what, model=model, best=best),
         (gate(say, "scores.level", close, "undecided", level=model["level"]),),
         picture=tuple(pictures),
-        alt=say("scores.alt", lines=lines),
         money={"error": "n"} if unit == "money" else {},
         details={"scores": scores},
     )
@@ -49,7 +47,6 @@ def calibrated(table: pd.DataFrame, what: str, unit: str) -> Result:
         table,
         say("calibration.sentence", inside=inside, tenths=len(table), top=table.iloc[-1]),
         picture=Picture("calibration", points, title, x, y, {"agreement": say("calibration.line"), "unit": unit}),
-        alt=say("calibration.alt", what=what, inside=inside),
         money={"predicted": "n", "actual": "n"} if unit == "money" else {},
         digits=2,
     )
@@ -125,7 +122,6 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
         table.rename(columns=names),
         say("tracking.sentence", month=actual["ahead"].iloc[-1], last=last, miss=miss),
         picture=tracked(table, names["ahead"], say("tracking.what"), len(frame), "money"),
-        alt=say("tracking.alt", months=len(table), miss=miss),
         digits=0,
         money={names.get(c, c): "n" for c in table.columns[1:-1]},
     )
@@ -173,7 +169,6 @@ def calibration_windows(
         table.rename(columns=names),
         say("windows.sentence", low=low, high=high, horizon=horizon_months),
         picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
-        alt=say("windows.alt", low=low, high=high),
         money={names["estimate"]: "n"},
         digits=2,
     )

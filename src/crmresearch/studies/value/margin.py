@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from crmresearch import disclosure, words
@@ -52,7 +51,6 @@ def tenure_curves(model: MarginModel) -> Result:
         say("curves.sentence", first=first, last=last, lasting=lasting, further=further),
         (gate(say, "curves.at_risk", months >= 12, months=months, needed=MIN_AT_RISK),),
         picture=pictures,
-        alt=say("curves.alt", start=month[0], end=month[-1], first=first, last=last),
         counts=("n", "exits"),
         money={names["money"]: "n"},
     )
@@ -100,7 +98,6 @@ def clv_by_band(
         sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
         estimates={"S57": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
         picture=picture,
-        alt=say("clv.alt", mean=mean, negative=np.mean(values < 0)),
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,
         details={"customers": customers, "values": found.values, "mean": mean, "bands": found.bands},

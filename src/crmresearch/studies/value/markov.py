@@ -67,7 +67,6 @@ def markov_value(
         table.rename(columns=names),
         say("sentence", year=seen.columns[-1], years=years, every=every, rate=annual_discount),
         picture=Picture("intervals", data, title, x, say("y"), options),
-        alt=say("alt", worst=table.iloc[0], best=table.iloc[-1]),
         money={names["estimate"]: "n"},
         digits=0,
         details={"mean": every},

@@ -56,7 +56,6 @@ def spend_gates(frame: pd.DataFrame) -> Result:
             gate(say, "spend.fits", fit.distance <= MAX_DISTANCE, fit=fit, limit=MAX_DISTANCE),
         ),
         picture=Picture("intervals", data, say("spend.title"), label, say("spend.y"), options),
-        alt=say("spend.alt", first=table.iloc[0], last=table.iloc[-1]),
         money={names["estimate"]: "n"},
         digits=2,
         details={"correlation": fit.correlation, "model": fit.model},
@@ -117,7 +116,6 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
         quarter.assign(n=n),
         say("tracking.sentence", periods=len(held), unit=unit, total=total, miss=miss, last=table.iloc[-1]),
         picture=tracked(table, unit, say("tracking.what"), n, "number", split),
-        alt=say("tracking.alt", periods=len(table), unit=unit, miss=miss),
         digits=1,
         details={"periods": named},
     )
@@ -173,7 +171,6 @@ def purchase_value(
         + (say("value.refunds", refunds=refunds) if refunds else ""),
         gates,
         picture=picture,
-        alt=say("value.alt", every=every),
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,
         details={"customers": pd.DataFrame({"customer_id": ids, **own}), "values": values, "mean": every},
@@ -215,7 +212,6 @@ def purchase_value_windows(
         table.rename(columns=names),
         say("windows.sentence", n=len(frame), least=least, most=most, factor=most / least),
         picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
-        alt=say("windows.alt", least=least, most=most),
         money={names["estimate"]: "n"},
         digits=2,
     )

@@ -58,12 +58,10 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
     marks = marks.reindex(columns=["estimate", "ci_low", "ci_high", "n"])
     labels = [say("mark", row=row) for row in rows]
     x = say("x") if later is None else say("x_holdout")
-    parts = [say("alt_part", row=row) for _, row in shown.iterrows()]
     return Result(
         table.rename(columns=say.names("columns")),
         sentence + ".",
         picture=Picture("intervals", marks.assign(label=labels, base=0.0), say("title"), x),
-        alt=say("alt", parts=words.joined(parts, ", ")),
         money={"money": "n"},
         digits=2,
     )

@@ -138,17 +138,12 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         sentence += say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""
     else:
         sentence = say("undefined", n=n, measure=labels[lead])
-    reached = []
-    for name, curve in curves.items():
-        tenth, peak = np.interp(0.1, curve["customers"], curve["whale"]), curve["whale"].max()
-        reached.append(say("alt_measure", measure=labels[name], tenth=tenth, peak=peak))
     return Result(
         table,
         sentence,
         checks[lead],
         estimates,
         picture=_curves(curves, tables, labels) if curves else None,
-        alt=say("alt", measures=words.joined(reached, " ")),
         money={"estimate": "n"},
         details={"curves": curves},
     )
@@ -195,7 +190,6 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
         say("windows.sentence", measure=measure, first=first, last=last)
         + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
         picture=Picture("curves", data, title, say("windows.x"), say("windows.y")),
-        alt=say("windows.alt", first=first, last=last),
         money={"estimate": "n"},
     )
 
@@ -247,6 +241,5 @@ def distribution(frame: pd.DataFrame) -> Result:
         sentence + ".",
         estimates={"S37": below} if lead in COSTED else {},
         picture=Picture("distribution", pd.concat(values), *axes, options),
-        alt=say("distribution.alt", measure=labels[lead], share=below.value),
         money={"estimate": "n"},
     )

@@ -60,7 +60,6 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         say("core.sentence", last=last, share=share, kept=kept, overlap=line),
         estimates={"S22": line},
         picture=picture,
-        alt=say("core.alt", last=last),
         counts=("n", "core_after", "both", "left"),
     )
 
@@ -118,7 +117,7 @@ def transitions(frame: pd.DataFrame) -> Result:
     cells = pd.DataFrame(shown, columns=columns).assign(row=marks, n=total).melt(["row", "n"], var_name="column")
     title, x, y = say("moves.title", half=np.nanmax(half)), say("moves.x", after=after), say("moves.y", before=before)
     picture = Picture("matrix", cells, title, x, y, {"unit": "percent", "vmin": 0, "vmax": 1}, (7.6, 4.6))
-    return Result(table, sentence, picture=picture, alt=say("moves.alt", bands=len(names), stay=stay.value))
+    return Result(table, sentence, picture=picture)
 
 
 @study
@@ -164,12 +163,10 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
     table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n"])
     options = {"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")}
     title, y_label = say("regression.title"), say("regression.y")
-    worst, best = table.iloc[0], table.iloc[-1]
     return Result(
         table,
         say("regression.sentence", lasting=lasting, year=years.columns[0], n=len(both), rank=rank_correlation(x, y)),
         picture=Picture("curves", pd.concat(points), title, "", y_label, options),
-        alt=say("regression.alt", best=[*best], worst=[*worst]),
         money=dict.fromkeys([*columns, by_slope], "n"),
         details={"persistence": lasting},
     )
