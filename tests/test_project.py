@@ -191,10 +191,6 @@ def test_a_study_imports_no_other_study():
     assert wrong == []
 
 
-# Kinds of figure load seaborn, so they load when first drawn, by what they are drawn with.
-LATE = {("crmresearch.figures", f"crmresearch.figures.{name}") for name in ("kinds", "dress", "telling")}
-
-
 def module_graph() -> dict[str, set[str]]:
     """Modules of the package and those they import, at the top or in a function; ``TYPE_CHECKING`` left out."""
     names = {}
@@ -216,7 +212,7 @@ def module_graph() -> dict[str, set[str]]:
                 whole = {f"{node.module}.{a.name}" for a in node.names}
                 found |= {w if w in names else str(node.module) for w in whole}
         lazy = {to for file, to in LAZY if file == path.relative_to(PACKAGE).as_posix()}
-        late = {f for f in found if f.split(".")[1:2] in [[to] for to in lazy] or (name, f) in LATE}
+        late = {f for f in found if f.split(".")[1:2] in [[to] for to in lazy]}
         graph[name] = found & set(names) - late - {name}
     return graph
 

@@ -7,77 +7,15 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from crmresearch.errors import InputError
+from crmresearch.figures.picture import ACCENT, DPI, GREY, HEIGHT, INK, PALETTE, WIDTH, Mark, Picture, shared
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
-
-
-# Okabe and Ito's palette: told apart under the common colour-vision deficiencies; black and grey are kept for text.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A")
-ACCENT, INK, GREY = "#0072B2", "#222222", "#8A8A8A"
-WIDTH, HEIGHT = 7.2, 4.2  # inches of one panel
-DPI = 144
-
-
-Kind = Literal["intervals", "curves", "calibration", "distribution", "scatter", "matrix"]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A reference line.
-
-    Parameters
-    ----------
-    at : float
-        Where it stands.
-    text : str
-        What it is; written above an upright line, in the legend for a level one.
-    style : {'none', 'limit', 'claim', 'estimate'}
-        No effect (thin and dark); a limit (dashed, grey); what is claimed (dashed, dark); an estimate (coloured).
-    axis : {'x', 'y'}
-        The axis it crosses. Intervals take it from their value axis.
-    """
-
-    at: float
-    text: str = ""
-    style: Literal["none", "limit", "claim", "estimate"] = "none"
-    axis: Literal["x", "y"] = "x"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a study hands over to be drawn: data, the name of a kind of figure, and words.
-
-    Parameters
-    ----------
-    kind : {'intervals', 'curves', 'calibration', 'distribution', 'scatter', 'matrix'}
-        One of the six kinds; :mod:`crmresearch.figures.kinds` says which columns and options each takes.
-    data : DataFrame
-        Long form, in the order in which things are to appear. A column ``n`` counts the people behind a mark; a mark
-        of fewer than the disclosure threshold is not drawn. Ends of intervals may be called as in tables, ``ci_low``
-        and ``ci_high``.
-    title, x, y : str
-        Title and axis labels, with units.
-    options : mapping
-        Options of the kind.
-    size : (float, float), optional
-        Width and height in inches.
-    """
-
-    kind: Kind
-    data: pd.DataFrame
-    title: str
-    x: str = ""
-    y: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    size: tuple[float, float] | None = None
 
 
 def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
@@ -111,23 +49,6 @@ def told(several: Picture | tuple[Picture, ...]) -> str:
     return " ".join(telling.told(p) for p in pictures if not dress.small(p.data).all())
 
 
-@dataclass
-class _Context:
-    source: str = ""
-    folder: Path | None = None
-    number: int = 0
-    prefix: str = ""
-    currency: str = ""
-
-
-_context = _Context()
-
-
-def currency() -> str:
-    """Return the currency that labels of money name."""
-    return _context.currency
-
-
 def use(source: str = "", folder: Path | None = None, prefix: str = "", currency: str = "") -> None:
     """Set the theme and, for the figures to come, source line, folder that keeps a copy, and currency."""
     import logging
@@ -137,8 +58,8 @@ def use(source: str = "", folder: Path | None = None, prefix: str = "", currency
     import matplotlib as mpl
     from cycler import cycler
 
-    _context.source, _context.folder, _context.prefix, _context.number = source, folder, prefix, 0
-    _context.currency = currency
+    shared.source, shared.folder, shared.prefix, shared.number = source, folder, prefix, 0
+    shared.currency = currency
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
@@ -215,19 +136,19 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
-    line = _context.source.removeprefix("Source: ")
+    line = shared.source.removeprefix("Source: ")
     if line and not getattr(figure, "_crm_source", False):
         figure.supxlabel(f"Source: {line}", x=0.01, ha="left", fontsize=7.5, color=GREY)
         figure._crm_source = True  # type: ignore[attr-defined]
-    _context.number += 1
+    shared.number += 1
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     data = buffer.getvalue()
-    if _context.folder is not None:
-        stem = "_".join(p for p in (_context.prefix, name or f"figure_{_context.number:02d}") if p)
+    if shared.folder is not None:
+        stem = "_".join(p for p in (shared.prefix, name or f"figure_{shared.number:02d}") if p)
         stem = re.sub(r"[^\w-]+", "_", stem)
-        _context.folder.mkdir(parents=True, exist_ok=True)
-        (_context.folder / f"{stem}.png").write_bytes(data)
-        (_context.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
+        shared.folder.mkdir(parents=True, exist_ok=True)
+        (shared.folder / f"{stem}.png").write_bytes(data)
+        (shared.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
     display(Image(data=data, alt=alt, width=int(figure.get_figwidth() * 100)), metadata={"image/png": {"alt": alt}})
     plt.close(figure)

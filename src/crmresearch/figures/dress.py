@@ -15,9 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, MaxNLocator
 
-from crmresearch import figures
 from crmresearch.disclosure import MIN_CELL
-from crmresearch.figures import ACCENT, GREY, INK, PALETTE, Picture
+from crmresearch.figures.picture import ACCENT, GREY, INK, PALETTE, Picture, shared
 
 SCALES = {"percent": (100.0, "%"), "points": (100.0, "")}  # what a unit multiplies by and writes behind a number
 STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -77,7 +76,7 @@ def wrap(text: str, width: int) -> str:
 
 def label(text: str, unit: str = "number") -> str:
     """Name the bank's currency in a label: in the place of the word money, or behind a label of money."""
-    currency = figures.currency()
+    currency = shared.currency
     if not currency:
         return text
     named = re.sub(r"\bmoney\b", currency, text)

@@ -20,7 +20,6 @@ from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator
 
 from crmresearch.disclosure import HIDDEN, MIN_CELL
-from crmresearch.figures import ACCENT, GREY, INK, WIDTH, Picture
 from crmresearch.figures.dress import (
     Ticks,
     bars,
@@ -38,6 +37,7 @@ from crmresearch.figures.dress import (
     unit_axis,
 )
 from crmresearch.figures.paths import paths
+from crmresearch.figures.picture import ACCENT, GREY, INK, WIDTH, Picture
 
 BINS = 40
 MARKERS = ("o", "s", "D", "X", "^", "v", "P")

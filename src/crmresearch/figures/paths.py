@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch.figures import ACCENT, GREY, INK, PALETTE, Picture
 from crmresearch.figures.dress import finish
+from crmresearch.figures.picture import ACCENT, GREY, INK, PALETTE, Picture
 
 BENDS = {"arrow": 0.08, "under": -0.32, "over": 0.42}  # of arrows to the next layer, and of those that pass one
 

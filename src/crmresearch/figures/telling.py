@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.figures import Picture
 from crmresearch.figures.dress import label, shown, small
+from crmresearch.figures.picture import Picture
 
 say = words.of("top.figures")
 MOST = 12  # marks told one by one; of more, the ends
