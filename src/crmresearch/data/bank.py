@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import words
@@ -17,7 +18,7 @@ from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import DuckDB, Statement
 from crmresearch.data.loading import load
 from crmresearch.data.rules import bands, followed
-from crmresearch.data.sources.names import find
+from crmresearch.data.sources.names import about_of, find
 from crmresearch.data.store import opened
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError, Missing
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 say = words.of("data.bank")
+HELD = "CRMRESEARCH_HELD"  # name and loaded file of the bank that a run holds on to, for its notebooks
 _STATEMENTS: dict[tuple[object, ...], Statement] = {}  # see Bank.compiled
 
 
@@ -281,5 +283,10 @@ def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
     ContractError
         If the data break the contract; whatever was loaded before stays as it was.
     """
+    name, _, held = os.environ.get(HELD, "").partition("=")
+    if held and os.fspath(name_or_path) == name:
+        if not Path(held).exists():
+            raise InputError(f"bank '{name}' changed and was loaded anew while a run was going on; run it again")
+        return Bank(DuckDB(Path(held), read_only=True), about_of(name))
     description = find(name_or_path)
     return Bank(opened(description), description.about)

@@ -198,7 +198,8 @@ class Description:
     """A bank before it is loaded: facts, tables, and the files whose content decides whether a load is still valid.
 
     ``prepare`` runs once in the loading engine (to attach a database, say) and returns problems; ``problems`` are
-    defects of files found before any row was read; ``reconcile`` are numbers to compare once all tables are loaded.
+    defects of files found before any row was read; ``reconcile`` are numbers to compare once all tables are loaded;
+    ``state`` returns a text that changes with what is read from elsewhere than files.
     """
 
     about: About
@@ -207,3 +208,4 @@ class Description:
     prepare: Callable[[DuckDB], list[Problem]] | None = None
     problems: tuple[Problem, ...] = ()
     reconcile: tuple[Reconciliation, ...] = ()
+    state: Callable[[], str] | None = None

@@ -188,15 +188,30 @@ def md5(text: Any) -> Any:
     return digest(text)
 
 
-def columns_of(file: Path, table: str) -> list[str]:
-    """Return the columns of a table in a database that brings a bank; none if there is no such table."""
+class QueryError(Exception):
+    """What is wrong with a query: the engine's words about the names in it, never a value."""
+
+
+@contextlib.contextmanager
+def answer(file: Path, query: str) -> Iterator[Any]:
+    """Run a query on a database that brings a bank; it reaches nothing but that file. Yields a reader of Arrow batches.
+
+    Raises
+    ------
+    QueryError
+        If the query cannot be run.
+    InputError
+        If the file cannot be opened.
+    """
     import duckdb
 
     try:
-        with duckdb.connect(str(file), read_only=True) as connection:
-            rows = connection.execute(
-                "SELECT column_name FROM duckdb_columns() WHERE table_name = $t ORDER BY column_index", {"t": table}
-            ).fetchall()
+        with duckdb.connect(str(file), read_only=True, config={"enable_external_access": "false"}) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection.execute(query).to_arrow_reader(100_000)
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException, duckdb.PermissionException) as e:
+        raise QueryError(str(e).partition("\n")[0].partition(": ")[2].lstrip()) from None
+    except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as e:
+        raise QueryError(f"a value cannot be computed ({type(e).__name__})") from None
     except duckdb.Error as error:
         raise InputError(f"{file.name} cannot be opened ({type(error).__name__})") from None
-    return [r[0] for r in rows]

@@ -78,6 +78,8 @@ def _fingerprint(description: Description, folder: Path) -> str:
         known, noted_ns = {}, 0
     digest = hashlib.sha256(_code().encode())
     digest.update(repr((description.about, sorted(description.tables.items()))).encode())
+    if description.state is not None:
+        digest.update(description.state().encode())
     changed = False
     for path in description.files:
         key, stat = str(path.resolve()), path.stat()

@@ -324,19 +324,24 @@ def run(
 
 def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
     """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
-    from crmresearch.data.bank import open_bank
+    from crmresearch.data.bank import HELD, open_bank
     from crmresearch.data.sources import names, open_data
 
     if from_dir is not None:
         open_data.get(bank, from_dir)
     opened = open_bank(bank)
     name = opened.about.name
-    if bank == name:
+    embedded = name in {row["name"] for row in names.listing() if row["status"] != "own files"}
+    if bank == name and embedded:
         return opened, {}
-    if name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
+    if embedded:
         raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
-    places = [str(Path(bank).expanduser().resolve()), os.environ.get("CRMRESEARCH_BANKS")]
-    return opened, {"CRMRESEARCH_BANKS": os.pathsep.join(p for p in places if p)}
+    # a server's rows change while a run goes on: every notebook opens what was loaded at its beginning
+    place = {HELD: f"{name}={opened.engine.path}"}
+    if bank != name:
+        places = [str(Path(bank).expanduser().resolve()), os.environ.get("CRMRESEARCH_BANKS")]
+        place["CRMRESEARCH_BANKS"] = os.pathsep.join(p for p in places if p)
+    return opened, place
 
 
 def _plain(bank: Bank) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Your own bank: a folder with files and a ``bank.yaml`` that says what they hold.
 
-Files are CSV, gzipped CSV, Parquet or Excel, or tables of a DuckDB or SQLite database. ``data/example/bank.yaml`` is a
-complete example; ``data/README.md`` lists the keys.
+Files are CSV, gzipped CSV, Parquet or Excel, or tables of a DuckDB or SQLite database; a PostgreSQL server may stand in
+their place. ``data/example/bank.yaml`` is a complete example; ``data/README.md`` lists the keys.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from crmresearch.data import formulas
 from crmresearch.data.casting import CURRENCY
-from crmresearch.data.contract import Problem, close_to, literal, nearest, quoted
+from crmresearch.data.contract import ContractError, Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
-from crmresearch.data.sources import readers, relations, shapes
+from crmresearch.data.sources import readers, relations, servers, shapes
 from crmresearch.data.tables import CONSENT, TABLES, Table
 from crmresearch.errors import InputError
 
@@ -122,16 +122,20 @@ def describe(path: str | Path) -> Description:
     files: dict[Path, None] = {path: None}
     problems: list[Problem] = []
     makes: list[relations.Make] = []
+    connected: dict[str, servers.Server] = {}
     for name, given in content["tables"].items():
         if name not in TABLES:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), TABLES)}")
         spec = {"file": given} if isinstance(given, (str, list)) else given
         spec = shapes.keys_of(spec, shapes.TABLE, path.name, f" of table {name}")
-        if "file" not in spec:
+        if not {"file", "database"} & spec.keys():
             raise InputError(f"{path.name}: table {name} needs a file")
-        parts = readers.parts_of(path.parent, spec["file"])
+        parts = readers.parts_of(path.parent, spec.get("file", []))
         try:
-            relation = readers.relation_of(name, parts, spec)
+            if "database" in spec:
+                relation = servers.relation(name, spec, connected)
+            else:
+                relation = readers.relation_of(name, parts, spec)
         except relations.Unreadable as error:
             problems += error.problems
             continue
@@ -148,7 +152,15 @@ def describe(path: str | Path) -> Description:
         hint = "take this table out of bank.yaml"
         problems += [Problem(t, "customer_id", rule, hint=hint) for t in joined if t not in about.unlinked]
     prepare = functools.partial(relations.prepare, makes) if makes else None
-    return Description(about, sources, tuple(files), prepare, tuple(problems))
+    state = functools.partial(_state, about.name, connected) if connected else None
+    return Description(about, sources, tuple(files), prepare, tuple(problems), state=state)
+
+
+def _state(name: str, connected: Mapping[str, servers.Server]) -> str:
+    try:
+        return repr([server.digest() for server in connected.values()])
+    except relations.Unreadable as error:
+        raise ContractError(name, error.problems) from None
 
 
 def _table(

@@ -19,6 +19,8 @@ TABLE: dict[str, tuple[Any, str]] = {
     "file": (("", [""]), "customers.csv (or a list of files, or a folder)"),
     "sheet": ("", "Kunden"),
     "table": ("", "balances"),
+    "query": ("", "SELECT id, opened FROM accounts"),
+    "database": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name)"),
     "columns": ({"": ""}, "{ours: theirs}"),
     "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
