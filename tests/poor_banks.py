@@ -122,6 +122,12 @@ def no_exits() -> Bank:
     return Bank.from_frames(frames, _about("no-exits"))
 
 
+def balances_only() -> Bank:
+    frames = _whole()
+    money = ["net_interest", "fees", "service_cost", "risk_cost", "allocated_cost"]
+    return Bank.from_frames({**frames, "monthly": frames["monthly"].drop(columns=money)}, _about("balances-only"))
+
+
 def few_exits() -> Bank:
     frames = _of("customers", "monthly", "holdings")
     c = frames["customers"]
@@ -195,5 +201,5 @@ def heavy_tail() -> Bank:
 
 POOR = (
     no_dates, one_customer, no_exits, few_exits, all_leave, one_day, one_product, no_variance, survey_only,
-    campaigns_only, prospects_only, late_entry_gaps, constant_spend, heavy_tail,
+    campaigns_only, prospects_only, late_entry_gaps, constant_spend, heavy_tail, balances_only,
 )  # fmt: skip

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import test_reading
-from crmresearch.errors import InputError
+from crmresearch.data.bank import open_bank
+from crmresearch.data.reductions import base, cost, loyalty, value
+from crmresearch.errors import InputError, Missing
 from crmresearch.run.cli import app
 from test_reading import CUSTOMERS, SURVEY, UNDATED, column
 
@@ -99,3 +104,88 @@ def test_nothing_is_joined_by_row_numbers(bank):
     with pytest.raises(InputError, match=r"survey\.customer_id: the customers have row numbers.*take this table out"):
         bank(tables, c__csv=CUSTOMERS, s__csv=SURVEY)
     assert bank(tables.partition("\n")[0]).rows("customers") == 2
+
+
+# --- balances without money columns -----------------------------------------------------------------------------------
+
+MONEY = ["net_interest", "fees", "service_cost", "risk_cost"]
+
+
+@pytest.fixture
+def own(example, tmp_path, monkeypatch):
+    """A copy of the example bank."""
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(example, tmp_path / "own"))
+
+
+@pytest.fixture
+def balances(own):
+    """Write the example bank's months with some of their columns only."""
+
+    def written(*columns, facts=""):
+        whole = pd.read_csv(own / "monthly.csv")
+        whole[["customer_id", "month", "balance", *columns]].to_csv(own / "monthly.csv", index=False)
+        text = (own / "bank.yaml").read_text("utf-8")
+        (own / "bank.yaml").write_text(facts + text, "utf-8")
+        return open_bank(own)
+
+    return written
+
+
+def asks_for_money(bank):
+    """Reductions that add up contribution."""
+    yield value.contribution(bank)
+    yield value.contribution_windows(bank, windows=(6, 12))
+    yield value.tenure_margin(bank)
+    yield value.yearly(bank, years=2)
+    yield base.explained(bank)
+    yield cost.joint(bank)
+
+
+@pytest.mark.parametrize(
+    ("columns", "lacking"),
+    [
+        ((), "net_interest, fees, service_cost, risk_cost"),
+        (("fees",), "net_interest, service_cost, risk_cost"),
+        (("net_interest", "fees", "service_cost"), "risk_cost"),
+    ],
+)
+def test_without_money_contribution_is_unknown_and_never_zero(balances, columns, lacking):
+    bank = balances(*columns)
+    assert bank.require("monthly") is None
+    assert base.contract_breaches(bank)["breaches"].sum() == 0
+    for answer in asks_for_money(bank):
+        assert isinstance(answer, Missing)
+        if "prospects" not in answer.tables:
+            assert f"brings no {lacking} (contribution: in bank.yaml says what counts)" in answer.reason
+    frame = loyalty.joined(bank, horizon_months=6)
+    assert isinstance(frame, Missing) or "contribution_after" not in frame
+    said = base.usable(bank).set_index("study")
+    assert said.loc["02 churn", "runs"] == "in full"
+    assert "monthly.contribution" in said.loc["01 customer value", "lacks"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "declared"),
+    [
+        (("net_interest",), "[net_interest]"),
+        (("net_interest", "fees"), "[net_interest, fees]"),
+        (("fees", "risk_cost"), "[fees, -risk_cost]"),
+    ],
+)
+def test_the_advice_on_contribution_works_as_it_is_written(balances, columns, declared):
+    bank = balances(*columns, facts=f"contribution: {declared}\n")
+    frame = value.contribution(bank)
+    t = bank.frame("SELECT * FROM monthly WHERE month >= DATE '2023-01-01'")
+    money = sum(-t[c] if c.endswith("cost") else t[c] for c in columns)
+    expected = money.groupby(t["customer_id"]).sum()
+    np.testing.assert_allclose(frame.set_index("customer_id")["contribution"], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gap", MONEY)
+def test_a_column_of_money_that_is_brought_has_no_gaps(own, gap):
+    frame = pd.read_csv(own / "monthly.csv")
+    frame.loc[3, gap] = None
+    frame.to_csv(own / "monthly.csv", index=False)
+    with pytest.raises(InputError, match=rf"monthly\.{gap}: {gap} must not be missing \(1 row: 4\)"):
+        open_bank(own)

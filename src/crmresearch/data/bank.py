@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 say = words.of("data.bank")
 HELD = "CRMRESEARCH_HELD"  # name and loaded file of the bank that a run holds on to, for its notebooks
+CONTRIBUTION = "monthly.contribution"
 _STATEMENTS: dict[tuple[object, ...], Statement] = {}  # see Bank.compiled
 
 
@@ -137,7 +138,7 @@ class Bank:
         Parameters
         ----------
         *needed : str
-            ``"table"`` or ``"table.column"``.
+            ``"table"`` or ``"table.column"``; ``"monthly.contribution"`` is all that contribution is added up from.
 
         Returns
         -------
@@ -149,7 +150,9 @@ class Bank:
             table, _, column = item.partition(".")
             if table not in TABLES:
                 raise InputError(f"no table '{table}' in the contract: {nearest(table, TABLES)}")
-            if item in self.about.refused:
+            if item == CONTRIBUTION:
+                reasons += self._no_contribution()
+            elif item in self.about.refused:
                 reasons.append(f"column {item} is refused: {self.about.refused[item]}")
             elif table not in self.tables:
                 reasons.append(f"the bank '{self.name}' brings no table {table}")
@@ -161,6 +164,16 @@ class Bank:
         if not reasons:
             return None
         return Missing("; ".join(dict.fromkeys(reasons)), tuple(dict.fromkeys(n.partition(".")[0] for n in needed)))
+
+    def _no_contribution(self) -> list[str]:
+        """Say why contribution is unknown, if it is."""
+        names = [f"monthly.{name.removeprefix('-')}" for name in self.about.contribution]
+        if "monthly" not in self.tables or any(name in self.about.refused for name in names):
+            missing = self.require(*names)
+            return [missing.reason] if missing is not None else []
+        lacking = [n.partition(".")[2] for n in names if self.require(n) is not None]
+        what = f"monthly of the bank '{self.name}' brings no {', '.join(lacking)}"
+        return [f"contribution is unknown: {what} (contribution: in bank.yaml says what counts)"] if lacking else []
 
     def table(self, name: str) -> ibis.Table:
         """Return a table as an Ibis expression; every column of the contract is there, absent ones as nulls."""

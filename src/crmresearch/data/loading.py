@@ -7,7 +7,7 @@ such values left out, to count them and to find their rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     loaded = tuple(noted)
     for name in loaded:
         if checked:
-            row, checks = _checked(engine, name, loaded, about, untyped[name])
+            row, checks = _checked(engine, name, noted[name]["brought"], loaded, about, untyped[name])
             repeated = [r[0] for r in engine.run(contract.repeats_sql(TABLES[name]))] if row[1] else []
             found += contract.problems_from(TABLES[name], row, checks, repeated)
         else:
@@ -68,12 +68,15 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
 
 def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:
     """Check a loaded table once more: its rows, the rules checked, and the rows that break one, summed over rules."""
-    row, checks = _checked(engine, name, loaded, about, ())
+    row, checks = _checked(engine, name, engine.tables()[name]["brought"], loaded, about, ())
     return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2::2]))
 
 
-def _checked(engine: DuckDB, name: str, loaded: Sequence[str], about: About, untyped: Sequence[str]) -> tuple[Any, Any]:
-    columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"')]
+def _checked(
+    engine: DuckDB, name: str, brought: Collection[str], loaded: Sequence[str], about: About, untyped: Sequence[str]
+) -> tuple[Any, Any]:
+    absent = {c.name for c in TABLES[name].columns if c.name not in brought and not c.nullable and not c.default}
+    columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"') if c[0] not in absent]
     end = about.observation_end if about.dated else None
     others = () if name in about.unlinked else loaded
     sql, checks = contract.check_sql(TABLES[name], columns, others, end, untyped)

@@ -31,10 +31,14 @@ DIGITAL = ("mobile", "online", "web", "net", "app", "internet")  # channels that
 
 # What each study can work on; any one of the alternatives is enough to run some of it.
 STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "01 customer value": (("monthly",), ("transactions",), ("snapshot",)),
+    "01 customer value": (("monthly.contribution",), ("transactions",), ("snapshot",)),
     "02 churn": (("customers", "monthly"), ("customers",), ("spells",)),
-    "03 acquisition and retention cost": (("prospects", "contacts", "monthly"), ("prospects",), ("snapshot",)),
-    "04 satisfaction and loyalty": (("survey", "customers", "monthly"), ("survey",)),
+    "03 acquisition and retention cost": (
+        ("prospects", "contacts", "monthly.contribution"),
+        ("prospects",),
+        ("snapshot",),
+    ),
+    "04 satisfaction and loyalty": (("survey", "customers", "monthly.contribution"), ("survey",)),
 }
 
 
@@ -49,8 +53,8 @@ def usable(bank: Bank) -> pd.DataFrame:
     rows = []
     for study, alternatives in STUDIES.items():
         full = alternatives[0]
-        lacks = [t for t in full if t not in bank.tables]
-        part = next((a for a in alternatives if set(a) <= set(bank.tables)), ())
+        lacks = [t for t in full if bank.require(t) is not None]
+        part = next((a for a in alternatives if bank.require(*a) is None), ())
         runs = "no" if not part else "in part" if lacks else "in full"
         rows.append((study, runs, ", ".join(part) or "–", ", ".join(lacks) or "–"))
     return pd.DataFrame(rows, columns=["study", "runs", "uses", "lacks"])
@@ -245,7 +249,7 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
     return frame
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def explained(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer: contribution of the last twelve months, and what the tables held before them.
 

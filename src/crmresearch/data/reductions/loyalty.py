@@ -154,16 +154,18 @@ def _voluntary(bank: Bank, customers: ibis.Table) -> Any:
 @needs("monthly")
 def _accounts(bank: Bank, key: ibis.Table, horizon: int) -> ibis.Table:
     m = bank.table("monthly")
-    m = m.select("customer_id", "month", "balance", contribution=contribution_of(bank, m))
+    known = bank.require("monthly.contribution") is None
+    m = m.select("customer_id", "month", "balance", **({"contribution": contribution_of(bank, m)} if known else {}))
     j = key.inner_join(m, "customer_id")
     j = j.mutate(gap=month_number(j.month) - month_number(j.wave_on))
     j = j.filter(j.gap.between(-12, horizon))
     before = j.gap.between(-12, -1)
-    return j.group_by("customer_id", "wave").aggregate(
-        balance=as_float(j.balance.max(where=j.gap == -1)),
-        contribution_before=as_float(j.contribution.sum(where=before)) * 12 / before.sum().nullif(0),
-        contribution_after=as_float(j.contribution.sum(where=j.gap.between(1, horizon))) * (12 / horizon),
-    )
+    columns: dict[str, Any] = {"balance": as_float(j.balance.max(where=j.gap == -1))}
+    if known:
+        columns["contribution_before"] = as_float(j.contribution.sum(where=before)) * 12 / before.sum().nullif(0)
+        after = as_float(j.contribution.sum(where=j.gap.between(1, horizon)))
+        columns["contribution_after"] = after * (12 / horizon)
+    return j.group_by("customer_id", "wave").aggregate(**columns)
 
 
 @needs("holdings")
@@ -260,7 +262,7 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         event=_voluntary(bank, c).cast("int64"),
         left_on=c.left_on,
     )
-    if bank.require("monthly") is None:
+    if bank.require("monthly.contribution") is None:
         m = bank.table("monthly")
         m = m.select("customer_id", "month", contribution=contribution_of(bank, m))
         j = t.select("customer_id", "acquired_on").inner_join(m, "customer_id")

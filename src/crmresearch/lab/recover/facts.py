@@ -32,7 +32,7 @@ def marginal_facts(bank: Bank) -> Result:
         Table ``fact, value, published, source``; plausibility, not evidence. Facts without a published figure are
         shown alone.
     """
-    missing = bank.require("customers", "monthly", "prospects", "contacts", "survey")
+    missing = bank.require("customers", "monthly.contribution", "prospects", "contacts", "survey")
     if missing is not None:
         return Result.not_applicable(missing)
     values = _accounts(bank) | _costs(bank) | _answers(bank)

@@ -196,8 +196,9 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
     m = m.filter((m.month >= year) & (m.month < day))
     if keep > 1:
         m = m.filter(block_of(m.customer_id) % keep == 0)
+    known = bank.require("monthly.contribution") is None
     g = m.group_by(who=m.customer_id).aggregate(
-        value_before=as_float(contribution_of(bank, m).sum()),
         balance=as_float(m.balance.mean(where=m.month >= quarter)),
+        **({"value_before": as_float(contribution_of(bank, m).sum())} if known else {}),
     )
-    return g.select("who", "value_before", x_balance=(g.balance.clip(lower=0) + 1).ln())
+    return g.select("who", *(["value_before"] if known else []), x_balance=(g.balance.clip(lower=0) + 1).ln())

@@ -191,7 +191,7 @@ def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
         return missing if by else _upkeep_summary(bank, missing)
     one_currency(bank, "contacts")
     makers = {"first": _first_months, "last": _last_months, "spend": _spend_by_month}
-    if by is None and bank.require("monthly") is None:
+    if by is None and bank.require("monthly.contribution") is None:
         makers["money"] = _money_by_month
     frames = [bank.compiled(("upkeep", n, by), functools.partial(make, bank, by)) for n, make in makers.items()]
     if by is None:
@@ -304,7 +304,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
         start), one 0/1 column ``channel_...`` per channel but the first; of the won ``log_months`` (at least one day),
         ``ended`` (0/1), ``profit`` (contribution per month as a customer); ``spend_randomised`` where the bank says.
     """
-    missing = bank.require("prospects.customer_id", "customers", "monthly")
+    missing = bank.require("prospects.customer_id", "customers", "monthly.contribution")
     if missing is not None:
         return _joint_summary(bank, missing)
     import ibis

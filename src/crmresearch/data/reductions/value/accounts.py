@@ -121,8 +121,8 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     Parameters
     ----------
     bank : Bank
-        With ``monthly``; else a ``snapshot`` with fees, interest, turnover or spend, whose own period then stands for
-        the window; else ``transactions`` (spend of everybody who ever bought).
+        With ``monthly`` and its money; else a ``snapshot`` with fees, interest, turnover or spend, whose period then
+        stands for the window; else, without ``monthly``, ``transactions`` (spend of everybody who ever bought).
     months : int
         Length of the window, ending with the observation.
 
@@ -132,7 +132,8 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         ``customer_id``, ``contribution``, ``fully_loaded`` where costs are allocated; or the snapshot's ``fees``,
         ``interest``, ``turnover``, ``spend``; or ``spend``. Customers with at least one month in the window.
     """
-    if bank.require("monthly") is None:
+    missing = bank.require("monthly.contribution")
+    if missing is None:
         _observed(bank, months)
         first, last = _last(bank, months)
         t = _monthly(bank)
@@ -141,12 +142,14 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         return grouped(bank, t, **{name: as_float(t[name].sum()) for name in ("contribution", *loaded)})
     if bank.require("snapshot") is None:
         return _snapshot(bank)
+    if bank.require("monthly") is None:  # accounts, whose transactions are no purchases
+        return missing
     if bank.require("transactions") is None:
         return _spend_in(bank, {months: "spend"})
     return Missing(f"the bank '{bank.name}' brings neither monthly nor transactions nor snapshot", ("monthly",))
 
 
-@needs("monthly")
+@needs("monthly.contribution")
 def margins(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     """As :func:`contribution`, for banks that know costs; Missing where only spend, fees or turnover is known."""
     return contribution(bank, months=months)
@@ -176,8 +179,9 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     """
     if not windows or min(windows) < 1:
         raise InputError(f"windows {tuple(windows)} must be positive numbers of months")
-    missing = bank.require("monthly")
-    if missing is not None and (bank.require("transactions") is not None or bank.require("snapshot") is None):
+    missing = bank.require("monthly.contribution")
+    purchases = bank.require("transactions") is None and bank.require("monthly") is not None
+    if missing is not None and (not purchases or bank.require("snapshot") is None):
         return missing
     if missing is not None:
         return _spend_in(bank, {m: f"spend_{m}" for m in sorted(set(windows))})
@@ -187,7 +191,7 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     return grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
 
 
-@needs("monthly")
+@needs("monthly.contribution")
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last years, counted back from the end of the observation.
 
@@ -237,7 +241,7 @@ def _counted(rows: ibis.Table, end: int) -> dict[str, Any]:
     }
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = None) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by month of tenure and group of customers.
 
@@ -265,7 +269,7 @@ def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = N
     return grouped(bank, rows, by, **_counted(rows, end))
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def vintages(bank: Bank) -> pd.DataFrame | Missing:
     """Customers, exits and contribution by year of acquisition, year of the calendar and group of customers.
 
@@ -293,7 +297,7 @@ def vintages(bank: Bank) -> pd.DataFrame | Missing:
     return frame
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def tenure_windows(bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 36)) -> pd.DataFrame | Missing:
     """Tenure tables of several calibration windows that end with ``until``: :func:`tenure_margin` with a ``window``."""
     end = _number(until)
@@ -309,7 +313,7 @@ def tenure_windows(bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 
     return pd.concat(parts, ignore_index=True)
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing:
     """Customers at the end of a month: what they brought before it, and in the two years after.
 
@@ -346,7 +350,7 @@ def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing
     return bank.frame(joined.select("customer_id", "fold", "tenure", *names).order_by("customer_id"))
 
 
-@needs("customers", "monthly")
+@needs("customers", "monthly.contribution")
 def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     """Customers at two dates, and what they brought in between, for the accounting of customer equity.
 
@@ -380,7 +384,7 @@ def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     return bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
 
 
-@needs("monthly")
+@needs("monthly.contribution")
 def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     """Contribution in each month of the year after ``at``, of the customers who were there in it.
 
