@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from crmresearch import words
 from crmresearch.errors import InputError
 
-PACKAGE = Path(__file__).parents[1] / "src" / "crmresearch"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "crmresearch"
 LANGUAGES = sorted(p.stem for p in (PACKAGE / "words").glob("*.yaml"))
 
 
@@ -64,9 +66,18 @@ def branches(tree: ast.AST) -> dict[str, str]:
 OBSCURE: list[str] = []
 
 
-def uses(path: Path) -> Iterator[tuple[str, set[str] | None, str]]:
-    """Every template a module asks for: key, values given (None: plain names), and where."""
-    tree = ast.parse(path.read_text("utf-8"))
+def sources() -> Iterator[tuple[str, str]]:
+    """Name and code of every module and every notebook."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        yield path.name, "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+def uses(name: str, code: str) -> Iterator[tuple[str, set[str] | None, str]]:
+    """Every template that code asks for: key, values given (None: plain names), and where."""
+    tree = ast.parse(code)
     known = branches(tree)
     passed_on = {
         id(inner)
@@ -77,7 +88,7 @@ def uses(path: Path) -> Iterator[tuple[str, set[str] | None, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or id(node) in passed_on:
             continue
-        where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        where = f"{name}:{node.lineno}"
         called = node.func
         owner = called.value if isinstance(called, ast.Attribute) and called.attr == "names" else called
         given: set[str] | None = {str(k.arg) for k in node.keywords}
@@ -98,7 +109,7 @@ def uses(path: Path) -> Iterator[tuple[str, set[str] | None, str]]:
                 yield f"{branch}.{key}.detail", given, where
 
 
-USES = [use for path in sorted(PACKAGE.rglob("*.py")) for use in uses(path)]
+USES = [use for name, code in sources() for use in uses(name, code)]
 
 
 def test_keys_and_values_are_written_out():
