@@ -81,8 +81,8 @@ def no_permission(folder):
 
 BROKEN = {
     "missing column": (
-        lambda f: columns(f, "monthly.csv", fees=None),
-        r"monthly.fees: column fees is missing from monthly.csv",
+        lambda f: columns(f, "monthly.csv", balance=None),
+        r"monthly.balance: column balance is missing from monthly.csv",
     ),
     "wrong type": (
         lambda f: columns(f, "monthly.csv", balance=put(3, "a lot")),
