@@ -140,7 +140,7 @@ def all_leave() -> Bank:
     frames = _of("customers", "holdings", "monthly", "transactions")
     c = frames["customers"]
     frames["customers"] = c.assign(left_on=c["left_on"].fillna(pd.Timestamp("2023-12-30")), exit_cause="voluntary")
-    return Bank.from_frames(frames, _about("all-leave"))
+    return Bank.from_frames(frames, _about("all-leave", tolerance_days={"*": 5}))
 
 
 def one_day() -> Bank:

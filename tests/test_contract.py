@@ -21,6 +21,7 @@ ABOUT = {
     "observation_start": datetime.date(2020, 1, 1),
     "observation_end": END,
     "evidence": "simulated",
+    "tolerance_days": {"*": 1000},
 }
 
 
@@ -52,7 +53,7 @@ def valid(table: str, n: int, seed: int) -> pd.DataFrame:
         stays = g.random(n) < 0.5
         f["left_on"] = f["left_on"].mask(stays)
         f["exit_cause"] = f["exit_cause"].astype(object).mask(stays, None)
-        f["referrer_id"] = f["customer_id"]
+        f["referrer_id"] = None
     elif table == "holdings":
         f["closed_on"] = f["opened_on"] + pd.Timedelta(days=3)
     elif table == "prospects":

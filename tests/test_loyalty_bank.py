@@ -72,6 +72,7 @@ def hand():
         "observation_start": datetime.date(2021, 1, 1),
         "observation_end": datetime.date(2023, 12, 31),
         "evidence": "simulated",
+        "tolerance_days": {"*": 1000},
     }
     tables = {"customers": customers, "survey": survey, "monthly": monthly, "holdings": holdings, "service": service}
     return Bank.from_frames(tables, about)

@@ -21,6 +21,7 @@ ABOUT = {
     "observation_start": datetime.date(2021, 1, 1),
     "observation_end": datetime.date(2022, 12, 31),
     "evidence": "simulated",
+    "tolerance_days": {"contacts": 500},
 }
 OLD = "2015-06-01"
 OFTEN = [f"{year}-{month:02d}-15" for year in (2021, 2022) for month in range(1, 13)]

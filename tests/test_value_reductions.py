@@ -16,6 +16,7 @@ ABOUT = {
     "observation_start": datetime.date(2020, 1, 1),
     "observation_end": datetime.date(2022, 12, 31),
     "evidence": "simulated",
+    "tolerance_days": {"*": 1000},
 }
 
 

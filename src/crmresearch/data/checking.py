@@ -38,10 +38,10 @@ def identifiers_by_value(
     """Refuse loaded columns whose values are direct identifiers, whatever their names."""
     for name, facts in noted.items():
         table = TABLES[name]
-        elsewhere = [column for column, other, _ in table.refers if other in noted]
+        elsewhere = table.refers if "customers" in noted else ""  # ids that are looked at there
         for column, kind in facts["brought"].items():
             known = table[column] if column in table.names else None
-            if column in elsewhere or (known and (known.allowed or known.kind not in ("id", "text"))):
+            if column == elsewhere or (known and (known.allowed or known.kind not in ("id", "text"))):
                 continue
             if kind not in ("VARCHAR", "BIGINT", "DOUBLE"):
                 continue

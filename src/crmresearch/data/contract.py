@@ -7,7 +7,7 @@ loaded table (:func:`check_sql`): seconds for sixty million rows, and it returns
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,7 @@ class _Check:
     broken: str  # SQL, true where broken
     hint: str = ""
     needs: tuple[str, ...] = ()
+    late: str = ""  # SQL, the days by which two days are the wrong way round, where some may be declared tolerable
 
 
 _HINTS = {
@@ -86,6 +87,7 @@ _HINTS = {
     "dates": "correct the dates; if one stands for none, declare missing: {{{column}: [1900-01-01]}}",
     "refers": "bring the missing rows, or drop the rows that point to nobody",
     "duplicate": "keep one row per key",
+    "late": "correct the dates, or declare tolerance_days: {{{table}: {days}}} in bank.yaml",
 }
 
 
@@ -103,7 +105,9 @@ def literal(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: datetime.date | None) -> list[_Check]:
+def _checks(
+    table: Table, present: Sequence[str], tables: Sequence[str], end: datetime.date | None, tolerance: int
+) -> list[_Check]:
     found: list[_Check] = []
     for c in (c for c in table.columns if c.name in present):
         q = quoted(c.name)
@@ -125,13 +129,28 @@ def _checks(table: Table, present: Sequence[str], tables: Sequence[str], end: da
     for r in (r for r in table.rules if set(r.needs) <= set(present)):
         hint = _HINTS["dates"].format(column=r.column) if table[r.column].kind == "date" else ""
         found.append(_Check(r.column, r.says, r.broken, hint, r.needs))
-    for column, other, key in table.refers:
-        if column in present and other in tables:
-            broken = (
-                f"{quoted(column)} NOT IN (SELECT {quoted(key)} FROM {quoted(other)} WHERE {quoted(key)} IS NOT NULL)"
-            )
-            found.append(_Check(column, f"{column} must occur in {other}.{key}", broken, _HINTS["refers"]))
+    if (owner := _owner(table, present, tables)) is not None:
+        broken = f"{quoted(owner)} IS NOT NULL AND _id IS NULL"
+        found.append(_Check(owner, f"{owner} must occur in customers.customer_id", broken, _HINTS["refers"]))
+        for column, says, late in _orders(table, present):
+            found.append(_Check(column, says, f"{late} > {tolerance}", _HINTS["late"], (owner,), late))
     return found
+
+
+def _owner(table: Table, present: Sequence[str], tables: Sequence[str]) -> str | None:
+    """Return the column that names a customer of another row, where customers are there to be looked up."""
+    return table.refers if table.refers in present and "customers" in tables else None
+
+
+def _orders(table: Table, present: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Say how the days of a table lie to those of its customer: column, the rule, and by how many days it is broken."""
+    if table.name == "customers":
+        yield "referrer_id", "referrer_id must name a customer acquired no later", "_since - acquired_on"
+    for c in table.columns if table.name not in ("customers", "prospects") else ():  # prospects may be won back
+        if c.kind in ("date", "month") and c.name in present:
+            since = "_month" if c.kind == "month" else "_since"
+            yield c.name, f"{c.name} must not be before acquired_on of its customer", f"{since} - {quoted(c.name)}"
+            yield c.name, f"{c.name} must not be after left_on of its customer", f"{quoted(c.name)} - _until"
 
 
 def check_sql(
@@ -140,6 +159,7 @@ def check_sql(
     tables: Sequence[str] = (),
     end: datetime.date | None = None,
     unreadable: Sequence[str] = (),
+    tolerance: int = 0,
 ) -> tuple[str, list[_Check]]:
     """Write the single pass that checks a loaded table.
 
@@ -155,18 +175,21 @@ def check_sql(
         Observation end; nothing may be dated after it.
     unreadable : sequence of str
         Columns some of whose values could not be read and are now missing; that is reported once, as what it is.
+    tolerance : int
+        Days by which rows may lie outside the time in which their customer was one.
 
     Returns
     -------
     sql : str
-        Returns one row: the table's row count, the repeats of its key, then a count and up to five row ids per check.
+        Returns one row: the table's row count, the repeats of its key, then a count and up to five row ids per check,
+        and the most days by which a row lies outside the time of its customer.
     checks : list
         The checks, in the order of the result; pass both results on to :func:`problems_from`.
     """
     spoilt = {c for c in unreadable if c in table.names}
     checks = [
         c
-        for c in _checks(table, present, tables, end)
+        for c in _checks(table, present, tables, end, tolerance)
         if not spoilt & set(c.needs) and not (c.column in spoilt and c.rule == _missing(table[c.column]))
     ]
     inner = ", ".join(f"({c.broken}) AS v{i}" for i, c in enumerate(checks))
@@ -179,8 +202,15 @@ def check_sql(
         whole = _whole_key(table)
         groups = f"SELECT count(*) AS n FROM {quoted(table.name)} WHERE {whole} GROUP BY {key}"
         repeats = f"(SELECT coalesce(sum(n - 1), 0) FROM ({groups}))"
-    sql = f"SELECT count(*), {repeats}, {outer} FROM (SELECT rowid AS r, {inner} FROM {quoted(table.name)})"
-    return sql, checks
+    late = ", ".join(c.late for c in checks if c.late)
+    inner += f", greatest({late}) AS late" if late else ", 0 AS late"
+    rows = f"(SELECT rowid AS r, * FROM {quoted(table.name)})"
+    if owner := _owner(table, present, tables):
+        about = "any_value(acquired_on) AS _since, any_value(left_on) FILTER (WHERE left_on >= acquired_on) AS _until"
+        month = "CAST(date_trunc('month', any_value(acquired_on)) AS DATE) AS _month"
+        people = f"SELECT customer_id AS _id, {about}, {month} FROM customers WHERE _id IS NOT NULL GROUP BY _id"
+        rows += f" LEFT JOIN ({people}) ON {quoted(owner)} = _id"
+    return f"SELECT count(*), {repeats}, {outer}, max(late) FROM (SELECT r, {inner} FROM {rows})", checks
 
 
 def _whole_key(table: Table) -> str:
@@ -204,8 +234,11 @@ def problems_from(table: Table, row: Sequence[Any], checks: Sequence[_Check], re
         examples = tuple(r + 1 for r in repeated)
         rule = f"{' + '.join(table.key)} must be unique"
         found.append(Problem(table.name, table.key[0], rule, int(row[1]), examples, _HINTS["duplicate"]))
+    late = row[-1] or 0
+    days = next(n * 10**k for k in range(9) for n in (1, 2, 5) if n * 10**k >= late)  # rounded up: nobody's
     for i, c in enumerate(checks):
         n, ids = row[2 + 2 * i], row[3 + 2 * i]
         if n:
-            found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids), c.hint))
+            hint = c.hint.format(table=table.name, days=days) if c.late else c.hint
+            found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids), hint))
     return found

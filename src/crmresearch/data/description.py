@@ -63,6 +63,8 @@ class About:
     segments : mapping
         ``tier``: the column of ``customers`` (or ``{column: cut points}``) that stands where city tiers do; ``band``:
         cut points of the first balance, which stand where value bands do.
+    tolerance_days : mapping of str to int
+        Days by which rows of a table may lie outside the time in which their customer was one; ``"*"`` for all tables.
     """
 
     name: str
@@ -83,6 +85,7 @@ class About:
     exit_rule: Mapping[str, Any] = field(default_factory=dict)
     contribution: tuple[str, ...] = rules.CONTRIBUTION
     segments: Mapping[str, Any] = field(default_factory=dict)
+    tolerance_days: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():

@@ -69,7 +69,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
 def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:
     """Check a loaded table once more: its rows, the rules checked, and the rows that break one, summed over rules."""
     row, checks = _checked(engine, name, engine.tables()[name]["brought"], loaded, about, ())
-    return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2::2]))
+    return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2:-1:2]))
 
 
 def _checked(
@@ -79,7 +79,8 @@ def _checked(
     columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"') if c[0] not in absent]
     end = about.observation_end if about.dated else None
     others = () if name in about.unlinked else loaded
-    sql, checks = contract.check_sql(TABLES[name], columns, others, end, untyped)
+    tolerance = about.tolerance_days.get(name, about.tolerance_days.get("*", 0))
+    sql, checks = contract.check_sql(TABLES[name], columns, others, end, untyped, tolerance)
     return engine.run(sql)[0], checks
 
 

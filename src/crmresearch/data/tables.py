@@ -98,7 +98,7 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
-    refers: tuple[tuple[str, str, str], ...] = ()  # column, other table, its column
+    refers: str = ""  # the column that names a customer of another row
     open: bool = False  # takes columns beyond the contract without their being mapped
 
     def __getitem__(self, name: str) -> Column:
@@ -134,14 +134,13 @@ def _rule(column: str, says: str = "", broken: str = "", needs: Sequence[str] = 
 
 
 def _table(name: str, facts: Mapping[str, Any]) -> Table:
-    owned = [("customer_id", "customers", "customer_id")] if name not in ("customers", "markets") else []
     return Table(
         name,
         facts["row"],
         tuple(_column(c, about) for c, about in facts["columns"].items()),
         tuple(facts.get("key", ())),
         tuple(_rule(**rule) for rule in facts.get("rules", ())),
-        tuple(tuple(r) for r in facts.get("refers", owned)),
+        facts.get("refers", "customer_id" if "customer_id" in facts["columns"] else ""),
         facts.get("open", False),
     )
 

@@ -73,6 +73,8 @@ def _about(path: Path, content: Mapping[str, Any]) -> About:
         if table not in TABLES:
             raise InputError(f"{path.name}: covered names no table '{table}': {nearest(str(table), TABLES)}")
         facts["covered"][table] = [shapes.day(end, f"covered of {table}", path.name) for end in ends]
+    if "tolerance_days" in facts:
+        facts["tolerance_days"] = shapes.days(facts["tolerance_days"], "tolerance_days", path.name)
     tables = content.get("tables")
     facts["unlinked"] = list(dict.fromkeys([*facts.get("unlinked", []), *shapes.numbered(tables)]))
     survey = tables.get("survey") if isinstance(tables, dict) else None

@@ -10,6 +10,7 @@ from typing import Any
 from crmresearch.data.contract import nearest
 from crmresearch.data.description import About
 from crmresearch.data.rules import LOOKS
+from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
 # A shape: "" is a text, [s] a list of s, {"": s} a mapping to s, a tuple one of several, ... anything. Beside it an
@@ -42,6 +43,7 @@ BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(Abo
     "constructs": ({"": ([""], {"": ("", [""])})}, "{satisfaction: [sat1, sat2]}"),
     "paths": ([[""]], "[[satisfaction, loyalty]]"),
     "covered": ({"": [""]}, "{transactions: [2022-01-01, 2022-06-30]}"),
+    "tolerance_days": (EITHER, "30 (or {transactions: 30})"),
     "refused": ({"": ""}, "{monthly.fees: why it is kept out}"),
     "unlinked": ([""], "[contacts]"),
     "cannot_answer": ([""], "[what the data cannot show]"),
@@ -107,6 +109,17 @@ def day(text: str, key: str, where: str) -> datetime.date:
         return datetime.datetime.fromisoformat(text).date()
     except ValueError as error:
         raise InputError(f"{where}: {key} must be a date such as 2022-12-31; impossible value: {error}") from None
+
+
+def days(given: str | Mapping[str, str], key: str, where: str) -> dict[str, int]:
+    """Read a number of days, of all tables or by table."""
+    given = {"*": given} if isinstance(given, str) else given
+    for table, number in given.items():
+        if table not in (*TABLES, "*"):
+            raise InputError(f"{where}: {key} names no table '{table}': {nearest(table, TABLES)}")
+        if not number.isdecimal():
+            raise _must(key, f"{key}: {BANK[key][1]}", where)
+    return {table: int(number) for table, number in given.items()}
 
 
 def truth(text: str, key: str, where: str) -> bool:
