@@ -48,7 +48,7 @@ def run(bank: Bank, folder: Path, notebooks: list[Path] = NOTEBOOKS) -> pd.DataF
                         raise
                 if "parameters" in cell.metadata.get("tags", []):
                     names |= {k: v for k, v in (QUICK | {"bank_name": bank.name}).items() if k in names}
-    return ledger.merge(folder).set_index("claim_id")
+    return ledger.merge(folder).set_index("line_id")
 
 
 def kept() -> set[str]:

@@ -142,6 +142,9 @@ def test_contacts_by_lot_and_aimed(bank):
     result = rendered(churn.randomised(reductions.arms(bank)))
     assert result.finding("S42").unit == ledger.lines()["S42"].unit
     parts = result.table[result.table["arm"] == "any contact"]
+    # the claim says loss: exits for any reason decide, and voluntary ones are among them
+    assert result.table["exits"].iloc[-2] > result.table["exits"].iloc[-1] > 0
+    assert result.finding("S42a").value != result.finding("S42").value
     assert result.finding("S42").value == pytest.approx(np.average(parts["difference"], weights=parts["n"]), rel=1e-9)
     aimed = rendered(churn.aimed(reductions.targeted(bank)))
     assert aimed.details["remedy"].value < aimed.details["crude"].value  # the aim at risk makes contact look harmful

@@ -11,7 +11,7 @@ from crmresearch.run import batch
 
 # what each open data set can be asked (its catalogue entry says what it cannot)
 OPEN = [
-    ("berka", ["00", "01"], {"S07": "supported", "S37": "not applicable"}),
+    ("berka", ["00", "01"], {"S07": "holds", "S37": "not applicable"}),
     ("cdnow-sample", ["01"], {"S19": "blocked", "S03": "not applicable"}),
     ("bank-churners", ["02"], {"S06": "not applicable"}),
     ("bank-marketing", ["03"], {"S40": "not applicable"}),
@@ -30,7 +30,7 @@ def completed(outcome: batch.Outcome) -> None:
 def test_every_study_runs_on_the_example_bank(example, tmp_path):
     outcome = batch.run(str(example), out=tmp_path / "run", jobs=1)
     completed(outcome)
-    verdicts = ledger.read(outcome.folder).set_index("claim_id")["verdict"]
+    verdicts = ledger.read(outcome.folder).set_index("line_id")["verdict"]
     # no transactions and no prospects there: the claims that need them say so
     assert verdicts[["S36", "S40", "S34"]].eq("not applicable").all()
     # forty-eight customers decide no hypothesis
@@ -44,7 +44,7 @@ def test_open_data_sets_answer_what_they_can(name, studies, expected, open_data,
     assert name in published.catalogue()
     outcome = batch.run(name, studies=studies, out=tmp_path / "run", jobs=1)
     completed(outcome)
-    frame = ledger.read(outcome.folder).set_index("claim_id")
+    frame = ledger.read(outcome.folder).set_index("line_id")
     assert frame["verdict"][list(expected)].to_dict() == expected
     assert set(frame["evidence"]) == {published.catalogue()[name]["evidence"]}
 

@@ -195,12 +195,39 @@ def test_cross_lagged_direction(feedback):
     frame = panel(3000, 7, feedback)
     core = MODEL.only("satisfaction", "loyalty")
     result = loyalty.cross_lagged(frame, core, resamples=100, seed=1)
-    e = result.finding("S48")
+    e = result.estimates["loyalty_to_later_satisfaction"]
     # standardised: times the ratio of the latent standard deviations of two consecutive waves, within 10% of 1
     assert e.ci_low - 0.02 < feedback < e.ci_high + 0.02
     assert (e.ci_low > 0) == (feedback > 0)
     other = result.estimates["satisfaction_to_later_loyalty"]
     assert other.ci_low > 0.1  # .5 x .4
+
+
+def test_drift_is_the_change_of_those_who_answered_twice():
+    """Concern rises by .2 a year and banks by .1; customers who join later with high concern move nothing."""
+    rng = np.random.default_rng(3)
+    n = 1500
+    frames = []
+    own, banks = rng.normal(size=n), rng.poisson(1.0, n)
+    for wave, year in enumerate((2021, 2022), start=1):
+        latent = pd.DataFrame({c: rng.normal(size=n) for c in BLOCKS}).assign(concern=own + 0.2 * (wave - 1))
+        own_answers = items(rng, latent).assign(customer_id=np.arange(n), wave=wave, responded=True)
+        own_answers["other_banks"] = banks + (wave - 1) * rng.binomial(1, 0.1, n)
+        frames.append(own_answers.assign(wave_on=pd.Timestamp(year, 3, 1)))
+    late = items(rng, pd.DataFrame({c: rng.normal(size=500) for c in BLOCKS}).assign(concern=3.0))
+    extra = {"customer_id": n + np.arange(500), "wave": 2, "responded": True, "other_banks": 9}
+    frames.append(late.assign(**extra, wave_on=pd.Timestamp(2022, 3, 1)))
+    frame = pd.concat(frames, ignore_index=True)
+    result = loyalty.drift(frame, MODEL)
+    concern, used = result.finding("S16"), result.finding("S48")
+    assert concern.n == n
+    scale = answers_with_accounts(frame, MODEL)["privacy"].std()
+    assert scale == pytest.approx(1, abs=0.01)  # scores are standardised over both waves, the latecomers included
+    assert concern.ci_low > 0
+    assert used.ci_low < 0.1 < used.ci_high
+    without = loyalty.drift(frame.drop(columns="other_banks"), MODEL)
+    assert not without.finding("S48")  # Missing, with the reason
+    assert without.finding("S16").value == concern.value
 
 
 def test_error_in_satisfaction_does_not_look_like_feedback():
@@ -210,7 +237,8 @@ def test_error_in_satisfaction_does_not_look_like_feedback():
     rng = np.random.default_rng(9)
     noisy[BLOCKS["satisfaction"]] += 2.5 * rng.normal(size=(len(frame), 4))
     core = MODEL.only("satisfaction", "loyalty")
-    e = loyalty.cross_lagged(noisy, core, resamples=100, seed=1).finding("S48")
+    e = loyalty.cross_lagged(noisy, core, resamples=100, seed=1)
+    e = e.estimates["loyalty_to_later_satisfaction"]
     assert e.ci_low < 0 < e.ci_high
     answers = answers_with_accounts(noisy, core)
     later = answers[["customer_id", "wave", "satisfaction"]].assign(wave=answers["wave"] - 1)
@@ -236,7 +264,7 @@ def test_privacy_and_other_banks():
     consent = loyalty.privacy_behaviour(frame, MODEL).table.set_index("outcome")
     row = consent.loc["consent to marketing"]
     assert row["low"] < np.exp(-0.97) < row["high"]  # log odds -1 per latent deviation, score reliability .94
-    banks = loyalty.other_banks(frame, MODEL).estimates["other_banks"]
+    banks = loyalty.other_banks(frame, MODEL).estimates["S48a"]
     assert banks.ci_high < 0
     assert loyalty.other_banks(frame.drop(columns="other_banks"), MODEL).missing is not None
 

@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[1]
 CLAIM = """
 - id: S90
   kind: H
+  theme: keep
   claim: Most customers stay.
   anchor: []
   tables: [customers]
   notebook: 05_example
   lines:
-    S90: {estimand: share still there, unit: share of customers, supported: {above: 0.5}, refuted: {below: 0.5}}
+    S90: {estimand: share still there, unit: share of customers, design: description, side: above, bound: 0.5}
 """
 
 
@@ -58,7 +59,7 @@ def test_it_runs_on_a_bank_and_its_line_is_in_the_ledger(clone):
     command = ["-m", "crmresearch", "run", "--bank", "data/example", "--studies", "05", "--out", "run"]
     done = python(clone, *command)
     assert done.returncode == 0, done.stderr
-    ledger = pd.read_csv(clone / "run" / "ledger.csv").set_index("claim_id")
+    ledger = pd.read_csv(clone / "run" / "ledger.csv").set_index("line_id")
     line = ledger.loc["S90"]
     assert line["notebook"] == "05_example"
     assert line["n"] == 48

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -342,3 +343,30 @@ def test_failures_carry_their_reasons():
     assert found.table.loc[1, "reason"] == ""
     assert "1 of them for no known reason" in found.sentence
     assert recover.failures(table.iloc[2:]).table.empty
+
+
+def test_truths_of_lines_agree_with_a_small_new_draw_and_travel_with_the_bank(tmp_path):
+    from crmresearch import ledger
+    from crmresearch.data.sources.own_files import about_in
+    from crmresearch.lab import simulated
+    from crmresearch.lab.recover import lines
+
+    stored = simulated.about(simulated.Settings())["truth"]
+    assert stored, f"lines.yaml belongs to other worlds.yaml: {lines.COMMAND}"
+    assert set(stored) <= set(ledger.lines())
+    fresh = lines.drawn([lines._sums(block) for block in range(300, 308)])
+    for line, one in fresh.items():
+        spread = math.hypot(one["error"], stored[line]["error"])
+        assert abs(one["world"] - stored[line]["world"]) <= 4.5 * spread, line
+    # what has a formula or a limit is stored as it is known today
+    for line, one in lines.known().items():
+        assert stored[line] == pytest.approx(one, rel=1e-5), line
+    changed = simulated.Settings(300, months=60, changes={"retain_exit": 0.0})
+    assert simulated.about(changed)["truth"] == {}
+    folder = simulated.write(simulated.Settings(300), tmp_path / "bank", ["customers"])
+    assert about_in(folder).truth == stored
+    described = (folder / "bank.yaml").read_text()
+    for broken in ("truth: {S06: {word: 1}}", "truth: {S06: {error: 1}}", "truth: {S06: {world: x}}"):
+        (folder / "bank.yaml").write_text(re.sub(r"truth:\n(?:  .*\n)+", broken + "\n", described))
+        with pytest.raises(InputError, match=r"truth must look like this: truth: \{S06"):
+            about_in(folder)

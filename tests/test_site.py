@@ -9,12 +9,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from crmresearch import ledger
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.verdicts import Bound, Deviation
 from crmresearch.result import Check
 from crmresearch.run import site
 from crmresearch.run.execution import write_notebook
@@ -33,13 +35,18 @@ def _run(folder: Path) -> Path:
         Check.of("enough events", False, "3 events; at least 10 needed", "undecided"),
         Check.of("a rival", True, "none"),
     )
+    doubted = Check("negative control", "open", "far off", deviation=Deviation(0.15, 0.05, 0.25, limit=0.2))
     findings = {
         "S19": Estimate(0.62, 0.58, 0.66, "share of contribution", 18_342),
         "S19a": Estimate(0.14, 0.12, 0.16, "share of contribution", 18_342),
         "S37": Missing("the bank brings no table <monthly> & more"),
-        "S03": Estimate(0.0, 0.0, 0.0005, "share", 18_342, checks=gates),
+        "S22": Estimate(0.7, 0.65, 0.75, "Jaccard overlap", 18_342, checks=gates),
+        "S03": Estimate(0.0, 0.0, 0.0005, "share", 18_342),
+        "S06": Estimate(0.8, 0.75, 0.85, "hazard ratio", 18_342, checks=(doubted,)),
     }
-    ledger.record(folder, "01_customer_value", findings, bank="tiny", evidence="simulated", parameters={"seed": 1})
+    truth = {"S06": {"world": 0.82, "limit": 0.81, "error": 0.001}, "S19": {"world": 0.6}}
+    about = {"bank": "tiny", "evidence": "simulated", "parameters": {"seed": 1}, "truth": truth}
+    ledger.record(folder, "01_customer_value", findings, **about)
     figure = new_output(
         "display_data", {"image/png": PIXEL, "text/plain": "Image"}, metadata={"image/png": {"alt": ALT}}
     )
@@ -51,7 +58,10 @@ def _run(folder: Path) -> Path:
         new_code_cell("seed: int = 1", id="parameters", metadata={"tags": ["parameters"]}, execution_count=1),
         new_markdown_cell("## Result\n\nWords.", id="result"),
         new_code_cell(
-            'nb.keep(share, "share", "S19", "S19a", "S37", "S03")', id="keep", outputs=[shown], execution_count=2
+            'nb.keep(share, "share", "S19", "S19a", "S37", "S22", "S03", "S06")',
+            id="keep",
+            outputs=[shown],
+            execution_count=2,
         ),
         new_code_cell("figures.show(share.plot(), alt=share.alt)", id="figure", outputs=[figure], execution_count=3),
     ]
@@ -117,9 +127,9 @@ def test_every_part_is_there(pages, built):
 def test_ledger_shows_every_line_once_with_its_verdict(pages, built):
     frame = ledger.read(built.parent)
     lines = [a for a in pages["index.html"].all("li") if a.get("class") == "crm-line"]
-    assert sorted(a["id"] for a in lines) == sorted(frame["claim_id"])
+    assert sorted(a["id"] for a in lines) == sorted(frame["line_id"])
     shown = {a["id"]: a["data-verdict"] for a in lines}
-    assert shown == {k: chips.slug(v) for k, v in zip(frame["claim_id"], frame["verdict"], strict=True)}
+    assert shown == {k: chips.slug(v) for k, v in zip(frame["line_id"], frame["verdict"], strict=True)}
     text = (built / "index.html").read_text("utf-8")
     assert "<strong>0.620</strong>" in text
     assert "[0.580, 0.660]" in text
@@ -140,10 +150,36 @@ def test_a_claim_stands_once_above_its_lines(built):
 
 def test_a_failed_assumption_is_in_sight_and_an_open_gate_is_folded_away(built):
     text = (built / "index.html").read_text("utf-8")
-    sight, folded = re.search(r'id="S03".*?</details>', text, re.DOTALL)[0].split("<details>")
+    sight, folded = re.search(r'id="S22".*?</details>', text, re.DOTALL)[0].split("<details>")
     assert "Failed assumption:</strong> enough events (3 events; at least 10 needed)" in sight
     assert "a rival" not in sight
     assert "Checked: a rival (none)" in folded
+
+
+def test_claims_are_counted_by_answer_and_checks_stand_apart(pages, built):
+    table = pd.read_csv(built / "claims.csv", keep_default_na=False).set_index("claim_id")
+    assert table["answer"]["S06"] == "consistent, with a doubtful assumption"
+    assert table["answer"][["S03", "S19", "S37", "S45", "S32"]].tolist() == [
+        "holds", "reported", "not applicable", "not built", "not testable",
+    ]  # fmt: skip
+    text = (built / "index.html").read_text("utf-8")
+    tile = re.search(r'data-filter="consistent"[^>]*><span class="crm-count">(\d+)<', text)[1]
+    assert int(tile) == 1
+    assert 'data-filter="holds"' not in text  # a check is no claim
+    assert text.index("Checks of the instrument") < text.index('id="S03"') < text.index("Claims without an estimate")
+    assert text.index('id="S06"') < text.index("Checks of the instrument")
+
+
+def test_what_was_planted_stands_beside_the_estimate(built):
+    text = (built / "index.html").read_text("utf-8")
+    line = re.search(r'id="S06".*?</div></li>', text, re.DOTALL)[0]
+    assert "Planted: 0.820 (this estimator tends to 0.810); the interval holds it." in line
+    assert "crm-truth-mark" in line
+    assert "found</span>" in line
+    assert "Doubtful assumption:</strong> negative control" in line
+    assert "E-value" in line
+    described = re.search(r'id="S19".*?</div></li>', text, re.DOTALL)[0]
+    assert "Planted: 0.600; the interval holds it." in described
 
 
 def test_each_measured_claim_links_to_its_cell(pages):
@@ -278,8 +314,7 @@ def _x(svg: str, kind: str, key: str) -> float:
 
 
 def test_interval_picture_puts_the_bar_on_the_right_ground():
-    rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
-    svg = chips.interval_svg(1.3, 1.1, 1.5, rule, "x")
+    svg = chips.interval_svg(1.3, 1.1, 1.5, Bound(1.0, 1.0, "above"), "x")
     assert (
         _x(svg, "crm-supported-ground", "x")
         <= _x(svg, "crm-bar", "x1")
@@ -287,15 +322,18 @@ def test_interval_picture_puts_the_bar_on_the_right_ground():
         < _x(svg, "crm-bar", "x2")
     )
     refuted_end = _x(svg, "crm-refuted-ground", "x") + _x(svg, "crm-refuted-ground", "width")
-    assert refuted_end < _x(svg, "crm-supported-ground", "x")
+    assert refuted_end == _x(svg, "crm-supported-ground", "x")  # one bound: no ground between
+    open_sign = chips.interval_svg(1.3, 1.1, 1.5, Bound(1.0, 0.0, "either"), "x", truth=1.2)
+    assert open_sign.count("crm-supported-ground") == 2
+    assert "crm-truth-mark" in open_sign
 
 
 def test_interval_picture_bears_open_ends_and_missing_values():
-    svg = chips.interval_svg(2.0, 1.5, math.inf, {"supported": {"above": 1}}, "x")
+    svg = chips.interval_svg(2.0, 1.5, math.inf, Bound(1.0, 0.0, "above"), "x")
     assert _x(svg, "crm-bar", "x2") == pytest.approx(220)  # an open end reaches the edge of the picture
-    assert chips.interval_svg(math.nan, math.nan, math.nan, {"supported": {"above": 1}}, "x") == ""
-    assert "crm-dot" in chips.interval_svg(0.0, 0.0, 0.0, {"supported": {"below": 1}}, "x")
-    assert chips.interval_svg(0.0, 0.0, 0.0, {"report": True}, "x") == ""  # a count without a rule has nothing to show
+    assert chips.interval_svg(math.nan, math.nan, math.nan, Bound(1.0, 0.0, "above"), "x") == ""
+    assert "crm-dot" in chips.interval_svg(0.0, 0.0, 0.0, Bound(1.0, 0.0, "below"), "x")
+    assert chips.interval_svg(0.0, 0.0, 0.0, None, "x") == ""  # a count without a rule has nothing to show
 
 
 def test_pixel_is_a_picture():

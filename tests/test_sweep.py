@@ -64,9 +64,9 @@ def test_a_sweep_sets_ledgers_side_by_side_and_names_what_changed(place):
             str(place / "bank"), {"size": [1, 6, 9]}, place / "out", folder=place / "n", executor=executor
         )
     assert statuses == {"size-1": "completed", "size-6": "completed", "size-9": "failed"}
-    verdicts = table[table["claim_id"].eq("S21")].set_index("size")["verdict"].to_dict()
-    assert verdicts == {"1": "supported", "6": "refuted", "9": "refuted"}
-    assert sweep.changed(table) == {"S21": ["refuted", "supported"]}
+    verdicts = table[table["line_id"].eq("S21")].set_index("size")["verdict"].to_dict()
+    assert verdicts == {"1": "holds", "6": "fails", "9": "fails"}
+    assert sweep.changed(table) == {"S21": ["fails", "holds"]}
     written = pd.read_csv(place / "out" / "sweep.csv")
     assert list(written.columns[:3]) == ["run", "status", "size"]
     assert len(written) == len(table)

@@ -113,7 +113,7 @@ def test_band_hazards_are_found_and_split_from_margin():
     share = result.table.set_index("band")[["share of value", "share_low", "share_high"]]
     assert share["share of value"].sum() == pytest.approx(1, abs=1e-9)
     assert ((share["share_low"] < share["share of value"]) & (share["share of value"] < share["share_high"])).all()
-    s57 = result.finding("S57")
+    s57 = result.finding("gap")
     assert s57.value == pytest.approx(
         result.table["value per customer"].iloc[-1] - result.table["value per customer"].iloc[0]
     )

@@ -1,7 +1,7 @@
-"""The ledger: findings in, verdicts out, one row per estimand of the register ``claims.yaml``.
+"""The ledger: findings in, verdicts out, one row per line of the register ``claims.yaml``, one answer per claim.
 
 A notebook records findings with :func:`record`; the runner merges them with :func:`merge`. A verdict follows from the
-rule written in the register, the 95% interval, the q-value over all hypotheses of the run, and the gates.
+bound written in the register, the printed 95% interval, the q-value over the lines of the bank, and the gates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,102 +22,169 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.inference import Estimate, q_values
+from crmresearch.estimators import verdicts
+from crmresearch.estimators.causal.unrecorded import strength
+from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.verdicts import Bound, Deviation
 from crmresearch.result import Check
 
 say = words.of("top.ledger")
-Q_LEVEL = 0.05  # false discovery rate over the hypotheses of one run
 
 COLUMNS = (
-    *("claim_id", "claim", "bank", "evidence", "estimand", "estimate", "ci_low", "ci_high", "unit", "n", "rule"),
-    *("checks", "p_value", "q_value", "verdict", "notebook", "cell", "parameters_hash"),
+    *("line_id", "claim_id", "primary", "claim", "bank", "evidence", "design", "estimand", "estimate", "ci_low"),
+    *("ci_high", "se", "unit", "n", "bound", "side", "strength", "checks", "p_value", "q_value", "verdict"),
+    *("provisional", "truth", "limit", "truth_verdict", "notebook", "cell", "parameters_hash", "data_fingerprint"),
+    "register",
 )
-_NUMBERS = ("estimate", "ci_low", "ci_high", "n", "p_value", "q_value")
+_NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
+UNMEASURED = ("not measured", "not testable")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One estimand of the register with its decision rule."""
+    """One estimand of the register with its design and its bound.
+
+    Parameters
+    ----------
+    bound : Bound, optional
+        None for a line that is described, without a verdict.
+    primary : bool
+        Whether the claim is answered from this line.
+    because : str
+        The ground of the bound, where it is not plain.
+    why : str
+        Why the claim is not testable, where it is not.
+    """
 
     line_id: str
     claim_id: str
     kind: str
+    theme: str
     claim: str
     estimand: str
     unit: str
+    design: str
+    bound: Bound | None
+    primary: bool
     notebook: str
     tables: tuple[str, ...]
-    rule: Mapping[str, Any]
+    because: str = ""
     why: str = ""
 
 
 @cache
-def claims() -> tuple[dict[str, Any], ...]:
-    """Return the register as it is written, one mapping per claim."""
+def _register() -> tuple[dict[str, Any], str]:
     import yaml
 
     text = files("crmresearch").joinpath("claims.yaml").read_text("utf-8")
-    return tuple(yaml.safe_load(text)["claims"])
+    return yaml.safe_load(text), hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def claims() -> list[dict[str, Any]]:
+    """Return the register as it is written, one mapping per claim."""
+    found: list[dict[str, Any]] = _register()[0]["claims"]
+    return found
+
+
+def changes() -> list[dict[str, Any]]:
+    """Return what was changed in the register after results had been seen, and why."""
+    found: list[dict[str, Any]] = _register()[0]["changes"]
+    return found
+
+
+def register_hash() -> str:
+    """Return the register's fingerprint, so that a rule that was changed between two runs is seen."""
+    return _register()[1]
 
 
 @cache
 def lines() -> dict[str, Line]:
-    """Return every line of the register by its id; a claim that is not testable has one line without a rule."""
+    """Return every line of the register by its id; a claim that is not testable has one line without a bound."""
     out: dict[str, Line] = {}
     for claim in claims():
-        rows = claim["lines"] or {claim["id"]: {"estimand": "", "unit": ""}}
+        rows = claim["lines"] or {claim["id"]: {"estimand": "", "unit": "", "design": "description"}}
         for line_id, row in rows.items():
-            rule = {k: row[k] for k in ("supported", "refuted", "all_of", "report") if k in row}
+            bound = Bound(row["bound"], row.get("none", 0), row["side"]) if "bound" in row else None
             out[line_id] = Line(
                 line_id,
                 claim["id"],
                 claim["kind"],
+                claim["theme"],
                 claim["claim"],
                 row["estimand"],
                 row["unit"],
+                row["design"],
+                bound,
+                line_id == next(iter(rows)),
                 claim["notebook"],
                 tuple(claim["tables"]),
-                rule,
+                row.get("because", ""),
                 claim.get("why", ""),
             )
     return out
 
 
-def rule_text(rule: Mapping[str, Any]) -> str:
-    """Write a decision rule in words."""
-    if "all_of" in rule:
-        return say("all_of", lines=", ".join(rule["all_of"]))
-    if rule.get("report"):
+def rule_text(line: Line) -> str:
+    """Write a line's decision rule in words."""
+    if line.bound is None:
         return say("report")
-    sides = [(name, *side) for name in ("supported", "refuted") for side in rule.get(name, {}).items()]
-    return "; ".join(say("side", verdict=name, side=side, bound=bound) for name, side, bound in sides)
+    if line.design == "check":
+        return say("check", bound=line.bound)
+    if line.bound.side == "either":
+        return say("either", low=line.bound.points[0], high=line.bound.points[-1])
+    return say("side", bound=line.bound)
 
 
-def _lies(interval: tuple[float, float], where: Mapping[str, float]) -> bool:
-    low, high = interval
-    return all(low > bound if side == "above" else high < bound for side, bound in where.items())
+def refuted_words(line: Line, low: float, high: float) -> str:
+    """Say how a refuted line is refuted."""
+    return say.names("refuted")[verdicts.refuted_how(low, high, line.bound)] if line.bound else ""
 
 
-def verdict(line: Line, estimate: Estimate, q_value: float | None) -> str:
-    """Apply a line's rule and gates to an estimate.
+def _stopped(line: Line, checks: Iterable[Check]) -> str:
+    """What gates make of a verdict, whatever the estimate says; empty where they leave it alone.
 
-    Closed gates come first. Hypotheses need q <= .05 besides their rule; a declared assumption allows ``undecided`` at
-    most, since the data cannot show whether it holds.
+    An assumption that data cannot show leaves an association what it is; an effect that rests on it is undecided.
     """
-    closed = [c for c in estimate.checks if c.status == "closed"]
+    closed = [c for c in checks if c.status == "closed"]
     if closed:
         return "blocked" if any(c.verdict == "blocked" for c in closed) else "undecided"
-    if line.rule.get("report"):
-        return "reported"
-    interval = (estimate.ci_low, estimate.ci_high)
-    if any(math.isnan(v) for v in interval):
+    if line.design not in ("association", "check") and any(c.status == "declared" for c in checks):
         return "undecided"
-    if any(c.status == "declared" for c in estimate.checks):
-        return "undecided"
-    if _lies(interval, line.rule["supported"]):
-        enough = line.kind != "H" or (q_value is not None and q_value <= Q_LEVEL)
-        return "supported" if enough else "undecided"
-    return "refuted" if _lies(interval, line.rule["refuted"]) else "undecided"
+    return ""
+
+
+def _tested(line: Line, found: Estimate) -> bool:
+    """Whether a finding takes part in the control of many lines."""
+    judged = line.bound is not None and line.design != "check" and line.kind != "X"
+    return judged and not math.isnan(found.ci_low) and not _stopped(line, found.checks)
+
+
+def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
+    """Apply a line's bound and gates to an estimate; closed gates come first."""
+    if line.kind == "X":
+        return "not testable"
+    stopped = _stopped(line, found.checks)
+    if line.bound is None:
+        return stopped if stopped == "blocked" else "reported"
+    if stopped or math.isnan(found.ci_low):
+        return stopped or "undecided"
+    if line.design == "check":
+        return verdicts.check(found.ci_low, found.ci_high, line.bound)
+    return verdicts.verdict(found.ci_low, found.ci_high, line.bound, q_value)
+
+
+def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str, float]]:
+    """p-values and q-values of one bank's findings: one step over its primary lines, then within each claim."""
+    register, p = lines(), {}
+    for k, e in found.items():
+        bound = register[k].bound
+        if bound is not None and _tested(register[k], e):
+            p[k] = verdicts.p_value(e.value, e.ci_low, e.ci_high, bound)
+    within: dict[str, dict[str, float]] = {}
+    for k in p:
+        if not register[k].primary:
+            within.setdefault(register[k].claim_id, {})[k] = p[k]
+    return p, verdicts.adjusted({k: v for k, v in p.items() if register[k].primary}, within)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -142,6 +209,8 @@ def record(
     bank: str,
     evidence: str,
     parameters: Mapping[str, object],
+    data: str = "",
+    truth: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Add findings to ``folder/findings/<notebook>.json``; a line recorded again replaces the earlier one.
 
@@ -152,16 +221,20 @@ def record(
     notebook : str
         Name of the notebook without ending, e.g. ``"01_customer_value"``.
     findings : mapping of line id to Estimate or Missing
-        Ids must be in the register; a hypothesis with a rule needs a ``p_value`` against the rule's boundary.
+        Ids must be in the register.
     bank, evidence : str
         Name and evidence class of the bank.
     parameters : mapping
         The notebook's parameters, for the fingerprint.
+    data : str
+        Fingerprint of the bank's data.
+    truth : mapping, optional
+        What was planted, by line: ``world``, the ``limit`` of the estimator, and the Monte-Carlo ``error`` of either.
 
     Raises
     ------
     InputError
-        If a line is unknown, or a hypothesis comes without its p-value.
+        If a line is unknown.
     """
     path = folder / "findings" / f"{notebook}.json"
     content = json.loads(path.read_text("utf-8")) if path.exists() else {"lines": {}}
@@ -170,6 +243,8 @@ def record(
         "bank": bank,
         "evidence": evidence,
         "parameters_hash": parameters_hash(parameters),
+        "data": data,
+        "truth": {k: dict(v) for k, v in (truth or {}).items()},
     }
     for line_id, finding in findings.items():
         content["lines"][line_id] = checked(line_id, finding)
@@ -186,30 +261,15 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
         raise InputError(f"no line {line_id} in claims.yaml" + (f"; did you mean {near[0]}?" if near else ""))
     if isinstance(finding, Missing):
         return {"reason": finding.reason}
-    needs_p = line.kind == "H" and "supported" in line.rule and not math.isnan(finding.ci_low)
-    if needs_p and finding.p_value is None:
-        raise InputError(
-            f"{line_id} is a hypothesis: its estimate needs a p_value against the rule ({rule_text(line.rule)})"
-        )
     return asdict(finding)
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:
-    return Estimate(**{**row, "checks": tuple(Check(**c) for c in row["checks"])})
-
-
-def _conjunction(line: Line, found: Mapping[str, Estimate | Missing]) -> Estimate | Missing | None:
-    """The weakest part stands for the whole: largest p-value, every gate of every part."""
-    parts = [found.get(part) for part in line.rule["all_of"]]
-    if any(part is None for part in parts):
-        return None
-    missing = next((p for p in parts if isinstance(p, Missing)), None)
-    if missing is not None:
-        return missing
-    estimates = [p for p in parts if isinstance(p, Estimate)]
-    weakest = max(estimates, key=lambda e: math.inf if e.p_value is None else e.p_value)
-    gates = {(c.name, c.detail): c for e in estimates for c in e.checks}
-    return replace(weakest, checks=tuple(gates.values()))
+    checks = []
+    for c in row["checks"]:
+        measured = c["deviation"] and Deviation(**c["deviation"])
+        checks.append(Check(**{**c, "deviation": measured}))
+    return Estimate(**{**row, "checks": tuple(checks)})
 
 
 def _cells(folder: Path) -> dict[tuple[str, str], str]:
@@ -225,17 +285,37 @@ def _cells(folder: Path) -> dict[tuple[str, str], str]:
     return out
 
 
+STATES = ("open", "weak check", "doubtful", "closed", "declared")
+
+
+def states(checks: Iterable[Check]) -> list[tuple[str, Check]]:
+    """State of each gate of a line: those that were measured are looked at together."""
+    known = list(checks)
+    measured = [c.deviation for c in known if c.deviation is not None]
+    found = iter(verdicts.gates(measured))
+    out = []
+    for c in known:
+        if c.deviation is None:
+            out.append((str(c.status), c))
+        else:
+            state, weak = next(found)
+            out.append(("weak check" if weak else state, c))
+    return out
+
+
 def _join_checks(checks: Iterable[Check]) -> str:
-    return "; ".join(f"{c.status}: {c.name} ({c.detail})" for c in checks)
+    return "; ".join(f"{state}: {c.name} ({c.detail})" for state, c in states(checks))
 
 
 def split_checks(text: str) -> list[tuple[str, str]]:
-    """Take the ``checks`` column of the ledger apart again: status and words of each gate."""
-    pairs = (part.partition(": ") for part in re.split(r"; (?=(?:open|closed|declared): )", text) if part)
-    return [(status, words) for status, _, words in pairs]
+    """Take the ``checks`` column of the ledger apart again: state and words of each gate."""
+    pairs = (part.partition(": ") for part in re.split(rf"; (?=(?:{'|'.join(STATES)}): )", text) if part)
+    return [(state, words) for state, _, words in pairs]
 
 
-def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str], str] | None = None) -> pd.DataFrame:
+def table(
+    findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str], str] | None = None, *, whole: bool = True
+) -> pd.DataFrame:
     """Turn the findings of a run into the ledger, one row per line of the register and bank.
 
     Parameters
@@ -244,6 +324,8 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
         Contents of the findings files.
     cells : mapping, optional
         Cell id by (notebook, line).
+    whole : bool
+        Whether every notebook was run to its end; else the verdicts are provisional.
     """
     sources = list(findings)
     found: dict[str, Estimate | Missing] = {}
@@ -252,82 +334,118 @@ def table(findings: Iterable[Mapping[str, Any]], cells: Mapping[tuple[str, str],
         for line_id, kept in source["lines"].items():
             found[line_id] = Missing(kept["reason"]) if "reason" in kept else _estimate(kept)
             origin[line_id] = source
-    register = lines()
-    for line in register.values():
-        if "all_of" in line.rule:
-            whole = _conjunction(line, found)
-            if whole is not None:
-                found[line.line_id] = whole
-                origin[line.line_id] = origin[line.rule["all_of"][0]]
-    p_values = {
-        k: e.p_value
-        for k, e in found.items()
-        if isinstance(e, Estimate) and e.p_value is not None and register[k].kind == "H" and not math.isnan(e.p_value)
-    }
-    adjusted = dict(zip(p_values, q_values(list(p_values.values())).tolist(), strict=True))
-    verdicts: dict[str, str] = {}
-    for line_id, finding in found.items():
-        line = register[line_id]
-        if isinstance(finding, Missing):
-            verdicts[line_id] = "not applicable"
-        elif "all_of" not in line.rule:
-            verdicts[line_id] = verdict(line, finding, adjusted.get(line_id))
-    for line in register.values():
-        if "all_of" in line.rule and isinstance(found.get(line.line_id), Estimate):
-            parts = [verdicts[p] for p in line.rule["all_of"]]
-            verdicts[line.line_id] = next(
-                (v for v in ("blocked", "refuted", "undecided", "not applicable") if v in parts), "supported"
-            )
+    p_values, q_values = adjusted({k: e for k, e in found.items() if isinstance(e, Estimate)})
     one_bank = next(iter(sources), {})
     rows = []
-    for line_id, line in register.items():
+    for line_id, line in lines().items():
         source = origin.get(line_id, one_bank)
-        row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS, math.nan)
-        row |= {
-            "claim_id": line_id,
-            "claim": line.claim,
-            "bank": source.get("bank", ""),
-            "evidence": source.get("evidence", ""),
-            "estimand": line.estimand,
-            "unit": line.unit,
-            "rule": rule_text(line.rule),
-            "notebook": line.notebook,
-        }
+        row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS, math.nan) | _registered(line)
+        row |= {"bank": source.get("bank", ""), "evidence": source.get("evidence", ""), "provisional": "no"}
+        row["data_fingerprint"] = source.get("data", "")
         here = found.get(line_id)
         if here is None:
             row["verdict"] = "not testable" if line.kind == "X" else "not measured"
             row["checks"] = line.why
         else:
-            row["verdict"] = "not testable" if line.kind == "X" else verdicts[line_id]
-            row["notebook"] = source["notebook"]
-            row["parameters_hash"] = source["parameters_hash"]
-            kept = line.rule.get("all_of", [line_id])[0]  # a conjunction points at its first part
-            row["cell"] = (cells or {}).get((source["notebook"], kept), "")
+            row |= {"notebook": source["notebook"], "parameters_hash": source["parameters_hash"]}
+            row["cell"] = (cells or {}).get((source["notebook"], line_id), "")
             if isinstance(here, Missing):
                 row["checks"] = here.reason
+                row["verdict"] = "not testable" if line.kind == "X" else "not applicable"
             else:
-                row |= {"estimate": here.value, "ci_low": here.ci_low, "ci_high": here.ci_high}
-                row |= {"n": here.n, "p_value": _number(here.p_value), "q_value": adjusted.get(line_id, math.nan)}
-                row["checks"] = _join_checks(here.checks)
+                row |= _measured(line, here, p_values.get(line_id, math.nan), q_values.get(line_id, math.nan))
+                row |= _held_against(line, row["verdict"], source["truth"].get(line_id, {}))
+                if not whole and line.bound is not None and line.design != "check":
+                    row["provisional"] = "yes"
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _registered(line: Line) -> dict[str, Any]:
+    """What the register says of a line, whatever was found."""
+    bound = {} if line.bound is None else {"bound": float(line.bound.at), "side": line.bound.side}
+    return {
+        "line_id": line.line_id,
+        "claim_id": line.claim_id,
+        "primary": "yes" if line.primary else "no",
+        "claim": line.claim,
+        "design": line.design,
+        "estimand": line.estimand,
+        "unit": line.unit,
+        "notebook": line.notebook,
+        "register": register_hash(),
+        **bound,
+    }
 
 
-def merge(folder: Path) -> pd.DataFrame:
-    """Merge ``findings/*.json`` of a run into findings.json, ledger.csv and ledger.json; return the ledger.
+def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
+    """What was found of a line, and what follows from it."""
+    row = {
+        "estimate": here.value,
+        "ci_low": here.ci_low,
+        "ci_high": here.ci_high,
+        "se": math.nan if here.se is None else here.se,
+        "n": here.n,
+        "checks": _join_checks(here.checks),
+        "p_value": p,
+        "q_value": q,
+        "verdict": verdict(line, here, q),
+    }
+    if line.design == "association" and line.bound is not None:
+        row["strength"] = strength(here, line.bound)
+    return row
+
+
+def _held_against(line: Line, found: str, truth: Mapping[str, float]) -> dict[str, Any]:
+    """The truth of a simulated bank, the limit of the estimator where they differ, and the verdict held against it."""
+    if not truth:
+        return {}
+    limit = truth.get("limit", math.nan)
+    world = truth.get("world", limit)
+    row: dict[str, Any] = {"truth": world, "limit": limit if "world" in truth else math.nan}
+    if line.bound is not None and line.design != "check":
+        row["truth_verdict"] = verdicts.truth_verdict(found, line.bound, world, truth.get("error", 0.0))
+    return row
+
+
+def answers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Answer each claim from the ledger: one row per claim and bank.
+
+    The primary line alone decides; a secondary one decided the other way is named. A run of a part of the register
+    answers no claim: it is ``provisional``.
+    """
+    out = []
+    for _, rows in frame.groupby("claim_id", sort=False):
+        register = [lines()[k] for k in rows["line_id"]]
+        line, row = next((x, r) for x, r in zip(register, rows.to_dict("records"), strict=True) if x.primary)
+        others = {k: v for k, v in zip(rows["line_id"], rows["verdict"], strict=True) if k != line.line_id}
+        opposite = bool(line.bound and verdicts.refuted_how(row["ci_low"], row["ci_high"], line.bound) == "opposite")
+        said = verdicts.answer(line.design, row["verdict"], opposite=opposite, others=others)
+        doubtful = pd.notna(row["n"]) and any(state == "doubtful" for state, _ in split_checks(row["checks"]))
+        if row["verdict"] == "not measured":
+            said = "not built"
+        elif "yes" in set(rows["provisional"]):
+            said = "provisional"
+        elif doubtful:
+            said += say("doubtful")
+        kept = ("claim_id", "claim", "bank", "evidence", "line_id", "design", "verdict")
+        out.append({k: row[k] for k in kept} | {"theme": line.theme, "answer": said})
+    columns = ["claim_id", "theme", "claim", "bank", "evidence", "line_id", "design", "verdict", "answer"]
+    return pd.DataFrame(out, columns=columns)
+
+
+def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:
+    """Merge ``findings/*.json`` of a run into findings.json, ledger.csv, ledger.json and claims.csv; return the ledger.
 
     Numbers are written with nine significant digits, which is below what two machines may differ in.
     """
     sources = [json.loads(p.read_text("utf-8")) for p in sorted((folder / "findings").glob("*.json"))]
-    frame = table(sources, _cells(folder))
+    frame = table(sources, _cells(folder), whole=whole)
     write_json(folder / "findings.json", sources)
     frame.to_csv(folder / "ledger.csv", index=False, float_format="%.9g", lineterminator="\n")
     plain = [{k: None if _is_nan(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
     write_json(folder / "ledger.json", plain)
+    answers(frame).to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     return frame
 
 

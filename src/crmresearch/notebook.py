@@ -72,6 +72,8 @@ class Notebook:
             bank=self.bank.about.name,
             evidence=self.bank.about.evidence,
             parameters=self.values,
+            data=self.bank.engine.fingerprint(),
+            truth=self.bank.about.truth,
         )
         if result.applicable and len(result.table):
             safe = disclosure.protect(result.table, result.counts)

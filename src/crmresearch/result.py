@@ -15,6 +15,7 @@ import pandas as pd
 from crmresearch import disclosure, figures, words
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, answered
 from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 
 if TYPE_CHECKING:
@@ -39,13 +40,17 @@ class Check:
     detail : str
         One sentence with the value and the threshold.
     verdict : {'blocked', 'undecided'}
-        What a closed gate turns the verdict into. A declared one allows ``undecided`` at most.
+        What a closed gate turns the verdict into. A declared one allows ``undecided`` at most, an association aside.
+    deviation : Deviation, optional
+        How far the assumption is from holding, where that was measured: the ledger looks at all measured gates of a
+        line together and may call an open one doubtful, or a weak check.
     """
 
     name: str
     status: Literal["open", "closed", "declared"]
     detail: str
     verdict: Literal["blocked", "undecided"] = "blocked"
+    deviation: Deviation | None = None
 
     @classmethod
     def of(cls, name: str, passed: bool, detail: str, verdict: Literal["blocked", "undecided"] = "blocked") -> Check:
@@ -54,11 +59,22 @@ class Check:
 
 
 def gate(
-    say: words.Words, key: str, passed: bool | None, verdict: Literal["blocked", "undecided"] = "blocked", **values: Any
+    tell: words.Words,
+    key: str,
+    passed: bool | Deviation | None,
+    verdict: Literal["blocked", "undecided"] = "blocked",
+    **values: Any,
 ) -> Check:
-    """Make a check whose name and detail are the templates ``key.name`` and ``key.detail``; ``None`` is declared."""
+    """Make a check whose name and detail are the templates ``key.name`` and ``key.detail``; ``None`` is declared.
+
+    What was measured (a :class:`.Deviation`) is closed where its interval lies wholly beyond the limit; interval and
+    limit are added to the detail.
+    """
+    detail, measured = tell(f"{key}.detail", **values), passed if isinstance(passed, Deviation) else None
+    if isinstance(passed, Deviation):
+        detail, passed = say("measured", detail=detail, found=passed), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
-    return Check(say(f"{key}.name"), status, say(f"{key}.detail", **values), verdict)
+    return Check(tell(f"{key}.name"), status, detail, verdict, measured)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class About:
         cut points of the first balance, which stand where value bands do.
     tolerance_days : mapping of str to int
         Days by which rows of a table may lie outside the time in which their customer was one; ``"*"`` for all tables.
+    truth : mapping of str to mapping
+        Of a simulated bank: what was planted, by line of the register (``world``, ``limit``, ``error``).
     """
 
     name: str
@@ -86,6 +88,7 @@ class About:
     contribution: tuple[str, ...] = rules.CONTRIBUTION
     segments: Mapping[str, Any] = field(default_factory=dict)
     tolerance_days: Mapping[str, int] = field(default_factory=dict)
+    truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():

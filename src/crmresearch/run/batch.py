@@ -280,7 +280,12 @@ def run(
         given = {n: {"bank_name": name} | part for n, part in given.items()}
     out = (out or Path("outputs") / "runs" / name).absolute()
     sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
-    prints: dict[str, Any] = {"data": opened.engine.fingerprint(), "code": _code(), "lock": _lock()}
+    prints: dict[str, Any] = {
+        "data": opened.engine.fingerprint(),
+        "code": _code(),
+        "lock": _lock(),
+        "register": ledger.register_hash(),
+    }
     fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
     prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}
     known = identifiers(opened)
@@ -298,7 +303,8 @@ def run(
                 work = [{"source": str(available[n].resolve()), "parameters": given[n], **common} for n in part]
                 workers.execute(work, team, progress, done, fingerprints)
                 _record_breaches(partial, known)
-                frame = ledger.merge(partial)
+                whole = set(names) == set(available) and all(d["status"] == "completed" for d in done.values())
+                frame = ledger.merge(partial, whole=whole)
         about = {
             "bank": _plain(opened), "rules": opened.rules(), "parameters": given, "fingerprints": prints,
             "versions": _versions(),

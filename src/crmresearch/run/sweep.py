@@ -132,7 +132,7 @@ def run(
     parts = []
     for name, combination in runs.items():
         frame = ledger.read(out / name)
-        frame = frame[~frame["verdict"].isin({"not measured", "not testable"})]
+        frame = frame[~frame["verdict"].isin(ledger.UNMEASURED)]
         facts = {"run": name, "status": statuses[name], **{k: str(v) for k, v in combination.items()}}
         parts.append(pd.concat([pd.DataFrame([facts] * len(frame), index=frame.index), frame], axis=1))
     table = pd.concat(parts, ignore_index=True)
@@ -142,5 +142,5 @@ def run(
 
 def changed(table: pd.DataFrame) -> dict[str, list[str]]:
     """Return the lines whose verdict is not the same in every run, with the verdicts that occur."""
-    verdicts = table.groupby("claim_id", sort=False)["verdict"].unique()
+    verdicts = table.groupby("line_id", sort=False)["verdict"].unique()
     return {str(line): [str(v) for v in sorted(found)] for line, found in verdicts.items() if len(found) > 1}

@@ -69,6 +69,7 @@ def _about(path: Path, content: Mapping[str, Any]) -> About:
             facts[day] = shapes.day(facts[day], day, path.name)
     if "dated" in facts:
         facts["dated"] = shapes.truth(facts["dated"], "dated", path.name)
+    facts["truth"] = shapes.planted(facts.get("truth", {}), path.name)
     for table, ends in facts.get("covered", {}).items():
         if table not in TABLES:
             raise InputError(f"{path.name}: covered names no table '{table}': {nearest(str(table), TABLES)}")

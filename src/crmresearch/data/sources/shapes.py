@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "sep": ("", '";" (one character)'),
     "encoding": ("", "gb18030"),
 }
+PLANTED = "{S06: {world: 0.8, limit: 0.78, error: 0.01}}"
 BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(About)} | {
     "tables": ({"": ...}, "{customers: customers.csv}"),
     "constructs": ({"": ([""], {"": ("", [""])})}, "{satisfaction: [sat1, sat2]}"),
@@ -48,6 +49,7 @@ BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(Abo
     "unlinked": ([""], "[contacts]"),
     "cannot_answer": ([""], "[what the data cannot show]"),
     "reversed": ([""], "[sat3]"),
+    "truth": ({"": {"": ""}}, PLANTED),
     "exit_rule": ({"": ""}, LOOKS["exit_rule"]),
     "contribution": ([""], LOOKS["contribution"]),
     "segments": ({"": ("", [""], {"": [""]})}, LOOKS["segments"]),
@@ -127,6 +129,16 @@ def truth(text: str, key: str, where: str) -> bool:
     if text.lower() not in ("true", "yes", "on", "false", "no", "off"):
         raise _must(key, f"{key}: false", where)
     return text.lower() in ("true", "yes", "on")
+
+
+def planted(given: Mapping[str, Mapping[str, str]], where: str) -> dict[str, dict[str, float]]:
+    """Read what was planted in a simulated bank, by line of the register."""
+    if any(not {"error"} < {*one, "error"} <= {"world", "limit", "error"} for one in given.values()):
+        raise _must("truth", f"truth: {PLANTED}", where)
+    try:
+        return {line: {name: float(value) for name, value in one.items()} for line, one in given.items()}
+    except ValueError:
+        raise _must("truth", f"truth: {PLANTED}", where) from None
 
 
 def constructs(given: Mapping[str, Any], turned: Sequence[str], where: str) -> dict[str, Any]:

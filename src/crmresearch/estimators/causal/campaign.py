@@ -46,6 +46,30 @@ def difference(frame: pd.DataFrame, value: Array, blocks: int) -> Functional:
     return Functional(total, influence)
 
 
+def held_equal(frame: pd.DataFrame, value: Array, before: Array) -> Array:
+    """Outcome with its value before the contact held equal, within campaigns.
+
+    The slope is the arms' own, each weighted by the share of the other: with it the difference of means is never less
+    precise than without in a large sample, whatever the true relation.
+
+    References
+    ----------
+    Yang and Tsiatis (2001). Efficiency study of estimators for a treatment effect in a pretest-posttest trial.
+    *The American Statistician* 55, 314-321.
+    """
+    t, out = frame["treated"].to_numpy(bool), value.copy()
+    campaign = pd.factorize(frame["campaign_id"], sort=True)[0]
+    for c in range(campaign.max() + 1):
+        own, slope = campaign == c, 0.0
+        share = t[own].mean()
+        for arm, weight in ((True, 1 - share), (False, share)):
+            x, y = (v[own & (t == arm)] for v in (before, value))
+            spread = ((x - x.mean()) ** 2).sum()
+            slope += weight * float(((x - x.mean()) * y).sum() / spread) if spread > 0 else 0.0
+        out[own] -= slope * (before[own] - before[own].mean())
+    return out
+
+
 def difference_of_means(a: Array, b: Array) -> tuple[float, float]:
     """Difference of the means of two samples, and its standard error."""
     return float(a.mean() - b.mean()), float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))

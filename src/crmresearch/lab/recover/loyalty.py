@@ -51,11 +51,11 @@ def latent_paths(bank: Bank) -> dict[str, Estimate]:
 
 
 def importance(bank: Bank) -> dict[str, Estimate]:
-    """S50 and S16: part of quality in the explained variance of satisfaction; interaction with privacy concern."""
+    """S50 and S16b: part of quality in the explained variance of satisfaction; interaction with privacy concern."""
     model, items = _first_wave(bank)
     gates = loyalty.path_gates(model, loyalty.htmt(items, model, resamples=400, seed=SEED))
     out = findings(loyalty.importance_performance(items, model, gates=gates, resamples=400, seed=SEED), "S50")
-    return out | findings(loyalty.moderation(items, model), "S16")
+    return out | findings(loyalty.moderation(items, model), "S16b")
 
 
 def intention(bank: Bank) -> dict[str, Estimate]:
@@ -85,9 +85,9 @@ def response(bank: Bank) -> dict[str, Estimate]:
 
 
 def lagged(bank: Bank) -> dict[str, Estimate]:
-    """S48: loyalty of one wave on satisfaction of the next."""
+    """Loyalty of one wave on satisfaction of the next, between customers."""
     joined, model = _joined(bank)
-    return findings(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), "S48")
+    return findings(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), BETWEEN)
 
 
 def referral_rate(bank: Bank) -> dict[str, Estimate]:
@@ -134,6 +134,7 @@ SEEDS = 500  # so large a bank is dear
 CUSTOMERS, SMALLER = 20_000, {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
 
 
+BETWEEN = "loyalty_to_later_satisfaction"
 PATHS = ("S10a", "S10b", "S10c", "S10d")
 ONE_FACTOR, RESPONSE = ("baseline", "null", "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
 
@@ -154,11 +155,11 @@ def _on_trial(
 ESTIMATORS = [
     _on_trial("paths", paths, SURVEY, worlds=ONE_FACTOR, nothing=dict.fromkeys(PATHS, 0)),
     _on_trial("latent_paths", latent_paths, SURVEY, _latent, worlds=("baseline",), seeds=200),
-    _on_trial("importance", importance, SURVEY, nothing={"S50": math.nan, "S16": 0}),
+    _on_trial("importance", importance, SURVEY, nothing={"S50": math.nan, "S16b": 0}),
     _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
     _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
     _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
-    _on_trial("lagged", lagged, SURVEY, nothing={"S48": 0}),
+    _on_trial("lagged", lagged, SURVEY, nothing={BETWEEN: 0}),
     _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),
 ]

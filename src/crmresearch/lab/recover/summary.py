@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
+from crmresearch.estimators.verdicts import position
 from crmresearch.lab.recover import harness
 from crmresearch.lab.recover.harness import Estimator
 
@@ -201,10 +202,9 @@ def _holds(quantity: str, world: str, truth: float) -> bool:
     from crmresearch import ledger
 
     line = ledger.lines().get(quantity)
-    rule = {} if line is None else line.rule.get("supported", {})
-    if not rule or math.isnan(truth):
+    if line is None or line.bound is None or math.isnan(truth):
         return world != "null"
-    return all(truth > bound if side == "above" else truth < bound for side, bound in rule.items())
+    return position(truth, truth, line.bound) == "supported"
 
 
 def _smallest_q(p: pd.Series) -> float:

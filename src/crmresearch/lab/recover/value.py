@@ -41,11 +41,11 @@ def core(bank: Bank) -> dict[str, Estimate]:
 
 
 def worth(bank: Bank) -> dict[str, Estimate]:
-    """Mean value of a customer over five years, all and by value band, and the gap of best and lowest band (S57)."""
+    """Mean value of a customer over five years, all and by value band, and the gap of best and lowest band ."""
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
     model = given(value.fit_margin(reductions.tenure_margin(bank), landmark))
     result = value.clv_by_band(model, given(reductions.customers_at(bank)))
-    gap, n = given(result.finding("S57")), result.table.set_index("band")["n"]
+    gap, n = given(result.finding("gap")), result.table.set_index("band")["n"]
     found = {"mean": result.details["mean"], **result.details["bands"]}
     out = {"value.gap": gap}
     for name, row in found.items():

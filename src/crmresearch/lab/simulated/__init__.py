@@ -18,7 +18,7 @@ import pandas as pd
 from crmresearch.errors import InputError
 from crmresearch.lab.simulated import accounts, relations
 from crmresearch.lab.simulated.columns import Block, Codes, joined, last_day, to_arrow, to_frame
-from crmresearch.lab.simulated.estimands import latent, truth
+from crmresearch.lab.simulated.estimands import latent, line_truths, truth
 from crmresearch.lab.simulated.life import Life, draw_life
 from crmresearch.lab.simulated.settings import BLOCK, Settings, world_names, worlds
 
@@ -66,6 +66,7 @@ def about(settings: Settings) -> dict[str, Any]:
         ],
         "constructs": {c: list(items) for c, items in relations.ITEMS.items()},
         "paths": [list(path) for path in PATHS],
+        "truth": line_truths(settings),
     }
 
 

@@ -39,7 +39,7 @@ def build(run: Path) -> Path:
     CrmError
         If the pages cannot be built.
     """
-    for needed in ("run.json", "ledger.csv"):
+    for needed in ("run.json", "ledger.csv", "claims.csv"):
         if not (run / needed).exists():
             raise InputError(f"{run} is not a run's folder: it has no {needed}; crmresearch run --out DIR makes one")
     from crmresearch.run.site import pages
@@ -63,7 +63,8 @@ def build(run: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             shutil.copytree(out, partial, ignore=shutil.ignore_patterns("*.map"))
-            shutil.copyfile(run / "ledger.csv", partial / "ledger.csv")
+            for name in ("ledger.csv", "claims.csv"):
+                shutil.copyfile(run / name, partial / name)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CrmError(f"the site could not be written to {target}: {error}") from None

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from html import escape
-from typing import Any
+from itertools import pairwise
 
 from crmresearch import words
+from crmresearch.estimators.verdicts import Bound, position
 
 say = words.of("site.chips")
-DECIDED = ("supported", "refuted", "undecided", "blocked", "reported")
-# beside the word, so that colour is never the only sign; in the order of display
-SYMBOLS = dict(zip((*DECIDED, "not applicable", "not measured", "not testable"), "✓✗?■•–○∅", strict=True))
+# beside the word, so that colour is never the only sign
+SYMBOLS = {
+    **dict.fromkeys(("supported", "shown", "consistent", "as described", "holds", "found"), "✓"),
+    **dict.fromkeys(("refuted", "contradicted", "smaller than matters", "not borne out", "not as described"), "✗"),
+    **dict.fromkeys(("fails", "wrong"), "✗"),
+    **dict.fromkeys(("undecided", "open", "missed", "at the bound"), "?"),
+    "blocked": "■",
+    "reported": "•",
+    "provisional": "…",
+    "not applicable": "–",
+    "not measured": "○",
+    "not built": "○",
+    "not testable": "∅",
+}
+ANSWERS = (  # of claims, in the order of display; those above the line are worth a tile even where no claim has it
+    *("shown", "consistent", "as described", "smaller than matters", "contradicted", "not borne out"),
+    *("not as described", "open", "blocked", "reported", "provisional", "not applicable", "not testable", "not built"),
+)
+ALWAYS = ("shown", "consistent", "open", "blocked")
 
 
 def slug(text: str) -> str:
@@ -23,7 +39,9 @@ def slug(text: str) -> str:
 
 def chip(word: str) -> str:
     """Return a verdict or a kind of evidence as a labelled chip; its meaning is the tooltip."""
-    meaning = {**say.names("verdicts"), **say.names("evidence")}.get(word, "")
+    meanings = [say.names("answers"), say.names("verdicts"), say.names("evidence")]
+    meanings += [say.names("designs"), say.names("truths")]
+    meaning = next((found[word] for found in meanings if word in found), "")
     mark = f'<span aria-hidden="true">{SYMBOLS[word]}</span> ' if word in SYMBOLS else ""
     return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(word)}</span>'
 
@@ -46,22 +64,20 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _side(rule: Mapping[str, Any], name: str, low: float, high: float) -> tuple[float, float] | None:
-    """Interval of values a rule calls supported or refuted, clipped to the picture."""
-    where = rule.get(name)
-    if not isinstance(where, Mapping):
-        return None
-    start, end = max(low, where.get("above", low)), min(high, where.get("below", high))
-    return (start, end) if start < end else None
+def _grounds(bound: Bound, left: float, right: float) -> list[tuple[str, float, float]]:
+    """Stretches of the picture where a whole interval would be supported or refuted."""
+    ends = [left, *(p for p in bound.points if left < p < right), right]
+    places = [(position((a + b) / 2, (a + b) / 2, bound), a, b) for a, b in pairwise(ends)]
+    return sorted(places)
 
 
-def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, Any], text: str) -> str:
-    """Draw an interval on the ground of its decision rule; without a rule there is nothing to see."""
-    sides = [rule[part] for part in ("supported", "refuted") if isinstance(rule.get(part), Mapping)]
-    bounds = [bound for side in sides for bound in side.values()]
-    finite = [v for v in (estimate, low, high, *bounds) if math.isfinite(v)]
-    if not bounds or not math.isfinite(estimate):
+def interval_svg(
+    estimate: float, low: float, high: float, bound: Bound | None, text: str, truth: float = math.nan
+) -> str:
+    """Draw an interval on the ground of its bound, and the truth where it was planted; without a bound nothing."""
+    if bound is None or not math.isfinite(estimate):
         return ""
+    finite = [v for v in (estimate, low, high, truth, *bound.points) if math.isfinite(v)]
     left, right = min(finite), max(finite)
     margin = 0.18 * (right - left) or max(abs(left), 1.0) * 0.2
     left, right = left - margin, right + margin
@@ -70,17 +86,17 @@ def interval_svg(estimate: float, low: float, high: float, rule: Mapping[str, An
     def x(value: float) -> float:
         return round(width * (min(max(value, left), right) - left) / (right - left), 1)
 
-    grounds = []
-    for part in ("refuted", "supported"):
-        if side := _side(rule, part, left, right):
-            a, b = x(side[0]), x(side[1])
-            grounds.append(f'<rect class="crm-{part}-ground" x="{a}" y="3" width="{b - a:.1f}" height="20" rx="2"/>')
-    lines = [f'<line class="crm-bound" x1="{x(b)}" x2="{x(b)}" y1="1" y2="25"/>' for b in sorted(set(bounds))]
+    grounds = [
+        f'<rect class="crm-{part}-ground" x="{x(a)}" y="3" width="{x(b) - x(a):.1f}" height="20" rx="2"/>'
+        for part, a, b in _grounds(bound, left, right)
+    ]
+    lines = [f'<line class="crm-bound" x1="{x(p)}" x2="{x(p)}" y1="1" y2="25"/>' for p in bound.points]
+    planted = f'<path class="crm-truth-mark" d="M{x(truth)} 2l4 5h-8z"/>' if math.isfinite(truth) else ""
     a, b, e = x(low), x(high), x(estimate)
     return (
         f'<svg class="crm-interval" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(say("interval", text=text))}">'
         f'<line class="crm-axis" x1="0" x2="{width:g}" y1="13" y2="13"/>{"".join(grounds)}{"".join(lines)}'
         f'<line class="crm-bar" x1="{a}" x2="{b}" y1="13" y2="13"/>'
-        f'<circle class="crm-dot" cx="{e}" cy="13" r="4.5"/></svg>'
+        f'<circle class="crm-dot" cx="{e}" cy="13" r="4.5"/>{planted}</svg>'
     )

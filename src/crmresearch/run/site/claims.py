@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -9,14 +12,15 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
-from crmresearch.run.site.chips import DECIDED, SYMBOLS, chip, interval_svg, number, slug
+from crmresearch.estimators.verdicts import power
+from crmresearch.run.site.chips import ALWAYS, ANSWERS, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
 
 
 def unmeasured(frame: pd.DataFrame) -> pd.Series:
     """Lines that nothing in this run estimated or looked at."""
-    return frame["verdict"].isin({"not measured", "not testable"}) & frame["estimate"].isna()
+    return frame["verdict"].isin(ledger.UNMEASURED) & frame["estimate"].isna()
 
 
 def decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
@@ -25,10 +29,8 @@ def decided(frame: pd.DataFrame, notebook: str) -> pd.DataFrame:
 
 
 def _claims(frame: pd.DataFrame) -> list[list[Any]]:
-    """Lines by claim, in the order of the register: S2 before S19, S19 before S19a."""
-    number_of = frame["claim_id"].str.replace(r"\D", "", regex=True).astype(int)
-    ordered = frame.assign(claim_number=number_of).sort_values(["claim_number", "claim_id"])
-    return [part.to_dict("records") for _, part in ordered.groupby("claim_number")]
+    """Lines by claim, in the order of the register: the primary line first."""
+    return [part.to_dict("records") for _, part in frame.groupby("claim_id", sort=False)]
 
 
 def _bounds(row: Mapping[str, Any]) -> str:
@@ -51,37 +53,60 @@ def _gates(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _trouble(row: Mapping[str, Any]) -> str:
-    """Say in sight which assumptions failed, and which the verdict takes on trust."""
+    """Say in sight which assumptions failed or are in doubt, and which the verdict takes on trust."""
     names = say.names("gates")
     return "".join(
         f'<p class="crm-gate crm-gate-{status}"><strong>{names[status]}:</strong> {escape(text)}</p>'
         for status, text in _gates(row)
-        if status != "open"
+        if status not in ("open", "weak check")
     )
+
+
+def _planted(row: Mapping[str, Any]) -> str:
+    """Say what was planted, whether the interval holds it, and how the verdict looks beside it."""
+    if pd.isna(row["truth"]):
+        return ""
+    held = row["limit"] if pd.notna(row["limit"]) else row["truth"]
+    covers = say("covers") if row["ci_low"] <= held <= row["ci_high"] else say("misses")
+    limit = say("limit", limit=number(row["limit"])) if pd.notna(row["limit"]) else ""
+    found = f" {chip(row['truth_verdict'])}" if row["truth_verdict"] else ""
+    if row["truth_verdict"] == "missed":
+        bound = ledger.lines()[row["line_id"]].bound
+        chance = power(row["estimate"], row["ci_low"], row["ci_high"], bound, row["truth"]) if bound else math.nan
+        found += "" if math.isnan(chance) else say("power", chance=chance)
+    text = say("planted", truth=number(row["truth"]), limit=limit, covers=covers)
+    return f'<p class="crm-planted">{text}{found}</p>'
 
 
 def _facts(row: Mapping[str, Any]) -> str:
     """Everything else about a line, folded away."""
     names, status_names = say.names("facts"), say.names("gates")
-    facts = {"rule": escape(row["rule"])}
+    line = ledger.lines()[row["line_id"]]
+    because = say("because", because=line.because) if line.because else ""
+    facts = {"rule": escape(ledger.rule_text(line) + because)}
     if pd.notna(row["n"]):
         facts["n"] = f"n = {row['n']:,.0f}"
         tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
         gates = "".join(f"<li>{status_names[status]}: {escape(text)}</li>" for status, text in _gates(row))
         facts |= {"tests": ", ".join(tests), "gates": f"<ul>{gates}</ul>" if gates else ""}
+    if pd.notna(row["strength"]):
+        value, at = row["strength"], row["bound"]
+        ratio = line.bound is not None and line.bound.none == 1
+        facts["strength"] = say("e_value", value=value, bound=at) if ratio else say("robustness", value=value, bound=at)
     facts["parameters"] = row["parameters_hash"]
     return "".join(f"<div><dt>{names[key]}</dt><dd>{text}</dd></div>" for key, text in facts.items() if text)
 
 
 def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
-    """One line: verdict, estimand, estimate against its rule, and the way to the cell."""
-    verdict = row["verdict"]
-    line = ledger.lines().get(row["claim_id"])
+    """One line: verdict, estimand, estimate against its bound, and the way to the cell."""
+    verdict, line = row["verdict"], ledger.lines()[row["line_id"]]
     if pd.notna(row["estimate"]):
+        interval = (row["estimate"], row["ci_low"], row["ci_high"])
         result = (
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
             f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(row["unit"])}</span></p>'
-            + interval_svg(row["estimate"], row["ci_low"], row["ci_high"], line.rule if line else {}, _estimate(row))
+            + interval_svg(*interval, line.bound, _estimate(row), row["truth"])
+            + _planted(row)
         )
     else:
         result = f'<p class="crm-reason">{escape(row["checks"])}</p>' if pd.isna(row["n"]) and row["checks"] else ""
@@ -92,39 +117,59 @@ def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
     facts = _facts(row)
     details = f"<details><summary>{say('details')}</summary><dl>{facts}</dl></details>" if facts else ""
     return (
-        f'<li class="crm-line" id="{escape(row["claim_id"])}" data-verdict="{slug(verdict)}">'
-        f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["claim_id"])}</span> '
-        f'{chip(verdict)}</p><p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
+        f'<li class="crm-line" id="{escape(row["line_id"])}" data-verdict="{slug(verdict)}">'
+        f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["line_id"])}</span> '
+        f"{_verdict(row)} {chip(line.design)}</p>"
+        f'<p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
         f'<div class="crm-more">{link}{details}</div></div><div class="crm-result">{result}</div></li>'
     )
 
 
-def _card(rows: list[dict[str, Any]], pages: Iterable[str]) -> str:
-    line = ledger.lines().get(rows[0]["claim_id"])
-    claim = next((c for c in ledger.claims() if line is not None and c["id"] == line.claim_id), {})
-    anchor = " … ".join(claim.get("anchor", ()))
+def _verdict(row: Mapping[str, Any]) -> str:
+    """The verdict as a chip; how a refuted line is refuted, and whether it is provisional, beside it."""
+    beside = [chip("provisional")] if row["provisional"] == "yes" else []
+    if row["verdict"] == "refuted":
+        beside.append(ledger.refuted_words(ledger.lines()[row["line_id"]], row["ci_low"], row["ci_high"]))
+    return " ".join([chip(row["verdict"]), *beside])
+
+
+def _main(answer: str) -> str:
+    """An answer without what is added to it."""
+    return re.split("[;,]", answer)[0]
+
+
+def _answer(answer: str) -> str:
+    main = _main(answer)
+    return f'{chip(main)}<span class="crm-beside">{escape(answer.removeprefix(main))}</span>'
+
+
+def _card(rows: list[dict[str, Any]], answer: str, pages: Iterable[str]) -> str:
+    claim = next(c for c in ledger.claims() if c["id"] == rows[0]["claim_id"])
+    anchor = " … ".join(claim["anchor"])
     said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
     evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"])
     return (
-        f'<li class="crm-claim"><div class="crm-title"><p class="crm-text">{escape(rows[0]["claim"])}</p>'
-        f'{evidence}</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
+        f'<li class="crm-claim" data-answer="{slug(_main(answer))}"><div class="crm-title">'
+        f'<p class="crm-text">{escape(rows[0]["claim"])}</p><span class="crm-said">{_answer(answer)} {evidence}</span>'
+        f'</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
     )
 
 
-def cards(frame: pd.DataFrame, pages: Iterable[str]) -> str:
+def cards(frame: pd.DataFrame, answers: Mapping[str, str], pages: Iterable[str]) -> str:
     """Return the ledger lines of a frame as a list of claims."""
-    return f'<ul class="crm-ledger">{"".join(_card(rows, pages) for rows in _claims(frame))}</ul>'
+    found = (_card(rows, answers[rows[0]["claim_id"]], pages) for rows in _claims(frame))
+    return f'<ul class="crm-ledger">{"".join(found)}</ul>'
 
 
-def tiles(frame: pd.DataFrame) -> str:
-    """Count lines by verdict; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
-    counts = frame["verdict"].value_counts()
+def tiles(answers: Iterable[str]) -> str:
+    """Count claims by answer; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
+    counts = Counter(map(_main, answers))
     buttons = "".join(
-        f'<button type="button" class="crm-tile" data-filter="{slug(v)}" aria-pressed="false"'
-        f"{'' if v in counts else ' disabled'}>"
-        f'<span class="crm-count">{counts.get(v, 0)}</span>{chip(v)}</button>'
-        for v in SYMBOLS
-        if v in counts or v in DECIDED
+        f'<button type="button" class="crm-tile" data-filter="{slug(a)}" aria-pressed="false"'
+        f"{'' if a in counts else ' disabled'}>"
+        f'<span class="crm-count">{counts[a]}</span>{chip(a)}</button>'
+        for a in ANSWERS
+        if a in counts or a in ALWAYS
     )
     return f'<div class="crm-tiles" role="group" aria-label="{say("tiles")}">{buttons}</div>'
 
@@ -136,14 +181,14 @@ def box(frame: pd.DataFrame, notebook: str) -> str:
     for claim in _claims(rows):
         lines = []
         for row in claim:
-            name = escape(row["claim_id"])
+            name = escape(row["line_id"])
             mark = f'<a href="{escape(_cell(row))}">{name}</a>' if row["cell"] else name
             estimate = _estimate(row) if pd.notna(row["estimate"]) else ""
             lines.append(
-                f'<li>{mark} {chip(row["verdict"])} <span class="crm-ci">{estimate}</span> '
+                f'<li>{mark} {_verdict(row)} <span class="crm-ci">{estimate}</span> '
                 f"{escape(row['estimand'])}{_trouble(row)}</li>"
             )
-        place = f"../index.html#{escape(claim[0]['claim_id'])}"
+        place = f"../index.html#{escape(claim[0]['line_id'])}"
         items.append(f'<li><a href="{place}">{escape(claim[0]["claim"])}</a><ul>{"".join(lines)}</ul></li>')
     if not items:
         return ""

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import disclosure, ledger, words
+from crmresearch.estimators.verdicts import ALPHA, Bound
 from crmresearch.run.execution import read_notebook, write_notebook
 from crmresearch.run.site import chips, claims
 from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
@@ -48,27 +49,30 @@ def _label(name: str) -> str:
     return f"{digits} {rest.replace('_', ' ').capitalize()}"
 
 
-def _index(frame: pd.DataFrame, about: Mapping[str, Any], pages: Mapping[str, str], status: Mapping[str, Any]) -> str:
-    lines = frame["verdict"].isin(chips.DECIDED)
-    registered = {line.line_id: line.claim_id for line in ledger.lines().values()}
-    of = frame["claim_id"].map(registered)
+def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str], status: Mapping[str, Any]) -> str:
+    """The first page: the question, how many claims were answered how, and the claims by theme."""
+    table = ledger.answers(frame)
+    answers = dict(zip(table["claim_id"], table["answer"], strict=True))
+    checks = table.loc[table["design"] == "check", "claim_id"]
+    idle = claims.unmeasured(frame).groupby(frame["claim_id"]).transform("all")  # a claim measured in part is not
+    judged = frame[~idle & ~frame["claim_id"].isin(checks)]
     bank = {k: escape(str(v)) for k, v in about.items()}
-    lead = say("lead", claims=of.nunique(), measured=of[lines].nunique(), estimates=int(lines.sum()), bank=bank)
+    lead = say("lead", claims=len(table), measured=judged["claim_id"].nunique(), bank=bank)
     failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
     alarm = f'<p class="crm-note crm-alarm">{say("incomplete", notebooks=failed)}</p>' if failed else ""
+    part = f'<p class="crm-note crm-alarm">{say("part")}</p>' if frame["provisional"].eq("yes").any() else ""
     kind = str(about["evidence"])
     note = f'<p class="crm-note crm-evidence-{slug(kind)}">{say.names("evidence").get(kind, escape(kind))}</p>'
-    parts = [say("question"), _raw(f'<p class="crm-lead">{lead}</p>{note}{alarm}{claims.tiles(frame)}')]
-    rest = claims.unmeasured(frame).groupby(of).transform("all")  # a claim measured in part stays together
-    for notebook, rows in frame[~rest].groupby("notebook", sort=True):
-        name = str(notebook)
-        parts.append(f"## {pages.get(name) or _label(name)}\n")
-        if name in pages:
-            link = f'<a href="notebooks/{name}.html">{say("open", notebook=escape(_label(name)))}</a>'
-            parts.append(_raw(f'<p class="crm-study">{link}</p>'))
-        parts.append(_raw(claims.cards(rows, pages)))
-    if rest.any():
-        parts += [say("rest"), _raw(claims.cards(frame[rest], pages))]
+    counted = (answers[k] for k in table["claim_id"] if k not in set(checks))
+    parts = [say("question"), _raw(f'<p class="crm-lead">{lead}</p>{note}{alarm}{part}{claims.tiles(counted)}')]
+    themes = dict(zip(table["claim_id"], table["theme"], strict=True))
+    for theme, title in say.names("themes").items():
+        rows = judged[judged["claim_id"].map(themes) == theme]
+        if len(rows):
+            parts += [f"## {title}\n", _raw(claims.cards(rows, answers, places))]
+    for title, chosen in (("checks", ~idle & frame["claim_id"].isin(checks)), ("rest", idle)):
+        if chosen.any():
+            parts += [say.names("groups")[title], _raw(claims.cards(frame[chosen], answers, places))]
     parts += [say("more"), _raw(f"<p>{say('links')}</p>"), ""]
     return "\n".join([*parts, *_toctree([f"{say('ledger')} <self>", "studies", "how-to-read", "about-this-run"])])
 
@@ -95,18 +99,26 @@ def _how_to_read() -> str:
         head = "".join(f'<th scope="col">{h}</th>' for h in heads.values())
         return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
-    rule = {"supported": {"above": 1.0}, "refuted": {"below": 0.9}}
+    moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(' '.join(c['why'].split()))}" for c in ledger.changes()]
+    picture = interval_svg(1.3, 1.15, 1.45, Bound(1.0, 1.0, "above"), say("example"))
     parts = {
+        "ANSWERS": table(say.names("answer_heads"), chips.say.names("answers")),
+        "DESIGNS": table(say.names("design_heads"), chips.say.names("designs")),
+        "CHANGES": "\n".join(moved),
         "VERDICTS": table(say.names("verdict_heads"), chips.say.names("verdicts")),
         "EVIDENCE": table(say.names("evidence_heads"), chips.say.names("evidence")),
-        "EXAMPLE": _raw(f'<p class="crm-example">{interval_svg(1.3, 1.15, 1.45, rule, say("example"))}</p>'),
-        "Q": f"{ledger.Q_LEVEL:.2f}",
+        "EXAMPLE": _raw(f'<p class="crm-example">{picture}</p>'),
+        "Q": f"{ALPHA:.2f}",
         "CELL": str(disclosure.MIN_CELL),
     }
     text = Path(__file__).with_name("how-to-read.md").read_text("utf-8")
     for name, part in parts.items():
         text = text.replace(f"@{name}@", part)
     return text
+
+
+def _which(lines: str | list[str]) -> str:
+    return lines if isinstance(lines, str) else ", ".join(lines)
 
 
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies.churn.curves import by_level
 from crmresearch.studies.churn.gates import model_gates, overlap
 
+CAUSE = "voluntary"
 KNOWN = (
     "tenure", "late_tenure", "early", "families", "unmet", "complaint", "tier_3", "age", "log_balance", "recency",
     "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
@@ -31,8 +32,10 @@ def _picture(table: pd.DataFrame, title: str, x: str, height: float) -> Picture:
 
 
 @study
-def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") -> Result:
+def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
     """Exit incidence of customers drawn for a retention contact less that of the controls (S42, part on leaving).
+
+    The claim says loss, so exits for any reason decide (``S42``); voluntary ones alone stand beside them (``S42a``).
 
     Parameters
     ----------
@@ -40,28 +43,32 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
         From :func:`crmresearch.data.reductions.churn.arms`: ``campaign_id, arm, exit, event, cause, n``.
     horizon : int
         Months since the contact.
-    cause : str
-        Cause of interest; other exits compete.
 
     Returns
     -------
     Result
         Table by campaign and arm: ``campaign, arm, n, exits, incidence, difference, ci_low, ci_high``, and ``all
-        contacts``: campaigns weighted by the customers drawn for a contact.
+        contacts``: campaigns weighted by the customers drawn for a contact, for any exit and for voluntary ones.
     """
-    n, exits = int(arms["n"].sum()), int(arms.loc[arms["cause"] == cause, "n"].sum())
+    every = arms.assign(cause=arms["cause"].where(arms["event"] == 0, "any"))
+    n, exits = int(arms["n"].sum()), int(every.loc[every["cause"] == "any", "n"].sum())
     if not exits:
-        raise NotApplicable(say("nobody", n=n, cause=cause), "customers")
-    found = arm_differences(arms, horizon, cause)
+        raise NotApplicable(say("nobody", n=n), "customers")
+    found = arm_differences(every, horizon, "any")
     if found.empty:
         raise NotApplicable(say("no_control"), "contacts")
-    drawn = found[found["arm"].isna()]
-    share = drawn["n"] / drawn["n"].sum()
-    checks = (*model_gates(exits, 2), gate(say, "lot", True))
-    difference, se = float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
-    estimate = normal(difference, se, say("unit"), n, bound=0, side="below", checks=checks)
-    overall = {"campaign": say("all"), "arm": say("contrast"), "n": n, "exits": exits, "difference": difference}
-    table = pd.concat([found, pd.DataFrame([{**overall, "se": se}])], ignore_index=True)
+    own = int(arms.loc[arms["cause"] == CAUSE, "n"].sum())
+    estimates, overall = {}, []
+    for line, part, count in (("S42", found, exits), ("S42a", arm_differences(arms, horizon, CAUSE), own)):
+        drawn = part[part["arm"].isna()]
+        share = drawn["n"] / drawn["n"].sum()
+        difference, se = float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
+        checks = (*model_gates(count, 2), gate(say, "lot", True))
+        estimates[line] = normal(difference, se, say("unit"), n, checks=checks)
+        arm = say("contrast") if line == "S42" else say("voluntary")
+        names = {"campaign": say("all"), "arm": arm, "n": n, "exits": count}
+        overall.append({**names, "difference": difference, "se": se})
+    table = pd.concat([found, pd.DataFrame(overall)], ignore_index=True)
     table["arm"] = table["arm"].fillna(say("any"))
     table["ci_low"], table["ci_high"] = ends(table["difference"], table.pop("se"))
     controls = found[found["arm"] == "control"]
@@ -71,12 +78,12 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary
     ranked = shown.iloc[np.lexsort((shown["arm"].map(levels.index), pd.factorize(shown["campaign"])[0]))]
     ranked = ranked.assign(label=[say("label", row=r) for _, r in ranked.iterrows()])
     height = 1.0 + 0.5 * len(ranked)
-    points = 100 * table.iloc[-1][["difference", "ci_low", "ci_high"]]
+    points, voluntary = (100 * table.iloc[k][["difference", "ci_low", "ci_high"]] for k in (-2, -1))
     return Result(
         table,
-        say("sentence", cause=cause, horizon=horizon, points=points, rate=rate, n=n, exits=exits),
-        estimates={"S42": estimate},
-        picture=_picture(ranked, say("title", cause=cause.capitalize()), say("x", horizon=horizon), height),
+        say("sentence", horizon=horizon, points=points, voluntary=voluntary, rate=rate, n=n, exits=exits),
+        estimates=estimates,
+        picture=_picture(ranked, say("title"), say("x", horizon=horizon), height),
         counts=("n", "exits"),
     )
 

@@ -13,7 +13,7 @@ from crmresearch.studies.loyalty.behaviour import (
     other_banks,
     privacy_behaviour,
 )
-from crmresearch.studies.loyalty.dynamics import change_asymmetry, changes, cross_lagged, mediation
+from crmresearch.studies.loyalty.dynamics import change_asymmetry, changes, cross_lagged, drift, mediation
 from crmresearch.studies.loyalty.form import (
     asymmetry,
     dose_response,

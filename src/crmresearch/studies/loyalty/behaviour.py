@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import NotApplicable
-from crmresearch.estimators.inference import normal, wilson
+from crmresearch.errors import Missing, NotApplicable
+from crmresearch.estimators.inference import Estimate, normal, wilson
 from crmresearch.estimators.measurement import panel
 from crmresearch.estimators.measurement.links import slopes
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
@@ -122,7 +122,10 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
 
 @survey_study
 def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_banks") -> Result:
-    """Satisfaction by the number of other banks a customer uses (Dawes 2024: users of more banks rate each lower)."""
+    """Satisfaction by the number of other banks a customer uses (S48a).
+
+    Dawes (2024): users of more banks rate each of them lower.
+    """
     if banks not in survey.columns:
         raise NotApplicable(say("banks.absent", banks=banks))
     items = complete_answers(survey, model)
@@ -139,29 +142,33 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
         found[label] = normal(*clustered_mean(score[own], who[own]), say("banks.unit"), int(own.sum()))
     table = tabled(found, "other_banks", "satisfaction")
     beta, cov = slopes(pd.DataFrame({"constant": 1.0, "banks": count}), score, who)
-    slope = normal(beta[1], float(np.sqrt(cov[1, 1])), say("banks.unit"), len(count), bound=0, side="below")
+    slope = normal(beta[1], float(np.sqrt(cov[1, 1])), say("banks.unit"), len(count))
     sentence = say("banks.sentence", slope=slope)
     title, x = say("banks.title"), say("banks.x", n=len(count))
     picture = forest(table, "other_banks", "satisfaction", title, x)
-    estimates = {"other_banks": slope}
+    estimates = {"S48a": slope}
     return Result(table, sentence, estimates=estimates, picture=picture)
 
 
 @survey_study
 def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
-    """Consent and digital use by privacy concern: odds ratio of consent, change of the digital share, per deviation."""
+    """Consent and digital use by privacy concern: odds ratio of consent, change of the digital share, per deviation.
+
+    Estimates ``S16a``: odds ratio of consent to marketing for one standard deviation of privacy concern.
+    """
     if model.role("privacy") is None:
         raise NotApplicable(say("privacy.absent"))
     model.need("satisfaction")
     rows = panel.answers_with_accounts(joined, model)
     design = pd.concat([rows["privacy"], panel.account_covariates(rows)], axis=1).astype(float)
     who, found = rows["customer_id"].to_numpy(), {}
+    line: Estimate | Missing = Missing(say("privacy.none"), ("customers",))
     consent = rows["consent_marketing"] if "consent_marketing" in rows else pd.Series(index=rows.index, dtype=object)
     known = consent.isin(["yes", "no"]).to_numpy()
     if consent[known].nunique() == 2:
         fit = fit_ordered_logit(design[known], (consent[known] == "yes").to_numpy().astype(int), cluster=who[known])
         odds = normal(fit.slopes[0], fit.se[0], say("privacy.odds"), int(known.sum()), log=True)
-        found[say("privacy.consent")] = odds
+        line = found[say("privacy.consent")] = odds
     share = rows["digital_share"] if "digital_share" in rows else pd.Series(np.nan, rows.index)
     known = share.notna().to_numpy()
     if known.sum() >= MIN_DIGITAL:
@@ -173,4 +180,4 @@ def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     table = tabled(found, "outcome")
     table.insert(1, "unit", [e.unit for e in found.values()])
     told = "; ".join(say("privacy.told", outcome=name, estimate=e) for name, e in found.items())
-    return Result(table, say("privacy.sentence", told=told))
+    return Result(table, say("privacy.sentence", told=told), estimates={"S16a": line})

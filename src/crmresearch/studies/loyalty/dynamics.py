@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, NotApplicable
+from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.lags import Lagged, lagged_slopes, mediation_effects
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
 from crmresearch.estimators.measurement.moments import percentile
 from crmresearch.estimators.measurement.panel import answers_with_accounts, change_slope, consecutive
+from crmresearch.estimators.measurement.response import clustered_mean
 from crmresearch.estimators.measurement.within import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
@@ -31,9 +32,10 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
 
     Each outcome is regressed on all construct scores of the wave before, over all pairs of consecutive waves. The error
     variance of the scores (1 - omega) is taken off the moments, since error in satisfaction would otherwise show up as
-    an effect of loyalty. Customers are resampled with all their waves. Estimates ``S48`` (loyalty to satisfaction).
+    an effect of loyalty. Customers are resampled with all their waves. What is stable about a customer counts here.
 
-    With three waves, the random-intercept model (effects around a customer's own level) is shown beside it.
+    With three waves, the random-intercept model (effects around a customer's own level) is beside it and estimates
+    ``S48b`` (loyalty to later satisfaction).
     """
     model.need(*TARGETS)
     roles = [r for r in ("image", "expectation", "quality", "value", *TARGETS) if model.role(r)]
@@ -49,13 +51,14 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     before, after = ([len(blocks[r]) for r in part] for part in (roles, TARGETS))
     fit = lagged_slopes(x, before, after, resamples=resamples, seed=seed, cluster=who)
     found = {
-        (source, target): percentile(fit.slopes[:, roles.index(source), j], say("lagged.unit"), len(pairs), bound=0)
+        (source, target): percentile(fit.slopes[:, roles.index(source), j], say("lagged.unit"), len(pairs))
         for j, target in enumerate(TARGETS)
         for source in TARGETS
     }
     back, forth = found["loyalty", "satisfaction"], found["satisfaction", "loyalty"]
     lines = [(pair, say("lagged.between"), e) for pair, e in found.items()]
-    lines += [(pair, say("lagged.within"), e) for pair, e in _random_intercepts(rows, core, roles, fit).items()]
+    within = _random_intercepts(rows, core, roles, fit)
+    lines += [(pair, say("lagged.within"), e) for pair, e in within.items()]
     table = pd.DataFrame(
         {"effect": say("lagged.effect", source=a, target=b), "route": route, **cells(e), "n": e.n}
         for (a, b), route, e in lines
@@ -65,7 +68,8 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     title, axis = say("lagged.title"), say("lagged.x")
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
     checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),)
-    estimates = {"S48": back, "satisfaction_to_later_loyalty": forth}
+    own = within.get(("loyalty", "satisfaction"), Missing(say("lagged.three", needed=MIN_PANEL), ("survey",)))
+    estimates = {"S48b": own, "loyalty_to_later_satisfaction": back, "satisfaction_to_later_loyalty": forth}
     return Result(table, sentence, checks, estimates, picture=picture)
 
 
@@ -93,6 +97,42 @@ def _random_intercepts(
         e = normal(row["estimate"], row["se"], say("lagged.unit"), len(wide))
         out[letters[source], letters[target]] = e
     return out
+
+
+@survey_study
+def drift(joined: pd.DataFrame, model: PathModel, *, banks: str = "other_banks") -> Result:
+    """What changes from one wave to the next, within customers: privacy concern (S16) and banks used (S48).
+
+    Customers who answered two waves in a row, so that who joins or leaves the survey moves nothing; errors by customer.
+
+    Parameters
+    ----------
+    joined : DataFrame
+        Answers with ``customer_id``, ``wave`` and ``wave_on``.
+    banks : str
+        Column that counts the other banks a customer uses.
+    """
+    answers = answers_with_accounts(joined, model)
+    asked = {"S16": ("privacy", say("drift.privacy"), say("drift.deviations"))}
+    asked["S48"] = (banks, say("drift.banks"), say("drift.count"))
+    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate | Missing] = dict.fromkeys(asked, Missing(say("drift.absent"), ("survey",)))
+    for line, (column, name, unit) in asked.items():
+        if column in answers.columns:
+            pairs = consecutive(answers.dropna(subset=[column]), [column, "wave_on"])
+            if len(pairs) < MIN_PAIRS:
+                estimates[line] = Missing(say("changes.few", n=len(pairs), needed=MIN_PAIRS), ("survey",))
+                continue
+            years = (pairs["wave_on_next"] - pairs["wave_on"]).dt.days.to_numpy(float) / 365.25
+            speed = (pairs[f"{column}_next"] - pairs[column]).to_numpy(float) / years
+            mean, se = clustered_mean(speed, pairs["customer_id"].to_numpy())
+            estimates[line] = found[name] = normal(mean, se, unit, int(pairs["customer_id"].nunique()))
+    if not found:
+        raise NotApplicable(" ".join(dict.fromkeys(str(m) for m in estimates.values())), "survey")
+    told = "; ".join(say("drift.told", what=name, estimate=e) for name, e in found.items())
+    table, sentence = tabled(found, "what", "change_per_year"), say("drift.sentence", told=told)
+    picture = forest(table, "what", "change_per_year", say("drift.title"), say("drift.x"))
+    return Result(table, sentence, estimates=estimates, picture=picture)
 
 
 @survey_study

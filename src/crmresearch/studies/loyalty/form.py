@@ -167,7 +167,7 @@ def importance_performance(
     # the share of R squared of a useless item is above 0; over-fitting of R squared itself is taken off
     adjusted = 1 - (1 - r2[0]) * (n - 1) / (n - len(drivers) - 1)
     enough = gate(say, "importance.gate", adjusted >= MIN_R2, "undecided", r2=adjusted)
-    part = percentile(share[:, own].sum(axis=1), say("importance.unit"), n, bound=0.2)
+    part = percentile(share[:, own].sum(axis=1), say("importance.unit"), n)
     line = replace(part, checks=(*dict(gates or {}).get((quality, sat), ()), enough))
     middle = table[["importance", "performance"]].median()
     urgent = table[(table["importance"] > middle["importance"]) & (table["performance"] < performance.median())]
@@ -187,8 +187,8 @@ def importance_performance(
 def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     """Does privacy concern weaken the link from satisfaction to loyalty? Interaction of standardised scores.
 
-    Estimates ``S16``. Standard errors are HC3. Measurement error shrinks an interaction towards 0 (by about the product
-    of both reliabilities), so a missing one is weak evidence.
+    Estimates ``S16b``. Standard errors are HC3. Measurement error shrinks an interaction towards 0 (by about the
+    product of both reliabilities), so a missing one is weak evidence.
     """
     sat, loyal, concern = model.need("satisfaction", "loyalty", "privacy")
     scores = construct_scores(items, model)
@@ -200,10 +200,10 @@ def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     table = pd.DataFrame({"term": design.columns, "estimate": beta, "se": se}).iloc[1:]
     table["low"], table["high"] = ends(table["estimate"], table["se"])
     table["n"] = len(items)
-    e = normal(float(beta[-1]), float(se[-1]), say("moderation.unit"), len(items), bound=0, side="below")
+    e = normal(float(beta[-1]), float(se[-1]), say("moderation.unit"), len(items))
     reading = say("moderation.weaker") if e.ci_high < 0 else say("moderation.same")
     reading = say("moderation.stronger") if e.ci_low > 0 else reading
     sentence = say("moderation.sentence", reading=reading, estimate=e)
     title, x = say("moderation.title"), say("moderation.x", n=len(items))
     picture = forest(table, "term", "estimate", title, x)
-    return Result(table, sentence, estimates={"S16": e}, picture=picture)
+    return Result(table, sentence, estimates={"S16b": e}, picture=picture)

@@ -96,7 +96,7 @@ def clv_by_band(
     return Result(
         table.rename(columns=names),
         sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
-        estimates={"S57": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
+        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
         picture=picture,
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pandas as pd
@@ -88,8 +89,9 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     -------
     DataFrame
         ``block``, ``campaign_id``, ``arm``, ``treated``, ``randomised``, ``cost``, ``responded``, ``left``,
-        ``months`` (to leaving or the end of observation), ``value_before`` (contribution of the twelve months
-        before), and ``x_...``: what was known before the first contact.
+        ``months`` (to leaving or the end of observation), ``value_before`` (contribution of the twelve months before
+        that of the first contact) and ``value_after`` (of the twelve from it on; nothing after leaving), and
+        ``x_...``: what was known before the first contact.
 
     Notes
     -----
@@ -160,7 +162,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
     for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
         if not isinstance(part, Missing):
             base = base.left_join(part, base.id == part.who).drop("who")
-    filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "complaint_after")]
+    filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "value_after", "complaint_after")]
     return base.mutate(**{n: as_float(base[n]).fill_null(0.0) for n in filled})
 
 
@@ -192,13 +194,17 @@ def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
 @needs("monthly")
 def _value(bank: Bank, day: Any, keep: int) -> Any:
     m = bank.table("monthly")
-    year, quarter = ((pd.Timestamp(day) - pd.DateOffset(months=k)).date() for k in (12, 3))
-    m = m.filter((m.month >= year) & (m.month < day))
+    start = pd.Timestamp(day).replace(day=1)
+    now, year, quarter, end = ((start + pd.DateOffset(months=k)).date() for k in (0, -12, -3, 12))
+    m = m.filter((m.month >= year) & (m.month < end))
     if keep > 1:
         m = m.filter(block_of(m.customer_id) % keep == 0)
-    known = bank.require("monthly.contribution") is None
-    g = m.group_by(who=m.customer_id).aggregate(
-        balance=as_float(m.balance.mean(where=m.month >= quarter)),
-        **({"value_before": as_float(contribution_of(bank, m).sum())} if known else {}),
-    )
-    return g.select("who", *(["value_before"] if known else []), x_balance=(g.balance.clip(lower=0) + 1).ln())
+    early, money = m.month < now, {}
+    if bank.require("monthly.contribution") is None:
+        made = contribution_of(bank, m)
+        money["value_before"] = as_float(made.sum(where=early))
+        if end <= bank.about.observation_end + datetime.timedelta(days=1):  # the year after was seen to its end
+            money["value_after"] = as_float(made.sum(where=~early))
+    balance = as_float(m.balance.mean(where=early & (m.month >= quarter)))
+    g = m.group_by(who=m.customer_id).aggregate(balance=balance, **money)
+    return g.select("who", *money, x_balance=(g.balance.clip(lower=0) + 1).ln())

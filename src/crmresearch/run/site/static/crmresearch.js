@@ -1,10 +1,8 @@
-// Press a verdict to see only its lines; press it again to see all. Without scripts every line is shown.
+// Press an answer to see only its claims; press it again to see all. Without scripts every claim is shown.
 (() => {
   const tiles = document.querySelectorAll(".crm-tile");
-  const lines = document.querySelectorAll(".crm-line");
-  const show = (verdict) => {
-    for (const line of lines) line.hidden = verdict !== null && line.dataset.verdict !== verdict;
-    for (const claim of document.querySelectorAll(".crm-claim")) claim.hidden = !claim.querySelector(".crm-line:not([hidden])");
+  const show = (answer) => {
+    for (const claim of document.querySelectorAll(".crm-claim")) claim.hidden = answer !== null && claim.dataset.answer !== answer;
     for (const list of document.querySelectorAll(".crm-ledger")) {
       const section = list.closest("section");
       if (section) section.hidden = !list.querySelector(".crm-claim:not([hidden])");

@@ -1,0 +1,172 @@
+"""What is planted for each line of the register: ``python -m crmresearch.lab.recover.lines``.
+
+The world's estimand where there is one (a parameter, a closed form, a large draw), the limit of the estimator beside it
+where that differs or is all there is, and the Monte-Carlo error of whichever a verdict is held against. It is stored in
+``lines.yaml`` beside the simulated bank, whose description carries it: a run does not know the laboratory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from crmresearch.lab import simulated
+from crmresearch.lab.recover.summary import stored_limits
+from crmresearch.lab.simulated import accounts
+from crmresearch.lab.simulated.estimands import FOLLOW, model_fingerprint
+from crmresearch.lab.simulated.life import DOSES, Life, any_before, campaign_months, contacted, draw_life, wave_months
+from crmresearch.lab.simulated.relations import response_logit
+from crmresearch.lab.simulated.settings import BLOCK, Settings
+
+BLOCKS = 240
+SEED = 20210101  # none of the seeds that estimators are tried on
+COMMAND = "python -m crmresearch.lab.recover.lines"
+# By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
+PLANTED: dict[str, tuple[str, str, str]] = {
+    "S04": ("win.second_derivative", "", ""),
+    "S06": ("", "churn.relationship", "cox.index.log_hr"),
+    "S10a": ("path.SAT_LOY", "loyalty.paths", "S10a"),
+    "S10b": ("path.QUAL_SAT", "loyalty.paths", "S10b"),
+    "S10c": ("path.QUAL_LOY.indirect", "loyalty.paths", "S10c"),
+    "S10d": ("path.QUAL_LOY.total", "loyalty.paths", "S10d"),
+    "S12": ("", "loyalty.behaviour", "S12"),
+    "S12a": ("", "loyalty.behaviour", "S12a"),
+    "S16b": ("path.CONC_SAT_LOY.interaction", "loyalty.importance", "S16b"),
+    "S19": ("top20.contribution", "", ""),
+    "S19a": ("top1.contribution", "", ""),
+    "S19b": ("top10.contribution", "", ""),
+    "S19c": ("gini.contribution", "", ""),
+    "S22": ("", "value.core", "core.jaccard"),
+    "S37": ("negative_share.contribution", "", ""),
+    "S40": ("cost_ratio.primary", "", ""),
+    "S40b": ("", "cost.ratios", "S40b"),
+    "S40d": ("cost_ratio.won_only", "", ""),
+    "S40e": ("", "cost.ratios", "S40e"),
+    "S40h": ("", "cost.ratios", "S40h"),
+    "S41": ("", "cost.replacement", "S41"),
+    "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
+    "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
+    "S44b": ("", "loyalty.referral_gaps", "S44b"),
+    "S50": ("", "loyalty.importance", "S50"),
+    "S56": ("cox.families.log_hr", "churn.breadth", "cox.breadth_landmark.log_hr"),
+}
+LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
+
+
+def _contacts(s: Settings, block: int, life: Life) -> dict[str, float]:
+    """Sums over those a campaign by lot reached: exits and contribution in the year after, offered less control."""
+    out = {}
+    for campaign, offers in {"trial": 1, "dose": len(DOSES) - 1}.items():
+        at = campaign_months(s.months)[campaign]
+        worlds = [draw_life(s, block, {campaign: arm}) for arm in range(offers + 1)]
+        there = contacted(life, campaign) & (life.left > at)
+        money, stay = [], []
+        for forced in worlds:
+            table = accounts.monthly(s, forced, block)
+            row, made = table["customer_id"].codes, _contribution(table)
+            month = np.searchsorted(np.unique(table["month"]), table["month"])
+            year = (month >= at) & (month < at + FOLLOW)
+            money.append(np.bincount(row[year], made[year], BLOCK)[there].sum())
+            mass = forced.cumulative.sum(axis=2)[:, at : at + FOLLOW]
+            stay.append(np.exp(-mass.sum(axis=1))[there].sum())
+        costs = [s.parameters.contact_cost] if campaign == "trial" else [s.parameters.dose_costs[d] for d in DOSES[1:]]
+        out[f"{campaign}.n"] = float(there.sum())
+        out[f"{campaign}.money"] = float(np.mean(money[1:]) - money[0])
+        out[f"{campaign}.gone"] = float(stay[0] - np.mean(stay[1:]))
+        out[f"{campaign}.cost"] = float(np.mean(costs) * there.sum())
+    return out
+
+
+def _contribution(table: dict[str, Any]) -> np.ndarray:
+    made = table["net_interest"] + table["fees"] - table["service_cost"] - table["risk_cost"]
+    return np.asarray(made / 100)
+
+
+def _banks(s: Settings, life: Life) -> dict[str, float]:
+    """Expected change of the number of banks used per year, of those who answer two waves in a row."""
+    p, waves = s.parameters, wave_months(s.months)
+    trouble = any_before(life.complaints, 6)
+    answer, used, there = [], [], []
+    for w, month in enumerate(waves):
+        sat = life.attitudes["SAT"][:, w]
+        age = life.people.age + (month - life.people.acquired) / 12
+        logit = response_logit(p, trouble[:, month], life.vip[:, month], age, sat)
+        answer.append(1 / (1 + np.exp(-logit)))
+        used.append(np.exp(-0.3 + p.satisfaction_banks * sat))
+        there.append((life.people.acquired < month) & (life.left > month + 1))
+    total = moved = 0.0
+    for w in range(len(waves) - 1):
+        weight = answer[w] * answer[w + 1] * (there[w] & there[w + 1])
+        moved += float((weight * (used[w + 1] - used[w])).sum()) / ((waves[w + 1] - waves[w]) / 12)
+        total += float(weight.sum())
+    return {"pairs": total, "moved": moved}
+
+
+def _sums(block: int) -> dict[str, float]:
+    s = Settings(seed=SEED)
+    life = draw_life(s, block)
+    return _contacts(s, block, life) | _banks(s, life)
+
+
+def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Truths of lines that no parameter holds, with their jackknife errors over blocks."""
+    both = ("trial", "dose")
+
+    def per_head(z: dict[str, float], what: str) -> float:
+        return sum(z[f"{c}.{what}"] for c in both) / sum(z[f"{c}.n"] for c in both)
+
+    truths: dict[str, Callable[[dict[str, float]], float]] = {
+        "S02": lambda z: per_head(z, "money") - per_head(z, "cost"),
+        "S02a": lambda z: per_head(z, "money"),
+        "S42": lambda z: per_head(z, "gone"),
+        "S48": lambda z: z["moved"] / z["pairs"],
+    }
+    whole = {k: sum(z[k] for z in sums) for k in sums[0]}
+    out = {}
+    for line, of in truths.items():
+        left_out = np.array([of({k: whole[k] - z[k] for k in whole}) for z in sums])
+        n = len(left_out)
+        error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+        out[line] = {"world": of(whole), "error": error}
+    return out
+
+
+def known() -> dict[str, dict[str, float]]:
+    """Truths of lines from the world's parameters and limits, and the limits of estimators beside them."""
+    facts, found = simulated.truth(Settings()), {}
+    for line, (name, estimator, quantity) in PLANTED.items():
+        one: dict[str, float] = {}
+        if name:
+            value, error = facts["estimands"][name], facts["error"].get(name, 0.0)
+            one = {"world": math.exp(value) if name.endswith(LOGS) else value, "error": error}
+        if estimator:
+            value, error = stored_limits()["limits"][estimator]["baseline"][quantity]
+            ratio = quantity.endswith(LOGS)
+            one["limit"] = math.exp(value) if ratio else value
+            if not name:
+                one["error"] = error * one["limit"] if ratio else error
+        found[line] = one
+    # privacy concern is fixed for life, and noise in the items is the same in every wave
+    return found | {"S16": {"world": 0.0, "error": 0.0}}
+
+
+def main(jobs: int = 2) -> None:
+    """Compute the truths and write the file."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        sums = list(pool.map(_sums, range(BLOCKS), chunksize=4))
+    lines = known() | drawn(sums)
+    digits = {k: {name: float(f"{v:.6g}") for name, v in lines[k].items()} for k in sorted(lines)}
+    content = {"command": COMMAND, "months": Settings().months, "model": model_fingerprint(), "lines": digits}
+    path = Path(simulated.__file__).with_name("lines.yaml")
+    path.write_text(yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
