@@ -87,7 +87,10 @@ def server():
 
 @pytest.fixture
 def database(server, monkeypatch):
-    """An empty schema on the server, whose address the environment holds; returns what runs statements there."""
+    """An empty schema on the server, whose address the environment holds; returns what runs statements there.
+
+    Its ``ingest`` makes a table of an Arrow table.
+    """
     import adbc_driver_postgresql.dbapi as driver
 
     schema = f"s{uuid.uuid4().hex}"
@@ -97,6 +100,7 @@ def database(server, monkeypatch):
             for statement in statements:
                 cursor.execute(statement)
 
+        run.ingest = cursor.adbc_ingest
         run(f"CREATE SCHEMA {schema}", f"SET search_path = {schema}")
         monkeypatch.setenv("OWN_BANK", f"{server}&options=-csearch_path%3D{schema}")
         yield run

@@ -423,6 +423,28 @@ def test_a_table_may_come_in_parts(bank, form):
     assert column(found, "customers", "acquired_on")[3] == pd.Timestamp(2020, 1, 4)
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "one part alone"])
+def test_partitions_are_columns_that_stand_in_names_of_folders(bank, form):
+    for folder, ids in {"acquired_on=2020-05-13/city_id=A%2FB": "ab", "acquired_on=2020-06-01/city_id=C": "c"}.items():
+        part = bank.folder / "parts" / folder
+        part.mkdir(parents=True)
+        frame = pd.DataFrame({"customer_id": list(ids)})
+        frame.to_csv(part / "p.csv", index=False) if form == "csv" else frame.to_parquet(part / "p.parquet")
+    (bank.folder / "parts" / "old").mkdir()
+    (bank.folder / "parts" / "old" / "q.csv").write_text("customer_id\nz\n")
+    found = bank("customers: parts/acquired_on=2020-06-01" if form == "one part alone" else "customers: parts")
+    assert column(found, "customers", "customer_id") == list("abc")[-found.rows("customers") :]
+    assert column(found, "customers", "city_id") == ["A/B", "A/B", "C"][-found.rows("customers") :]
+    assert column(found, "customers", "acquired_on")[-1] == pd.Timestamp(2020, 6, 1)
+
+
+def test_a_partition_may_have_no_value(bank):
+    part = bank.folder / "parts" / "city_id=__HIVE_DEFAULT_PARTITION__"
+    part.mkdir(parents=True)
+    (part / "p.csv").write_text(CUSTOMERS)
+    assert column(bank("customers: parts"), "customers", "city_id") == [None, None]
+
+
 def test_parts_with_other_columns_are_refused(bank):
     files = {"a__csv": CUSTOMERS, "b__csv": "customer_id,since\nc,2020-05-13\n"}
     with pytest.raises(InputError, match=r"the columns of b\.csv are not those of a\.csv"):

@@ -13,8 +13,10 @@ import io
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from crmresearch.data.contract import Problem, literal, quoted
 from crmresearch.data.engines import DuckDB
@@ -26,12 +28,27 @@ NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodin
 
 
 def parts_of(folder: Path, names: str | list[str]) -> list[Path]:
-    """Find the files of a table: one, several in a list, or all data files of a folder, by name."""
+    """Find the files of a table: one, several in a list, or all data files of a folder and its partitions, by name."""
     found = []
     for file in (folder / name for name in ([names] if isinstance(names, str) else names)):
-        within = file.iterdir() if file.is_dir() else ()
-        parts = sorted(p for p in within if p.name.endswith(DATA) and p.name[0] not in "._")
-        found += parts or [file]
+        found += (sorted(_within(file)) if file.is_dir() else ()) or [file]
+    return found
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir() and "=" in path.name:
+            yield from _within(path)
+        elif path.name.endswith(DATA) and path.name[0] not in "._":
+            yield path
+
+
+def _partitions(file: Path) -> dict[str, str | None]:
+    """Return the columns that stand in the names of a file's folders: ``year=2020/city=A%2FB``."""
+    found = {}
+    for folder in itertools.takewhile(lambda p: "=" in p.name, file.parents):
+        name, _, value = folder.name.partition("=")
+        found[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
     return found
 
 
@@ -39,7 +56,7 @@ def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> R
     """Look at the files of a table, without reading their rows: one relation for all of them."""
     if problems := [p for file in parts for p in _problems(table, file)]:
         raise Unreadable(*problems)
-    found = [_relation(table, file, spec, f"_{table}_{i}") for i, file in enumerate(parts)]
+    found = [_part(table, file, spec, f"_{table}_{i}") for i, file in enumerate(parts)]
     header = found[0].header
     for part in found[1:]:
         if set(part.header) != set(header):
@@ -55,6 +72,17 @@ def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> R
         [c for c in header if all(c in part.numbers for part in found)],
         tuple(make for part in found for make in part.makes),
     )
+
+
+def _part(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relation:
+    """Look at one file, and at the columns that its folders add."""
+    found = _relation(table, file, spec, alias)
+    more = {name: value for name, value in _partitions(file).items() if name not in found.header}
+    if not more:
+        return found
+    values = [f"{'NULL' if v is None else literal(v)}::VARCHAR AS {quoted(k)}" for k, v in more.items()]
+    name = f"(SELECT {', '.join([*map(quoted, found.header), *values])} FROM {found.name})"
+    return replace(found, name=name, header=[*found.header, *more])
 
 
 def _problems(table: str, file: Path) -> list[Problem]:
@@ -107,7 +135,13 @@ def _parquet(table: str, file: Path) -> Relation:
     except (OSError, ValueError):
         refuse(table, *databases.damaged(file))
     zones = {f.name: f.type.tz for f in schema if getattr(f.type, "tz", None) not in (None, "UTC")}
-    return Relation(f"read_parquet({literal(file)})", list(schema.names), file.name, text=False, zones=zones)
+    return Relation(
+        f"read_parquet({literal(file)}, hive_partitioning = false)",
+        list(schema.names),
+        file.name,
+        text=False,
+        zones=zones,
+    )
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
