@@ -46,7 +46,7 @@ $(READY): requirements.lock pyproject.toml
 
 study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
-	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
+	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS) --resume
 
 test: $(READY) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"

@@ -122,7 +122,7 @@ LAYERS = (
     ("figures",),
     ("disclosure", "identifiers", "words"),
     ("estimators",),
-    ("errors",),
+    ("errors", "escape"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # Studies know no storage and no files; the database knows no study; what is estimated knows neither.

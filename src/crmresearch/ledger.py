@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.data.places import put
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import verdicts
 from crmresearch.estimators.causal.unrecorded import strength
@@ -190,10 +190,8 @@ def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str,
 def write_json(path: Path, content: object) -> None:
     """Write JSON under a temporary name and rename it, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=True)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    put(path, (text + "\n").encode(), private=False)
 
 
 def parameters_hash(values: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import DuckDB, Statement
 from crmresearch.data.loading import load
 from crmresearch.data.rules import bands, followed
-from crmresearch.data.sources.names import about_of, find
+from crmresearch.data.sources.names import find
 from crmresearch.data.store import opened
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError, Missing
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 say = words.of("data.bank")
-HELD = "CRMRESEARCH_HELD"  # name and loaded file of the bank that a run holds on to, for its notebooks
+PINNED = "CRMRESEARCH_DATABASE"  # how the runner tells its kernels which loaded database is the bank of the run
 CONTRIBUTION = "monthly.contribution"
 _STATEMENTS: dict[tuple[object, ...], Statement] = {}  # see Bank.compiled
 
@@ -283,6 +283,8 @@ class Bank:
 def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
     """Open a bank, loading it first when its sources are new or have changed.
 
+    Within a run, the run's bank is the database that was loaded when it began, whatever became of the sources since.
+
     Parameters
     ----------
     name_or_path : str or path
@@ -296,10 +298,10 @@ def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
     ContractError
         If the data break the contract; whatever was loaded before stays as it was.
     """
-    name, _, held = os.environ.get(HELD, "").partition("=")
-    if held and os.fspath(name_or_path) == name:
-        if not Path(held).exists():
-            raise InputError(f"bank '{name}' changed and was loaded anew while a run was going on; run it again")
-        return Bank(DuckDB(Path(held), read_only=True), about_of(name))
+    if loaded := os.environ.get(PINNED):
+        engine = DuckDB(Path(loaded), read_only=True)
+        about = About.again(engine.tables()["_about"])
+        if about.name == os.fspath(name_or_path):
+            return Bank(engine, about)
     description = find(name_or_path)
     return Bank(opened(description), description.about)

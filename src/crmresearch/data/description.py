@@ -7,8 +7,9 @@ Every source, whether simulated, your own files or an open data set, becomes a :
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,6 +116,18 @@ class About:
                 if end not in self.constructs:
                     arrow = f"path {path[0]} to {path[1]} of bank '{self.name}'"
                     raise InputError(f"{arrow} names '{end}': {nearest(end, self.constructs)}")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the facts as plain data, days as text; :meth:`again` reads them."""
+        facts: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return facts
+
+    @classmethod
+    def again(cls, facts: Mapping[str, Any]) -> About:
+        """Build from what :meth:`plain` returned."""
+        day = datetime.date.fromisoformat
+        ends = {k: day(facts[k]) for k in ("observation_start", "observation_end") if facts[k]}
+        return cls(**{**facts, **ends, "covered": {t: (day(a), day(b)) for t, (a, b) in facts["covered"].items()}})
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> About:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crmresearch.data.places import cache_dir
+from crmresearch.data.places import FULL, cache_dir
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,8 +105,14 @@ class DuckDB:
         return self.frame(expr.name("value").as_table()).iloc[0, 0]
 
     def run(self, text: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run SQL of this engine; return its rows."""
-        rows: list[tuple[Any, ...]] = self._raw.execute(text, values).fetchall()
+        """Run SQL of this engine; return its rows. A disk that is full is the system's error, not the engine's."""
+        try:
+            rows: list[tuple[Any, ...]] = self._raw.execute(text, values).fetchall()
+        except self.error as error:
+            reason = next((code for code in FULL if os.strerror(code) in str(error)), None)
+            if reason is None:
+                raise
+            raise OSError(reason, os.strerror(reason)) from None
         return rows
 
     @contextlib.contextmanager
@@ -126,6 +132,14 @@ class DuckDB:
             yield
         finally:
             self.run("RESET disabled_optimizers")
+
+    def share(self, jobs: int) -> dict[str, str]:
+        """Return what each of so many processes side by side may use: threads, and memory in MiB."""
+        [(threads, memory)] = self.run("SELECT current_setting('threads'), current_setting('memory_limit')")
+        amount, unit = str(memory).split()
+        mib = float(amount) * {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024, "TiB": 1024**2}[unit]
+        limits = {"THREADS": max(1, int(threads) // max(1, jobs)), "MEMORY": f"{max(1, int(mib / max(1, jobs)))}MiB"}
+        return {f"CRMRESEARCH_{name}": str(limit) for name, limit in limits.items()}
 
     def fingerprint(self) -> str:
         """Return the hash of the sources a file was loaded from, which its name carries; nothing in memory."""

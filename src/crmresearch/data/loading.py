@@ -22,7 +22,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
     The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared, under
-    ``_exits`` what the bank's exit rule changed.
+    ``_exits`` what the bank's exit rule changed, under ``_about`` the facts that no table holds.
     """
     about = description.about
     found = list(description.problems)
@@ -63,7 +63,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
     if found := rules.apply(engine, about, noted):
         raise ContractError(about.name, found)
-    engine.note(noted | {"_reconciled": compared})
+    engine.note(noted | {"_reconciled": compared, "_about": about.plain()})
 
 
 def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:

@@ -1,15 +1,20 @@
-"""Where things lie on this machine: the cache folder, locks on what is made there, and hashes of files."""
+"""Where things lie on this machine: the cache folder, locks on what is made there, hashes, room on the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from crmresearch.errors import InputError
+from crmresearch.errors import CrmError, InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how a system says that a disk, or a user's part of it, is full
+LEAST = 20 << 20  # bytes that a load or a run needs where nothing tells more
 
 
 def cache_dir() -> Path:
@@ -22,7 +27,7 @@ def cache_dir() -> Path:
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crmresearch"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"the cache folder cannot be made ({reason}); set CRMRESEARCH_CACHE to one that can") from None
@@ -48,9 +53,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def put(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it: nobody sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "wb") as out:
-        out.write(content)
-    os.replace(temporary, path)
+def put(path: Path, content: bytes, *, private: bool = True) -> None:
+    """Write a file under a temporary name, then rename it: nobody sees half a file, nor others a private one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        mode = 0o600 if private else 0o666
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as out:
+            out.write(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
+def room(folder: Path, what: str, needed: int, remedy: str) -> Iterator[None]:
+    """Tell of a disk that is too small, or fills up, in one line: what was being written, and how much is needed."""
+    if shutil.disk_usage(folder).free < needed:
+        raise CrmError(_full(folder, what, needed, f"nothing was written; {remedy}"))
+    try:
+        yield
+    except shutil.Error as error:  # one entry a file; the first says it
+        first = error.args[0][0] if isinstance(error.args[0], list) else error.args
+        raise CrmError(_full(folder, Path(str(first[1])).name, needed, remedy)) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise CrmError(_full(folder, Path(str(error.filename or what)).name, needed, remedy)) from None
+
+
+def _full(folder: Path, what: str, needed: int, remedy: str) -> str:
+    free, wanted = (f"{size / (1 << 20):,.0f} MB" for size in (shutil.disk_usage(folder).free, needed))
+    return f"no room for {what}: the disk of {folder} has {free} free, and about {wanted} are needed; {remedy}"

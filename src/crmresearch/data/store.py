@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,28 +15,57 @@ from crmresearch.data.contract import ContractError
 from crmresearch.data.description import Description
 from crmresearch.data.engines import SUFFIX, DuckDB
 from crmresearch.data.loading import load
-from crmresearch.data.places import cache_dir, locked, put, sha256
+from crmresearch.data.places import LEAST, cache_dir, locked, put, room, sha256
+from crmresearch.errors import InputError
 
 
 def opened(description: Description) -> DuckDB:
     """Open the loaded database of a description, loading it when there is none for its fingerprint.
 
     The file's name carries the fingerprint, and appears only by renaming a complete, checked file: no reader ever sees
-    half a load, and an interrupted one leaves the older database where it is.
+    half a load, and an interrupted one leaves the older database where it is. One that is no longer what was
+    loaded (cut by a full disk, say) is loaded again.
     """
     if description.problems:  # files that cannot be read at all also fail the fingerprint
         load(DuckDB(), description)  # what can be read, so that one report holds every problem
         raise ContractError(description.about.name, description.problems)
-    folder = cache_dir() / "banks"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder()
     place = hashlib.sha256(str(description.files[0].resolve()).encode()).hexdigest()[:8]
     name = f"{description.about.name}-{place}"  # two folders may name their banks alike
-    path = folder / f"{name}.{_fingerprint(description, folder)}{SUFFIX}"
-    if not path.exists():
+    state = fingerprint(description)
+    path = folder / f"{name}.{state}{SUFFIX}"
+    if not _whole(path):
         with locked(folder / name):
-            if not path.exists():
+            if not _whole(path):
+                if path.exists():
+                    told = f"the loaded database of {description.about.name} is damaged; it is loaded again"
+                    print(f"== {told}", file=sys.stderr)
                 _make(description, path, name)
     return DuckDB(path, read_only=True)
+
+
+def _folder() -> Path:
+    """Return the folder of loaded databases, which is nobody's but the user's."""
+    folder = cache_dir() / "banks"
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def _note(path: Path) -> Path:
+    """Name the file that says what a loaded database was like when it was made: size, time, sha256."""
+    return path.with_suffix(".json")
+
+
+def _whole(path: Path) -> bool:
+    """Tell whether a loaded database is what was loaded; it is hashed only where size or time differ."""
+    try:
+        size, time, digest = json.loads(_note(path).read_text("utf-8"))
+        stat = path.stat()
+    except (OSError, ValueError):
+        return False
+    return size == stat.st_size and (time == stat.st_mtime_ns or digest == sha256(path))
 
 
 def _make(description: Description, path: Path, name: str) -> None:
@@ -43,7 +73,9 @@ def _make(description: Description, path: Path, name: str) -> None:
     if os.name != "nt":  # whoever began these held the lock we hold now, so they were killed
         for stale in folder.glob(f".{name}-*"):
             shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary:
+    needed = max(LEAST, sum(p.stat().st_size for p in description.files))
+    remedy = "free some, or set CRMRESEARCH_CACHE to a folder on another disk"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary, room(folder, name, needed, remedy):
         fresh = Path(temporary) / f"load{SUFFIX}"
         engine = DuckDB(fresh)
         try:
@@ -51,26 +83,41 @@ def _make(description: Description, path: Path, name: str) -> None:
             engine.run("CHECKPOINT")
         finally:
             engine.close()
+        if description.state is None and path != folder / f"{name}.{fingerprint(description)}{SUFFIX}":
+            raise InputError(f"the files of {description.about.name} changed while they were loaded; load it again")
         for old in folder.glob(f"{name}.*{SUFFIX}"):
-            _remove(old)  # an open reader keeps what it has opened
+            if old != path:
+                _remove(old)
+        fresh.chmod(0o600)
+        stat = fresh.stat()
+        put(_note(path), json.dumps([stat.st_size, stat.st_mtime_ns, sha256(fresh)]).encode())
         os.replace(fresh, path)
 
 
 def _remove(path: Path) -> None:
+    """Remove a database of an earlier state of the sources, unless a run still reads it."""
     try:
-        path.unlink()
-    except PermissionError:  # on Windows a database that is open cannot be removed; the next load tries again
+        with path.open("r+b") as handle:
+            try:
+                import fcntl
+
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the engine holds a lock on what it reads
+            except ImportError:
+                pass
+            path.unlink()
+    except OSError:  # read by a run, or (on Windows) open: the next load tries again
         return
+    _note(path).unlink(missing_ok=True)
 
 
-def _fingerprint(description: Description, folder: Path) -> str:
+def fingerprint(description: Description) -> str:
     """Hash the content of the sources, their description and the loading code.
 
     A file's hash is remembered with its size and its times of modification and change. It is trusted only if the file
     is clearly older than the note (a file rewritten within the clock's grain keeps all three), by the file system's own
     clock.
     """
-    notes = folder / "hashes.json"
+    notes = _folder() / "hashes.json"
     try:
         known = json.loads(notes.read_text("utf-8"))
         noted_ns = notes.stat().st_mtime_ns

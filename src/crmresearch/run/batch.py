@@ -1,7 +1,7 @@
 """Run the notebooks: check first, execute in parallel, keep what was reached, swap the finished folder in.
 
-A run is staged beside its folder and swapped in when everything is written, ``status.json`` last; a run that is
-interrupted leaves the earlier one as it was, and ``resume`` takes up the notebooks it had finished.
+A run is staged beside its folder (:mod:`.staging`) and swapped in when everything is written, ``status.json`` last; a
+run that is interrupted leaves the earlier one as it was, and ``resume`` takes up the notebooks it had finished.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,9 @@ from crmresearch import disclosure, ledger, parameters
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
-from crmresearch.run import execution, workers
+from crmresearch.run import execution, staging, workers
 from crmresearch.run.progress import Progress
+from crmresearch.run.staging import LAST, PARTS
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[3]
 PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
-LAST = "99_ledger"  # reads what the others found
 TIMEOUT = 1800.0  # seconds per notebook
+LONGEST = 604_800.0  # a week
 SAMPLE = 200  # customer ids looked for in what was rendered
 PICTURE = "03_acquisition_retention_cost_ratios.png"  # shown in the README
-PARTS = ("notebooks", "tables", "figures", "findings", "disclosure", "restricted", "logs")
 
 
 @dataclass(frozen=True)
@@ -138,80 +138,6 @@ def scan(folder: Path, identifiers: Iterable[str] = ()) -> list[disclosure.Breac
     return disclosure.scan(files, identifiers)
 
 
-@contextlib.contextmanager
-def _staging(out: Path, keep: bool) -> Iterator[Path]:
-    """Give a folder beside ``out`` that no other run uses; it stays when the run is interrupted."""
-    if out.exists() and not (out / "run.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} holds something that is not a run; choose another --out, or empty it first")
-    partial = out.with_name(f".{out.name}.partial")
-    lock = out.with_name(f".{out.name}.lock")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("a")
-    except OSError as error:
-        raise InputError(f"cannot write to {out.parent} ({error.strerror}); choose another --out") from None
-    with handle:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: two runs into one folder are the user's to avoid
-            pass
-        except OSError:
-            raise InputError(f"another run is writing {out}; wait for it, or choose another --out") from None
-        if partial.exists() and not keep:
-            shutil.rmtree(partial)
-        partial.mkdir(exist_ok=True)
-        try:
-            yield partial
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _swap(partial: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _owned(folder: Path, name: str) -> list[Path]:
-    """Files of a run that one notebook wrote."""
-    return [p for part in PARTS for p in sorted((folder / part).glob(f"{name}*")) if p.stem.startswith(name)]
-
-
-def _kept(partial: Path, out: Path, fingerprints: Mapping[str, str], progress: Progress) -> dict[str, dict[str, Any]]:
-    """Bring what an interrupted or an earlier run finished on the same input into the staging folder; its records."""
-    records = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted((partial / "records").glob("*.json"))}
-    status = out / "status.json"
-    earlier = json.loads(status.read_text("utf-8"))["notebooks"] if status.exists() else {}
-    kept = {}
-    for name, fingerprint in fingerprints.items():
-        record = records.get(name) or earlier.get(name, {})
-        if name == LAST or (record.get("status"), record.get("fingerprint")) != ("completed", fingerprint):
-            continue
-        for path in [] if name in records else _owned(out, name):
-            target = partial / path.relative_to(out)
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if "restricted" in target.parts else 0o777)
-            shutil.copy2(path, target)
-        if (partial / "notebooks" / f"{name}.ipynb").exists():
-            kept[name] = record | {"reused": True}
-            progress.end(name, kept[name])
-    return kept
-
-
-def _clear(partial: Path, done: Iterable[str]) -> None:
-    """Make the parts of the staging folder, with nothing in them but what finished notebooks wrote."""
-    keep = {p for name in done for p in _owned(partial, name)}
-    for part in PARTS:
-        for path in (partial / part).glob("*"):
-            if path not in keep:
-                path.unlink()
-        (partial / part).mkdir(exist_ok=True, mode=0o700 if part == "restricted" else 0o777)
-
-
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
@@ -227,7 +153,7 @@ def run(
     out: Path | None = None,
     jobs: int = 2,
     from_dir: Path | None = None,
-    resume: bool = False,
+    resume: bool | None = None,
     timeout: float = TIMEOUT,
     inject: bool = True,
     folder: Path | None = None,
@@ -250,8 +176,9 @@ def run(
         Notebooks at a time.
     from_dir : Path, optional
         Folder with the files of an open data set already on disk.
-    resume : bool
-        Keep notebooks that completed before on the same sources, parameters, data, code and versions.
+    resume : bool, optional
+        Keep notebooks that completed before on the same sources, parameters, data, code and versions; False removes
+        what an interrupted run had finished. By default that is refused, so that nobody loses work unasked.
     timeout : float
         Seconds per notebook.
     inject : bool
@@ -267,18 +194,24 @@ def run(
     ------
     InputError
         Before any kernel starts: unknown study, parameter or bank, a value out of range, a notebook whose parameters
-        cannot be read, a folder that is no run.
+        cannot be read, a folder that is no run or cannot be replaced.
+    CrmError
+        If the disk is too small, or fills up.
     """
     progress = progress or Progress()
+    if not 1 <= timeout <= LONGEST:
+        raise InputError(f"timeout = {timeout:g}: should be 1 to {LONGEST:,.0f} seconds per notebook")
     available = find_notebooks(folder)
     names = select(available, studies)
-    given = parameters.split({n: available[n] for n in names}, values or {})
+    given = split({n: available[n] for n in names}, values or {})
+    if out is not None:
+        staging.check(out, resume)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    opened, place = load(bank, from_dir)
+    opened = load(bank, from_dir)
     name = opened.about.name
     if inject:
         given = {n: {"bank_name": name} | part for n, part in given.items()}
-    out = (out or Path("outputs") / "runs" / name).absolute()
+    out = staging.place(out or Path("outputs") / "runs" / name)
     sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
     prints: dict[str, Any] = {
         "data": opened.engine.fingerprint(),
@@ -291,12 +224,13 @@ def run(
     known = identifiers(opened)
     started = datetime.now(UTC)
 
-    with _staging(out, keep=resume) as partial:
+    with staging.staging(out, resume, progress.say) as (partial, lock):
         progress.begin(len(names))
-        done = _kept(partial, out, fingerprints, progress) if resume else {}
-        _clear(partial, done)
-        environment = {**os.environ, **execution.ENVIRONMENT, **place, "CRMRESEARCH_OUT": str(partial)}
-        with workers.team(max(1, jobs), environment) as team:
+        done = staging.kept(partial, out, fingerprints) if resume else {}
+        for kept, record in done.items():
+            progress.end(kept, record)
+        staging.clear(partial, done)
+        with workers.team(max(1, jobs), _environment(opened, partial, jobs), lock) as team:
             for last in (False, True):
                 part = [n for n in names if n not in done and (n == LAST) is last]
                 common = {"folder": str(partial), "timeout": timeout}
@@ -306,8 +240,8 @@ def run(
                 whole = set(names) == set(available) and all(d["status"] == "completed" for d in done.values())
                 frame = ledger.merge(partial, whole=whole)
         about = {
-            "bank": _plain(opened), "rules": opened.rules(), "parameters": given, "fingerprints": prints,
-            "versions": _versions(),
+            "bank": opened.about.plain() | {"tables": sorted(opened.tables)}, "rules": opened.rules(),
+            "parameters": given, "fingerprints": prints, "versions": _versions(),
         }  # fmt: skip
         ledger.write_json(partial / "run.json", about)
         _merge_disclosure(partial)
@@ -317,43 +251,65 @@ def run(
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }
+        if not _unchanged(bank, opened):
+            status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
         _publish(partial, status, known, progress, site)
-        shutil.rmtree(partial / "records", ignore_errors=True)
         for empty in PARTS:
             with contextlib.suppress(OSError):  # an empty folder tells nothing
                 (partial / empty).rmdir()
         status["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         ledger.write_json(partial / "status.json", status)
-        _swap(partial, out)
+        staging.swap(partial, out)
     return Outcome(out, status)
 
 
-def load(bank: str, from_dir: Path | None = None) -> tuple[Bank, dict[str, str]]:
-    """Load the bank once, before any kernel asks for it; return it with what kernels need to find it by name."""
-    from crmresearch.data.bank import HELD, open_bank
+def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each notebook the values it takes, all but the bank, which is the run's.
+
+    Raises
+    ------
+    InputError
+        If a value names the bank, or :func:`crmresearch.parameters.split` refuses one.
+    """
+    if "bank_name" in values:
+        raise InputError("the bank of a run is named once: use --bank NAME instead of -p bank_name=NAME")
+    return parameters.split(notebooks, values)
+
+
+def _environment(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
+    """Return what kernels are told: the same everywhere, their share of the machine, and what they read and write.
+
+    They read what was loaded before they began, whatever becomes of its sources meanwhile.
+    """
+    from crmresearch.data.bank import PINNED
+
+    own = {"CRMRESEARCH_OUT": str(partial), PINNED: str(opened.engine.path)}
+    return {**os.environ, **execution.ENVIRONMENT, **opened.engine.share(jobs), **own}
+
+
+def _unchanged(bank: str, opened: Bank) -> bool:
+    """Tell whether the sources of a bank are still those that were loaded."""
+    from crmresearch.data import store
+    from crmresearch.data.sources.names import find
+
+    try:
+        return store.fingerprint(find(bank)) == opened.engine.fingerprint()
+    except (InputError, OSError):
+        return False
+
+
+def load(bank: str, from_dir: Path | None = None) -> Bank:
+    """Load the bank once, before any kernel asks for it."""
+    from crmresearch.data.bank import open_bank
     from crmresearch.data.sources import names, open_data
 
     if from_dir is not None:
         open_data.get(bank, from_dir)
     opened = open_bank(bank)
     name = opened.about.name
-    embedded = name in {row["name"] for row in names.listing() if row["status"] != "own files"}
-    if bank == name and embedded:
-        return opened, {}
-    if embedded:
+    if bank != name and name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
         raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
-    # a server's rows change while a run goes on: every notebook opens what was loaded at its beginning
-    place = {HELD: f"{name}={opened.engine.path}"}
-    if bank != name:
-        places = [str(Path(bank).expanduser().resolve()), os.environ.get("CRMRESEARCH_BANKS")]
-        place["CRMRESEARCH_BANKS"] = os.pathsep.join(p for p in places if p)
-    return opened, place
-
-
-def _plain(bank: Bank) -> dict[str, Any]:
-    """Return the bank's description as plain data, dates as text."""
-    about: dict[str, Any] = json.loads(json.dumps(asdict(bank.about), default=str))
-    return about | {"tables": sorted(bank.tables)}
+    return opened
 
 
 def _record_breaches(folder: Path, known: list[str]) -> None:

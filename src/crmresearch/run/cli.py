@@ -6,9 +6,9 @@ Exit status: 0 everything completed, 1 something ran and failed, 2 the request w
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crmresearch import escape
+from crmresearch.data.places import FULL
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import spare_grammars
 
@@ -49,10 +51,21 @@ Out = Annotated[Path | None, typer.Option(callback=_here, help="The run's folder
 Given = Annotated[
     list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A notebook parameter; repeatable.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep notebooks that completed on unchanged input.")]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Keep notebooks that completed on unchanged input, or remove what an interrupted run had finished.",
+    ),
+]
 Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
+
+
+def _echo(text: str, err: bool = False) -> None:
+    """Write a line; what a bank or a file brings moves no cursor and no colour."""
+    typer.echo(escape.terminal(text), err=err)
 
 
 def _value(text: str) -> Any:
@@ -88,34 +101,44 @@ def _values(given: list[str] | None) -> dict[str, Any]:
     return {name: _value(text) for name, text in _pairs(given).items()}
 
 
-def _finish(outcome: Any) -> None:
-    """Say what a run came to, and exit with 1 unless it completed."""
+def _again() -> str:
+    """Return the command that takes up what this one did not finish."""
+    words = [w for w in sys.argv[1:] if w not in ("--resume", "--no-resume")]
+    return shlex.join(["crmresearch", *words, "--resume"])
+
+
+def _finish(outcome: Any, again: str) -> None:
+    """Say once what a run came to, and exit with 1 unless it completed."""
     status = outcome.status
     verdicts = ", ".join(f"{n} {v}" for v, n in status["verdicts"].items())
-    typer.echo(f"ledger: {verdicts}")
-    typer.echo(f"{status['status']}: {_short(outcome.folder)}")
+    _echo(f"ledger: {verdicts}")
+    _echo(f"{status['status']}: {_short(outcome.folder)}")
     page = outcome.folder / "site" / "index.html"
     if page.exists():
-        typer.echo(f"open {_short(page)}")
-    for name, one in status["notebooks"].items():
-        if one["status"] != "completed":
-            typer.echo(f"{name} {one['status']}: {one.get('error', '')} (cell {one.get('cell', '')})", err=True)
+        _echo(f"open {_short(page)}")
+    if "remark" in status:
+        _echo(f"note: {status['remark']}", err=True)
+    failed = {name: one for name, one in status["notebooks"].items() if one["status"] != "completed"}
+    for name, one in failed.items():
+        _echo(f"{name} {one['status']}: {one.get('error', '')} (cell {one.get('cell', '')})", err=True)
     for breach in status.get("disclosure", []):
-        typer.echo(f"disclosure: {breach['rule']} in {breach['file']}, {breach['where']}", err=True)
+        _echo(f"disclosure: {breach['rule']} in {breach['file']}, {breach['where']}", err=True)
+    if failed:
+        _echo(f"run again what failed: {again}", err=True)
     if not outcome.completed:
         raise typer.Exit(1)
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[Progress]:
-    """Show progress on standard error; an interruption ends in one line."""
+def _watched(again: str) -> Iterator[Progress]:
+    """Show progress on standard error; an interruption ends in one line, with the command that goes on."""
     from crmresearch.run import progress
 
     try:
         with progress.for_stream(sys.stderr) as listener:
             yield listener
     except KeyboardInterrupt:
-        typer.echo("crmresearch: interrupted; run again, with --resume to keep what was finished", err=True)
+        _echo(f"crmresearch: interrupted; what was finished is kept, go on with: {again}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -131,13 +154,13 @@ def run(
     out: Out = None,
     jobs: Jobs = 2,
     given: Given = None,
-    resume: Resume = False,
+    resume: Resume = None,
     timeout: Timeout = 1800,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch.run import batch
 
-    with _watched() as listener:
+    with _watched(_again()) as listener:
         outcome = batch.run(
             bank,
             studies=_listed(studies),
@@ -149,7 +172,7 @@ def run(
             timeout=timeout,
             progress=listener,
         )
-    _finish(outcome)
+    _finish(outcome, _again())
 
 
 @app.command()
@@ -164,13 +187,13 @@ def sweep(
     bank: Bank = "reference",
     studies: Studies = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
-    resume: Resume = False,
+    resume: Resume = None,
     timeout: Timeout = 1800,
 ) -> None:
     """Run every combination of parameter values; write their ledgers side by side into sweep.csv."""
     from crmresearch.run import sweep as sweeping
 
-    with _watched() as listener:
+    with _watched(_again()) as listener:
         table, statuses = sweeping.run(
             bank,
             {name: _several(text) for name, text in _pairs(given).items()},
@@ -182,12 +205,13 @@ def sweep(
             progress=listener,
         )
     for line, verdicts in sweeping.changed(table).items():
-        typer.echo(f"{line}: {', '.join(verdicts)}")
+        _echo(f"{line}: {', '.join(verdicts)}")
     failed = [name for name, status in statuses.items() if status != "completed"]
     for name in failed:
-        typer.echo(f"{name} failed; see {_short((out / name / 'status.json').absolute())}", err=True)
-    typer.echo(f"{len(statuses)} runs, {len(failed)} failed: {_short((out / 'sweep.csv').absolute())}")
+        _echo(f"{name} failed; see {_short((out / name / 'status.json').absolute())}", err=True)
+    _echo(f"{len(statuses)} runs, {len(failed)} failed: {_short((out / 'sweep.csv').absolute())}")
     if failed:
+        _echo(f"run again what failed: {_again()}", err=True)
         raise typer.Exit(1)
 
 
@@ -199,12 +223,12 @@ def notebooks(jobs: Jobs = 2) -> None:
     if not (batch.PROJECT / "notebooks").is_dir():
         raise InputError("notebooks are stored in a clone of the project, and this is none")
     out = batch.PROJECT / "outputs" / "runs" / "reference"
-    with _watched() as listener:
-        outcome = batch.run(out=out, jobs=jobs, inject=False, progress=listener)
+    with _watched("crmresearch notebooks") as listener:
+        outcome = batch.run(out=out, jobs=jobs, inject=False, resume=False, progress=listener)
     if outcome.completed:
         changed = batch.store(outcome, batch.PROJECT / "notebooks", batch.PROJECT / "outputs" / "reference")
-        typer.echo(f"changed: {', '.join(p.name for p in changed) or 'nothing'}")
-    _finish(outcome)
+        _echo(f"changed: {', '.join(p.name for p in changed) or 'nothing'}")
+    _finish(outcome, "crmresearch notebooks")
 
 
 @app.command("new-notebook")
@@ -213,7 +237,7 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
     from crmresearch.run import batch, new
 
     for path in new.create(name, batch.PROJECT):
-        typer.echo(f"written: {_short(path)}")
+        _echo(f"written: {_short(path)}")
 
 
 @app.command()
@@ -221,7 +245,7 @@ def site(folder: Run) -> None:
     """Build the site of a run again."""
     from crmresearch.run import site as pages
 
-    typer.echo(f"open {_short(pages.build(folder).absolute())}")
+    _echo(f"open {_short(pages.build(folder).absolute())}")
 
 
 @app.command()
@@ -237,14 +261,14 @@ def check(folder: Run) -> None:
         identifiers = batch.identifiers(open_bank(name))
     except InputError:
         words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
-        typer.echo(f"{words} CRMRESEARCH_BANKS", err=True)
+        _echo(f"{words} CRMRESEARCH_BANKS", err=True)
         identifiers = []
     breaches = batch.scan(folder, identifiers)
     for breach in breaches:
-        typer.echo(f"{breach.file}, {breach.where}: {breach.rule}")
+        _echo(f"{breach.file}, {breach.where}: {breach.rule}")
     if breaches:
         raise typer.Exit(1)
-    typer.echo("nothing found that must not leave")
+    _echo("nothing found that must not leave")
 
 
 @app.command()
@@ -261,7 +285,7 @@ def recover(
     from crmresearch.lab import recover as recovery
 
     written = recovery.run(_listed(studies), seeds, _listed(worlds), jobs, out)
-    typer.echo(f"written: {_short(Path(written).absolute())}")
+    _echo(f"written: {_short(Path(written).absolute())}")
 
 
 @banks.command("list")
@@ -273,7 +297,7 @@ def list_banks() -> None:
     columns = ("name", "evidence", "status")
     width = {key: max(len(key), *(len(row[key]) for row in rows)) for key in columns}
     for row in rows:
-        typer.echo("  ".join([*(row[key].ljust(width[key]) for key in columns), row["title"]]).rstrip())
+        _echo("  ".join([*(row[key].ljust(width[key]) for key in columns), row["title"]]).rstrip())
 
 
 @banks.command()
@@ -281,7 +305,7 @@ def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")
     """Say what a bank holds: tables, rows, period, columns it does not bring."""
     from crmresearch.data.bank import open_bank
 
-    typer.echo(repr(open_bank(name).describe()))
+    _echo(repr(open_bank(name).describe()))
 
 
 @banks.command("check")
@@ -295,13 +319,13 @@ def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or 
     coded = made_missing(find(path))
     for name in opened.tables:
         for line in opened.made(name):
-            typer.echo(f"{name}: {line}")
+            _echo(f"{name}: {line}")
         if unread := opened.unread(name):
-            typer.echo(f"{name}: columns not read: {', '.join(unread)}")
+            _echo(f"{name}: columns not read: {', '.join(unread)}")
         if counts := coded.get(name):
-            typer.echo(f"{name}: made missing by codes: {', '.join(f'{c} ({n:,})' for c, n in counts.items())}")
+            _echo(f"{name}: made missing by codes: {', '.join(f'{c} ({n:,})' for c, n in counts.items())}")
     tables = ", ".join(f"{t} ({opened.rows(t):,} rows)" for t in opened.tables)
-    typer.echo(f"{opened.about.name}: no problem found in {tables}")
+    _echo(f"{opened.about.name}: no problem found in {tables}")
 
 
 @banks.command()
@@ -316,7 +340,7 @@ def simulate(
     from crmresearch.lab import simulated
 
     simulated.write(simulated.Settings(customers=customers, months=months, seed=seed, world=world), out)
-    typer.echo(f"{customers:,} customers over {months} months, world {world}: {_short(out.absolute())}")
+    _echo(f"{customers:,} customers over {months} months, world {world}: {_short(out.absolute())}")
 
 
 @banks.command()
@@ -325,20 +349,24 @@ def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], fro
     from crmresearch.data.sources import open_data
 
     open_data.get(name, from_dir)
-    typer.echo(f"{name}: files are here and match the catalogue")
+    _echo(f"{name}: files are here and match the catalogue")
 
 
 def main() -> None:
     """Entry point: errors of this package become one message and an exit status, never a traceback."""
     spare_grammars()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, as from the keyboard
+    for name in ("SIGTERM", "SIGHUP"):  # told to end, or the terminal is gone: as from the keyboard
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is no reason to stop
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
     except CrmError as error:
-        typer.echo(f"crmresearch: {error}", err=True)
+        _echo(f"crmresearch: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except OSError as error:  # a full disk, a folder that may not be written
-        if error.filename is None and error.errno != errno.ENOSPC:
+        if error.filename is None and error.errno not in FULL:
             raise
-        typer.echo(f"crmresearch: {error.strerror}: {error.filename or ''}", err=True)
+        _echo(f"crmresearch: {error.strerror}: {error.filename or ''}", err=True)
         sys.exit(1)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from crmresearch import words
+from crmresearch.data.places import put
 from crmresearch.run import spare_grammars
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "TZ": "UTC",
+    "PYTHONUTF8": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -63,9 +67,7 @@ def write_notebook(notebook: Mapping[str, Any], path: Path) -> None:
     from nbformat.v4 import nbjson
 
     text = nbjson.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    put(path, (text + "\n").encode(), private=False)
 
 
 def source_of(notebook: Mapping[str, Any]) -> str:
@@ -147,10 +149,19 @@ def _kernel_class(kernels: list[Any]) -> type:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            argv = [sys.executable, "-m", "crmresearch.run.execution", "--kernel", "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name=KERNELSPEC["display_name"], language="python")
 
     return Kernel
+
+
+def _kill(kernels: list[Any]) -> None:
+    """Kill kernels and what their cells have started: each leads a process group of its own."""
+    for kernel in kernels:
+        pid = getattr(kernel.provisioner, "pid", None)
+        if pid:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(pid, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -160,11 +171,7 @@ def _deadline(seconds: float, kernels: list[Any]) -> Iterator[dict[str, bool]]:
 
     def kill(*_: Any) -> None:
         state["passed"] = True
-        for kernel in kernels:
-            pid = getattr(kernel.provisioner, "pid", None)
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        _kill(kernels)
 
     if not hasattr(signal, "setitimer"):  # Windows: the time-out per cell stands alone
         yield state
@@ -193,6 +200,7 @@ def execute(
     parameters: Mapping[str, Any],
     timeout: float,
     progress: Callable[[int, int], None] | None = None,
+    kernels: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Execute a notebook and write it normalised; whatever happens, what was reached is kept.
 
@@ -208,6 +216,8 @@ def execute(
         Seconds for the whole notebook.
     progress : callable, optional
         Called with (cells done, cells) after each code cell.
+    kernels : list, optional
+        Holds the kernel while it runs.
 
     Returns
     -------
@@ -231,14 +241,15 @@ def execute(
         if progress is not None:
             progress(len(ran), total)
 
-    kernels: list[Any] = []
+    kernels = [] if kernels is None else kernels
+    reached_so_far = target.with_name(f".{target.name}")  # papermill writes it again and again, in place
     result: dict[str, Any] = {"status": "completed"}
     begin = time.monotonic()
     try:
         with _deadline(timeout, kernels) as deadline:
             papermill.execute_notebook(
                 source,
-                target,
+                reached_so_far,
                 parameters=dict(parameters),
                 kernel_name="python3",
                 language="python",
@@ -256,16 +267,25 @@ def execute(
         if deadline["passed"] or not hasattr(signal, "setitimer"):
             result = {"status": "timed out", "error": f"not finished after {timeout:g} s"}
         else:
-            result = {"status": "kernel died", "error": "the kernel died (killed, or out of memory)"}
+            result = {
+                "status": "kernel died",
+                "error": "the kernel died (killed, or out of memory; --jobs 1 needs less)",
+            }
     except Exception as error:  # no kernel, no disk: the other notebooks still run
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         result = {"status": "failed", "error": f"{type(error).__name__}: {error}".split("\n")[0]}
     finally:
         for kernel in kernels:
             if kernel.transport == "ipc":
                 shutil.rmtree(os.path.dirname(kernel.connection_file), ignore_errors=True)
+        kernels.clear()
     result["seconds"] = round(time.monotonic() - begin, 2)
-    reached = normalise(read_notebook(target) if target.exists() else notebook)
+    try:
+        reached = normalise(read_notebook(reached_so_far))
+    except (OSError, ValueError):  # never written, or half of it
+        reached = normalise(notebook)
+    reached_so_far.unlink(missing_ok=True)
     if result["status"] != "completed":
         result["error"] = _clean(result["error"])
         cell, raised = _first_error(reached)
@@ -278,27 +298,61 @@ def execute(
 
 
 def serve(jobs: IO[str], events: IO[str]) -> None:
-    """Execute jobs, one JSON object a line, and report cells and outcomes the same way."""
+    """Execute jobs, one JSON object a line, and report cells and outcomes the same way.
+
+    The runner's end of ``jobs`` closes with the runner, however that ended; kernel and worker then end at once.
+    """
+    kernels: list[Any] = []
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def end(*_: Any) -> None:
+        _kill(kernels)
+        os._exit(1)
+
+    def listen() -> None:
+        for line in jobs:
+            waiting.put(line)
+        shutil.rmtree(os.environ.get(SCRATCH, ""), ignore_errors=True)  # the runner is no longer there to do it
+        end()
 
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    for line in jobs:
-        job = json.loads(line)
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        job = json.loads(waiting.get())
         source, folder = Path(job["source"]), Path(job["folder"])
-        log = os.open(folder / "logs" / f"{source.stem}.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        log = os.open(folder / "logs" / f"{source.stem}.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        outcome = execute(
-            source,
-            folder / "notebooks" / source.name,
-            job["parameters"],
-            job["timeout"],
-            progress=lambda done, total: send(done=done, total=total),
-        )
+        try:
+            outcome = execute(
+                source,
+                folder / "notebooks" / source.name,
+                job["parameters"],
+                job["timeout"],
+                progress=lambda done, total: send(done=done, total=total),
+                kernels=kernels,
+            )
+        except OSError as error:  # no room for the notebook itself
+            where = Path(error.filename or source.name).name
+            outcome = {"status": "failed", "error": f"{where} could not be written ({error.strerror})", "cell": ""}
         send(outcome=outcome)
+
+
+def _kernel() -> None:
+    """Be a kernel that is killed with the worker it belongs to, whatever its cell is doing."""
+    import runpy
+
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere ipykernel watches its parent
+    del sys.argv[1]
+    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 
 
 def text(path: Path) -> str:
@@ -310,6 +364,9 @@ def text(path: Path) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--text"]:
         sys.stdout.write(text(Path(sys.argv[2])))
+        sys.exit()
+    if sys.argv[1:2] == ["--kernel"]:
+        _kernel()
         sys.exit()
     # events keep a descriptor of their own: kernels inherit standard output and may write there
     spare_grammars()

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from crmresearch import escape
+
 
 def _summary(name: str, outcome: Mapping[str, Any]) -> str:
     words = f"{name}: {outcome['status']}"
@@ -13,7 +15,7 @@ def _summary(name: str, outcome: Mapping[str, Any]) -> str:
         words += " (unchanged, kept)"
     elif "seconds" in outcome:
         words += f" in {outcome['seconds']:.1f} s"
-    return words + (f"; {outcome['error']}" if "error" in outcome else "")
+    return words + (f"; {escape.terminal(outcome['error'])}" if "error" in outcome else "")
 
 
 class Progress:
@@ -44,7 +46,7 @@ class Lines(Progress):
 
     def say(self, words: str) -> None:
         """Write the remark."""
-        print(f"== {words}", file=self.stream, flush=True)
+        print(f"== {escape.terminal(words)}", file=self.stream, flush=True)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Write how the notebook ended, and how many have."""
@@ -78,7 +80,7 @@ class Bar(Progress):
 
     def say(self, words: str) -> None:
         """Write the remark above the bars."""
-        self.bars.print(f"== {words}", markup=False, highlight=False)
+        self.bars.print(f"== {escape.terminal(words)}", markup=False, highlight=False)
 
     def cell(self, name: str, done: int, total: int) -> None:
         """Move the notebook's bar."""

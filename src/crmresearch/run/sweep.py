@@ -6,10 +6,15 @@ wanted): a verdict that changes along the sweep is what one looks for, and ``swe
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import multiprocessing
+import os
 import re
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from functools import partial
@@ -18,31 +23,60 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import ledger, parameters
+from crmresearch import ledger
 from crmresearch.errors import CrmError, InputError
-from crmresearch.run import batch
+from crmresearch.run import batch, staging
 from crmresearch.run.progress import Progress
+
+LONGEST = 120  # bytes of a folder's name
 
 
 def combinations(values: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Return every combination of the values, by a name fit for a folder, e.g. ``horizon_months-12_seed-1``."""
+    """Return every combination of the values, by a name fit for a folder, e.g. ``horizon_months-12_seed-1``.
+
+    Names that would be the same (in any case: not every disk tells "A" from "a"), or are long, end in a fingerprint.
+
+    Raises
+    ------
+    InputError
+        If a parameter has the same value twice.
+    """
+    for name, given in values.items():
+        if len({repr(v) for v in given}) < len(given):
+            raise InputError(f"parameter {name} has the same value twice")
+    combined = [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+    words = ["_".join(f"{name}-{value}" for name, value in c.items()) for c in combined]
+    plain = [re.sub(r"[^\w.]+", "-", w).strip("-") for w in words]
+    often = Counter(p.casefold() for p in plain)
     out = {}
-    for chosen in itertools.product(*values.values()):
-        combination = dict(zip(values, chosen, strict=True))
-        words = "_".join(f"{name}-{value}" for name, value in combination.items())
-        out[re.sub(r"[^\w.]+", "-", words).strip("-")] = combination
+    for combination, name in zip(combined, plain, strict=True):
+        if often[name.casefold()] > 1 or len(name.encode()) > LONGEST:
+            mark = hashlib.sha256(repr(combination).encode()).hexdigest()[:8]
+            name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{mark}"
+        out[name] = combination
     return out
 
 
-def _interruptible() -> None:
-    """Let a child that is told to end stop its kernels first; the parent alone hears the keyboard."""
+def _child(limits: Mapping[str, str]) -> None:
+    """Give a child its share of the machine, and let it stop its kernels when told to end, or when its parent is gone.
+
+    The parent alone hears the keyboard.
+    """
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the stopping
         raise KeyboardInterrupt
 
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    os.environ.update(limits)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run(
@@ -52,7 +86,7 @@ def run(
     *,
     studies: Iterable[str] | None = None,
     jobs: int = 2,
-    resume: bool = False,
+    resume: bool | None = None,
     timeout: float = batch.TIMEOUT,
     folder: Path | None = None,
     executor: Executor | None = None,
@@ -72,8 +106,8 @@ def run(
         Names or numbers of notebooks; all by default.
     jobs : int
         Runs at a time.
-    resume : bool
-        Keep notebooks that completed before on unchanged input.
+    resume : bool, optional
+        Keep notebooks that completed before on unchanged input; False removes what interrupted runs had finished.
     timeout : float
         Seconds per notebook.
     folder : Path, optional
@@ -95,22 +129,25 @@ def run(
     InputError
         Before anything runs: what :func:`crmresearch.run.batch.run` refuses, in any combination.
     CrmError
-        If a process was lost.
+        If a process was lost, or the bank's files changed meanwhile.
     """
     progress = progress or Progress()
     available = batch.find_notebooks(folder)
     names = batch.select(available, studies)
     runs = combinations(values)
     for combination in runs.values():
-        parameters.split({n: available[n] for n in names}, combination)
+        batch.split({n: available[n] for n in names}, combination)
     if out.exists() and any(p.name not in {*runs, "sweep.csv"} and p.name[0] != "." for p in out.iterdir()):
         raise InputError(f"{out} holds something that is not this sweep; choose another --out, or empty it first")
+    for name in runs:
+        staging.check(out / name, resume)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    batch.load(bank)
+    opened = batch.load(bank)
     progress.begin(len(runs))
     one = partial(batch.run, bank, studies=names, jobs=1, resume=resume, timeout=timeout, folder=folder, site=False)
     context = multiprocessing.get_context("spawn")
-    pool = executor or ProcessPoolExecutor(jobs, mp_context=context, initializer=_interruptible)
+    limits = opened.engine.share(jobs)
+    pool = executor or ProcessPoolExecutor(jobs, mp_context=context, initializer=_child, initargs=(limits,))
     statuses: dict[str, str] = {}
     try:
         waiting = {pool.submit(one, values=values, out=out / name): name for name, values in runs.items()}
@@ -129,6 +166,9 @@ def run(
     finally:
         if executor is None:
             pool.shutdown()
+    read = {json.loads((out / name / "run.json").read_text("utf-8"))["fingerprints"]["data"] for name in runs}
+    if len(read) > 1:
+        raise CrmError("the bank's files changed during the sweep: its runs read different data; run it again")
     parts = []
     for name, combination in runs.items():
         frame = ledger.read(out / name)

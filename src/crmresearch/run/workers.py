@@ -21,8 +21,9 @@ from crmresearch.run.progress import Progress
 class Worker:
     """A process that executes one notebook after the other; started again if it was lost."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], lock: int | None) -> None:
         self.scratch = execution.scratch_folder()
+        self.held = () if lock is None else (lock,)  # the run's lock, which ends with the last of its processes
         # the user's own start-up files must not change a run
         self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
         self.process: subprocess.Popen[str] | None = None
@@ -42,6 +43,7 @@ class Worker:
                     text=True,
                     encoding="utf-8",
                     env=self.environment,
+                    pass_fds=self.held,
                 )
             process = self.process
         assert process.stdin is not None
@@ -80,9 +82,9 @@ class Worker:
 
 
 @contextlib.contextmanager
-def team(size: int, environment: Mapping[str, str]) -> Iterator[list[Worker]]:
-    """Give workers, and end them whatever happens."""
-    workers = [Worker(environment) for _ in range(size)]
+def team(size: int, environment: Mapping[str, str], lock: int | None) -> Iterator[list[Worker]]:
+    """Give workers that hold the run's lock, and end them whatever happens."""
+    workers = [Worker(environment, lock) for _ in range(size)]
     try:
         yield workers
     finally:
@@ -102,8 +104,16 @@ def execute(
     for job in jobs:
         waiting.put(job)
 
+    lost: list[BaseException] = []
+
     def consume(worker: Worker) -> None:
-        while True:
+        try:
+            serve(worker)
+        except BaseException as error:  # a full disk ends the run, not only this thread
+            lost.append(error)
+
+    def serve(worker: Worker) -> None:
+        while not lost:
             try:
                 job = waiting.get_nowait()
             except queue.Empty:
@@ -120,5 +130,7 @@ def execute(
     for thread in threads:
         thread.start()
     for thread in threads:
-        while thread.is_alive():
+        while thread.is_alive() and not lost:
             thread.join(0.1)
+    if lost:
+        raise lost[0]

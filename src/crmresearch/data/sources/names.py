@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from crmresearch.data.contract import nearest
-from crmresearch.data.description import About, Description
+from crmresearch.data.description import Description
 from crmresearch.data.places import cache_dir, locked
 from crmresearch.data.sources import berka, open_data, own_files
 from crmresearch.data.sources.open_data import catalogue, data_folder
@@ -73,11 +73,6 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
         raise InputError(f"there is no file or folder {text}; --bank takes a bank.yaml, its folder, or a bank's name")
     names = ["reference", *catalogue(), *own]
     raise InputError(f"there is no bank '{path.name}': {nearest(text, names)}, or give the path of a bank.yaml")
-
-
-def about_of(name: str) -> About:
-    """Return the facts about a bank of ``CRMRESEARCH_BANKS``, without looking at its sources."""
-    return own_files.about_in(_own_banks()[name])
 
 
 def listing() -> list[dict[str, str]]:

@@ -1,0 +1,37 @@
+"""Text from outside (a bank, a file, a parameter) stays text: in Markdown, in HTML, in spreadsheets, on terminals."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+# what a terminal obeys instead of showing: controls, but for tabs and line ends, and marks that turn text round
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# what a spreadsheet computes instead of showing; a number with its sign is one
+_FORMULA = re.compile(r"\s*[=@＝＠]|[\t\r]|\s*[-+＋－](?![\d.,\s%]*$)")
+
+
+def terminal(text: str) -> str:
+    """Write out the characters that move a terminal's cursor, change its colours or turn the direction of text."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def markdown(text: object) -> str:
+    """Write text for Markdown and HTML alike: every mark as a character reference, all of it on one line."""
+    return re.sub(r"[^\w ]", lambda match: f"&#{ord(match[0])};", " ".join(str(text).split()))
+
+
+def csv(frame: pd.DataFrame, *, index: bool = False) -> bytes:
+    """Write a table as CSV; a text that a spreadsheet would take for a formula has an apostrophe before it."""
+
+    def cell(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+    if index:
+        frame = frame.reset_index(names=["" if n is None else n for n in frame.index.names], allow_duplicates=True)
+    shown = frame.rename(columns=cell)
+    texts = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    for i in texts:
+        shown.isetitem(i, list(map(cell, shown.iloc[:, i])))
+    return shown.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
