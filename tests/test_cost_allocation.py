@@ -92,13 +92,18 @@ def test_curves_and_settings_out_of_range_are_refused():
         optimum(10, Curve(0.4, 0.1), Curve(0.8, 0.1), 0.1, -1)
 
 
+TESTED = {"top_predicted": 0.3, "top_won": 0.31, "top_low": 0.28, "top_high": 0.34}
+
+
 def curve_frame(rows: int) -> pd.DataFrame:
     g = np.random.default_rng(5)
     frame = pd.DataFrame(
         {"margin": 80 + g.standard_normal(rows), "won_floor": 0.0, "won_ceiling": 0.4, "won_rate": 0.02}
     )
     frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000)
-    return frame.assign(spend_acquisition=10.0, spend_retention=10.0, most_acquisition=40.0, most_retention=40.0)
+    return frame.assign(
+        spend_acquisition=10.0, spend_retention=10.0, most_acquisition=40.0, most_retention=40.0, **TESTED
+    )
 
 
 def test_split_reports_the_optimum_of_its_first_row_with_an_interval_around_it():

@@ -96,13 +96,14 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     """
     total, early = int(frame["n"].sum()), int(frame["before_observation"].sum())
     first, last, share = frame["year"].min(), frame["year"].max(), early / total
-    sentence = say("growth.all", total=total, first=first, last=last)
+    sentence, title = say("growth.all", total=total, first=first, last=last), say("growth.title_all", total=total)
     if early:
         sentence = say("growth.early", total=total, first=first, last=last, share=share)
+        title = say("growth.title", share=share)
     here, gone = say.names("growth.parts").values()
     parts = frame.assign(**{here: frame["n"] - frame["left"], gone: frame["left"]})
     parts = parts.melt("year", [here, gone], "part", "count").rename(columns={"year": "label"})
-    axes = say("growth.title", total=total), say("growth.x"), say("growth.y")
+    axes = title, say("growth.x", total=total), say("growth.y")
     options = {"upright": True, "marks": [Mark(observation_start.year - 0.5, say("growth.mark"), "limit")]}
     picture = Picture("distribution", parts.assign(n=parts["count"]), *axes, options)
     return Result(frame.set_index("year"), sentence, picture=picture, counts=("n", "left"))
@@ -171,7 +172,11 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     plain = {c: c.replace("_", " ") for c in causes}
     named = {c: say("exit_rates.group", cause=plain[c], n=n) for c, n in rates.groupby("cause")["n"].sum().items()}
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
-    axes = say("exit_rates.title"), say("exit_rates.x"), say("exit_rates.y")
+    latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
+    top, title = latest.iloc[0], say("exit_rates.title_open")
+    if (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
+        title = say("exit_rates.title", cause=plain[causes[0]], top=top)
+    axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
     picture = Picture("curves", shown.assign(group=shown["cause"].map(named)), *axes, options)
     return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, digits=4)
@@ -192,7 +197,8 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
     monthly = pd.DataFrame({"x": frame["month"], "y": frame["with_any"] / frame["n"], "n": frame["n"]})
-    axes = say("completeness.title", total=total), say("completeness.x"), say("completeness.y")
+    title = say("completeness.title", low=monthly["y"].min(), high=monthly["y"].max())
+    axes = title, say("completeness.x", total=total), say("completeness.y")
     picture = Picture("curves", monthly, *axes, {"unit": "percent", "ylim": (0, 1)})
     return Result(
         table,
@@ -214,10 +220,13 @@ def channel_mix(mix: pd.DataFrame) -> Result:
     """
     table = mix.assign(share=mix["transactions"] / mix.groupby("year")["transactions"].transform("sum"))
     wide = table.pivot_table(index="year", columns="channel", values="share", fill_value=0.0)
-    last = wide.index[-1]
-    top = wide.loc[last].idxmax()
-    count = int(mix["transactions"].sum())
-    axes = say("channel_mix.title", count=count), say("channel_mix.x"), say("channel_mix.y")
+    first, last = wide.index[0], wide.index[-1]
+    top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
+    count, before, after = int(mix["transactions"].sum()), wide.loc[first, grown], wide.loc[last, grown]
+    title = say("channel_mix.title_top", top=top.replace("_", " "), share=wide.loc[last, top])
+    if after > before:
+        title = say("channel_mix.title", grown=grown.replace("_", " "), before=before, after=after)
+    axes = title, say("channel_mix.x", count=count), say("channel_mix.y")
     data = table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"})
     picture = Picture("distribution", data, *axes, {"upright": True})
     return Result(

@@ -38,12 +38,14 @@ def accuracy(predicted: Mapping[str, np.ndarray], actual: np.ndarray, codes: np.
     -------
     DataFrame
         ``method``, ``level`` (predicted over actual total), ``rank`` (Spearman's correlation), ``error`` (mean
-        absolute), each with ``_se``, ``_low`` and ``_high``, and ``n``.
+        absolute), each with ``_se``, ``_low`` and ``_high``; ``rank_gap`` and ``error_gap``, a method's less the first
+        one's on the same customers, with ``_low`` and ``_high``; ``n``.
     """
     groups = int(codes.max()) + 1
     if actual.sum() <= 0:
         raise InputError("the actual total is not positive, so a level ratio means nothing; take another period")
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    first: Any = None
     for method, values in predicted.items():
         every = np.broadcast_to(values, (groups + 1, actual.size)) if values.ndim == 1 else values
         if not np.isfinite(every).all():
@@ -54,8 +56,15 @@ def accuracy(predicted: Mapping[str, np.ndarray], actual: np.ndarray, codes: np.
             p, a = every[g, use], actual[use]
             rank = rank_correlation(p, a) if np.ptp(p) > 0 else 0.0
             scores[g] = p.sum() / a.sum(), rank, np.abs(p - a).mean()
-        rows.append((method, *np.array(jackknife(scores)).T.ravel(), actual.size))
+        ends = np.full(6, np.nan)  # nothing to compare the first with
+        if rows:
+            gaps = jackknife(scores[:, 1:] - first[:, 1:])
+            ends = np.array([gaps.value, gaps.low, gaps.high]).T.ravel()
+        else:
+            first = scores
+        rows.append((method, *np.array(jackknife(scores)).T.ravel(), *ends, actual.size))
     columns = [f"{name}{part}" for name in ("level", "rank", "error") for part in ("", "_se", "_low", "_high")]
+    columns += [f"{name}_gap{part}" for name in ("rank", "error") for part in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", *columns, "n"])
 
 

@@ -79,11 +79,14 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
     ranked = ranked.assign(label=[say("label", row=r) for _, r in ranked.iterrows()])
     height = 1.0 + 0.5 * len(ranked)
     points, voluntary = (100 * table.iloc[k][["difference", "ci_low", "ci_high"]] for k in (-2, -1))
+    title = say("title_fewer", points=-points["difference"])
+    if points["ci_high"] >= 0:
+        title = say("title_more", points=points["difference"]) if points["ci_low"] > 0 else say("title_open")
     return Result(
         table,
         say("sentence", horizon=horizon, points=points, voluntary=voluntary, rate=rate, n=n, exits=exits),
         estimates=estimates,
-        picture=_picture(ranked, say("title"), say("x", horizon=horizon), height),
+        picture=_picture(ranked, title, say("x", horizon=horizon), height),
         counts=("n", "exits"),
     )
 
@@ -124,12 +127,20 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     both = pd.DataFrame([crude, remedy])
     table = both[["value", "ci_low", "ci_high", "n"]].rename(columns={"value": "difference"})
     table.insert(0, "comparison", list(say_aimed.names("comparisons").values()))
-    title = say_aimed("title", cause=cause.capitalize(), n=len(rows))
     points = 100 * both[["value", "ci_low", "ci_high"]]
+    known = np.isfinite(points["value"].iloc[1])
+    title = say_aimed("title_no_overlap")
+    if known:
+        title = say_aimed("title", crude=points["value"].iloc[0], remedy=points["value"].iloc[1])
     return Result(
         table,
         say_aimed("sentence", crude=points.iloc[0], remedy=points.iloc[1], horizon=horizon),
         (comparable, gate(say_aimed, "recorded", None, "undecided")),
-        picture=_picture(table.assign(label=table["comparison"]), title, say_aimed("x", horizon=horizon), 2.2),
+        picture=_picture(
+            table.assign(label=table["comparison"]),
+            title,
+            say_aimed("x", horizon=horizon, cause=cause, n=len(rows)),
+            2.2,
+        ),
         details={"crude": crude, "remedy": remedy},
     )

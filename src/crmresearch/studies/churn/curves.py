@@ -19,6 +19,7 @@ from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies.churn.gates import entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
+CLEAR = 0.05  # p-value below which groups are said to differ
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
 ORDERED = ("city_tier", "segment", "value_band")  # groups whose names go up
 GROUPS = ("acquisition_channel", "city_tier", "segment", "value_band")
@@ -97,15 +98,16 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         say("ignored", end=end) if checked.late else ".",
         "" if dated else say("undated"),
     ]
-    data, title = _drawn(curve, say("respected")), say("title", n=int(checked.n.sum()))
+    data, title = _drawn(curve, say("respected")), say("title", end=end)
     if checked.late:
+        title = say("title_ignored", end=end)
         shown = ignored[(ignored["time"] >= start) & (ignored["time"] <= last)]
         data = pd.concat([data, _drawn(shown, say("naive"), band=False, dashed=True)])
     return Result(
         table,
         "".join(parts),
         (*((entry_independence(spells),) if checked.late else ()), *_censoring(spells, curve, table)),
-        picture=_picture(data, title, say("y"), last, {say("all"): curve}, ylim=(0, 1.02)),
+        picture=_picture(data, title, say("y", n=int(checked.n.sum())), last, {say("all"): curve}, ylim=(0, 1.02)),
         counts=("at_risk",),
         details={"curve": curve},
     )
@@ -148,8 +150,15 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     table, curves = found.table, {str(g): found.curves[g] for g in by_level(found.curves)}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
     shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
-    data, title = pd.concat(_drawn(c, g) for g, c in shown.items()), say_groups("title", name=name, n=table["n"].sum())
-    y = say_groups("y") + (say("of_those", start=found.start) if found.start > 0 else "")
+    kept = {g: c["survival"].iloc[-1] for g, c in shown.items()}
+    most, least = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
+    title = say_groups("title_alike", name=name)
+    if found.p < CLEAR and shown[most]["ci_low"].iloc[-1] > shown[least]["ci_high"].iloc[-1]:
+        title = say_groups(
+            "title", name=name, reach=found.reach, most=most, high=kept[most], least=least, low=kept[least]
+        )
+    data = pd.concat(_drawn(c, g) for g, c in shown.items())
+    y = say_groups("y", n=table["n"].sum()) + (say("of_those", start=found.start) if found.start > 0 else "")
     return Result(
         table,
         say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
@@ -198,8 +207,10 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     table, own = pd.DataFrame(rows), next(iter(curves))
     main = table[table["cause"] == own]
     layers = [_drawn(c, str(cause).replace("_", " "), "incidence", band=cause == own) for cause, c in curves.items()]
-    title = say_causes("title", cause=own, n=int(read_spells(spells).n.sum()))
-    y = say_causes("y") + (say("of_those", start=start) if start > 0 else "")
+    title = say_causes("title", cause=own, end=main.iloc[-1])
+    y = say_causes("y", cause=own, n=int(read_spells(spells).n.sum())) + (
+        say("of_those", start=start) if start > 0 else ""
+    )
     naive = _drawn(curves[own], say_causes("wrong", cause=own), "one_minus_km", band=False, dashed=True)
     return Result(
         table,

@@ -67,7 +67,7 @@ def definitions(
     return Result(
         table,
         sentence,
-        picture=Picture("intervals", data, say("title"), say("x"), options=options, size=size),
+        picture=Picture("intervals", data, say("title", low=low, high=high), say("x"), options=options, size=size),
         counts=("n", "exits"),
     )
 

@@ -137,12 +137,14 @@ def relationship(
     table = pd.DataFrame([model_row(names[k], line, verdict=k == VERDICT_LAG) for k, line in lines.items()])
     estimate = hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
     main, naive = table[table["verdict"]].iloc[0], table.iloc[0]
+    title = say("title_lower", main=main) if main["ci_high"] < 1 else say("title_open")
+    title = say("title_higher", main=main) if main["ci_low"] > 1 else title
     return Result(
         table,
         say("sentence", main=main, naive=naive, weibull=lines["weibull"]),
         (*estimate.checks, gate(say, "library", gap <= LIBRARY_GAP, gap=gap, limit=LIBRARY_GAP)),
         {"S06": estimate},
-        picture=forest(table, say("title", n=estimate.n), say("x"), (7.6, 4.6)),
+        picture=forest(table, title, say("x", n=estimate.n), (7.6, 4.6)),
         counts=("n", "events"),
         details={"fits": models.fits, "scale": models.scale},
         model=model,
@@ -176,10 +178,14 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
     if not out:
         raise NotApplicable(say_tenure("too_few"), "customers")
     table = pd.DataFrame(out)
+    first, last = table.iloc[0], table.iloc[-1]
+    title = say_tenure("title_alike")
+    if last["ci_high"] < first["ci_low"] or last["ci_low"] > first["ci_high"]:
+        title = say_tenure("title", first=first, last=last)
     spread = ", ".join(say_tenure("ratio", row=r) for _, r in table.iterrows())
     return Result(
         table.drop(columns="verdict"),
         say_tenure("sentence", spread=spread),
-        picture=forest(table, say_tenure("title"), say("x"), (7.2, 2.8)),
+        picture=forest(table, title, say_tenure("x"), (7.2, 2.8)),
         counts=("n", "events"),
     )

@@ -73,6 +73,7 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
     fit, lines = fits["adjusted"], {k: f.summary().iloc[0] for k, f in fits.items()}
     table = pd.DataFrame([model_row(name[k], line, verdict=k == "adjusted") for k, line in lines.items()])
     main, control = table.iloc[1], table.iloc[2]
+    title = say("title", main=main) if main["ci_high"] < 1 or main["ci_low"] > 1 else say("title_open")
     return Result(
         table,
         say("sentence", main=main),
@@ -81,7 +82,7 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
             gate(say, "control", control["p"] > MIN_CONTROL_P, control=control),
         ),
         {"S56": hazard_ratio(lines["adjusted"], len(rows))},
-        picture=forest(table, say("title", n=len(rows)), say("x"), (7.2, 1.4 + 0.4 * len(table))),
+        picture=forest(table, title, say("x", n=len(rows)), (7.2, 1.4 + 0.4 * len(table))),
         counts=("n", "events"),
         details={"fit": fit},
     )
@@ -128,6 +129,10 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
     )
     table.loc[0, ["difference", "diff_low", "diff_high"]] = np.nan
     points = 100 * table.iloc[-1][["difference", "diff_low", "diff_high"]]
+    apart = points["diff_low"] > 0 or points["diff_high"] < 0
+    title = say_standard("title_alike")
+    if apart:
+        title = say_standard("title", first=table.iloc[0], last=table.iloc[-1])
     data = pd.concat(
         pd.DataFrame({"x": months, "y": gone[i], "low": low[i], "high": high[i]}).assign(
             group=say_standard("family" if level == 1 else "families", level=level)
@@ -140,8 +145,8 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
         picture=Picture(
             "curves",
             data,
-            say_standard("title", n=len(spells)),
-            say_standard("x"),
+            title,
+            say_standard("x", n=len(spells)),
             say_standard("y"),
             {"unit": "percent", "xlim": (0, horizon), "ylim": (0, None), "legend": say_standard("legend")},
         ),

@@ -62,6 +62,8 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
         say("carried", gap=gap, people=people),
     ]
     shown = [s for s in ORDER if s != "not met" and s in seen.columns]
+    largest = seen[shown].iloc[-1].idxmax()
+    title = say("title", stage=largest, n=int(seen[largest].iloc[-1]))
     data = seen.rename(index=lambda d: d[:7]).rename_axis("label").reset_index()
     data = data.melt("label", [s for s in shown if seen[s].sum()], "part", "count")
     return Result(
@@ -69,12 +71,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
         "".join(parts),
         estimates={"S28": Estimate(gap, gap, gap, say("unit"), people)},
         picture=Picture(
-            "distribution",
-            data.assign(n=data["count"]),
-            say("title"),
-            say("x"),
-            say("y"),
-            {"upright": True, "ordered": True},
+            "distribution", data.assign(n=data["count"]), title, say("x"), say("y"), {"upright": True, "ordered": True}
         ),
         counts=("n", "of"),
         details={"stages": seen, "gap": gap},

@@ -116,7 +116,8 @@ def _thresholds(earlier: pd.DataFrame) -> list[float]:
 
 def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
-    words_ = say("title_left", n=n), say("x_left"), say("y_left")
+    last = groups[max(groups)].iloc[-1]
+    words_ = say("title_left", last=last), say("x_left", n=n), say("y_left")
     options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}
     return Picture("calibration", data, *words_, options)
 
@@ -125,7 +126,10 @@ def _decision(curve: pd.DataFrame, horizon: int, model: str) -> Picture:
     data = pd.DataFrame({"x": curve["threshold"], "y": 1000 * curve["net_benefit"], "group": curve["rule"]})
     low = data.loc[data["group"] == model, "y"].min()
     plain = {"strong": ~data["group"].isin(["everybody", "nobody"]), "dashed": data["group"] == "everybody"}
-    words_ = say("title_right", horizon=horizon), say("x_right"), say("y_right")
+    wide = curve.pivot_table(index="threshold", columns="rule", values="net_benefit")
+    best = wide.index[wide[model] > wide.drop(columns=model).max(axis=1)]
+    title = say("title_right", low=best.min(), high=best.max()) if len(best) else say("title_no_use")
+    words_ = title, say("x_right"), say("y_right", horizon=horizon)
     return Picture("curves", data.assign(**plain), *words_, {"x_unit": "percent", "ylim": (min(low, 0) - 2, None)})
 
 

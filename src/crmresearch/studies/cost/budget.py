@@ -11,16 +11,16 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
-from crmresearch.estimators.inference import Estimate, from_draws
+from crmresearch.estimators.inference import Estimate, from_draws, wilson
 from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, interval, optimum
 from crmresearch.estimators.spending.saturation import kept_curves, won_curves
-from crmresearch.estimators.spending.tenure import MIN_AT_RISK
-from crmresearch.figures import Picture
+from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
 say = words.of("cost.split")
 
 MIN_RESAMPLES = 50
+TOP = 0.1  # share of prospects, those with the largest spends, that the curve is tested on
 QUANTITIES = (
     "acquisition", "retention", "marginal_acquisition", "marginal_retention", "value", "average_ratio", "shadow_price",
     "equity",
@@ -82,9 +82,13 @@ def response_curves(
     out["margin"] = (weights @ (money + offers)) / (weights @ years)
     out["spend_acquisition"] = float(prospects["spend"].mean())
     out["spend_retention"] = float(offers.sum() / years.sum())
-    # a spend counts as tried if enough people got as much
-    out["most_acquisition"] = float(prospects["spend"].nlargest(MIN_AT_RISK).min())
-    out["most_retention"] = float(levels.max())
+    # a spend counts as tried if a tenth of the people got as much; what was won in that tenth tests the curve
+    spend = prospects["spend"].to_numpy(float)
+    top = spend >= np.quantile(spend, 1 - TOP)
+    out["most_acquisition"], out["most_retention"] = float(spend[top].min()), float(levels.max())
+    out["top_predicted"] = Curve(*out[["won_ceiling", "won_rate", "won_floor"]].iloc[0])(spend[top]).mean()
+    won_there = prospects["won"].to_numpy(float)[top]
+    out["top_won"], out["top_low"], out["top_high"] = map(float, wilson(won_there.sum(), len(won_there)))
     if not out["margin"].iloc[0] > 0:
         return Missing(say("no_margin", margin=out["margin"].iloc[0]))
     return out[out["margin"] > 0].assign(n=len(prospects)).reset_index(drop=True)
@@ -102,7 +106,8 @@ def split(
         First row the estimates, further rows resamples of them: ``margin`` (money a year), ``won_floor``,
         ``won_ceiling``, ``won_rate``, ``kept_floor``, ``kept_ceiling``, ``kept_rate``; ``spend_acquisition`` and
         ``spend_retention`` (what is spent now), ``most_acquisition`` and ``most_retention`` (the largest spends
-        tried), ``n``.
+        tried), ``top_predicted``, ``top_won``, ``top_low`` and ``top_high`` (share won in the tenth with the largest
+        spends, by the curve and as it was, with its interval), ``n``.
     discount_annual : float
         Annual discount rate.
     budget : float, optional
@@ -117,7 +122,8 @@ def split(
     """
     names = ("margin", "won_floor", "won_ceiling", "won_rate", "kept_floor", "kept_ceiling", "kept_rate")
     spends = [f"{which}_{side}" for which in ("spend", "most") for side in ("acquisition", "retention")]
-    checked(curves, (*names, *spends, "n"), what="curves")
+    tested = [f"top_{end}" for end in ("predicted", "won", "low", "high")]
+    checked(curves, (*names, *spends, *tested, "n"), what="curves")
     if len(curves) <= MIN_RESAMPLES:
         raise InputError(say("few", count=len(curves) - 1, least=MIN_RESAMPLES))
     c = {str(name): curves[name].to_numpy(float) for name in curves}
@@ -127,51 +133,72 @@ def split(
     used = spent[0] + won(spent[0]) * spent[1] / (1 + discount_annual - kept(spent[1]))
     free = optimum(c["margin"], won, kept, discount_annual)
     bound = optimum(c["margin"], won, kept, discount_annual, used if budget is None else np.full(len(used), budget))
-    gains = free.equity - customer_equity(*spent, c["margin"], won, kept, discount_annual)
-    labels, rows = say.names("quantities"), []
-    for name, found in ((say("free"), free), (say("within"), bound)):
-        for field in QUANTITIES:
-            values = getattr(found, field)
-            rows.append((name, labels[field], values[0], *interval(values[1:])))
-    n = int(c["n"][0])
-    table = pd.DataFrame(rows, columns=["optimum", "quantity", "value", "ci_low", "ci_high"]).assign(n=n)
-    best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
-    _, low, high = from_draws(gains[1:])
+    now = customer_equity(*spent, c["margin"], won, kept, discount_annual)
     tried = c["most_acquisition"][0], c["most_retention"][0]
-    sentence = words.joined(
-        [_in_words(best), say("gain", gain=gains[0], low=low, high=high, currency=currency).replace("  ", " ")], by=" "
-    )
+    labels, n = say.names("quantities"), int(c["n"][0])
+    parts, sentences = [], []
+    for name, found in (("within", bound), ("free", free)):
+        one = Optimum(**{f.name: getattr(found, f.name)[0] for f in fields(found)})
+        inside = one.acquisition <= tried[0] and one.retention <= tried[1]
+        rows = [(labels[q], getattr(one, q), *interval(getattr(found, q)[1:])) for q in QUANTITIES]
+        part = pd.DataFrame(rows, columns=["quantity", "value", "ci_low", "ci_high"])
+        part.insert(0, "optimum", say("within") if name == "within" else say("free"))
+        parts.append(part.assign(rests_on=say("data") if inside else say("beyond"), n=n))
+        gains = found.equity - now
+        gain = Estimate(float(gains[0]), *from_draws(gains[1:])[1:], currency, n)
+        sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
+    table = pd.concat(parts, ignore_index=True)
+    fits = bool(c["top_low"][0] <= c["top_predicted"][0] <= c["top_high"][0])
+    best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
+    first = parts[-1]
     return Result(
         table,
-        sentence,
+        words.joined(sentences, by=" "),
         checks=(
             gate(say, "inner", not best.corner, "undecided", best=best, corners=free.corner[1:].mean()),
             gate(
                 say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1], "undecided",
                 best=best, tried=tried,
             ),
+            gate(say, "fits", fits, "undecided", top=curves.iloc[0]),
         ),
         estimates={
-            name: Estimate(float(row[2]), row[3], row[4], "money", n)
-            for name, row in zip(("spend_per_prospect", "spend_per_customer_year"), rows, strict=False)
+            name: Estimate(*values, "money", n)
+            for name, values in zip(
+                ("spend_per_prospect", "spend_per_customer_year"),
+                first[["value", "ci_low", "ci_high"]].to_numpy(float),
+                strict=False,
+            )
         },
         picture=_map(c, free, bound, discount_annual),
         money={"value": "n"},
-        details={"gain": gains[0]},
+        details={"gain": (free.equity - now)[0]},
     )  # fmt: skip
 
 
-def _in_words(best: Optimum) -> str:
-    if not best.corner:
-        return say("inside", best=best)
-    return say("no_keeping", best=best) if best.retention == 0 else say("no_winning", best=best)
+def _told(
+    name: str, one: Optimum, rows: pd.DataFrame, gain: Estimate, tried: tuple[float, float], now: float, inside: bool
+) -> str:
+    """Say one optimum: what holds at it, what it adds, and whether it lies within what was tried."""
+    labels = say.names("quantities")
+    winning, keeping, shadow = (rows.loc[labels[q]] for q in ("acquisition", "retention", "shadow_price"))
+    if name == "within":
+        ends = say("corner", best=one) if one.corner else say("agree", best=one)
+        return say("budget", winning=winning, keeping=keeping, ends=ends, shadow=shadow, gain=gain)
+    holds = say("inside", best=one)
+    if one.corner:
+        holds = say("no_keeping", best=one) if one.retention == 0 else say("no_winning", best=one)
+    where = say("tried_to") if inside else say("extrapolated", tried=tried)
+    times = one.acquisition / now if now else np.inf
+    return say("unbound", winning=winning, times=times, where=where, holds=holds, gain=gain)
 
 
 def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> Picture:
     """Iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
     won = Curve(c["won_ceiling"][0], c["won_rate"][0], c["won_floor"][0])
     kept = Curve(c["kept_ceiling"][0], c["kept_rate"][0], c["kept_floor"][0])
-    now = c["spend_acquisition"][0], c["spend_retention"][0]
+    now, most = (tuple(c[f"{k}_{s}"][0] for s in ("acquisition", "retention")) for k in ("spend", "most"))
+    within = free.acquisition[0] <= most[0] and free.retention[0] <= most[1]
     right = max(np.quantile(free.acquisition, 0.975), now[0], bound.acquisition[0]) * 1.5 or 1.0
     top = max(np.quantile(free.retention, 0.975), now[1], bound.retention[0]) * 1.5 or 1.0
     x, y = np.meshgrid(np.linspace(0, right, 120), np.linspace(0, top, 120))
@@ -180,12 +207,15 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> P
     levels = np.unique(np.round(free.equity[0] - steps, max(0, -int(np.floor(np.log10(steps[-1] or 1.0))))))
     cloud = pd.DataFrame({"x": free.acquisition[1:], "y": free.retention[1:], "group": say("resamples"), "pale": True})
     points = [
-        (free.acquisition[0], free.retention[0], say("free_optimum"), False),
+        (free.acquisition[0], free.retention[0], say("free_optimum") if within else say("free_beyond"), False),
         (bound.acquisition[0], bound.retention[0], say("bound_optimum"), False),
         (*now, say("now"), False),
     ]
     data = pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True)
+    edge = [Mark(most[0], say("edge"), "limit")] if most[0] < right else []
+    edge += [Mark(most[1], say("edge"), "limit", "y")] if most[1] < top else []
     options = {
+        "marks": edge,
         "contours": {"x": x, "y": y, "z": equity, "levels": levels},
         "xlim": (0, right),
         "ylim": (0, top),
@@ -193,7 +223,8 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> P
         "x_unit": "money",
         "legend": say("legend", n=int(c["n"][0]), count=len(free.equity) - 1),
     }
-    return Picture("scatter", data, say("title"), say("x"), say("y"), options, (7.6, 5.2))
+    title = say("title", acquisition=bound.acquisition[0], retention=bound.retention[0])
+    return Picture("scatter", data, title, say("x"), say("y"), options, (7.6, 5.2))
 
 
 def five_to_one() -> Result:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
-from crmresearch.estimators.blocks import Array, checked, constant, unit_of
+from crmresearch.estimators.blocks import Array, Functional, checked, constant, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
 from crmresearch.estimators.causal.campaign import covariates_of, difference, held_equal, imbalance, path, within
 from crmresearch.estimators.inference import Fieller, wilson, z
@@ -115,9 +115,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     late = curve[curve["month"] == 2 * horizon_months]
     deferral = ""
     if len(late):
-        remain, least = late[["kept", "low"]].to_numpy(float)[0]
-        deferral = say("late", months=2 * horizon_months, remain=remain)
-        deferral += say("prevented") if least > 0 else say("open")
+        deferral = say("late", months=2 * horizon_months, points=100 * late.iloc[0][["kept", "low", "high"]])
     sentence = words.joined(
         [
             say("sentence", offered=arms[True][0], control=arms[False][0], months=horizon_months, points=100.0 * exits),
@@ -138,7 +136,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
             gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
         ),
         estimates={"S42": exits.estimate(say("unit"), n, 0.0, "below")},
-        picture=_kept(curve, n, horizon_months),
+        picture=_kept(curve, n, horizon_months, exits),
         money={"value": "n"},
         details={"kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months},
     )
@@ -197,22 +195,26 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     sentence = words.joined([told, sampling(campaigns)], by=" ")
     data = table.rename(columns={"value": "estimate", "quantity": "label"})
     options = {"unit": "money", "marks": [Mark(0)]}
+    title = say_paid("title_pays", net=net) if net.low > 0 else say_paid("title_open")
+    title = say_paid("title_loses", net=net) if net.high < 0 else title
     return Result(
         table,
         sentence,
         checks,
         {"S02": net.estimate(say_paid("unit"), len(rows)), "S02a": gross.estimate(say_paid("unit"), len(rows))},
-        picture=Picture("intervals", data, say_paid("title"), say_paid("x"), options=options, size=(7.2, 3.4)),
+        picture=Picture("intervals", data, title, say_paid("x"), options=options, size=(7.2, 3.4)),
         money=dict.fromkeys(("value", "ci_low", "ci_high"), "n"),
         digits=2,
     )
 
 
-def _kept(curve: pd.DataFrame, n: int, horizon_months: int) -> Picture:
+def _kept(curve: pd.DataFrame, n: int, horizon_months: int, exits: Functional) -> Picture:
     """Customers kept by the offer, month by month."""
     data = curve.rename(columns={"month": "x", "kept": "y"}).assign(group=say("label", n=n), n=n)
     marks = [Mark(0, axis="y"), Mark(horizon_months, say("mark", horizon=horizon_months), "limit")]
-    return Picture("curves", data, say("title"), say("x"), say("y"), {"unit": "percent", "marks": marks})
+    title = say("title", kept=-1.0 * exits, horizon=horizon_months) if exits.high < 0 else say("title_open")
+    title = say("title_lost", horizon=horizon_months) if exits.low > 0 else title
+    return Picture("curves", data, title, say("x"), say("y"), {"unit": "percent", "marks": marks})
 
 
 @study
@@ -288,7 +290,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
             gate(tell, "unseen", None, "undecided", tip=tip),
         ),
         estimates={"targeted": fit.effect.estimate(say("unit"), n, 0.0, "below")},
-        picture=_chances(t, fit.propensity),
+        picture=_chances(t, fit.propensity, tell("title", edge=edge) if overlaps else tell("title_closed", edge=edge)),
         money={"value": "n"},
         digits=4,
     )
@@ -299,17 +301,18 @@ def _calmed(rows: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, str]
     if not {"x_complaint", "complaint_after"} <= set(rows.columns):
         return pd.DataFrame(), ""
     there = (rows["months"].to_numpy(float) >= horizon_months) & (rows["x_complaint"].to_numpy(float) > 0)
-    out, share = [], 0.0
+    out: list[dict[str, Any]] = []
+    share, interval = 0.0, [0.0, 0.0]
     for arm, label in ((1, tell("again_offered", months=horizon_months)), (0, tell("again", months=horizon_months))):
         again = rows["complaint_after"].to_numpy(float)[there & (rows["treated"].to_numpy() == arm)]
         if len(again) < MIN_LEFT:
             return pd.DataFrame(), ""
         share, *interval = wilson(again.sum(), len(again))
         out.append(row(label, share, *interval, n=len(again)))
-    return pd.DataFrame(out), tell("calmed", share=share)
+    return pd.DataFrame(out), tell("calmed", share=share, low=interval[0], high=interval[1])
 
 
-def _chances(treated: Array, propensity: Array) -> Picture:
+def _chances(treated: Array, propensity: Array, title: str) -> Picture:
     """Estimated chances of an offer, of offered and other customers."""
     arms: dict[float, Any] = {
         1.0: tell("label_offered", n=int((treated == 1).sum())),
@@ -319,5 +322,5 @@ def _chances(treated: Array, propensity: Array) -> Picture:
     data = pd.DataFrame({"value": propensity[order], "group": [arms[arm] for arm in treated[order]]})
     marks = [Mark(at, style="limit") for at in (EDGE, 1 - EDGE)]
     return Picture(
-        "distribution", data, tell("title"), tell("x"), tell("y"), {"unit": "percent", "limits": (0, 1), "marks": marks}
+        "distribution", data, title, tell("x"), tell("y"), {"unit": "percent", "limits": (0, 1), "marks": marks}
     )

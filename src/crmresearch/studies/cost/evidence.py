@@ -69,7 +69,7 @@ def per_sale(groups: pd.DataFrame) -> Result:
         sentence,
         checks=(gate(say, "alike", None, "undecided"),),
         estimates={"contacts": Estimate(new / old, *found.ends, say("unit"), n)},
-        picture=Picture("intervals", data, say("title"), say("x"), "", {"limits": (0, np.inf)}),
+        picture=Picture("intervals", data, say("title", new=new, old=old), say("x"), "", {"limits": (0, np.inf)}),
         counts=("n", "sold"),
         digits=2,
     )

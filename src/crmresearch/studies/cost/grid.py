@@ -302,4 +302,9 @@ def _picture(known: pd.DataFrame, people: int) -> Picture | None:
         "limits": (min(low, SEVERAL / 2), max(high, SEVERAL * 2)),
         "marks": [Mark(SEVERAL, say("claim", several=SEVERAL), "claim")],
     }
-    return Picture("intervals", data, say("title"), say("x", n=people), "", options)
+    bounded = known.loc[np.isfinite(known["ci_high"]), "ratio"]
+    main = known.loc[known["line"] == "S40", "ratio"]
+    title = say("title_open", least=bounded.min(), most=bounded.max())
+    if len(main):
+        title = say("title", main=main.iloc[0], least=bounded.min(), most=bounded.max())
+    return Picture("intervals", data, title, say("x", n=people), "", options)

@@ -170,14 +170,20 @@ def _sentence(known: pd.DataFrame, by: str) -> str:
     first = known[known["line"] == "S40"] if len(known) else known
     if first.empty:
         return say("nothing", by=by, least=MIN_WINS)
-    top, bottom = first.loc[first["ratio"].idxmax()], first.loc[first["ratio"].idxmin()]
+    top, bottom = _ends(first)
+    apart = say("apart") if bottom["ci_high"] < top["ci_low"] else say("alike", by=by)
     noted = known["note"] != ""
     several = int((known["ci_low"] > SEVERAL)[~noted].sum())
     sentence = say(
         "sentence", by=by, bottom=bottom, top=top, low_name=str(bottom[by]), high_name=str(top[by]), count=len(known),
-        several=several, mark=SEVERAL,
+        several=several, mark=SEVERAL, apart=apart,
     )  # fmt: skip
     return sentence + (say("noted", count=int(noted.sum())) if noted.any() else ".")
+
+
+def _ends(first: pd.DataFrame) -> tuple[Any, Any]:
+    """Rows of the highest and of the lowest primary ratio."""
+    return first.loc[first["ratio"].idxmax()], first.loc[first["ratio"].idxmin()]
 
 
 def _picture(known: pd.DataFrame, by: str) -> Picture | None:
@@ -193,4 +199,10 @@ def _picture(known: pd.DataFrame, by: str) -> Picture | None:
     )
     limits = max(shown["ratio"].min() / 5, FLOOR), max(shown["ci_high"].max() * 1.3, 2 * SEVERAL)
     options = {"log": True, "limits": limits, "marks": [Mark(SEVERAL, style="claim")]}
-    return Picture("intervals", data, say("title", by=by), say("x", several=SEVERAL), "", options)
+    first, title = shown[shown["line"] == "S40"], say("title_open", by=by)
+    if len(first):
+        top, bottom = _ends(first)
+        if bottom["ci_high"] < top["ci_low"]:
+            low, high = str(bottom[by]), str(top[by])
+            title = say("title", bottom=bottom, top=top, low_name=low, high_name=high)
+    return Picture("intervals", data, title, say("x", several=SEVERAL), "", options)

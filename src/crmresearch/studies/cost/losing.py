@@ -65,10 +65,12 @@ def payback(
         sentence += say("payback.leavers", found=found, loss=f"{found.loss[0]:,.1f} {currency}".rstrip())
     curve = found.curve.rename(columns={"month": "x", "net": "y"}).assign(group=say("payback.label", wins=wins), n=wins)
     options = {"unit": "money", "marks": [Mark(0, axis="y")]}
+    paid = np.isfinite(found.counted[0])
+    title = say("payback.title", months=found.counted[0]) if paid else say("payback.title_longer", months=found.months)
     return Result(
         pd.DataFrame(rows).assign(n=wins),
         sentence + ".",
-        picture=Picture("curves", curve, say("payback.title"), say("payback.x"), say("payback.y"), options),
+        picture=Picture("curves", curve, title, say("payback.x"), say("payback.y"), options),
         money={"value": "n"},
         details={"won": found.won},
     )
@@ -158,7 +160,9 @@ def _waterfall(table: pd.DataFrame, wins: int) -> Picture:
     data = data.assign(high=ends[:, 1], base=0.0, strong=np.arange(4) == 3, n=wins)
     data.loc[2, "label"] = say("replacement.added")
     options = {"unit": "money", "marks": [Mark(0)]}
-    return Picture("intervals", data, say("replacement.title"), say("replacement.x", wins=wins), "", options)
+    return Picture(
+        "intervals", data, say("replacement.title", total=table.iloc[-1]), say("replacement.x", wins=wins), "", options
+    )
 
 
 @study

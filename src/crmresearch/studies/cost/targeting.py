@@ -77,27 +77,30 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     each = effects.qini(gain, t, stayed)
     qini = Functional(each.value, summed(rows, each.influence, unit_of(rows)))
     harmed = int((table["ci_high"] < 0).sum()) if "ci_high" in table else 0
-    sentence = (
-        say("sentence", first=risky.iloc[0], last=risky.iloc[-1], qini=1e4 * qini)
-        + (say("better") if qini.low > 0 else say("no_better"))
-        + (say("harmed", count=harmed) if harmed else "")
+    first, last = risky.iloc[0], risky.iloc[-1]
+    gap, error = first["uplift"] - last["uplift"], np.hypot(*(r["ci_high"] - r["ci_low"] for r in (first, last))) / 2
+    apart = say("fifths_differ") if abs(gap) > error else say("fifths_alike")
+    ranked = say("better") if qini.low > 0 else say("no_better")
+    sentence = say("sentence", first=first, last=last, apart=apart, qini=1e4 * qini, ranked=ranked) + (
+        say("harmed", count=harmed) if harmed else ""
     )
     return Result(
         table,
         words.joined([sentence, sampling(campaigns)], by=" "),
         checks=(gate(say, "ranking", qini.low > 0, "undecided", qini=qini),),
-        picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean())),
+        picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
     )
 
 
-def _deciles(deciles: pd.DataFrame, n: int, mean: float) -> Picture:
+def _deciles(deciles: pd.DataFrame, n: int, mean: float, ranks: bool) -> Picture:
     """Effect by decile of its prediction."""
     shown = deciles.dropna(subset=["uplift"]) if "uplift" in deciles else deciles.iloc[:0]
     names = {"group": "label", "uplift": "estimate"}
     marks = [Mark(0), Mark(mean, say("mean"), style="limit")]
     options = {"upright": True, "unit": "percent", "marks": marks}
-    return Picture("intervals", shown.rename(columns=names), say("title", n=n), say("x"), say("y"), options)
+    title = say("title") if ranks else say("title_open")
+    return Picture("intervals", shown.rename(columns=names), title, say("x", n=n), say("y"), options)
 
 
 @study

@@ -78,21 +78,23 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
     undefined = ", ".join(str(name) for name in fitted if name not in set(defined["channel"]))
     shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
     heterogeneity = "" if len(fitted) < 2 else say("differ" if p < 0.05 else "alike", wald=wald, p=shown)
+    returns = "diminish" if second.high < 0 else "grow" if second.low > 0 else "unclear"
+    titles, told = say.names("titles"), say.names("returns")
     sentence = words.joined(
         [
             say("costs", each=each, currency=currency).replace(" .", ".") if each else say("no_costs"),
             say("undefined", names=undefined) if undefined else "",
             heterogeneity,
-            say("second", second=second),
+            say("second", second=second, returns=told[returns]),
         ],
         by=" ",
-    ) + (say("diminish") if second.high < 0 else say("grow") if second.low > 0 else say("unclear"))
+    )
     return Result(
         table,
         sentence,
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
         estimates={"S04": second.estimate(say("unit"), n, 0.0, "below")},
-        picture=_curves(fitted),
+        picture=_curves(fitted, titles[returns]),
         counts=("n", "wins"),
         money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),
         digits=4,
@@ -145,7 +147,7 @@ def _selection_gate(
     return gate(say, "aim", None, "undecided", tolerated=TOLERATED, span=span, second=second)
 
 
-def _curves(fitted: dict[Any, Any]) -> Picture:
+def _curves(fitted: dict[Any, Any], title: str) -> Picture:
     """Fitted win probabilities by spend with bands, and the data in ten groups of equal size."""
     lines, points = [], []
     for name, fit in fitted.items():
@@ -158,7 +160,7 @@ def _curves(fitted: dict[Any, Any]) -> Picture:
         points.append(shown.assign(group=label))
     options = {"points": pd.concat(points, ignore_index=True), "unit": "percent", "x_unit": "money"}
     data = pd.concat(lines, ignore_index=True)
-    return Picture("curves", data, say("title"), say("x"), say("y"), options, (7.6, 4.6))
+    return Picture("curves", data, title, say("x"), say("y"), options, (7.6, 4.6))
 
 
 @study

@@ -34,17 +34,17 @@ def vintages(frame: pd.DataFrame) -> Result:
     if len(table) < 2:
         few = say("vintages.too_few", vintages=len(table), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
+    old, new = table.iloc[0], table.iloc[-1]
     panels = (
-        ("money", "ci", say("vintages.money"), say("vintages.money_y"), {"unit": "money"}),
-        ("stay", "stay", say("vintages.stay"), say("vintages.stay_y"), {"unit": "percent"}),
-        ("ratio", "ratio", say("vintages.ratio"), say("vintages.ratio_y"), {"marks": [Mark(1)]}),
+        ("money", "ci", say("vintages.money", old=old, new=new), say("vintages.money_y"), {"unit": "money"}),
+        ("stay", "stay", say("vintages.stay", old=old, new=new), say("vintages.stay_y"), {"unit": "percent"}),
+        ("ratio", "ratio", say("vintages.ratio", old=old, new=new), say("vintages.ratio_y"), {"marks": [Mark(1)]}),
     )
     x, pictures = say("vintages.x", least=table["n"].min(), most=table["n"].max()), []
     for column, ends, title, y, options in panels:
         own = {"vintage": "label", column: "estimate", f"{ends}_low": "low", f"{ends}_high": "high", "n": "n"}
         data = table[list(own)].rename(columns=own)
         pictures.append(Picture("intervals", data, title, x, y, {"upright": True, **options}))
-    old, new = table.iloc[0], table.iloc[-1]
     names = say.names("vintages.columns")
     return Result(
         table.rename(columns=names),
@@ -85,14 +85,15 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
     table, se = cohorts.identified(frame)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
-    axes, titles = say.names("clocks.axes"), say.names("clocks.titles")
+    axes = say.names("clocks.axes")
     pictures: list[Picture] = []
     for factor in cohorts.FACTORS:
         part = rest[rest["factor"] == factor]
         x = say("clocks.x", axis=axes[factor], least=part["n"].min(), most=part["n"].max())
-        data = part.rename(columns={"level": "label"})
+        data, off = part.rename(columns={"level": "label"}), int(((part["ci_low"] > 0) | (part["ci_high"] < 0)).sum())
+        title = say("clocks.title", factor=names[factor].capitalize(), off=off, levels=len(part))
         y = say("clocks.y") if not pictures else ""
-        pictures.append(Picture("intervals", data, titles[factor], x, y, {"upright": True, "marks": [Mark(0)]}))
+        pictures.append(Picture("intervals", data, title, x, y, {"upright": True, "marks": [Mark(0)]}))
     levels = trends["level"].map(say.names("clocks.trends"))
     return Result(
         table.assign(level=[*levels, *rest["level"]], factor=table["factor"].map(names)),

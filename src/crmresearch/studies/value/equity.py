@@ -59,10 +59,13 @@ def equity_accounting(
     group = np.where(total.value < 0, kinds["takes"], kinds["adds"])
     group[[0, -1]] = kinds["total"]
     bars["group"] = pd.Categorical(group, [kinds[k] for k in ("total", "takes", "adds")])  # blue, orange, green
-    title, y = say("title", months=months), say("y", horizon=horizon_months, rate=annual_discount)
+    change = jackknife((flows["closing"] - flows["opening"]).to_numpy())
+    title = say("title_open", months=months)
+    if change.low > 0 or change.high < 0:
+        title = say("title_rose" if change.low > 0 else "title_fell", months=months, flows=flows.iloc[0])
+    y = say("y", horizon=horizon_months, rate=annual_discount)
     picture = Picture("intervals", bars, title, "", y, {"upright": True, "unit": "money"}, (8.2, 4.8))
     cells = dict(table.set_index("part").iterrows())
-    change = jackknife((flows["closing"] - flows["opening"]).to_numpy())
     sentence = say("sentence", months=months, horizon=horizon_months, rate=annual_discount, change=change)
     return Result(
         table,

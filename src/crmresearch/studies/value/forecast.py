@@ -14,26 +14,40 @@ from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
 say = words.of("value.forecast")
+NAIVE = 2  # forecasts without a model: the last of those that are scored
 
 
 def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
-    """Say how forecasts of ``what`` (money, or a number) score on level and rank, the model first."""
-    model, best = scores.iloc[0], scores.loc[scores["rank"].idxmax()]
+    """Say how forecasts of ``what`` (money, or a number) score on level and rank: the model first, naive ones last.
+
+    A gate asks whether the model is better than each naive forecast on rank or error, and worse than none, on the same
+    customers.
+    """
+    model, naive = scores.iloc[0], scores.iloc[-NAIVE:]
+    worse = naive[["rank_gap_low", "error_gap_high"]].to_numpy() * [1, -1] > 0  # than a naive forecast
+    better = bool(((naive["rank_gap_high"] < 0) | (naive["error_gap_low"] > 0)).all() and not worse.any())
     labels = [say("scores.mark", row=row) for _, row in scores.iterrows()]
-    titles = {"level": say("scores.level_title"), "rank": say("scores.rank_title")}
+    titles = {"level": say("scores.level_title", model=model), "rank": say("scores.rank_no_better")}
+    if (naive["rank_gap_high"] < 0).all():
+        titles["rank"] = say("scores.rank_better", model=model)
     pictures = []
     for name, title in titles.items():
         names = {name: "estimate", f"{name}_low": "low", f"{name}_high": "high", "n": "n"}
         data = scores[list(names)].rename(columns=names).assign(label=labels)
         marks = [Mark(1, style="limit")] if name == "level" else []
         pictures.append(Picture("intervals", data, title, say("scores.x", what=what), options={"marks": marks}))
+    told = say("scores.sentence", what=what, model=model)
+    gaps = [say("scores.gap", row=row) for _, row in naive.iterrows()]
     close = bool(model["level_low"] <= 1.1 and model["level_high"] >= 0.9)
     return Result(
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
-        say("scores.sentence", what=what, model=model, best=best),
-        (gate(say, "scores.level", close, "undecided", level=model["level"]),),
+        f"{told} {say('scores.better') if better else say('scores.no_better')}",
+        (
+            gate(say, "scores.level", close, "undecided", level=model["level"]),
+            gate(say, "scores.naive", better, "undecided", gaps=words.joined(gaps)),
+        ),
         picture=tuple(pictures),
-        money={"error": "n"} if unit == "money" else {},
+        money={"error": "n", "error_gap": "n"} if unit == "money" else {},
         details={"scores": scores},
     )
 
@@ -42,7 +56,8 @@ def calibrated(table: pd.DataFrame, what: str, unit: str) -> Result:
     """Say how predicted and actual means agree by tenth of the prediction; ``unit`` is money or number."""
     inside = int(table["predicted"].between(table["ci_low"], table["ci_high"]).sum())
     points = table.rename(columns={"actual": "observed"}).assign(group=say("calibration.points", n=table["n"].sum()))
-    title, x, y = say("calibration.title"), say("calibration.x", what=what), say("calibration.y")
+    title = say("calibration.title", inside=inside, tenths=len(table))
+    x, y = say("calibration.x", what=what), say("calibration.y")
     return Result(
         table,
         say("calibration.sentence", inside=inside, tenths=len(table), top=table.iloc[-1]),
@@ -58,7 +73,10 @@ def tracked(
     """Draw a forecast beside what happened, incremental and cumulative; ``split`` is the end of calibration."""
     panels = (
         (say("tracking.incremental", what=what), ["actual", "predicted", "ci_low", "ci_high"]),
-        (say("tracking.cumulative", what=what), ["cumulative", "predicted_cumulative", "cum_low", "cum_high"]),
+        (
+            say("tracking.cumulative", last=table.iloc[-1]),
+            ["cumulative", "predicted_cumulative", "cum_low", "cum_high"],
+        ),
     )
     marks = [] if split is None else [Mark(split, say("tracking.split"), "limit")]
     pictures = []
@@ -162,13 +180,13 @@ def calibration_windows(
     table = pd.DataFrame(rows)
     low, high = table.min(), table.max()
     data = table.assign(label=table["window"].astype(str))
-    title = say("windows.title", horizon=horizon_months, rate=annual_discount, n=len(frame))
+    title, x = say("windows.title", low=low, high=high), say("windows.x", rate=annual_discount, n=len(frame))
     options = {"upright": True, "unit": "money"}
     names = say.names("windows.columns")
     return Result(
         table.rename(columns=names),
         say("windows.sentence", low=low, high=high, horizon=horizon_months),
-        picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
+        picture=Picture("intervals", data, title, x, say("windows.y", horizon=horizon_months), options),
         money={names["estimate"]: "n"},
         digits=2,
     )

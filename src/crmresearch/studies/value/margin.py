@@ -39,10 +39,13 @@ def tenure_curves(model: MarginModel) -> Result:
     month, stay, money = tenure_months(model)
     risk = pd.DataFrame({"group": "", "time": month, "at_risk": model.at_risk[month].astype(int)})
     left, right = (pd.DataFrame({"x": month, **curve.columns("y", "ci")}) for curve in (stay, money))
+    end, start, middle = left.iloc[-1], right.iloc[0], right.iloc[len(right) // 2]
+    apart = middle["ci_low"] > start["ci_high"] or middle["ci_high"] < start["ci_low"]
+    title = say("curves.money", start=start, middle=middle) if apart else say("curves.money_open")
     options, x = {"unit": "percent", "ylim": (0, 1.02), "risk": risk}, say("curves.x")
     pictures = (
-        Picture("curves", left, say("curves.stay"), x, say("curves.stay_y", month=month[0]), options),
-        Picture("curves", right, say("curves.money"), x, say("curves.money_y")),
+        Picture("curves", left, say("curves.stay", end=end), x, say("curves.stay_y", month=month[0]), options),
+        Picture("curves", right, title, x, say("curves.money_y")),
     )
     months = model.seen.size
     names = say.names("curves.columns")
@@ -58,7 +61,12 @@ def tenure_curves(model: MarginModel) -> Result:
 
 @study
 def clv_by_band(
-    model: MarginModel, frame: pd.DataFrame, *, horizon_months: int = 60, annual_discount: float = 0.1
+    model: MarginModel,
+    frame: pd.DataFrame,
+    *,
+    horizon_months: int = 60,
+    annual_discount: float = 0.1,
+    holdout: Result | None = None,
 ) -> Result:
     """Survival-weighted value of the coming months, per customer and by value band.
 
@@ -72,6 +80,8 @@ def clv_by_band(
         Months that count.
     annual_discount : float
         Effective annual rate; payments at month ends.
+    holdout : Result, optional
+        How such a model forecast a year it had not seen (:func:`.holdout`); its gates are those of S57.
 
     Returns
     -------
@@ -87,16 +97,20 @@ def clv_by_band(
     customers = pd.DataFrame({"customer_id": frame["customer_id"].to_numpy(), **own, "band": found.band})
     marks = [Mark(mean.value, say("clv.mean", mean=mean), "estimate")]
     options = {"scale": "symlog", "unit": "money", "marks": marks}
-    title, x = say("clv.title", n=len(frame)), say("clv.x", horizon=horizon_months, rate=annual_discount)
+    title = say("clv.title", mean=mean, horizon=horizon_months)
+    x = say("clv.x", horizon=horizon_months, rate=annual_discount, n=len(frame))
     picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
     worst, best = table.iloc[0], table.iloc[-1]
+    proof = holdout.checks if holdout is not None else ()
+    if holdout is not None and not holdout.applicable:
+        proof = (gate(say, "clv.unproved", None, "undecided"),)
     n = int(worst["n"] + best["n"])
     sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)
     names = say.names("clv.columns")
     return Result(
         table.rename(columns=names),
         sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
-        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
+        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se, checks=proof)},
         picture=picture,
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,

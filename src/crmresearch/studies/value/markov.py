@@ -60,7 +60,8 @@ def markov_value(
     bands = [band_names(cuts)[k] for k in kept]
     table = pd.DataFrame({"band": bands, **each.columns("estimate", "ci"), "n": n})
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
-    title, x = say("title", years=years, rate=annual_discount), say("x", year=seen.columns[-1])
+    title = say("title", years=years, worst=table.iloc[0], best=table.iloc[-1])
+    x = say("x", year=seen.columns[-1], rate=annual_discount)
     options = {"upright": True, "unit": "money", "marks": [Mark(0)]}
     names = say.names("columns")
     return Result(

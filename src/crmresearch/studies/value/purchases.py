@@ -46,6 +46,9 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
     data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
+    first, last = rows[0], rows[-1]
+    apart = last[2] > first[3] or last[3] < first[2]
+    title = say("spend.title", first=first, last=last) if apart else say("spend.title_open")
     independent = abs(fit.correlation.value) <= MAX_CORRELATION
     names = say.names("spend.columns")
     return Result(
@@ -55,7 +58,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
             gate(say, "spend.independent", independent, fit=fit, limit=MAX_CORRELATION),
             gate(say, "spend.fits", fit.distance <= MAX_DISTANCE, fit=fit, limit=MAX_DISTANCE),
         ),
-        picture=Picture("intervals", data, say("spend.title"), label, say("spend.y"), options),
+        picture=Picture("intervals", data, title, label, say("spend.y"), options),
         money={names["estimate"]: "n"},
         digits=2,
         details={"correlation": fit.correlation, "model": fit.model},
@@ -162,7 +165,7 @@ def purchase_value(
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
     marks = [Mark(every.value, say("value.mean", every=every), "estimate")]
     options = {"scale": "symlog", "unit": "money", "marks": marks}
-    axes = say("value.title", n=len(frame)), say("value.x", rate=annual_discount), say("value.y")
+    axes = say("value.title", every=every), say("value.x", rate=annual_discount, n=len(frame)), say("value.y")
     picture = Picture("distribution", pd.DataFrame({"value": values[0]}), *axes, options)
     names = say.names("value.columns")
     return Result(
@@ -206,7 +209,7 @@ def purchase_value_windows(
     table = pd.DataFrame(rows)
     least, most = table["estimate"].min(), table["estimate"].max()
     data = table.assign(label=[say("mark", name=name, n=len(frame)) for name in table["calibration"]])
-    title, options = say("windows.title"), {"upright": True, "unit": "money"}
+    title, options = say("windows.title", least=least, most=most), {"upright": True, "unit": "money"}
     names = say.names("windows.columns")
     return Result(
         table.rename(columns=names),

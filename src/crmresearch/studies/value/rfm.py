@@ -50,10 +50,12 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         return Result.not_applicable(Missing(say("nobody", n=len(frame)), ("transactions",)))
     table = pd.DataFrame(rows)
     shown = table[table["n"] >= disclosure.MIN_CELL]
-    sentence = say("sentence", biggest=table.loc[table["n"].idxmax()], n=len(frame))
+    biggest = table.loc[table["n"].idxmax()]
+    sentence, title = say("sentence", biggest=biggest, n=len(frame)), say("title", biggest=biggest)
     if later is not None and shown["bought"].min() > 0:
         top, low = (shown.loc[at] for at in (shown["bought"].idxmax(), shown["bought"].idxmin()))
         sentence += say("holdout", top=top, low=low)
+        title = say("title_apart", top=top, low=low) if top["ci_low"] > low["ci_high"] else say("title_alike")
     marks = table.rename(columns={"purchases" if later is None else "bought": "estimate"})
     marks = marks.reindex(columns=["estimate", "ci_low", "ci_high", "n"])
     labels = [say("mark", row=row) for row in rows]
@@ -61,7 +63,7 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
     return Result(
         table.rename(columns=say.names("columns")),
         sentence + ".",
-        picture=Picture("intervals", marks.assign(label=labels, base=0.0), say("title"), x),
+        picture=Picture("intervals", marks.assign(label=labels, base=0.0), title, x),
         money={"money": "n"},
         digits=2,
     )

@@ -71,7 +71,7 @@ def _curves(
     curves: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
 ) -> tuple[Picture, ...]:
     """Lorenz and whale curves, the latter with the intervals of the top shares."""
-    lines, points = [], []
+    lines, points, titles = [], [], {}
     for name, curve in curves.items():
         rows = tables[name].set_index("statistic")
         group = say("curve", measure=labels[name], n=rows.loc[GINI, "n"])
@@ -79,14 +79,20 @@ def _curves(
         top = rows.loc[list(inequality.STATISTICS[1:4])]
         names = {"estimate": "y", "ci_low": "low", "ci_high": "high"}
         points.append(top.rename(columns=names).assign(x=inequality.TOP, group=group))
+        half = np.interp(0.5, curve["customers"], curve["lorenz"])
+        titles[name] = (
+            say("lorenz", measure=labels[name], half=half),
+            say("whale", measure=labels[name], row=rows.loc[TOP20]),
+        )
     every = pd.concat(lines).drop(columns="n").rename(columns={"customers": "x"})
     equal = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "group": say("equal"), "dashed": True})
     left = pd.concat([every.rename(columns={"lorenz": "y"}), equal])
     right, y, unit = every.rename(columns={"whale": "y"}), say("cumulative"), {"unit": "percent", "x_unit": "percent"}
+    title = next(iter(titles.values()))
     options = {**unit, "points": pd.concat(points), "marks": [Mark(1, style="limit", axis="y")]}
     return (
-        Picture("curves", left, say("lorenz"), say("worst"), y, unit),
-        Picture("curves", right, say("whale"), say("best"), y, options),
+        Picture("curves", left, title[0], say("worst"), y, unit),
+        Picture("curves", right, title[1], say("best"), y, options),
     )
 
 
@@ -184,12 +190,13 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     ginis = table[table["statistic"] == GINI]
     first, last = ginis.iloc[0], ginis.iloc[-1]
     data = table.rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
-    title = say("windows.title", measure=measure, least=table["n"].min(), most=table["n"].max())
+    title = say("windows.title", measure=measure, first=first, last=last)
+    axes = title, say("windows.x", least=table["n"].min(), most=table["n"].max()), say("windows.y")
     return Result(
         table,
         say("windows.sentence", measure=measure, first=first, last=last)
         + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
-        picture=Picture("curves", data, title, say("windows.x"), say("windows.y")),
+        picture=Picture("curves", data, *axes),
         money={"estimate": "n"},
     )
 
@@ -234,7 +241,8 @@ def distribution(frame: pd.DataFrame) -> Result:
     sentence = say("distribution.sentence", below=below, n=n, measure=labels[lead])
     if "fully_loaded" in labels and lead != "fully_loaded":
         sentence += say("distribution.loaded", share=inequality.share_below(frame["fully_loaded"])[0])
-    axes = say("distribution.title"), say("distribution.x"), say("distribution.y")
+    title = say("distribution.title", below=below, measure=labels[lead])
+    axes = title, say("distribution.x"), say("distribution.y")
     options = {"scale": "symlog", "unit": "money", "marks": [Mark(0)]}
     return Result(
         table,

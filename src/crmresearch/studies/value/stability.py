@@ -54,7 +54,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     blind = table[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
     data = pd.concat([seen.assign(label=marks, group=say("core.seen"), hollow=False), blind.assign(hollow=True)])
     options = {"upright": True, "limits": (0, 1)}
-    picture = Picture("intervals", data, say("core.title", share=share), y=say("core.y"), options=options)
+    title = say("core.title", last=last) if last["ci_low"] > last["noise"] else say("core.title_chance")
+    picture = Picture("intervals", data, title, y=say("core.y", share=share), options=options)
     return Result(
         table[["from", "to", "jaccard", "ci_low", "ci_high", "noise", "n", "core_after", "both", "left"]],
         say("core.sentence", last=last, share=share, kept=kept, overlap=line),
@@ -115,7 +116,9 @@ def transitions(frame: pd.DataFrame) -> Result:
         sentence += say("moves.losses", n=total[worst], again=again)
     marks = [say("moves.mark", row=row, n=n) for row, n in zip(rows, total, strict=True)]
     cells = pd.DataFrame(shown, columns=columns).assign(row=marks, n=total).melt(["row", "n"], var_name="column")
-    title, x, y = say("moves.title", half=np.nanmax(half)), say("moves.x", after=after), say("moves.y", before=before)
+    seen = np.isfinite(shown[top, top])
+    title = say("moves.title", stay=stay) if seen else say("moves.title_open")
+    x, y = say("moves.x", after=after, half=np.nanmax(half)), say("moves.y", before=before)
     picture = Picture("matrix", cells, title, x, y, {"unit": "percent", "vmin": 0, "vmax": 1}, (7.6, 4.6))
     return Result(table, sentence, picture=picture)
 
@@ -162,11 +165,11 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         points.append(course.assign(group=say("regression.group", band=name, n=n)))
     table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n"])
     options = {"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")}
-    title, y_label = say("regression.title"), say("regression.y")
+    title = say("regression.title", worst=[*table.iloc[0]], best=[*table.iloc[-1]])
     return Result(
         table,
         say("regression.sentence", lasting=lasting, year=years.columns[0], n=len(both), rank=rank_correlation(x, y)),
-        picture=Picture("curves", pd.concat(points), title, "", y_label, options),
+        picture=Picture("curves", pd.concat(points), title, "", say("regression.y"), options),
         money=dict.fromkeys([*columns, by_slope], "n"),
         details={"persistence": lasting},
     )
