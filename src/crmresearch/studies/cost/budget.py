@@ -163,8 +163,8 @@ def split(
             gate(say, "fits", fits, "undecided", top=curves.iloc[0]),
         ),
         estimates={
-            name: Estimate(*values, "money", n)
-            for name, values in zip(
+            name: Estimate(value, low, high, "money", n)
+            for name, (value, low, high) in zip(
                 ("spend_per_prospect", "spend_per_customer_year"),
                 first[["value", "ci_low", "ci_high"]].to_numpy(float),
                 strict=False,
