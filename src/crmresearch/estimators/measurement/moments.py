@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crmresearch.estimators.inference import Estimate, complete, from_draws, one_sided_p
+from crmresearch.estimators.inference import Estimate, complete, ends, from_draws, one_sided_p
 
 ROWS, REPS = 8192, 64  # rows and resamples held at a time
 
@@ -15,6 +15,16 @@ def covariance(x: np.ndarray) -> np.ndarray:
     w = np.full(len(x), 1 / len(x))
     centred = x - w @ x
     return (centred * w[:, None]).T @ centred
+
+
+def skewness(x: np.ndarray) -> tuple[float, float, float]:
+    """Skewness and the ends of its interval, from its influence function (fourth moments as they are)."""
+    (x,) = complete(answers=x)
+    z = (x - x.mean()) / x.std()
+    value = float((z**3).mean())
+    influence = z**3 - value - 3 * z - 1.5 * value * (z**2 - 1)
+    low, high = ends(value, influence.std() / np.sqrt(len(x)))
+    return value, float(low), float(high)
 
 
 def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -143,11 +143,12 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     failed, n = int((rows["verdict"] == "fail").sum()), len(rows)
     worst = rows.loc[rows["coverage"].idxmin()] if rows["coverage"].notna().any() else rows.iloc[0]
     seeds = rows["seeds"].agg(["min", "max"])
-    studies = ", ".join(rows["study"].unique())
+    studies, judged = ", ".join(rows["study"].unique()), int(rows["coverage"].notna().sum())
+    titles = say("estimates.title", biased=biased, n=n), say("estimates.coverage", failed=failed, n=judged)
     return Result(
         rows[keep],
         say("estimates.sentence", world=world, n=n, seeds=seeds, failed=failed, biased=biased, worst=worst),
-        picture=_pictures(rows, say("estimates.title", studies=studies, world=world), seeds),
+        picture=_pictures(rows, titles, seeds, say("estimates.x", studies=studies, world=world)),
         counts=(),
     )
 
@@ -156,7 +157,7 @@ def _label(rows: pd.DataFrame) -> pd.Series:
     return rows["quantity"] + " (" + rows["estimator"] + ")"
 
 
-def _pictures(rows: pd.DataFrame, title: str, seeds: pd.Series) -> tuple[Picture, Picture]:
+def _pictures(rows: pd.DataFrame, titles: tuple[str, str], seeds: pd.Series, x: str) -> tuple[Picture, Picture]:
     """Estimates against the truth in spreads of the estimate, and their coverage."""
     spread = rows["true_spread"].where(rows["true_spread"] > 0)
     shift = rows["bias"] / spread
@@ -165,10 +166,10 @@ def _pictures(rows: pd.DataFrame, title: str, seeds: pd.Series) -> tuple[Picture
     right = left.assign(estimate=rows["coverage"], low=rows["coverage_low"], high=rows["coverage_high"])
     size = (11.0, 1.8 + STEP * len(rows))
     return (
-        Picture("intervals", left.assign(outer_low=outer_low, outer_high=outer_high), title, say("estimates.x"),
+        Picture("intervals", left.assign(outer_low=outer_low, outer_high=outer_high), titles[0], x,
                 options={"marks": [Mark(0)]}, size=size),
         Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "fail", "pass")),
-                say("estimates.coverage"), say("estimates.coverage_x", seeds=seeds),
+                titles[1], say("estimates.coverage_x", seeds=seeds),
                 options={"unit": "percent", "spans": [(*NOMINAL, say("estimates.accepted"))]}),
     )  # fmt: skip
 
@@ -198,12 +199,12 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     keep += ["rejected_means", "gates_open"]
     single = rows[(rows["study"] != "all") & rows["world"].isin(("null", "baseline"))]
     null, base = (single[single["rejected_means"] == m] for m in ("false positives", "power"))
-    parts = []
+    parts, above, strong = [], int((null["rejected_low"] > 0.05).sum()), int((base["rejected"] >= 0.8).sum())
+    title = say("decisions.title", above=above, strong=strong, n=len(base))
     if len(null):
-        above = int((null["rejected_low"] > 0.05).sum())
         parts.append(say("decisions.null", above=above, n=len(null)))
     if len(base):
-        parts.append(say("decisions.power", strong=int((base["rejected"] >= 0.8).sum()), n=len(base)))
+        parts.append(say("decisions.power", strong=strong, n=len(base)))
     together = rows[rows["study"] == "all"]
     if len(together):
         parts.append(say("decisions.together", row=together.iloc[0]))
@@ -216,7 +217,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     picture = Picture(
         "intervals",
         data,
-        say("decisions.title"),
+        title,
         say("decisions.x"),
         options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(0.8, style="limit")]},
         size=(9.6, 1.6 + STEP * data["label"].nunique()),

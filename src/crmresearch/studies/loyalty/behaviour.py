@@ -57,7 +57,12 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     enough = left.sum() >= MIN_EVENTS
     shown = table.rename(columns={"stated": "predicted", "actual": "observed"})
     options = {"unit": "percent", "agreement": say("intention.agreement")}
-    axes = (say("intention.title"), say("intention.x", n=len(rows)), say("intention.y", months=horizon_months))
+    last = table.iloc[-1]
+    axes = (
+        say("intention.title", last=last),
+        say("intention.x", n=len(rows)),
+        say("intention.y", months=horizon_months),
+    )
     picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
     checks = (gate(say, "intention.gate", enough, "undecided", exits=left.sum(), needed=MIN_EVENTS),)
     estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
@@ -89,7 +94,10 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     if halves is not None:
         checks.append(gate(say, "hazard.halves", halves[2] > 0.01, "undecided", halves=halves))
     sentence = say("hazard.sentence", main=main)
-    title, x = say("hazard.title"), say("hazard.x", n=main.ratio.n)
+    title = say("hazard.title_open")
+    if main.ratio.ci_high < 1 or main.ratio.ci_low > 1:
+        title = say("hazard.title", main=main)
+    x = say("hazard.x", n=main.ratio.n)
     picture = forest(table, "lag", "hazard_ratio", title, x, mark=1)
     estimates = {"S12a": main.ratio}
     return Result(table, sentence, tuple(checks), estimates, picture=picture, counts=("n", "events"))
@@ -113,7 +121,9 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     table = tabled(both, "model", "money_per_sd")
     mean = rows["contribution_after"].mean()
     sentence = say("contribution.sentence", estimate=equal, months=horizon_months, mean=mean)
-    title, x = say("contribution.title"), say("contribution.x", n=len(rows))
+    clear = equal.ci_low > 0 or equal.ci_high < 0
+    title = say("contribution.title", estimate=equal) if clear else say("contribution.title_open")
+    x = say("contribution.x", n=len(rows))
     picture = forest(table, "model", "money_per_sd", title, x, unit="money")
     checks = (gate(say, "contribution.gate", largest < DOMINATING, "undecided", largest=largest),)
     money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
@@ -144,7 +154,9 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     beta, cov = slopes(pd.DataFrame({"constant": 1.0, "banks": count}), score, who)
     slope = normal(beta[1], float(np.sqrt(cov[1, 1])), say("banks.unit"), len(count))
     sentence = say("banks.sentence", slope=slope)
-    title, x = say("banks.title"), say("banks.x", n=len(count))
+    title = say("banks.title_less") if slope.ci_high < 0 else say("banks.title_open")
+    title = say("banks.title_more") if slope.ci_low > 0 else title
+    x = say("banks.x", n=len(count))
     picture = forest(table, "other_banks", "satisfaction", title, x)
     estimates = {"S48a": slope}
     return Result(table, sentence, estimates=estimates, picture=picture)

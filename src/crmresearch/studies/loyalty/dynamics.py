@@ -65,7 +65,8 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     )
     sentence = say("lagged.sentence", back=back, forth=forth)
     drawn = table.assign(route=[say("lagged.route", route=r, n=e.n) for _, r, e in lines])
-    title, axis = say("lagged.title"), say("lagged.x")
+    clear = [name for e, name in ((back, "back"), (forth, "forth")) if e.ci_low > 0 or e.ci_high < 0]
+    title, axis = say.names("lagged.titles")["_".join(clear) or "none"], say("lagged.x")
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
     checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),)
     own = within.get(("loyalty", "satisfaction"), Missing(say("lagged.three", needed=MIN_PANEL), ("survey",)))
@@ -153,7 +154,9 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     found = {name: change_slope(p, name, units[name]) for name, p in both.items() if len(p) >= MIN_PAIRS}
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())
     sentence = say("changes.sentence", slope=found["loyalty"])
-    picture = forest(table.iloc[:1], "outcome", "slope", "", say("changes.x"))
+    rises = found["loyalty"].ci_low > 0
+    title = say("changes.title", slope=found["loyalty"]) if rises else say("changes.title_open")
+    picture = forest(table.iloc[:1], "outcome", "slope", title, say("changes.x"))
     return Result(table, sentence, picture=picture, money=dict.fromkeys(("slope", "low", "high"), "n"))
 
 
@@ -190,7 +193,7 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     grid = np.linspace(-0.9, 0.9, 73)
     marks = [Mark(0, axis="y"), Mark(rho.value, say("mediation.mark", rho=rho), "estimate")]
     options = {"marks": marks, "spans": [(rho.ci_low, rho.ci_high, "")]}
-    axes = (say("mediation.title"), say("mediation.x"), say("mediation.y", n=len(x)))
+    axes = (say("mediation.title", rho=rho), say("mediation.x"), say("mediation.y", n=len(x)))
     picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
     checks = (gate(say, "mediation.gate", None, "undecided", rho=rho),)
     estimates = {"indirect": indirect}

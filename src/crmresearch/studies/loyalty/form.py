@@ -50,7 +50,8 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     last = table.loc[table["driver"] == drivers[-1], "odds_ratio"]
     clear = int((table["p_holm"] < 0.05).sum())
     sentence = say("ordinal.sentence", clear=clear, n=len(table), driver=drivers[-1], low=last.min(), high=last.max())
-    title, x = say("ordinal.title"), say("ordinal.x", n=len(items))
+    title = say("ordinal.title", driver=drivers[-1], low=last.min(), high=last.max())
+    x = say("ordinal.x", n=len(items))
     return Result(
         table,
         sentence,
@@ -89,7 +90,8 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     if bends:
         options["marks"] = [Mark(bend.place.value, say("dose.kink"), "estimate")]
         options["spans"] = [(bend.place.ci_low, bend.place.ci_high, "")]
-    axes = (say("dose.title"), say("dose.x", n=len(x)), say("dose.y", item=first))
+    title = say("dose.title_bent", bend=bend) if bends else say("dose.title")
+    axes = (title, say("dose.x", n=len(x)), say("dose.y", item=first))
     picture = Picture("curves", curve, *axes, options=options)
     return Result(table, sentence, picture=picture, details={"p": bend.p, "kink": bend.place.value})
 
@@ -110,10 +112,10 @@ def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np
     loss, gain, gap = found = links.slopes_by_sign(x, y, say("slopes.unit"), cluster)
     table = tabled(dict(zip((*names, say("slopes.difference")), found, strict=True)), "part", "slope")
     table = table.assign(se=np.array([e.se for e in found], dtype=float))[["part", "slope", "se", "n", "low", "high"]]
-    reading = say("slopes.more") if gap.ci_low > 0 else say("slopes.unknown")
-    reading = say("slopes.less") if gap.ci_high < 0 else reading
+    side = "more" if gap.ci_low > 0 else "less" if gap.ci_high < 0 else "unknown"
+    reading, title = say.names("slopes.readings")[side], say.names("slopes.titles")[side]
     sentence = say("slopes.sentence", loss=loss, gain=gain, names=names, reading=reading, gap=gap)
-    picture = forest(table, "part", "slope", say("slopes.title"), say("slopes.x", n=len(x)))
+    picture = forest(table, "part", "slope", title, say("slopes.x", n=len(x)))
     estimates = {"asymmetry": gap}
     return Result(table, sentence, estimates=estimates, picture=picture)
 
@@ -170,15 +172,19 @@ def importance_performance(
     part = percentile(share[:, own].sum(axis=1), say("importance.unit"), n)
     line = replace(part, checks=(*dict(gates or {}).get((quality, sat), ()), enough))
     middle = table[["importance", "performance"]].median()
-    urgent = table[(table["importance"] > middle["importance"]) & (table["performance"] < performance.median())]
-    names = ", ".join(urgent["item"]) if len(urgent) else say("importance.none")
-    sentence = say("importance.sentence", part=part, r2=r2[0], names=names)
     x_low, x_high = ends(table["performance"], table["performance_se"])
+    urgent = table[(table["low"] > middle["importance"]) & (x_high < middle["performance"])]
+    sentence, title = say("importance.sentence", part=part, r2=r2[0]), say("importance.title_none")
+    sentence += " " + (
+        say("importance.names", names=", ".join(urgent["item"])) if len(urgent) else say("importance.none")
+    )
+    if len(urgent):
+        title = say("importance.title", count=len(urgent), items=len(table))
     columns = {"performance": "x", "importance": "y", "item": "label", "construct": "group"}
     marks = [Mark(middle["performance"], style="limit"), Mark(middle["importance"], style="limit", axis="y")]
     options = {"marks": marks, "unit": "percent"}
     shown = table.rename(columns=columns).assign(x_low=x_low, x_high=x_high)
-    axes = (say("importance.title"), say("importance.x", n=n), say("importance.y"))
+    axes = (title, say("importance.x", n=n), say("importance.y"))
     picture = Picture("scatter", shown, *axes, options=options, size=(7.2, 5.2))
     return Result(table, sentence, estimates={"S50": line}, picture=picture)
 
@@ -204,6 +210,6 @@ def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     reading = say("moderation.weaker") if e.ci_high < 0 else say("moderation.same")
     reading = say("moderation.stronger") if e.ci_low > 0 else reading
     sentence = say("moderation.sentence", reading=reading, estimate=e)
-    title, x = say("moderation.title"), say("moderation.x", n=len(items))
+    title, x = say("moderation.title", reading=reading), say("moderation.x", n=len(items))
     picture = forest(table, "term", "estimate", title, x)
     return Result(table, sentence, estimates={"S16b": e}, picture=picture)

@@ -49,14 +49,18 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     block = rows[list(model.items)].astype(float)
     low, high = block.min().min(), block.max().max()
     table = pd.DataFrame({"n": block.notna().sum(), "missing": block.isna().mean()})
-    table = table.assign(mean=block.mean(), sd=block.std(), skew=block.skew())
+    skews = [moments.skewness(answers.dropna().to_numpy()) for _, answers in block.items()]
+    table = table.assign(mean=block.mean(), sd=block.std())
+    table[["skew", "skew_low", "skew_high"]] = skews
     table = table.assign(floor=(block == low).sum() / table["n"], top=(block == high).sum() / table["n"])
     table = table.rename_axis("item").reset_index()
     table.insert(0, "construct", [model.names[k] for k in model.block])
-    complete, skewed = block.notna().all(axis=1).mean(), int((table["skew"] < 0).sum())
-    sentence = say(
-        "items.sentence", n=len(block), items=len(table), complete=complete, skewed=skewed, low=low, high=high
-    )
+    up, down = int((table["skew_high"] < 0).sum()), int((table["skew_low"] > 0).sum())
+    complete, skew, items = block.notna().all(axis=1).mean(), table["skew"].agg(["min", "max"]), len(table)
+    sentence = say("items.sentence", n=len(block), items=items, complete=complete, low=low, high=high)
+    sentence += " " + say("items.lean", up=up, down=down, items=items, skew=skew)
+    title = say("items.title", up=up, items=items) if up >= down and up else say("items.title_even")
+    title = say("items.title_down", down=down, items=items) if down > up else title
     if len(np.unique(block.to_numpy()[block.notna().to_numpy()])) > MAX_ANSWERS:  # a slider: ten bands for the eye
         width = (high - low) / 10
         block = low + width * np.minimum(np.floor((block - low) / width), 9)
@@ -64,7 +68,7 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     shares = shares.rename_axis("part").reset_index().melt("part", var_name="label", value_name="share")
     shares["part"] = shares["part"].map("{:g}".format)
     options, size = {"ordered": True, "legend": say("items.legend")}, (7.2, 0.22 * len(table) + 1.6)
-    picture = Picture("distribution", shares, say("items.title"), say("items.x", n=len(rows)), "", options, size)
+    picture = Picture("distribution", shares, title, say("items.x", n=len(rows)), "", options, size)
     return Result(table, sentence, picture=picture)
 
 
@@ -100,7 +104,8 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     sentence += say("reliability.single", names=", ".join(single)) if len(single) else ""
     unfit = (table["omega_high"] < OMEGA_CLOSED).any()
     shown = table.dropna(subset="omega").rename(columns={"omega_low": "low", "omega_high": "high"})
-    title, x = say("reliability.title"), say("reliability.x", n=len(items))
+    title = say("reliability.title", low=omega.min(), high=omega.max())
+    title, x = say("reliability.title_weak") if weak else title, say("reliability.x", n=len(items))
     picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
     checks = (gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),)
     return Result(table, sentence, checks, picture=picture)
@@ -125,7 +130,8 @@ def htmt(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, seed: 
     sentence = say("htmt.sentence", closed=len(closed), pairs=len(table), limit=HTMT_LIMIT, worst=worst)
     columns = {"value": table["htmt"], "column": [a for a, _ in pairs], "row": [b for _, b in pairs], "strong": shut}
     shown = pd.concat([table, pd.DataFrame(columns)], axis=1)
-    title, x = say("htmt.title"), say("htmt.x", limit=HTMT_LIMIT, n=len(items))
+    title = say("htmt.title_closed", closed=len(closed), pairs=len(table)) if closed else say("htmt.title")
+    x = say("htmt.x", limit=HTMT_LIMIT, n=len(items))
     options = {"vmin": 0.3, "vmax": 1.1, "bar": "HTMT", "empty": ""}
     picture = Picture("matrix", shown, title, x, options=options, size=(7.2, 5.6))
     return Result(table, sentence, picture=picture, details={"closed": closed, "value": value, "high": high})
@@ -186,8 +192,22 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     cfi = shown.assign(low=np.nan, high=np.nan, text=shown["cfi"].map("{:.3f}".format))
     rmsea = shown.assign(low=shown["rmsea_low"], high=shown["rmsea_high"], text=shown["rmsea"].map("{:.3f}".format))
     panels = (
-        forest(cfi, "model", "cfi", say("factors.cfi_title"), say("factors.cfi", n=len(items)), mark=0.95),
-        forest(rmsea, "model", "rmsea", say("factors.rmsea_title"), say("factors.rmsea", n=len(items)), mark=0.06),
+        forest(
+            cfi,
+            "model",
+            "cfi",
+            say("factors.cfi_title", many=many, one=one),
+            say("factors.cfi", n=len(items)),
+            mark=0.95,
+        ),
+        forest(
+            rmsea,
+            "model",
+            "rmsea",
+            say("factors.rmsea_title", many=many, one=one),
+            say("factors.rmsea", n=len(items)),
+            mark=0.06,
+        ),
     )
     return Result(
         pd.DataFrame(rows),
@@ -231,7 +251,7 @@ def common_method(
     names = (say("method.share"), say("method.plain"), say("method.adjusted", source=source))
     table = tabled(dict(zip(names, found, strict=True)), "quantity")
     sentence = say("method.sentence", share=share, plain=plain, adjusted=adjusted)
-    title, x = say("method.title"), say("method.x", n=len(data))
+    title, x = say("method.title", plain=plain, adjusted=adjusted), say("method.x", n=len(data))
     picture = forest(table, "quantity", "estimate", title, x, mark=None)
     checks = (gate(say, "method.gate", adjusted.ci_low > 0, "undecided", adjusted=adjusted),)
     return Result(table, sentence, checks, picture=picture)
@@ -278,7 +298,10 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
     sentence += say("latent.inadmissible", share=inadmissible)
     sentence += say("latent.lost", names=", ".join(lost)) if lost else ""
     passed = inadmissible <= INADMISSIBLE and not lost
-    shown, title, x_words = table.dropna(subset=["estimate"]), say("latent.title"), say("latent.x", n=len(items))
+    title = say("latent.title_open")
+    if {"composite", "latent, ordinal"} <= set(pick):
+        title = say("latent.title", path=target, plain=pick["composite"], latent=pick["latent, ordinal"])
+    shown, x_words = table.dropna(subset=["estimate"]), say("latent.x", n=len(items))
     picture = forest(shown, "path", "estimate", title, x_words, "treatment")
     checks = (gate(say, "latent.gate", passed, "undecided", share=inadmissible),)
     return Result(table, sentence, checks, pick, picture=picture)
@@ -312,9 +335,11 @@ def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, seed: int) ->
     sentence = say("groups.same", groups=table["groups"].nunique() + 1, least=least)
     if broken:
         sentence = say("groups.differ", names=", ".join(broken), least=least)
-    sentence += say("groups.moved", moved=int((table["p_mean"] < 0.05).sum()), comparisons=len(table))
+    moved = int((table["p_mean"] < 0.05).sum())
+    sentence += say("groups.moved", moved=moved, comparisons=len(table))
+    title = say("groups.title", moved=moved, comparisons=len(table)) if moved else say("groups.title_same")
     group = table["groups"] + table["n"].map(lambda n: say("groups.n", n=n))
     shown = table.assign(low=np.nan, high=np.nan, group=group, hollow=table["p_mean"] >= 0.05)
-    picture = forest(shown, "construct", "mean_difference", say("groups.title"), say("groups.x"))
+    picture = forest(shown, "construct", "mean_difference", title, say("groups.x"))
     checks = (gate(say, "groups.gate", not broken, "undecided", least=least),)
     return Result(table, sentence, checks, picture=picture)

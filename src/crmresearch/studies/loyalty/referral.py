@@ -43,7 +43,8 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     table = table.rename_axis("satisfaction").reset_index().astype({"satisfaction": str, "referrals": float})
     table["rate"], table["low"], table["high"] = referral.poisson_rates(table["referrals"], table["years"])
     sentence = say("rate.sentence", ratio=ratio, total=total, years=years)
-    title, x = say("rate.title"), say("rate.x", n=len(rows))
+    title = say("rate.title_more") if ratio.ci_low > 1 else say("rate.title_open")
+    title, x = say("rate.title_fewer") if ratio.ci_high < 1 else title, say("rate.x", n=len(rows))
     return Result(
         table[["satisfaction", "rate", "low", "high", "referrals", "n"]],
         sentence,
@@ -101,11 +102,13 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
         estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, say("gaps.money"), len(rows), checks=(none,))
     sentence = say("gaps.sentence", told=told, referred=int(flag.sum()), share=share)
     options, panels = {"upright": True, "marks": [Mark(0, style="limit")]}, []
-    for part, title, unit, y in (
-        (table[contributed], say("gaps.money_title"), "money", say("gaps.money_y")),
-        (table[~contributed], say("gaps.stay_title"), "percent", say("gaps.stay_y")),
+    for part, titles, unit, y in (
+        (table[contributed], say.names("gaps.money_titles"), "money", say("gaps.money_y")),
+        (table[~contributed], say.names("gaps.stay_titles"), "percent", say("gaps.stay_y")),
     ):
         if len(part):
+            begin = part.iloc[0]
+            title = titles["more" if begin["low"] > 0 else "less" if begin["high"] < 0 else "open"]
             shown, x = part.rename(columns={"year": "label"}), say("gaps.x", n=part["n"].iloc[0])
             panels.append(Picture("intervals", shown, title, x, y, options | {"unit": unit}))
     money = dict.fromkeys(("estimate", "low", "high"), "n")

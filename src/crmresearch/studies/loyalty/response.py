@@ -72,9 +72,11 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
     )  # fmt: skip
     effective = w.sum() ** 2 / (w**2).sum()
     least = fit.probability[answered].min()
+    raw = balance[balance["group"] == say("before")]
+    most = raw.loc[raw["estimate"].abs().idxmax()]
     picture = (
-        forest(balance, "label", "estimate", say("balance_title"), say("balance_x", n=len(joined))),
-        forest(table, "estimate_of", "mean", say("title"), say("x", n=n), mark=None),
+        forest(balance, "label", "estimate", say("balance_title", most=most), say("balance_x", n=len(joined))),
+        forest(table, "estimate_of", "mean", say("title", plain=plain, weighted=weighted), say("x", n=n), mark=None),
     )
     checks = (
         gate(say, "overlap", least > OVERLAP, "undecided", least=least, effective=effective, n=n),

@@ -96,7 +96,10 @@ def path_model(
     sentence = say("paths.told", paths=", ".join(told)) if told else ""
     sentence += say("paths.sentence", closed=int((table["gate"] == "closed").sum()), paths=len(table), fit=fit.gof[0])
     r2 = dict(zip(model.names, fit.r2[0], strict=True))
-    title, x_words = say("paths.title"), say("paths.x", n=n)
+    held = int((table["gate"] == "closed").sum())
+    title, x_words = say("paths.title_closed", closed=held, paths=len(table)), say("paths.x", n=n)
+    if not held and np.isfinite(first.value):
+        title = say("paths.title", estimate=first)
     arrows = table.assign(closed=table["gate"] == "closed")
     nodes = {c: say("paths.node", name=c, r2=r2[c]) if r2[c] > 0 else c for c in model.order}
     return Result(
@@ -161,9 +164,11 @@ def effects(modelled: Result) -> Result:
                 e = percentile(sample, say("unit.effect"), n)
                 rows.append({"source": source, "effect": kind, **cells(e), "se": e.se, "n": n})
     table = pd.DataFrame(rows)
-    top = table[table["effect"] == "total"].sort_values("estimate").iloc[-1]
-    sentence = say("effects.sentence", top=top, goal=goal)
-    title, x = say("effects.title"), say("effects.x", goal=goal, n=n)
+    *_, second, top = [None, *table[table["effect"] == "total"].sort_values("estimate").to_dict("records")]
+    clear = second is None or top["low"] > second["high"]
+    sentence = say("effects.sentence" if clear else "effects.unclear", top=top, goal=goal)
+    title = say("effects.title", top=top, goal=goal) if clear else say("effects.title_open", goal=goal)
+    x = say("effects.x", goal=goal, n=n)
     picture = forest(table, "source", "estimate", title, x, "effect")
     return Result(table, sentence, picture=picture)
 
@@ -198,7 +203,12 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     table = both[["path", "route", "estimate", "low", "high", "se", "identified", "n"]]
     lost = ", ".join(table.loc[~table["identified"], "path"])
     sentence = say("sem.sentence", i=fitted.indices) + (say("sem.lost", lost=lost) if lost else say("sem.identified"))
-    picture = forest(table, "path", "estimate", say("sem.title"), say("sem.x", n=n), "route")
+    wide = table.pivot_table(index="path", columns="route", values="estimate", sort=False)
+    gap = (wide[say("sem.composite")] - wide[say("sem.latent")]).abs()
+    title = say(
+        "sem.title", path=gap.idxmax(), plain=wide.loc[gap.idxmax()].iloc[0], latent=wide.loc[gap.idxmax()].iloc[1]
+    )
+    picture = forest(table, "path", "estimate", title, say("sem.x", n=n), "route")
     checks = (
         gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
         gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
