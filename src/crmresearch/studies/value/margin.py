@@ -81,13 +81,14 @@ def clv_by_band(
     annual_discount : float
         Effective annual rate; payments at month ends.
     holdout : Result, optional
-        How such a model forecast a year it had not seen (:func:`.holdout`); its gates are those of S57.
+        How such a model forecast a year it had not seen (:func:`.holdout`); its gates are
+        those of the value.
 
     Returns
     -------
     Result
         Mean value by band with intervals (customers and model); the gap between best and worst band split into what
-        margin alone gives and what longer survival adds; S57. ``details["customers"]`` holds value and interval
+        margin alone gives and what longer survival adds (``gap``). ``details["customers"]`` holds value and interval
         (of the expected value) per customer, for ``restricted/`` only; ``details["bands"]`` mean, standard error and
         interval by band.
     """
@@ -110,7 +111,8 @@ def clv_by_band(
     return Result(
         table.rename(columns=names),
         sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
-        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se, checks=proof)},
+        proof,
+        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
         picture=picture,
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,
