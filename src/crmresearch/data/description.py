@@ -179,6 +179,8 @@ class TableSource:
         Names that columns bear in the source, where they are other ones.
     unread : tuple of str
         Columns of the source that are not read.
+    returns : str
+        Of a history, which exit counts of those who came back: ``first`` or ``last``; empty where nothing is declared.
     derived : mapping
         Formulas of columns computed from others of the same row (see `formulas`). The columns they name stand in the
         query too, under their own names with :data:`FILE` before them.
@@ -196,6 +198,7 @@ class TableSource:
     rates: Mapping[str, float] = field(default_factory=dict)
     theirs: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    returns: str = ""
     derived: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import casting, checking, contract, rules
+from crmresearch.data import casting, checking, contract, rules, steps
 from crmresearch.data.contract import ContractError, Problem, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
-from crmresearch.data.tables import SQL_TYPE, TABLES, WANTED, Column, Table
+from crmresearch.data.tables import SQL_TYPE, STEPS, TABLES, WANTED, Column, Table
 
 
 def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
@@ -28,7 +28,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     found = list(description.problems)
     broken = {p.table for p in description.problems}
     for name in description.tables:
-        if name not in TABLES:
+        if name not in (*TABLES, *STEPS):
             found.append(Problem(name, "", f"no such table in the contract; {nearest(name, TABLES)}"))
     if description.prepare is not None:
         unreadable = description.prepare(engine)
@@ -36,28 +36,32 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
         broken |= {p.table for p in unreadable}
     noted: dict[str, Any] = {}
     untyped: dict[str, list[str]] = {}
-    for name, table in TABLES.items():
-        source = description.tables.get(name)
+    sources = dict(description.tables)
+    for name, table in {**TABLES, **STEPS}.items():
+        source = sources.get(name)
         if source is None or name in broken:
             continue
-        brought, problems = _create(engine, table, source, about)
+        brought, problems = _create(engine, table, source, about, sources)
         found += problems
         untyped[name] = sorted({p.column for p in problems})
         if brought is not None:
             made = [f"derived: {', '.join(source.derived)}"] if source.derived else []
             made += ["ids are row numbers"] if name in about.unlinked else []
             noted[name] = {"brought": brought, "unread": source.unread, "made": made}
-    loaded = tuple(noted)
-    for name in loaded:
+    if {*STEPS} & {*sources}:
+        for table in (STEPS[name] for name in STEPS if name in noted):
+            found += _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
+        if found := found or steps.work(engine, about, noted, sources):
+            raise ContractError(about.name, found)
+    for name in noted:
         if checked:
-            row, checks = _checked(engine, name, noted[name]["brought"], loaded, about, untyped[name])
-            repeated = [r[0] for r in engine.run(contract.repeats_sql(TABLES[name]))] if row[1] else []
-            found += contract.problems_from(TABLES[name], row, checks, repeated)
+            noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
+            # rows that a step made have no number in the source
+            found += [replace(p, examples=()) if {*STEPS} & {*sources} else p for p in problems]
         else:
-            [row] = engine.run(f'SELECT count(*) FROM "{name}"')
-        noted[name]["rows"] = int(row[0])
+            noted[name]["rows"] = int(engine.run(f'SELECT count(*) FROM "{name}"')[0][0])
     if checked:
-        found += checking.identifiers_by_value(engine, noted, description.tables)
+        found += checking.identifiers_by_value(engine, noted, sources)
     if found := [*found, *_constructs(about, noted)]:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
@@ -68,19 +72,28 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
 
 def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> tuple[int, int, int]:
     """Check a loaded table once more: its rows, the rules checked, and the rows that break one, summed over rules."""
-    row, checks = _checked(engine, name, engine.tables()[name]["brought"], loaded, about, ())
+    row, checks = _checked(engine, TABLES[name], engine.tables()[name]["brought"], loaded, about, ())
     return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2:-1:2]))
 
 
+def _broken(
+    engine: DuckDB, table: Table, noted: Mapping[str, Any], about: About, untyped: Sequence[str]
+) -> tuple[int, list[Problem]]:
+    """Check a created table: its rows, and the rules that are broken."""
+    row, checks = _checked(engine, table, noted[table.name]["brought"], tuple(noted), about, untyped)
+    repeated = [r[0] for r in engine.run(contract.repeats_sql(table))] if row[1] else []
+    return int(row[0]), contract.problems_from(table, row, checks, repeated)
+
+
 def _checked(
-    engine: DuckDB, name: str, brought: Collection[str], loaded: Sequence[str], about: About, untyped: Sequence[str]
+    engine: DuckDB, table: Table, brought: Collection[str], loaded: Sequence[str], about: About, untyped: Sequence[str]
 ) -> tuple[Any, Any]:
-    absent = {c.name for c in TABLES[name].columns if c.name not in brought and not c.nullable and not c.default}
-    columns = [c[0] for c in engine.run(f'DESCRIBE "{name}"') if c[0] not in absent]
+    absent = {c.name for c in table.columns if c.name not in brought and not c.nullable and not c.default}
+    columns = [c[0] for c in engine.run(f'DESCRIBE "{table.name}"') if c[0] not in absent]
     end = about.observation_end if about.dated else None
-    others = () if name in about.unlinked else loaded
-    tolerance = about.tolerance_days.get(name, about.tolerance_days.get("*", 0))
-    sql, checks = contract.check_sql(TABLES[name], columns, others, end, untyped, tolerance)
+    others = () if table.name in about.unlinked else loaded
+    tolerance = about.tolerance_days.get(table.name, about.tolerance_days.get("*", 0))
+    sql, checks = contract.check_sql(table, columns, others, end, untyped, tolerance)
     return engine.run(sql)[0], checks
 
 
@@ -99,7 +112,7 @@ def _constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _create(
-    engine: DuckDB, table: Table, source: TableSource, about: About
+    engine: DuckDB, table: Table, source: TableSource, about: About, sources: Mapping[str, Any]
 ) -> tuple[dict[str, str] | None, list[Problem]]:
     """Create one table; return the columns the bank brought, with types (None if it cannot be made), and problems."""
     try:
@@ -107,6 +120,7 @@ def _create(
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     types = {c[0]: c[1] for c in described}
+    table = steps.shaped(table, {**types, **source.derived}, sources)
     problems = _column_problems(table, types, source, about)
     if problems:
         return None, problems
@@ -165,8 +179,9 @@ def made_missing(description: Description) -> dict[str, dict[str, int]]:
     for name, source in description.tables.items():
         if source.missing:
             types = {c[0]: c[1] for c in engine.run(f"DESCRIBE ({source.query})")}
-            columns = [c for c in types if casting.codes_of(TABLES[name], c, source)]
-            cleaned = casting.cleaned(TABLES[name], source, types)[0].query
+            table = {**TABLES, **STEPS}[name]
+            columns = [c for c in types if casting.codes_of(table, c, source)]
+            cleaned = casting.cleaned(table, source, types)[0].query
             counts = ", ".join(f"count({quoted(c)})" for c in columns)
             before, after = (engine.run(f"SELECT {counts} FROM ({query})")[0] for query in (source.query, cleaned))
             counts_by = zip(columns, before, after, strict=True)

@@ -149,13 +149,16 @@ ORDER = {"not_before": "not be before", "after": "be after"}
 
 
 class _Tables(Mapping[str, Table]):
-    """The tables by name, read when first asked for: opening a bank starts fast."""
+    """The tables of one part of the declaration, by name, read when first asked for: opening a bank starts fast."""
+
+    def __init__(self, part: int) -> None:
+        self.part = part
 
     @functools.cached_property
     def _all(self) -> dict[str, Table]:
         import yaml
 
-        facts = yaml.safe_load((files(__package__) / "tables.yaml").read_bytes())
+        facts = list(yaml.safe_load_all((files(__package__) / "tables.yaml").read_bytes()))[self.part]
         return {name: _table(name, about) for name, about in facts.items()}
 
     def __getitem__(self, name: str) -> Table:
@@ -168,4 +171,5 @@ class _Tables(Mapping[str, Table]):
         return len(self._all)
 
 
-TABLES: Mapping[str, Table] = _Tables()
+TABLES: Mapping[str, Table] = _Tables(0)
+STEPS: Mapping[str, Table] = _Tables(1)  # worked into the others, and not kept

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crmresearch.data import formulas
+from crmresearch.data import formulas, steps
 from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import ContractError, Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
 from crmresearch.data.sources import readers, relations, servers, shapes
-from crmresearch.data.tables import CONSENT, TABLES, Table
+from crmresearch.data.tables import CONSENT, STEPS, TABLES, Table
 from crmresearch.errors import InputError
 
 FLAGS = ("true", "false", "yes", "no", "1", "0")
@@ -126,11 +126,14 @@ def describe(path: str | Path) -> Description:
     problems: list[Problem] = []
     makes: list[relations.Make] = []
     connected: dict[str, servers.Server] = {}
+    known = {**TABLES, **STEPS}
     for name, given in content["tables"].items():
-        if name not in TABLES:
-            raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), TABLES)}")
+        if name not in known:
+            raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), known)}")
         spec = {"file": given} if isinstance(given, (str, list)) else given
         spec = shapes.keys_of(spec, shapes.TABLE, path.name, f" of table {name}")
+        if "returns" in spec and name != "history":
+            raise InputError(f"{path.name}: returns belongs to the table history, not to {name}")
         if not {"file", "database"} & spec.keys():
             raise InputError(f"{path.name}: table {name} needs a file")
         parts = readers.parts_of(path.parent, spec.get("file", []))
@@ -142,7 +145,8 @@ def describe(path: str | Path) -> Description:
         except relations.Unreadable as error:
             problems += error.problems
             continue
-        made = _table(TABLES[name], relation, spec, about.currency)
+        columns = dict.fromkeys((*relation.header, *spec.get("columns", {}), *spec.get("derived", {})))
+        made = _table(steps.shaped(known[name], columns, content["tables"]), relation, spec, about.currency)
         if isinstance(made, TableSource):
             files |= dict.fromkeys(parts)
             makes += relation.makes
@@ -151,7 +155,7 @@ def describe(path: str | Path) -> Description:
             problems += made
     if "customers" in about.unlinked:
         rule = "the customers have row numbers for ids (id: rows), so nothing can be joined to them"
-        joined = [t for t in sources if "customer_id" in (c.name for c in TABLES[t].columns if c.required)]
+        joined = [t for t in sources if "customer_id" in (c.name for c in known[t].columns if c.required)]
         hint = "take this table out of bank.yaml"
         problems += [Problem(t, "customer_id", rule, hint=hint) for t in joined if t not in about.unlinked]
     prepare = functools.partial(relations.prepare, makes) if makes else None
@@ -227,6 +231,7 @@ def _table(
         theirs={ours: theirs for ours, theirs in chosen.items() if ours != theirs}
         | {FILE + name: name for name in used},
         unread=tuple(c for c in header if c not in (*chosen.values(), *used, money)),
+        returns=spec.get("returns", ""),
         derived=derived,
     )
 

@@ -26,6 +26,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
     "id": ("", "rows"),
+    "returns": ("", "first (or last)"),
     "derived": ({"": ""}, '{exit_months: "quarters * 3"}'),
     "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
     "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
@@ -90,7 +91,7 @@ def keys_of(given: Any, known: Mapping[str, tuple[Any, str]], where: str, of: st
         if value is None:
             continue
         fits = _fits(value, shape) and not (key == "sep" and value != "\\t" and len(value) != 1)
-        fits = fits and (key != "id" or value == "rows")
+        fits = fits and value in {"id": ("rows",), "returns": ("first", "last")}.get(key, (value,))
         pairs = {"paths": value, "covered": [*value.values()] if isinstance(value, dict) else [], "scale": [value]}
         if not fits or any(len(pair) != 2 for pair in pairs.get(key, ())):
             raise _must(key + of, f"{key}: {example}", where)
