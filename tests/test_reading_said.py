@@ -29,7 +29,11 @@ bank = test_reading.bank
             SURVEY,
             "survey: made missing by codes: sat1 (1), sat2 (1), sat3 (1)",
         ),
-        ("survey: {file: t.csv, missing: {sat1: [99]}}", SURVEY, "survey: made missing by codes: sat1 (1)"),
+        (
+            "survey: {file: t.csv, missing: {sat1: [99], sat2: [98], '*': [98]}}",
+            SURVEY,
+            "survey: made missing by codes: sat1 (1), sat2 (1), sat3 (1)",
+        ),
         (
             "transactions: t.csv",
             "customer_id,occurred_on,amount,ccy,note\na,2020-05-13,1,EUR,x\n",

@@ -310,22 +310,15 @@ def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")
 
 @banks.command("check")
 def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")]) -> None:
-    """Load a bank and report every problem found, and what of its files is left out."""
+    """Load a bank and say what was understood; exit with 1 if something deserves a look, with 2 if it does not load."""
     from crmresearch.data.bank import open_bank
-    from crmresearch.data.loading import made_missing
-    from crmresearch.data.sources.names import find
+    from crmresearch.run import understood
 
-    opened = open_bank(path)
-    coded = made_missing(find(path))
-    for name in opened.tables:
-        for line in opened.made(name):
-            _echo(f"{name}: {line}")
-        if unread := opened.unread(name):
-            _echo(f"{name}: columns not read: {', '.join(unread)}")
-        if counts := coded.get(name):
-            _echo(f"{name}: made missing by codes: {', '.join(f'{c} ({n:,})' for c, n in counts.items())}")
-    tables = ", ".join(f"{t} ({opened.rows(t):,} rows)" for t in opened.tables)
-    _echo(f"{opened.about.name}: no problem found in {tables}")
+    lines, doubts = understood.report(open_bank(path), path)
+    for line in lines:
+        _echo(line)
+    if doubts:
+        raise typer.Exit(1)
 
 
 @banks.command()
