@@ -31,7 +31,8 @@ class Estimate:
     n : int
         Customers (or other units, named in ``unit``) the estimate rests on.
     p_value : float, optional
-        One-sided, against the boundary of the claim's decision rule (see :func:`one_sided_p`).
+        One-sided, against no effect on the claimed side (:func:`one_sided_p`): what the recovery trials count. Verdicts
+        are made from the interval (:mod:`crmresearch.estimators.verdicts`).
     se : float, optional
         Standard error, where one exists.
     checks : tuple of Check
@@ -110,7 +111,7 @@ def normal(
     unit, n, checks
         As in :class:`Estimate`.
     bound : float, optional
-        Boundary of the claim's decision rule, on the scale of the estimate; gives the p-value.
+        Where the p-value is taken, on the scale of the estimate.
     side : {'above', 'below'}
         Where the claim says the estimand lies.
     log : bool

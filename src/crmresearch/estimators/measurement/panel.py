@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import Estimate, full_rank, normal, two_sided_p
+from crmresearch.estimators.inference import Estimate, full_rank, normal
 from crmresearch.estimators.measurement.links import slopes
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
 from crmresearch.estimators.survival.cox import cox
@@ -127,7 +127,7 @@ def leaving(rows: pd.DataFrame, lag: int, follow: int, unit: str) -> Leaving | N
 
 
 def early_and_late(rows: pd.DataFrame, lag: int, follow: int) -> tuple[float, float, float] | None:
-    """Log hazard ratios in the halves of the follow-up, and the p-value of their difference: proportional hazards."""
+    """Log hazard ratios in the halves of the follow-up, and the error of their difference: proportional hazards."""
     half, beta, se = follow // 2, [], []
     for start, length in ((lag, half), (lag + half, follow - half)):
         spells, _ = _at_risk(rows, start, length)
@@ -136,7 +136,7 @@ def early_and_late(rows: pd.DataFrame, lag: int, follow: int) -> tuple[float, fl
         fit = cox(spells, ["satisfaction"], strata="wave")
         beta.append(float(fit.params["satisfaction"]))
         se.append(float(fit.se["satisfaction"]))
-    return beta[0], beta[1], float(two_sided_p(beta[0] - beta[1], np.hypot(se[0], se[1])))
+    return beta[0], beta[1], float(np.hypot(se[0], se[1]))
 
 
 def contribution_slopes(rows: pd.DataFrame, unit: str) -> tuple[Estimate, Estimate, float]:

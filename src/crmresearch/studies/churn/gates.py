@@ -9,13 +9,14 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError
+from crmresearch.estimators.inference import ends
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import share_outside
 from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Check, gate
 
 EVENTS_PER_PARAMETER = 10
-ALPHA = 0.01  # a gate that closes in one of twenty sound analyses would close too often
 MAX_PULL = 1.0  # standard errors one customer may move a coefficient
 MAX_TREND = 0.10  # of the log hazard, per year of tenure at entry
 EXTREME = (0.02, 0.98)  # probabilities of treatment beyond which nobody is comparable
@@ -40,8 +41,8 @@ def model_gates(
         Ten events per parameter or more.
     trend : Series, optional
         Line of a covariate in the test of proportional hazards. With tens of thousands of exits a change too small to
-        matter is significant, so the gate closes only if the trend is significant *and* moves the log hazard ratio by
-        more than its own size (and by .2) between the first and the last quarter of exits.
+        matter is significant, so the limit is a move of the log hazard ratio by its own size (and by .2 at least)
+        between the first and the last quarter of exits.
     scarce : (float, str), optional
         Exits or stayers on the scarcest side of a covariate: both sides need both.
     pull : (float, str), optional
@@ -49,10 +50,10 @@ def model_gates(
     """
     checks = []
     if trend is not None:
-        limit = max(trend["size"], 0.2)
-        closed = trend["p"] < ALPHA and trend["drift"] > limit
-        advice = say("instead") if closed else ""
-        checks.append(gate(say, "proportional", not closed, row=trend, alpha=ALPHA, limit=limit, advice=advice))
+        drift, size, chi2 = (float(trend[k]) for k in ("drift", "size", "chi2"))
+        moved = Deviation(drift, *ends(drift, drift / chi2**0.5 if chi2 > 0 else np.inf), limit=max(size, 0.2))
+        advice = say("instead") if moved.closed else ""
+        checks.append(gate(say, "proportional", moved, row=trend, advice=advice))
     ratio, least = events / max(parameters, 1), EVENTS_PER_PARAMETER
     values = {"events": events, "parameters": parameters}
     plural = "" if parameters == 1 else "s"
@@ -80,8 +81,8 @@ def entry_independence(frame: pd.DataFrame) -> Check:
         row = cox(frame.assign(entry_years=spells.entry / 12), ["entry_years"]).summary().iloc[0]
     except FitError as error:
         return Check(name, "closed", say("entry.failed", error=error), "undecided")
-    # as with proportional hazards: significant and large
-    return gate(say, "entry", bool(row["p"] >= ALPHA or abs(row["coef"]) < MAX_TREND), row=row)
+    coef, se = float(row["coef"]), float(row["se"])
+    return gate(say, "entry", Deviation(coef, *ends(coef, se), limit=MAX_TREND), row=row)
 
 
 def overlap(frame: pd.DataFrame, group: str, covariates: Sequence[str]) -> Check:

@@ -55,6 +55,7 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
     told = any((b["ci_low"] - 1) * (b["ci_high"] - 1) > 0 for b in (first, last))
     turned = told and first["coef"] * last["coef"] < 0
     kept = max(first["ci_high"], doubtful["ci_high"]) < 1 or min(first["ci_low"], doubtful["ci_low"]) > 1
+    neither = all(b["ci_low"] <= 1 <= b["ci_high"] for b in (first, doubtful))  # there is no effect to lose
     strata = models.rows["stratum"].nunique()  # every stratum has a baseline hazard of its own
     by_lag = ", ".join(say("at", lag=k, b=lines[k]) for k in lags)
     beside = say("kept") if kept else ""
@@ -62,7 +63,7 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
         *model_gates(fit.events, 1 + strata, **models.figures),
         gate(say, "lag", not turned, "undecided", lags=by_lag),
         entry_independence(entry),
-        gate(say, "doubtful", True if kept else None, "undecided", none=first, every=doubtful, kept=beside),
+        gate(say, "doubtful", kept or neither, "undecided", none=first, every=doubtful, kept=beside),
     )
 
 

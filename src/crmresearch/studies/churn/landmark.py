@@ -11,6 +11,7 @@ from crmresearch.estimators.inference import from_draws
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import diagnose
 from crmresearch.estimators.survival.gformula import standardised_curves
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.churn.curves import need_exits
@@ -19,7 +20,7 @@ from crmresearch.studies.churn.index import CAUSE, forest, hazard_ratio, model_r
 
 KNOWN = ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
 LEVELS = (1, 3, 5)  # product families compared; the first is the reference
-MIN_CONTROL_P = 0.001
+MATTERS = 0.97  # hazard ratio of the smallest effect that matters: what a control must stay clear of
 say = words.of("churn.breadth")
 say_standard = words.of("churn.standardised")
 
@@ -72,15 +73,14 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         fits["deaths"] = cox(deaths, covariates)
     fit, lines = fits["adjusted"], {k: f.summary().iloc[0] for k, f in fits.items()}
     table = pd.DataFrame([model_row(name[k], line, verdict=k == "adjusted") for k, line in lines.items()])
-    main, control = table.iloc[1], table.iloc[2]
+    main = table.iloc[1]
     title = say("title", main=main) if main["ci_high"] < 1 or main["ci_low"] > 1 else say("title_open")
+    value, low, high = (float(table.iloc[2][k]) for k in ("hazard_ratio", "ci_low", "ci_high"))
+    other = Deviation(value, low, high, limit=MATTERS, none=1.0, control=True)
     return Result(
         table,
         say("sentence", main=main),
-        (
-            *model_gates(fit.events, len(covariates), **diagnose(fit, spells, "families")),
-            gate(say, "control", control["p"] > MIN_CONTROL_P, control=control),
-        ),
+        (*model_gates(fit.events, len(covariates), **diagnose(fit, spells, "families")), gate(say, "control", other)),
         {"S56": hazard_ratio(lines["adjusted"], len(rows))},
         picture=forest(table, title, say("x", n=len(rows)), (7.2, 1.4 + 0.4 * len(table))),
         counts=("n", "events"),

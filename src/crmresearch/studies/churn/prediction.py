@@ -14,13 +14,14 @@ from crmresearch.estimators.inference import ends, from_draws, one_sided_p
 from crmresearch.estimators.survival import predict
 from crmresearch.estimators.survival.diagnostics import scarcest
 from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, recency_rule
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
 TEST_HORIZONS = (6, 12)
-SLOPES = (0.8, 1.25)  # of calibration, that its interval must reach
+STEEPEST = 1.25  # slope of calibration beyond which, or below its inverse, a prediction is not believed
 say = words.of("churn.forecast")
 
 
@@ -80,9 +81,7 @@ def forecast(
         say("sentence", n=len(test), estimate=estimate, horizon=horizon, main=main, gain=gain),
         (
             *model_gates(model.own.events, len(model.columns), scarce=scarcest(exits, linear)),
-            gate(
-                say, "calibration", bool(high >= SLOPES[0] and low <= SLOPES[1]), "undecided", main=main, reach=SLOPES
-            ),
+            gate(say, "calibration", Deviation(float(main["slope"]), low, high, limit=STEEPEST, none=1), "undecided"),
         ),
         {"S15": estimate},
         picture=(_calibration(groups, len(test)), _decision(curve, horizon, names["model"])),

@@ -5,17 +5,20 @@ Every association here is adjusted for what the accounts knew before the wave, a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, normal, wilson
+from crmresearch.estimators.inference import Estimate, ends, normal, wilson
 from crmresearch.estimators.measurement import panel
 from crmresearch.estimators.measurement.links import slopes
 from crmresearch.estimators.measurement.model import PathModel, complete_answers, construct_scores
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 from crmresearch.estimators.measurement.response import clustered_mean, stated_against_actual
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
 from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
@@ -92,7 +95,10 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     checks = [gate(say, "hazard.gate", main.events >= MIN_EVENTS, "undecided", main=main)]
     halves = panel.early_and_late(rows, lag_months, follow_months)
     if halves is not None:
-        checks.append(gate(say, "hazard.halves", halves[2] > 0.01, "undecided", halves=halves))
+        first, later, se = halves
+        # as for the relationship index: a move by its own size, and by .2 at least
+        moved = Deviation(later - first, *ends(later - first, se), limit=max(abs(math.log(main.ratio.value)), 0.2))
+        checks.append(gate(say, "hazard.halves", moved, "undecided", halves=halves))
     sentence = say("hazard.sentence", main=main)
     title = say("hazard.title_open")
     if main.ratio.ci_high < 1 or main.ratio.ci_low > 1:
