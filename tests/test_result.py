@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +24,6 @@ RESULT = Result(
     checks=(Check.of("enough events", True, "42 events, at least 10 needed"),),
     estimates={"S19": Estimate(0.4, 0.3, 0.5, "share", 400)},
     picture=Picture("curves", pd.DataFrame({"x": [0, 1], "y": [0, 1]}), "Rising", "tenure, months"),
-    alt="A rising line.",
 )
 
 
@@ -143,20 +145,22 @@ def test_interval_must_not_be_upside_down():
 
 
 def test_show_stores_alt_text_and_source_once(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda obj, metadata: shown.append(metadata))
+    shown, told = [], "Rising. Curves (tenure, months): 0 at 0, 1 at 1."
+    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: shown.append((obj, metadata)))
     figures.use("an invented bank, 2020-2024", tmp_path, prefix="01")
     axes = RESULT.plot()
     figures.show(axes, alt=RESULT.alt, name="line")
-    assert shown == [{"image/png": {"alt": "A rising line."}}]
-    assert (tmp_path / "01_line.txt").read_text() == "A rising line.\n"
+    assert [metadata for _, metadata in shown] == [{"image/png": {"alt": told}}, None]
+    # JupyterLab and nbconvert drop the alt text of a PNG, so it stands below the picture as well, folded
+    assert shown[1][0].data == f"<details><summary>This figure in words</summary><p>{told}</p></details>"
+    assert (tmp_path / "01_line.txt").read_text() == f"{told}\n"
     assert (tmp_path / "01_line.png").read_bytes()[:4] == b"\x89PNG"
     assert axes.figure.get_supxlabel() == "Source: an invented bank, 2020-2024"
     figures.use()
 
 
 def test_same_figure_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("IPython.display.display", lambda obj, metadata: None)
+    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: None)
     figures.use("s", tmp_path)
     for name in ("a", "b"):
         figures.show(RESULT.plot(), alt="x", name=name)
@@ -174,3 +178,35 @@ def test_show_needs_alt_text_but_shows_nothing_for_nothing():
 def test_axes_gives_as_many_panels_as_asked(panels, visible):
     axes = figures.axes(panels)
     assert len(np.atleast_1d(axes)) == visible
+
+
+def test_nbconvert_and_jupyterlab_have_the_figure_in_words(monkeypatch):
+    """What is stored is what both show: text/html, which neither drops nor strips of ``details``."""
+    nbformat, nbconvert = pytest.importorskip("nbformat"), pytest.importorskip("nbconvert")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: shown.append((obj, metadata)))
+    figures.show(RESULT.plot(), alt="Rises & <falls>.")
+    (picture, metadata), (words_, _) = shown
+    data = [({"image/png": base64.b64encode(picture.data).decode()}, metadata), ({"text/html": words_.data}, {})]
+    outputs = [nbformat.v4.new_output("display_data", d, metadata=m) for d, m in data]
+    page, _ = nbconvert.HTMLExporter().from_notebook_node(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    )
+    assert "<p>Rises &amp; &lt;falls&gt;.</p></details>" in page
+
+
+def test_an_estimate_and_its_interval_are_one_column():
+    frame = pd.DataFrame(
+        {
+            "line": ["a", "b"], "ratio": [1.5, np.nan], "ci_low": [1.0, np.nan], "ci_high": [2.0, np.nan],
+            "rank_low": [1, 2], "rank_high": [3, 4], "low": [1.0, 2.0], "n": [40, 50],
+        }
+    )  # fmt: skip
+    html = disclosure.html(frame)
+    heads = re.findall("<th [^>]*>(.*?)</th>", html)
+    assert heads == ["line", "ratio [interval]", "rank [interval]", "low", "n"]
+    assert re.findall("<td[^>]*>(.*?)</td>", html) == [
+        "a", "1.500 [1.000, 2.000]", "[1, 3]", "1.000", "40", "b", "–", "[2, 4]", "2.000", "50"
+    ]  # fmt: skip
+    assert "1.500 [1.000, 2.000]" in disclosure.text(frame)
+    assert disclosure.html(frame[["line", "ci_low", "ci_high"]]).count("[interval]") == 1  # ends without an estimate

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import InputError
 
 MIN_CELL = 10  # people behind a published number
@@ -23,6 +24,8 @@ MAX_SHARE_TOP = 0.5  # largest contributor's share of a published total
 MAX_SHARE_TOP2 = 0.67  # share of the two largest
 MIN_DF = 10  # residual degrees of freedom of a published model
 HIDDEN = "<10"  # how a suppressed count is shown
+NOTHING = "–"  # a cell without a value
+say = words.of("top.disclosure")
 
 IDENTIFIER_COLUMNS = ("customer_id", "prospect_id", "account_id", "client_id", "referrer_id", "manager_id")
 
@@ -109,7 +112,7 @@ def model_allowed(n: int, parameters: int) -> bool:
 
 def _cell(value: Any, digits: int, plain: bool = False) -> str:
     if value is None or (not isinstance(value, str | bool) and pd.api.types.is_scalar(value) and pd.isna(value)):
-        return "–"
+        return NOTHING
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, int | np.integer):
@@ -126,10 +129,6 @@ def _cell(value: Any, digits: int, plain: bool = False) -> str:
     return str(value)
 
 
-def _is_year(column: object) -> bool:
-    return str(column).endswith("year")
-
-
 def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Move a meaningful index into columns, so that every column has a header."""
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
@@ -137,26 +136,51 @@ def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(names=[n or "" for n in frame.index.names])
 
 
+def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str]]]:
+    """Columns as they are read: name, whether of numbers, cells; an estimate and the ends of its interval are one."""
+    shown = _index_names(frame)
+    names = [str(c) for c in shown.columns]
+    cells = [[_cell(v, digits, name.endswith("year")) for v in shown.iloc[:, k]] for k, name in enumerate(names)]
+    number = [pd.api.types.is_numeric_dtype(t) for t in shown.dtypes]
+    out: list[tuple[str, bool, list[str]]] = []
+    k = 0
+    while k < len(names):
+        ends = next((e for e in (k, k + 1) if _ends_at(names, e) and number[k]), None)
+        if ends is None:
+            out.append((names[k], number[k], cells[k]))
+            k += 1
+            continue
+        spans = [f"[{a}, {b}]" if {a, b} != {NOTHING} else "" for a, b in zip(*cells[ends : ends + 2], strict=True)]
+        if ends > k:
+            spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
+        out.append((f"{names[k].removesuffix('_low')} [{say('interval')}]", True, [s or NOTHING for s in spans]))
+        k = ends + 2
+    return out
+
+
+def _ends_at(names: list[str], k: int) -> bool:
+    """Whether the lower and the upper end of one interval stand there."""
+    if k + 1 >= len(names) or not names[k].endswith("low"):
+        return False
+    return names[k + 1] == f"{names[k].removesuffix('low')}high"
+
+
 def text(frame: pd.DataFrame, digits: int = 3) -> str:
     """Write a (protected) table as text with rounded numbers."""
-    shown = _index_names(frame)
-    cells = shown.apply(lambda column: column.map(lambda v: _cell(v, digits, _is_year(column.name))))
-    return cells.to_string(index=False)
+    columns = _columns(frame, digits)
+    return pd.DataFrame({k: cells for k, (*_, cells) in enumerate(columns)}).to_string(
+        index=False, header=[name for name, *_ in columns]
+    )
 
 
 def html(frame: pd.DataFrame, digits: int = 3) -> str:
     """Write a (protected) table as HTML: numbers to the right, every column with a header, no styles."""
-    shown = _index_names(frame)
-    numeric = [pd.api.types.is_numeric_dtype(t) for t in shown.dtypes]
-    align = ['style="text-align: right"' if n else 'style="text-align: left"' for n in numeric]
-    head = "".join(f'<th scope="col" {a}>{escape(str(c))}</th>' for a, c in zip(align, shown.columns, strict=True))
+    columns = _columns(frame, digits)
+    align = ['style="text-align: right"' if numeric else 'style="text-align: left"' for _, numeric, _ in columns]
+    head = "".join(f'<th scope="col" {a}>{escape(name)}</th>' for a, (name, *_) in zip(align, columns, strict=True))
     rows = []
-    for row in shown.itertuples(index=False, name=None):
-        cells = "".join(
-            f"<td {a}>{escape(_cell(v, digits, _is_year(c)))}</td>"
-            for a, c, v in zip(align, shown.columns, row, strict=True)
-        )
-        rows.append(f"<tr>{cells}</tr>")
+    for row in zip(*(cells for *_, cells in columns), strict=True):
+        rows.append("<tr>" + "".join(f"<td {a}>{escape(v)}</td>" for a, v in zip(align, row, strict=True)) + "</tr>")
     return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crmresearch import words
 from crmresearch.errors import InputError
 from crmresearch.figures.picture import ACCENT, DPI, GREY, HEIGHT, INK, PALETTE, WIDTH, Mark, Picture, shared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+say = words.of("top.figures")
 
 
 def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
@@ -132,7 +136,7 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         return
     if not alt.strip():
         raise InputError("a figure needs alt text: say what one sees, for readers who do not see it")
-    from IPython.display import Image, display
+    from IPython.display import HTML, Image, display
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
@@ -151,4 +155,6 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         (shared.folder / f"{stem}.png").write_bytes(data)
         (shared.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
     display(Image(data=data, alt=alt, width=int(figure.get_figwidth() * 100)), metadata={"image/png": {"alt": alt}})
+    # JupyterLab and nbconvert drop the alt text of a PNG, so that it stands below the picture too, folded
+    display(HTML(f"<details><summary>{say('in_words')}</summary><p>{escape(alt)}</p></details>"))
     plt.close(figure)
