@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from crmresearch.data import casting, checking, contract, rules, steps
-from crmresearch.data.contract import ContractError, Problem, nearest, quoted
+from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import SQL_TYPE, STEPS, TABLES, WANTED, Column, Table
@@ -43,7 +43,10 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
             continue
         brought, problems = _create(engine, table, source, about, sources)
         found += problems
-        untyped[name] = sorted({p.column for p in problems})
+        spoilt = {p.column for p in problems}
+        if source.theirs.get(casting.CURRENCY) in spoilt:
+            spoilt |= {c.name for c in table.columns if c.kind == "money"}
+        untyped[name] = sorted(spoilt)
         if brought is not None:
             made = [f"derived: {', '.join(source.derived)}"] if source.derived else []
             made += ["ids are row numbers"] if name in about.unlinked else []
@@ -255,7 +258,7 @@ def _type_problems(
         )
         outer += [f"count(*) FILTER (WHERE {k}{i}), min(r, {contract.EXAMPLES}) FILTER (WHERE {k}{i})" for k in "vm"]
     numbered = f"SELECT row_number() OVER () AS r, {', '.join(inner)} FROM ({source.query})"
-    [row] = engine.run(f"SELECT {', '.join(outer)} FROM ({numbered})")
+    [row] = engine.run(f"SELECT {', '.join(outer)}, count(*) FROM ({numbered})")
     found = []
     for i, (c, _) in enumerate(columns):
         bad, bad_rows, missing, missing_rows = row[4 * i : 4 * i + 4]
@@ -263,8 +266,10 @@ def _type_problems(
             continue
         rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
         if c.name == casting.CURRENCY:
-            rule = "amounts are in a currency without a rate"
-            hint = "declare what one unit of each is worth: currency: {column: theirs, rates: {USD: 0.92}} in bank.yaml"
+            codes = _codes_without_rate(engine, source)
+            rule = f"amounts are in a currency without a rate: {', '.join(codes)}"
+            rates = f"{{column: {source.theirs[c.name]}, rates: {{{', '.join(f'{code}: …' for code in codes)}}}}}"
+            hint = f"declare what one unit of each is worth: currency: {rates} in bank.yaml"
         elif c.name in source.derived:
             rule = f"its formula, {source.derived[c.name]}, gives no value that {c.name} can have"
             hint = "correct it or the values; codes for none are declared in bank.yaml (missing: {theirs: [n/a]})"
@@ -272,15 +277,28 @@ def _type_problems(
             rule = f"{c.name} holds values without a recoding"
             hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
         elif c.kind in ("date", "month"):
-            codes = f"missing: {{{c.name}: [0000-00-00]}}"
-            hint = f"declare in bank.yaml date_format (e.g. '%d.%m.%Y'), timezone, or codes for none ({codes})"
+            hints = [
+                f"codes for none (missing: {{{c.name}: [0000-00-00]}})",
+                "how dates are written (date_format: '%d.%m.%Y')",
+            ]
+            first, second = hints[::-1] if bad + missing == row[-1] else hints  # all: another format; some: codes
+            hint = f"declare {first}, or {second}, or timezone, in bank.yaml"
         elif c.kind in ("count", *casting.NUMERIC):
             hint = f"declare decimal: ',' in bank.yaml, or codes for none (missing: {{{c.name}: [n/a]}})"
-        found.append(Problem(table.name, c.name, rule, int(bad), tuple(bad_rows), hint))
+        shown = source.theirs[c.name] if c.name == casting.CURRENCY else c.name
+        found.append(Problem(table.name, shown, rule, int(bad), tuple(bad_rows), hint))
         if missing and not c.nullable:
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
+
+
+def _codes_without_rate(engine: DuckDB, source: TableSource) -> list[str]:
+    """Return the codes of currencies that have no rate; what is too long for one is not shown."""
+    known = ", ".join(map(literal, source.recode[casting.CURRENCY]))
+    asked = f"SELECT DISTINCT {casting.CURRENCY} FROM ({source.query}) WHERE {casting.CURRENCY} NOT IN ({known})"
+    codes = sorted(code for (code,) in engine.run(f"{asked} LIMIT 20") if len(code) <= 4)
+    return codes or ["(texts that are no codes)"]
 
 
 def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], source: TableSource) -> dict[str, str]:

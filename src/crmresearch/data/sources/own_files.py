@@ -37,6 +37,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            """Refuse a key that stands twice: the first would be forgotten without a word."""
+            seen: dict[str, int] = {}
+            for key, line in ((str(key.value), key.start_mark.line + 1) for key, _ in node.value):
+                if key in seen:
+                    raise InputError(f"{path.name}: key '{key}' stands at lines {seen[key]} and {line}; keep one")
+                seen[key] = line
+            return super().construct_mapping(node, deep)
+
     try:
         content = AsWritten(path.read_text("utf-8-sig")).get_single_data()
     except UnicodeDecodeError:
@@ -228,7 +237,7 @@ def _table(
         rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
         if money
         else {},
-        theirs={ours: theirs for ours, theirs in chosen.items() if ours != theirs}
+        theirs={ours: theirs for ours, theirs in [*chosen.items(), (CURRENCY, money)] if ours != theirs}
         | {FILE + name: name for name in used},
         unread=tuple(c for c in header if c not in (*chosen.values(), *used, money)),
         returns=spec.get("returns", ""),

@@ -1,0 +1,136 @@
+"""Every report advises what works: what it says to declare is declared, word for word, and the bank loads."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+
+from crmresearch.data.bank import open_bank
+from crmresearch.data.sources import shapes
+from crmresearch.errors import InputError
+
+FACTS = "name: own\ncurrency: EUR\nevidence: simulated\nobservation_start: 2020-01-01\nobservation_end: 2021-12-31\n"
+BANK = ("constructs", "paths", "covered", "dated", "cannot_answer", "reversed", "tolerance_days", "refused", "unlinked")
+CUSTOMERS = "customer_id,acquired_on\na,2020-05-13\nb,2020-06-01\n"
+MOVES = "customer_id,occurred_on,amount\n"
+SURVEY = "customer_id,sampled,responded,sat1,sat2,loy1\na,yes,yes,3,4,5\nb,yes,yes,4,5,6\n"
+
+
+@pytest.fixture
+def bank(tmp_path, monkeypatch):
+    """Write one table and a description, and open them."""
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+
+    def opened(table, content, spec="", more="", file="t.csv"):
+        if isinstance(content, pd.DataFrame):
+            content.to_parquet(tmp_path / file)
+        else:
+            (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        text = f"{FACTS}{more}tables:\n  {table}: {{file: {file}{spec}}}\n"
+        (tmp_path / "bank.yaml").write_text(text, "utf-8")
+        return open_bank(tmp_path)
+
+    return opened
+
+
+def advised(error):
+    """Return the first ``key: value`` that a report advises, with its brackets and quotes."""
+    text = str(error.value).split("Row 1 is")[0]
+    text = text.split("Try: ")[1] if "Try: " in text else text.split("must look like this: ")[1]
+    start = re.search(rf"\b({'|'.join({*shapes.TABLE, *shapes.BANK})}): ", text)
+    value, depth, within = "", 0, ""
+    for sign in text[start.end() :]:
+        within = "" if sign == within else sign if sign in "'\"" and not within else within
+        depth += (sign in "[{") - (sign in "]}") if not within else 0
+        if not within and (depth < 0 or (depth == 0 and sign in " ,)\n")):
+            break
+        value += sign
+    return start[1], value
+
+
+UTC = pd.DataFrame({"customer_id": ["a"], "acquired_on": pd.to_datetime(["2020-05-12 16:00"]).tz_localize("UTC")})
+CASES = {
+    "codes for none among dates": ("customers", "customer_id,acquired_on,left_on\na,2020-05-13,9999-12-31\n", "", {}),
+    "a date before all": ("customers", "customer_id,acquired_on,left_on\na,2020-05-13,1900-01-01\n", "", {}),
+    "no date": (
+        "customers",
+        "customer_id,acquired_on,left_on\na,2020-05-13,0000-00-00\nb,2020-06-01,2021-01-01\n", "", {}),
+    "German dates": ("customers", "customer_id,acquired_on\na,13.05.2020\n", "", {}),
+    "numbers that read in two ways": ("transactions", MOVES + "a,2020-05-13,1.250\na,2020-05-14,980\n", "", {}),
+    "German numbers": ("transactions", MOVES.replace(",", ";") + "a;2020-05-13;1.250,50\n", ", sep: ';'", {}),
+    "times in UTC": ("customers", UTC, "", {"file": "t.parquet"}),
+    "an identifier": ("snapshot", "customer_id,Surname,income\na,x,3\n", "", {}),
+    "an identifier by value": ("snapshot", "customer_id,note,income\na,a@b.de,3\n", "", {}),
+    "another separator": ("customers", CUSTOMERS.replace(",", ";"), "", {}),
+    "a row before its day": ("survey", SURVEY, "", {"more": "constructs: {sat: [sat1, sat2]}\npaths: [a, b]\n"}),
+    "constructs as a list": ("survey", SURVEY, "", {"more": "constructs: [a, b]\n"}),
+    "a construct as a text": ("survey", SURVEY, "", {"more": "constructs: {x: a}\n"}),
+    "covered by one day": ("transactions", MOVES + "a,2020-05-13,1.5\n", "", {"more": "covered: {transactions: 1}\n"}),
+    "cannot_answer as a text": ("customers", CUSTOMERS, "", {"more": "cannot_answer: why\n"}),
+    "columns as a list": ("customers", CUSTOMERS, ", columns: [a, b]", {}),
+    "a code without a column": ("survey", SURVEY, ", missing: 99", {}),
+    "two letters as a separator": ("customers", CUSTOMERS.replace(",", ";"), ", sep: ';;'", {}),
+}  # fmt: skip
+FILLED = {  # what stands for the reader's own words in an advice
+    "{satisfaction: [sat1, sat2]}": "{satisfaction: [sat1, sat2], loyalty: [loy1]}",
+    "[[satisfaction, loyalty]]": "[[sat, sat]]",
+    "{ours: theirs}": "{customer_id: customer_id}",
+    "{transactions: [2022-01-01, 2022-06-30]}": "{transactions: [2020-01-01, 2020-06-30]}",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_report_advises_loads_when_it_is_declared(bank, case):
+    table, content, spec, options = CASES[case]
+    with pytest.raises(InputError) as error:
+        bank(table, content, spec, **options)
+    key, value = advised(error)
+    value = FILLED.get(value, value)
+    options = dict(options)
+    if key in BANK:
+        kept = re.sub(rf"(?m)^{key}: .*\n", "", options.get("more", ""))
+        options["more"] = f"{kept}{key}: {value}\n"
+        if case == "a row before its day":
+            options["more"] = "constructs: {sat: [sat1, sat2], loy: [loy1]}\npaths: [[sat, loy]]\n"
+    else:
+        spec = re.sub(rf", {key}: ('.*?'|\[.*?\]|[^,}}]+)", "", spec) + f", {key}: {value}"
+    assert bank(table, content, spec, **options).tables == (table,)
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (("EUR", "JPY", "USD"), "JPY, USD (2 rows: 2, 3)"),
+        (("CHF", "CHF", "GBP"), "CHF, GBP (3 rows: 1, 2, 3)"),
+        (("EUR", "", "CNY"), "CNY, none (2 rows: 2, 3)"),
+        (("EUR", "Herr Meier, bar", "EUR"), "(texts that are no codes) (1 row: 2)"),
+    ],
+)
+def test_currencies_without_a_rate_are_named_and_the_advice_loads_with_rates(bank, codes, said):
+    text = "customer_id,occurred_on,amount,Devise\n" + "".join(f'a,2020-05-13,1000,"{c}"\n' for c in codes)
+    with pytest.raises(InputError) as error:
+        bank("transactions", text)
+    assert f"amounts are in a currency without a rate: {said}" in str(error.value)
+    assert "Meier" not in str(error.value)
+    if "texts" not in said:
+        key, value = advised(error)
+        assert bank("transactions", text, f", {key}: {value.replace('…', '2')}").rows("transactions") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\ncurrency: EUR\nname: b\n", "key 'name' stands at lines 1 and 3; keep one"),
+        (FACTS + "tables:\n  survey: t.csv\n  monthly: m.csv\n  survey: u.csv\n", "'survey' stands at lines 7 and 9"),
+        (FACTS + "tables:\n  survey:\n    file: t.csv\n    sep: ;\n    file: u\n", "'file' stands at lines 8 and 10"),
+        (FACTS + "tables: {customers: {recode: {exit_cause: {1: death, 1: x}}}}\n", "key '1' stands at lines 6 and 6"),
+    ],
+)  # fmt: skip
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, said):
+    (tmp_path / "bank.yaml").write_text(text, "utf-8")
+    with pytest.raises(InputError) as error:
+        open_bank(tmp_path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
