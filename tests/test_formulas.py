@@ -92,6 +92,8 @@ def test_formulas_give_what_a_hand_computes(bank, formula, expected):
         ("customer_id,x\na,007\nb,8\n", "", "x", ["007", "8"]),
         ("customer_id,x\na,007\nb,8\n", "", "x || ''", ["007", "8"]),
         ("customer_id,x\na,007\nb,8\n", "", "number(x)", [7, 8]),
+        ("customer_id,Year\na,2020\nb,2021\n", ", constants: {x: 1}", "Year - 2000", [20, 21]),
+        ("customer_id,MADE\na,2020\nb,2021\n", "", "MADE - 2000", [20, 21]),
         ("customer_id,Größe,客户\na,3,4\nb,5,6\n", "", "Größe + 客户", [7, 11]),
     ],
 )
@@ -166,12 +168,14 @@ def test_what_is_not_listed_is_refused_by_name(formula, piece):
         ("not on", 'cannot be read.*a word of SQL, or has blanks, in double quotes: "end"'),
         ("status * 2 = 'x'", "has 'x' where a number is wanted"),
         ("n + 'x'", "has 'x' where a number is wanted"),
-        ("number(n = 1)", "has a truth where a number is wanted"),
+        ("number(n = 1)", "has a truth value where a number is wanted"),
         ("n < quarters", r"puts texts in order, n and quarters; write number\(…\) or date\(…\)"),
         ("date('2020-02-30')", "has a date that is none, '2020-02-30'"),
         ("substring(status, 1)", "calls substring with 2 values instead of 3"),
         ("1/(" * 40 + "n" + ")" * 40, "is too long"),
         ("(" * 5000 + "n" + ")" * 5000, "cannot be read"),
+        ("n" + " + n" * 5000, "is too long|cannot be read"),
+        ("not " * 400 + "n = 1", "is too long|cannot be read"),
     ],
 )
 def test_a_formula_that_says_nothing_is_one_line(bank, formula, message):
@@ -184,8 +188,13 @@ def test_a_formula_that_says_nothing_is_one_line(bank, formula, message):
     ("line", "message"),
     [
         ("derived: {exit_months: 'date(n)'}", "exit_months: its formula gives a date, not a number: date(n)"),
-        ("derived: {exit_months: 'n = 1'}", "gives a truth, not a number"),
+        ("derived: {exit_months: 'n = 1'}", "gives a truth value, not a number"),
         ("derived: {exit_month: 'n'}", "exit_month: no such column in the contract; did you mean 'exit_months'"),
+        (
+            "derived: {exit_months: 'n'}, columns: {customer_id: customer_id, exit_months: n}",
+            "exit_months: is given by",
+        ),
+        ("derived: {event: 'n = 1'}", "event: is given by constants and by derived. Try: take it out of constants"),
         ("derived: [n]", "derived of table spells must look like this: derived: {exit_months:"),
     ],
 )

@@ -452,3 +452,27 @@ def test_one_person_who_owns_an_account_twice_owns_it_once(bank):
     found = bank(tables, c__csv=PEOPLE, o__csv=OWNERS, l__csv="old,kept\na,b\n", t__csv=text)
     assert column(found, "transactions", "customer_id") == ["b", "b", "e"]
     assert column(found, "transactions", "amount") == [1, 0.5, 0.5]
+
+
+def test_the_readme_s_example_of_other_shapes_loads(bank):
+    text = (Path(__file__).parents[1] / "data" / "README.md").read_text("utf-8")
+    [block] = [b for b in text.split("```") if b.startswith("yaml\n  history:")]
+    files = {
+        "status__csv": "nr,date,status\na,2020-01-05,A\na,2021-03-04,C\nb,2020-02-01,A\nold,2020-01-01,A\n",
+        "links__csv": "old,new\nold,b\n",
+        "owners__csv": "account,client\n1,a\n1,old\n",
+        "balances__csv": "account,month,saldo\n1,2020-06-01,10.01\n",
+    }
+    found = bank(block.removeprefix("yaml\n  "), **files)
+    assert column(found, "customers", "acquired_on") == [pd.Timestamp(2020, 1, 5), pd.Timestamp(2020, 1, 1)]
+    assert sorted(column(found, "monthly", "balance")) == [5.0, 5.01]
+
+
+def test_the_readme_s_formulas_load(bank):
+    text = (Path(__file__).parents[1] / "data" / "README.md").read_text("utf-8")
+    formulas = " ".join(text.partition("**Formulas.** `")[2].partition("` computes")[0].split())
+    line = f"snapshot: {{file: s.csv, {formulas}}}"
+    found = bank(line, s__csv="customer_id,quarters,year,month,status\na,2,2020,5,closed\n")
+    assert column(found, "snapshot", "exit_months") == [6]
+    assert column(found, "snapshot", "acquired_on") == [pd.Timestamp(2020, 5, 1)]
+    assert column(found, "snapshot", "event") == [1]

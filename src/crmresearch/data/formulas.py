@@ -54,6 +54,8 @@ ALLOWED = (
 SIGNS = {"Add": "+", "Sub": "-", "Mul": "*"}
 EQUAL = {"EQ": "=", "NEQ": "<>"}
 ORDER = {"LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
+SAID = {"truth": "truth value", "whole": "whole number"}
+TOO_LONG = "is too long; derive it in steps, in the file"
 LONGEST = 20_000  # characters of SQL: some arguments are written twice
 
 
@@ -120,12 +122,15 @@ def written(
     """
     tree, wanted = parsed(text), WANTED.get(kind, "text" if kind else None)
     writer = _Writer(kinds, read)
-    own = writer.kind(tree) or wanted or "text"
-    if wanted == "text" or (wanted == "truth" and own == "number"):  # 1 and 0 are read as a flag's text is
-        own = "text"
-    if wanted not in (None, own) and own != "text":
-        raise InputError(f"gives a {own}, not a {wanted}: {_short(text)}")
-    return (writer.as_text(tree) if own == "text" else writer.write(tree, own)), TYPE[own]
+    try:
+        own = writer.kind(tree) or wanted or "text"
+        if wanted == "text" or (wanted == "truth" and own == "number"):  # 1 and 0 are read as a flag's text is
+            own = "text"
+        if wanted not in (None, own) and own != "text":
+            raise InputError(f"gives a {SAID.get(own, own)}, not a {SAID.get(wanted, wanted)}: {_short(text)}")
+        return (writer.as_text(tree) if own == "text" else writer.write(tree, own)), TYPE[own]
+    except RecursionError:
+        raise InputError(TOO_LONG) from None
 
 
 def fails(kind: str) -> str:
@@ -199,10 +204,10 @@ class _Writer:
                     f"WHEN {made} IS NOT NULL THEN {fails('whole')} END"
                 )
             elif own != kind:
-                raise InputError(f"has a {own} where a {kind} is wanted, {_short(node)}")
+                raise InputError(_instead(own, kind, node))
             written = made
         if len(written) > LONGEST:
-            raise InputError("is too long; derive it in steps, in the file")
+            raise InputError(TOO_LONG)
         return written
 
     def neutral(self, node: Any, name: str, kind: str) -> str | None:
@@ -217,7 +222,7 @@ class _Writer:
             own = self.kinds.get(node.name)
             numeric = own == "number" and kind in ("whole", "date")  # days may be numbers: 20200513
             if own not in (None, kind) and kind != "text" and not numeric:
-                raise InputError(f"has a {own} where a {kind} is wanted, {_short(node)}")
+                raise InputError(_instead(str(own), kind, node))
             return self.read(node.name, kind)
         if name == "Case":
             arms = node.args["ifs"]
@@ -286,6 +291,10 @@ class _Writer:
         return sql.format(*(self.write(n, k) for n, k in zip(given, kinds, strict=True))) if sql else None
 
 
+def _instead(own: str, kind: str, node: Any) -> str:
+    return f"has a {SAID.get(own, own)} where a {SAID.get(kind, kind)} is wanted, {_short(node)}"
+
+
 def _equal(left: Any, right: Any) -> Any:
     from sqlglot.expressions import EQ
 
@@ -306,4 +315,4 @@ def _constant(node: Any, kind: str) -> str:
         return value
     if not node.is_string and kind == "number" and re.fullmatch(r"\d*\.?\d+([eE][+-]?\d+)?|\d+\.", value):
         return f"CAST({value} AS DOUBLE)"
-    raise InputError(f"has {_short(node)} where a {kind.replace('whole', 'whole number')} is wanted")
+    raise InputError(f"has {_short(node)} where a {SAID.get(kind, kind)} is wanted")

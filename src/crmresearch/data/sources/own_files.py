@@ -205,9 +205,8 @@ def _table(
         problems.append(Problem(table.name, number or "", rule, hint="take id: rows out of bank.yaml"))
     if problems:
         return problems
-    items = [
-        f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in chosen.items() if ours not in {*constants, *derived}
-    ]
+    made = {name.lower() for name in (*constants, *derived)}  # the engine does not tell Year from year
+    items = [f"{quoted(theirs)} AS {quoted(ours)}" for ours, theirs in chosen.items() if ours.lower() not in made]
     items += [f"{quoted(name)} AS {quoted(FILE + name)}" for name in used]
     items += [f"{literal(value)} AS {quoted(ours)}" for ours, value in constants.items()]
     if number:  # the engine keeps the order of the rows of a file
@@ -253,6 +252,10 @@ def _formulas(
     used: dict[str, None] = {}
     problems = []
     for ours, formula in derived.items():
+        for key in ("columns", "constants"):
+            if ours in spec.get(key, {}):
+                hint = f"take it out of {key} or of derived"
+                problems.append(Problem(table.name, ours, f"is given by {key} and by derived", hint=hint))
         try:
             used |= dict.fromkeys(formulas.names_in(formula, header))
         except InputError as error:
