@@ -9,7 +9,7 @@ import pandas as pd
 # what a terminal obeys instead of showing: controls, but for tabs and line ends, and marks that turn text round
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # what a spreadsheet computes instead of showing; a number with its sign is one
-_FORMULA = re.compile(r"\s*[=@＝＠]|[\t\r]|\s*[-+＋－](?![\d.,\s%]*$)")
+_FORMULA = re.compile(r"\s*[=@＝＠]|\t|\s*[-+＋－](?![\d.,\s%]*$)")
 
 
 def terminal(text: str) -> str:
@@ -26,7 +26,10 @@ def csv(frame: pd.DataFrame, *, index: bool = False) -> bytes:
     """Write a table as CSV; a text that a spreadsheet would take for a formula has an apostrophe before it."""
 
     def cell(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+        if not isinstance(value, str):
+            return value
+        value = re.sub("\r\n?", "\n", value)  # a bare return would end the row unquoted
+        return f"'{value}" if _FORMULA.match(value) else value
 
     if index:
         frame = frame.reset_index(names=["" if n is None else n for n in frame.index.names], allow_duplicates=True)

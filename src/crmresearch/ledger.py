@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import words
+from crmresearch import escape, words
 from crmresearch.data.places import put
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import verdicts
@@ -440,7 +440,7 @@ def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:
     sources = [json.loads(p.read_text("utf-8")) for p in sorted((folder / "findings").glob("*.json"))]
     frame = table(sources, _cells(folder), whole=whole)
     write_json(folder / "findings.json", sources)
-    frame.to_csv(folder / "ledger.csv", index=False, float_format="%.9g", lineterminator="\n")
+    put(folder / "ledger.csv", escape.csv(frame), private=False)
     plain = [{k: None if _is_nan(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
     write_json(folder / "ledger.json", plain)
     answers(frame).to_csv(folder / "claims.csv", index=False, lineterminator="\n")

@@ -7,19 +7,21 @@ notebook is opened by hand, everything is shown and nothing is written.
 from __future__ import annotations
 
 import functools
+import html
 import os
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crmresearch import disclosure, figures, ledger, parameters, words
+from crmresearch import disclosure, escape, figures, ledger, parameters, words
 from crmresearch.data.engines import PACKAGES
+from crmresearch.data.places import put
 from crmresearch.errors import InputError, Reader
 from crmresearch.result import Result
 
@@ -95,7 +97,7 @@ class Notebook:
     def _write(path: Path, frame: pd.DataFrame) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         named = any(n is not None for n in frame.index.names)
-        frame.to_csv(path, index=named, float_format="%.9g", lineterminator="\n")
+        put(path, escape.csv(frame, index=named), private=path.parent.name == "restricted")
 
     def finish(self) -> Result:
         """List the files this notebook wrote and the versions it ran with."""
@@ -119,8 +121,8 @@ class Notebook:
     def _repr_html_(self) -> str:
         about = self.bank.about
         frame = pd.DataFrame(self._rows(), columns=["parameter", "value", "meaning"])
-        name, evidence, title = (escape(text) for text in (about.name, about.evidence, about.title))
-        limits = "".join(f"<li>{escape(limit)}</li>" for limit in about.cannot_answer)
+        name, evidence, title = (html.escape(text) for text in (about.name, about.evidence, about.title))
+        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in about.cannot_answer)
         cannot = f"<p>{say('cannot')}</p><ul>{limits}</ul>" if limits else ""
         head = f"<p>{say('bank', name=name, evidence=evidence, title=title)}</p>"
         return head + disclosure.html(frame) + cannot
@@ -148,11 +150,13 @@ def start(name: str, **values: Any) -> Notebook:
     Raises
     ------
     InputError
-        If the notebook or a parameter is unknown, a parameter is missing, of the wrong type or out of range, or the
-        bank is unknown.
+        If the notebook or a parameter is unknown (also one that papermill or a cell like the parameters' own set, and
+        nothing reads), a parameter is missing, of the wrong type or out of range, or the bank is unknown.
     """
     takes = parameters.read(parameters.find(name))
-    parameters.check(name, takes, values)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    misspelt = parameters.undeclared(shell.user_ns.get("In", ()), takes) if shell else []
+    parameters.check(name, takes, values | dict.fromkeys(misspelt))
     forgotten = sorted(set(takes) - set(values))
     if forgotten:
         raise InputError(f"{name}: pass every parameter to notebook.start; missing: {', '.join(forgotten)}")

@@ -19,7 +19,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,42 @@ def check(name: str, takes: Mapping[str, Parameter], values: Mapping[str, Any]) 
             wrong.append(f"{key} = {value!r}: {reason} ({takes[key].comment})")
     if wrong:
         raise InputError(f"{name}: {'; '.join(wrong)}")
+
+
+def undeclared(cells: Sequence[str], takes: Mapping[str, Parameter]) -> list[str]:
+    """Return names that were given a value like parameters and that the notebook does not take: misspelt ones.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        Sources of the cells run so far. The last is the one that asks; those before an earlier asking are past.
+    takes : mapping of str to Parameter
+        What the notebook takes.
+    """
+    found: list[str] = []
+    for source in reversed(cells[:-1]):
+        if "notebook.start(" in source:
+            break
+        names = _assigned(source)
+        if source.startswith("# Parameters") or not takes.keys().isdisjoint(names):  # as papermill writes it, or alike
+            found += [n for n in names if n not in takes]
+    return found
+
+
+def _assigned(source: str) -> list[str]:
+    """Return the names a cell assigns literals to; none if it does anything else."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return []
+    names = []
+    for statement in statements:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if not isinstance(targets[0], ast.Name) or value is None or _literal(ast.unparse(value)) is None:
+            return []
+        names.append(targets[0].id)
+    return names
 
 
 def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

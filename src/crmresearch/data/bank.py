@@ -280,7 +280,7 @@ class Bank:
         return Result(table, sentence, counts=(), digits=2)
 
 
-def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
+def open_bank(name_or_path: str | os.PathLike[str], from_dir: Path | None = None) -> Bank:
     """Open a bank, loading it first when its sources are new or have changed.
 
     Within a run, the run's bank is the database that was loaded when it began, whatever became of the sources since.
@@ -290,6 +290,8 @@ def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
     name_or_path : str or path
         ``reference``, a name in the catalogue, the name of a bank in a folder of ``CRMRESEARCH_BANKS``, or a path to a
         folder with a ``bank.yaml``, or to that file.
+    from_dir : Path, optional
+        Another folder than its own whose files the ``bank.yaml`` may name.
 
     Raises
     ------
@@ -303,5 +305,5 @@ def open_bank(name_or_path: str | os.PathLike[str]) -> Bank:
         about = About.again(engine.tables()["_about"])
         if about.name == os.fspath(name_or_path):
             return Bank(engine, about)
-    description = find(name_or_path)
+    description = find(name_or_path, from_dir)
     return Bank(opened(description), description.about)

@@ -67,6 +67,7 @@ def use(source: str = "", folder: Path | None = None, prefix: str = "", currency
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
+            "text.parse_math": False,  # a dollar in a bank's words is a dollar
             "savefig.dpi": DPI,
             "figure.constrained_layout.use": True,
             "font.family": "DejaVu Sans",

@@ -175,7 +175,7 @@ def run(
     jobs : int
         Notebooks at a time.
     from_dir : Path, optional
-        Folder with the files of an open data set already on disk.
+        Folder with the files of an open data set already on disk, or one whose files a ``bank.yaml`` may name.
     resume : bool, optional
         Keep notebooks that completed before on the same sources, parameters, data, code and versions; False removes
         what an interrupted run had finished. By default that is refused, so that nobody loses work unasked.
@@ -251,7 +251,7 @@ def run(
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }
-        if not _unchanged(bank, opened):
+        if not _unchanged(bank, from_dir, opened):
             status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
         _publish(partial, status, known, progress, site)
         for empty in PARTS:
@@ -287,13 +287,13 @@ def _environment(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
     return {**os.environ, **execution.ENVIRONMENT, **opened.engine.share(jobs), **own}
 
 
-def _unchanged(bank: str, opened: Bank) -> bool:
+def _unchanged(bank: str, from_dir: Path | None, opened: Bank) -> bool:
     """Tell whether the sources of a bank are still those that were loaded."""
     from crmresearch.data import store
     from crmresearch.data.sources.names import find
 
     try:
-        return store.fingerprint(find(bank)) == opened.engine.fingerprint()
+        return store.fingerprint(find(bank, from_dir)) == opened.engine.fingerprint()
     except (InputError, OSError):
         return False
 
@@ -303,9 +303,9 @@ def load(bank: str, from_dir: Path | None = None) -> Bank:
     from crmresearch.data.bank import open_bank
     from crmresearch.data.sources import names, open_data
 
-    if from_dir is not None:
+    if from_dir is not None and bank in open_data.catalogue():
         open_data.get(bank, from_dir)
-    opened = open_bank(bank)
+    opened = open_bank(bank, from_dir)
     name = opened.about.name
     if bank != name and name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
         raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
@@ -333,19 +333,29 @@ def _merge_disclosure(folder: Path) -> None:
 
 def _publish(folder: Path, status: dict[str, Any], known: list[str], progress: Progress, wanted: bool) -> None:
     """Scan, build the site, scan the site; a breach fails the run and withholds the site."""
+    ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
+    if wanted:
+        progress.say("building the site")
+    breaches = rebuild(folder, known) if wanted else scan(folder, known)
+    if breaches:
+        status["status"] = "failed"
+        status["disclosure"] = [asdict(b) for b in breaches]
+        progress.say(f"breaches of the disclosure rules: {len(breaches)}; the site is withheld")
+
+
+def rebuild(folder: Path, known: Iterable[str]) -> list[disclosure.Breach]:
+    """Build the site of a run, unless something in the run must not leave; return what that is."""
     from crmresearch.run import site
 
-    ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
-    breaches = scan(folder, known)
-    if wanted and not breaches:
-        progress.say("building the site")
+    known, status = list(known), folder / "status.json"
+    earlier = json.loads(status.read_text("utf-8")).get("disclosure", []) if status.exists() else []
+    breaches = scan(folder, known) or [disclosure.Breach(**b) for b in earlier]  # whose bank may be out of reach now
+    if not breaches:
         site.build(folder)
         breaches = scan(folder / "site", known)
     if breaches:
         shutil.rmtree(folder / "site", ignore_errors=True)
-        status["status"] = "failed"
-        status["disclosure"] = [asdict(b) for b in breaches]
-        progress.say(f"breaches of the disclosure rules: {len(breaches)}; the site is withheld")
+    return breaches
 
 
 def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:

@@ -45,7 +45,9 @@ def _here(path: Path | None) -> Path | None:
 
 
 Bank = Annotated[str, typer.Option(help="Name of a bank, or path of a bank.yaml or of the folder that holds one.")]
-From = Annotated[Path | None, typer.Option("--from", help="Folder with the files of an open data set.")]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Folder of an open data set, or one that bank.yaml may name.")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time.")]
 Out = Annotated[Path | None, typer.Option(callback=_here, help="The run's folder; outputs/runs/<bank> by default.")]
 Given = Annotated[
@@ -185,6 +187,7 @@ def sweep(
         typer.Option("-p", "--parameter", metavar="NAME=A,B,…", help="A notebook parameter's values; repeatable."),
     ],
     bank: Bank = "reference",
+    from_dir: From = None,
     studies: Studies = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
     resume: Resume = None,
@@ -200,6 +203,7 @@ def sweep(
             out,
             studies=_listed(studies),
             jobs=jobs,
+            from_dir=from_dir,
             resume=resume,
             timeout=timeout,
             progress=listener,
@@ -242,15 +246,27 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
 
 @app.command()
 def site(folder: Run) -> None:
-    """Build the site of a run again."""
-    from crmresearch.run import site as pages
+    """Build the site of a run again, unless something in the run must not leave."""
+    from crmresearch.run import batch
 
-    _echo(f"open {_short(pages.build(folder).absolute())}")
+    if _told(batch.rebuild(folder, _known(folder))):
+        _echo("the site is withheld", err=True)
+        raise typer.Exit(1)
+    _echo(f"open {_short((folder / 'site' / 'index.html').absolute())}")
 
 
 @app.command()
 def check(folder: Run) -> None:
     """Look through a run for anything that must not leave: customer identifiers, person rows, paths."""
+    from crmresearch.run import batch
+
+    if _told(batch.scan(folder, _known(folder))):
+        raise typer.Exit(1)
+    _echo("nothing found that must not leave")
+
+
+def _known(folder: Path) -> list[str]:
+    """Return the identifiers that a run is searched for; say so where they cannot be had."""
     from crmresearch.data.bank import open_bank
     from crmresearch.run import batch
 
@@ -258,17 +274,18 @@ def check(folder: Run) -> None:
         raise InputError(f"{folder} is not a run's folder: it has no run.json")
     name = json.loads((folder / "run.json").read_text("utf-8"))["bank"]["name"]
     try:
-        identifiers = batch.identifiers(open_bank(name))
+        return batch.identifiers(open_bank(name))
     except InputError:
         words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
         _echo(f"{words} CRMRESEARCH_BANKS", err=True)
-        identifiers = []
-    breaches = batch.scan(folder, identifiers)
+        return []
+
+
+def _told(breaches: list[Any]) -> bool:
+    """Say where a run holds what must not leave; tell whether there is any."""
     for breach in breaches:
         _echo(f"{breach.file}, {breach.where}: {breach.rule}")
-    if breaches:
-        raise typer.Exit(1)
-    _echo("nothing found that must not leave")
+    return bool(breaches)
 
 
 @app.command()
@@ -309,12 +326,14 @@ def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")
 
 
 @banks.command("check")
-def check_bank(path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")]) -> None:
+def check_bank(
+    path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")], from_dir: From = None
+) -> None:
     """Load a bank and say what was understood; exit with 1 if something deserves a look, with 2 if it does not load."""
     from crmresearch.data.bank import open_bank
     from crmresearch.run import understood
 
-    lines, doubts = understood.report(open_bank(path), path)
+    lines, doubts = understood.report(open_bank(path, from_dir), path, from_dir)
     for line in lines:
         _echo(line)
     if doubts:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from crmresearch import words
+from crmresearch import escape, words
 from crmresearch.data.places import put
 from crmresearch.run import spare_grammars
 
@@ -291,7 +291,8 @@ def execute(
         cell, raised = _first_error(reached)
         result["cell"] = cell or (ran[-1] if ran else "")
         result["error"] = raised or result["error"]
-        mark = nbformat.v4.new_markdown_cell(say("unfinished", result=result), id=UNFINISHED)
+        told = {key: escape.markdown(value) for key, value in result.items()}
+        mark = nbformat.v4.new_markdown_cell(say("unfinished", result=told), id=UNFINISHED)
         reached.cells.insert(0, mark)  # nobody must read a part for the whole
     write_notebook(reached, target)
     return result

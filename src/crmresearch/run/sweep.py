@@ -23,7 +23,8 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import ledger
+from crmresearch import escape, ledger
+from crmresearch.data.places import put
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import batch, staging
 from crmresearch.run.progress import Progress
@@ -86,6 +87,7 @@ def run(
     *,
     studies: Iterable[str] | None = None,
     jobs: int = 2,
+    from_dir: Path | None = None,
     resume: bool | None = None,
     timeout: float = batch.TIMEOUT,
     folder: Path | None = None,
@@ -106,6 +108,8 @@ def run(
         Names or numbers of notebooks; all by default.
     jobs : int
         Runs at a time.
+    from_dir : Path, optional
+        As for one run.
     resume : bool, optional
         Keep notebooks that completed before on unchanged input; False removes what interrupted runs had finished.
     timeout : float
@@ -142,9 +146,19 @@ def run(
     for name in runs:
         staging.check(out / name, resume)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    opened = batch.load(bank)
+    opened = batch.load(bank, from_dir)
     progress.begin(len(runs))
-    one = partial(batch.run, bank, studies=names, jobs=1, resume=resume, timeout=timeout, folder=folder, site=False)
+    one = partial(
+        batch.run,
+        bank,
+        from_dir=from_dir,
+        studies=names,
+        jobs=1,
+        resume=resume,
+        timeout=timeout,
+        folder=folder,
+        site=False,
+    )
     context = multiprocessing.get_context("spawn")
     limits = opened.engine.share(jobs)
     pool = executor or ProcessPoolExecutor(jobs, mp_context=context, initializer=_child, initargs=(limits,))
@@ -176,7 +190,7 @@ def run(
         facts = {"run": name, "status": statuses[name], **{k: str(v) for k, v in combination.items()}}
         parts.append(pd.concat([pd.DataFrame([facts] * len(frame), index=frame.index), frame], axis=1))
     table = pd.concat(parts, ignore_index=True)
-    table.to_csv(out / "sweep.csv", index=False, float_format="%.9g", lineterminator="\n")
+    put(out / "sweep.csv", escape.csv(table), private=False)
     return table, statuses
 
 

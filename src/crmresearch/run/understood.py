@@ -11,6 +11,7 @@ import math
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from crmresearch.data.bank import Bank
@@ -70,7 +71,7 @@ def seen(bank: Bank, table: str) -> dict[str, Seen]:
     return {c: Seen(kind, *row[6 * i : 6 * i + 6]) for i, (c, kind) in enumerate(columns.items())}
 
 
-def report(bank: Bank, name: str) -> tuple[list[str], int]:
+def report(bank: Bank, name: str, from_dir: Path | None = None) -> tuple[list[str], int]:
     """Say what a bank holds as it was read, in 80 columns, and what deserves a look.
 
     Parameters
@@ -79,6 +80,8 @@ def report(bank: Bank, name: str) -> tuple[list[str], int]:
         As opened.
     name : str
         By what name or path.
+    from_dir : Path, optional
+        Another folder than its own whose files a ``bank.yaml`` may name.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def report(bank: Bank, name: str) -> tuple[list[str], int]:
     doubts : int
         How many things deserve a look; the last lines name them.
     """
-    description = find(name)
+    description = find(name, from_dir)
     coded = made_missing(description)
     lines: list[str] = []
     doubts: list[str] = []

@@ -36,7 +36,7 @@ def _own_banks() -> dict[str, Path]:
     return found
 
 
-def find(name_or_path: str | os.PathLike[str]) -> Description:
+def find(name_or_path: str | os.PathLike[str], outside: Path | None = None) -> Description:
     """Turn a name or a path into the description of a bank.
 
     Parameters
@@ -44,6 +44,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
     name_or_path : str or path
         ``reference``, a name in the catalogue, the name of a bank in a folder of ``CRMRESEARCH_BANKS``, or a path to a
         folder with a ``bank.yaml``, or to that file.
+    outside : Path, optional
+        Another folder than its own whose files a ``bank.yaml`` may name.
 
     Raises
     ------
@@ -65,10 +67,10 @@ def find(name_or_path: str | os.PathLike[str]) -> Description:
         return (berka if text == "berka" else open_data).describe(text, folder)
     own = _own_banks()
     if text in own:
-        return own_files.describe(own[text])
+        return own_files.describe(own[text], outside)
     path = Path(text).expanduser()
     if path.exists():
-        return own_files.describe(path)
+        return own_files.describe(path, outside)
     if len(path.parts) > 1 or path.suffix in {".yaml", ".yml"}:
         raise InputError(f"there is no file or folder {text}; --bank takes a bank.yaml, its folder, or a bank's name")
     names = ["reference", *catalogue(), *own]

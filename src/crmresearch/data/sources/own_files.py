@@ -7,6 +7,7 @@ their place. ``data/example/bank.yaml`` is a complete example; ``data/README.md`
 from __future__ import annotations
 
 import functools
+import shlex
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,13 +108,16 @@ def about_in(path: str | Path) -> About:
     return _about(path, _read_yaml(path))
 
 
-def describe(path: str | Path) -> Description:
+def describe(path: str | Path, outside: Path | None = None) -> Description:
     """Read a ``bank.yaml`` and look at its files, without reading their rows.
 
     Parameters
     ----------
     path : path
         The file, or the folder that holds it. File names in it count from its folder.
+    outside : Path, optional
+        Another folder whose files it may name; those of any other are refused, since a description that somebody else
+        wrote must not choose what is read on this machine.
 
     Returns
     -------
@@ -136,6 +140,7 @@ def describe(path: str | Path) -> Description:
     makes: list[relations.Make] = []
     connected: dict[str, servers.Server] = {}
     known = {**TABLES, **STEPS}
+    allowed = [p.expanduser().resolve() for p in (path.parent, outside) if p is not None]
     for name, given in content["tables"].items():
         if name not in known:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), known)}")
@@ -146,6 +151,14 @@ def describe(path: str | Path) -> Description:
         if not {"file", "database"} & spec.keys():
             raise InputError(f"{path.name}: table {name} needs a file")
         parts = readers.parts_of(path.parent, spec.get("file", []))
+        if strangers := [p for p in parts if not any(p.resolve().is_relative_to(folder) for folder in allowed)]:
+            rule, hint = (
+                f"{strangers[0].name} lies outside the folder of {path.name}",
+                "move it there, or allow its folder",
+            )
+            hint = f"{hint}: --from {shlex.quote(str(strangers[0].resolve().parent))}"
+            problems.append(Problem(name, "", rule, hint=hint))
+            continue
         try:
             if "database" in spec:
                 relation = servers.relation(name, spec, connected)

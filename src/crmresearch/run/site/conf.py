@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util import logging
 
 from crmresearch.run import spare_grammars
@@ -77,6 +78,34 @@ def _block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+# what a page must not do, whoever wrote the text: fetch, embed, run, or send anything
+_ACTIVE = re.compile(
+    r"""<\s*/?\s*(?:script|iframe|object|embed|link|base|meta|form)\b[^>]*>|<\s*(?:img|video|audio|source|image)\b"""
+    r"""(?![^>]*\b(?:src|href)\s*=\s*["']?data:)[^>]*>|url\([^)]*\)""",
+    re.IGNORECASE,
+)
+
+
+def _guard(app: Any, doctree: nodes.document) -> None:
+    """Leave out pictures and files from elsewhere: a page shows what its notebook drew, and asks no other host."""
+    drawn = json.loads((Path(app.srcdir) / "alt.json").read_text("utf-8"))
+    for node in list(doctree.findall(nodes.image)):
+        if Path(node["uri"]).stem not in drawn:
+            node.replace_self(nodes.Text(node.get("alt", "")))
+    for node in list(doctree.findall(addnodes.download_reference)):
+        node.replace_self(nodes.Text(node.astext()))
+    for node in list(doctree.findall(nodes.raw)):
+        if node.get("format") != "html":
+            node.parent.remove(node)
+        elif _ACTIVE.search(node.astext()):
+            node.replace_self(nodes.raw("", _ACTIVE.sub("", node.astext()), format="html"))
+
+
+def _close(app: Any) -> None:
+    """Let no page include a file or bring markup in another language."""
+    app.env.settings |= {"file_insertion_enabled": False, "raw_enabled": False}
+
+
 def _annotate(app: Any, doctree: nodes.document) -> None:
     """Give cells their anchors and pictures their alt text, which myst-nb drops."""
     alts = json.loads((Path(app.srcdir) / "alt.json").read_text("utf-8"))
@@ -93,5 +122,7 @@ def _annotate(app: Any, doctree: nodes.document) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Register the maths renderer and the annotations."""
     app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    app.connect("builder-inited", _close)
+    app.connect("doctree-read", _guard, priority=100)  # before Sphinx collects pictures and files
     app.connect("doctree-read", _annotate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

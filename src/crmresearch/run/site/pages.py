@@ -26,8 +26,8 @@ SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">
 
 
 def _raw(html: str) -> str:
-    """Wrap HTML so that Markdown leaves it alone."""
-    return "\n".join(["````{raw} html", html, "````", ""])
+    """Write HTML as a block of its own in Markdown, which only an empty line would end; texts in it are escaped."""
+    return "\n".join(["", re.sub(r"\n\s*\n", "\n", html.strip()), "", ""])
 
 
 def _toctree(entries: Iterable[str]) -> list[str]:
@@ -137,7 +137,7 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     suppressed = hidden.get("suppressed", {})
     parts = [say("about"), _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
     if cannot:
-        parts += [say("cannot"), *(f"- {escape(str(c))}" for c in cannot), ""]
+        parts += [say("cannot"), _raw(f"<ul>{''.join(f'<li>{escape(str(c))}</li>' for c in cannot)}</ul>")]
     parts += [say("rules"), _rows(run["rules"].items()), say("parameters"), _rows(parameters), say("suppressed")]
     rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
     parts += [_rows(rows) if rows else say("suppressed_nothing")]
