@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import ledger
+from crmresearch import figures, ledger
 from crmresearch.data.bank import Bank
+from crmresearch.result import Result
 from crmresearch.run import execution
+from test_figures import strange
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 BANK_FREE = ("overview", "estimates", "decisions", "gates", "failures")  # cells of 90 that no bank changes
@@ -69,6 +71,19 @@ def executed(source: str, names: dict[str, Any]) -> None:
 def shown(*values: Any, **_: Any) -> None:
     for value in values:
         getattr(value, "_repr_html_", value.__repr__)()
+        if isinstance(value, Result):
+            told(value)
+
+
+def told(result: Result) -> None:
+    """A figure's title is short, and its numbers and those of the alt text are drawn."""
+    several = result.picture if isinstance(result.picture, tuple) else (result.picture,) if result.picture else ()
+    for picture in several:
+        assert 0 < len(picture.title) <= 90, picture.title
+        assert not re.search(r"\bnan\b|\binf\b|None", picture.title), picture.title
+        if "value" not in picture.data or "part" in picture.data:  # histograms tell shares of their own
+            assert strange(picture.title, picture) == [], picture.title
+            assert strange(figures.told(picture), picture) == [], picture.title
 
 
 # --- banks -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from crmresearch import ledger
+from crmresearch import disclosure, ledger
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Bound, Deviation
@@ -21,6 +21,7 @@ from crmresearch.result import Check
 from crmresearch.run import site
 from crmresearch.run.execution import write_notebook
 from crmresearch.run.site import chips
+from crmresearch.run.site import pages as pages_
 
 # the smallest picture there is: one transparent pixel
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -273,6 +274,15 @@ def test_search_finds_claims_and_studies(built):
     terms = found["terms"]
     assert "worth" in found["titleterms"]  # a notebook's title
     assert any(t.startswith("competit") for t in terms)  # from a claim of the ledger
+
+
+@pytest.mark.parametrize(("rows", "folded"), [(3, False), (24, False), (25, True), (116, True)])
+def test_long_tables_are_folded_and_all_scroll(rows, folded):
+    table = disclosure.html(pd.DataFrame({"line": range(rows), "ratio": 1.0}))
+    shown = re.sub("<table .*?</table>", pages_._framed, f"<p>a</p>{table}<p>b</p>", flags=re.DOTALL)
+    assert table in shown
+    assert shown.count('class="crm-scroll"') == 1
+    assert (f"<summary>Table of {rows} rows</summary>" in shown) == folded
 
 
 def test_two_builds_are_equal_byte_by_byte(built, tmp_path):

@@ -180,6 +180,12 @@ class Result:
         return "\n".join(html)
 
 
+def leading(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return a table with these columns first, as far as it has them: what a row is, then what was found."""
+    first = [c for c in columns if c in table]
+    return table[[*first, *(c for c in table if c not in first)]]
+
+
 def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
     """Let a study pass on what is missing, and say why when the data are too few for its model.
 

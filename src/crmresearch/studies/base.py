@@ -11,7 +11,7 @@ from crmresearch import words
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import Estimate, ends, held_out_r2, poisson_rate, ratio_delta
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, leading, study
 
 say = words.of("base")
 BLOCKS = {
@@ -99,7 +99,7 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     sentence, title = say("growth.all", total=total, first=first, last=last), say("growth.title_all", total=total)
     if early:
         sentence = say("growth.early", total=total, first=first, last=last, share=share)
-        title = say("growth.title", share=share)
+        title = say("growth.title_most") if share > 0.5 else say("growth.title")
     here, gone = say.names("growth.parts").values()
     parts = frame.assign(**{here: frame["n"] - frame["left"], gone: frame["left"]})
     parts = parts.melt("year", [here, gone], "part", "count").rename(columns={"year": "label"})
@@ -179,6 +179,7 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
     picture = Picture("curves", shown.assign(group=shown["cause"].map(named)), *axes, options)
+    rates = leading(rates, "year", "cause", "rate", "ci_low", "ci_high")
     return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, digits=4)
 
 

@@ -137,8 +137,8 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     rows = rows[rows["truth"].notna() & rows["mean"].notna()].reset_index(drop=True)
     if rows.empty:
         return _none(say("missing.truth_in", world=world), study_name)
-    keep = ["study", "estimator", "quantity", "unit", "seeds", "truth", "mean", "bias", "bias_error", "rmse"]
-    keep += ["coverage", "coverage_low", "coverage_high", "se_ratio", "verdict"]
+    keep = ["study", "estimator", "quantity", "coverage", "coverage_low", "coverage_high", "truth", "mean", "bias"]
+    keep += ["bias_error", "rmse", "se_ratio", "verdict", "seeds", "unit"]
     biased = int((rows["bias"].abs() > 4 * rows["bias_error"]).sum())
     failed, n = int((rows["verdict"] == "fail").sum()), len(rows)
     worst = rows.loc[rows["coverage"].idxmin()] if rows["coverage"].notna().any() else rows.iloc[0]
@@ -195,8 +195,8 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     rows = rows[rows["rejected"].notna()].reset_index(drop=True)
     if rows.empty:
         return _none(say("missing.rule"), study_name)
-    keep = ["study", "estimator", "quantity", "world", "seeds", "rejected", "rejected_low", "rejected_high"]
-    keep += ["rejected_means", "gates_open"]
+    keep = ["study", "estimator", "quantity", "world", "rejected", "rejected_low", "rejected_high"]
+    keep += ["rejected_means", "gates_open", "seeds"]
     single = rows[(rows["study"] != "all") & rows["world"].isin(("null", "baseline"))]
     null, base = (single[single["rejected_means"] == m] for m in ("false positives", "power"))
     parts, above, strong = [], int((null["rejected_low"] > 0.05).sum()), int((base["rejected"] >= 0.8).sum())
@@ -252,8 +252,8 @@ def failures(table: pd.DataFrame) -> Result:
     if rows.empty:
         return Result(pd.DataFrame(), say("failures.none"), counts=())
     rows = rows.assign(reason=[_reason(r) for r in rows.itertuples()])
-    keep = ["study", "estimator", "world", "quantity", "seeds", "coverage", "coverage_low", "coverage_high"]
-    out = rows[[*keep, "gates_open", "reason"]].reset_index(drop=True)
+    keep = ["study", "estimator", "world", "quantity", "coverage", "coverage_low", "coverage_high"]
+    out = rows[[*keep, "gates_open", "seeds", "reason"]].reset_index(drop=True)
     unknown = int((out["reason"] == "").sum())
     why = say("failures.some", unknown=unknown) if unknown else say("failures.all")
     sentence = say("failures.sentence", n=len(out), why=why)

@@ -22,6 +22,7 @@ from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
 say = words.of("site.pages")
 PERIOD = ("observation_start", "observation_end")
 FACTS = ("title", "name", "evidence", *PERIOD, "currency", "tables", "licence", "citation")
+LONGEST = 24  # rows of a table that is not folded
 SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">'
 
 
@@ -145,6 +146,14 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _framed(table: re.Match[str]) -> str:
+    """Let a table scroll; a long one is folded."""
+    rows, framed = table[0].count("<tr>") - 1, f"{SCROLL}{table[0]}</div>"
+    if rows <= LONGEST:
+        return framed
+    return f'<details class="crm-fold"><summary>{say("fold", rows=rows)}</summary>{framed}</details>'
+
+
 def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, str]:
     """Copy a notebook for the site: anchors, the claims it decides, tables that scroll; return alt texts by picture."""
     notebook = read_notebook(path)
@@ -162,8 +171,7 @@ def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, s
                 digest = hashlib.sha256(b64decode(data["image/png"])).hexdigest()
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
-                html = "".join(data["text/html"])
-                data["text/html"] = html.replace("<table ", f"{SCROLL}<table ").replace("</table>", "</table></div>")
+                data["text/html"] = re.sub("<table .*?</table>", _framed, "".join(data["text/html"]), flags=re.DOTALL)
     decided = claims.box(frame, path.stem)
     if decided:
         from nbformat.v4 import new_markdown_cell

@@ -12,7 +12,7 @@ from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.studies.churn.curves import by_level
 from crmresearch.studies.churn.gates import model_gates, overlap
 
@@ -71,6 +71,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
     table = pd.concat([found, pd.DataFrame(overall)], ignore_index=True)
     table["arm"] = table["arm"].fillna(say("any"))
     table["ci_low"], table["ci_high"] = ends(table["difference"], table.pop("se"))
+    table = leading(table, "campaign", "arm", "difference", "ci_low", "ci_high", "incidence")
     controls = found[found["arm"] == "control"]
     rate = np.average(controls["incidence"], weights=controls["n"])
     shown = table[table["difference"].notna()]

@@ -15,13 +15,14 @@ from crmresearch.estimators.survival.groups import censoring_gap, compare_groups
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.studies.churn.gates import entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
 CLEAR = 0.05  # p-value below which groups are said to differ
 MOST_MOVED = 0.02  # of the share kept, by weighting for censoring
 ORDERED = ("city_tier", "segment", "value_band")  # groups whose names go up
+ENDS = ("ci_low", "ci_high")
 GROUPS = ("acquisition_channel", "city_tier", "segment", "value_band")
 LEVELS = ("low", "middle", "medium", "high")  # an alphabet would mix them
 say = words.of("churn.retention")
@@ -147,7 +148,8 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         raise NotApplicable(say_groups("unknown", name=name), "customers")
     need_exits(spells)
     found = compare_groups(spells, by, horizon)
-    table, curves = found.table, {str(g): found.curves[g] for g in by_level(found.curves)}
+    table = leading(found.table, "group", "months_kept", *ENDS, "difference", "diff_low", "diff_high", "p_holm")
+    curves = {str(g): found.curves[g] for g in by_level(found.curves)}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
     shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
     kept = {g: c["survival"].iloc[-1] for g, c in shown.items()}

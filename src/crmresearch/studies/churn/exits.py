@@ -16,9 +16,10 @@ from crmresearch.estimators.survival.groups import row_at
 from crmresearch.estimators.survival.index import index_rows, index_scale
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
-from crmresearch.result import Result, study
+from crmresearch.result import Result, leading, study
 from crmresearch.studies.churn.index import CAUSE
 
+MORE = ("index_ratio", "ratio_low", "ratio_high", "kept_24", "kept_60")
 TENURES = (24, 60)  # months at which the share kept is compared
 say = words.of("churn.definitions")
 
@@ -53,7 +54,7 @@ def definitions(
         if isinstance(part, pd.DataFrame):
             row |= _ratio(part, name)
         rows.append({**row, "note": "–"})
-    table = pd.DataFrame(rows)
+    table = leading(pd.DataFrame(rows), "definition", "exits_per_100_years", "ci_low", "ci_high", *MORE)
     if "exits" not in table.columns or not table["exits"].fillna(0).sum():
         raise NotApplicable(say("nobody"), "customers")
     rates = table.dropna(subset=["exits_per_100_years"])

@@ -11,7 +11,7 @@ from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.survival.transitions import carried_gap, transitions
 from crmresearch.figures import Picture
-from crmresearch.result import Result, study
+from crmresearch.result import Result, leading, study
 
 ORDER = ("not met", "declined", "won", "kept", "developed", "lost", "won back")
 say = words.of("churn.stages")
@@ -39,7 +39,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     people = int(paths["n"].sum())
     seen = counts["stages"].pivot_table(index="date", columns="stage", values="n", aggfunc="sum", fill_value=0)
     gap = carried_gap(paths, seen) / people
-    table = transitions(paths, ORDER)
+    table = leading(transitions(paths, ORDER), "from", "to", "probability", "ci_low", "ci_high")
     moves = table.set_index(["from", "to"])
 
     def chance(start: str, end: str) -> str:

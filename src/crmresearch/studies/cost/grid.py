@@ -15,7 +15,7 @@ from crmresearch.estimators.blocks import Array, Functional, checked, constant, 
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.studies.cost.common import SEVERAL, enough_wins, wins_gate, written
 
 say = words.of("cost.ratios")
@@ -144,7 +144,7 @@ def ratios(
                 | {"simultaneous_low": low, "simultaneous_high": high}
                 | tenure(d, costs, months)
             )
-    table = pd.DataFrame(rows)
+    table = leading(pd.DataFrame(rows), "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
     known = table[table["costs"] != DISCOUNTED] if "costs" in table else table
     known = known.dropna(subset=["ratio"]) if "ratio" in known else known.iloc[:0]
     return Result(

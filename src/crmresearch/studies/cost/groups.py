@@ -14,7 +14,7 @@ from crmresearch.estimators.blocks import Array, Functional, checked, resampled,
 from crmresearch.estimators.inference import LEVEL
 from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result
+from crmresearch.result import Check, Result, leading
 from crmresearch.studies.cost.campaigns import saved
 from crmresearch.studies.cost.common import SEVERAL, sampling
 from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
@@ -109,6 +109,7 @@ def ratios_by(
         closed = [c for c in kept.checks if c.status == "closed"] if applies(kept) else []
         rows += [group | row for row in _lines(grid, months, horizon_months, closed, weights)]
     table = pd.DataFrame(rows)
+    table = leading(table, by, "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
     sentence = _sentence(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")

@@ -14,7 +14,7 @@ from crmresearch.estimators.causal.selection import censored_selection, relevanc
 from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.studies.cost.common import by_lot, further
 
 say = words.of("cost.response")
@@ -66,6 +66,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         if fit:
             fitted[name] = fit | {"part": part}
     table = pd.DataFrame(rows)
+    table = leading(table, "channel", "marginal_cost", "marginal_low", "marginal_high", "cost_per_win")
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     if not fitted:
         raise NotApplicable(say("no_curve"))

@@ -111,7 +111,7 @@ def two_slopes(x: np.ndarray, y: np.ndarray, names: tuple[str, str], cluster: np
     """Compare the slopes of ``y`` on the parts of ``x`` below and above 0 (:func:`.slopes_by_sign`)."""
     loss, gain, gap = found = links.slopes_by_sign(x, y, say("slopes.unit"), cluster)
     table = tabled(dict(zip((*names, say("slopes.difference")), found, strict=True)), "part", "slope")
-    table = table.assign(se=np.array([e.se for e in found], dtype=float))[["part", "slope", "se", "n", "low", "high"]]
+    table = table.assign(se=np.array([e.se for e in found], dtype=float))[["part", "slope", "low", "high", "se", "n"]]
     side = "more" if gap.ci_low > 0 else "less" if gap.ci_high < 0 else "unknown"
     reading, title = say.names("slopes.readings")[side], say.names("slopes.titles")[side]
     sentence = say("slopes.sentence", loss=loss, gain=gain, names=names, reading=reading, gap=gap)

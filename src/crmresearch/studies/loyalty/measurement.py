@@ -22,7 +22,7 @@ from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import polychoric, resampled_polychoric
 from crmresearch.figures import Picture
-from crmresearch.result import Check, Result, gate
+from crmresearch.result import Check, Result, gate, leading
 from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
 
 say = words.of("loyalty.measurement")
@@ -210,7 +210,7 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
         ),
     )
     return Result(
-        pd.DataFrame(rows),
+        leading(pd.DataFrame(rows), "model", "items", "cfi", "rmsea", "rmsea_low", "rmsea_high", "srmr", "bic"),
         sentence,
         checks=(gate(say, "factors.gate", better, many=many, one=one),),
         picture=panels,
