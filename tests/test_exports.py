@@ -69,7 +69,7 @@ def export(folder, out, to, ingest=None):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written") / "bank"
-    simulated.write(simulated.Settings(customers=60, months=12, seed=1), folder)
+    simulated.write(simulated.Settings(customers=150, months=24, seed=1), folder)
     return folder
 
 
