@@ -318,10 +318,31 @@ def list_banks() -> None:
 
 
 @banks.command()
-def describe(name: Annotated[str, typer.Argument(help="Name or path of a bank.")]) -> None:
-    """Say what a bank holds: tables, rows, period, columns it does not bring."""
+def describe(
+    names: Annotated[list[str], typer.Argument(help="Name or path of a bank; with --suggest, files.")],
+    suggest: Annotated[bool, typer.Option("--suggest", help="Write a first bank.yaml for the files.")] = False,
+    out: Annotated[Path | None, typer.Option(callback=_here, help="File for the suggestion; else shown.")] = None,
+) -> None:
+    """Say what a bank holds: tables, rows, period, columns it does not bring; or suggest a bank.yaml for files."""
     from crmresearch.data.bank import open_bank
 
+    if suggest:
+        from crmresearch.run import suggest as suggesting
+
+        text = suggesting.suggest([Path(name) for name in names], Path() if out is None else out.parent)
+        if out is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            with out.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise InputError(f"{out.name} is there already; name another file") from None
+        _echo(f"written: {_short(out.absolute())}")
+        return
+    if len(names) != 1 or out is not None:
+        raise InputError("bank describe takes one bank; with --suggest, files, and --out")
+    [name] = names
     _echo(repr(open_bank(name).describe()))
 
 

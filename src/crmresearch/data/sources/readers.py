@@ -54,7 +54,7 @@ def _partitions(file: Path) -> dict[str, str | None]:
 
 def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> Relation:
     """Look at the files of a table, without reading their rows: one relation for all of them."""
-    if problems := [p for file in parts for p in _problems(table, file)]:
+    if problems := [p for file in parts for p in problems_of(table, file)]:
         raise Unreadable(*problems)
     found = [_part(table, file, spec, f"_{table}_{i}") for i, file in enumerate(parts)]
     header = found[0].header
@@ -85,7 +85,7 @@ def _part(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relati
     return replace(found, name=name, header=[*found.header, *more])
 
 
-def _problems(table: str, file: Path) -> list[Problem]:
+def problems_of(table: str, file: Path) -> list[Problem]:
     """Look at one file: is it there, may it be read, is it whole?"""
 
     def problem(rule: str, hint: str) -> list[Problem]:
