@@ -16,7 +16,8 @@ OPEN = [
     ("bank-churners", ["02"], {"S06": "not applicable"}),
     ("bank-marketing", ["03"], {"S40": "not applicable"}),
     ("smcrm", ["03"], {"S41": "not applicable"}),
-    ("plspm-satisfaction", ["04"], {"S10a": "supported", "S10b": "blocked", "S12": "not applicable"}),
+    # S10c is the primary line; where no primary line is decided, no level is left for secondary ones
+    ("plspm-satisfaction", ["04"], {"S10a": "undecided", "S10b": "blocked", "S12": "not applicable"}),
 ]
 
 
