@@ -39,7 +39,7 @@ def run(bank: Bank, folder: Path, notebooks: list[Path] = NOTEBOOKS) -> pd.DataF
         patch.setenv("CRMRESEARCH_OUT", str(folder))
         for path in notebooks:
             names: dict[str, Any] = {"display": shown}
-            for cell in (c for c in execution.read_notebook(path).cells if c.cell_type == "code"):
+            for cell in cells(path):
                 if path.stem == "90_recovery" and cell["id"] in BANK_FREE:
                     continue
                 with contextlib.redirect_stdout(io.StringIO()):
@@ -53,10 +53,25 @@ def run(bank: Bank, folder: Path, notebooks: list[Path] = NOTEBOOKS) -> pd.DataF
     return ledger.merge(folder).set_index("line_id")
 
 
+@functools.cache
+def cells(path: Path) -> list[Any]:
+    return [c for c in execution.read_notebook(path).cells if c.cell_type == "code"]
+
+
 def kept() -> set[str]:
     """Ledger lines that some notebook decides."""
-    sources = "".join(c.source for p in NOTEBOOKS for c in execution.read_notebook(p).cells if c.cell_type == "code")
+    sources = "".join(c.source for p in NOTEBOOKS for c in cells(p))
     return {line for call in re.findall(r"nb\.keep\([^)]*\)", sources) for line in re.findall(r'"(S\d+[a-z]?)"', call)}
+
+
+def reasoned(rows: pd.DataFrame) -> None:
+    """Check that every line that some notebook decides has an estimate, or a reason in words."""
+    own = rows.loc[sorted(kept())]
+    assert own.index[own["verdict"] == "not measured"].tolist() == []
+    bare = own["estimate"].isna() & ~(own["checks"].fillna("").str.strip().str.len() >= 20)
+    assert own.index[bare].tolist() == []
+    # a line without an estimate was never decided
+    assert not own["verdict"][own["estimate"].isna()].isin(["supported", "refuted"]).any()
 
 
 def executed(source: str, names: dict[str, Any]) -> None:
@@ -143,10 +158,10 @@ def balances_only() -> Bank:
     return Bank.from_frames({**frames, "monthly": frames["monthly"].drop(columns=money)}, _about("balances-only"))
 
 
-def few_exits() -> Bank:
-    frames = _of("customers", "monthly", "holdings")
+def few_exits(exits: int = 14) -> Bank:
+    frames = _of("customers", "monthly", "holdings", "service")
     c = frames["customers"]
-    stay = c["left_on"].notna() & (c["left_on"].notna().cumsum() > 14)
+    stay = c["left_on"].notna() & (c["left_on"].notna().cumsum() > exits)
     frames["customers"] = c.assign(left_on=c["left_on"].mask(stay), exit_cause=c["exit_cause"].mask(stay))
     return Bank.from_frames(frames, _about("few-exits"))
 
@@ -164,7 +179,7 @@ def one_day() -> Bank:
 
 
 def one_product() -> Bank:
-    frames = _of("customers", "holdings", "monthly", "contacts", "prospects")
+    frames = _of("customers", "holdings", "monthly")
     frames["holdings"] = frames["holdings"].assign(product_family="deposit")
     return Bank.from_frames(frames, _about("one-product"))
 

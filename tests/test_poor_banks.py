@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -13,18 +14,93 @@ from crmresearch import ledger, notebook
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import FitError, FitWarning, InputError, Missing, Reader, answered
+from crmresearch.estimators.survival import predict
+from crmresearch.estimators.survival.cox import cox, cox_bootstrap
+from crmresearch.estimators.survival.diagnostics import proportional_hazards_test
+from crmresearch.estimators.survival.finegray import fine_gray
+from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.estimators.worth.purchases import fit_purchases, purchase_forecasts
 from crmresearch.result import Result, study
-from crmresearch.studies import value
+from crmresearch.studies import cost, value
 
 
 @pytest.mark.parametrize("make", poor.POOR, ids=lambda make: make.__name__)
 def test_every_cell_runs_on_a_poor_bank(make, tmp_path):
     rows = poor.run(make(), tmp_path)
     assert set(rows.index) == set(ledger.lines())
-    assert rows.loc[sorted(poor.kept()), "verdict"].ne("not measured").all()
-    absent = rows[rows["verdict"] == "not applicable"]
-    assert absent.index[absent["checks"].str.len() < 20].tolist() == []
+    poor.reasoned(rows)
+
+
+# --- few exits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exits", [1, 3, 6])
+def test_too_few_exits_are_a_reason_with_their_number(exits, tmp_path):
+    rows = poor.run(poor.few_exits(exits), tmp_path, [p for p in poor.NOTEBOOKS if p.stem == "02_churn_survival"])
+    for line in ("S06", "S15", "S56"):
+        assert rows.loc[line, "verdict"] == "not applicable"
+        assert re.search(r"(\d|\bno\b|\bnone\b).* (exit|left)", rows.loc[line, "checks"]), line
+
+
+def landmark(exits: int, within: int, n: int = 400) -> pd.DataFrame:
+    """Customers followed for four years: so many leave, so many of them in the first year."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"exit": np.full(n, 48.0), "event": 0, "x": rng.normal(size=n)})
+    frame.loc[: exits - 1, "event"] = 1
+    frame.loc[: exits - 1, "exit"] = np.r_[np.linspace(2, 11, within), np.linspace(20, 40, exits - within)]
+    return frame.assign(cause=np.where(frame["event"] == 1, "voluntary", None))
+
+
+@pytest.mark.parametrize(("exits", "within"), [(14, 2), (3, 3), (12, 0), (30, 9)])
+def test_a_resample_without_an_exit_is_no_division_by_zero(exits, within):
+    """With two exits in the year, one resample in seven holds none of them; scores were divided by zero there."""
+    frame = landmark(exits, within)
+    with pytest.raises(FitError, match=f"{within} exits in 12 months are too few to resample"):
+        predict.score_bootstrap(frame, {"a": np.full(len(frame), 0.02)}, 12, repeats=200, seed=1)
+    everybody = frame.assign(exit=5.0, event=1)  # the other way round: nobody stays
+    with pytest.raises(FitError):
+        predict.score_bootstrap(everybody, {"a": np.full(len(frame), 0.5)}, 4, repeats=20, seed=1)
+    if not within:
+        with pytest.raises(FitError, match="0 exits and 400 customers without one in 12 months"):
+            predict.brier(frame, np.full(len(frame), 0.02), 12)
+
+
+@pytest.mark.parametrize("exits", [1, 3, 9])
+def test_models_are_not_resampled_on_fewer_exits_than_ten(exits):
+    frame = landmark(exits, exits)
+    for refit in (
+        lambda: cox_bootstrap(frame, ["x"], repeats=200, seed=1),
+        lambda: fine_gray(frame, ["x"], "voluntary", repeats=200, seed=1),
+        lambda: standardised_curves(frame, ["x"], "x", [0, 1], repeats=200, seed=1),
+    ):
+        with pytest.raises(FitError, match=f"^{exits} exits.* too few to resample"):
+            refit()
+    assert len(cox_bootstrap(landmark(14, 14), ["x"], repeats=20, seed=1)) == 20
+
+
+def test_one_exit_shows_no_trend_over_time():
+    with pytest.raises(FitError, match="1 exits are too few to see"):
+        proportional_hazards_test(cox(landmark(1, 1), ["x"]))
+
+
+@pytest.mark.parametrize("wins", [10, 12, 40])
+def test_wins_of_one_block_leave_resamples_without_any(wins):
+    n = 800
+    people = pd.DataFrame({"block": np.arange(n), "channel": np.where(np.arange(n) < 300, "one block", "many"), "n": 1})
+    won = np.where(np.arange(n) < 300, np.arange(n) < wins, np.arange(n) % 3 == 0)
+    people = people.assign(won=won.astype(int), spend=20.0 + people["block"] % 7)
+    people = people.assign(spend_won=people["spend"] * people["won"])
+    people.loc[:wins, "block"] = 0
+    kept = people[["block", "channel"]].assign(
+        years=4.0, retention_cost=30.0 + people["block"] % 5, customers=1, exits=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = cost.ratios_by(people, kept, resamples=99).table.query("line == 'S40'").set_index("channel")
+    assert "resamples hold nobody to divide by" in table.loc["one block", "note"]
+    assert np.isnan(table.loc["one block", "bootstrap_low"])
+    assert table.loc["many", "note"] == ""
+    assert table.loc["many", "bootstrap_low"] < table.loc["many", "ratio"] < table.loc["many", "bootstrap_high"]
 
 
 # --- one door --------------------------------------------------------------------------------------------------------

@@ -169,9 +169,13 @@ def mean_ratio(numerator: Array, denominator: Array) -> Functional:
     if not total > 0:
         return Functional(np.nan, np.full(len(numerator), np.nan))
     value = numerator.sum() / total
-    return Functional(
-        float(value), (numerator - value * denominator) / total, lambda w: (w @ numerator) / (w @ denominator)
-    )
+
+    def again(weights: Array) -> Array:
+        """Missing in a resample that holds nothing of the denominator."""
+        below = weights @ denominator
+        return np.divide(weights @ numerator, below, out=np.full(len(weights), np.nan), where=below > 0)
+
+    return Functional(float(value), (numerator - value * denominator) / total, again)
 
 
 def product(*parts: Functional) -> Functional:

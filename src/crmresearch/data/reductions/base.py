@@ -18,11 +18,13 @@ from crmresearch.data.reductions.expressions import (
     contribution_of,
     day_after,
     days_between,
+    first_of_month,
     grouped,
     month_number,
     needs,
     open_before,
     tier_of,
+    whole_months,
 )
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
@@ -262,12 +264,13 @@ def explained(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    cut, before = ((pd.Timestamp(day_after(bank)) - pd.DateOffset(months=k)).date() for k in (12, 24))
-    if before < bank.about.observation_start:
+    start, end = whole_months(bank)
+    if end - 23 < start:
         return Missing("two observed years are needed", ("monthly",))
+    cut, before = first_of_month(end - 11), first_of_month(end - 23)
     m, c = bank.table("monthly"), bank.table("customers")
     money = contribution_of(bank, m)
-    past, last = (m.month >= before) & (m.month < cut), m.month >= cut
+    past, last = (m.month >= before) & (m.month < cut), m.month.between(cut, first_of_month(end))
     value = m.group_by("customer_id").aggregate(
         contribution=as_float(money.sum(where=last)),
         past_contribution=as_float(money.sum(where=past)),

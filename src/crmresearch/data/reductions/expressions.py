@@ -105,6 +105,12 @@ def day_after(bank: Bank) -> datetime.date:
     return end + datetime.timedelta(days=1)
 
 
+def whole_months(bank: Bank) -> tuple[int, int]:
+    """Return the first and the last month of ``monthly`` that were observed from their first day to their last."""
+    first, last = bank.period("monthly")
+    return month_number(first) + (first.day > 1), month_number(last + datetime.timedelta(days=1)) - 1
+
+
 def open_on(holdings: ibis.Table, day: Any) -> Any:
     """Whether a product is held at the end of a day."""
     return (holdings.opened_on <= day) & (holdings.closed_on.isnull() | (holdings.closed_on > day))

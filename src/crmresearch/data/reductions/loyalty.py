@@ -22,6 +22,7 @@ from crmresearch.data.reductions.expressions import (
     needs,
     open_before,
     tier_of,
+    whole_months,
 )
 from crmresearch.errors import InputError, Missing
 
@@ -120,7 +121,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
     stop = ibis.coalesce(t.left_on, end)
     gone = t.left_on.notnull() & (month_number(t.left_on) - month_number(t.wave_on) <= horizon_months)
-    whole = month_number(end) - month_number(t.wave_on) >= horizon_months
+    whole = whole_months(bank)[1] - month_number(t.wave_on) >= horizon_months
     t = t.mutate(
         tenure_years=days_between(t.wave_on, t.acquired_on) / DAYS_PER_YEAR,
         age=(t.wave_on.year() - t.birth_year).cast("float64"),

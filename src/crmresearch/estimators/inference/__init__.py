@@ -28,4 +28,4 @@ from crmresearch.estimators.inference.regression import (
     robust_ols,
     tied_groups,
 )
-from crmresearch.estimators.inference.resampling import Jackknife, jackknife, resample
+from crmresearch.estimators.inference.resampling import Jackknife, jackknife, need_events, resample

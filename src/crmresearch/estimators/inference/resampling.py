@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crmresearch.errors import InputError
+from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.inference.intervals import LEVEL
 
 MIN_GROUPS = 10
+MIN_EVENTS = 10  # of ten units with an event, one resample in 22,000 holds none
 
 
 def resample(rng: np.random.Generator, units: int | np.ndarray, size: int | None = None) -> np.ndarray:
@@ -30,6 +31,18 @@ def resample(rng: np.random.Generator, units: int | np.ndarray, size: int | None
     counts = np.ones(units) if np.ndim(units) == 0 else np.asarray(units, dtype=float)
     total = int(counts.sum())
     return rng.multinomial(total, counts / total, size=size).astype(float)
+
+
+def need_events(units: float, of: str = "exits") -> None:
+    """Refuse to resample where so few units hold an event that a resample may hold none of them.
+
+    Raises
+    ------
+    FitError
+        Names the number of units with an event.
+    """
+    if units < MIN_EVENTS:
+        raise FitError(f"{units:,.0f} {of} are too few to resample ({MIN_EVENTS} are needed): a resample may hold none")
 
 
 class Jackknife(NamedTuple):

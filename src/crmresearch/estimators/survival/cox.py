@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import by_cluster, full_rank, resample
+from crmresearch.estimators.inference import by_cluster, full_rank, need_events, resample
 from crmresearch.estimators.survival.risk import Spells, hazard_ratios, read_spells
 
 Ties = Literal["efron", "breslow"]
@@ -237,7 +237,7 @@ def _newton(
         if np.abs(sets.x @ beta).max() > 50:
             break
     raise FitError(
-        "Cox regression does not converge; a covariate separates those who left from those who stayed (see the "
+        "a Cox regression does not converge; a covariate separates those who left from those who stayed (see the "
         "separation gate)"
     )
 
@@ -364,15 +364,18 @@ def fit_sets(sets: RiskSets, names: list[str], ties: Ties) -> tuple[CoxFit, _Sta
     """Fit a model to its risk sets; the covariance is that of the model, the state is where Newton's method stopped."""
     sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, ties, derivatives=False)
-    beta, state = _newton(sets, sets.weight, ties, None)
-    scale = sets.scale
+    events, scale = round(sets.weight[sets.died].sum()), sets.scale
+    try:
+        beta, state = _newton(sets, sets.weight, ties, None)
+    except FitError as error:
+        raise FitError(f"with {events:,} exits, {error}") from None
     fit = CoxFit(
         params=pd.Series(beta / scale, names),
         covariance=pd.DataFrame(np.linalg.inv(state.information) / np.outer(scale, scale), names, names),
         loglik=state.loglik,
         loglik_null=null.loglik,
         n=int(sets.weight.sum()),
-        events=round(sets.weight[sets.died].sum()),
+        events=events,
         ties=ties,
         baseline=_baseline(sets, state.sums.a1),
         means=pd.Series(sets.mean, names),
@@ -440,6 +443,7 @@ def cox_bootstrap(frame: pd.DataFrame, covariates: Sequence[str], *, repeats: in
         One row per resample, one column per covariate: log hazard ratios.
     """
     fit = cox(frame, covariates)
+    need_events(fit.events)
     sets, rng = fit.sets, np.random.default_rng(seed)
     start, total = fit.params.to_numpy() * sets.scale, int(sets.weight.sum())
     single = bool((sets.weight == 1).all())

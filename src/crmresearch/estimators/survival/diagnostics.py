@@ -47,6 +47,11 @@ def proportional_hazards_test(fit: CoxFit) -> pd.DataFrame:
     ----------
     Grambsch and Therneau (1994), Biometrika 81, without their approximation: the score and information of ``x g(t)``
     are summed over the risk sets, as in R's ``cox.zph`` since version 3.0 of survival.
+
+    Raises
+    ------
+    FitError
+        If exits fall on no more times than there are covariates.
     """
     from scipy.special import chdtrc
 
@@ -58,6 +63,8 @@ def proportional_hazards_test(fit: CoxFit) -> pd.DataFrame:
     trend = _evaluate(sets, beta, sets.weight, fit.ties, g)
     square = _evaluate(sets, beta, sets.weight, fit.ties, g**2).information
     cross, u = trend.information, trend.score
+    if np.unique(g[deaths > 0]).size <= len(u):  # as many moments as trends: nothing is left to test them with
+        raise FitError(f"{fit.events} exits are too few to see whether hazard ratios change over time")
     variance = square - cross @ np.linalg.solve(plain.information, cross)
     # one covariate at a time, all of them adjusted for
     chi2 = np.r_[u**2 / np.diag(variance), u @ np.linalg.solve(variance, u)]

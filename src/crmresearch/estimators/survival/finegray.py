@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import resample
+from crmresearch.estimators.inference import need_events, resample
 from crmresearch.estimators.survival.cox import CoxFit, RiskSets, _newton, fit_sets
 from crmresearch.estimators.survival.risk import Spells, read_spells, reverse_cumsum
 
@@ -126,6 +126,7 @@ def fine_gray(
     fit, _ = fit_sets(_SubdistributionSets(frame, names, cause), names, "breslow")
     if not repeats:
         return fit
+    need_events(fit.events, f"exits of cause {cause}")
     n, rng, start = read_spells(frame).n, np.random.default_rng(seed), fit.params.to_numpy()
     draws = np.empty((repeats, len(names)))
     for repeat in range(repeats):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.inference import resample
+from crmresearch.estimators.inference import need_events, resample
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.risk import read_spells
 
@@ -48,6 +48,8 @@ def standardised_curves(
         risks = [fit.relative_risk(some.assign(**{of: float(level)})) for level in levels]
         return np.array([[np.average(-np.expm1(-h * r), weights=n) for h in base] for r in risks])
 
-    rng, people = np.random.default_rng(seed), read_spells(spells).n
+    checked = read_spells(spells)
+    need_events(checked.n @ checked.event)
+    rng, people = np.random.default_rng(seed), checked.n
     draws = [gone(resample(rng, people)) for _ in range(repeats)]
     return months, gone(people), np.array(draws)

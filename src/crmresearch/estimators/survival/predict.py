@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_fit, resample, tied_groups
+from crmresearch.estimators.inference import Estimate, ends, from_draws, logit_fit, need_events, resample, tied_groups
 from crmresearch.estimators.survival.curves import life_table, uncensored
 from crmresearch.estimators.survival.incidence import aalen_johansen
 from crmresearch.estimators.survival.risk import Spells, read_spells
@@ -92,8 +92,16 @@ def brier(frame: pd.DataFrame, predicted: np.ndarray, horizon: float) -> pd.Seri
     """
     predicted = _scores(predicted, len(frame), 0, 1)
     n, outcome, weight = read_spells(frame).n, *censoring_weights(frame, horizon)
+    gone, stayed = _both(n, outcome, weight)
+    if not gone or not stayed:
+        raise FitError(f"{gone:,} exits and {stayed:,} customers without one in {horizon:g} months; a score needs both")
     score, null = _brier(n, outcome, weight, predicted), _brier(n, outcome, weight, _incidence(frame, horizon))
     return pd.Series({"brier": score, "null": null, "skill": 1 - score / null, "n": int(n.sum())})
+
+
+def _both(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
+    """Customers seen to leave, and seen not to."""
+    return int(n @ outcome), int(n @ ((weight > 0) & (outcome == 0)))
 
 
 def _brier(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, predicted: np.ndarray | float) -> float:
@@ -287,6 +295,9 @@ def score_bootstrap(
         One row per resample: for every prediction ``skill <name>`` and ``capture <name>``.
     """
     rng, people = np.random.default_rng(seed), read_spells(frame).n
+    gone, stayed = _both(people, *censoring_weights(frame, horizon))
+    need_events(gone, f"exits in {horizon:g} months")
+    need_events(stayed, f"customers without an exit in {horizon:g} months")
     checked = {name: _scores(p, len(frame), 0, 1) for name, p in predictions.items()}
     frame = frame[[c for c in ("exit", "event", "of_interest") if c in frame.columns]]
     rows = []

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import poisson_rate
 from crmresearch.estimators.survival.cox import cox
@@ -60,6 +61,9 @@ def definitions(
     rates = table.dropna(subset=["exits_per_100_years"])
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
     sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")
+    closed, recorded = table["exits"].iloc[0], getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
+    if recorded > closed >= MIN_CELL:
+        sentence += say("recorded", recorded=recorded, closed=int(closed))
     if "index_ratio" in table.columns:
         sentence += say("ratios", low=table["index_ratio"].min(), high=table["index_ratio"].max())
     data = rates.rename(columns={"exits_per_100_years": "estimate"})

@@ -217,13 +217,18 @@ def measured(pair: Pair, weights: Array) -> dict[str, Any]:
     num, den = pair
     found = b.ratio_set(num, den)
     low = high = np.nan  # a weak denominator has no percentiles worth printing
+    text = say("interval") if found.kind == "bounded" else written(found)
     if abs(den.z) >= WEAK:
-        _, low, high = from_draws(num.redrawn(weights) / den.redrawn(weights))
+        draws = num.redrawn(weights) / den.redrawn(weights)
+        if empty := int(np.isnan(draws).sum()):
+            text += say("empty", empty=empty, resamples=len(draws))
+        else:
+            _, low, high = from_draws(draws)
     return {
         "ratio": num.value / den.value if den.value else np.nan,
         "ci_low": found.ends[0],
         "ci_high": found.ends[1],
-        "set": say("interval") if found.kind == "bounded" else written(found),
+        "set": text,
         "bootstrap_low": low,
         "bootstrap_high": high,
     }
@@ -295,7 +300,7 @@ def _picture(known: pd.DataFrame, people: int) -> Picture | None:
         label=known["line"] + "  " + known["winning"] + " / " + known["keeping"],
         group=known["winning"],
         estimate=known["ratio"],
-        text=known["set"].where(known["set"] != say("interval"), known["ratio"].map("{:,.2f}".format)),
+        text=known["ratio"].map("{:,.2f}".format).where(known["set"].str.startswith(say("interval")), known["set"]),
     ).drop(columns="n")
     options = {
         "log": True,

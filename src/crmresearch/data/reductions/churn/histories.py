@@ -225,11 +225,18 @@ def _given_spells(bank: Bank) -> pd.DataFrame:
 
 @needs()
 def spells_by_definition(bank: Bank, *, months: int = 12) -> dict[str, pd.DataFrame | Missing] | Missing:
-    """Return spells under every exit definition the bank has tables for; the others say what they lack."""
+    """Return spells under every exit definition the bank has tables for; the others say what they lack.
+
+    ``attrs["recorded"]`` of the closures counts all that are on record: spells are of whole months, so that those
+    before the first or after the last one under observation are not among theirs.
+    """
     missing = bank.require("customers")
     if missing is not None:
         return Missing(f"exit definitions need dates of single customers: {missing.reason}", ("customers",))
-    return {d: spells(bank, definition=d, months=months) for d in DEFINITIONS}
+    found = {d: spells(bank, definition=d, months=months) for d in DEFINITIONS}
+    if isinstance(found["closure"], pd.DataFrame):
+        found["closure"].attrs["recorded"] = int(bank.scalar(bank.table("customers").left_on.count()))
+    return found
 
 
 # --- person-months, counted -------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import (
+    add_months,
     as_float,
     contribution_of,
     first_of_month,
     grouped,
     month_number,
     needs,
+    whole_months,
 )
 from crmresearch.errors import InputError, Missing, NotApplicable, answered
 
@@ -42,10 +44,10 @@ SNAPSHOT = {
 
 @answered()
 def month_end(bank: Bank, months_before: int = 0) -> Any:
-    """Return a month, ``YYYY-MM``, counted back from the last observed one; Missing for a bank without dates."""
+    """Return a month, ``YYYY-MM``, counted back from the last whole one observed; Missing for a bank without dates."""
     if not bank.about.dated:
         return Missing(f"the bank '{bank.name}' has no dates", ("monthly",))
-    return f"{first_of_month(month_number(bank.about.observation_end) - months_before):%Y-%m}"
+    return f"{first_of_month(whole_months(bank)[1] - months_before):%Y-%m}"
 
 
 def _number(month: str) -> int:
@@ -58,20 +60,28 @@ def _number(month: str) -> int:
 
 
 def _observed(bank: Bank, months: int = 1) -> int:
-    """Months that ``monthly`` was observed for; refused where they are fewer than are needed."""
-    observed = month_number(bank.about.observation_end) - _start(bank) + 1
-    if observed < months:
-        raise NotApplicable(f"{months} months are needed and the bank was observed for {observed}", "monthly")
-    return observed
+    """Whole months that ``monthly`` was observed for; refused where they are fewer than are needed."""
+    first, last = whole_months(bank)
+    if last - first + 1 < months:
+        observed = f"the bank was observed for {max(last - first + 1, 0)} whole ones"
+        raise NotApplicable(f"{months} months are needed and {observed}", "monthly")
+    return last - first + 1
 
 
 def _start(bank: Bank) -> int:
-    return month_number(bank.about.observation_start)
+    return whole_months(bank)[0]
+
+
+def _window(bank: Bank, months: int) -> str:
+    """Write the first and the last day of the window of ``months`` that ends with the last whole month."""
+    first, last = _last(bank, months)
+    return f"{first} to {add_months(last, 1) - datetime.timedelta(days=1)}"
 
 
 def _monthly(bank: Bank) -> ibis.Table:
-    """Return ``monthly`` with contribution, fully loaded margin and the month as a number."""
+    """Return the whole months of ``monthly`` with contribution, fully loaded margin and the month as a number."""
     t = bank.table("monthly")
+    t = t.filter(t.month.between(*map(first_of_month, whole_months(bank))))
     number, money = month_number(t.month).cast("int32"), contribution_of(bank, t)
     return t.select("customer_id", "month", number=number, contribution=money, fully_loaded=money - t.allocated_cost)
 
@@ -87,7 +97,7 @@ def _sum(t: ibis.Table, inside: Any) -> Any:
 
 
 def _last(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
-    """First and last month (as days) of the window of ``months`` that ends with the observation."""
+    """First and last month (as days) of the window of ``months`` that ends with the last whole month."""
     if months < 1:
         raise InputError(f"a window of {months} months; it needs at least one")
     end = _number(month_end(bank))
@@ -139,7 +149,9 @@ def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
         t = _monthly(bank)
         t = t.filter(t.month.between(first, last))
         loaded = ["fully_loaded"] if _loads(bank) else []
-        return grouped(bank, t, **{name: as_float(t[name].sum()) for name in ("contribution", *loaded)})
+        frame = grouped(bank, t, **{name: as_float(t[name].sum()) for name in ("contribution", *loaded)})
+        frame.attrs["window"] = _window(bank, months)
+        return frame
     if bank.require("snapshot") is None:
         return _snapshot(bank)
     if bank.require("monthly") is None:  # accounts, whose transactions are no purchases
@@ -188,7 +200,9 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     fits = [m for m in sorted(set(windows)) if m <= _observed(bank, min(windows))]
     t = _monthly(bank)
     sums = {f"contribution_{m}": as_float(t.contribution.sum(where=t.month >= _last(bank, m)[0])) for m in fits}
-    return grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
+    frame = grouped(bank, t.filter(t.month.between(*_last(bank, max(fits)))), **sums)
+    frame.attrs["window"] = _window(bank, max(fits))
+    return frame
 
 
 @needs("monthly.contribution")
