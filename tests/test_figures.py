@@ -272,7 +272,7 @@ def test_texts_in_several_lines_are_of_about_equal_length():
 
 # --- told in words ----------------------------------------------------------------------------------------------------
 
-NUMBER = r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+NUMBER = r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?"
 
 
 def strange(text: str, picture: Picture) -> list[str]:
@@ -285,7 +285,10 @@ def strange(text: str, picture: Picture) -> list[str]:
     names = [picture.x, picture.y, *(m.text for m in marks), *picture.options.get("nodes", ())]
     names += [str(v) for f in frames for c in f.select_dtypes(exclude="number") for v in f[c].unique()]
     named, out = set(re.findall(NUMBER, " ".join(names))), []
-    for token in re.findall(NUMBER, text):
+    for found in re.finditer(NUMBER, text):
+        token = found[0]
+        if token.isdigit() and int(token) <= len(picture.data) and text[found.end() : found.end() + 1] != "%":
+            continue  # how many marks there are, or how many of them
         half = 0.5000001 * 10.0 ** -len(token.partition(".")[2])
         if token not in named and not (np.abs(values - abs(float(token.replace(",", "")))) <= half).any():
             out.append(token)
