@@ -26,7 +26,7 @@ def said(folder):
     """What ``bank check`` says of the bank in a folder."""
     result = CliRunner().invoke(app, ["bank", "check", str(folder)])
     assert result.exit_code == 0, result.output
-    return result.stdout
+    return " ".join(result.stdout.split())  # long lines are wrapped
 
 
 # --- row numbers for ids ----------------------------------------------------------------------------------------------
