@@ -105,7 +105,7 @@ def mixed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> batch.Outcome
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         patch.setenv("MPLBACKEND", "pdf")
         patch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "runner-cache"))
-        return batch.run(str(tiny), folder=folder / "notebooks", out=folder / "run", timeout=5)
+        return batch.run(str(tiny), folder=folder / "notebooks", out=folder / "run", timeout=15)
 
 
 def outputs(outcome: batch.Outcome, name: str) -> str:

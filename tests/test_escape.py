@@ -124,7 +124,7 @@ def test_no_cell_starts_a_formula(text):
 
 def test_what_is_no_formula_is_written_as_before():
     frame = pd.DataFrame(
-        {"a": ["-5", "+3.2 %", "x=1", None], "b": [-1.0, 2.5, None, 1e-9], "c": pd.Categorical(list("wxyz"))}
+        {"a": ["-5", "+3.2 %", "-1.7e-05", None], "b": [-1.0, 2.5, None, 1e-9], "c": pd.Categorical(list("wxyz"))}
     )
     for index in (False, True):
         plain = frame.rename_axis("k" if index else None)

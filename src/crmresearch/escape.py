@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 # what a terminal obeys instead of showing: controls, but for tabs and line ends, and marks that turn text round
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # what a spreadsheet computes instead of showing; a number with its sign is one
-_FORMULA = re.compile(r"\s*[=@＝＠]|\t|\s*[-+＋－](?![\d.,\s%]*$)")
+_FORMULA = re.compile(r"\s*[=@＝＠]|\t|\s*[-+＋－](?![\d.,\s%]*(?:e[-+]?\d+)?$)")
 
 
 def terminal(text: str) -> str:
@@ -34,7 +36,7 @@ def csv(frame: pd.DataFrame, *, index: bool = False) -> bytes:
     if index:
         frame = frame.reset_index(names=["" if n is None else n for n in frame.index.names], allow_duplicates=True)
     shown = frame.rename(columns=cell)
-    texts = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    texts = [i for i, kind in enumerate(shown.dtypes) if kind.kind == "O"]  # also categories
     for i in texts:
         shown.isetitem(i, list(map(cell, shown.iloc[:, i])))
     return shown.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()

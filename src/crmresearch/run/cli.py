@@ -322,6 +322,7 @@ def describe(
     names: Annotated[list[str], typer.Argument(help="Name or path of a bank; with --suggest, files.")],
     suggest: Annotated[bool, typer.Option("--suggest", help="Write a first bank.yaml for the files.")] = False,
     out: Annotated[Path | None, typer.Option(callback=_here, help="File for the suggestion; else shown.")] = None,
+    from_dir: From = None,
 ) -> None:
     """Say what a bank holds: tables, rows, period, columns it does not bring; or suggest a bank.yaml for files."""
     from crmresearch.data.bank import open_bank
@@ -331,7 +332,7 @@ def describe(
 
         text = suggesting.suggest([Path(name) for name in names], Path() if out is None else out.parent)
         if out is None:
-            typer.echo(text, nl=False)
+            _echo(text.rstrip())
             return
         try:
             with out.open("x", encoding="utf-8") as file:
@@ -343,7 +344,7 @@ def describe(
     if len(names) != 1 or out is not None:
         raise InputError("bank describe takes one bank; with --suggest, files, and --out")
     [name] = names
-    _echo(repr(open_bank(name).describe()))
+    _echo(repr(open_bank(name, from_dir).describe()))
 
 
 @banks.command("check")
