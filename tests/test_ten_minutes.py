@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import poor_banks as poor
 from crmresearch.data.bank import open_bank
+from crmresearch.errors import InputError
 from crmresearch.run.cli import app
 from crmresearch.run.suggest import suggest
 
@@ -181,3 +182,23 @@ def test_what_cannot_be_guessed_is_marked(folder):
     assert "no table could be guessed" in str(result.exception)
     result = CliRunner().invoke(app, ["bank", "describe", "--suggest", str(folder / "none.csv")])
     assert "none.csv does not exist" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.xlsx", b"no book", "x.xlsx is damaged"),
+        ("x.parquet", b"PAR1" + b"x" * 99, "x.parquet is damaged"),
+        ("x.csv", b"", "x.csv is empty"),
+        ("x.csv", b"\n\n\n", "no table could be guessed"),
+        ("x.csv", bytes(range(256)) * 9, "no table could be guessed"),
+        ("x.csv.gz", b"no gzip", "x.csv.gz is a damaged or incomplete gzip file"),
+        ("x.sqlite", b"SQLite format 3", "x.sqlite is no CSV"),
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_is_one_line(folder, name, content, said):
+    (folder / name).write_bytes(content)
+    result = CliRunner().invoke(app, ["bank", "describe", "--suggest", str(folder / name)])
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception)
+    assert "\n" not in str(result.exception)

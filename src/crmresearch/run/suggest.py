@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch import identifiers
+from crmresearch.data.contract import literal
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.sources import excel, readers
 from crmresearch.data.tables import CONSENT, TABLES, Column
@@ -76,32 +77,48 @@ def _look(file: Path) -> Iterator[Seen]:
     """Look at a file; a book of Excel has several sheets."""
     if problem := readers.problems_of("", file):
         raise InputError(f"{problem[0].rule}; {problem[0].hint}")
-    if file.suffix in excel.SUFFIXES:
-        import python_calamine
+    import python_calamine
 
-        book = python_calamine.load_workbook(str(file))
-        for sheet in book.sheet_names:
-            cells = [row for row in book.get_sheet_by_name(sheet).to_python() if any(v != "" for v in row)]
-            if len(cells) > 1:
-                keys = {"sheet": sheet} if len(book.sheet_names) > 1 else {}
-                yield Seen(file, keys, _columns([str(v).strip() for v in cells[0]], cells[1:]), typed=True)
-    elif file.suffix == ".parquet":
-        engine = DuckDB()
-        path = str(file).replace("'", "''")
-        header = [c[0] for c in engine.run(f"DESCRIBE SELECT * FROM '{path}'")]
-        yield Seen(file, {}, _columns(header, engine.run(f"SELECT * FROM '{path}' LIMIT {LOOK}")), typed=True)
-    else:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
-            head = handle.read(1 << 18)
-        encoding = _encoding(head)
-        lines = head.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()[:50]
-        sep = max(";,\t|", key=lambda s: _regular(lines, s))
-        keys = {k: v for k, v in (("sep", sep), ("encoding", encoding)) if v not in (",", "utf-8")}
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
-            text = io.TextIOWrapper(handle, encoding=encoding, errors="replace", newline="")
-            rows = list(itertools.islice(csv.reader(text, delimiter=sep), LOOK + 1))
-        header = [c.removeprefix("\ufeff").strip() for c in rows[0]]
-        yield Seen(file, keys, _columns(header, [r for r in rows[1:] if len(r) == len(header)]))
+    engine = DuckDB()
+    try:
+        if file.suffix in excel.SUFFIXES:
+            yield from _sheets(file)
+        elif file.suffix == ".parquet":
+            relation = f"read_parquet({literal(file)})"
+            header = [c[0] for c in engine.run(f"DESCRIBE SELECT * FROM {relation}")]
+            yield Seen(file, {}, _columns(header, engine.run(f"SELECT * FROM {relation} LIMIT {LOOK}")), typed=True)
+        elif file.name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
+            yield _text(file)
+        else:
+            raise InputError(f"{file.name} is no CSV (.csv, .csv.gz, .txt), Parquet or Excel file; export it as one")
+    except (python_calamine.CalamineError, engine.error, csv.Error, OSError):
+        raise InputError(f"{file.name} is damaged, or no file of its kind; write it again") from None
+
+
+def _sheets(file: Path) -> Iterator[Seen]:
+    import python_calamine
+
+    book = python_calamine.load_workbook(str(file))
+    for sheet in book.sheet_names:
+        cells = [row for row in book.get_sheet_by_name(sheet).to_python() if any(v != "" for v in row)]
+        if len(cells) > 1:
+            keys = {"sheet": sheet} if len(book.sheet_names) > 1 else {}
+            yield Seen(file, keys, _columns([str(v).strip() for v in cells[0]], cells[1:]), typed=True)
+
+
+def _text(file: Path) -> Seen:
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rb") as handle:
+        head = handle.read(1 << 18)
+    encoding = _encoding(head)
+    lines = head.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()[:50]
+    sep = max(";,\t|", key=lambda s: _regular(lines, s))
+    keys = {k: v for k, v in (("sep", sep), ("encoding", encoding)) if v not in (",", "utf-8")}
+    with opened(file, "rb") as handle:
+        text = io.TextIOWrapper(handle, encoding=encoding, errors="replace", newline="")
+        rows = list(itertools.islice(csv.reader(text, delimiter=sep), LOOK + 1)) or [[]]
+    header = [c.removeprefix("\ufeff").strip() for c in rows[0]]
+    return Seen(file, keys, _columns(header, [r for r in rows[1:] if len(r) == len(header)]))
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[str]]:

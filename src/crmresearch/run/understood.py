@@ -113,7 +113,9 @@ def report(bank: Bank, name: str, from_dir: Path | None = None) -> tuple[list[st
         doubts += _signs(bank, table, facts, source.theirs)
     doubts += _survey(bank)
     what = f"{len(doubts)} to look at" if doubts else "no problem found"
-    lines.append(f"{bank.name}: {len(bank.tables)} tables, {what}")
+    if bank.about.exit_rule:
+        lines += [f"rows left out by the exit rule: {bank.rules()['exit']}", ""]
+    lines.append(f"{bank.name}: {len(bank.tables)} table{'s' if len(bank.tables) > 1 else ''}, {what}")
     lines += [f"  - {doubt}" for doubt in doubts]
     fold = textwrap.TextWrapper(80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     return [fold.fill(line) for line in lines], len(doubts)
