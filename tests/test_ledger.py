@@ -264,7 +264,9 @@ def test_measured_gates_are_doubtful_weak_or_closed(tmp_path):
     ]:
         keep(tmp_path, {"S44": gated(*ends)})
         frame = ledger.merge(tmp_path)
-        assert ledger.split_checks(row(frame, "S44").checks) == [(status, "balance (x)")]
+        own, taken = ledger.split_checks(row(frame, "S44").checks)
+        assert own == (status, "balance (x)")
+        assert taken[0] == "declared"  # what every association takes on trust
         assert answer(tmp_path, "S44") == said
 
 
@@ -274,7 +276,10 @@ def test_associations_say_how_strong_an_unrecorded_cause_would_have_to_be(tmp_pa
     frame = ledger.merge(tmp_path)
     assert row(frame, "S44").strength == pytest.approx(2 + math.sqrt(2))  # moved from 2.06 to its bound of 1.03
     assert 0.2 < row(frame, "S10a").strength < 0.4
+    assert "declared: no unrecorded cause (to move the ratio to 1.03 one would have to go" in row(frame, "S44").checks
+    assert "robustness value" in row(frame, "S10a").checks
     assert math.isnan(row(frame, "S42").strength)  # drawn by lot: nothing is unrecorded
+    assert row(frame, "S42").checks == ""
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

@@ -378,7 +378,7 @@ def _registered(line: Line) -> dict[str, Any]:
 
 def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
     """What was found of a line, and what follows from it."""
-    row = {
+    row: dict[str, Any] = {
         "estimate": here.value,
         "ci_low": here.ci_low,
         "ci_high": here.ci_high,
@@ -390,7 +390,11 @@ def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
         "verdict": verdict(line, here, q),
     }
     if line.design == "association" and line.bound is not None:
-        row["strength"] = strength(here, line.bound)
+        size, at = strength(here, line.bound), line.bound.at
+        if not math.isnan(size):  # what every association takes on trust
+            detail = say("e_value", size=size, at=at) if line.bound.none == 1 else say("robustness", size=size, at=at)
+            taken = Check(say("unrecorded"), "declared", detail)
+            row |= {"strength": size, "checks": _join_checks((*here.checks, taken))}
     return row
 
 

@@ -89,10 +89,6 @@ def _facts(row: Mapping[str, Any]) -> str:
         tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
         gates = "".join(f"<li>{status_names[status]}: {escape(text)}</li>" for status, text in _gates(row))
         facts |= {"tests": ", ".join(tests), "gates": f"<ul>{gates}</ul>" if gates else ""}
-    if pd.notna(row["strength"]):
-        value, at = row["strength"], row["bound"]
-        ratio = line.bound is not None and line.bound.none == 1
-        facts["strength"] = say("e_value", value=value, bound=at) if ratio else say("robustness", value=value, bound=at)
     facts["parameters"] = row["parameters_hash"]
     return "".join(f"<div><dt>{names[key]}</dt><dd>{text}</dd></div>" for key, text in facts.items() if text)
 
