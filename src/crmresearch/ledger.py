@@ -447,7 +447,7 @@ def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:
     put(folder / "ledger.csv", escape.csv(frame), private=False)
     plain = [{k: None if _is_nan(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
     write_json(folder / "ledger.json", plain)
-    answers(frame).to_csv(folder / "claims.csv", index=False, lineterminator="\n")
+    put(folder / "claims.csv", escape.csv(answers(frame)), private=False)
     return frame
 
 
