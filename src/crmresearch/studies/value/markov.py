@@ -60,14 +60,14 @@ def markov_value(
     bands = [band_names(cuts)[k] for k in kept]
     table = pd.DataFrame({"band": bands, **each.columns("estimate", "ci"), "n": n})
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
-    title = say("title", years=years, worst=table.iloc[0], best=table.iloc[-1])
+    title = say("title", worst=table.iloc[0], best=table.iloc[-1])
     x = say("x", year=seen.columns[-1], rate=annual_discount)
     options = {"upright": True, "unit": "money", "marks": [Mark(0)]}
     names = say.names("columns")
     return Result(
         table.rename(columns=names),
         say("sentence", year=seen.columns[-1], years=years, every=every, rate=annual_discount),
-        picture=Picture("intervals", data, title, x, say("y"), options),
+        picture=Picture("intervals", data, title, x, say("y", years=years), options),
         money={names["estimate"]: "n"},
         digits=0,
         details={"mean": every},
