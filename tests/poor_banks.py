@@ -95,7 +95,7 @@ def told(result: Result) -> None:
     """A figure's title is short and has its values, and the numbers that are told of it are drawn."""
     several = result.picture if isinstance(result.picture, tuple) else (result.picture,) if result.picture else ()
     for picture in several:
-        assert 0 < len(picture.title) <= 90, picture.title
+        assert 0 < len(picture.title) <= 96, picture.title
         assert not re.search(r"\bnan\b|\binf\b|None", picture.title), picture.title
         if "value" not in picture.data or "part" in picture.data:  # histograms tell shares of their own
             assert strange(figures.told(replace(picture, title="")), picture) == [], picture.title

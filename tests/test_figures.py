@@ -289,6 +289,8 @@ def strange(text: str, picture: Picture) -> list[str]:
         token = found[0]
         if token.isdigit() and int(token) <= len(picture.data) and text[found.end() : found.end() + 1] != "%":
             continue  # how many marks there are, or how many of them
+        if re.match(" (year|month)s?:", text[found.end() :]):
+            continue  # a horizon that was set
         half = 0.5000001 * 10.0 ** -len(token.partition(".")[2])
         if token not in named and not (np.abs(values - abs(float(token.replace(",", "")))) <= half).any():
             out.append(token)

@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from crmresearch.data.bank import Bank, open_bank
+from crmresearch.data.bank import PINNED, Bank, open_bank
 from crmresearch.data.contract import ContractError
 from crmresearch.data.description import About
 from crmresearch.data.reductions import base, churn, cost, value
@@ -251,6 +251,15 @@ def test_every_rule_is_part_of_the_fingerprint_and_stands_in_words(example, tmp_
         "segments": "city tiers; value bands are thirds by the first balance",
         "survey model": "satisfaction from sat1, sat2; loyalty from loy1, loy2; satisfaction → loyalty",
     }
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_kernel_reads_the_bank_of_its_run_by_the_same_rules(name, example, tmp_path, monkeypatch):
+    found = written(example, tmp_path / "bank", RULES[name])
+    monkeypatch.setenv(PINNED, str(found.engine.path))
+    again = open_bank("example")
+    assert again.about == found.about
+    assert again.rules() == found.rules()
 
 
 @pytest.mark.parametrize(
