@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 SUFFIX = ".duckdb"  # of loaded banks, and of databases that bring one
+LANGUAGE = "duckdb"  # what a parser of SQL calls that of this engine
 PACKAGES = ("duckdb", "ibis-framework")  # whose versions a run states
 NOTES = "_crmresearch"  # the table in which a load notes what it did
 

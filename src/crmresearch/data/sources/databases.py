@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crmresearch.data.contract import literal, nearest, quoted
-from crmresearch.data.engines import SUFFIX, DuckDB, QueryError, answer
+from crmresearch.data.engines import LANGUAGE, SUFFIX, DuckDB, QueryError, answer
 from crmresearch.data.sources.relations import Relation, copy_text, refuse
 from crmresearch.errors import InputError
 
@@ -33,7 +33,7 @@ def _named(spec: Mapping[str, Any]) -> str:
     return ".".join(map(quoted, spec["table"].split(".")))  # with its schema, where it is not the first one
 
 
-def one_select(table: str, spec: Mapping[str, Any], dialect: str) -> str:
+def one_select(table: str, spec: Mapping[str, Any], spoken: str) -> str:
     """Return the statement that reads a table: the query that is declared, if it only reads, or all of a table."""
     if "query" not in spec:
         return f"SELECT * FROM {_named(spec)}"
@@ -43,7 +43,7 @@ def one_select(table: str, spec: Mapping[str, Any], dialect: str) -> str:
 
     query = spec["query"].strip().rstrip(";")
     try:
-        tokens = sqlglot.tokenize(query, read=dialect)
+        tokens = sqlglot.tokenize(query, read=spoken)
     except sqlglot.errors.TokenError:
         refuse(table, "its query cannot be read", "close what is quoted in it")
     kinds = [(t.token_type.name, t.text.upper()) for t in tokens]
@@ -64,7 +64,7 @@ def relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Rel
     try:
         with file.open("rb") as handle:
             is_sqlite = handle.read(16).startswith(b"SQLite format 3")
-        return (_sqlite if is_sqlite else _duckdb)(table, file, spec, alias)
+        return (_sqlite if is_sqlite else _of_the_engine)(table, file, spec, alias)
     except (InputError, OSError, sqlite3.Error):
         refuse(table, *damaged(file))
 
@@ -76,13 +76,13 @@ def _failed(table: str, file: Path, spec: Mapping[str, Any], error: Exception, t
     refuse(table, f"its query cannot be run on {file.name}: {error}", "correct query: in bank.yaml")
 
 
-def _duckdb(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relation:
-    select = one_select(table, spec, "duckdb")
+def _of_the_engine(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relation:
+    select = one_select(table, spec, LANGUAGE)
     try:
         with answer(file, f"SELECT * FROM (\n{select}\n) LIMIT 0") as reader:
             header = reader.schema.names
     except QueryError as error:
-        with answer(file, "SELECT table_name FROM duckdb_tables()") as reader:
+        with answer(file, "SELECT table_name FROM information_schema.tables") as reader:
             _failed(table, file, spec, error, reader.read_all()[0].to_pylist())
     if "table" in spec:
         database = quoted("_" + hashlib.sha256(str(file).encode()).hexdigest()[:12])  # one name for all its tables
