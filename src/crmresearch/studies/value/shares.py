@@ -187,15 +187,17 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     if not rows:
         raise InputError(say("windows.too_few", least=disclosure.MIN_CELL))
     table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
-    ginis = table[table["statistic"] == GINI]
-    first, last = ginis.iloc[0], ginis.iloc[-1]
+    ginis = table[(table["statistic"] == GINI) & table["estimate"].notna()]
+    title = sentence = say("windows.undefined", measure=measure)
+    if len(ginis):
+        first, last = ginis.iloc[0], ginis.iloc[-1]
+        sentence = say("windows.sentence", measure=measure, first=first, last=last)
+        title = say("windows.title", measure=measure, first=first, last=last)
     data = table.rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
-    title = say("windows.title", measure=measure, first=first, last=last)
     axes = title, say("windows.x", least=table["n"].min(), most=table["n"].max()), say("windows.y")
     return Result(
         table,
-        say("windows.sentence", measure=measure, first=first, last=last)
-        + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
+        sentence + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
         picture=Picture("curves", data, *axes),
         money={"estimate": "n"},
     )
