@@ -20,6 +20,7 @@ from crmresearch.estimators.survival.diagnostics import proportional_hazards_tes
 from crmresearch.estimators.survival.finegray import fine_gray
 from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.estimators.worth.purchases import fit_purchases, purchase_forecasts
+from crmresearch.lab.recover.facts import marginal_facts
 from crmresearch.result import Result, study
 from crmresearch.studies import cost, value
 
@@ -243,3 +244,10 @@ def test_all_purchases_after_calibration_leave_no_segments():
     found = value.rfm_segments(empty)
     assert isinstance(found, Result)
     assert "calibration_share" in found.sentence
+
+
+def test_facts_of_a_survey_without_constructs_leave_out_what_needs_them():
+    bank = Bank.from_frames(poor._of(*poor._whole()), poor._about("own"))
+    facts = marginal_facts(bank)
+    assert facts.applicable
+    assert not facts.table["fact"].str.contains("component").any()

@@ -81,9 +81,11 @@ def _answers(bank: Bank) -> dict[str, float]:
     survey = bank.table("survey")
     given = survey.filter(survey.responded).order_by("wave_on", "customer_id")
     answers = bank.frame(given.select(**{c: given[c].cast("float64") for c in columns + more})).dropna()
-    spectrum = np.linalg.eigvalsh(np.corrcoef(answers[columns].to_numpy(float).T))
     means = {c: answers[items].mean(axis=1) for c, items in constructs.items()}
-    out = {"component": float(spectrum[-1] / spectrum.sum())}
+    out = {}
+    if len(columns) > 1:  # a bank's own survey may declare no constructs
+        spectrum = np.linalg.eigvalsh(np.corrcoef(answers[columns].to_numpy(float).T))
+        out["component"] = float(spectrum[-1] / spectrum.sum())
     if {"SAT", "LOY"} <= set(means):
         out["correlation"] = float(np.corrcoef(means["SAT"], means["LOY"])[0, 1])
     if more:
