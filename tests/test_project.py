@@ -116,6 +116,7 @@ def test_version_is_the_same_everywhere():
 LAYERS = (
     ("run", "lab"),
     ("notebook",),
+    ("answer",),
     ("ledger", "parameters"),
     ("studies", "data"),
     ("result",),

@@ -92,6 +92,12 @@ def changes() -> list[dict[str, Any]]:
     return found
 
 
+def answered_from() -> dict[str, list[str]]:
+    """Return the lines that answer the question, by the part of the answer they make."""
+    found: dict[str, list[str]] = _register()[0]["answer"]
+    return found
+
+
 def register_hash() -> str:
     """Return the register's fingerprint, so that a rule that was changed between two runs is seen."""
     return _register()[1]
@@ -434,6 +440,11 @@ def answers(frame: pd.DataFrame) -> pd.DataFrame:
         out.append({k: row[k] for k in kept} | {"theme": line.theme, "answer": said})
     columns = ["claim_id", "theme", "claim", "bank", "evidence", "line_id", "design", "verdict", "answer"]
     return pd.DataFrame(out, columns=columns)
+
+
+def bare(answer: str) -> str:
+    """Return an answer without what is added to it: what is mixed or in doubt."""
+    return re.split("[;,]", answer)[0]
 
 
 def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -12,10 +11,12 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
+from crmresearch.answer import Said
 from crmresearch.estimators.verdicts import power
 from crmresearch.run.site.chips import ALWAYS, ANSWERS, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
+answer_words = words.of("top.answer")
 
 
 def unmeasured(frame: pd.DataFrame) -> pd.Series:
@@ -129,13 +130,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return " ".join([chip(row["verdict"]), *beside])
 
 
-def _main(answer: str) -> str:
-    """An answer without what is added to it."""
-    return re.split("[;,]", answer)[0]
-
-
 def _answer(answer: str) -> str:
-    main = _main(answer)
+    main = ledger.bare(answer)
     return f'{chip(main)}<span class="crm-beside">{escape(answer.removeprefix(main))}</span>'
 
 
@@ -145,7 +141,7 @@ def _card(rows: list[dict[str, Any]], answer: str, pages: Iterable[str]) -> str:
     said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
     evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"])
     return (
-        f'<li class="crm-claim" data-answer="{slug(_main(answer))}"><div class="crm-title">'
+        f'<li class="crm-claim" data-answer="{slug(ledger.bare(answer))}"><div class="crm-title">'
         f'<p class="crm-text">{escape(rows[0]["claim"])}</p><span class="crm-said">{_answer(answer)} {evidence}</span>'
         f'</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
     )
@@ -157,9 +153,23 @@ def cards(frame: pd.DataFrame, answers: Mapping[str, str], pages: Iterable[str])
     return f'<ul class="crm-ledger">{"".join(found)}</ul>'
 
 
+def answer(parts: Mapping[str, list[Said]]) -> str:
+    """Return the answer to the question, one sentence per part, each line with the way to its claim."""
+    items, names = [], answer_words.names("parts")
+    for part, said in parts.items():
+        first = said[0].text[0].upper()
+        text = "; ".join(
+            f'{escape(s.text)} <a href="#{escape(s.line_id)}">{escape(s.line_id)}</a> {_answer(s.answer)}' for s in said
+        )
+        planted = " ".join(f"{escape(s.line_id)}: {escape(s.planted)}" for s in said if s.planted)
+        beside = f'<p class="crm-planted">{planted}</p>' if planted else ""
+        items.append(f"<li><p><strong>{names[part]}.</strong> {first}{text[1:]}</p>{beside}</li>")
+    return f'<ol class="crm-answer">{"".join(items)}</ol>'
+
+
 def tiles(answers: Iterable[str]) -> str:
     """Count claims by answer; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
-    counts = Counter(map(_main, answers))
+    counts = Counter(map(ledger.bare, answers))
     buttons = "".join(
         f'<button type="button" class="crm-tile" data-filter="{slug(a)}" aria-pressed="false"'
         f"{'' if a in counts else ' disabled'}>"

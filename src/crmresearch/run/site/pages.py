@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import disclosure, ledger, words
+from crmresearch import answer, disclosure, ledger, words
 from crmresearch.estimators.verdicts import ALPHA, Bound
 from crmresearch.run.execution import read_notebook, write_notebook
 from crmresearch.run.site import chips, claims
@@ -51,7 +51,7 @@ def _label(name: str) -> str:
 
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str], status: Mapping[str, Any]) -> str:
-    """The first page: the question, how many claims were answered how, and the claims by theme."""
+    """The first page: the question, its answer in five sentences, and the claims by theme."""
     table = ledger.answers(frame)
     answers = dict(zip(table["claim_id"], table["answer"], strict=True))
     checks = table.loc[table["design"] == "check", "claim_id"]
@@ -65,7 +65,9 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str],
     kind = str(about["evidence"])
     note = f'<p class="crm-note crm-evidence-{slug(kind)}">{say.names("evidence").get(kind, escape(kind))}</p>'
     counted = (answers[k] for k in table["claim_id"] if k not in set(checks))
-    parts = [say("question"), _raw(f'<p class="crm-lead">{lead}</p>{note}{alarm}{part}{claims.tiles(counted)}')]
+    said = claims.answer(answer.sentences(frame, str(about["currency"])))
+    parts = [say("question"), _raw(f"{note}{alarm}{part}"), say("answer"), _raw(said)]
+    parts += [say("claims"), _raw(f'<p class="crm-lead">{lead}</p>{claims.tiles(counted)}')]
     themes = dict(zip(table["claim_id"], table["theme"], strict=True))
     for theme, title in say.names("themes").items():
         rows = judged[judged["claim_id"].map(themes) == theme]
