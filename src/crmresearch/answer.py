@@ -14,9 +14,13 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
+from crmresearch.errors import Missing
+from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import position
+from crmresearch.result import Result
 
 say = words.of("top.answer")
+NOTHING = 1e-12  # sums that add up to nothing leave this much behind, and not on every machine the same
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,87 @@ def _planted(row: Mapping[str, Any]) -> str:
         held=say("covers") if row["ci_low"] <= held <= row["ci_high"] else say("misses"),
         judged=say.names("judged").get(row["truth_verdict"], ""),
     )
+
+
+# --- one notebook ----------------------------------------------------------------------------------------------------
+
+
+def of_notebook(
+    name: str, found: Mapping[str, Estimate | Missing], truth: Mapping[str, Mapping[str, float]], evidence: str
+) -> Result:
+    """Answer what one notebook asked: what was learnt, how sure it is, and what it does not show.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name.
+    found : mapping of line id to Estimate or Missing
+        What it kept.
+    truth : mapping
+        What was planted, by line; empty where nothing was.
+    evidence : str
+        The bank's class of evidence.
+
+    Returns
+    -------
+    Result
+        One row per claim; its answer is read from this notebook alone.
+    """
+    lines = {k: ledger.checked(k, v) for k, v in found.items()}
+    frame = ledger.table([{"notebook": name, "lines": lines, "parameters_hash": "", "truth": truth}])
+    claims = frame.loc[frame["line_id"].isin(list(found)), "claim_id"]
+    frame = frame[frame["claim_id"].isin(claims)]
+    answers = ledger.answers(frame)
+    rows = frame.set_index("line_id").loc[answers["line_id"]].reset_index()
+    table = pd.DataFrame(
+        {
+            "line": rows["line_id"],
+            "claim": rows["claim"],
+            "answer": answers["answer"],
+            "estimate": [_short(v) for v in rows["estimate"]],
+            "interval": [_interval(row) for row in rows.to_dict("records")],
+            "unit": rows["unit"],
+        }
+    )
+    if truth:
+        table["planted"] = [_short(v) for v in rows["truth"]]
+    return Result(table, _sentence(frame, answers, evidence), counts=())
+
+
+def _short(value: float) -> str:
+    """Write a number of any unit with three significant digits."""
+    if math.isnan(value):
+        return ""
+    if abs(value) < NOTHING:
+        return "0"
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["estimate"]):
+        return ""
+    if row["ci_low"] == row["ci_high"]:
+        return say("exact")
+    return f"[{_short(row['ci_low'])}, {_short(row['ci_high'])}]"
+
+
+def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
+    """A few sentences: what was learnt, how sure, what it does not show."""
+    by_answer = answers.groupby(answers["answer"].map(ledger.bare), sort=False)["line_id"]
+    listed = "; ".join(f"{said} ({', '.join(ids)})" for said, ids in by_answer)
+    measured = frame[frame["estimate"].notna()]
+    states = [state for text in measured["checks"] for state, _ in ledger.split_checks(text)]
+    failed, trusted = states.count("closed"), states.count("declared")
+    parts = [say("learnt", n=len(answers), listed=listed)]
+    if states:
+        parts.append(say("sure", n=len(states) - trusted, failed=failed, trusted=trusted))
+    planted = measured[measured["truth"].notna()]
+    if len(planted):
+        aim = planted["limit"].fillna(planted["truth"])
+        held = int(((planted["ci_low"] <= aim) & (aim <= planted["ci_high"])).sum())
+        parts.append(say("held", held=held, n=len(planted)))
+    loose = measured.loc[measured["design"].eq("association"), "line_id"]
+    if len(loose):
+        parts.append(say("no_cause", ids=", ".join(loose)))
+    parts.append(say("simulated") if evidence == "simulated" else say("alone"))
+    return " ".join(parts)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crmresearch import disclosure, escape, figures, ledger, parameters, words
+from crmresearch import answer, disclosure, escape, figures, ledger, parameters, words
 from crmresearch.data.engines import PACKAGES
 from crmresearch.data.places import put
-from crmresearch.errors import InputError, Reader
+from crmresearch.errors import InputError, Missing, Reader
+from crmresearch.estimators.inference import Estimate
 from crmresearch.result import Result
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Notebook:
     folder: Path | None
     meanings: Mapping[str, str]
     suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    found: dict[str, Estimate | Missing] = field(default_factory=dict)
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
         """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
@@ -65,6 +67,7 @@ class Notebook:
         findings = {line: result.finding(line) for line in lines}
         for line, finding in findings.items():
             ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
+        self.found |= findings
         if self.folder is None:
             return
         ledger.record(
@@ -98,6 +101,11 @@ class Notebook:
         path.parent.mkdir(parents=True, exist_ok=True)
         named = any(n is not None for n in frame.index.names)
         put(path, escape.csv(frame, index=named), private=path.parent.name == "restricted")
+
+    def answer(self) -> Result:
+        """Return what this notebook learnt of its claims, how sure it is, and what it does not show."""
+        about = self.bank.about
+        return answer.of_notebook(self.name, self.found, about.truth, about.evidence)
 
     def finish(self) -> Result:
         """List the files this notebook wrote and the versions it ran with."""
