@@ -142,3 +142,43 @@ def test_a_bank_that_brings_little_gets_five_sentences_on_what_is_missing(tmp_pa
     for k in ("S42", "S10c", "S12", "S19", "S22"):
         assert found[k].text.endswith("was not measured: no notebook of this run estimates it")
     assert not any(ch.isdigit() for s in found.values() for ch in s.text + s.planted)
+
+
+# --- one notebook ----------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_says_what_was_learnt_how_sure_and_what_not():
+    result = answer.of_notebook("03_acquisition_retention_cost", PLANTED, TRUTH, "simulated")
+    table = result.table.set_index("line")
+    assert list(table.index) == ["S02", "S10c", "S12", "S19", "S22", "S40", "S42"]  # claims once, in their order
+    assert table["answer"][["S02", "S10c", "S22", "S42"]].tolist() == ["open", "consistent", "blocked", "shown"]
+    assert table["answer"]["S40"] == "as described; mixed: S40b"
+    assert table.loc["S42", ["estimate", "interval", "planted"]].tolist() == ["-0.0124", "[-0.02, -0.0047]", ""]
+    assert table.loc["S19", "interval"] == "(exact)"
+    for part in (
+        "7 in all: open (S02); consistent (S10c);",
+        "1 checked, of which 1 failed; 2 taken on trust.",
+        "2 of 3 intervals hold what was planted.",  # S10c lies below the limit of its estimator
+        "What was found of S10c, S12 is an association and shows no cause.",
+        "The bank is simulated",
+    ):
+        assert part in result.sentence
+
+
+@pytest.mark.parametrize("evidence", ["real bank", "published", "real, other trade"])
+def test_a_notebook_on_a_bank_that_brings_nothing_answers_so(evidence):
+    missing = {"S40": Missing("no table prospects"), "S04": Missing("no table prospects")}
+    result = answer.of_notebook("03_acquisition_retention_cost", missing, {}, evidence)
+    assert "2 in all: not applicable (S04, S40)." in result.sentence
+    assert "no cause" not in result.sentence
+    assert "simulated" not in result.sentence
+    assert "planted" not in result.table
+    assert result.table["estimate"].tolist() == ["", ""]
+    assert "not applicable" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.7e-16, "0"), (-3e-5, "-3e-05"), (275.4, "275"), (12345.6, "12,346"), (math.inf, "inf")]
+)
+def test_numbers_of_any_unit_are_short(value, text):
+    assert answer._short(value) == text

@@ -58,7 +58,8 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str],
     idle = claims.unmeasured(frame).groupby(frame["claim_id"]).transform("all")  # a claim measured in part is not
     judged = frame[~idle & ~frame["claim_id"].isin(checks)]
     bank = {k: escape(str(v)) for k, v in about.items()}
-    lead = say("lead", claims=len(table), measured=judged["claim_id"].nunique(), bank=bank)
+    period = say("period", bank=bank) if about.get("observation_start") else ""
+    lead = say("lead", claims=len(table), measured=judged["claim_id"].nunique(), bank=bank, period=period)
     failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
     alarm = f'<p class="crm-note crm-alarm">{say("incomplete", notebooks=failed)}</p>' if failed else ""
     part = f'<p class="crm-note crm-alarm">{say("part")}</p>' if frame["provisional"].eq("yes").any() else ""
