@@ -155,18 +155,17 @@ def of_notebook(
     frame = frame[frame["claim_id"].isin(claims)]
     answers = ledger.answers(frame)
     rows = frame.set_index("line_id").loc[answers["line_id"]].reset_index()
-    table = pd.DataFrame(
+    table = pd.DataFrame(  # what was found first, as a narrow screen shows it
         {
             "line": rows["line_id"],
-            "claim": rows["claim"],
-            "answer": answers["answer"],
             "estimate": [_short(v) for v in rows["estimate"]],
             "interval": [_interval(row) for row in rows.to_dict("records")],
+            **({"planted": [_short(v) for v in rows["truth"]]} if truth else {}),
+            "answer": answers["answer"],
             "unit": rows["unit"],
+            "claim": rows["claim"],
         }
     )
-    if truth:
-        table["planted"] = [_short(v) for v in rows["truth"]]
     return Result(table, _sentence(frame, answers, evidence), counts=())
 
 
@@ -202,7 +201,7 @@ def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
         aim = planted["limit"].fillna(planted["truth"])
         held = int(((planted["ci_low"] <= aim) & (aim <= planted["ci_high"])).sum())
         parts.append(say("held", held=held, n=len(planted)))
-    loose = measured.loc[measured["design"].eq("association"), "line_id"]
+    loose = measured.loc[measured["design"].eq("association") & measured["primary"].eq("yes"), "line_id"]
     if len(loose):
         parts.append(say("no_cause", ids=", ".join(loose)))
     parts.append(say("simulated") if evidence == "simulated" else say("alone"))
