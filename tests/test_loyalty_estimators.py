@@ -428,7 +428,7 @@ def test_mediation_sensitivity_is_where_the_effect_vanishes():
     e_s, e_l = s - q * (q @ s) / (q @ q), loyal - q * (q @ loyal) / (q @ q)
     rho = np.corrcoef(e_s, e_l)[0, 1]
     assert table["correlation of disturbances that explains it away"] == pytest.approx(rho, abs=1e-9)
-    assert table["indirect effect"] == pytest.approx(
+    assert table["indirect path"] == pytest.approx(
         table["quality to satisfaction"] * table["satisfaction to loyalty"], abs=1e-12
     )
     assert result.checks[0].status == "declared"
