@@ -7,6 +7,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -295,6 +296,32 @@ def test_long_tables_are_folded_and_all_scroll(rows, folded):
     assert table in shown
     assert shown.count('class="crm-scroll"') == 1
     assert (f"<summary>Table of {rows} rows</summary>" in shown) == folded
+
+
+def _rules(media: str) -> list[tuple[str, str]]:
+    """Selectors and declarations inside the blocks of a medium."""
+    css = files("crmresearch.run.site").joinpath("static/crmresearch.css").read_text("utf-8")
+    blocks = re.findall(rf"^@media {re.escape(media)} {{\n(.*?)^}}", css, flags=re.DOTALL | re.MULTILINE)
+    return [(s.strip(), d) for block in blocks for s, d in re.findall(r"([^{}]+){([^}]*)}", block)]
+
+
+@pytest.mark.parametrize("part", ["tiles", "more", "gate", "planted", "result", "lines"])
+def test_print_keeps_answers_rules_and_gates(part):
+    hidden = [s for s, declared in _rules("print") if "display: none" in declared]
+    assert hidden
+    assert not [s for s in hidden if f".crm-{part}" in s]
+
+
+def test_print_opens_what_is_folded():
+    script = files("crmresearch.run.site").joinpath("static/crmresearch.js").read_text("utf-8")
+    opened = re.search(r'folded = "(.*?)"', script)[1].split(", ")
+    assert {"details.crm-fold", ".cell_output details", ".crm-more details"} <= set(opened)
+
+
+@pytest.mark.parametrize("media", ["(max-width: 46rem)", "print"])
+def test_narrow_tables_wrap_so_that_estimates_stay_in_sight(media):
+    wrapped = [s for s, declared in _rules(media) if "white-space: normal" in declared]
+    assert "table.dataframe th, table.dataframe td" in wrapped
 
 
 def test_two_builds_are_equal_byte_by_byte(built, tmp_path):

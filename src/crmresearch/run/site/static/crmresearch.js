@@ -21,7 +21,7 @@
     if (line && line.classList.contains("crm-line")) line.querySelector("details")?.setAttribute("open", "");
   };
   addEventListener("hashchange", reveal);
-  const folded = "details.crm-fold, .cell_output details";
+  const folded = "details.crm-fold, .cell_output details, .crm-more details";
   addEventListener("beforeprint", () => document.querySelectorAll(folded).forEach((part) => { part.open = true; }));
   reveal();
 })();
