@@ -112,6 +112,9 @@ def test_a_query_only_reads_and_reads_the_same_tomorrow(bank, kind, query):
         ("duckdb", "SELECT * FROM 'other.csv'", 'Cannot access file "other.csv"'),
         ("sqlite", "SELECT nope FROM a", "no such column: nope"),
         ("sqlite", "SELECT nr FROM b", "no such table: b"),
+        ("sqlite", "SELECT load_extension(nr) AS customer_id FROM a", "not authorized"),
+        ("sqlite", "SELECT json_extract(kind, '$.x') AS customer_id FROM a", "malformed JSON"),
+        ("sqlite", "SELECT abs(-9223372036854775808) AS customer_id FROM a", "integer overflow"),
         ("sqlite", "SELECT FROM a", "syntax error"),
     ],
 )

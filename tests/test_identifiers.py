@@ -15,14 +15,20 @@ from crmresearch.errors import InputError
 NAMES = {
     "a person's name": (
         "Surname,Kundenname,姓名,Name,nachname,Vorname,prénom,nom,Nom du client,Apellidos,nombre_cliente,Cognome,Nome,"
-        "客户姓名,customer_name,LAST_NAME,CustomerName,Kontoinhaber,Client name,first name,客戶名"
+        "客户姓名,customer_name,LAST_NAME,CustomerName,Kontoinhaber,Client name,first name,客戶名,"
+        "Intestatario,Ragione sociale,Raison sociale,Titulaire du compte,Titular,联系人"
     ),
     "a telephone number": (
         "Telefon,tel_privat,telPrivat,Tel.,Handy-Nr,Mobilnummer,phone,Phone Number,téléphone,teléfono móvil,cellulare,"
-        "numero di telefono,手机号,手机号码,联系电话,phone_home,telefone,手機"
+        "numero di telefono,手机号,手机号码,联系电话,phone_home,telefone,手機,Nº móvil,Portable,Recapito,Telefax,"
+        "微信号"
     ),
-    "an e-mail address": "E-Mail,e_mail,EMAIL_ADDR,email1,courriel,correo electrónico,电子邮箱,eMail,Kunden-E-Mail",
-    "a postal address": "Adresse,address_line_1,billing address,Straße,Hausnummer,dirección,indirizzo,家庭住址",
+    "an e-mail address": (
+        "E-Mail,e_mail,EMAIL_ADDR,email1,courriel,correo electrónico,电子邮箱,eMail,Kunden-E-Mail,Mail,Correo,Mél"
+    ),
+    "a postal address": (
+        "Adresse,address_line_1,billing address,Straße,Hausnummer,dirección,indirizzo,家庭住址,Rue,Calle,Hausnr"
+    ),
     "an identity document": (
         "ssn,SSN_NR,N° sécurité sociale,passeport,DNI,codice fiscale,身份证号,护照号,passport_no,national_id,"
         "Personalausweisnummer,Steuer-ID,social_security_number,CPF,身分證"
@@ -33,7 +39,7 @@ HARMLESS = (
     "product_name,campaign_name,city_name,bank_name,email_opened,phone_calls,has_email,address_changes,mobile_banking,"
     "手机银行,手机银行登录次数,电话银行渠道,contact,number_of_emails,nombre_produits,telemarketing,nominal_rate,income,"
     "hotel,stellar,urban,handyman,email_hash,card_category,renamed,account_id,Kundennummer,numero_client,客户号,开户日期,"
-    "性别,城市,渠道,交易金额,币种,passive_share,Dependent_count,directmail,panel,tenure,phone_consent,Filiale,Ort"
+    "direct_mail,portable_apps,mobile_app_logins,性别,城市,渠道,交易金额,币种,passive_share,Dependent_count,directmail,panel,tenure,phone_consent,Filiale,Ort"
 )
 
 

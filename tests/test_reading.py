@@ -277,6 +277,7 @@ TRANSACTIONS = "customer_id;occurred_on;amount;weight\n"
         (("1.250", "", "-1.000"), "", "amount reads in two ways"),
         (("1.250.000", "1.250", "3"), "", "declare decimal: ','"),
         (("12.50", "1.250", "3"), "decimal: ','", r"amount must be an amount of money.*\(1 row: 1\)"),
+        (("1,250", "9,100", "3"), "", r"decimal: ',' \(if 1,250 is 1.25\) or thousands: ',' \(if it is 1250\)"),
         (("12,50", "1,250", "3"), "", r"amount must be an amount of money.*\(2 rows: 1, 2\).*declare decimal: ','"),
     ],
 )
@@ -298,6 +299,25 @@ def test_own_columns_follow_the_declared_marks(bank):
     assert column(found, "snapshot", "note") == ["Bern, 3", "x.y"]
     with pytest.raises(InputError, match=r"snapshot\.income: income reads in two ways"):
         bank("snapshot: {file: s.csv, sep: ';'}", s__csv="customer_id;income\na;1.250\nb;12.500\n")
+
+
+@pytest.mark.parametrize(("hours", "read"), [(8, True), (-5, True), (5.5, False), (0, False)])
+def test_an_offset_of_whole_hours_is_a_zone_and_another_asks_for_one(bank, hours, read):
+    zone = datetime.timezone(datetime.timedelta(hours=hours))
+    days = pd.to_datetime(["2020-05-13 00:30", "2020-06-01 23:30"]).tz_localize(zone)
+    pd.DataFrame({"customer_id": ["a", "b"], "acquired_on": days}).to_parquet(bank.folder / "c.parquet")
+    if read:
+        expected = [pd.Timestamp("2020-05-13"), pd.Timestamp("2020-06-01")]
+        assert column(bank("customers: c.parquet"), "customers", "acquired_on") == expected
+    else:
+        with pytest.raises(InputError, match=r"times with a zone.*declare timezone"):
+            bank("customers: c.parquet")
+
+
+@pytest.mark.parametrize("form", ["%Q", "%d.%K.%Y", "%J"])
+def test_a_format_of_dates_that_is_none_is_named(bank, form):
+    with pytest.raises(InputError, match="date_format cannot be read"):
+        bank(f"customers: {{file: c.csv, date_format: '{form}'}}", c__csv=CUSTOMERS)
 
 
 @pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York", "Europe/Berlin"])
@@ -361,6 +381,12 @@ def test_a_date_that_means_none_can_be_declared(bank, sentinel, form, declared):
         (("EUR", "JPY", "USD"), "currency", "", r"without a rate: JPY, USD \(2 rows: 2, 3\).*rates: \{JPY: …"),
         (("EUR", "", "EUR"), "CCY", "", r"without a rate: none \(1 row: 2\)"),
         (("EUR", "JPY", "USD"), "币种", "currency: {rates: {USD: 0.9}}", r"without a rate: JPY \(1 row: 2\)"),
+        (("EUR", "JPY", "USD"), "Divisa", "", r"without a rate: JPY, USD"),
+        (("EUR", "EUR", "USD"), "curr_code", "", r"without a rate: USD"),
+        (("EUR", "EUR", "USD"), "monnaie", "", r"without a rate: USD"),
+        (("EUR", "EUR", "USD"), "ccy", "currency: {rates: {USD: 0}}", "the rate of USD must be a number above 0"),
+        (("EUR", "EUR", "USD"), "ccy", "currency: {rates: {USD: '0,9'}}", "the rate of USD must be a number above 0"),
+        (("EUR", "EUR", "USD"), "ccy", "currency: {rates: {USD: inf}}", "the rate of USD must be a number above 0"),
         (("EUR", "JPY", "USD"), "ccy", "currency: {column: cci}", "has no column 'cci'; did you mean 'ccy'"),
     ],
 )

@@ -60,6 +60,13 @@ CASES = {
     "German dates": ("customers", "customer_id,acquired_on\na,13.05.2020\n", "", {}),
     "numbers that read in two ways": ("transactions", MOVES + "a,2020-05-13,1.250\na,2020-05-14,980\n", "", {}),
     "German numbers": ("transactions", MOVES.replace(",", ";") + "a;2020-05-13;1.250,50\n", ", sep: ';'", {}),
+    "English numbers": ("transactions", MOVES.replace(",", ";") + "a;2020-05-13;1,250.50\n", ", sep: ';'", {}),
+    "Swiss numbers": ("transactions", MOVES + "a,2020-05-13,1'250.50\n", "", {}),
+    "blanks between thousands": (
+        "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1 250,50\n", ", decimal: ',', sep: ';'", {}),
+    "narrow blanks between thousands": (
+        "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1\u202f250,50\n", ", decimal: ',', sep: ';'", {}),
+    "German flags": ("survey", SURVEY.replace("yes,yes", "ja,yes"), "", {}),
     "times in UTC": ("customers", UTC, "", {"file": "t.parquet"}),
     "an identifier": ("snapshot", "customer_id,Surname,income\na,x,3\n", "", {}),
     "an identifier by value": ("snapshot", "customer_id,note,income\na,a@b.de,3\n", "", {}),

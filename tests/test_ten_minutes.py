@@ -141,6 +141,10 @@ TABLES = {
     "clients.csv": "no_client|date_ouverture|date_cloture|consentement\nA|2019-02-01||oui\nB|2019-02-28|2023-03-01|non",
     "clienti.csv": "codice_cliente\tcliente_dal\tdata_chiusura\tconsenso\nA\t05/12/2019\t\tsì\n"
     "B\t25/12/2019\t9999-12-31\tno\n",
+    "clientes.csv": '\ufeff"Código cliente","Fecha de alta","Fecha de baja","DNI"\nA,05.12.19,,1\n'
+    'B,25.12.19,01.02.23,2\n',
+    "mensuel.csv": "N° client;Mois;Solde\nA;01/2022;1 250,50\nB;02/2022;980,00\n",
+    "交易.csv": '客户编号,交易日期,金额\n1,2022年3月5日,"1,250.50"\n2,2022年12月5日,-80.00\n',
     "holdings.csv.gz": "customer,product,opened,closed\nA,card,20190203,\nB,loan,20200405,\n",
 }  # fmt: skip
 SAYS = {
@@ -154,6 +158,9 @@ SAYS = {
         "or the month first?",
         "missing: {left_on: [",
     ],
+    "clientes.csv": ["customers", "customer_id: Código cliente", "date_format: '%d.%m.%y'", "drop: [DNI]"],
+    "mensuel.csv": ["monthly", "date_format: '%m/%Y'", "decimal: ','", "thousands: ' '"],
+    "交易.csv": ["transactions", "thousands: ','"],
     "holdings.csv.gz": ["holdings", "date_format: '%Y%m%d'", "product_family: product"],
 }
 

@@ -20,16 +20,17 @@ _PARTS = {
         "nachname vorname familienname geburtsname kundenname namedeskunden kontoinhaber inhabername rufname "
         "prenom nomdefamille nomclient nomduclient nomcomplet nomutilisateur titulairename "
         "apellido nombrecliente nombredelcliente nombrecompleto nombreusuario primernombre segundonombre "
+        "titulaireducompte titulardelacuenta intestatario ragionesociale raisonsociale razonsocial ansprechpartner "
         "cognome nomecliente nomedelcliente nomecompleto nominativo sobrenome nomecliente achternaam voornaam nazwisko"
     ),
     "a telephone number": (
         "telephone telefon telefono telefoon mobilephone mobileno mobilenum mobilenr cellphone cellulare celular "
         "handynummer handynr mobilnummer mobilnr mobiltel movilnum numeromovil numeroportable phonenum phoneno phonenr "
-        "rufnummer faxnum faxnr"
+        "rufnummer faxnum faxnr telefax"
     ),
     "an e-mail address": "emailaddr mailadresse mailaddress courriel correoelectronico postaelettronica mailprivat",
     "a postal address": (
-        "streetaddress homeaddress postaladdress mailingaddress addressline anschrift wohnadresse hausnummer "
+        "streetaddress homeaddress postaladdress mailingaddress addressline anschrift wohnadresse hausnummer hausnr "
         "domicilio indirizzo endereco codigodomicilio"
     ),
     "an identity document": (
@@ -46,11 +47,20 @@ _PARTS = {
 # Words that must stand by themselves: in longer ones they may be anything.
 _WORDS = {
     "a person's name": "handle",
-    "a telephone number": "tel telnr telno phone handy fax gsm tlf",
+    "a telephone number": "tel telnr telno phone handy fax gsm tlf whatsapp wechat",
     "an e-mail address": "email",
     "a postal address": "address addr adresse adress adres strasse street direccion straat",
     "an identity document": "ssn nino nir dni nif nie curp cpf pesel bsn aadhaar passnr svnr ahv",
     "a card or account number": "iban ibannr ibanno",
+}
+# And these nothing else, numbers aside: direct_mail is a campaign, portable_usage is none.
+_ALONE = {
+    "a person's name": "titulaire titular inhaber contatto",
+    "a telephone number": "portable movil mobile recapito",
+    "an e-mail address": "mail mel correo pec",
+    "a postal address": "rue calle domicile",
+    "an identity document": "nss",
+    "a card or account number": "rib",
 }
 # "name" is a person's only alone or beside these.
 _NAME = "name names nom nombre nome naam"
@@ -67,8 +77,8 @@ _ABOUT = (
     "md5 length score usage use used country city town region plan available known given response responded"
 )
 _SIGNS = {  # written without blanks
-    "a person's name": "姓名 名字 客户名 客戶名 户名 戶名",
-    "a telephone number": "手机 手機 电话 電話 座机 联系方式 聯繫方式",
+    "a person's name": "姓名 姓氏 名字 客户名 客戶名 户名 戶名 联系人 聯絡人",
+    "a telephone number": "手机 手機 电话 電話 座机 联系方式 聯繫方式 微信号 微信號 QQ号",
     "an e-mail address": "邮箱 郵箱 邮件 郵件 电邮 電郵",
     "a postal address": "地址 住址",
     "an identity document": "身份证 身分证 身份證 身分證 证件号 證件號 护照 護照 社保号 社保卡",
@@ -83,7 +93,7 @@ def _table(parts: dict[str, str]) -> dict[str, str]:
     return {word: kind for kind, words in parts.items() for word in words.split()}
 
 
-_PART, _WORD, _SIGN = _table(_PARTS), _table(_WORDS), _table(_SIGNS)
+_PART, _WORD, _SIGN, _SOLE = map(_table, (_PARTS, _WORDS, _SIGNS, _ALONE))
 
 
 def named(column: str) -> str | None:
@@ -107,6 +117,9 @@ def named(column: str) -> str | None:
     for word in words:
         if word in _WORD:
             return _WORD[word]
+    alone = [word for word in words if word not in ("n", "no", "nr", "num", "numero")]
+    if len(alone) == 1 and alone[0] in _SOLE:
+        return _SOLE[alone[0]]
     together = "".join(words)
     for part, kind in _PART.items():
         if part in together:

@@ -85,6 +85,8 @@ _HINTS = {
     "allowed": "recode the values in bank.yaml (recode: {column: {theirs: ours}})",
     "future": "correct observation_end in bank.yaml or the dates, or declare missing: {{{column}: [9999-12-31]}}",
     "dates": "correct the dates; if one stands for none, declare missing: {{{column}: [1900-01-01]}}",
+    "codes": "correct them, or declare those that stand for none (missing: {{{column}: [99]}})",
+    "scale": 'correct them, or compute them (derived: {{{column}: "theirs / 100"}})',
     "refers": "bring the missing rows, or drop the rows that point to nobody",
     "duplicate": "keep one row per key",
     "late": "correct the dates, or declare tolerance_days: {{{table}: {days}}} in bank.yaml",
@@ -120,7 +122,8 @@ def _checks(
         if c.low is not None:
             says = f"at least {c.low:g}" if c.high is None else f"from {c.low:g} to {c.high:g}"
             high = "" if c.high is None else f" OR {q} > {c.high!r}"
-            found.append(_Check(c.name, f"{c.name} must be {says}", f"{q} < {c.low!r}{high}"))
+            hint = _HINTS["codes" if c.nullable else "scale"].format(column=c.name)
+            found.append(_Check(c.name, f"{c.name} must be {says}", f"{q} < {c.low!r}{high}", hint))
         if c.kind == "month":
             found.append(_Check(c.name, "month must be the first day of a month", f"day({q}) <> 1"))
         if c.kind in ("date", "month") and end is not None:

@@ -6,6 +6,7 @@ such values left out, to count them and to find their rows.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -260,7 +261,7 @@ def _type_problems(
     numbered = f"SELECT row_number() OVER () AS r, {', '.join(inner)} FROM ({source.query})"
     [row] = engine.run(f"SELECT {', '.join(outer)}, count(*) FROM ({numbered})")
     found = []
-    for i, (c, _) in enumerate(columns):
+    for i, (c, t) in enumerate(columns):
         bad, bad_rows, missing, missing_rows = row[4 * i : 4 * i + 4]
         if not bad:
             continue
@@ -271,7 +272,7 @@ def _type_problems(
             rates = f"{{column: {source.theirs[c.name]}, rates: {{{', '.join(f'{code}: …' for code in codes)}}}}}"
             hint = f"declare what one unit of each is worth: currency: {rates} in bank.yaml"
         elif c.name in source.derived:
-            rule = f"its formula, {source.derived[c.name]}, gives no value that {c.name} can have"
+            rule = f"its formula, {' '.join(source.derived[c.name].split())}, gives no value that {c.name} can have"
             hint = "correct it or the values; codes for none are declared in bank.yaml (missing: {theirs: [n/a]})"
         elif c.name in source.recode:
             rule = f"{c.name} holds values without a recoding"
@@ -284,13 +285,40 @@ def _type_problems(
             first, second = hints[::-1] if bad + missing == row[-1] else hints  # all: another format; some: codes
             hint = f"declare {first}, or {second}, or timezone, in bank.yaml"
         elif c.kind in ("count", *casting.NUMERIC):
-            hint = f"declare decimal: ',' in bank.yaml, or codes for none (missing: {{{c.name}: [n/a]}})"
+            marks = _marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
+            hint = f"declare {marks}codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
+        elif c.kind == "flag":
+            hint = f"recode the values in bank.yaml (recode: {{{c.name}: {{ja: yes, nein: no}}}})"
         shown = source.theirs[c.name] if c.name == casting.CURRENCY else c.name
         found.append(Problem(table.name, shown, rule, int(bad), tuple(bad_rows), hint))
         if missing and not c.nullable:
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
+
+
+def _marks(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:
+    """Say which marks of numbers, declared, would let most values be read; both, where two do."""
+    name, left = column.name, dict[int, list[str]]()
+    told = source.decimal.get(name, source.decimal.get("*"))
+    for decimal, thousands in ((",", ""), ("", ","), ("", "'"), (",", " "), (",", "\u00a0"), (",", "\u202f")):
+        marks = {"decimal": decimal, "thousands": thousands}
+        by = {key: {name: mark} if mark else {} for key, mark in marks.items()}
+        read = casting.cast(column, raw_type, replace(source, decimal=by["decimal"], thousands=by["thousands"]), False)
+        where = f"trim({quoted(name)}) <> '' AND ({read}) IS NULL"
+        [(n,)] = engine.run(f"SELECT count(*) FROM ({source.query}) WHERE {where}")
+        shown = [
+            f"{key}: {literal(mark) if mark in ', ' else json.dumps(mark)}"
+            for key, mark in marks.items()
+            if mark and (key, mark) != ("decimal", told)
+        ]
+        left.setdefault(int(n), []).append(", ".join(shown))
+    best = min(left)
+    if best >= bad:
+        return ""
+    first, *more = left[best]
+    two = first == "decimal: ','" and "thousands: ','" in more
+    return f"{first} (if 1,250 is 1.25) or thousands: ',' (if it is 1250), or " if two else f"{first}, or "
 
 
 def _codes_without_rate(engine: DuckDB, source: TableSource) -> list[str]:
@@ -342,6 +370,9 @@ def _unreadable(table: str, source: TableSource, error: Exception) -> Problem:
         return Problem(
             table, "", f"a row has another number of columns than the header{where}", hint="declare sep, or repair it"
         )
+    if "strftime/strptime" in text:
+        hint = "write %d, %m, %Y (%y of two digits), %H, %M, %S and what stands between them"
+        return Problem(table, "", f"its date_format cannot be read{where}", hint=hint)
     if "quote" in text.lower():
         return Problem(table, "", f"a quoted value does not end{where}", hint="repair the file")
     return Problem(

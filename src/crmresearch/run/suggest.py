@@ -34,8 +34,13 @@ FORMATS = (
     "%Y/%m/%d",
     "%Y%m%d",
     "%d-%m-%Y",
+    "%d.%m.%y",
+    "%d/%m/%y",
+    "%m/%d/%y",
     "%Y年%m月%d日",
     "%Y-%m",
+    "%m/%Y",
+    "%m.%Y",
     "%Y%m",
 )
 FEW = 12  # most values of a column whose words are recoded
@@ -115,7 +120,8 @@ def _text(file: Path) -> Seen:
     sep = max(";,\t|", key=lambda s: _regular(lines, s))
     keys = {k: v for k, v in (("sep", sep), ("encoding", encoding)) if v not in (",", "utf-8")}
     with opened(file, "rb") as handle:
-        text = io.TextIOWrapper(handle, encoding=encoding, errors="replace", newline="")
+        marked = encoding.replace("utf-8", "utf-8-sig")  # a byte order mark before a quote would make it part of a name
+        text = io.TextIOWrapper(handle, encoding=marked, errors="replace", newline="")
         rows = list(itertools.islice(csv.reader(text, delimiter=sep), LOOK + 1)) or [[]]
     header = [c.removeprefix("\ufeff").strip() for c in rows[0]]
     return Seen(file, keys, _columns(header, [r for r in rows[1:] if len(r) == len(header)]))
@@ -189,10 +195,17 @@ def _days(values: Sequence[str], typed: bool) -> tuple[str, list[datetime.date]]
 
 
 def _marks(values: Sequence[str]) -> dict[str, str]:
-    """Find the decimal mark of numbers in text, where it is a comma."""
-    numbers = [v for v in values if re.fullmatch(r"[-+]?\d[\d.,' ]*", v)]
+    """Find the marks of numbers in text, where the decimal one is a comma or thousands are parted."""
+    numbers = [v for v in values if re.fullmatch(r"[-+]?\d[\d.,' \u00a0\u202f]*", v)]
     comma = any(re.search(r",\d{1,2}$", v) or re.search(r"\.\d{3}(?!\d).*,|\.\d{3}\.", v) for v in numbers)
-    return {"decimal": ","} if comma else {}
+    parted = {
+        m[1]
+        for v in numbers
+        if (m := re.match(rf"[-+]?\d{{1,3}}([{'' if comma else ','}' \u00a0\u202f])\d{{3}}(?!\d)", v))
+    }
+    sure = parted - {","} or any(re.search(r",\d{3}[.,]", v) for v in numbers)  # 1,250 alone reads in two ways
+    found = {"decimal": ","} if comma else {}
+    return found | ({"thousands": parted.pop()} if sure and len(parted) == 1 else {})
 
 
 def _codes(values: Sequence[str]) -> list[str]:
@@ -269,6 +282,11 @@ def _table_lines(seen: Seen, folder: Path) -> tuple[list[str], dict[str, list[da
             words, sure = _words(kinds[ours], values, codes.get(ours, ()))
             recode |= {ours: words} if words else {}
             unsure += [] if sure else [ours]
+    lines += [
+        f"    # to fill in: date_format: {{{ours}: ...}}, its dates could not be told"
+        for ours, form in formats.items()
+        if not form and any(seen.columns[seen.named[ours]])
+    ]
     told = sorted({f for f in formats.values() if f and f != "%Y-%m-%d"})
     if told and not seen.typed:
         given = (
@@ -342,7 +360,10 @@ def suggest(paths: Sequence[Path], folder: Path) -> str:
         else:
             found[seen.table] = seen
     if not found:
-        raise InputError("none of the files has a column that names a customer, so no table could be guessed")
+        raise InputError(
+            "none of the files has a column that names a customer, so no table could be guessed; call that column "
+            "customer_id in the file, or write bank.yaml after data/example/bank.yaml"
+        )
     lines: list[str] = []
     days: dict[str, list[datetime.date]] = {}
     for name in (n for n in TABLES if n in found):

@@ -120,7 +120,10 @@ def _sqlite(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Rela
             _failed(table, file, spec, error, [name for (name,) in cursor])
 
     def copy(engine: DuckDB) -> None:
-        with rows(select) as cursor:
-            copy_text(engine, alias, header, cursor)
+        try:
+            with rows(select) as cursor:
+                copy_text(engine, alias, header, cursor)
+        except sqlite3.Error as error:  # what only rows show
+            _failed(table, file, spec, error, [])
 
     return Relation(alias, header, file.name, makes=(copy,))

@@ -7,6 +7,7 @@ their place. ``data/example/bank.yaml`` is a complete example; ``data/README.md`
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 import zoneinfo
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,11 @@ from crmresearch.errors import InputError
 
 FLAGS = ("true", "false", "yes", "no", "1", "0")
 # names of a column that states the currency of a row
-CURRENCIES = ("currency", "ccy", "currency_code", "waehrung", "währung", "devise", "moneda", "valuta", "币种", "货币")
+CURRENCIES = (
+    "currency", "ccy", "curr", "cur", "currency_code", "curr_code", "currency_iso", "iso_currency",
+    "waehrung", "währung", "whg", "devise", "monnaie", "moneda", "divisa", "código_divisa", "codigo_divisa",
+    "valuta", "codice_valuta", "moeda", "币种", "幣種", "币别", "幣別", "货币", "貨幣",
+)  # fmt: skip
 LEAKS = {"naive_bayes_classifier": "scores of an earlier model of the same outcome"}  # names that begin so are refused
 
 
@@ -321,6 +326,10 @@ def _declared(
             if column not in (*columns, "*") and (key == "recode" or column not in used):
                 rule = f"{key} names no column; {nearest(str(column), columns)}"
                 problems.append(Problem(table.name, str(column), rule))
+    for code, rate in spec.get("currency", {}).get("rates", {}).items():
+        if not (re.fullmatch(r"\d*\.?\d+", str(rate)) and float(rate) > 0):
+            rule = f"the rate of {code} must be a number above 0, with a decimal point"
+            problems.append(Problem(table.name, "", rule, hint=f"rates: {{{code}: 0.92}}"))
     for zone in {*_by_column(spec.get("timezone")).values()} - zoneinfo.available_timezones():
         problems.append(Problem(table.name, "", f"there is no time zone '{zone}'", hint="Asia/Shanghai and the like"))
     for column, values in spec.get("recode", {}).items():
@@ -328,7 +337,7 @@ def _declared(
         allowed = (*FLAGS, *known.allowed) if known and (known.kind == "flag" or known.allowed == CONSENT) else ()
         allowed = allowed or (known.allowed if known else ())
         for value in sorted({v for v in values.values() if v is not None} - set(allowed)) if allowed else ():
-            rule = f"recode to '{value}', which the contract does not know; {nearest(value, allowed)}"
+            rule = f"recode to '{value}', which the contract does not know; {nearest(value, dict.fromkeys(allowed))}"
             problems.append(Problem(table.name, column, rule))
     return problems
 

@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -127,6 +128,17 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
     return _csv(table, file, spec, alias)
 
 
+UTC = ("UTC", "GMT", "GMT0", "UCT", "Z", "Zulu", "Universal", "Greenwich")  # names of what is nobody's day
+
+
+def _zone(stated: str) -> str:
+    """Return the zone whose days a column is in: whole hours from UTC too; UTC and parts of hours say none."""
+    if offset := re.fullmatch(r"([+-])(\d\d):?00", stated):
+        hours = int(offset[2])
+        return f"Etc/GMT{'-' if offset[1] == '+' else '+'}{hours}" if 0 < hours <= 12 else ""
+    return "" if stated[:1] in "+-" or stated.removeprefix("Etc/") in UTC else stated
+
+
 def _parquet(table: str, file: Path) -> Relation:
     import pyarrow.parquet as pq
 
@@ -134,7 +146,7 @@ def _parquet(table: str, file: Path) -> Relation:
         schema = pq.read_schema(file)
     except (OSError, ValueError):
         refuse(table, *databases.damaged(file))
-    zones = {f.name: f.type.tz for f in schema if getattr(f.type, "tz", None) not in (None, "UTC")}
+    zones = {f.name: zone for f in schema if (zone := _zone(getattr(f.type, "tz", None) or ""))}
     return Relation(
         f"read_parquet({literal(file)}, hive_partitioning = false)",
         list(schema.names),
