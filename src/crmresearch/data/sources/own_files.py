@@ -326,6 +326,11 @@ def _declared(
             if column not in (*columns, "*") and (key == "recode" or column not in used):
                 rule = f"{key} names no column; {nearest(str(column), columns)}"
                 problems.append(Problem(table.name, str(column), rule))
+    decimal, thousands = (_by_column(spec.get(key)) for key in ("decimal", "thousands"))
+    odd = {*decimal.values()} - {".", ","} or {m for m in thousands.values() if len(m) != 1 or m.isalnum()}
+    if odd or any(thousands.get(c) == mark for c, mark in decimal.items()):
+        rule = "decimal must be a point or a comma, and thousands another sign"
+        problems.append(Problem(table.name, "", rule, hint="decimal: ',' reads 1.250,50"))
     for code, rate in spec.get("currency", {}).get("rates", {}).items():
         if not (re.fullmatch(r"\d*\.?\d+", str(rate)) and float(rate) > 0):
             rule = f"the rate of {code} must be a number above 0, with a decimal point"
