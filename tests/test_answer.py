@@ -144,6 +144,17 @@ def test_a_bank_that_brings_little_gets_five_sentences_on_what_is_missing(tmp_pa
     assert not any(ch.isdigit() for s in found.values() for ch in s.text + s.planted)
 
 
+@pytest.mark.parametrize("verdict", VERDICTS[:5])
+def test_a_line_whose_estimate_is_suppressed_says_why(verdict, tmp_path):
+    """A bank of a few customers: the share of its best fifth rests on too few, and is not shown."""
+    gates = (Check.of("cell size", False, "too few"), Check("tail", "open", "thin"))
+    frame = merged(tmp_path, PLANTED | {"S19": replace(PLANTED["S19"], checks=gates)})
+    line = frame["line_id"] == "S19"
+    frame.loc[line, ["estimate", "ci_low", "ci_high"]] = math.nan
+    frame.loc[line, "verdict"] = verdict
+    assert said(frame)["S19"].text.endswith("has no estimate on this bank: cell size (too few)")
+
+
 # --- one notebook ----------------------------------------------------------------------------------------------------
 
 

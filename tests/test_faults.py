@@ -90,6 +90,8 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            # what a shell starts in the background ignores Ctrl-C, and so would all that it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *words: str, **environment: str) -> tuple[int, str]:

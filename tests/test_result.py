@@ -210,3 +210,18 @@ def test_an_estimate_and_its_interval_are_one_column():
     ]  # fmt: skip
     assert "1.500 [1.000, 2.000]" in disclosure.text(frame)
     assert disclosure.html(frame[["line", "ci_low", "ci_high"]]).count("[interval]") == 1  # ends without an estimate
+
+
+@pytest.mark.parametrize(
+    ("columns", "heads"),
+    [
+        ({"share": 0.02, "n": 168, "low": 0.01, "high": 0.03}, ["share [interval]", "n"]),
+        ({"estimate": 0.3, "se": 0.1, "low": 0.1, "high": 0.5}, ["estimate [interval]", "se"]),
+        ({"size": 0.4, "loglik": -7.0, "size_low": 0.3, "size_high": 0.5}, ["size [interval]", "loglik"]),
+        ({"ratio": 4.4, "customers": 900, "bootstrap_low": 1.0, "bootstrap_high": 2.0},
+         ["ratio", "customers", "bootstrap [interval]"]),
+    ],
+)  # fmt: skip
+def test_an_interval_stands_beside_the_estimate_it_holds(columns, heads):
+    html = disclosure.html(pd.DataFrame({k: [v, v] for k, v in columns.items()}))
+    assert re.findall("<th [^>]*>(.*?)</th>", html) == heads

@@ -87,8 +87,10 @@ def _words(line_id: str) -> Mapping[str, str]:
 def _text(row: Mapping[str, Any], answer: str, currency: str, others: int) -> str:
     line, known = ledger.lines()[row["line_id"]], _words(row["line_id"])
     if math.isnan(row["estimate"]):
-        missing = say.names("lacking")[row["verdict"]]
-        return missing.format(topic=known["topic"], reason=str(row["checks"]).rstrip("."))
+        forms = say.names("lacking")
+        missing = forms.get(row["verdict"], forms["no estimate"])  # a closed gate may leave none, whatever the verdict
+        closed = "; ".join(text for state, text in ledger.split_checks(row["checks"]) if state == "closed")
+        return missing.format(topic=known["topic"], reason=closed or str(row["checks"]).rstrip("."))
     value, low, high = (_number(line.line_id, row[k]) for k in ("estimate", "ci_low", "ci_high"))
     interval = say("exact") if row["ci_low"] == row["ci_high"] else f"[{low}, {high}]"
     found = known["found"].format(value=value, interval=interval, money=currency)

@@ -142,27 +142,52 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
     names = [str(c) for c in shown.columns]
     cells = [[_cell(v, digits, name.endswith("year")) for v in shown.iloc[:, k]] for k, name in enumerate(names)]
     number = [pd.api.types.is_numeric_dtype(t) for t in shown.dtypes]
+    lows = [k for k in range(len(names) - 1) if number[k] and _ends_at(names, k)]
+    taken: dict[int, int] = {}  # the estimate, and where its interval begins
+    for k in lows:
+        taken[_estimate_of(shown, number, k, {*taken, *lows, *(low + 1 for low in lows)})] = k
     out: list[tuple[str, bool, list[str]]] = []
-    k = 0
-    while k < len(names):
-        ends = next((e for e in (k, k + 1) if _ends_at(names, e) and number[k]), None)
-        if ends is None:
-            out.append((names[k], number[k], cells[k]))
-            k += 1
-            continue
-        spans = [f"[{a}, {b}]" if {a, b} != {NOTHING} else "" for a, b in zip(*cells[ends : ends + 2], strict=True)]
-        if ends > k:
-            spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
-        out.append((f"{names[k].removesuffix('_low')} [{say('interval')}]", True, [s or NOTHING for s in spans]))
-        k = ends + 2
+    for k, name in enumerate(names):
+        if k in taken:
+            low = taken[k]
+            pairs = zip(*cells[low : low + 2], strict=True)
+            spans = [f"[{a}, {b}]" if {a, b} != {NOTHING} else "" for a, b in pairs]
+            if low != k:
+                spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
+            heading = f"{name.removesuffix('low').removesuffix('_') if low == k else name} [{say('interval')}]"
+            out.append((heading.strip(), True, [s or NOTHING for s in spans]))
+        elif k not in lows and k - 1 not in lows:
+            out.append((name, number[k], cells[k]))
     return out
+
+
+def _estimate_of(shown: pd.DataFrame, number: list[bool], low: int, other: set[int]) -> int:
+    """Find the column whose interval begins at ``low``: of its name, or the nearest before that lies within it.
+
+    Where there is none the interval stands for itself. A count, an error or a p-value is no estimate.
+    """
+    names = [str(c) for c in shown.columns]
+    stem = names[low].removesuffix("low").removesuffix("_")
+    ends = shown.iloc[:, [low, low + 1]].astype(float)
+    for k in reversed(range(low)):
+        if k in other or not number[k]:
+            continue
+        if names[k] == stem:
+            return k
+        if names[k] in ("n", "se", "p", "q", "p_value", "q_value"):
+            continue
+        value = shown.iloc[:, k].astype(float)
+        known = value.notna() & ends.notna().all(axis=1)
+        slack = 1e-9 * (1 + value[known].abs())
+        within = (value[known] >= ends[known].iloc[:, 0] - slack) & (value[known] <= ends[known].iloc[:, 1] + slack)
+        if known.any() and within.all():
+            return k
+    return low
 
 
 def _ends_at(names: list[str], k: int) -> bool:
     """Whether the lower and the upper end of one interval stand there."""
-    if k + 1 >= len(names) or not names[k].endswith("low"):
-        return False
-    return names[k + 1] == f"{names[k].removesuffix('low')}high"
+    return names[k].endswith("low") and names[k + 1] == f"{names[k].removesuffix('low')}high"
 
 
 def text(frame: pd.DataFrame, digits: int = 3) -> str:

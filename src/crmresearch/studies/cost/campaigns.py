@@ -184,7 +184,8 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     table = pd.DataFrame(found)
     table["n"] = table["n"].fillna(len(rows)).astype(int)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
-    worst, name, limit = imbalance(rows)
+    # shares drawn and customers may differ between campaigns, and effects are taken within them
+    worst, name, limit = max((imbalance(rows[own]) for _, own in each), key=lambda found: found[0] / found[2])
     name = name.removeprefix("x_").replace("_", " ") or say("nothing")
     checks = (
         gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
