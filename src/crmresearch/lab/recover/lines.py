@@ -22,7 +22,7 @@ from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.estimands import FOLLOW, model_fingerprint
 from crmresearch.lab.simulated.life import DOSES, Life, any_before, campaign_months, contacted, draw_life, wave_months
-from crmresearch.lab.simulated.relations import response_logit
+from crmresearch.lab.simulated.relations import other_banks, response_logit
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 
 BLOCKS = 240
@@ -99,7 +99,7 @@ def _banks(s: Settings, life: Life) -> dict[str, float]:
         age = life.people.age + (month - life.people.acquired) / 12
         logit = response_logit(p, trouble[:, month], life.vip[:, month], age, sat)
         answer.append(1 / (1 + np.exp(-logit)))
-        used.append(np.exp(-0.3 + p.satisfaction_banks * sat))
+        used.append(other_banks(p, sat))
         there.append((life.people.acquired < month) & (life.left > month + 1))
     total = moved = 0.0
     for w in range(len(waves) - 1):
