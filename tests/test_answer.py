@@ -13,6 +13,7 @@ from crmresearch.errors import Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import ANSWERS
 from crmresearch.result import Check
+from crmresearch.run.site import claims
 
 LINES = [line_id for chosen in ledger.answered_from().values() for line_id in chosen]
 PLANTED = {
@@ -153,6 +154,29 @@ def test_a_line_whose_estimate_is_suppressed_says_why(verdict, tmp_path):
     frame.loc[line, ["estimate", "ci_low", "ci_high"]] = math.nan
     frame.loc[line, "verdict"] = verdict
     assert said(frame)["S19"].text.endswith("has no estimate on this bank: cell size (too few)")
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+@pytest.mark.parametrize("line_id", ["S22", "S40", "S12"])
+def test_an_estimate_from_a_few_people_is_printed_nowhere(line_id, n, tmp_path):
+    """Of one customer the core of one year was the core of the next: 100% [0%, 100%]."""
+    found = PLANTED | {line_id: Estimate(0.12345, 0.0678, 0.97531, "x", n)}
+    frame = merged(tmp_path, found)
+    row = frame.set_index("line_id").loc[line_id]
+    assert row[["estimate", "ci_low", "ci_high", "n", "p_value", "truth"]].isna().all()
+    assert row["verdict"] == "not applicable"
+    assert said(frame)[line_id].text.endswith("fewer than 10 people stand behind this estimate, so it is not shown")
+    told = answer.of_notebook("03_acquisition_retention_cost", found, TRUTH, "simulated")
+    cards = claims.cards(frame, ledger.answers(frame).set_index("claim_id")["answer"], ())
+    written = [p.read_text("utf-8") for p in tmp_path.rglob("*") if p.is_file()]
+    for text in (*written, repr(told), told._repr_html_(), cards):
+        assert not re.search(r"0\.123|12\.3|0\.0678|6\.8|0\.975|97\.5", text)
+
+
+@pytest.mark.parametrize(("line_id", "n"), [("S22", 10), ("S40", 10), ("S34", 3), ("S09", 1)])
+def test_ten_people_and_counts_of_tables_and_files_are_printed(line_id, n, tmp_path):
+    frame = merged(tmp_path, {line_id: Estimate(0.5, 0.4, 0.6, "x", n)}).set_index("line_id")
+    assert frame.loc[line_id, ["estimate", "n"]].tolist() == [0.5, n]
 
 
 # --- one notebook ----------------------------------------------------------------------------------------------------

@@ -356,6 +356,20 @@ def test_numbers_have_three_digits(value, text):
     assert chips.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.0, "&lt; 1.0e−16"),
+        (3.5e-323, "&lt; 1.0e−16"),
+        (9e-17, "&lt; 1.0e−16"),
+        (2e-16, "= 2.0e−16"),
+        (0.0412, "= 0.0412"),
+    ],
+)
+def test_a_chance_is_never_none(p, text):
+    assert chips.chance(p) == text
+
+
 def _x(svg: str, kind: str, key: str) -> float:
     element = re.search(rf'<[a-z]+ class="{kind}"[^>]*>', svg)
     assert element is not None, kind

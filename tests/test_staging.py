@@ -58,7 +58,7 @@ def test_what_interrupted_runs_finished_is_removed_only_when_asked(tmp_path, fin
     assert [p.name for p in tmp_path.iterdir()] == [stranger.name]
 
 
-def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path, monkeypatch):
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     (tmp_path / "disk").mkdir()
     link = tmp_path / "run"
     for target in (tmp_path / "disk" / "real", tmp_path / "disk" / "not yet"):

@@ -92,6 +92,14 @@ def test_core_overlap_result():
     assert result.plot() is not None
 
 
+@pytest.mark.parametrize("n", [1, 20, 40])  # 8 are core where all forty make something
+def test_a_core_of_a_few_is_a_reason_and_no_number(n):
+    result = value.core_overlap(years(n=n, leave=0.0).abs(), seed=1, resamples=19)
+    assert isinstance(result.finding("S22"), Missing)
+    assert "fewer than 10 customers are core" in repr(result)
+    assert "%" not in repr(result)
+
+
 def test_bands_follow_the_rule():
     got = bands([-1.0, 0.0, 1.0, 2.0, 3.0, np.nan], cuts=(0.5,))
     assert got.tolist() == ["negative", "0% to 50%", "0% to 50%", "50% to 100%", "50% to 100%", None]

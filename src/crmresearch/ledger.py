@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import escape, words
+from crmresearch import disclosure, escape, words
 from crmresearch.data.places import put
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import verdicts
@@ -37,6 +37,7 @@ COLUMNS = (
     "register",
 )
 _NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
+IMPERSONAL = ("S09", "S34")  # their n counts files and tables
 UNMEASURED = ("not measured", "not testable")
 
 
@@ -256,7 +257,7 @@ def record(
 
 
 def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
-    """Return a finding as plain data, or refuse it."""
+    """Return a finding as plain data, or refuse it; one that rests on too few people is kept as that reason alone."""
     line = lines().get(line_id)
     if line is None:
         import difflib
@@ -265,6 +266,8 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
         raise InputError(f"no line {line_id} in claims.yaml" + (f"; did you mean {near[0]}?" if near else ""))
     if isinstance(finding, Missing):
         return {"reason": finding.reason}
+    if line_id not in IMPERSONAL and 0 < finding.n < disclosure.MIN_CELL:
+        return {"reason": say("few", least=disclosure.MIN_CELL)}
     return asdict(finding)
 
 

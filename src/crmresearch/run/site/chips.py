@@ -29,6 +29,7 @@ ANSWERS = (  # of claims, in the order of display; those above the line are wort
     *("shown", "consistent", "as described", "smaller than matters", "contradicted", "not borne out"),
     *("not as described", "open", "blocked", "reported", "provisional", "not applicable", "not testable", "not built"),
 )
+SMALLEST = 1e-16  # of a p-value that is written out
 ALWAYS = ("shown", "consistent", "open", "blocked")
 
 
@@ -62,6 +63,11 @@ def number(value: float) -> str:
     else:
         text = f"{value:.{min(6, max(0, 2 - math.floor(math.log10(size))))}f}"
     return text.replace("-", "−")
+
+
+def chance(value: float) -> str:
+    """Write a p- or q-value after its letter, as HTML; below what tails are computed to, only that it is smaller."""
+    return f"&lt; {number(SMALLEST)}" if value < SMALLEST else f"= {number(value)}"
 
 
 def _grounds(bound: Bound, left: float, right: float) -> list[tuple[str, float, float]]:

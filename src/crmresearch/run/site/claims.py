@@ -13,7 +13,7 @@ import pandas as pd
 from crmresearch import ledger, words
 from crmresearch.answer import Said
 from crmresearch.estimators.verdicts import power
-from crmresearch.run.site.chips import ALWAYS, ANSWERS, chip, interval_svg, number, slug
+from crmresearch.run.site.chips import ALWAYS, ANSWERS, chance, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
 answer_words = words.of("top.answer")
@@ -68,13 +68,13 @@ def _planted(row: Mapping[str, Any]) -> str:
     if pd.isna(row["truth"]):
         return ""
     held = row["limit"] if pd.notna(row["limit"]) else row["truth"]
-    covers = say("covers") if row["ci_low"] <= held <= row["ci_high"] else say("misses")
-    limit = say("limit", limit=number(row["limit"])) if pd.notna(row["limit"]) else ""
+    covers = answer_words("covers") if row["ci_low"] <= held <= row["ci_high"] else answer_words("misses")
+    limit = answer_words("limit", limit=number(row["limit"])) if pd.notna(row["limit"]) else ""
     found = f" {chip(row['truth_verdict'])}" if row["truth_verdict"] else ""
     if row["truth_verdict"] == "missed":
         bound = ledger.lines()[row["line_id"]].bound
-        chance = power(row["estimate"], row["ci_low"], row["ci_high"], bound, row["truth"]) if bound else math.nan
-        found += "" if math.isnan(chance) else say("power", chance=chance)
+        found_in = power(row["estimate"], row["ci_low"], row["ci_high"], bound, row["truth"]) if bound else math.nan
+        found += "" if math.isnan(found_in) else say("power", chance=found_in)
     text = say("planted", truth=number(row["truth"]), limit=limit, covers=covers)
     return f'<p class="crm-planted">{text}{found}</p>'
 
@@ -87,7 +87,7 @@ def _facts(row: Mapping[str, Any]) -> str:
     facts = {"rule": escape(ledger.rule_text(line) + because)}
     if pd.notna(row["n"]):
         facts["n"] = f"n = {row['n']:,.0f}"
-        tests = [f"{key[0]} = {number(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
+        tests = [f"{key[0]} {chance(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
         gates = "".join(f"<li>{status_names[status]}: {escape(text)}</li>" for status, text in _gates(row))
         facts |= {"tests": ", ".join(tests), "gates": f"<ul>{gates}</ul>" if gates else ""}
     facts["parameters"] = row["parameters_hash"]

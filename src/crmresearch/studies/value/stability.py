@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import disclosure, words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, mean_interval, normal, wilson
 from crmresearch.estimators.worth.forecasts import rank_correlation
 from crmresearch.estimators.worth.stability import band_names, bands, jaccard, slope, years_of
@@ -46,12 +46,15 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     ]
     table = pd.DataFrame(rows).rename(columns={"core_before": "n"})
     last = table.iloc[-1]
+    if min(last["n"], last["core_after"]) < disclosure.MIN_CELL:
+        raise NotApplicable(say("core.too_few", least=disclosure.MIN_CELL))
     kept = Estimate(*wilson(last["both"], last["n"]), say("core.kept_unit"), last["n"])
     union = int(last["n"] + last["core_after"] - last["both"])
     line = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], say("core.unit"), union, se=float(last["se"]))
-    marks = [say("core.mark", row=row) for _, row in table.iterrows()]
-    seen = table.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
-    blind = table[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
+    drawn = table[table[["n", "core_after"]].min(axis=1) >= disclosure.MIN_CELL]
+    marks = [say("core.mark", row=row) for _, row in drawn.iterrows()]
+    seen = drawn.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
+    blind = drawn[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
     data = pd.concat([seen.assign(label=marks, group=say("core.seen"), hollow=False), blind.assign(hollow=True)])
     options = {"upright": True, "limits": (0, 1)}
     title = say("core.title", last=last) if last["ci_low"] > last["noise"] else say("core.title_chance")
