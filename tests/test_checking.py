@@ -8,9 +8,18 @@ import pytest
 
 from crmresearch.data.bank import open_bank
 from crmresearch.errors import InputError
+from test_reading import FACTS
 
-FACTS = "name: own\ncurrency: EUR\nevidence: simulated\nobservation_start: 2020-01-01\nobservation_end: 2021-12-31\n"
 CUSTOMERS = "customer_id,acquired_on,left_on\na,2020-03-10,2021-03-20\nb,2020-06-01,\n"
+
+
+def written(folder, tables, more, specs):
+    """Write tables and a description that says more of the bank, and of its tables."""
+    for name, text in tables.items():
+        (folder / f"{name}.csv").write_text(text, "utf-8")
+    lines = [f"  {name}: {{file: {name}.csv{specs.get(name, '')}}}" for name in tables]
+    (folder / "bank.yaml").write_text(f"{FACTS}{more}tables:\n" + "\n".join(lines) + "\n", "utf-8")
+    return folder
 
 
 @pytest.fixture
@@ -19,11 +28,7 @@ def bank(tmp_path, monkeypatch):
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
 
     def opened(tables, more="", **specs):
-        for name, text in tables.items():
-            (tmp_path / f"{name}.csv").write_text(text, "utf-8")
-        lines = [f"  {name}: {{file: {name}.csv{specs.get(name, '')}}}" for name in tables]
-        (tmp_path / "bank.yaml").write_text(f"{FACTS}{more}tables:\n" + "\n".join(lines) + "\n", "utf-8")
-        return open_bank(tmp_path)
+        return open_bank(written(tmp_path, tables, more, specs))
 
     opened.folder = tmp_path
     return opened

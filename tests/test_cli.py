@@ -175,7 +175,7 @@ def test_bank_check_counts_the_rows_or_reports_the_problem(crm, tmp_path):
     (tmp_path / "c.csv").write_text("\n".join(rows) + "\n")
     code, out, _ = crm("bank", "check", str(tmp_path))
     assert code == 0
-    assert "customers: 2 rows from c.csv" in out
+    assert "customers: <10 rows from c.csv" in out
     (tmp_path / "c.csv").write_text("\n".join([*rows, "a,2019-01-01,2020-01-01"]) + "\n")
     code, _, err = crm("bank", "check", str(tmp_path))
     assert code == 2

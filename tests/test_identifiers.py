@@ -11,6 +11,7 @@ from crmresearch import identifiers
 from crmresearch.data.bank import Bank, open_bank
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
+from test_reading import FACTS
 
 NAMES = {
     "a person's name": (
@@ -138,8 +139,6 @@ def test_values_that_do_not_identify_pass(what):
 
 
 # --- a bank's columns -------------------------------------------------------------------------------------------------
-
-FACTS = "name: own\ncurrency: EUR\nevidence: simulated\nobservation_start: 2020-01-01\nobservation_end: 2021-12-31\n"
 
 
 @pytest.fixture

@@ -27,12 +27,12 @@ bank = test_reading.bank
         (
             "survey: {file: t.csv, missing: [98, 99]}",
             SURVEY,
-            "survey: made missing by codes: sat1 (1), sat2 (1), sat3 (1)",
+            "survey: made missing by codes: sat1 (<10), sat2 (<10), sat3 (<10)",
         ),
         (
             "survey: {file: t.csv, missing: {sat1: [99], sat2: [98], '*': [98]}}",
             SURVEY,
-            "survey: made missing by codes: sat1 (1), sat2 (1), sat3 (1)",
+            "survey: made missing by codes: sat1 (<10), sat2 (<10), sat3 (<10)",
         ),
         (
             "transactions: t.csv",

@@ -10,8 +10,8 @@ import pytest
 from crmresearch.data.bank import open_bank
 from crmresearch.data.sources import shapes
 from crmresearch.errors import InputError
+from test_reading import FACTS
 
-FACTS = "name: own\ncurrency: EUR\nevidence: simulated\nobservation_start: 2020-01-01\nobservation_end: 2021-12-31\n"
 BANK = ("constructs", "paths", "covered", "dated", "cannot_answer", "reversed", "tolerance_days", "refused", "unlinked")
 CUSTOMERS = "customer_id,acquired_on\na,2020-05-13\nb,2020-06-01\n"
 MOVES = "customer_id,occurred_on,amount\n"

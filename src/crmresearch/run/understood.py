@@ -1,6 +1,7 @@
 """What a bank was understood to hold: a report of aggregates, and what deserves a look before anything is run.
 
-No value of a row is printed: numbers are told by the power of ten within which they lie, dates by their years.
+No value of a row is printed: numbers are told by the power of ten within which they lie, dates by their years, and
+counts of fewer rows than may be shown as such.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from crmresearch.data.loading import breaches, made_missing
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.data.sources.names import find
 from crmresearch.data.tables import TABLES
+from crmresearch.disclosure import HIDDEN, MIN_CELL
 from crmresearch.errors import InputError, Missing, NotApplicable
 from crmresearch.studies import loyalty
 
@@ -28,6 +31,8 @@ KINDS = {"VARCHAR": "text", "BIGINT": "whole number", "DOUBLE": "number", "BOOLE
 KINDS |= {"count": "whole number", "flag": "yes or no"}
 COSTS = ("service_cost", "risk_cost", "allocated_cost")  # positive, and taken off
 INCOME = ("fees", "net_interest")
+# counts in what loading and the studies say
+COUNTED = re.compile(r"(?<![\w.,])\d+(?= (?:rows|ids|customers|came|were)\b)|(?<=\()\d+(?=\))")
 WAYS = (  # names of a column that tells debits from credits
     *(
         "debit",
@@ -96,19 +101,20 @@ def report(bank: Bank, name: str, from_dir: Path | None = None) -> tuple[list[st
     for table in bank.tables:
         facts = seen(bank, table)
         source = description.tables.get(table, TableSource("", origin="other tables"))
-        lines.append(f"{table}: {bank.rows(table):,} rows from {source.origin}")
+        lines.append(f"{table}: {_told(bank.rows(table))} rows from {source.origin}")
         lines += _columns(bank, table, facts)
-        lines += [f"{table}: {line}" for line in bank.made(table)]
+        lines += [f"{table}: {_covered(line)}" for line in bank.made(table)]
         if unread := bank.unread(table):
             lines.append(f"{table}: columns not read: {', '.join(unread)}")
         if counts := coded.get(table):
-            lines.append(f"{table}: made missing by codes: {', '.join(f'{c} ({n:,})' for c, n in counts.items())}")
+            lines.append(f"{table}: made missing by codes: {', '.join(f'{c} ({_told(n)})' for c, n in counts.items())}")
         if table == "transactions" and facts["amount"].above and not facts["amount"].below and not _way(bank, facts):
             lines.append(f"{table}: no amount is negative: all are read as purchases or credits, none as a debit")
         if n := _tolerated(bank, table):
             days = bank.about.tolerance_days
             within = days.get(table, days.get("*", 0))
-            lines.append(f"{table}: out of its customer's time by {within} days at most (tolerance_days): {n:,} rows")
+            late = f"by {within} days at most (tolerance_days): {_told(n)} rows"
+            lines.append(f"{table}: out of its customer's time {late}")
         lines.append("")
         doubts += _signs(bank, table, facts, source.theirs)
     doubts += _survey(bank)
@@ -127,8 +133,18 @@ def _columns(bank: Bank, table: str, facts: Mapping[str, Seen]) -> Iterator[str]
     for name, s in facts.items():
         kind = known.get(name) or KINDS.get(s.kind) or s.kind.lower()
         missing, distinct = bank.rows(table) - s.n, f"~{s.distinct:,}"
-        line = f"  {_fitted(name, 24)} {KINDS.get(kind, kind):<12} {missing:>10,} {distinct:>10}  {_within(name, s)}"
-        yield line.rstrip()
+        counts = f"{_told(missing):>10} {distinct:>10}"
+        yield f"  {_fitted(name, 24)} {KINDS.get(kind, kind):<12} {counts}  {_within(name, s)}".rstrip()
+
+
+def _told(n: int) -> str:
+    """Write how many rows there are, unless they are few."""
+    return HIDDEN if 0 < n < MIN_CELL else f"{n:,}"
+
+
+def _covered(text: str) -> str:
+    """Hide counts of few rows in a sentence."""
+    return COUNTED.sub(lambda match: HIDDEN if 0 < int(match[0]) < MIN_CELL else match[0], text)
 
 
 def _fitted(text: str, width: int) -> str:
@@ -190,7 +206,8 @@ def _signs(bank: Bank, table: str, facts: Mapping[str, Seen], theirs: Mapping[st
         if s.below and not s.above:
             yield f"{table}.{column}: no amount is positive, but {expected}. Try: {turned(column)}"
         elif column in COSTS and s.below > s.above / 10:
-            yield f"{table}.{column}: {s.below:,} amounts are negative and {s.above:,} positive, but {expected}"
+            both = f"{_told(s.below)} amounts are negative and {_told(s.above)} positive"
+            yield f"{table}.{column}: {both}, but {expected}"
     if table == "transactions":
         s = facts["amount"]
         if s.above and not s.below and (way := _way(bank, facts)):
@@ -235,4 +252,4 @@ def _survey(bank: Bank) -> Iterator[str]:
         except NotApplicable:
             continue
         except InputError as error:
-            yield f"survey: {error}"
+            yield f"survey: {_covered(str(error))}"
