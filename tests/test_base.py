@@ -215,3 +215,18 @@ def test_bank_without_exits_says_so(tiny):
     frame = tiny.frame(tiny.table("customers")).assign(left_on=pd.NaT, exit_cause=None)
     nobody = Bank.from_frames({"customers": frame}, tiny.about)
     assert "no leaving dates" in str(reductions.exits(nobody))
+
+
+@pytest.mark.parametrize("few", [1, 5, 9])
+def test_no_title_tells_a_row_of_few_people(few):
+    exits = pd.DataFrame({"year": 2020, "cause": ["voluntary", "death"], "exits": [few, 0], "exposure": 10.0 * few})
+    assert base.exit_rates(exits).picture.title == "Exit rates by cause"
+    assert "voluntary" in base.exit_rates(exits.assign(exits=[10 * few, 0])).picture.title
+    months = pd.DataFrame({"month": pd.date_range("2020-01-01", periods=3, freq="MS"), "n": [100, few, 100]})
+    months = months.assign(with_any=[40, few, 60], with_all=0)
+    assert base.completeness(months).picture.title.startswith("Each month 40% to 60%")
+    assert "%" not in base.completeness(months[1:2]).picture.title
+    mix = pd.DataFrame({"year": [2020, 2020, 2021, 2021], "channel": ["branch", "mobile"] * 2, "n": [90, few, 90, 90]})
+    mix = mix.assign(transactions=[980, 20, 600, 400])
+    assert "2%" not in base.channel_mix(mix).picture.title
+    assert "from 2% to 40%" in base.channel_mix(mix.assign(n=90)).picture.title

@@ -329,6 +329,15 @@ def test_curves_are_told_at_their_own_ends_and_no_small_cell_is_told():
     assert "won: 3 [-1, 4]" in figures.told(Picture("intervals", flow, "t"))
 
 
+@pytest.mark.parametrize(("below", "above"), [(0, 60), (9, 60), (10, 60), (60, 9), (60, 10), (60, 0)])
+def test_a_histogram_tells_no_side_of_zero_with_few_people(below, above):
+    data = pd.DataFrame({"value": np.repeat([-5.0, 5.0], [below, above]), "group": "g"})
+    text = figures.told(Picture("distribution", pd.concat([data, data[:9].assign(value=7.0, group="few")]), "t"))
+    told = [f"{100 * below / (below + above):.3g}% below zero"] if below >= 10 and above != 9 else []
+    assert re.findall(r"[\d.]+% below zero", text) == told
+    assert "few" not in text
+
+
 def test_of_many_marks_the_ends_are_told():
     many = pd.DataFrame({"label": [f"m{k}" for k in range(40)], "estimate": np.arange(40.0) - 7})
     assert "Estimates: 40 of them, from m0: -7 to m39: 32." in figures.told(Picture("intervals", many, "t"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,13 @@ def test_gross_and_net_come_back(effect, price):
     plain = result.table.set_index("quantity").loc["before the cost, the year before not held equal"]
     assert gross.se < 0.5 * (plain["ci_high"] - plain["ci_low"]) / 3.92  # the year before explains most of it
     assert len(result.table) == 6
+
+
+@pytest.mark.parametrize(
+    ("effect", "price", "said"), [(3, 9, r"loses [5-7]\.\d\d "), (40, 9, r"earns 3\d\.\d\d "), (9, 9, "cannot be told")]
+)
+def test_the_title_says_a_loss_without_a_sign(effect, price, said):
+    assert re.search(said, cost.paid(campaign(effect=effect, price=price)).picture.title)
 
 
 def test_intervals_cover_over_seeds():

@@ -122,5 +122,6 @@ def test_two_numbers_of_exits_are_explained():
     assert "60 exits in" in base.exit_rates(counted.exits(bank)).sentence
     said = churn.definitions(stays.spells_by_definition(bank)).sentence
     assert "Of 60 customers on record as having left, 48 count as closures here" in said
-    whole = Bank.from_frames({"customers": people.iloc[:48]}, ABOUT | about)
-    assert "on record" not in churn.definitions(stays.spells_by_definition(whole)).sentence
+    for count in (48, 53):  # all of them, or all but five, who are too few to be told from a difference
+        other = Bank.from_frames({"customers": people.iloc[:count]}, ABOUT | about)
+        assert "on record" not in churn.definitions(stays.spells_by_definition(other)).sentence

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import MIN_CELL
 from crmresearch.figures.dress import label, shown, small
 from crmresearch.figures.picture import Picture
 
@@ -126,12 +127,16 @@ def _calibration(data: pd.DataFrame, picture: Picture) -> list[str]:
 
 
 def _histogram(data: pd.DataFrame, picture: Picture) -> list[str]:
-    """Share below zero and where the middle half lies, to two digits: nobody's own value."""
+    """Share below zero, unless it is one of few, and where the middle half lies, to two digits: nobody's own value."""
     unit, out = picture.options.get("unit", "number"), []
     for name, own in _grouped(data):
         value = own["value"].to_numpy(float)
+        if value.size < MIN_CELL:
+            continue
         middle = [number(float(f"{q:.2g}"), unit) for q in np.quantile(value, (0.25, 0.75))]
-        below = say("below", share=number((value < 0).mean(), "percent")) if (value < 0).any() else ""
+        lower = int((value < 0).sum())
+        tellable = lower >= MIN_CELL and not 0 < value.size - lower < MIN_CELL
+        below = say("below", share=number(lower / value.size, "percent")) if tellable else ""
         out.append(name + words.joined([below, say("middle", low=middle[0], high=middle[1])], ", "))
     return out
 

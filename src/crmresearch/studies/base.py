@@ -8,6 +8,7 @@ import math
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import Estimate, ends, held_out_r2, poisson_rate, ratio_delta
 from crmresearch.figures import Mark, Picture
@@ -92,7 +93,7 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     frame : DataFrame
         ``year``, ``n``, ``left``, ``before_observation``, from :func:`crmresearch.data.reductions.base.acquired`.
     observation_start : date
-        Year in which the observation starts.
+        First day of the observation.
     """
     total, early = int(frame["n"].sum()), int(frame["before_observation"].sum())
     first, last, share = frame["year"].min(), frame["year"].max(), early / total
@@ -135,10 +136,8 @@ def places(tiers: pd.DataFrame) -> Result:
     tiers : DataFrame
         ``city_tier`` or ``segment``, ``n``, ``left``, from :func:`crmresearch.data.reductions.base.tiers`.
     """
-    total, counts = (
-        int(tiers["n"].sum()),
-        {"n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / tiers["n"].sum()},
-    )
+    total = int(tiers["n"].sum())
+    counts = {"n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / total}
     if "segment" in tiers:
         table = pd.DataFrame({"segment": tiers["segment"].fillna(say("places.unknown")), **counts})
         sentence = say("places.own", largest=table.loc[table["n"].idxmax()], total=total)
@@ -174,7 +173,7 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
     latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
     top, title = latest.iloc[0], say("exit_rates.title_open")
-    if (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
+    if top["n"] >= MIN_CELL and (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
         title = say("exit_rates.title", cause=plain[causes[0]], top=top)
     axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
@@ -198,7 +197,8 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
     monthly = pd.DataFrame({"x": frame["month"], "y": frame["with_any"] / frame["n"], "n": frame["n"]})
-    title = say("completeness.title", low=monthly["y"].min(), high=monthly["y"].max())
+    seen = monthly.loc[monthly["n"] >= MIN_CELL, "y"]
+    title = say("completeness.title", low=seen.min(), high=seen.max()) if len(seen) else say("completeness.title_open")
     axes = title, say("completeness.x", total=total), say("completeness.y")
     picture = Picture("curves", monthly, *axes, {"unit": "percent", "ylim": (0, 1)})
     return Result(
@@ -225,7 +225,8 @@ def channel_mix(mix: pd.DataFrame) -> Result:
     top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
     count, before, after = int(mix["transactions"].sum()), wide.loc[first, grown], wide.loc[last, grown]
     title = say("channel_mix.title_top", top=top.replace("_", " "), share=wide.loc[last, top])
-    if after > before:
+    few = mix.loc[(mix["channel"] == grown) & mix["year"].isin([first, last]), "n"].min() < MIN_CELL
+    if after > before and not few:
         title = say("channel_mix.title", grown=grown.replace("_", " "), before=before, after=after)
     axes = title, say("channel_mix.x", count=count), say("channel_mix.y")
     data = table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"})

@@ -41,7 +41,7 @@ def core(bank: Bank) -> dict[str, Estimate]:
 
 
 def worth(bank: Bank) -> dict[str, Estimate]:
-    """Mean value of a customer over five years, all and by value band, and the gap of best and lowest band ."""
+    """Mean value of a customer over five years, all and by value band, and the gap of best and lowest band."""
     landmark = reductions.customers_at(bank, at=reductions.month_end(bank, 24))
     model = given(value.fit_margin(reductions.tenure_margin(bank), landmark))
     result = value.clv_by_band(model, given(reductions.customers_at(bank)))

@@ -56,13 +56,13 @@ def definitions(
             row |= _ratio(part, name)
         rows.append({**row, "note": "–"})
     table = leading(pd.DataFrame(rows), "definition", "exits_per_100_years", "ci_low", "ci_high", *MORE)
-    if "exits" not in table.columns or not table["exits"].fillna(0).sum():
-        raise NotApplicable(say("nobody"), "customers")
-    rates = table.dropna(subset=["exits_per_100_years"])
+    rates = table[table["exits"] >= MIN_CELL] if "exits" in table.columns else table.iloc[:0]
+    if rates.empty:
+        raise NotApplicable(say("few", least=MIN_CELL), "customers")
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
     sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")
     closed, recorded = table["exits"].iloc[0], getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
-    if recorded > closed >= MIN_CELL:
+    if closed >= MIN_CELL and recorded - closed >= MIN_CELL:
         sentence += say("recorded", recorded=recorded, closed=int(closed))
     if "index_ratio" in table.columns:
         sentence += say("ratios", low=table["index_ratio"].min(), high=table["index_ratio"].max())

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import ends, from_draws, one_sided_p
 from crmresearch.estimators.survival import predict
@@ -115,8 +116,10 @@ def _thresholds(earlier: pd.DataFrame) -> list[float]:
 
 def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
-    last = groups[max(groups)].iloc[-1]
-    words_ = say("title_left", last=last), say("x_left", n=n), say("y_left")
+    last = groups[max(groups)]
+    known = last[last["n"] >= MIN_CELL]
+    title = say("title_left", last=known.iloc[-1]) if len(known) else say("title_left_open")
+    words_ = title, say("x_left", n=n), say("y_left")
     options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}
     return Picture("calibration", data, *words_, options)
 

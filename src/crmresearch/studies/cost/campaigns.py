@@ -197,7 +197,7 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     data = table.rename(columns={"value": "estimate", "quantity": "label"})
     options = {"unit": "money", "marks": [Mark(0)]}
     title = say_paid("title_pays", net=net) if net.low > 0 else say_paid("title_open")
-    title = say_paid("title_loses", net=net) if net.high < 0 else title
+    title = say_paid("title_loses", loss=-net.value) if net.high < 0 else title
     return Result(
         table,
         sentence,

@@ -191,24 +191,9 @@ def factor_models(items: pd.DataFrame, model: PathModel, *, ordinal: bool = Fals
     shown = pd.DataFrame([many, one])
     cfi = shown.assign(low=np.nan, high=np.nan, text=shown["cfi"].map("{:.3f}".format))
     rmsea = shown.assign(low=shown["rmsea_low"], high=shown["rmsea_high"], text=shown["rmsea"].map("{:.3f}".format))
-    panels = (
-        forest(
-            cfi,
-            "model",
-            "cfi",
-            say("factors.cfi_title", many=many, one=one),
-            say("factors.cfi", n=len(items)),
-            mark=0.95,
-        ),
-        forest(
-            rmsea,
-            "model",
-            "rmsea",
-            say("factors.rmsea_title", many=many, one=one),
-            say("factors.rmsea", n=len(items)),
-            mark=0.06,
-        ),
-    )
+    fit = say("factors.cfi_title", many=many, one=one), say("factors.cfi", n=len(items))
+    error = say("factors.rmsea_title", many=many, one=one), say("factors.rmsea", n=len(items))
+    panels = forest(cfi, "model", "cfi", *fit, mark=0.95), forest(rmsea, "model", "rmsea", *error, mark=0.06)
     return Result(
         leading(pd.DataFrame(rows), "model", "items", "cfi", "rmsea", "rmsea_low", "rmsea_high", "srmr", "bic"),
         sentence,

@@ -46,9 +46,9 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
     data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
-    first, last = rows[0], rows[-1]
-    apart = last[2] > first[3] or last[3] < first[2]
-    title = say("spend.title", first=first, last=last) if apart else say("spend.title_open")
+    title, seen = say("spend.title_open"), [row for row in rows if row[-1] >= disclosure.MIN_CELL]
+    if seen and (seen[-1][2] > seen[0][3] or seen[-1][3] < seen[0][2]):
+        title = say("spend.title", first=seen[0], last=seen[-1])
     independent = abs(fit.correlation.value) <= MAX_CORRELATION
     names = say.names("spend.columns")
     return Result(

@@ -46,10 +46,11 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
         rows.append(row | {"share": n / len(frame), "n": n})
-    if not rows:
-        return Result.not_applicable(Missing(say("nobody", n=len(frame)), ("transactions",)))
+    least = disclosure.MIN_CELL
+    if not any(row["n"] >= least for row in rows):
+        return Result.not_applicable(Missing(say("few", n=len(frame), least=least), ("transactions",)))
     table = pd.DataFrame(rows)
-    shown = table[table["n"] >= disclosure.MIN_CELL]
+    shown = table[table["n"] >= least]
     biggest = table.loc[table["n"].idxmax()]
     sentence, title = say("sentence", biggest=biggest, n=len(frame)), say("title", biggest=biggest)
     if later is not None and shown["bought"].min() > 0:
