@@ -175,6 +175,15 @@ def test_information_is_measured_out_of_sample():
     assert base.information(known, seed=1).estimates["S26"].value > 0.99
 
 
+@pytest.mark.parametrize("n", [1, 5, 9, 10])
+def test_months_of_a_few_customers_are_no_number(n):
+    """A month of each of a few customers is many months, and no more people."""
+    months = pd.date_range("2021-01-01", periods=36, freq="MS")
+    result = base.completeness(pd.DataFrame({"month": months, "n": n, "with_any": n, "with_all": 0}))
+    assert ("100%" in repr(result)) == (n == 10)
+    assert isinstance(result.finding("S30"), Missing) == (n < 10)
+
+
 # -- runs and says why not ----------------------------------------------------------------------------------------
 
 
@@ -225,7 +234,7 @@ def test_no_title_tells_a_row_of_few_people(few):
     months = pd.DataFrame({"month": pd.date_range("2020-01-01", periods=3, freq="MS"), "n": [100, few, 100]})
     months = months.assign(with_any=[40, few, 60], with_all=0)
     assert base.completeness(months).picture.title.startswith("Each month 40% to 60%")
-    assert "%" not in base.completeness(months[1:2]).picture.title
+    assert "fewer than 10 people" in base.completeness(months[1:2]).sentence
     mix = pd.DataFrame({"year": [2020, 2020, 2021, 2021], "channel": ["branch", "mobile"] * 2, "n": [90, few, 90, 90]})
     mix = mix.assign(transactions=[980, 20, 600, 400])
     assert "2%" not in base.channel_mix(mix).picture.title

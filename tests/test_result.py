@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from crmresearch import disclosure, figures
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import InputError, Missing, Reader
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, study
@@ -36,6 +36,13 @@ def test_small_cell_and_its_complement_are_hidden():
     assert safe.frame["n"].isna().tolist() == [False, True, True, False]
     assert safe.frame.loc[1, ["n", "share"]].isna().all()
     assert CELLS["n"].tolist() == [400, 7, 25, 90]  # the input is not changed
+
+
+@pytest.mark.parametrize("few", [{"n": 1, "left": 0}, {"n": 9, "left": 0}, {"n": 0, "left": 3}, {"n": 50, "left": 2}])
+def test_a_count_of_nobody_hides_no_few_beside_it(few):
+    rows = [few | {"share": 0.123}, {"n": 40, "left": 0, "share": 0.2}, {"n": 700, "left": 30, "share": 0.3}]
+    shown = disclosure.protect(pd.DataFrame(rows), ("n", "left")).frame
+    assert shown["share"].isna().tolist() == [True, False, True]  # and its complement, by the 30 who left
 
 
 def test_two_small_cells_need_no_complement():
@@ -225,3 +232,16 @@ def test_an_estimate_and_its_interval_are_one_column():
 def test_an_interval_stands_beside_the_estimate_it_holds(columns, heads):
     html = disclosure.html(pd.DataFrame({k: [v, v] for k, v in columns.items()}))
     assert re.findall("<th [^>]*>(.*?)</th>", html) == heads
+
+
+@pytest.mark.parametrize(
+    ("counts", "people", "told"),
+    [(("n",), (1,), False), (("n",), (9, 4), False), (("n",), (10,), True), (("n",), (3, 12), True), ((), (3,), True)],
+)
+def test_a_notebook_is_told_nothing_that_rests_on_a_few_people(counts, people, told, monkeypatch):
+    lines = {f"line {k}": Estimate(0.5, 0.4, 0.6, "share", n) for k, n in enumerate(people)}
+    asked = study(lambda: Result(pd.DataFrame({"n": [40]}), "It is 50%.", estimates=lines, counts=counts))
+    assert "50%" in repr(asked())  # by a caller of the library, who counts by hand
+    monkeypatch.setattr(Reader, "in_notebook", True)
+    assert ("50%" in repr(asked())) == told
+    assert told or ("fewer than 10 people" in repr(asked()) and asked().plot() is None)

@@ -98,6 +98,8 @@ def test_a_core_of_a_few_is_a_reason_and_no_number(n):
     assert isinstance(result.finding("S22"), Missing)
     assert "fewer than 10 customers are core" in repr(result)
     assert "%" not in repr(result)
+    moves = value.transitions(years(n=n, leave=0.0))
+    assert repr(moves) == "Not applicable: fewer than 10 customers are in the best band; too few to show"
 
 
 def test_bands_follow_the_rule():

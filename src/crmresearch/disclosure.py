@@ -79,12 +79,13 @@ def protect(frame: pd.DataFrame, counts: Sequence[str] = ("n",), threshold: int 
     present = [c for c in counts if c in frame.columns]
     if not present or frame.empty:
         return Protected(frame)
-    smallest = frame[present].apply(pd.to_numeric, errors="coerce").min(axis=1)
-    small = ((smallest > 0) & (smallest < threshold)).to_numpy()
+    people = frame[present].apply(pd.to_numeric, errors="coerce")
+    smallest = people.where(people > 0).min(axis=1)  # nobody of a few who left hides no few
+    small = (smallest < threshold).to_numpy()
     if not small.any():
         return Protected(frame)
     if small.sum() == 1 and (~small).sum() > 1:
-        rest = smallest.where(~small & (smallest > 0))
+        rest = smallest.where(~small)
         if rest.notna().any():
             small[int(np.nanargmin(rest.to_numpy(dtype=float)))] = True
     out = frame.copy()
@@ -94,6 +95,11 @@ def protect(frame: pd.DataFrame, counts: Sequence[str] = ("n",), threshold: int 
         elif column in present:
             out[column] = out[column].mask(small)
     return Protected(out, int(small.sum()), f"fewer than {threshold} people, or the complement of such a row")
+
+
+def few(n: float) -> str:
+    """Say that an estimate rests on too few people to be shown; empty where it does not."""
+    return say("few", least=MIN_CELL) if 0 < n < MIN_CELL else ""
 
 
 def dominated(contributions: Iterable[float]) -> bool:

@@ -266,8 +266,8 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
         raise InputError(f"no line {line_id} in claims.yaml" + (f"; did you mean {near[0]}?" if near else ""))
     if isinstance(finding, Missing):
         return {"reason": finding.reason}
-    if line_id not in IMPERSONAL and 0 < finding.n < disclosure.MIN_CELL:
-        return {"reason": say("few", least=disclosure.MIN_CELL)}
+    if line_id not in IMPERSONAL and (few := disclosure.few(finding.n)):
+        return {"reason": few}
     return asdict(finding)
 
 

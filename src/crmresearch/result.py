@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import pandas as pd
 
 from crmresearch import disclosure, figures, words
-from crmresearch.errors import FitError, InputError, Missing, NotApplicable, answered
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
@@ -191,7 +192,18 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
 
     Given a :class:`Missing` argument it returns a result that says so, and where it raises :class:`.NotApplicable`. A
     model that cannot be fitted (a bank with a handful of exits, say) is no error of the run either: the result is not
-    applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`). ``tables``
-    are those that it would need, where the reason names none.
+    applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`), and
+    estimates that all rest on too few people to be shown. ``tables`` are those that it would need, where the reason
+    names none.
     """
-    return answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)
+    guarded = answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)
+
+    @wraps(function)
+    def enough(*args: P.args, **values: P.kwargs) -> Result:
+        result = guarded(*args, **values)
+        if not (Reader.in_notebook and result.counts):
+            return result
+        few = [disclosure.few(e.n) for e in result.estimates.values() if isinstance(e, Estimate)]
+        return Result.not_applicable(Missing(few[0], tables)) if few and all(few) else result
+
+    return enough

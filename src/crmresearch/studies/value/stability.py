@@ -112,6 +112,8 @@ def transitions(frame: pd.DataFrame) -> Result:
     table.insert(0, label, rows)
     table[say("moves.half")], table["n"] = half, total
     top, worst = len(names) - 1, 0
+    if total[top] < disclosure.MIN_CELL:
+        raise NotApplicable(say("moves.too_few", least=disclosure.MIN_CELL))
     stay = Estimate(share[top, top], low[top, top], high[top, top], say("moves.unit"), total[top])
     sentence = say("moves.sentence", n=total[top], before=before, stay=stay)
     if total[worst] >= disclosure.MIN_CELL:
