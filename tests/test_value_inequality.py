@@ -9,7 +9,7 @@ import yaml
 from scipy.stats import beta, norm
 
 from crmresearch.disclosure import MIN_CELL
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inequality import CELLS, STATISTICS, _moments, _pool, gini, hill, intervals, lorenz
 from crmresearch.studies import value
 
@@ -251,3 +251,21 @@ def test_equal_customers_have_no_concentration():
     assert table.loc["Gini", "estimate"] == pytest.approx(0, abs=1e-12)
     assert list(table.index) == list(STATISTICS)
     assert np.isfinite(table.to_numpy()).all()
+
+
+@pytest.mark.parametrize("losing", [1, 9, 392, 399])
+def test_a_few_customers_on_one_side_of_zero_are_told_nowhere(losing):
+    x = np.r_[np.linspace(-9, -1, losing), np.linspace(1, 90, 400 - losing)]
+    result = value.distribution(pd.DataFrame({"contribution": x}))
+    told = f"{losing / 400:.1%}"
+    assert isinstance(result.estimates["S37"], Missing)
+    assert f"fewer than {MIN_CELL}" in result.sentence
+    assert told not in result.sentence + result.picture.title + " ".join(result.picture.data["group"]) + result.alt
+
+
+@pytest.mark.parametrize("losing", [0, MIN_CELL, 390])
+def test_enough_customers_on_both_sides_of_zero_or_none_on_one_are_told(losing):
+    x = np.r_[np.linspace(-9, -1, losing), np.linspace(1, 90, 400 - losing)]
+    result = value.distribution(pd.DataFrame({"contribution": x}))
+    assert result.estimates["S37"].value == losing / 400
+    assert f"{losing / 400:.1%}" in result.picture.title

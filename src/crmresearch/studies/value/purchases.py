@@ -168,10 +168,11 @@ def purchase_value(
     axes = say("value.title", every=every), say("value.x", rate=annual_discount, n=len(frame)), say("value.y")
     picture = Picture("distribution", pd.DataFrame({"value": values[0]}), *axes, options)
     names = say.names("value.columns")
+    told = f"{refunds:,}" if refunds >= disclosure.MIN_CELL else say("value.few", least=disclosure.MIN_CELL)
     return Result(
         pd.DataFrame(rows).rename(columns=names),
         say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped)
-        + (say("value.refunds", refunds=refunds) if refunds else ""),
+        + (say("value.refunds", refunds=told) if refunds else ""),
         gates,
         picture=picture,
         money={names["estimate"]: "n", names["share"]: "n"},

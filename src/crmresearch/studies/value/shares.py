@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import disclosure, words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import inequality
 from crmresearch.estimators.frames import once
 from crmresearch.estimators.inference import Estimate
@@ -203,10 +203,12 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     )
 
 
-def _below(values: Any) -> Estimate:
-    """Share of customers below zero."""
+def _below(values: Any) -> Estimate | Missing:
+    """Share of customers below zero; not told where only a few lie on one side."""
     share, low, high = inequality.share_below(values)
     n = len(values)
+    if any(0 < side < disclosure.MIN_CELL for side in (round(share * n), n - round(share * n))):
+        return Missing(say("distribution.few", least=disclosure.MIN_CELL))
     return Estimate(share, low, high, say("distribution.unit"), n, se=(share * (1 - share) / n) ** 0.5)
 
 
@@ -235,15 +237,24 @@ def distribution(frame: pd.DataFrame) -> Result:
                 rows.append((label, say("distribution.mean", part=part), *mean, n))
         for q, cells, n in inequality.quantiles(x, QUANTILES):
             rows.append((label, say("distribution.quantile", q=q), *cells, n))
-        group = say("distribution.group", measure=label, n=x.size, below=_below(x))
+        group = say("distribution.group", measure=label, n=x.size)
+        if isinstance(found := _below(x), Estimate):
+            group += say("distribution.group_below", below=found)
         values.append(pd.DataFrame({"value": x, "group": group}))
     table = pd.DataFrame(rows, columns=["measure", "statistic", "estimate", "ci_low", "ci_high", "n"])
     lead, n = next(iter(labels)), len(frame)
     below = _below(frame[lead])
-    sentence = say("distribution.sentence", below=below, n=n, measure=labels[lead])
-    if "fully_loaded" in labels and lead != "fully_loaded":
-        sentence += say("distribution.loaded", share=inequality.share_below(frame["fully_loaded"])[0])
-    title = say("distribution.title", below=below, measure=labels[lead])
+    if isinstance(below, Estimate):
+        sentence = say("distribution.sentence", below=below, n=n, measure=labels[lead])
+        title = say("distribution.title", below=below, measure=labels[lead])
+    else:
+        sentence, title = str(below).capitalize(), say("distribution.title_few", measure=labels[lead])
+    if (
+        "fully_loaded" in labels
+        and lead != "fully_loaded"
+        and isinstance(loaded := _below(frame["fully_loaded"]), Estimate)
+    ):
+        sentence += say("distribution.loaded", share=loaded)
     axes = title, say("distribution.x"), say("distribution.y")
     options = {"scale": "symlog", "unit": "money", "marks": [Mark(0)]}
     return Result(
