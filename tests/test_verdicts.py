@@ -185,6 +185,43 @@ def test_a_secondary_line_decided_the_other_way_makes_it_mixed():
     assert v.answer("lot", "undecided", others={"S02a": "refuted"}) == "open"
 
 
+ANSWER = st.sampled_from(
+    ("shown", "contradicted", "smaller than matters", "open", "blocked", "not applicable", "provisional")
+)
+REAL, OTHER = st.tuples(st.just("real bank"), ANSWER), st.tuples(st.sampled_from(("simulated", "published")), ANSWER)
+
+
+@given(st.lists(REAL), st.lists(OTHER), st.randoms())
+def test_only_real_banks_count_and_in_any_order(real, other, random):
+    found = v.over_banks("lot", real)
+    mixed = real + other
+    random.shuffle(mixed)
+    assert v.over_banks("lot", mixed) == found
+    said = [a for _, a in real if a not in v.UNANSWERED]
+    assert (found.k, found.m, sum(found.parts.values())) == (said.count("shown"), len(said), len(said))
+    assert (found.said == "conflicting") == ({"shown", "contradicted"} <= set(said))
+
+
+@pytest.mark.parametrize(
+    ("design", "answers", "expected"),
+    [
+        (
+            "association",
+            ["consistent", "consistent; mixed: S44a", "open", "consistent, with a doubt"],
+            (3, 4, "consistent"),
+        ),
+        ("association", ["consistent", "not borne out", "not applicable"], (1, 2, "consistent")),
+        ("natural", ["shown", "contradicted", "blocked"], (1, 3, "conflicting")),
+        ("description", ["reported", "reported"], (2, 2, "reported")),
+        ("check", ["holds", "fails", "not built"], (1, 2, "holds")),
+        ("lot", ["provisional"], (0, 0, "shown")),
+    ],
+)
+def test_real_banks_are_summed_as_k_of_m(design, answers, expected):
+    found = v.over_banks(design, [("real bank", a) for a in answers])
+    assert (found.k, found.m, found.said) == expected
+
+
 # -- truths ------------------------------------------------------------------------------------------------------------
 
 

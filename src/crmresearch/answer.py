@@ -16,7 +16,7 @@ import pandas as pd
 from crmresearch import ledger, words
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import Estimate
-from crmresearch.estimators.verdicts import position
+from crmresearch.estimators.verdicts import bare, position
 from crmresearch.result import Result
 
 say = words.of("top.answer")
@@ -95,7 +95,7 @@ def _text(row: Mapping[str, Any], answer: str, currency: str, others: int) -> st
     interval = say("exact") if row["ci_low"] == row["ci_high"] else f"[{low}, {high}]"
     found = known["found"].format(value=value, interval=interval, money=currency)
     side, at = (line.bound.side, _round(_number(line.line_id, line.bound.at))) if line.bound else ("", "")
-    clause = say.names("clauses")[ledger.bare(answer)].format(side=side, bound=at)
+    clause = say.names("clauses")[bare(answer)].format(side=side, bound=at)
     _, _, mixed = answer.partition("; mixed: ")
     against = mixed.removesuffix(ledger.say("doubtful")).split(", ") if mixed else []
     otherwise = say("mixed", n=len(against), of=others) if against else ""
@@ -190,7 +190,7 @@ def _interval(row: Mapping[Any, Any]) -> str:
 
 def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
     """A few sentences: what was learnt, how sure, what it does not show."""
-    by_answer = answers.groupby(answers["answer"].map(ledger.bare), sort=False)["line_id"]
+    by_answer = answers.groupby(answers["answer"].map(bare), sort=False)["line_id"]
     listed = "; ".join(f"{said} ({', '.join(ids)})" for said, ids in by_answer)
     measured = frame[frame["estimate"].notna()]
     states = [state for text in measured["checks"] for state, _ in ledger.split_checks(text)]

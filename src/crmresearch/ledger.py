@@ -445,11 +445,6 @@ def answers(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=columns)
 
 
-def bare(answer: str) -> str:
-    """Return an answer without what is added to it: what is mixed or in doubt."""
-    return re.split("[;,]", answer)[0]
-
-
 def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:
     """Merge ``findings/*.json`` of a run into findings.json, ledger.csv, ledger.json and claims.csv; return the ledger.
 

@@ -6,7 +6,9 @@ Pure functions of numbers; the register supplies the bounds and the ledger the e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,6 +136,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = {
     "description": {"supported": "as described", "refuted": "not as described"},
     "check": {},
 }
+UNANSWERED = ("not applicable", "not testable", "not built", "not measured", "provisional")  # the bank measured nothing
 
 
 def answer(design: str, primary: str, *, opposite: bool = False, others: Mapping[str, str] | None = None) -> str:
@@ -156,6 +159,49 @@ def answer(design: str, primary: str, *, opposite: bool = False, others: Mapping
     against = {"supported": "refuted", "refuted": "supported"}.get(primary)
     other_way = [line for line, found in (others or {}).items() if found == against]
     return f"{words}; mixed: {', '.join(other_way)}" if other_way else words
+
+
+def bare(answer: str) -> str:
+    """Return an answer without what is added to it: what is mixed or in doubt."""
+    return re.split("[;,]", answer)[0]
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What several real banks, read one by one, say of a claim: ``k`` of ``m`` are ``said``.
+
+    Parameters
+    ----------
+    k, m : int
+        Banks whose answer is the one that the claim wants, and banks that measured it: an open or blocked answer counts
+        among the latter, a bank without the tables does not.
+    said : str
+        The answer that the claim wants; ``conflicting`` where one bank shows it and another contradicts it.
+    parts : mapping of str to int
+        Banks by answer, the most frequent first.
+    """
+
+    k: int
+    m: int
+    said: str
+    parts: Mapping[str, int]
+
+
+def over_banks(design: str, answers: Iterable[tuple[str, str]]) -> Summed:
+    """Sum the answers of several banks to one claim; only real banks count, simulated ones and other trades never.
+
+    Parameters
+    ----------
+    design : str
+        What the claim's primary line can show.
+    answers : iterable of (str, str)
+        Class of evidence and answer, one pair per bank.
+    """
+    real = Counter(bare(said) for evidence, said in answers if evidence == "real bank")
+    parts = {said: real[said] for said in sorted(real, key=lambda s: (-real[s], s)) if said not in UNANSWERED}
+    wanted = "reported" if "reported" in parts else ANSWERS[design].get("supported", "holds")
+    said = "conflicting" if {"shown", "contradicted"} <= set(parts) else wanted
+    return Summed(parts.get(wanted, 0), sum(parts.values()), said, parts)
 
 
 # --- simulated banks --------------------------------------------------------------------------------------------------

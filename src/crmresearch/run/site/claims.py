@@ -12,7 +12,7 @@ import pandas as pd
 
 from crmresearch import ledger, words
 from crmresearch.answer import Said
-from crmresearch.estimators.verdicts import power
+from crmresearch.estimators.verdicts import bare, power
 from crmresearch.run.site.chips import ALWAYS, ANSWERS, chance, chip, interval_svg, number, slug
 
 say = words.of("site.claims")
@@ -131,7 +131,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 
 def _answer(answer: str) -> str:
-    main = ledger.bare(answer)
+    main = bare(answer)
     return f'{chip(main)}<span class="crm-beside">{escape(answer.removeprefix(main))}</span>'
 
 
@@ -141,7 +141,7 @@ def _card(rows: list[dict[str, Any]], answer: str, pages: Iterable[str]) -> str:
     said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
     evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"])
     return (
-        f'<li class="crm-claim" data-answer="{slug(ledger.bare(answer))}"><div class="crm-title">'
+        f'<li class="crm-claim" data-answer="{slug(bare(answer))}"><div class="crm-title">'
         f'<p class="crm-text">{escape(rows[0]["claim"])}</p><span class="crm-said">{_answer(answer)} {evidence}</span>'
         f'</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
     )
@@ -169,7 +169,7 @@ def answer(parts: Mapping[str, list[Said]]) -> str:
 
 def tiles(answers: Iterable[str]) -> str:
     """Count claims by answer; pressing a tile shows those alone. That nothing is blocked is worth a tile, too."""
-    counts = Counter(map(ledger.bare, answers))
+    counts = Counter(map(bare, answers))
     buttons = "".join(
         f'<button type="button" class="crm-tile" data-filter="{slug(a)}" aria-pressed="false"'
         f"{'' if a in counts else ' disabled'}>"
