@@ -103,7 +103,7 @@ def test_every_judgement_of_the_truth_has_words(judged, tmp_path):
 @pytest.mark.parametrize(
     ("checks", "ends", "tail"),
     [
-        ((Check.of("lot", False, "x", "undecided"),), (-0.05, -0.03), "stays open; an assumption failed: lot (x)"),
+        ((Check.of("lot", False, "x"),), (-0.05, -0.03), "no verdict; an assumption failed: lot (x)"),
         (
             (Check("lot", "declared", "x"),),
             (-0.05, -0.03),

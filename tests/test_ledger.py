@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -129,7 +130,6 @@ def test_gates_change_the_verdict():
     strong = {"value": 4, "low": 3, "high": 5}
     for check, expected in [
         (Check.of("overlap", False, "x"), "blocked"),
-        (Check.of("overlap", False, "x", "undecided"), "undecided"),
         (Check("no hidden selection", "declared", "x"), "undecided"),
         (Check.of("overlap", True, "x"), "supported"),
     ]:
@@ -192,10 +192,8 @@ def test_secondary_lines_depend_on_the_decided_primaries(tmp_path):
     assert row(ledger.merge(tmp_path), "S44a").verdict == "supported"
 
 
-def test_blocked_checked_and_described_lines_take_no_part(tmp_path):
-    gate = Check.of("overlap", False, "x")
+def test_checked_and_described_lines_take_no_part(tmp_path):
     findings = {
-        "S40": estimate(4, 3, 5, checks=[gate]),
         "S03": estimate(0.0, 0.0, 0.0),
         "S19": estimate(0.6, 0.5, 0.7),
         "S06": _barely(ledger.lines()["S06"], far=True),
@@ -203,7 +201,29 @@ def test_blocked_checked_and_described_lines_take_no_part(tmp_path):
     keep(tmp_path, findings)
     frame = ledger.merge(tmp_path)
     assert frame.loc[frame.p_value.notna(), "line_id"].tolist() == ["S06"]
-    assert [row(frame, k).verdict for k in findings] == ["blocked", "holds", "reported", "supported"]
+    assert [row(frame, k).verdict for k in findings] == ["holds", "reported", "supported"]
+
+
+@pytest.mark.parametrize(
+    ("line_id", "check", "verdict"),
+    [
+        ("S40", Check.of("overlap", False, "x"), "blocked"),
+        ("S44", Check.of("overlap", False, "x"), "blocked"),
+        ("S42", Check("no hidden selection", "declared", "x"), "undecided"),
+        ("S46", Check("no hidden selection", "declared", "x"), "undecided"),
+    ],
+)
+def test_a_line_that_is_stopped_counts_among_the_many_and_lends_nothing(tmp_path, line_id, check, verdict):
+    """The bank measured it: the step is over it too; however small its own p is, it makes no other decision easier."""
+    lines, other = ledger.lines(), estimate(1.0, 0.9, 1.1)
+    barely = _barely(lines["S06"])
+    stopped = replace(_barely(lines[line_id], far=True), checks=(check,))
+    keep(tmp_path / "one", {"S06": barely, "S56": other})
+    keep(tmp_path / "two", {"S06": barely, "S56": other, line_id: stopped})
+    one, two = ledger.merge(tmp_path / "one"), ledger.merge(tmp_path / "two")
+    assert row(two, "S06").q_value == pytest.approx(row(one, "S06").q_value * 3 / 2)
+    found = row(two, line_id)
+    assert (found.q_value, found.verdict, found.p_value < 1e-6) == (1.0, verdict, True)
 
 
 # -- answers, truths, gates, unrecorded causes -------------------------------------------------------------------------

@@ -152,18 +152,10 @@ def _stopped(line: Line, checks: Iterable[Check]) -> str:
 
     An assumption that data cannot show leaves an association what it is; an effect that rests on it is undecided.
     """
-    closed = [c for c in checks if c.status == "closed"]
-    if closed:
-        return "blocked" if any(c.verdict == "blocked" for c in closed) else "undecided"
-    if line.design not in ("association", "check") and any(c.status == "declared" for c in checks):
-        return "undecided"
-    return ""
-
-
-def _tested(line: Line, found: Estimate) -> bool:
-    """Whether a finding takes part in the control of many lines."""
-    judged = line.bound is not None and line.design != "check" and line.kind != "X"
-    return judged and not math.isnan(found.ci_low) and not _stopped(line, found.checks)
+    found = {c.status for c in checks}
+    if "closed" in found:
+        return "blocked"
+    return "undecided" if "declared" in found and line.design not in ("association", "check") else ""
 
 
 def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
@@ -172,7 +164,7 @@ def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
         return "not testable"
     stopped = _stopped(line, found.checks)
     if line.bound is None:
-        return stopped if stopped == "blocked" else "reported"
+        return "blocked" if stopped == "blocked" else "reported"
     if stopped or math.isnan(found.ci_low):
         return stopped or "undecided"
     if line.design == "check":
@@ -181,17 +173,22 @@ def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
 
 
 def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str, float]]:
-    """p-values and q-values of one bank's findings: one step over its primary lines, then within each claim."""
+    """p-values and q-values of one bank's findings: one step over its primary lines, then within each claim.
+
+    Every line that the bank measured takes part. One that a gate or a declared assumption stops counts among the many
+    with p = 1: it decides nothing, so it must not lend its small p to the others either.
+    """
     register, p = lines(), {}
     for k, e in found.items():
-        bound = register[k].bound
-        if bound is not None and _tested(register[k], e):
-            p[k] = verdicts.p_value(e.value, e.ci_low, e.ci_high, bound)
+        line = register[k]
+        if line.bound is not None and line.design != "check" and line.kind != "X" and not math.isnan(e.ci_low):
+            p[k] = verdicts.p_value(e.value, e.ci_low, e.ci_high, line.bound)
+    primary: dict[str, float] = {}
     within: dict[str, dict[str, float]] = {}
-    for k in p:
-        if not register[k].primary:
-            within.setdefault(register[k].claim_id, {})[k] = p[k]
-    return p, verdicts.adjusted({k: v for k, v in p.items() if register[k].primary}, within)
+    for k, chance in p.items():
+        family = primary if register[k].primary else within.setdefault(register[k].claim_id, {})
+        family[k] = 1.0 if _stopped(register[k], found[k].checks) else chance
+    return p, verdicts.adjusted(primary, within)
 
 
 def write_json(path: Path, content: object) -> None:

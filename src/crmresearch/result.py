@@ -36,12 +36,10 @@ class Check:
     name : str
         The assumption in a few words, e.g. ``"proportional hazards"``.
     status : {'open', 'closed', 'declared'}
-        ``open``: the data do not speak against it. ``closed``: they do, and the verdict changes. ``declared``: data
-        cannot show it (latent confounding, say); it is an assumption of the design.
+        ``open``: the data do not speak against it. ``closed``: they do, and the verdict is ``blocked``. ``declared``:
+        data cannot show it (latent confounding, say); it allows ``undecided`` at most, an association aside.
     detail : str
         One sentence with the value and the threshold.
-    verdict : {'blocked', 'undecided'}
-        What a closed gate turns the verdict into. A declared one allows ``undecided`` at most, an association aside.
     deviation : Deviation, optional
         How far the assumption is from holding, where that was measured: the ledger looks at all measured gates of a
         line together and may call an open one doubtful, or a weak check.
@@ -50,22 +48,15 @@ class Check:
     name: str
     status: Literal["open", "closed", "declared"]
     detail: str
-    verdict: Literal["blocked", "undecided"] = "blocked"
     deviation: Deviation | None = None
 
     @classmethod
-    def of(cls, name: str, passed: bool, detail: str, verdict: Literal["blocked", "undecided"] = "blocked") -> Check:
+    def of(cls, name: str, passed: bool, detail: str) -> Check:
         """Make a check from a truth value."""
-        return cls(name, "open" if passed else "closed", detail, verdict)
+        return cls(name, "open" if passed else "closed", detail)
 
 
-def gate(
-    tell: words.Words,
-    key: str,
-    passed: bool | Deviation | None,
-    verdict: Literal["blocked", "undecided"] = "blocked",
-    **values: Any,
-) -> Check:
+def gate(tell: words.Words, key: str, passed: bool | Deviation | None, **values: Any) -> Check:
     """Make a check whose name and detail are the templates ``key.name`` and ``key.detail``; ``None`` is declared.
 
     What was measured (a :class:`.Deviation`) is closed where its interval lies wholly beyond the limit; interval and
@@ -75,7 +66,7 @@ def gate(
     if isinstance(passed, Deviation):
         detail, passed = say("measured", detail=detail, found=passed), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
-    return Check(tell(f"{key}.name"), status, detail, verdict, measured)
+    return Check(tell(f"{key}.name"), status, detail, measured)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def linkage(frame: pd.DataFrame) -> Result:
     table = pd.DataFrame({"measure": measures, "value": [orphans, alike, factor], "n": [n, n, holders]})
     sentence = say("linkage.sentence", orphans=orphans, factor=factor)
     sentence += " " + (say("linkage.alike", alike=alike) if known else say("linkage.no_traits"))
-    traits = gate(say, "linkage.traits", known, "undecided")
+    traits = gate(say, "linkage.traits", known)
     estimates = {
         "S21": _census(orphans, say("units.rows"), int(row["holdings"])),
         "S21a": Estimate(alike, alike, alike, say("units.customers"), n, checks=(traits,)),

@@ -136,7 +136,7 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
     return Result(
         table,
         say_aimed("sentence", crude=points.iloc[0], remedy=points.iloc[1], horizon=horizon),
-        (comparable, gate(say_aimed, "recorded", None, "undecided")),
+        (comparable, gate(say_aimed, "recorded", None)),
         picture=_picture(
             table.assign(label=table["comparison"]),
             title,

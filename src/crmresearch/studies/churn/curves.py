@@ -121,7 +121,7 @@ def _censoring(spells: pd.DataFrame, curve: pd.DataFrame, table: pd.DataFrame) -
         return ()
     gap = censoring_gap(spells, groups, curve, table["tenure_months"])
     named = ", ".join(g.replace("_", " ") for g in groups)
-    return (gate(say, "censoring", gap <= MOST_MOVED, "undecided", named=named, gap=gap, limit=MOST_MOVED),)
+    return (gate(say, "censoring", gap <= MOST_MOVED, named=named, gap=gap, limit=MOST_MOVED),)
 
 
 @study

@@ -48,4 +48,4 @@ def duration_dependence(spells: pd.DataFrame, *, dated: bool = True) -> Result:
     n, exits = int(spells["n"].sum()), int((spells["n"] * spells["event"]).sum())
     table = models.rename(index=say.names("models")).rename_axis("model").reset_index().assign(n=n)
     table.insert(4, "differences", [say.names("differences")[str(m)] for m in models.index])
-    return Result(table, sentence, (*model_gates(exits, 3), gate(say, "form", None, "undecided")))
+    return Result(table, sentence, (*model_gates(exits, 3), gate(say, "form", None)))

@@ -61,7 +61,7 @@ def model_gates(
     if scarce is not None:
         checks.append(gate(say, "separation", scarce[0] > 0, scarce=scarce))
     if pull is not None:
-        checks.append(gate(say, "influence", pull[0] <= MAX_PULL, "undecided", pull=pull, limit=MAX_PULL))
+        checks.append(gate(say, "influence", pull[0] <= MAX_PULL, pull=pull, limit=MAX_PULL))
     return tuple(checks)
 
 
@@ -80,7 +80,7 @@ def entry_independence(frame: pd.DataFrame) -> Check:
     try:
         row = cox(frame.assign(entry_years=spells.entry / 12), ["entry_years"]).summary().iloc[0]
     except FitError as error:
-        return Check(name, "closed", say("entry.failed", error=error), "undecided")
+        return Check(name, "closed", say("entry.failed", error=error))
     coef, se = float(row["coef"]), float(row["se"])
     return gate(say, "entry", Deviation(coef, *ends(coef, se), limit=MAX_TREND), row=row)
 

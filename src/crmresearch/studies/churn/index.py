@@ -61,9 +61,9 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
     beside = say("kept") if kept else ""
     return (
         *model_gates(fit.events, 1 + strata, **models.figures),
-        gate(say, "lag", not turned, "undecided", lags=by_lag),
+        gate(say, "lag", not turned, lags=by_lag),
         entry_independence(entry),
-        gate(say, "doubtful", kept or neither, "undecided", none=first, every=doubtful, kept=beside),
+        gate(say, "doubtful", kept or neither, none=first, every=doubtful, kept=beside),
     )
 
 

@@ -82,7 +82,7 @@ def forecast(
         say("sentence", n=len(test), estimate=estimate, horizon=horizon, main=main, gain=gain),
         (
             *model_gates(model.own.events, len(model.columns), scarce=scarcest(exits, linear)),
-            gate(say, "calibration", Deviation(float(main["slope"]), low, high, limit=STEEPEST, none=1), "undecided"),
+            gate(say, "calibration", Deviation(float(main["slope"]), low, high, limit=STEEPEST, none=1)),
         ),
         {"S15": estimate},
         picture=(_calibration(groups, len(test)), _decision(curve, horizon, names["model"])),

@@ -155,12 +155,12 @@ def split(
         table,
         words.joined(sentences, by=" "),
         checks=(
-            gate(say, "inner", not best.corner, "undecided", best=best, corners=free.corner[1:].mean()),
+            gate(say, "inner", not best.corner, best=best, corners=free.corner[1:].mean()),
             gate(
-                say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1], "undecided",
+                say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1],
                 best=best, tried=tried,
             ),
-            gate(say, "fits", fits, "undecided", top=curves.iloc[0]),
+            gate(say, "fits", fits, top=curves.iloc[0]),
         ),
         estimates={
             name: Estimate(value, low, high, "money", n)

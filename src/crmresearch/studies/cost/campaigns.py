@@ -132,7 +132,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         pd.DataFrame(found).assign(n=n),
         sentence,
         checks=(
-            gate(say, "exits", events >= MIN_LEFT, "undecided", events=events, least=MIN_LEFT),
+            gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT),
             gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
         ),
         estimates={"S42": exits.estimate(say("unit"), n, 0.0, "below")},
@@ -189,7 +189,7 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     name = name.removeprefix("x_").replace("_", " ") or say("nothing")
     checks = (
         gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
-        gate(say_paid, "dominance", largest < DOMINATING, "undecided", largest=largest),
+        gate(say_paid, "dominance", largest < DOMINATING, largest=largest),
     )
     n, k = len(rows), len(parts)
     told = say_paid("sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=k, currency=currency)
@@ -288,7 +288,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         sentence,
         checks=(
             gate(tell, "overlap", overlaps, edge=edge, low=EDGE, high=1 - EDGE, most=MOST_AT_EDGE),
-            gate(tell, "unseen", None, "undecided", tip=tip),
+            gate(tell, "unseen", None, tip=tip),
         ),
         estimates={"targeted": fit.effect.estimate(say("unit"), n, 0.0, "below")},
         picture=_chances(t, fit.propensity, tell("title", edge=edge) if overlaps else tell("title_closed", edge=edge)),

@@ -55,7 +55,7 @@ def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
 
 def wins_gate(wins: int) -> Check:
     """Gate on the number of wins behind normal limits."""
-    return gate(say, "wins", wins >= USABLE_WINS, "undecided", wins=wins, least=USABLE_WINS)
+    return gate(say, "wins", wins >= USABLE_WINS, wins=wins, least=USABLE_WINS)
 
 
 def sampling(campaigns: pd.DataFrame) -> str:

@@ -67,7 +67,7 @@ def per_sale(groups: pd.DataFrame) -> Result:
     return Result(
         table,
         sentence,
-        checks=(gate(say, "alike", None, "undecided"),),
+        checks=(gate(say, "alike", None),),
         estimates={"contacts": Estimate(new / old, *found.ends, say("unit"), n)},
         picture=Picture("intervals", data, say("title", new=new, old=old), say("x"), "", {"limits": (0, np.inf)}),
         counts=("n", "sold"),

@@ -134,7 +134,8 @@ def ratios(
             estimates[line] = both
             rows.append(row | {"set": say("absent", reason=both.reason)})
             continue
-        estimates[line] = _estimate(*both[PAID], people, _seen(months, horizon_months) if d == "tenure" else ())
+        seen = _seen(months, horizon_months) if d == "tenure" else ()
+        estimates[line] = replace(b.ratio(*both[PAID], "ratio", people, SEVERAL), checks=seen)
         for costs, pair in both.items():
             low, high = b.ratio_set(*pair, critical[costs]).ends
             rows.append(
@@ -158,20 +159,12 @@ def ratios(
     )  # fmt: skip
 
 
-def _estimate(num: Functional, den: Functional, n: int, checks: tuple[Check, ...]) -> Estimate:
-    """Ratio for the ledger; a set that is not bounded closes a gate: the verdict is ``undecided``."""
-    found = b.ratio_set(num, den)
-    if found.kind != "bounded":
-        checks = (gate(say, "bounded", False, "undecided", found=written(found), distance=abs(den.z)), *checks)
-    return replace(b.ratio(num, den, "ratio", n, SEVERAL), checks=checks)
-
-
 def _seen(months: int | None, horizon_months: int) -> tuple[Check, ...]:
     if months is None:
         return ()
     if months >= horizon_months:
-        return (gate(say, "seen", True, "undecided", horizon=horizon_months),)
-    return (gate(say, "ends", False, "undecided", months=months, horizon=horizon_months, least=MIN_AT_RISK),)
+        return (gate(say, "seen", True, horizon=horizon_months),)
+    return (gate(say, "ends", False, months=months, horizon=horizon_months, least=MIN_AT_RISK),)
 
 
 def tenure(denominator: str, costs: str, months: int | None) -> dict[str, int]:

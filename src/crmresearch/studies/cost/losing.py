@@ -141,7 +141,7 @@ def replacement(
         ),
         checks=(
             wins_gate(wins),
-            gate(say, "replacement.seen", found.months >= ramp_months, "undecided", months=found.months,
+            gate(say, "replacement.seen", found.months >= ramp_months, months=found.months,
                  horizon=horizon_months, ramp=ramp_months),
         ),
         estimates={"S41": estimate},

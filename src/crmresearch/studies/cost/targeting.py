@@ -87,7 +87,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     return Result(
         table,
         words.joined([sentence, sampling(campaigns)], by=" "),
-        checks=(gate(say, "ranking", qini.low > 0, "undecided", qini=qini),),
+        checks=(gate(say, "ranking", qini.low > 0, qini=qini),),
         picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
     )

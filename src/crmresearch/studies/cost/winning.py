@@ -145,7 +145,7 @@ def _selection_gate(
             continue
         values.append(sum(w * v for w, v in zip(shares, each, strict=True)))
     span = say("span", low=min(values), high=max(values)) if values else say("no_span")
-    return gate(say, "aim", None, "undecided", tolerated=TOLERATED, span=span, second=second)
+    return gate(say, "aim", None, tolerated=TOLERATED, span=span, second=second)
 
 
 def _curves(fitted: dict[Any, Any], title: str) -> Picture:
@@ -228,11 +228,11 @@ def jointly(
     )
     excluded_gate = gate(tell, "lot", True, names=names)
     if not by_lot(prospects):
-        excluded_gate = gate(tell, "exclusion", None, "undecided", names=names)
+        excluded_gate = gate(tell, "exclusion", None, names=names)
     return Result(
         table,
         sentence + ".",
-        checks=(gate(tell, "relevance", wald > RELEVANT, "undecided", wald=wald, needed=RELEVANT), excluded_gate),
+        checks=(gate(tell, "relevance", wald > RELEVANT, wald=wald, needed=RELEVANT), excluded_gate),
         money={"value": "n"},
         digits=4,
     )

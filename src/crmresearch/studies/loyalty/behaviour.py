@@ -67,7 +67,7 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
         say("intention.y", months=horizon_months),
     )
     picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
-    checks = (gate(say, "intention.gate", enough, "undecided", exits=left.sum(), needed=MIN_EVENTS),)
+    checks = (gate(say, "intention.gate", enough, exits=left.sum(), needed=MIN_EVENTS),)
     estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
     return Result(table, sentence, checks, estimates, picture=picture)
 
@@ -92,13 +92,13 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     names = [say("hazard.month") if lag == 1 else say("hazard.months", lag=lag) for lag in found]
     table = tabled({name: f.ratio for name, f in zip(names, found.values(), strict=True)}, "lag", "hazard_ratio")
     table.insert(4, "events", [f.events for f in found.values()])
-    checks = [gate(say, "hazard.gate", main.events >= MIN_EVENTS, "undecided", main=main)]
+    checks = [gate(say, "hazard.gate", main.events >= MIN_EVENTS, main=main)]
     halves = panel.early_and_late(rows, lag_months, follow_months)
     if halves is not None:
         first, later, se = halves
         # as for the relationship index: a move by its own size, and by .2 at least
         moved = Deviation(later - first, *ends(later - first, se), limit=max(abs(math.log(main.ratio.value)), 0.2))
-        checks.append(gate(say, "hazard.halves", moved, "undecided", halves=halves))
+        checks.append(gate(say, "hazard.halves", moved, halves=halves))
     sentence = say("hazard.sentence", main=main)
     title = say("hazard.title_open")
     if main.ratio.ci_high < 1 or main.ratio.ci_low > 1:
@@ -131,7 +131,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     title = say("contribution.title", estimate=equal) if clear else say("contribution.title_open")
     x = say("contribution.x", n=len(rows))
     picture = forest(table, "model", "money_per_sd", title, x, unit="money")
-    checks = (gate(say, "contribution.gate", largest < DOMINATING, "undecided", largest=largest),)
+    checks = (gate(say, "contribution.gate", largest < DOMINATING, largest=largest),)
     money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
     return Result(table, sentence, checks, {"S12": equal}, picture=picture, money=money, digits=1)
 

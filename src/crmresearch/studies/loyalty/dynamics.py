@@ -68,7 +68,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     clear = [name for e, name in ((back, "back"), (forth, "forth")) if e.ci_low > 0 or e.ci_high < 0]
     title, axis = say.names("lagged.titles")["_".join(clear) or "none"], say("lagged.x")
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
-    checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, "undecided", share=fit.distinct),)
+    checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, share=fit.distinct),)
     own = within.get(("loyalty", "satisfaction"), Missing(say("lagged.three", needed=MIN_PANEL), ("survey",)))
     estimates = {"S48b": own, "loyalty_to_later_satisfaction": back, "satisfaction_to_later_loyalty": forth}
     return Result(table, sentence, checks, estimates, picture=picture)
@@ -195,6 +195,6 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     options = {"marks": marks, "spans": [(rho.ci_low, rho.ci_high, "")]}
     axes = (say("mediation.title", rho=rho), say("mediation.x"), say("mediation.y", n=len(x)))
     picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
-    checks = (gate(say, "mediation.gate", None, "undecided", rho=rho),)
+    checks = (gate(say, "mediation.gate", None, rho=rho),)
     estimates = {"indirect": indirect}
     return Result(table, sentence, checks, estimates, picture=picture)

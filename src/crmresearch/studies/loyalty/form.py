@@ -55,7 +55,7 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     return Result(
         table,
         sentence,
-        checks=(gate(say, "ordinal.gate", parallel > 0.05, "undecided", p=parallel),),
+        checks=(gate(say, "ordinal.gate", parallel > 0.05, p=parallel),),
         picture=forest(table, "item", "odds_ratio", title, x, "driver", mark=1),
         model=ordered_model(scores, items[model.constructs[loyal][0]].to_numpy()),
     )
@@ -168,7 +168,7 @@ def importance_performance(
     own = model.block[drivers] == model.names.index(quality)
     # the share of R squared of a useless item is above 0; over-fitting of R squared itself is taken off
     adjusted = 1 - (1 - r2[0]) * (n - 1) / (n - len(drivers) - 1)
-    enough = gate(say, "importance.gate", adjusted >= MIN_R2, "undecided", r2=adjusted)
+    enough = gate(say, "importance.gate", adjusted >= MIN_R2, r2=adjusted)
     part = percentile(share[:, own].sum(axis=1), say("importance.unit"), n)
     line = replace(part, checks=(*dict(gates or {}).get((quality, sat), ()), enough))
     middle = table[["importance", "performance"]].median()

@@ -107,7 +107,7 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
     title = say("reliability.title", low=omega.min(), high=omega.max())
     title, x = say("reliability.title_weak") if weak else title, say("reliability.x", n=len(items))
     picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
-    checks = (gate(say, "reliability.gate", not unfit, "undecided", lowest=omega.min()),)
+    checks = (gate(say, "reliability.gate", not unfit, lowest=omega.min()),)
     return Result(table, sentence, checks, picture=picture)
 
 
@@ -238,7 +238,7 @@ def common_method(
     sentence = say("method.sentence", share=share, plain=plain, adjusted=adjusted)
     title, x = say("method.title", plain=plain, adjusted=adjusted), say("method.x", n=len(data))
     picture = forest(table, "quantity", "estimate", title, x, mark=None)
-    checks = (gate(say, "method.gate", adjusted.ci_low > 0, "undecided", adjusted=adjusted),)
+    checks = (gate(say, "method.gate", adjusted.ci_low > 0, adjusted=adjusted),)
     return Result(table, sentence, checks, picture=picture)
 
 
@@ -288,7 +288,7 @@ def ordinal_beside_linear(items: pd.DataFrame, model: PathModel, *, resamples: i
         title = say("latent.title", path=target, plain=pick["composite"], latent=pick["latent, ordinal"])
     shown, x_words = table.dropna(subset=["estimate"]), say("latent.x", n=len(items))
     picture = forest(shown, "path", "estimate", title, x_words, "treatment")
-    checks = (gate(say, "latent.gate", passed, "undecided", share=inadmissible),)
+    checks = (gate(say, "latent.gate", passed, share=inadmissible),)
     return Result(table, sentence, checks, pick, picture=picture)
 
 
@@ -326,5 +326,5 @@ def invariance(survey: pd.DataFrame, model: PathModel, *, by: str, seed: int) ->
     group = table["groups"] + table["n"].map(lambda n: say("groups.n", n=n))
     shown = table.assign(low=np.nan, high=np.nan, group=group, hollow=table["p_mean"] >= 0.05)
     picture = forest(shown, "construct", "mean_difference", title, say("groups.x"))
-    checks = (gate(say, "groups.gate", not broken, "undecided", least=least),)
+    checks = (gate(say, "groups.gate", not broken, least=least),)
     return Result(table, sentence, checks, picture=picture)

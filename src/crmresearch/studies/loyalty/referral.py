@@ -48,7 +48,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     return Result(
         table[["satisfaction", "rate", "low", "high", "referrals", "n"]],
         sentence,
-        checks=(gate(say, "rate.gate", total >= MIN_EVENTS, "undecided", total=total, needed=MIN_EVENTS),),
+        checks=(gate(say, "rate.gate", total >= MIN_EVENTS, total=total, needed=MIN_EVENTS),),
         estimates={"S44": ratio},
         picture=forest(table, "satisfaction", "rate", title, x, mark=None),
         counts=("n", "referrals"),
@@ -83,22 +83,22 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     contributed = table["gap"] == say("gaps.contribution")
     events = int(rows["event"].sum())
     checks = (
-        gate(say, "gaps.overlap", share >= OVERLAP, "undecided", share=share),
-        gate(say, "gaps.events", events >= MIN_EVENTS, "undecided", events=events, needed=MIN_EVENTS),
+        gate(say, "gaps.overlap", share >= OVERLAP, share=share),
+        gate(say, "gaps.events", events >= MIN_EVENTS, events=events, needed=MIN_EVENTS),
     )
     estimates, told = {}, ""
     if events >= FEW_EVENTS:
         estimates["S44a"] = referral.stay_ratio(rows, say("gaps.hazard"))
         told = say("gaps.leave", ratio=estimates["S44a"])
     else:
-        few = gate(say, "gaps.no_hazard", False, "undecided", events=events, needed=FEW_EVENTS)
+        few = gate(say, "gaps.no_hazard", False, events=events, needed=FEW_EVENTS)
         estimates["S44a"] = Estimate(np.nan, np.nan, np.nan, say("gaps.hazard"), len(rows), checks=(few,))
     first = next((e for gap, year, e in lines if gap == say("gaps.contribution") and year == 1), None)
     if first is not None:
         estimates["S44b"] = first
         told += say("gaps.and_give", first=first) if told else say("gaps.give", first=first)
     else:
-        none = gate(say, "gaps.no_money", False, "undecided")
+        none = gate(say, "gaps.no_money", False)
         estimates["S44b"] = Estimate(np.nan, np.nan, np.nan, say("gaps.money"), len(rows), checks=(none,))
     sentence = say("gaps.sentence", told=told, referred=int(flag.sum()), share=share)
     options, panels = {"upright": True, "marks": [Mark(0, style="limit")]}, []

@@ -127,7 +127,7 @@ def _satisfaction_lines(
         routes = _routes(model, quality, loyal) if line == "S10d" else [route]
         legs = {leg for r in routes for leg in itertools.pairwise(r)}
         if not legs or legs - set(model.paths):
-            check = gate(say, "absent.gate", False, "undecided", route=absent)
+            check = gate(say, "absent.gate", False, route=absent)
             out[line] = Estimate(np.nan, np.nan, np.nan, say("unit.path"), n, checks=(check,))
             continue
         sample = [p.effect(*route) if line == "S10d" else p.path(*route) for p in (fit, boot)]
@@ -189,7 +189,7 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
         fitted = sem.fit_sem(items, model)
         drawn, settled = sem.bootstrap_sem(items, model, fitted, resamples=resamples, seed=seed)
     except FitError as error:
-        check = gate(say, "sem.none", False, "undecided", error=error)
+        check = gate(say, "sem.none", False, error=error)
         return Result(pd.DataFrame(), check.detail, checks=(check,))
     point = {(row["source"], row["target"]): row for row in fitted.paths.to_dict("records")}
     rows = []
@@ -210,8 +210,8 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     )
     picture = forest(table, "path", "estimate", title, say("sem.x", n=n), "route")
     checks = (
-        gate(say, "sem.gate", not lost, "undecided", lost=lost or say("sem.no_path")),
-        gate(say, "sem.settled", settled >= SETTLED, "undecided", settled=settled),
+        gate(say, "sem.gate", not lost, lost=lost or say("sem.no_path")),
+        gate(say, "sem.settled", settled >= SETTLED, settled=settled),
     )
     return Result(table, sentence, checks, picture=picture)
 
@@ -224,5 +224,5 @@ def prediction(items: pd.DataFrame, model: PathModel, *, seed: int) -> Result:
     return Result(
         table,
         say("prediction.sentence", low=q2.min(), high=q2.max(), wins=wins, items=len(table)),
-        checks=(gate(say, "prediction.gate", bool((q2 > 0).all()), "undecided", least=q2.min()),),
+        checks=(gate(say, "prediction.gate", bool((q2 > 0).all()), least=q2.min()),),
     )

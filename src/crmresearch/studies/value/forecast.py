@@ -43,8 +43,8 @@ def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
         f"{told} {say('scores.better') if better else say('scores.no_better')}",
         (
-            gate(say, "scores.level", close, "undecided", level=model["level"]),
-            gate(say, "scores.naive", better, "undecided", gaps=words.joined(gaps)),
+            gate(say, "scores.level", close, level=model["level"]),
+            gate(say, "scores.naive", better, gaps=words.joined(gaps)),
         ),
         picture=tuple(pictures),
         money={"error": "n", "error_gap": "n"} if unit == "money" else {},

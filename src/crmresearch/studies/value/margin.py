@@ -104,7 +104,7 @@ def clv_by_band(
     worst, best = table.iloc[0], table.iloc[-1]
     proof = holdout.checks if holdout is not None else ()
     if holdout is not None and not holdout.applicable:
-        proof = (gate(say, "clv.unproved", None, "undecided"),)
+        proof = (gate(say, "clv.unproved", None),)
     n = int(worst["n"] + best["n"])
     sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)
     names = say.names("clv.columns")
