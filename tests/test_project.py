@@ -227,7 +227,15 @@ def test_no_import_goes_in_a_circle():
 
 
 # Imported when a figure is drawn, a site is built, the command is run.
-DRAWN = {"figures.dress", "figures.kinds", "figures.paths", "figures.telling", "run.site.conf", "__main__"}
+DRAWN = {
+    "figures.dress",
+    "figures.kinds",
+    "figures.paths",
+    "figures.telling",
+    "run.site.conf",
+    "run.site.search",
+    "__main__",
+}
 
 
 def test_no_module_is_hidden_by_a_function_of_its_own_name():

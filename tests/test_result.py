@@ -226,10 +226,15 @@ def test_an_estimate_and_its_interval_are_one_column():
         ({"estimate": 0.3, "se": 0.1, "low": 0.1, "high": 0.5}, ["estimate [interval]", "se"]),
         ({"size": 0.4, "loglik": -7.0, "size_low": 0.3, "size_high": 0.5}, ["size [interval]", "loglik"]),
         ({"ratio": 4.4, "customers": 900, "bootstrap_low": 1.0, "bootstrap_high": 2.0},
-         ["ratio", "customers", "bootstrap [interval]"]),
+         ["ratio", "bootstrap [interval]", "customers"]),
+        ({"months": 12, "gates": 3, "gini": 0.4, "low": 0.3, "high": 0.5}, ["months", "gini [interval]", "gates"]),
+        ({"segment": "a", "rule": "b", "n": 20, "note": "c", "mean": 4.0, "mean_low": 3.0, "mean_high": 5.0, "k": 1},
+         ["segment", "rule", "mean [interval]", "n", "note", "k"]),
+        ({"year": 2020, "cause": "c", "n": 20, "rate": 4.0, "low": 3.0, "high": 5.0, "se": 2.0, "se_low": 1.0,
+          "se_high": 3.0}, ["year", "cause", "rate [interval]", "se [interval]", "n"]),
     ],
 )  # fmt: skip
-def test_an_interval_stands_beside_the_estimate_it_holds(columns, heads):
+def test_an_interval_stands_beside_the_estimate_it_holds_and_before_the_rest(columns, heads):
     html = disclosure.html(pd.DataFrame({k: [v, v] for k, v in columns.items()}))
     assert re.findall("<th [^>]*>(.*?)</th>", html) == heads
 

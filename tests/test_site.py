@@ -21,8 +21,7 @@ from crmresearch.estimators.verdicts import Bound, Deviation
 from crmresearch.result import Check
 from crmresearch.run import site
 from crmresearch.run.execution import write_notebook
-from crmresearch.run.site import chips
-from crmresearch.run.site import pages as pages_
+from crmresearch.run.site import chips, search, tables
 
 # the smallest picture there is: one transparent pixel
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -278,21 +277,74 @@ def test_nothing_restricted_and_no_source_is_published(built):
     assert not [p for p in built.rglob("*") if p.is_file() and b"client-0007" in p.read_bytes()]
 
 
-def test_search_finds_claims_and_studies(built):
+def _index(built: Path) -> dict:
     index = (built / "searchindex.js").read_text("utf-8")
-    found = json.loads(index[index.index("(") + 1 : index.rindex(")")])
-    terms = found["terms"]
+    return json.loads(index[index.index("(") + 1 : index.rindex(")")])
+
+
+def test_search_finds_claims_and_studies(built):
+    found = _index(built)
     assert "worth" in found["titleterms"]  # a notebook's title
-    assert any(t.startswith("competit") for t in terms)  # from a claim of the ledger
+    assert any(t.startswith("competit") for t in found["terms"])  # from a claim of the ledger
+
+
+@pytest.mark.parametrize("asked", ["客户流失", "客户", "优质客户", "成本", "忠诚度"])
+def test_search_finds_chinese_words_within_longer_ones(built, asked):
+    pairs = search.Search({}).split(asked)
+    assert all(len(p) == 2 for p in pairs)
+    assert set(pairs) <= set(_index(built)["terms"])
+
+
+@pytest.mark.parametrize(("asked", "place"), [("s40", "S40"), ("客户流失", "S06"), ("loyalty", "S12"), ("优质", "S19")])
+def test_search_leads_to_the_claim_itself(built, pages, asked, place):
+    found = _index(built)
+    claims = [(f"{prefix}.{m[4]}".strip("."), m[0], m[3]) for prefix, ms in found["objects"].items() for m in ms]
+    assert len(claims) == len(ledger.claims())
+    places = {anchor: found["docnames"][doc] for said, doc, anchor in claims if asked in said.lower()}
+    assert place in places
+    assert all(anchor in pages[f"{doc}.html"].ids for anchor, doc in places.items())
+
+
+def test_words_are_split_at_the_same_places_in_index_and_browser():
+    found = search.Search({}).split("S40 老客户的, costs_of 2.5 户")
+    assert found == ["S40", "老客", "客户", "户的", "costs_of", "2", "5", "户"]
+    assert r"[\u3400-\u9fff]+" in search.WORDS.pattern
+    assert r"[\u3400-\u9fff]+" in search.Search.js_splitter_code
 
 
 @pytest.mark.parametrize(("rows", "folded"), [(3, False), (24, False), (25, True), (116, True)])
 def test_long_tables_are_folded_and_all_scroll(rows, folded):
     table = disclosure.html(pd.DataFrame({"line": range(rows), "ratio": 1.0}))
-    shown = re.sub("<table .*?</table>", pages_._framed, f"<p>a</p>{table}<p>b</p>", flags=re.DOTALL)
+    shown = tables.framed(f"<p>a</p>{table}<p>b</p>")
     assert table in shown
     assert shown.count('class="crm-scroll"') == 1
     assert (f"<summary>Table of {rows} rows</summary>" in shown) == folded
+
+
+@pytest.mark.parametrize("columns", [3, 5, 12])
+def test_each_cell_of_a_wide_table_names_its_column(columns):
+    table = disclosure.html(pd.DataFrame({f"c{k}": [1.0, 2.0] for k in range(columns)}))
+    shown = tables.framed(table)
+    names = re.findall(r'<td data-label="(\w+)"', shown)
+    assert names == ([f"c{k}" for k in range(columns)] * 2 if columns > tables.WIDEST else [])
+    assert shown.count('role="columnheader"') == (columns if columns > tables.WIDEST else 0)
+    foreign = table.replace("<td ", "<th ", 1).replace("</td>", "</th>", 1)
+    assert "data-label" not in tables.framed(foreign)
+
+
+def test_on_a_telephone_a_wide_table_lists_its_cells():
+    narrow = dict(_rules("screen and (max-width: 46rem)"))
+    assert "display: grid" in narrow["table.crm-wide td, table.crm-wide td:last-child"]
+    assert "attr(data-label)" in narrow[".crm-wide td::before"]
+
+
+def test_code_is_folded_and_parameters_are_told_once(built):
+    page = (built / "notebooks" / "01_customer_value.html").read_text("utf-8")
+    assert page.count("<details") >= page.count("Code of this cell") / 2 > 0
+    assert 'id="cell-parameters"' not in page
+    assert 'id="cell-keep"' in page
+    failed = (built / "notebooks" / "02_churn_survival.html").read_text("utf-8")
+    assert 'id="cell-fit"' in failed
 
 
 def _rules(media: str) -> list[tuple[str, str]]:
@@ -315,7 +367,7 @@ def test_print_opens_what_is_folded():
     assert {"details.crm-fold", ".cell_output details", ".crm-more details"} <= set(opened)
 
 
-@pytest.mark.parametrize("media", ["(max-width: 46rem)", "print"])
+@pytest.mark.parametrize("media", ["screen and (max-width: 46rem)", "print"])
 def test_narrow_tables_wrap_so_that_estimates_stay_in_sight(media):
     wrapped = [s for s, declared in _rules(media) if "white-space: normal" in declared]
     assert "table.dataframe th, table.dataframe td" in wrapped

@@ -143,7 +143,10 @@ def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str]]]:
-    """Columns as they are read: name, whether of numbers, cells; an estimate and the ends of its interval are one."""
+    """Columns as they are read: name, whether of numbers, cells; an estimate and the ends of its interval are one.
+
+    What a row is stands first (the first column and the text after it), then whatever has an interval.
+    """
     shown = _index_names(frame)
     names = [str(c) for c in shown.columns]
     cells = [[_cell(v, digits, name.endswith("year")) for v in shown.iloc[:, k]] for k, name in enumerate(names)]
@@ -152,7 +155,8 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
     taken: dict[int, int] = {}  # the estimate, and where its interval begins
     for k in lows:
         taken[_estimate_of(shown, number, k, {*taken, *lows, *(low + 1 for low in lows)})] = k
-    out: list[tuple[str, bool, list[str]]] = []
+    found: list[tuple[str, bool, list[str]]] = []
+    other: list[tuple[str, bool, list[str]]] = []
     for k, name in enumerate(names):
         if k in taken:
             low = taken[k]
@@ -161,10 +165,11 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
             if low != k:
                 spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
             heading = f"{name.removesuffix('low').removesuffix('_') if low == k else name} [{say('interval')}]"
-            out.append((heading.strip(), True, [s or NOTHING for s in spans]))
+            found.append((heading.strip(), True, [s or NOTHING for s in spans]))
         elif k not in lows and k - 1 not in lows:
-            out.append((name, number[k], cells[k]))
-    return out
+            other.append((name, number[k], cells[k]))
+    labels = 0 if 0 in taken else next((k for k, (_, numeric, _) in enumerate(other) if k and numeric), len(other))
+    return [*other[:labels], *found, *other[labels:]]
 
 
 def _estimate_of(shown: pd.DataFrame, number: list[bool], low: int, other: set[int]) -> int:

@@ -11,8 +11,11 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util import logging
 
+from crmresearch import words
 from crmresearch.run import spare_grammars
+from crmresearch.run.site.search import Claims, Search
 
+say = words.of("site.conf")
 spare_grammars()
 project = "crmresearch"
 html_title = "crmresearch"
@@ -22,6 +25,7 @@ exclude_patterns = ["alt.json"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_output_stderr = "show"
+nb_code_prompt_show, nb_code_prompt_hide = say("code_show"), say("code_hide")
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
@@ -32,6 +36,8 @@ html_static_path = ["static"]
 html_css_files = ["crmresearch.css"]
 html_js_files = [("crmresearch.js", {"defer": "defer"})]
 html_use_index = False
+html_context = {"default_mode": "auto"}
+html_show_search_summary = False  # it fetches pages, which a browser refuses where the site is opened from a folder
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
@@ -53,7 +59,7 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
     "show_toc_level": 2,
-    "search_bar_text": "Search the studies",
+    "search_bar_text": say("search"),
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
@@ -122,6 +128,8 @@ def _annotate(app: Any, doctree: nodes.document) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Register the maths renderer and the annotations."""
     app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    app.add_search_language(Search)
+    app.add_domain(Claims)
     app.connect("builder-inited", _close)
     app.connect("doctree-read", _guard, priority=100)  # before Sphinx collects pictures and files
     app.connect("doctree-read", _annotate)

@@ -16,14 +16,12 @@ import pandas as pd
 from crmresearch import answer, disclosure, ledger, words
 from crmresearch.estimators.verdicts import ALPHA, Bound
 from crmresearch.run.execution import read_notebook, write_notebook
-from crmresearch.run.site import chips, claims
+from crmresearch.run.site import chips, claims, tables
 from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
 
 say = words.of("site.pages")
 PERIOD = ("observation_start", "observation_end")
 FACTS = ("title", "name", "evidence", *PERIOD, "currency", "tables", "licence", "citation")
-LONGEST = 24  # rows of a table that is not folded
-SCROLL = '<div class="crm-scroll" tabindex="0" role="region" aria-label="table">'
 
 
 def _raw(html: str) -> str:
@@ -149,32 +147,27 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _framed(table: re.Match[str]) -> str:
-    """Let a table scroll; a long one is folded."""
-    rows, framed = table[0].count("<tr>") - 1, f"{SCROLL}{table[0]}</div>"
-    if rows <= LONGEST:
-        return framed
-    return f'<details class="crm-fold"><summary>{say("fold", rows=rows)}</summary>{framed}</details>'
-
-
 def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, str]:
-    """Copy a notebook for the site: anchors, the claims it decides, tables that scroll; return alt texts by picture."""
+    """Copy a notebook for the site: anchors, the claims it decides, code folded; return alt texts by picture."""
     notebook = read_notebook(path)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     alts: dict[str, str] = {}
+    started = any(c.get("outputs") for c in notebook.cells)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         cell.metadata["crm_id"] = cell["id"]
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = ["injected-parameters"]
+        tags = set(cell.metadata.get("tags", []))
+        # code is folded, and parameters are told once: by the table of the cell that starts the notebook
+        told = started and tags & {"parameters", "injected-parameters"}
+        cell.metadata["tags"] = ["remove-cell" if told else "hide-input"]
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
                 digest = hashlib.sha256(b64decode(data["image/png"])).hexdigest()
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
-                data["text/html"] = re.sub("<table .*?</table>", _framed, "".join(data["text/html"]), flags=re.DOTALL)
+                data["text/html"] = tables.framed("".join(data["text/html"]))
     decided = claims.box(frame, path.stem)
     if decided:
         from nbformat.v4 import new_markdown_cell
