@@ -28,19 +28,25 @@ NAMES = {
         "E-Mail,e_mail,EMAIL_ADDR,email1,courriel,correo electrónico,电子邮箱,eMail,Kunden-E-Mail,Mail,Correo,Mél"
     ),
     "a postal address": (
-        "Adresse,address_line_1,billing address,Straße,Hausnummer,dirección,indirizzo,家庭住址,Rue,Calle,Hausnr"
+        "Adresse,address_line_1,billing address,Straße,Hausnummer,dirección,indirizzo,家庭住址,Rue,Calle,Hausnr,Via"
     ),
     "an identity document": (
         "ssn,SSN_NR,N° sécurité sociale,passeport,DNI,codice fiscale,身份证号,护照号,passport_no,national_id,"
+        "RFC,N.I.E.,D.N.I.,S.S.N.,"
         "Personalausweisnummer,Steuer-ID,social_security_number,CPF,身分證"
     ),
-    "a card or account number": "IBAN_NR,iban,IBANNr,ibanNumber,银行卡号,card_number,creditCardNumber,numéro de carte",
+    "a card or account number": (
+        "IBAN_NR,iban,IBANNr,ibanNumber,银行卡号,card_number,creditCardNumber,numéro de carte,Tarjeta,Carte bancaire,"
+        "账号,银行账号,账户号,Kontonummer,Konto-Nr,loan_account_number,N° de cuenta,acct_no,número de cuenta"
+    ),
 }
 HARMLESS = (
     "product_name,campaign_name,city_name,bank_name,email_opened,phone_calls,has_email,address_changes,mobile_banking,"
     "手机银行,手机银行登录次数,电话银行渠道,contact,number_of_emails,nombre_produits,telemarketing,nominal_rate,income,"
     "hotel,stellar,urban,handyman,email_hash,card_category,renamed,account_id,Kundennummer,numero_client,客户号,开户日期,"
-    "direct_mail,portable_apps,mobile_app_logins,性别,城市,渠道,交易金额,币种,passive_share,Dependent_count,directmail,panel,tenure,phone_consent,Filiale,Ort"
+    "direct_mail,portable_apps,mobile_app_logins,性别,城市,渠道,交易金额,币种,passive_share,Dependent_count,directmail,panel,tenure,phone_consent,Filiale,Ort,"
+    "canal_telefono,telefonbanking,Telefonkontakte,phonebanking,Kartentyp,has_kreditkarte,wechat_usage,accounts,account_new,"
+    "numero_tarjetas,账号数,账户类型,Telefonkanal,conto,mailing"
 )
 
 
@@ -97,6 +103,9 @@ VALUES = {
     "e-mail addresses": [["a.b@c.de"], ["write to x_y+z@bank.co.uk, please", *"abcdef"], ["wang@example.com.cn"] * 2],
     "numbers of payment cards": [
         list(cards(20)),
+        ["paid by 4111 1111 1111 1111, thanks", *"abcdef"],
+        ["card 5500-0000-0000-0004"],
+        [*(f"card {c}" for c in cards(4)), *map(str, range(200))],
         [c[:4] + " " + c[4:8] + " " + c[8:12] + " " + c[12:] for c in cards(9)],
     ],
     "telephone numbers with a country code": [
@@ -228,6 +237,17 @@ def test_a_long_column_is_looked_at_evenly():
     for values in (list(ibans(n)), (["x", *("a@b.de" if i == n // 2 + 1 else "y" for i in range(n - 1))])):
         with pytest.raises(InputError, match=r"snapshot\.remark: holds (IBANs|e-mail addresses)"):
             Bank.from_frames({"snapshot": pd.DataFrame({"customer_id": ids, "remark": values})}, about)
+
+
+@pytest.mark.parametrize("hidden", ["call a@b.de", "an DE89 3704 0044 0532 0130 00", "客户 11010519491231002X 来电"])
+def test_one_remark_in_many_is_found(hidden):
+    n = 120_000
+    remarks = [f"visit {i:x} 回访" for i in range(n)]
+    frame = pd.DataFrame({"customer_id": [f"c{i}" for i in range(n)], "remark": remarks})
+    frame.loc[n // 2 + 1, "remark"] = hidden
+    about = {"name": "x", "currency": "EUR", "evidence": "simulated", "dated": False}
+    with pytest.raises(InputError, match=r"snapshot\.remark: holds .* \(1 of 120,000 different values"):
+        Bank.from_frames({"snapshot": frame}, about)
 
 
 def test_drop_names_columns_of_the_file(bank):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pandas as pd
@@ -50,6 +51,16 @@ def advised(error):
     return start[1], value
 
 
+def sheets():
+    """Write a workbook with a sheet of customers and another one."""
+    out = io.BytesIO()
+    with pd.ExcelWriter(out) as book:
+        pd.read_csv(io.StringIO(CUSTOMERS)).to_excel(book, sheet_name="Kunden", index=False)
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="Notizen", index=False)
+    return out.getvalue()
+
+
+SHEETS = sheets()
 UTC = pd.DataFrame({"customer_id": ["a"], "acquired_on": pd.to_datetime(["2020-05-12 16:00"]).tz_localize("UTC")})
 CASES = {
     "codes for none among dates": ("customers", "customer_id,acquired_on,left_on\na,2020-05-13,9999-12-31\n", "", {}),
@@ -66,6 +77,39 @@ CASES = {
         "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1 250,50\n", ", decimal: ',', sep: ';'", {}),
     "narrow blanks between thousands": (
         "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1\u202f250,50\n", ", decimal: ',', sep: ';'", {}),
+    "money with its sign": (
+        "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1.250,50 €\na;2020-05-14;-3 EUR\n", ", sep: ';'", {}),
+    "a minus behind the number": (
+        "transactions", MOVES.replace(",", ";") + "a;2020-05-13;1.250,50-\na;2020-05-14;3,00\n", ", sep: ';'", {}),
+    "brackets for a minus": ("transactions", MOVES + "a,2020-05-13,(1250.50)\na,2020-05-14,3.00\n", "", {}),
+    "an exit without a cause": (
+        "customers",
+        "customer_id,acquired_on,left_on,exit_cause\na,2020-05-13,2020-06-01,\nb,2020-05-13,,\n", "", {}),
+    "a cause without an exit": (
+        "customers",
+        "customer_id,acquired_on,left_on,exit_cause\na,2020-05-13,,death\nb,2020-05-13,2020-06-01,death\n", "", {}),
+    "an unknown cause": (
+        "customers", "customer_id,acquired_on,left_on,exit_cause\na,2020-05-13,2020-06-01,theirs\n", "", {}),
+    "consent that nobody asked for": (
+        "customers", "customer_id,acquired_on,consent_analysis\na,2020-05-13,\nb,2020-05-13,yes\n", "", {}),
+    "consent to marketing that nobody asked for": (
+        "customers", "customer_id,acquired_on,consent_marketing\na,2020-05-13,no\nb,2020-05-13,\n", "", {}),
+    "consent in another word": ("customers", "customer_id,acquired_on,consent_analysis\na,2020-05-13,theirs\n", "", {}),
+    "their own referrer": ("customers", "customer_id,acquired_on,referrer_id\na,2020-05-13,a\n", "", {}),
+    "a customer who was not won": (
+        "prospects",
+        "prospect_id,channel,first_contact_on,spend,won,customer_id\np,x,2020-05-13,1,no,a\nq,x,2020-05-13,1,yes,b\n",
+        "", {}),
+    "an answer without a question": ("survey", SURVEY.replace("a,yes,yes", "a,no,yes"), "", {}),
+    "months by their last day": ("monthly", "customer_id,month,balance\na,2020-05-31,3\na,2020-04-30,3\n", "", {}),
+    "an Excel file of two sheets": ("customers", SHEETS, "", {"file": "t.xlsx"}),
+    "a separator that is none": ("customers", CUSTOMERS, ", sep: ';'", {}),
+    "tabs between columns": ("customers", CUSTOMERS.replace(",", "\t"), "", {}),
+    "a Chinese file": ("customers", CUSTOMERS.replace("a,", "张,").encode("gb18030"), "", {}),
+    "a German file": ("customers", CUSTOMERS.replace("a,", "ä,").encode("cp1252"), "", {}),
+    "a Chinese header": (
+        "customers", CUSTOMERS.replace("on\n", "on,备注\n").replace("3\n", "3,好\n").replace("1\n", "1,好\n").encode("gbk"),
+        "", {}),
     "German flags": ("survey", SURVEY.replace("yes,yes", "ja,yes"), "", {}),
     "times in UTC": ("customers", UTC, "", {"file": "t.parquet"}),
     "an identifier": ("snapshot", "customer_id,Surname,income\na,x,3\n", "", {}),

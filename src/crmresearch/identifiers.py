@@ -41,7 +41,8 @@ _PARTS = {
     ),
     "a card or account number": (
         "creditcardn cardnumber cardno kreditkartennummer kreditkartennr kartennummer kartennr numerodecarte "
-        "numerocarte numerotarjeta numerocarta"
+        "numerocarte numerotarjeta numerocarta accountno accountnr accountnum acctno acctnr acctnum kontonummer "
+        "kontonr numerodecuenta numerocuenta numerodecompte numerocompte numerodeconto numeroconto"
     ),
 }
 # Words that must stand by themselves: in longer ones they may be anything.
@@ -50,7 +51,7 @@ _WORDS = {
     "a telephone number": "tel telnr telno phone handy fax gsm tlf whatsapp wechat",
     "an e-mail address": "email",
     "a postal address": "address addr adresse adress adres strasse street direccion straat",
-    "an identity document": "ssn nino nir dni nif nie curp cpf pesel bsn aadhaar passnr svnr ahv",
+    "an identity document": "ssn nino nir dni nif nie rfc curp cpf cnpj nric hkid pesel bsn aadhaar passnr svnr ahv",
     "a card or account number": "iban ibannr ibanno",
 }
 # And these nothing else, numbers aside: direct_mail is a campaign, portable_usage is none.
@@ -58,9 +59,9 @@ _ALONE = {
     "a person's name": "titulaire titular inhaber contatto",
     "a telephone number": "portable movil mobile recapito",
     "an e-mail address": "mail mel correo pec",
-    "a postal address": "rue calle domicile",
+    "a postal address": "rue calle via domicile",
     "an identity document": "nss",
-    "a card or account number": "rib",
+    "a card or account number": "rib tarjeta cartebancaire",
 }
 # "name" is a person's only alone or beside these.
 _NAME = "name names nom nombre nome naam"
@@ -72,9 +73,10 @@ _PERSON = (
 # What is said about an address or a telephone is no address: email_opened, phone_calls, address_changes.
 _ABOUT = (
     "count anzahl has is flag opened open opens click clicks clicked sent received rate share valid verified consent "
-    "optin opt allowed ok change changes changed since date day days month months type typ art kind status channel "
-    "campaign cost costs spend banking app call calls calling marketing service quality satisfaction hash hashed sha "
-    "md5 length score usage use used country city town region plan available known given response responded"
+    "canal canale kanal kontakte contactos contacts anruf anrufe nutzung uso usage cambio cambios tarjetas cuentas "
+    "comptes optin opt allowed ok change changes changed since date day days month months type typ art kind status "
+    "channel campaign cost costs spend banking app call calls calling marketing service quality satisfaction hash hashed sha "
+    "md5 length score use used country city town region plan available known given response responded"
 )
 _SIGNS = {  # written without blanks
     "a person's name": "姓名 姓氏 名字 客户名 客戶名 户名 戶名 联系人 聯絡人",
@@ -82,11 +84,13 @@ _SIGNS = {  # written without blanks
     "an e-mail address": "邮箱 郵箱 邮件 郵件 电邮 電郵",
     "a postal address": "地址 住址",
     "an identity document": "身份证 身分证 身份證 身分證 证件号 證件號 护照 護照 社保号 社保卡",
-    "a card or account number": "卡号 卡號 银行账号 银行帐号 銀行帳號",
+    "a card or account number": "卡号 卡號 账号 帐号 帳號 账户号 帐户号 帳戶號",
 }
 _ABOUT_SIGNS = re.compile(
-    "银行(?!账号|帐号|卡号)|銀行(?!帳號|卡號)|次数|次數|数量|數量|渠道|是否|类型|類型|日期|时间|状态"
+    "银行(?!账|帐|卡号)|銀行(?!帳|卡號)|次数|次數|数量|數量|号数|號數|渠道|是否|类型|類型|日期|时间|時間|状态|狀態"
 )
+# What is done by telephone or mail, in words that are written together: telefonbanking, emailmarketing.
+_ABOUT_PARTS = re.compile("banking|marketing|kampagne|campagn|campan|kanal|kontakte|nutzung|anruf|wechsel|anzahl|typ$")
 
 
 def _table(parts: dict[str, str]) -> dict[str, str]:
@@ -105,21 +109,22 @@ def named(column: str) -> str | None:
         A name in English, German, French, Spanish, Italian, Portuguese or Chinese; compound, abbreviated, with or
         without accents (``IBAN_NR``, ``Kundenname``, ``tel_privat``, ``身份证号``).
     """
-    text = unicodedata.normalize("NFKC", column)
+    text = unicodedata.normalize("NFKC", re.sub(r"\b[Nn][°º]", "numero ", column))
     for sign, kind in _SIGN.items():
         if sign in text and not _ABOUT_SIGNS.search(text):
             return kind
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text).casefold()
     text = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
-    words = re.findall(r"[a-z]+", re.sub(r"\be[ _-]?mail", "email", text.replace("_", " ")))
-    if set(words) & set(_ABOUT.split()):
+    text = re.sub(r"\b(?:[a-z]\.){2,}", lambda m: m[0].replace(".", "") + " ", text.replace("_", " "))  # D.N.I.
+    words = re.findall(r"[a-z]+", re.sub(r"\be[ -]?mail", "email", text))
+    if set(words) & set(_ABOUT.split()) or any(map(_ABOUT_PARTS.search, words)):
         return None
     for word in words:
         if word in _WORD:
             return _WORD[word]
-    alone = [word for word in words if word not in ("n", "no", "nr", "num", "numero")]
-    if len(alone) == 1 and alone[0] in _SOLE:
-        return _SOLE[alone[0]]
+    alone = "".join(word for word in words if word not in ("n", "no", "nr", "num", "numero"))
+    if alone in _SOLE:
+        return _SOLE[alone]
     together = "".join(words)
     for part, kind in _PART.items():
         if part in together:
@@ -192,7 +197,8 @@ class Shape:
 
 
 _IBAN = r"(?<![A-Z0-9])[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?)(?![A-Z0-9])"
-_CARD = r"(?<![\w.,-])(?:[3-6]\d|2[2-7])\d{2}[ -]?(?:\d{4}[ -]?\d{4}[ -]?\d{2,7}|\d{6}[ -]?\d{5})(?![\w.,]?\d)"
+_CARD = r"(?<![\w.,-])(?:[3-6]\d|2[2-7])\d{2}(?:\d{10,15}|[ -]?\d{6}[ -]?\d{5})(?![\w.,]?\d)"
+_GROUPED = r"(?<![\w.,-])(?:[3-6]\d|2[2-7])\d{2}([ -])\d{4}\1\d{4}\1\d{2,7}(?![\w.,]?\d)"
 _COUNTRY = r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[2-9]\d{2})"
 _GAP = r"[ ./()-]{0,3}"
 SHAPES = (
@@ -207,7 +213,8 @@ SHAPES = (
         "telephone numbers with a country code",
         re.compile(rf"(?<![\w+.])\+{_COUNTRY}(?:{_GAP}\d){{7,12}}(?![\d.,]*\d)"),
     ),
-    Shape("numbers of payment cards", re.compile(_CARD), luhn, least=3, share=0.5),
+    Shape("numbers of payment cards", re.compile(_GROUPED), luhn),
+    Shape("numbers of payment cards", re.compile(_CARD), luhn, least=3),
     Shape(
         "telephone numbers",
         re.compile(

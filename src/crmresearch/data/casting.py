@@ -22,6 +22,17 @@ CURRENCY = "_currency"  # beside money whose rows state a currency
 ISO = r"\d{4}-\d{2}-\d{2}"  # a date
 ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
 NUMERIC = ("money", "number")
+MINUS = r"^\((.*)\)$|^(.*\d.*?)\s*-$"  # how accounts write what is below 0: (1,250.50), 1.250,50-
+SIGN = {
+    "EUR": "€",
+    "GBP": "£",
+    "USD": r"\$",
+    "CNY": "[¥￥元]",
+    "JPY": "[¥￥円]",
+    "INR": "₹",
+    "KRW": "₩",
+    "CHF": r"Fr\.",
+}
 
 
 def cleaned(table: Table, source: TableSource, types: Mapping[str, str]) -> tuple[TableSource, dict[str, str]]:
@@ -122,13 +133,23 @@ def own_column(name: str, raw_type: str, source: TableSource) -> Column:
 
 
 def plain(name: str, source: TableSource) -> str:
-    """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it."""
+    """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it.
+
+    Where marks are declared, a minus behind the number, brackets for one, and the sign of the bank's own currency are
+    read too. That of another currency is not: what it is worth is for the bank to say.
+    """
     q = quoted(name)
     decimal, thousands = (m.get(name, m.get("*")) for m in (source.decimal, source.thousands))
     if decimal is None and thousands is None:
         return q
     decimal = decimal or ("," if thousands == "." else ".")
     thousands = thousands or ("." if decimal == "," else ",")
+    money = "|".join(filter(None, (SIGN.get(source.currency), source.currency)))
+    sign = literal(rf"^([-+(]?)\s*(?:{money})?\s*|\s*(?:{money})\s*([-)]?)$")
+    bare = f"regexp_replace(replace(trim({q}), '−', '-'), {sign}, '\\1\\2', 'g')"
+    bare = f"regexp_replace({bare}, {literal(MINUS)}, '-\\1\\2')"
+    first, last = f"left(ltrim(trim({q}), '+-'), 1)", f"right(trim({q}), 1)"
+    q = f"CASE WHEN {first} BETWEEN '0' AND '9' AND {last} BETWEEN '0' AND '9' THEN {q} ELSE {bare} END"
     mark, point = re.escape(thousands), re.escape(decimal)
     whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?")
     bare = f"replace({q}, {literal(thousands)}, '')"

@@ -65,7 +65,8 @@ def _out(table: Table, column: str, source: TableSource) -> str:
 def _different(engine: DuckDB, table: str, column: str, kind: str, rows: int) -> tuple[int, list[str]]:
     """Count the different values of a column, and return those that may identify, as text.
 
-    A column of many different values is looked at in evenly spaced rows: where it identifies, they show it.
+    A column of many different values is looked at in evenly spaced rows: where it identifies, they show it. Free text,
+    which has blanks or signs of another script, is looked at as a whole: one remark in a million may name somebody.
     """
     q, text = quoted(column), "v"
     if kind != "VARCHAR":
@@ -73,11 +74,14 @@ def _different(engine: DuckDB, table: str, column: str, kind: str, rows: int) ->
         text = f"CASE WHEN {whole} THEN CAST(CAST(v AS HUGEINT) AS VARCHAR) ELSE CAST(v AS VARCHAR) END"
     listed = f"list({text}) FILTER (WHERE regexp_matches({text}, {literal(identifiers.COARSE)}))"
 
-    def look(where: str) -> tuple[int, list[str]]:
+    def look(where: str) -> tuple[int, int, list[str]]:
         distinct = f"SELECT DISTINCT {q} AS v FROM {quoted(table)} WHERE {q} IS NOT NULL{where}"
-        [row] = engine.run(f"SELECT count(*), {listed} FROM ({distinct})")
-        return int(row[0]), row[1] or []
+        free = "count(*) FILTER (WHERE regexp_matches(trim(CAST(v AS VARCHAR)), '[^!-~]'))"
+        [row] = engine.run(f"SELECT count(*), {free}, ({listed})[:{LOOK}] FROM ({distinct})")
+        return int(row[0]), int(row[1]), row[2] or []
 
     step = -(-rows // LOOK)
-    found = look(f" AND rowid % {step} = 0" if step > 1 else "")
-    return look("") if step > 1 and found[0] <= FEW else found
+    total, free, found = look(f" AND rowid % {step} = 0" if step > 1 else "")
+    if step > 1 and (total <= FEW or free > total / 10):
+        total, _, found = look("")
+    return total, found

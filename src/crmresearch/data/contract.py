@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crmresearch.data.tables import TABLES, Column, Table
+from crmresearch.data.tables import CONSENT, TABLES, Column, Table
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,8 +81,12 @@ class _Check:
 
 
 _HINTS = {
+    "rows": "correct these rows, or leave them out with a reason",
+    "month": "declare derived: {{{column}: first_of_month({column})}} in bank.yaml",
     "missing": "fill the values in, or leave these rows out with a reason",
-    "allowed": "recode the values in bank.yaml (recode: {column: {theirs: ours}})",
+    "unsaid": "declare derived: {{{column}: \"coalesce({column}, 'not recorded')\"}} in bank.yaml",
+    "derived": 'correct the rows, or declare derived: {{{column}: "{formula}"}} in bank.yaml',
+    "allowed": "recode the values in bank.yaml (recode: {{{column}: {{theirs: {ours}}}}})",
     "future": "correct observation_end in bank.yaml or the dates, or declare missing: {{{column}: [9999-12-31]}}",
     "dates": "correct the dates; if one stands for none, declare missing: {{{column}: [1900-01-01]}}",
     "codes": "correct them, or declare those that stand for none (missing: {{{column}: [99]}})",
@@ -114,23 +118,42 @@ def _checks(
     for c in (c for c in table.columns if c.name in present):
         q = quoted(c.name)
         if not c.nullable:
-            found.append(_Check(c.name, _missing(c), f"{q} IS NULL", _HINTS["missing"]))
+            found.append(
+                _Check(
+                    c.name,
+                    _missing(c),
+                    f"{q} IS NULL",
+                    _HINTS["unsaid" if c.allowed == CONSENT else "missing"].format(column=c.name),
+                )
+            )
         if c.allowed:
             values = ", ".join(f"'{v}'" for v in c.allowed)
             says = f"{c.name} must be one of {', '.join(c.allowed)}"
-            found.append(_Check(c.name, says, f"{q} NOT IN ({values})", _HINTS["allowed"]))
+            found.append(
+                _Check(
+                    c.name, says, f"{q} NOT IN ({values})", _HINTS["allowed"].format(column=c.name, ours=c.allowed[0])
+                )
+            )
         if c.low is not None:
             says = f"at least {c.low:g}" if c.high is None else f"from {c.low:g} to {c.high:g}"
             high = "" if c.high is None else f" OR {q} > {c.high!r}"
             hint = _HINTS["codes" if c.nullable else "scale"].format(column=c.name)
             found.append(_Check(c.name, f"{c.name} must be {says}", f"{q} < {c.low!r}{high}", hint))
         if c.kind == "month":
-            found.append(_Check(c.name, "month must be the first day of a month", f"day({q}) <> 1"))
+            found.append(
+                _Check(
+                    c.name,
+                    "month must be the first day of a month",
+                    f"day({q}) <> 1",
+                    _HINTS["month"].format(column=c.name),
+                )
+            )
         if c.kind in ("date", "month") and end is not None:
             says = f"{c.name} must not be after the observation end"
             found.append(_Check(c.name, says, f"{q} > DATE '{end:%Y-%m-%d}'", _HINTS["future"].format(column=c.name)))
     for r in (r for r in table.rules if set(r.needs) <= set(present)):
-        hint = _HINTS["dates"].format(column=r.column) if table[r.column].kind == "date" else ""
+        kind = "derived" if r.formula else "dates" if table[r.column].kind == "date" else "rows"
+        hint = _HINTS[kind].format(column=r.column, formula=r.formula)
         found.append(_Check(r.column, r.says, r.broken, hint, r.needs))
     if (owner := _owner(table, present, tables)) is not None:
         broken = f"{quoted(owner)} IS NOT NULL AND _id IS NULL"

@@ -173,6 +173,8 @@ class TableSource:
         Decimal mark and mark of thousands of numbers in text, by column or ``"*"``.
     zones : mapping
         Time zone whose days are meant where times carry a zone, by column or ``"*"``.
+    currency : str
+        The bank's currency, whose sign may stand beside a number.
     rates : mapping
         Value of one unit of each currency in the bank's; not empty where rows state a currency.
     theirs : mapping
@@ -195,6 +197,7 @@ class TableSource:
     decimal: Mapping[str, str] = field(default_factory=dict)
     thousands: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, str] = field(default_factory=dict)
+    currency: str = ""
     rates: Mapping[str, float] = field(default_factory=dict)
     theirs: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()

@@ -287,6 +287,8 @@ def _type_problems(
         elif c.kind in ("count", *casting.NUMERIC):
             marks = _marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
             hint = f"declare {marks}codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
+            if t == "VARCHAR" and not marks and (foreign := _foreign(engine, c, source)):
+                hint = f"{foreign} with the sign of a currency are not in {source.currency}: convert them, or {hint}"
         elif c.kind == "flag":
             hint = f"recode the values in bank.yaml (recode: {{{c.name}: {{ja: yes, nein: no}}}})"
         shown = source.theirs[c.name] if c.name == casting.CURRENCY else c.name
@@ -295,6 +297,15 @@ def _type_problems(
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
+
+
+def _foreign(engine: DuckDB, column: Column, source: TableSource) -> int:
+    """Count the amounts with the sign of another currency than the bank's."""
+    own = casting.SIGN.get(source.currency, "")
+    signs = "|".join(sign for sign in {*casting.SIGN.values(), "[A-Z]{3}"} if sign != own)
+    where = f"regexp_matches({quoted(column.name)}, '[0-9] ?({signs})|({signs}) ?[0-9]')"
+    [(n,)] = engine.run(f"SELECT count(*) FROM ({source.query}) WHERE {where}")
+    return int(n)
 
 
 def _marks(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:

@@ -81,12 +81,15 @@ class Rule:
         SQL condition that is true where the rule is broken.
     needs : tuple of str
         Columns without which the rule says nothing.
+    formula : str
+        What, derived in the column's place, keeps the rule.
     """
 
     column: str
     says: str
     broken: str
     needs: tuple[str, ...]
+    formula: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,15 @@ def _column(name: str, facts: Any) -> Column:
     return Column(name, kind.removesuffix("?"), allowed=tuple(more.pop("allowed", ())), **more)
 
 
-def _rule(column: str, says: str = "", broken: str = "", needs: Sequence[str] = (), **order: str) -> Rule:
+def _rule(
+    column: str, says: str = "", broken: str = "", needs: Sequence[str] = (), formula: str = "", **order: str
+) -> Rule:
     """Read one rule, or the order of two columns (``not_before``, ``after``)."""
     for word, earlier in order.items():
         sign = "<=" if word == "after" else "<"
         says, broken = f"{column} must {ORDER[word]} {earlier}", f"{column} {sign} {earlier}"
         needs = (column, earlier)
-    return Rule(column, says, broken, tuple(needs))
+    return Rule(column, says, broken, tuple(needs), formula)
 
 
 def _table(name: str, facts: Mapping[str, Any]) -> Table:

@@ -113,11 +113,7 @@ def _sheets(file: Path) -> Iterator[Seen]:
 
 def _text(file: Path) -> Seen:
     opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rb") as handle:
-        head = handle.read(1 << 18)
-    encoding = _encoding(head)
-    lines = head.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()[:50]
-    sep = max(";,\t|", key=lambda s: _regular(lines, s))
+    sep, encoding = readers.guessed(file)
     keys = {k: v for k, v in (("sep", sep), ("encoding", encoding)) if v not in (",", "utf-8")}
     with opened(file, "rb") as handle:
         marked = encoding.replace("utf-8", "utf-8-sig")  # a byte order mark before a quote would make it part of a name
@@ -134,25 +130,6 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, 
         return "" if value is None else str(value).strip().removesuffix(" 00:00:00")
 
     return {name: [text(row[i]) for row in rows] for i, name in enumerate(header) if name}
-
-
-def _encoding(head: bytes) -> str:
-    """Guess: UTF-8 if it is; Chinese signs come in pairs of high bytes, accents of European letters alone."""
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    try:
-        head.decode("utf-8")
-        return "utf-8"
-    except UnicodeDecodeError as error:
-        if error.start > len(head) - 4:  # a sign cut at the end of the look
-            return "utf-8"
-    pairs = re.findall(rb"[\x81-\xfe][\x00-\xff]", head)
-    return "gb18030" if sum(p[1] >= 0x80 for p in pairs) > 0.8 * len(pairs) else "cp1252"
-
-
-def _regular(lines: Sequence[str], sep: str) -> int:
-    widths = [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=sep)]
-    return widths[0] if widths and min(widths) == max(widths) else 0
 
 
 # --- guessing ---------------------------------------------------------------------------------------------------------

@@ -251,6 +251,7 @@ def _table(
         decimal=said(points | _by_column(spec.get("decimal"))),
         thousands=said(_by_column(spec.get("thousands"))),
         zones=said(zones | _by_column(spec.get("timezone"))),
+        currency=currency,
         rates={currency: 1.0} | {k: float(v) for k, v in spec.get("currency", {}).get("rates", {}).items()}
         if money
         else {},

@@ -183,6 +183,34 @@ def csv_header(file: Path, sep: str = ",", encoding: str = "utf-8") -> list[str]
         return [c.strip() for c in next(reader, [])]
 
 
+def guessed(file: Path) -> tuple[str, str]:
+    """Guess from the head of a CSV file what separates its columns, and its encoding."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
+        head = handle.read(1 << 18)
+    encoding = _encoding(head)
+    lines = head.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()[:50]
+    return max(";,\t|", key=lambda s: _regular(lines, s)), encoding
+
+
+def _encoding(head: bytes) -> str:
+    """Guess: UTF-8 if it is; Chinese signs come in pairs of high bytes, accents of European letters alone."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    try:
+        head.decode("utf-8")
+        return "utf-8"
+    except UnicodeDecodeError as error:
+        if error.start > len(head) - 4:  # a sign cut at the end of the look
+            return "utf-8"
+    pairs = re.findall(rb"[\x81-\xfe][\x00-\xff]", head)
+    return "gb18030" if sum(p[1] >= 0x80 for p in pairs) > 0.8 * len(pairs) else "cp1252"
+
+
+def _regular(lines: Sequence[str], sep: str) -> int:
+    widths = [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=sep)]
+    return widths[0] if widths and min(widths) == max(widths) else 0
+
+
 def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relation:
     sep = {"\\t": "\t"}.get(spec.get("sep", ","), spec.get("sep", ","))
     asked = str(spec.get("encoding", "utf-8"))
@@ -190,14 +218,19 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         encoding = codecs.lookup(asked).name
     except LookupError:
         refuse(table, f"there is no encoding '{asked}'", "utf-8, gb18030, cp1252 and the like")
+    like, written = guessed(file)
+    foreign = (f"{file.name} is not {asked} text", f"declare encoding: {written} in bank.yaml, or save as UTF-8")
     try:
         header = csv_header(file, sep, encoding)
     except (UnicodeDecodeError, UnicodeError):
-        refuse(table, f"{file.name} is not {asked} text", "declare encoding in bank.yaml, or save as UTF-8")
+        refuse(table, *foreign)
+    if encoding == "utf-8" != written:
+        refuse(table, *foreign)
     if len(set(header)) < len(header):
         refuse(table, f"{file.name} names a column twice", "give each column its own name")
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
-        refuse(table, f"{file.name} has one column only", "declare sep in bank.yaml, e.g. sep: ';'")
+        like = {"\t": '"\\t"'}.get(like, literal(like))
+        refuse(table, f"{file.name} has one column only", f"declare sep: {like} in bank.yaml")
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
         handle.readline()
         if not handle.readline().strip():
@@ -209,7 +242,7 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         try:
             copy_text(engine, alias, header, _text_rows(file, sep, encoding, len(header)))
         except UnicodeError:
-            refuse(table, f"{file.name} is not {encoding} text", "declare encoding in bank.yaml, or save as UTF-8")
+            refuse(table, *foreign)
         except ValueError as error:
             refuse(table, f"{error} of {file.name}", "declare sep, or repair it")
 
