@@ -75,8 +75,8 @@ _ABOUT = (
     "count anzahl has is flag opened open opens click clicks clicked sent received rate share valid verified consent "
     "canal canale kanal kontakte contactos contacts anruf anrufe nutzung uso usage cambio cambios tarjetas cuentas "
     "comptes optin opt allowed ok change changes changed since date day days month months type typ art kind status "
-    "channel campaign cost costs spend banking app call calls calling marketing service quality satisfaction hash hashed "
-    "sha md5 length score use used country city town region plan available known given response responded"
+    "channel campaign cost costs spend banking app call calls calling marketing service quality satisfaction hash "
+    "hashed sha md5 length score use used country city town region plan available known given response responded"
 )
 _SIGNS = {  # written without blanks
     "a person's name": "姓名 姓氏 名字 客户名 客戶名 户名 戶名 联系人 聯絡人",
