@@ -121,7 +121,7 @@ def test_marginal_cost_is_undefined_when_spend_does_nothing():
     g = np.random.default_rng(6)
     frame = prospects(1000, 6).assign(won=(g.random(1000) < 0.3).astype(int))
     row = cost.response(frame).table.iloc[0]
-    assert row["note"] == "marginal cost undefined: the interval of the marginal effect includes 0"
+    assert row["note"] == "marginal cost undefined: the interval of the slope of winning over spend includes 0"
 
 
 def test_channels_without_variation_or_wins_have_an_answer():

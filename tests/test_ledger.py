@@ -8,13 +8,16 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from crmresearch import ledger
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.causal.unrecorded import e_value, risk_ratio
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import ANSWERS, Bound, Deviation
 from crmresearch.result import Check
@@ -92,6 +95,50 @@ def test_no_line_has_a_field_nobody_reads():
     assert [
         (k, set(row) - known) for c in ledger.claims() for k, row in (c["lines"] or {}).items() if set(row) - known
     ] == []
+
+
+CAUSAL = re.compile(
+    r"\b(effects?|caus(es?|ed|al|ing)|because|prevent(s|ed)|rais(es|ed|ing)|lower(s|ed|ing)|increas(es|ed|ing)"
+    r"|reduc(es|ed|ing)|lead(s|ing)? to|due to|thanks to|driv(es|en|ing)|impacts?|influenc\w*|result(s|ing) in)\b"
+)
+# words of studies whose lines are associations alone; the aimed campaign and the lot have their own
+ASSOCIATIONS = (
+    *("churn.relationship", "churn.breadth", "cost.response", "cost.jointly", "loyalty.structure", "loyalty.form"),
+    *("loyalty.behaviour", "loyalty.dynamics", "loyalty.referral", "loyalty.response", "loyalty.measurement"),
+)
+# what is said of causes that are recorded, doubted or absent, which claims none
+SAID_OF_CAUSES = re.compile(r"exits of every cause|doubtful causes|(unrecorded|unmeasured common) cause")
+
+
+def _phrases(node, path):
+    for key, value in node.items():
+        where = f"{path}.{key}"
+        yield from _phrases(value, where) if isinstance(value, dict) else ((where, str(value)),)
+
+
+def _claims_a_cause(text):
+    return CAUSAL.search(SAID_OF_CAUSES.sub("", re.sub(r"\{[^}]*\}", "", text)))
+
+
+def test_no_association_is_worded_as_a_cause():
+    lines = [x for x in ledger.lines().values() if x.design == "association"]
+    phrases = [(x.line_id, f"{x.estimand}; {x.unit}") for x in lines]
+    every = yaml.safe_load(files("crmresearch.words").joinpath("en.yaml").read_text("utf-8"))
+    for section in ASSOCIATIONS:
+        area, name = section.split(".")
+        phrases += _phrases(every[area][name], section)
+    told = every["top"]["answer"]["lines"]
+    phrases += [x for k in told if ledger.lines()[k].design == "association" for x in _phrases(told[k], k)]
+    assert len(phrases) > 300
+    assert [(where, text) for where, text in phrases if _claims_a_cause(text)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["effect of loyalty on later satisfaction", "satisfaction lowers exits", "a good relationship prevents loss"],
+)
+def test_a_causal_word_would_be_seen(text):
+    assert _claims_a_cause(text)
 
 
 @pytest.mark.skipif(not ESSAYS.exists(), reason="the essays are not ours to publish; they lie beside the project in CI")
@@ -300,6 +347,35 @@ def test_associations_say_how_strong_an_unrecorded_cause_would_have_to_be(tmp_pa
     assert "robustness value" in row(frame, "S10a").checks
     assert math.isnan(row(frame, "S42").strength)  # drawn by lot: nothing is unrecorded
     assert row(frame, "S42").checks == ""
+
+
+def test_odds_and_hazard_ratios_of_common_outcomes_are_read_as_risk_ratios(tmp_path):
+    assert e_value(3.9) == pytest.approx(7.26, abs=0.005)  # VanderWeele and Ding's own example
+    for ratio in (0.3, 0.8, 1.7, 4.0):
+        assert risk_ratio(ratio, "odds ratio") == math.sqrt(ratio)
+        assert risk_ratio(ratio, "rate ratio") == ratio  # of counts: nothing to mend
+        # risks around one half whose hazards stand in this ratio
+        risks = [1 - 0.5**ratio**power for power in (0.5, -0.5)]
+        assert math.log(1 - risks[0]) / math.log(1 - risks[1]) == pytest.approx(ratio)
+        assert risk_ratio(ratio, "hazard ratio") == pytest.approx(risks[0] / risks[1])
+    keep(
+        tmp_path, {"S16a": estimate(0.473, 0.43, 0.53), "S06": estimate(0.8, 0.77, 0.83), "S44": estimate(2.06, 1.8, 3)}
+    )
+    frame = ledger.merge(tmp_path)
+    assert row(frame, "S16a").strength == pytest.approx(e_value(math.sqrt(0.473 / 0.95)))
+    assert row(frame, "S06").strength < e_value(0.8 / 0.97)
+    assert row(frame, "S44").strength == pytest.approx(e_value(2.0))
+
+
+def test_every_ratio_of_an_association_is_a_hazard_odds_or_rate_ratio():
+    units = {x.unit for x in ledger.lines().values() if x.bound and x.bound.none == 1 and x.design == "association"}
+    assert units == {"hazard ratio", "odds ratio", "rate ratio"}
+
+
+def test_the_unit_is_that_of_the_estimate(tmp_path):
+    keep(tmp_path, {"S19": Estimate(0.6, 0.5, 0.7, "share of spend", 500), "S37": Missing("no costs")})
+    frame = ledger.merge(tmp_path)
+    assert (row(frame, "S19").unit, row(frame, "S37").unit) == ("share of spend", "share of customers")
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

@@ -385,6 +385,7 @@ def _registered(line: Line) -> dict[str, Any]:
 def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
     """What was found of a line, and what follows from it."""
     row: dict[str, Any] = {
+        "unit": here.unit,  # as it was measured: a bank with spend alone has shares of spend
         "estimate": here.value,
         "ci_low": here.ci_low,
         "ci_high": here.ci_high,
@@ -396,7 +397,7 @@ def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
         "verdict": verdict(line, here, q),
     }
     if line.design == "association" and line.bound is not None:
-        size, at = strength(here, line.bound), line.bound.at
+        size, at = strength(here, line.bound, line.unit), line.bound.at
         if not math.isnan(size):  # what every association takes on trust
             detail = say("e_value", size=size, at=at) if line.bound.none == 1 else say("robustness", size=size, at=at)
             taken = Check(say("unrecorded"), "declared", detail)

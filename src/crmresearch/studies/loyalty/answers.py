@@ -13,7 +13,7 @@ from crmresearch.errors import InputError, Missing, NotApplicable, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement.model import ROLES, PathModel, complete_answers, playing
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, study
+from crmresearch.result import Check, Result, gate, study
 
 say = words.of("loyalty.answers")
 # The European satisfaction index (Fornell 1992; ECSI Technical Committee 1998), for banks that declare no paths:
@@ -31,6 +31,11 @@ P = ParamSpec("P")
 def survey_study(function: Callable[P, Result]) -> Callable[P, Result]:
     """Make a study of the survey: what is missing, too small or cannot be fitted gives a result that says so."""
     return study(function, "survey")
+
+
+def respondents() -> Check:
+    """Declare what every link between answers and something else takes on trust: those who did not answer are alike."""
+    return gate(say, "respondents", None)
 
 
 def _pair(path: Any) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from crmresearch.estimators.measurement.response import clustered_mean, stated_a
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import forest, respondents, survey_study, tabled
 
 say = words.of("loyalty.behaviour")
 LAGS = (1, 3, 6)  # months between answer and the start of follow-up; 3 is the one that decides
@@ -92,7 +92,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     names = [say("hazard.month") if lag == 1 else say("hazard.months", lag=lag) for lag in found]
     table = tabled({name: f.ratio for name, f in zip(names, found.values(), strict=True)}, "lag", "hazard_ratio")
     table.insert(4, "events", [f.events for f in found.values()])
-    checks = [gate(say, "hazard.gate", main.events >= MIN_EVENTS, main=main)]
+    checks = [respondents(), gate(say, "hazard.gate", main.events >= MIN_EVENTS, main=main)]
     halves = panel.early_and_late(rows, lag_months, follow_months)
     if halves is not None:
         first, later, se = halves
@@ -131,7 +131,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     title = say("contribution.title", estimate=equal) if clear else say("contribution.title_open")
     x = say("contribution.x", n=len(rows))
     picture = forest(table, "model", "money_per_sd", title, x, unit="money")
-    checks = (gate(say, "contribution.gate", largest < DOMINATING, largest=largest),)
+    checks = (respondents(), gate(say, "contribution.gate", largest < DOMINATING, largest=largest))
     money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
     return Result(table, sentence, checks, {"S12": equal}, picture=picture, money=money, digits=1)
 
@@ -164,15 +164,15 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     title = say("banks.title_more") if slope.ci_low > 0 else title
     x = say("banks.x", n=len(count))
     picture = forest(table, "other_banks", "satisfaction", title, x)
-    estimates = {"S48a": slope}
-    return Result(table, sentence, estimates=estimates, picture=picture)
+    return Result(table, sentence, (respondents(),), {"S48a": slope}, picture=picture)
 
 
 @survey_study
 def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     """Consent and digital use by privacy concern: odds ratio of consent, change of the digital share, per deviation.
 
-    Estimates ``S16a``: odds ratio of consent to marketing for one standard deviation of privacy concern.
+    Estimates, for one standard deviation of privacy concern: ``S16a``, odds ratio of consent to marketing, and
+    ``S16c``, digital share of transactions.
     """
     if model.role("privacy") is None:
         raise NotApplicable(say("privacy.absent"))
@@ -180,22 +180,25 @@ def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
     rows = panel.answers_with_accounts(joined, model)
     design = pd.concat([rows["privacy"], panel.account_covariates(rows)], axis=1).astype(float)
     who, found = rows["customer_id"].to_numpy(), {}
-    line: Estimate | Missing = Missing(say("privacy.none"), ("customers",))
+    lines: dict[str, Estimate | Missing] = {
+        "S16a": Missing(say("privacy.none"), ("customers",)),
+        "S16c": Missing(say("privacy.none"), ("transactions",)),
+    }
     consent = rows["consent_marketing"] if "consent_marketing" in rows else pd.Series(index=rows.index, dtype=object)
     known = consent.isin(["yes", "no"]).to_numpy()
     if consent[known].nunique() == 2:
         fit = fit_ordered_logit(design[known], (consent[known] == "yes").to_numpy().astype(int), cluster=who[known])
         odds = normal(fit.slopes[0], fit.se[0], say("privacy.odds"), int(known.sum()), log=True)
-        line = found[say("privacy.consent")] = odds
+        lines["S16a"] = found[say("privacy.consent")] = odds
     share = rows["digital_share"] if "digital_share" in rows else pd.Series(np.nan, rows.index)
     known = share.notna().to_numpy()
     if known.sum() >= MIN_DIGITAL:
         beta, cov = slopes(design[known].assign(constant=1.0), share[known].to_numpy(float), who[known])
         used = normal(beta[0], float(np.sqrt(cov[0, 0])), say("privacy.share"), int(known.sum()))
-        found[say("privacy.digital")] = used
+        lines["S16c"] = found[say("privacy.digital")] = used
     if not found:
         raise NotApplicable(say("privacy.none"), "customers", "transactions")
     table = tabled(found, "outcome")
     table.insert(1, "unit", [e.unit for e in found.values()])
     told = "; ".join(say("privacy.told", outcome=name, estimate=e) for name, e in found.items())
-    return Result(table, say("privacy.sentence", told=told), estimates={"S16a": line})
+    return Result(table, say("privacy.sentence", told=told), (respondents(),), lines)

@@ -16,7 +16,7 @@ from crmresearch.estimators.measurement.response import clustered_mean
 from crmresearch.estimators.measurement.within import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study, tabled
 from crmresearch.studies.loyalty.form import two_slopes
 
 say = words.of("loyalty.dynamics")
@@ -68,7 +68,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     clear = [name for e, name in ((back, "back"), (forth, "forth")) if e.ci_low > 0 or e.ci_high < 0]
     title, axis = say.names("lagged.titles")["_".join(clear) or "none"], say("lagged.x")
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
-    checks = (gate(say, "lagged.gate", fit.distinct >= DISTINCT, share=fit.distinct),)
+    checks = (respondents(), gate(say, "lagged.gate", fit.distinct >= DISTINCT, share=fit.distinct))
     own = within.get(("loyalty", "satisfaction"), Missing(say("lagged.three", needed=MIN_PANEL), ("survey",)))
     estimates = {"S48b": own, "loyalty_to_later_satisfaction": back, "satisfaction_to_later_loyalty": forth}
     return Result(table, sentence, checks, estimates, picture=picture)

@@ -18,7 +18,7 @@ from crmresearch.estimators.measurement.moments import percentile, resampled_cor
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit, ordered_model, parallel_slopes
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
+from crmresearch.studies.loyalty.answers import forest, respondents, survey_study, tabled
 
 say = words.of("loyalty.form")
 MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
@@ -186,7 +186,7 @@ def importance_performance(
     shown = table.rename(columns=columns).assign(x_low=x_low, x_high=x_high)
     axes = (title, say("importance.x", n=n), say("importance.y"))
     picture = Picture("scatter", shown, *axes, options=options, size=(7.2, 5.2))
-    return Result(table, sentence, estimates={"S50": line}, picture=picture)
+    return Result(table, sentence, (respondents(),), {"S50": line}, picture=picture)
 
 
 @survey_study
@@ -212,4 +212,4 @@ def moderation(items: pd.DataFrame, model: PathModel) -> Result:
     sentence = say("moderation.sentence", reading=reading, estimate=e)
     title, x = say("moderation.title", reading=reading), say("moderation.x", n=len(items))
     picture = forest(table, "term", "estimate", title, x)
-    return Result(table, sentence, estimates={"S16b": e}, picture=picture)
+    return Result(table, sentence, (respondents(),), {"S16b": e}, picture=picture)

@@ -13,7 +13,7 @@ from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.panel import answers_with_accounts
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.studies.loyalty.answers import cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
 
 say = words.of("loyalty.referral")
 FEW_EVENTS, MIN_EVENTS = 30, 50  # below which there is no estimate, and below which the gate closes
@@ -48,7 +48,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     return Result(
         table[["satisfaction", "rate", "low", "high", "referrals", "n"]],
         sentence,
-        checks=(gate(say, "rate.gate", total >= MIN_EVENTS, total=total, needed=MIN_EVENTS),),
+        checks=(respondents(), gate(say, "rate.gate", total >= MIN_EVENTS, total=total, needed=MIN_EVENTS)),
         estimates={"S44": ratio},
         picture=forest(table, "satisfaction", "rate", title, x, mark=None),
         counts=("n", "referrals"),

@@ -18,7 +18,7 @@ from crmresearch.estimators.measurement.moments import covariance, percentile, r
 from crmresearch.estimators.measurement.pls import PLS, fit_pls, predict_folds
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import cells, forest, survey_study
+from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
 
 say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
@@ -49,6 +49,7 @@ def path_model(
     *,
     gates: Gates | None = None,
     rival: Result | None = None,
+    mediated: Result | None = None,
     scheme: str = "centroid",
     scaled: bool = True,
     resamples: int = 1000,
@@ -66,8 +67,9 @@ def path_model(
     model : PathModel
     gates : mapping of path to checks
         From :func:`.measurement.path_gates`; a closed gate blocks the path.
-    rival : Result
-        Of :func:`.measurement.factor_models`; its one-factor rival is carried to the ledger beside S10.
+    rival, mediated : Result
+        Of :func:`.measurement.factor_models` and :func:`.dynamics.mediation`: the one-factor rival is carried to the
+        ledger beside S10, and what the indirect path takes on trust beside S10c.
     scheme, scaled
         As in :func:`.fit_pls`.
     resamples, seed : int
@@ -85,11 +87,13 @@ def path_model(
     boot = fit_pls(resampled_covariances(x, resamples, seed), model, scheme=scheme, scaled=scaled, like=fit)
     rows = []
     for a, b in model.paths:
-        e = percentile(np.r_[fit.path(a, b), boot.path(a, b)], say("unit.path"), n)
+        e = percentile(np.r_[fit.path(a, b), boot.path(a, b)], say("unit"), n)
         shut = any(c.status == "closed" for c in gates.get((a, b), ()))
         rows.append({"source": a, "target": b, **cells(e), "se": e.se, "gate": "closed" if shut else "open", "n": n})
     table = pd.DataFrame(rows)
     estimates = _satisfaction_lines(fit, boot, model, gates, () if rival is None else rival.checks, n)
+    if mediated is not None:
+        estimates["S10c"] = replace(estimates["S10c"], checks=estimates["S10c"].checks + mediated.checks)
     first, second = estimates["S10a"], estimates["S10b"]
     told = [say("paths.loyalty", estimate=first)] if np.isfinite(first.value) else []
     told += [say("paths.satisfaction", estimate=second)] if np.isfinite(second.value) else []
@@ -105,6 +109,7 @@ def path_model(
     return Result(
         table,
         sentence,
+        checks=(respondents(),),
         estimates=estimates,
         picture=Picture("scatter", arrows, title, x_words, options={"nodes": nodes}, size=(10.0, 6.4)),
         details={"fit": fit, "bootstrap": boot},
@@ -117,10 +122,10 @@ def _satisfaction_lines(
     """Ledger lines: paths and effects with the gates of all their legs; a closed gate where the model has none."""
     quality, sat, loyal = (str(model.role(r)) for r in ("quality", "satisfaction", "loyalty"))
     lines = {
-        "S10a": (say("unit.path"), (sat, loyal), say("absent.S10a")),
-        "S10b": (say("unit.path"), (quality, sat), say("absent.S10b")),
-        "S10c": (say("unit.effect"), (quality, sat, loyal), say("absent.S10c")),
-        "S10d": (say("unit.effect"), (quality, loyal), say("absent.S10d")),
+        "S10a": (say("unit"), (sat, loyal), say("absent.S10a")),
+        "S10b": (say("unit"), (quality, sat), say("absent.S10b")),
+        "S10c": (say("unit"), (quality, sat, loyal), say("absent.S10c")),
+        "S10d": (say("unit"), (quality, loyal), say("absent.S10d")),
     }
     out: dict[str, Estimate] = {}
     for line, (unit, route, absent) in lines.items():
@@ -128,7 +133,7 @@ def _satisfaction_lines(
         legs = {leg for r in routes for leg in itertools.pairwise(r)}
         if not legs or legs - set(model.paths):
             check = gate(say, "absent.gate", False, route=absent)
-            out[line] = Estimate(np.nan, np.nan, np.nan, say("unit.path"), n, checks=(check,))
+            out[line] = Estimate(np.nan, np.nan, np.nan, say("unit"), n, checks=(check,))
             continue
         sample = [p.effect(*route) if line == "S10d" else p.path(*route) for p in (fit, boot)]
         checks = _merge(tuple(c for leg in sorted(legs) for c in gates.get(leg, ())))
@@ -161,7 +166,7 @@ def effects(modelled: Result) -> Result:
         parts = (("direct", direct, linked), ("indirect", total - direct, around), ("total", total, True))
         for kind, sample, there in parts:
             if there:
-                e = percentile(sample, say("unit.effect"), n)
+                e = percentile(sample, say("unit"), n)
                 rows.append({"source": source, "effect": kind, **cells(e), "se": e.se, "n": n})
     table = pd.DataFrame(rows)
     *_, second, top = [None, *table[table["effect"] == "total"].sort_values("estimate").to_dict("records")]
@@ -195,7 +200,7 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     rows = []
     for (a, b), sample in zip(model.paths, drawn.T, strict=True):
         row = point[a, b]
-        e = percentile(np.r_[row["standardised"], sample], say("unit.path"), n)
+        e = percentile(np.r_[row["standardised"], sample], say("unit"), n)
         rows.append({"source": a, "target": b, **cells(e), "se": e.se, "identified": bool(row["identified"]), "n": n})
     latent = pd.DataFrame(rows).assign(route=say("sem.latent"))
     both = pd.concat([modelled.table.assign(route=say("sem.composite"), identified=True), latent], ignore_index=True)

@@ -136,7 +136,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         if row["n"] < disclosure.MIN_CELL:
             value = low = high = se = np.nan
             own = (gate(say, "cell", False, least=disclosure.MIN_CELL),)
-        unit = GINI if statistic == GINI else say("unit", measure=labels[lead])
+        unit = say("gini" if statistic == GINI else "unit", measure=labels[lead])
         estimates[line] = Estimate(value, low, high, unit, n, se=se, checks=own)
     if lead in curves:
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
