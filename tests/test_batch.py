@@ -141,7 +141,7 @@ def test_no_notebook_knows_where_it_ran(mixed):
     text = (mixed.folder / "notebooks" / "01_fail.ipynb").read_text()
     assert "one_sided_p" in text  # the traceback is there
     assert str(Path(batch.__file__).parents[1]) not in text
-    assert batch.scan(mixed.folder) == []
+    assert batch.scan(mixed.folder, None).breaches == []
 
 
 def test_status_is_written_last_and_nothing_is_left_beside(mixed):

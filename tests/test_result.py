@@ -78,23 +78,6 @@ def test_model_needs_residual_degrees_of_freedom():
     assert not disclosure.model_allowed(29, 20)
 
 
-def test_scan_finds_what_must_not_leave(tmp_path):
-    bad = tmp_path / "page.html"
-    bad.write_text(
-        "<th>customer_id</th>\n<p>C0000123</p>\n/home/someone/file.csv\n<function f at 0x7f00deadbeef>\nfine\n"
-    )
-    found = disclosure.scan([bad], identifiers=["C0000123"])
-    assert [(b.rule, b.where) for b in found] == [
-        ("identifier column", "line 1"),
-        ("customer identifier", "line 2"),
-        ("local path", "line 3"),
-        ("object address", "line 4"),
-    ]
-    good = tmp_path / "good.html"
-    good.write_text("<th>customers</th> C00001234 https://example.org/home/page at 0x12\n")
-    assert disclosure.scan([good], identifiers=["C0000123"]) == []
-
-
 # -- display -----------------------------------------------------------------------------------------------------------
 
 

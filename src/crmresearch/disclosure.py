@@ -1,4 +1,4 @@
-"""What may leave the project: the rules for small cells, dominance, curves and models, and the scan of rendered files.
+"""What may leave the project: the rules for small cells, dominance, curves and models.
 
 Every displayed or written table passes :func:`protect`. The rules follow those of research data centres (at least ten
 contributors, no dominating contributor, ten degrees of freedom); the constants below are the only place they are set.
@@ -6,11 +6,9 @@ contributors, no dominating contributor, ten degrees of freedom); the constants 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,52 +216,3 @@ def html(frame: pd.DataFrame, digits: int = 3) -> str:
     for row in zip(*(cells for *_, cells in columns), strict=True):
         rows.append("<tr>" + "".join(f"<td {a}>{escape(v)}</td>" for a, v in zip(align, row, strict=True)) + "</tr>")
     return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-@dataclass(frozen=True)
-class Breach:
-    """One place in a rendered file that must not leave."""
-
-    file: str
-    rule: str
-    where: str
-
-
-def _patterns(identifiers: Iterable[str]) -> list[tuple[str, re.Pattern[str]]]:
-    listed = sorted(set(identifiers), key=len, reverse=True)
-    rules = [
-        ("identifier column", re.compile(rf"<th[^>]*>\s*(?:{'|'.join(IDENTIFIER_COLUMNS)})\s*</th>")),
-        ("local path", re.compile(r"(?<![\w/.:-])/(?:home|root|tmp|Users|work|mnt|private)/[^\s\"'<>]+")),
-        ("object address", re.compile(r"\bat 0x[0-9a-f]{6,}\b")),
-    ]
-    if listed:
-        rules.append(("customer identifier", re.compile(r"\b(?:" + "|".join(map(re.escape, listed)) + r")\b")))
-    return rules
-
-
-def scan(paths: Iterable[Path], identifiers: Iterable[str] = ()) -> list[Breach]:
-    """Look through rendered files for identifiers, identifier columns, local paths and object addresses.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Text files: notebooks, HTML, CSV, JSON. Others are skipped.
-    identifiers : iterable of str
-        Pseudonyms that must not occur; a sample of the bank's own is enough to catch a printed person row.
-
-    Returns
-    -------
-    list of Breach
-        Empty when nothing was found. ``where`` is the line number; the match itself is not repeated.
-    """
-    rules = _patterns(identifiers)
-    found = []
-    for path in paths:
-        if path.suffix not in {".ipynb", ".html", ".csv", ".json", ".md", ".txt"}:
-            continue
-        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
-            # embedded pictures are neither readable nor text
-            if len(line) > 200 and '"image/png"' in line:
-                continue
-            found += [Breach(path.name, rule, f"line {number}") for rule, pattern in rules if pattern.search(line)]
-    return found

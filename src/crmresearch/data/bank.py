@@ -19,7 +19,7 @@ from crmresearch.data.engines import DuckDB, Statement
 from crmresearch.data.loading import load
 from crmresearch.data.rules import bands, followed
 from crmresearch.data.sources.names import find
-from crmresearch.data.store import opened
+from crmresearch.data.store import kept, opened
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError, Missing
 
@@ -307,3 +307,12 @@ def open_bank(name_or_path: str | os.PathLike[str], from_dir: Path | None = None
             return Bank(engine, about)
     description = find(name_or_path, from_dir)
     return Bank(opened(description), description.about)
+
+
+def loaded(fingerprint: str) -> Bank | None:
+    """Return the bank of a fingerprint, where what was loaded is still there, whatever became of its sources since."""
+    path = kept(fingerprint)
+    if path is None:
+        return None
+    engine = DuckDB(path, read_only=True)
+    return Bank(engine, About.again(engine.tables()["_about"]))

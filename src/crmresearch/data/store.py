@@ -53,6 +53,12 @@ def _folder() -> Path:
     return folder
 
 
+def kept(state: str) -> Path | None:
+    """Return the loaded database of a fingerprint, if it is there and whole."""
+    found = [p for p in _folder().glob(f"*.{state}{SUFFIX}") if _whole(p)] if state.isalnum() else []
+    return found[0] if found else None
+
+
 def _note(path: Path) -> Path:
     """Name the file that says what a loaded database was like when it was made: size, time, sha256."""
     return path.with_suffix(".json")

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,7 +23,9 @@ from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
 from crmresearch.run import execution, staging, workers
+from crmresearch.run.people import People
 from crmresearch.run.progress import Progress
+from crmresearch.run.scan import Breach, Report, scan
 from crmresearch.run.staging import LAST, PARTS
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ PROJECT = Path(__file__).resolve().parents[3]
 PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
 TIMEOUT = 1800.0  # seconds per notebook
 LONGEST = 604_800.0  # a week
-SAMPLE = 200  # customer ids looked for in what was rendered
 PICTURE = "03_acquisition_retention_cost_ratios.png"  # shown in the README
 
 
@@ -117,25 +117,6 @@ def _lock() -> str:
     from importlib.metadata import distributions
 
     return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
-
-
-def identifiers(bank: Bank) -> list[str]:
-    """A sample of the bank's customer ids; bare numbers are left out, since they match any number on a page."""
-    if "customers" not in bank.tables:
-        return []
-    ids = bank.table("customers").select("customer_id")
-    sample = bank.frame(ids.order_by("customer_id").limit(SAMPLE))["customer_id"].astype(str)
-    return [i for i in sample if len(i) >= 5 and not re.fullmatch(r"[\d.,-]+", i)]
-
-
-def scan(folder: Path, identifiers: Iterable[str] = ()) -> list[disclosure.Breach]:
-    """Look through everything of a run that may be shown (all but ``restricted/`` and ``logs/``)."""
-    files = [
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.relative_to(folder).parts[0] not in {"restricted", "logs", "_static"}
-    ]
-    return disclosure.scan(files, identifiers)
 
 
 def _versions() -> dict[str, str]:
@@ -221,7 +202,7 @@ def run(
     }
     fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
     prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}
-    known = identifiers(opened)
+    known = People.of(opened)
     started = datetime.now(UTC)
 
     with staging.staging(out, resume, progress.say) as (partial, lock):
@@ -312,12 +293,12 @@ def load(bank: str, from_dir: Path | None = None) -> Bank:
     return opened
 
 
-def _record_breaches(folder: Path, known: list[str]) -> None:
+def _record_breaches(folder: Path, known: People) -> None:
     """Add what the scan found to the findings of the notebook that the privacy claim belongs to, if it ran."""
     path = folder / "findings" / f"{ledger.lines()[PRIVACY].notebook}.json"
     if not path.exists():
         return
-    count = float(len(scan(folder, known)))
+    count = float(len(scan(folder, known).breaches))
     files = sum(p.is_file() for part in ("notebooks", "tables", "figures") for p in (folder / part).iterdir())
     content = json.loads(path.read_text("utf-8"))
     content["lines"][PRIVACY] = ledger.checked(PRIVACY, Estimate(count, count, count, "breaches", files))
@@ -331,31 +312,32 @@ def _merge_disclosure(folder: Path) -> None:
     ledger.write_json(folder / "disclosure.json", {"threshold": disclosure.MIN_CELL, "suppressed": suppressed})
 
 
-def _publish(folder: Path, status: dict[str, Any], known: list[str], progress: Progress, wanted: bool) -> None:
+def _publish(folder: Path, status: dict[str, Any], known: People, progress: Progress, wanted: bool) -> None:
     """Scan, build the site, scan the site; a breach fails the run and withholds the site."""
     ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
     if wanted:
         progress.say("building the site")
-    breaches = rebuild(folder, known) if wanted else scan(folder, known)
+    breaches = (rebuild if wanted else scan)(folder, known).breaches
     if breaches:
         status["status"] = "failed"
         status["disclosure"] = [asdict(b) for b in breaches]
         progress.say(f"breaches of the disclosure rules: {len(breaches)}; the site is withheld")
 
 
-def rebuild(folder: Path, known: Iterable[str]) -> list[disclosure.Breach]:
-    """Build the site of a run, unless something in the run must not leave; return what that is."""
+def rebuild(folder: Path, known: People | None) -> Report:
+    """Build the site of a run, unless something in the run must not leave, or nobody can be looked for; say which."""
     from crmresearch.run import site
 
-    known, status = list(known), folder / "status.json"
+    status = folder / "status.json"
     earlier = json.loads(status.read_text("utf-8")).get("disclosure", []) if status.exists() else []
-    breaches = scan(folder, known) or [disclosure.Breach(**b) for b in earlier]  # whose bank may be out of reach now
-    if not breaches:
+    report = scan(folder, known)
+    report.breaches = report.breaches or [Breach(**b) for b in earlier]  # it may rest on more than can be seen now
+    if not report.breaches and known is not None:
         site.build(folder)
-        breaches = scan(folder / "site", known)
-    if breaches:
+        report = scan(folder, known)
+    if report.breaches or known is None:
         shutil.rmtree(folder / "site", ignore_errors=True)
-    return breaches
+    return report
 
 
 def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:

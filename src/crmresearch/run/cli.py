@@ -62,6 +62,9 @@ Resume = Annotated[
 ]
 Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
+Whose = Annotated[
+    str | None, typer.Option("--bank", help="The run's bank, where it is no longer loaded: name, or path of bank.yaml.")
+]
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
 
 
@@ -245,47 +248,50 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
 
 
 @app.command()
-def site(folder: Run) -> None:
+def site(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
     """Build the site of a run again, unless something in the run must not leave."""
     from crmresearch.run import batch
 
-    if _told(batch.rebuild(folder, _known(folder))):
+    if not _told(folder, batch.rebuild(folder, _people(folder, bank, from_dir))):
         _echo("the site is withheld", err=True)
         raise typer.Exit(1)
     _echo(f"open {_short((folder / 'site' / 'index.html').absolute())}")
 
 
 @app.command()
-def check(folder: Run) -> None:
-    """Look through a run for anything that must not leave: customer identifiers, person rows, paths."""
-    from crmresearch.run import batch
+def check(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
+    """Look through a run for anything that must not leave: identifiers of customers, small cells, paths, secrets."""
+    from crmresearch.run import scan
 
-    if _told(batch.scan(folder, _known(folder))):
+    people = _people(folder, bank, from_dir)
+    report = scan.scan(folder, people)
+    passed = _told(folder, report)
+    for words in report.left_out:
+        _echo(f"not looked at: {words}")
+    if not passed:
         raise typer.Exit(1)
-    _echo("nothing found that must not leave")
+    _echo(
+        f"nothing found that must not leave, in {report.files:,} files ({len(people or ()):,} identifiers looked for)"
+    )
 
 
-def _known(folder: Path) -> list[str]:
-    """Return the identifiers that a run is searched for; say so where they cannot be had."""
-    from crmresearch.data.bank import open_bank
-    from crmresearch.run import batch
+def _people(folder: Path, bank: str | None, from_dir: Path | None) -> Any:
+    """Return whose identifiers a run is searched for; None where they cannot be had."""
+    from crmresearch.run import people
 
     if not (folder / "run.json").exists():
         raise InputError(f"{folder} is not a run's folder: it has no run.json")
-    name = json.loads((folder / "run.json").read_text("utf-8"))["bank"]["name"]
-    try:
-        return batch.identifiers(open_bank(name))
-    except InputError:
-        words = f"bank {name} cannot be opened by its name, so its identifiers are not looked for; name its folder in"
-        _echo(f"{words} CRMRESEARCH_BANKS", err=True)
-        return []
+    return people.of_run(folder, bank, from_dir)
 
 
-def _told(breaches: list[Any]) -> bool:
-    """Say where a run holds what must not leave; tell whether there is any."""
-    for breach in breaches:
+def _told(folder: Path, report: Any) -> bool:
+    """Say where a run holds what must not leave, and whether nobody could be looked for; tell whether it passed."""
+    for breach in report.breaches:
         _echo(f"{breach.file}, {breach.where}: {breach.rule}")
-    return bool(breaches)
+    if not report.people:
+        words = "the bank of this run is not here, so that its customers were not looked for; name it"
+        _echo(f"{words}: --bank PATH", err=True)
+    return report.people and not report.breaches
 
 
 @app.command()

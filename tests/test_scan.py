@@ -1,0 +1,274 @@
+"""The scan finds every planted leak of a small run, raises no false alarm, and says what it did not look at."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from crmresearch.data.bank import open_bank
+from crmresearch.run.people import People, normal
+from crmresearch.run.scan import PNG, scan
+from test_cli import crm  # noqa: F401
+
+WHO = People(map(normal, ["client-0007", "+49 170 5550100", "11010119900307123X", "4711", "DE/88:12"]))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*chunks: bytes) -> bytes:
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return PNG + start + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
+
+
+PICTURE = base64.b64encode(png()).decode()
+
+
+def cell(**more: object) -> dict[str, object]:
+    return {"cell_type": "code", "id": "c0", "metadata": {}, "source": "1", "outputs": [], "execution_count": 1, **more}
+
+
+def output(**data: str) -> dict[str, object]:
+    return cell(outputs=[{"output_type": "display_data", "metadata": {}, "data": data}])
+
+
+def notebook(*cells: object, **metadata: object) -> str:
+    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with what runs have, numbers of every kind among it, and nothing that must not leave."""
+    folder = tmp_path / "run"
+    shown = (
+        "retention .846 [.837, .853], n = 20,000\n  year  4711  0.4711  +12.5 +13.5 +14.5 +15.5\n2020-01-02 10:11:12"
+    )
+    pages = {
+        "run.json": '{"bank": {"name": "mine"}, "fingerprints": {"data": "0"}, "seed": 4711}',
+        "ledger.csv": "line_id,estimate,n,bound\nS01,0.5,4711,0.5\nS34,0,9,\nS09,0,3,\n",
+        "tables/00_a.csv": "group,n,left,share\nbranch,4711,0,0.471100000001\nonline,12,11,\nother,,,\n",
+        "notebooks/00_a.ipynb": notebook(output(**{"text/plain": shown, "image/png": PICTURE})),
+        "site/index.html": f'<p>{shown}</p><a href="a/b.html">x</a> <img src="data:image/png;base64,{PICTURE}">\n'
+        "<table><tr><th>group</th><th>n</th></tr><tr><td>branch</td><td>&lt;10</td></tr></table>\n"
+        "see https://example.org/home/page and and/or 5/6 at 0x12, customers 4711",
+        "site/searchindex.js": 'Search.setIndex({"terms":{"client":[0,4711],"churn":1}})',
+        "logs/00_a.log": "Traceback in " + "/" + "home/ann/lib.py\n",
+        "restricted/00_a_list.csv": "customer_id\nclient-0007\n",
+    }
+    for name, text in pages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "00_a.png").write_bytes(png(chunk(b"tEXt", b"Software\0matplotlib 3.11, 2020-01-02")))
+    return folder
+
+
+def test_no_false_alarm_and_what_is_not_looked_at_is_said(run):
+    (run / "report.pdf").write_bytes(b"%PDF-1.7\n\0\1")
+    report = scan(run, WHO)
+    assert report.breaches == []
+    assert report.left_out == [
+        "restricted/, which stays here",
+        "the pixels of 1 pictures",
+        "what cannot be read: report.pdf",
+        "1 identifiers that are any number or short word, outside places that name one",
+    ]
+    assert scan(run, None).left_out[-1] == "identifiers of customers, as their bank is not known"
+
+
+ID = "client-0007"
+PARTS = "client</span><span>-</span><span>0007"
+WINDOWS, SHARE = "\\".join(("C:", "bank", "kunden.csv")), "\\" + "\\".join(("", "server", "share", "kunden.csv"))
+LEAKS = {
+    "in a page": ("site/a.html", f"<p>{ID}</p>", "customer identifier"),
+    "upper case": ("site/a.html", f"<p>{ID.upper()}</p>", "customer identifier"),
+    "other spelling": ("site/a.html", "<p>client 0007</p>", "customer identifier"),
+    "in parts": ("site/a.html", f"<span>{PARTS}</span>", "customer identifier"),
+    "beside an image": (
+        "site/a.html",
+        f'<img src="data:image/png;base64,{PICTURE}" alt="{ID}">',
+        "customer identifier",
+    ),
+    "as an entity": ("site/a.html", "<p>client&#45;0007</p>", "customer identifier"),
+    "search index": ("site/searchindex.js", 'Search.setIndex({"terms":{"client-0007":1}})', "customer identifier"),
+    "a script": ("site/_static/x.js", f"// {ID}", "customer identifier"),
+    "a drawing": ("figures/a.svg", f"<svg><metadata>{ID}</metadata></svg>", "customer identifier"),
+    "text of a picture": ("figures/a.png", png(chunk(b"tEXt", f"Title\0{ID}".encode())), "customer identifier"),
+    "packed text of a picture": (
+        "figures/a.png",
+        png(chunk(b"zTXt", b"Title\0\0" + zlib.compress(ID.encode()))),
+        "customer identifier",
+    ),
+    "international text": (
+        "figures/a.png",
+        png(chunk(b"iTXt", b"Title\0\1\0de\0Titel\0" + zlib.compress(ID.encode()))),
+        "customer identifier",
+    ),
+    "picture in a page": (
+        "site/a.html",
+        "<img src='data:image/png;base64,"
+        + base64.b64encode(png(chunk(b"tEXt", f"Title\0{ID}".encode()))).decode()
+        + "'>",
+        "customer identifier",
+    ),
+    "picture in a notebook": (
+        "notebooks/a.ipynb",
+        notebook(output(**{"image/png": base64.b64encode(png(chunk(b"tEXt", f"T\0{ID}".encode()))).decode()})),
+        "customer identifier",
+    ),
+    "metadata": ("notebooks/a.ipynb", notebook(cell(metadata={"note": ID})), "customer identifier"),
+    "metadata's name": ("notebooks/a.ipynb", notebook(**{ID: 1}), "customer identifier"),
+    "text/plain": ("notebooks/a.ipynb", notebook(output(**{"text/plain": f"0  {ID}"})), "customer identifier"),
+    "code": ("notebooks/a.ipynb", notebook(cell(source=f"who = '{ID}'")), "customer identifier"),
+    "CSV of any case": ("tables/A.CSV", f"group,note\nx,{ID}\n", "customer identifier"),
+    "packed CSV": ("tables/a.csv.gz", gzip.compress(f"group,note\nx,{ID}\n".encode()), "customer identifier"),
+    "UTF-16": ("tables/a.csv", f"group;note\nx;{ID}\n".encode("utf-16"), "customer identifier"),
+    "a log": ("logs/a.log", ID, "customer identifier"),
+    "a file's name": (f"tables/{ID}.csv", "group\nx\n", "customer identifier"),
+    "short, where ids stand": ("site/a.html", "customer 4711, customer no. 4711", "customer identifier"),
+    "short, by name": ("findings/a.json", '{"customer_id": 4711}', "customer identifier"),
+    "slashes": ("site/a.html", "DE 88-12", "customer identifier"),
+    "telephone as id": ("site/a.html", "4917055 50100 and 49-170-5550100", "customer identifier"),
+    "resident id as id": ("site/a.html", "110101 19900307 123x", "customer identifier"),
+    "heading": ("tables/a.csv", "Kunden-Nr,share\n1,.5\n", "identifier column"),
+    "heading of a page": ("site/a.html", "<table><tr><th>customer_id</th></tr></table>", "identifier column"),
+    "heading of names": ("tables/a.csv", "Nachname,share\nx,.5\n", "column of a person's name"),
+    "IBAN": ("site/a.html", "to DE89 3704 0044 0532 0130 00 today", "IBANs"),
+    "resident id": ("tables/a.csv", "group,note\nx,11010519491231002X\n", "Chinese resident identity numbers"),
+    "e-mail": ("notebooks/a.ipynb", notebook(cell(source="# ann.smith@bank.example.org")), "e-mail addresses"),
+    "telephone": ("site/a.html", "call +49 170 5550199", "telephone numbers with a country code"),
+    "local telephone": ("site/a.html", "Telefon: 0170/5550199", "telephone number"),
+    "mobile": ("site/a.html", "13800138000", "telephone number"),
+    "card": ("site/a.html", "paid by 4111 1111 1111 1111", "numbers of payment cards"),
+    "column of telephones": (
+        "tables/a.csv",
+        "group,note\n" + "".join(f"x,0170/55501{k:02d}\n" for k in range(9)),
+        "telephone numbers",
+    ),
+    "small cell": ("tables/a.csv", "group,n\nx,2\ny,50\n", "fewer than 10 people in 'n'"),
+    "small cell of a page": (
+        "site/a.html",
+        "<table>\n<tr><th>group</th><th>exits</th></tr>\n<tr><td>x</td>\n<td>3</td></tr></table>",
+        "fewer than 10 people in 'exits'",
+    ),
+    "small cell of a notebook": (
+        "notebooks/a.ipynb",
+        notebook(output(**{"text/html": "<table><tr><th>g</th><th>n</th></tr><tr><td>x</td><td>9</td></tr></table>"})),
+        "fewer than 10 people in 'n'",
+    ),
+    "data": ("site/a.html", "read from /" + "data/bank/kunden.csv", "local path"),
+    "opt": ("run2.json", '{"from": "/' + 'opt/bank"}', "local path"),
+    "srv": ("findings/a.json", '["/' + 'srv/bank/x"]', "local path"),
+    "Windows": ("notebooks/a.ipynb", notebook(cell(source=f"open(r'{WINDOWS}')")), "local path"),
+    "Windows in JSON": ("findings/a.json", json.dumps({"path": WINDOWS}), "local path"),
+    "share": ("site/a.html", f"on {SHARE}", "local path"),
+    "home": ("site/a.html", "in ~/bank/kunden", "local path"),
+    "file": ("site/a.html", "file:" + "///bank/x", "local path"),
+    "password": ("run2.json", '{"from": "postgresql://ann:geheim@host/bank"}', "password in an address"),
+    "token": ("site/a.html", "gh" + "p_" + "a1" * 18, "secret"),
+    "a key": ("site/a.html", "-----BEGIN RSA " + "PRIVATE KEY-----", "secret"),
+    "password by name": ("findings/a.json", '{"db_password": "hunter2hunter2"}', "secret"),
+    "address of an object": ("site/a.html", "<function f at 0x7f00deadbeef>", "object address"),
+}
+
+
+@pytest.mark.parametrize("kind", LEAKS)
+def test_every_planted_leak_is_found(run, kind):
+    name, content, rule = LEAKS[kind]
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = {(b.file, b.rule) for b in scan(run, WHO).breaches}
+    assert found == {(name, rule)}
+
+
+def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    table = pa.table({"group": ["x", "y"], "n": [50, 4], "note": ["", ID]})
+    parquet.write_table(table.replace_schema_metadata({"by": "ann@bank.example.org"}), run / "tables" / "a.parquet")
+    (run / "tables" / "b.csv").symlink_to("/etc/hostname")
+    assert {(b.file, b.rule) for b in scan(run, WHO).breaches} == {
+        ("tables/a.parquet", "customer identifier"),
+        ("tables/a.parquet", "e-mail addresses"),
+        ("tables/a.parquet", "fewer than 10 people in 'n'"),
+        ("tables/b.csv", "link to another place"),
+    }
+
+
+def test_a_million_identifiers_are_one_look_a_word():
+    people = People(f"id{k:09d}" for k in range(1_000_000))
+    text = " ".join(f"word{k} {k} 0.{k:09d}" for k in range(2_000))
+    looked: list[str] = list(people._candidates(text))
+    assert len(looked) < 10_000  # and none of them at a million patterns
+    assert people.named(text) == set()
+    assert people.named(text + " id000999999") == {"customer identifier"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "text", "found"),
+    [
+        ([str(k) for k in range(100_000, 200_000)], "total 123456, mean 150000", False),  # any number is an id
+        ([str(k) for k in range(100_000, 200_000)], "client 123456", True),
+        ([str(768805383 + 7 * k) for k in range(100)], "0.768805383 and 768805383.25", False),  # parts of numbers
+        ([str(768805383 + 7 * k) for k in range(100)], "768805383.0 stays, as does 768805383.", True),
+        (["17", "Ab1"], "17 of Ab1", False),
+        (["17", "Ab1"], "Kunde Nr. Ab1; client_id=17", True),
+        (["客户甲一二三四"], "见客户甲一二三四", False),  # a word within others is another one
+        (["customer-a"], "customer A stays", True),
+        (["10-100"], "from 10 to 100", False),
+    ],
+)
+def test_numbers_and_short_words_are_identifiers_where_they_are_called_so(ids, text, found):
+    assert bool(People(map(normal, ids)).named(text)) == found
+
+
+# --- whose identifiers -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bank(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "bank"
+    folder.mkdir()
+    (folder / "bank.yaml").write_text(
+        "{name: mine, currency: EUR, observation_start: 2020-01-01, observation_end: 2020-12-31, "
+        "evidence: simulated, tables: {customers: customers.csv}}"
+    )
+    rows = "".join(f"{k},2019-01-01,2020-01-01\n" for k in range(990_000_001, 990_001_201))
+    (folder / "customers.csv").write_text("customer_id,acquired_on,observed_from\n" + rows)
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CRMRESEARCH_BANKS", raising=False)
+    return folder
+
+
+def test_a_bank_given_by_path_is_known_by_what_was_loaded_and_else_by_its_name(run, bank, crm):  # noqa: F811
+    facts = {"bank": {"name": "mine"}, "fingerprints": {"data": "none"}}
+    (run / "run.json").write_text(json.dumps(facts))
+    code, out, err = crm("check", str(run))
+    assert code == 1  # nothing was found, but nobody was looked for
+    assert "customers were not looked for; name it: --bank PATH" in err
+    code, out, err = crm("check", str(run), "--bank", str(bank))  # the remedy
+    assert (code, err) == (0, "")
+    assert "1,200 identifiers looked for" in out
+    facts["fingerprints"]["data"] = open_bank(bank).engine.fingerprint()
+    (run / "run.json").write_text(json.dumps(facts))
+    text = (bank / "customers.csv").read_text()
+    (bank / "customers.csv").unlink()
+    assert crm("check", str(run))[0] == 0  # what the run was made from is still loaded
+    (run / "tables" / "x.csv").write_text("group,note\nx,990-000-123\n")
+    code, out, _ = crm("check", str(run))
+    assert code == 1
+    assert "tables/x.csv, line 2: customer identifier" in out
+    facts["bank"]["name"] = "other"
+    (bank / "customers.csv").write_text(text)
+    (run / "run.json").write_text(json.dumps(facts))
+    code, _, err = crm("check", str(run), "--bank", str(bank))
+    assert code == 2
+    assert "is a run of the bank other, not of mine" in err
