@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crmresearch.data import rules
 from crmresearch.data.contract import Problem, nearest
+from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 FILE = "_file."  # before the name of a column that only formulas read
+LONGEST_NAME = 100  # bytes
+YEARS = (1850, 2150)  # what a date may lie between, as years of birth do
 EVIDENCE = ("real bank", "real, other trade", "simulated", "published")
 Evidence = Literal["real bank", "real, other trade", "simulated", "published"]
 
@@ -92,16 +96,8 @@ class About:
     truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
-            raise InputError(f"a bank's name has letters, digits, - and _ only, not '{self.name}'")
-        if self.evidence not in EVIDENCE:
-            raise InputError(f"evidence '{self.evidence}' of bank '{self.name}': {nearest(self.evidence, EVIDENCE)}")
-        if self.dated:
-            for day in ("observation_start", "observation_end"):
-                if not isinstance(getattr(self, day), datetime.date):
-                    raise InputError(f"{day} of bank '{self.name}' must be a date (YYYY-MM-DD)")
-            if self.observation_end < self.observation_start:
-                raise InputError(f"bank '{self.name}': observation_end lies before observation_start")
+        for wrong in _wrong(self):
+            raise InputError(wrong)
         for name, read in (
             ("exit_rule", rules.exit_rule), ("contribution", rules.contribution), ("segments", rules.segments)
         ):  # fmt: skip
@@ -110,8 +106,10 @@ class About:
         object.__setattr__(self, "cannot_answer", tuple(self.cannot_answer))
         object.__setattr__(self, "unlinked", tuple(self.unlinked))
         object.__setattr__(self, "covered", {t: (first, last) for t, (first, last) in self.covered.items()})
-        object.__setattr__(self, "paths", tuple((str(a), str(b)) for a, b in self.paths))
+        object.__setattr__(self, "paths", tuple(dict.fromkeys((str(a), str(b)) for a, b in self.paths)))
         for path in self.paths:
+            if path[0] == path[1]:
+                raise InputError(f"a path leads from '{path[0]}' to itself; take [{path[0]}, {path[1]}] out of paths")
             for end in path:
                 if end not in self.constructs:
                     arrow = f"path {path[0]} to {path[1]} of bank '{self.name}'"
@@ -149,6 +147,44 @@ class About:
         if missing:
             raise InputError(f"the facts about a bank lack {', '.join(missing)}")
         return cls(**facts)
+
+
+def _wrong(a: About) -> Iterator[str]:
+    """Say which facts are of the wrong role, order or range, and what to write instead."""
+    if not a.name.replace("-", "").replace("_", "").isalnum():
+        yield f"a bank's name has letters, digits, - and _ only, not '{a.name}'"
+    if len(a.name.encode()) > LONGEST_NAME:  # it begins the names of files
+        yield f"a bank's name of {len(a.name)} letters is too long for one of a file; shorten it, and say more in title"
+    if not re.fullmatch("[A-Z]{3}", a.currency):
+        yield f"currency '{a.currency}' of bank '{a.name}' is no ISO code; write three capitals, such as EUR"
+    if a.evidence not in EVIDENCE:
+        yield f"evidence '{a.evidence}' of bank '{a.name}': {nearest(a.evidence, EVIDENCE)}"
+    for table in {*a.unlinked, *(column.partition(".")[0] for column in a.refused)} - {*TABLES}:
+        key = "unlinked" if table in a.unlinked else "refused"
+        yield f"{key} of bank '{a.name}' names no table '{table}': {nearest(table, TABLES)}"
+    if not a.dated:
+        if key := next((k for k in ("covered", "exit_rule") if getattr(a, k)), ""):
+            yield f"a bank with dated: false has no {key}; leave out one of the two"
+        return
+    start, end = a.observation_start, a.observation_end
+    for key, day, does in (("observation_start", start, "begin"), ("observation_end", end, "end")):
+        if not isinstance(day, datetime.date):
+            yield f"{key} of bank '{a.name}' must be a date (YYYY-MM-DD)"
+        if not YEARS[0] <= day.year <= YEARS[1]:
+            what = f"{key} of bank '{a.name}' must lie between {YEARS[0]} and {YEARS[1]}"
+            yield f"{what}; write the day the data {does} with"
+    if end < start:
+        yield f"bank '{a.name}': observation_end lies before observation_start; exchange the two"
+    for table, (first, last) in a.covered.items():
+        inside = max(first, start), min(last, end)
+        what, these = f"covered of {table} in bank '{a.name}'", sorted((first, last))
+        if TABLES[table].day is None:
+            yield f"{what}: the table has no dates; take it out of covered"
+        if first > last or (first, last) != inside:
+            these = these if first > last or inside[0] > inside[1] else [*inside]
+            out = inside[0] > inside[1] and first <= last
+            rule = "must begin before it ends" if first > last else "lies outside the observation period"
+            yield f"{what} {rule}; " + ("take it out" if out else f"write {table}: [{these[0]}, {these[1]}]")
 
 
 @dataclass(frozen=True)

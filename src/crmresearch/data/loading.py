@@ -69,7 +69,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     if found := [*found, *_constructs(about, noted)]:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
-    if found := rules.apply(engine, about, noted):
+    if found := rules.apply(engine, about, noted, description.tables):
         raise ContractError(about.name, found)
     engine.note(noted | {"_reconciled": compared, "_about": about.plain()})
 

@@ -20,11 +20,12 @@ from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
-    from crmresearch.data.description import About
+    from crmresearch.data.description import About, TableSource
     from crmresearch.data.engines import DuckDB
 
 
 CONTRIBUTION = ("net_interest", "fees", "-service_cost", "-risk_cost")
+NUMBERS = ("DECIMAL", "DOUBLE", "BIGINT")
 SEGMENT = "segment"  # column of ``customers`` that stands where city tiers do, if one is declared
 MOST_SEGMENTS = 12
 MOST_CUTS = 8
@@ -85,12 +86,12 @@ def segments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cuts(given: Any, of_values: bool = False) -> tuple[float, ...]:
     try:
-        cuts = tuple(float(cut) for cut in given)
+        cuts = tuple(float(cut) for cut in ([] if isinstance(given, str) else given))
     except (ValueError, TypeError):
         raise _must("segments") from None
     rising = all(low < high for low, high in itertools.pairwise(cuts)) and all(map(math.isfinite, cuts))
     if not rising or len(cuts) > MOST_CUTS or not (cuts or of_values):
-        raise InputError(f"cut points of segments must rise, and be no more than {MOST_CUTS}")
+        raise InputError(f"cut points of segments must rise, and be no more than {MOST_CUTS}, such as [1000, 20000]")
     return cuts
 
 
@@ -124,9 +125,9 @@ def bands(cuts: Sequence[float]) -> list[str]:
 # --- what is done at load ---------------------------------------------------------------------------------------------
 
 
-def apply(engine: DuckDB, about: About, noted: dict[str, Any]) -> list[Problem]:
+def apply(engine: DuckDB, about: About, noted: dict[str, Any], sources: Mapping[str, TableSource]) -> list[Problem]:
     """Rewrite the loaded tables by the bank's rules; ``noted`` gets what changed, or the problems are returned."""
-    found = list(_problems(engine, about, noted))
+    found = list(_problems(engine, about, noted, sources))
     if found:
         return found
     if tier := about.segments.get("tier"):
@@ -134,8 +135,11 @@ def apply(engine: DuckDB, about: About, noted: dict[str, Any]) -> list[Problem]:
         noted["customers"]["brought"][SEGMENT] = "VARCHAR"
         n = engine.run(f"SELECT count(DISTINCT {SEGMENT}) FROM customers")[0][0]
         if n > MOST_SEGMENTS:
-            hint = f"declare cut points, or recode the column to {MOST_SEGMENTS} values at most"
-            return [Problem("customers", next(iter(tier)), f"{n:,} values are too many for segments", hint=hint)]
+            column = next(iter(tier))
+            number = noted["customers"]["brought"][column].startswith(NUMBERS)
+            hint = f"declare cut points: segments: {{tier: {{{column}: [low, high]}}}}, with your numbers"
+            hint = hint if number else f"recode it to {MOST_SEGMENTS} values at most, or take segments out of bank.yaml"
+            return [Problem("customers", column, f"{n:,} values are too many for segments", hint=hint)]
     if about.exit_rule:
         noted["_exits"] = _exits(engine, about, noted)
         noted["customers"]["brought"] |= {"left_on": "DATE", "exit_cause": "VARCHAR"}
@@ -144,7 +148,9 @@ def apply(engine: DuckDB, about: About, noted: dict[str, Any]) -> list[Problem]:
     return []
 
 
-def _problems(engine: DuckDB, about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(
+    engine: DuckDB, about: About, noted: Mapping[str, Any], sources: Mapping[str, TableSource]
+) -> Iterator[Problem]:
     def lacks(key: str, *tables: str) -> Iterator[Problem]:
         for table in tables:
             if table not in noted:
@@ -165,13 +171,17 @@ def _problems(engine: DuckDB, about: About, noted: Mapping[str, Any]) -> Iterato
     if about.contribution != CONTRIBUTION:
         yield from lacks("contribution", "monthly")
         brought = noted.get("monthly", {}).get("brought", {})
-        numbers = [c for c, kind in brought.items() if kind.startswith(("DECIMAL", "DOUBLE", "BIGINT"))]
+        numbers = [c for c, kind in brought.items() if kind.startswith(NUMBERS) and c != "balance"]
         for name in (n.removeprefix("-") for n in about.contribution) if brought else ():
             if name not in numbers:
-                rule = f"contribution names no column of amounts; {nearest(name, numbers)}"
-                yield Problem("monthly", name, rule)
+                rule = "is what an account holds, and no contribution" if name == "balance" else ""
+                rule = rule or f"contribution names no column of amounts; {nearest(name, numbers)}"
+                hint = "take it out of contribution, and name what is earned in a month" if name == "balance" else ""
+                yield Problem("monthly", name, rule, hint=hint)
             elif gaps := engine.run(f"SELECT count(*) FROM monthly WHERE {quoted(name)} IS NULL")[0][0]:
                 yield Problem("monthly", name, "counts as contribution, so it must not be missing", int(gaps))
+    if "band" in about.segments:
+        yield from lacks("segments", "monthly")
     if tier := about.segments.get("tier"):
         yield from lacks("segments", "customers")
         brought = noted.get("customers", {}).get("brought", {})
@@ -179,10 +189,28 @@ def _problems(engine: DuckDB, about: About, noted: Mapping[str, Any]) -> Iterato
         if brought and (column not in brought or column == "customer_id"):
             known = [c for c in brought if c != "customer_id"]
             yield Problem("customers", column, f"segments names no column; {nearest(column, known)}")
-        elif brought and cuts and not brought[column].startswith(("DECIMAL", "DOUBLE", "BIGINT")):
+        elif column in ("left_on", "exit_cause"):
+            hint = "name a column that is known of everybody, or take segments out of bank.yaml"
+            yield Problem(
+                "customers", column, "is known only of those who left, and groups nobody who stays", hint=hint
+            )
+        elif brought and brought[column] == "DATE":
+            yield Problem("customers", column, "is a date, and no group", hint=_by_year(column, about, sources))
+        elif brought and cuts and not brought[column].startswith(NUMBERS):
             yield Problem("customers", column, "cut points need a column of numbers", hint="leave the cut points out")
         elif brought and SEGMENT in brought and column != SEGMENT:
             yield Problem("customers", SEGMENT, "a column of this name is in the way of segments", hint="rename it")
+
+
+def _by_year(column: str, about: About, sources: Mapping[str, TableSource]) -> str:
+    """Say how a date becomes a group: by its year, where it stands in a file."""
+    source = sources.get("customers")
+    if source is None or "history" in sources or source.origin == "frame":
+        return "name a column of groups or numbers"
+    year = f"{column.removesuffix('_on')}_year"
+    formula = f"year({quoted(source.theirs.get(column, column))})".replace("'", "''")
+    cut = f"segments: {{tier: {{{year}: [{about.observation_start.year}]}}}}"
+    return f"declare derived: {{{year}: '{formula}'}} under customers, and {cut} with your years"
 
 
 def _group(engine: DuckDB, column: str, cuts: Sequence[float]) -> None:

@@ -6,11 +6,13 @@ their place. ``data/example/bank.yaml`` is a complete example; ``data/README.md`
 
 from __future__ import annotations
 
+import datetime
 import functools
+import math
 import re
 import shlex
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import ContractError, Problem, close_to, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
 from crmresearch.data.sources import readers, relations, servers, shapes
-from crmresearch.data.tables import CONSENT, STEPS, TABLES, Table
+from crmresearch.data.tables import CONSENT, STEPS, TABLES, WANTED, Column, Table
 from crmresearch.errors import InputError
 
+ISO = "%Y-%m-%d"
 FLAGS = ("true", "false", "yes", "no", "1", "0")
+DAYS, NUMBERS = ("date", "month"), ("money", "number", "count")
+GOES_WITH = {"date_format": DAYS, "timezone": DAYS, "decimal": NUMBERS, "thousands": NUMBERS}  # kinds of columns
 # names of a column that states the currency of a row
 CURRENCIES = (
     "currency", "ccy", "curr", "cur", "currency_code", "curr_code", "currency_iso", "iso_currency",
@@ -151,11 +156,15 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
             raise InputError(f"{path.name}: no table '{name}' in the contract: {nearest(str(name), known)}")
         spec = {"file": given} if isinstance(given, (str, list)) else given
         spec = shapes.keys_of(spec, shapes.TABLE, path.name, f" of table {name}")
-        if "returns" in spec and name != "history":
-            raise InputError(f"{path.name}: returns belongs to the table history, not to {name}")
-        if not {"file", "database"} & spec.keys():
-            raise InputError(f"{path.name}: table {name} needs a file")
-        parts = readers.parts_of(path.parent, spec.get("file", []))
+        for key, home in (("returns", "history"), ("reversed", "survey")):
+            if key in spec and name != home:
+                raise InputError(f"{path.name}: {key} belongs to the table {home}, not to {name}; take it out")
+        named = [spec["file"]] if isinstance(spec.get("file"), str) else spec.get("file", [])
+        if not all(named) or not (named or "database" in spec):
+            raise InputError(f"{path.name}: table {name} needs a file, such as file: {name}.csv")
+        if "currency" in spec:
+            spec["currency"] = shapes.keys_of(spec["currency"], shapes.RATES, path.name, f" of currency of {name}")
+        parts = readers.parts_of(path.parent, named)
         if strangers := [p for p in parts if not any(p.resolve().is_relative_to(folder) for folder in allowed)]:
             rule, hint = (
                 f"{strangers[0].name} lies outside the folder of {path.name}",
@@ -215,6 +224,9 @@ def _table(
     money = next((c for c in header if c.strip().lower() in CURRENCIES), "")
     money = spec.get("currency", {}).get("column", money) if any(c.kind == "money" for c in table.columns) else ""
     problems += _declared(table, mapping, spec, [*chosen, *constants, *derived], used)
+    if currency in spec.get("currency", {}).get("rates", {}):
+        rule = f"a rate of {currency}, the bank's own currency, is always 1"
+        problems.append(Problem(table.name, "", rule, hint=f"take {currency} out of rates"))
     if money and money not in header:
         problems.append(Problem(table.name, "", f"{origin} has no column '{money}'; {nearest(money, header)}"))
     number = shapes.NUMBERED.get(table.name, "") if "id" in spec else None
@@ -244,7 +256,7 @@ def _table(
     return TableSource(
         f"SELECT {', '.join(items)} FROM {relation.name}",
         relation.text,
-        said(_by_column(spec.get("date_format"))),
+        said(_by_column(spec.get("date_format")) | dict.fromkeys(constants, ISO)),
         recode,
         origin,
         missing=said(codes),
@@ -327,11 +339,19 @@ def _declared(
             if column not in (*columns, "*") and (key == "recode" or column not in used):
                 rule = f"{key} names no column; {nearest(str(column), columns)}"
                 problems.append(Problem(table.name, str(column), rule))
+            elif column in table.names and column not in used and key in GOES_WITH:
+                kinds, own = GOES_WITH[key], table[column].kind
+                if own not in kinds:
+                    rule = f"{key} goes with {'dates' if 'date' in kinds else 'numbers'}, and {column} is {WANTED[own]}"
+                    problems.append(Problem(table.name, column, rule, hint=f"take {column} out of {key}"))
+    problems += _constant(table, spec)
     decimal, thousands = (_by_column(spec.get(key)) for key in ("decimal", "thousands"))
     odd = {*decimal.values()} - {".", ","} or {m for m in thousands.values() if len(m) != 1 or m.isalnum()}
     if odd or any(thousands.get(c) == mark for c, mark in decimal.items()):
         rule = "decimal must be a point or a comma, and thousands another sign"
         problems.append(Problem(table.name, "", rule, hint="decimal: ',' reads 1.250,50"))
+    if "currency" in spec and not any(c.kind == "money" for c in table.columns):
+        problems.append(Problem(table.name, "", "has no amounts of money", hint="take currency: out of it"))
     for code, rate in spec.get("currency", {}).get("rates", {}).items():
         if not (re.fullmatch(r"\d*\.?\d+", str(rate)) and float(rate) > 0):
             rule = f"the rate of {code} must be a number above 0, with a decimal point"
@@ -346,6 +366,27 @@ def _declared(
             rule = f"recode to '{value}', which the contract does not know; {nearest(value, dict.fromkeys(allowed))}"
             problems.append(Problem(table.name, column, rule))
     return problems
+
+
+def _constant(table: Table, spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find constants that are none of the values their column can have; dates are written as in bank.yaml."""
+    for ours, value in spec.get("constants", {}).items():
+        known = table[ours] if ours in table.names and ours not in spec.get("recode", {}) else Column(ours, "text")
+        fits = not known.allowed or value in (*known.allowed, *FLAGS[: 4 * (known.allowed == CONSENT)])
+        wanted = WANTED[known.kind] if fits else "one of " + ", ".join(known.allowed)
+        try:
+            if known.kind in DAYS:
+                wanted = "a date such as 2022-12-31"
+                datetime.date.fromisoformat(value)
+            elif known.kind in NUMBERS:
+                fits = math.isfinite(float(value))
+            elif known.kind == "flag":
+                fits = value.lower() in FLAGS
+        except ValueError:
+            fits = False
+        if not fits:
+            hint = f"correct it: constants: {{{ours}: …}}"
+            yield Problem(table.name, ours, f"its constant must be {wanted}", hint=hint)
 
 
 def _columns(

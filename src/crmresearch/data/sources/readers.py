@@ -28,10 +28,10 @@ DATA = (".csv", ".csv.gz", ".parquet")  # files that a folder is read for
 NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodings the engine reads itself
 
 
-def parts_of(folder: Path, names: str | list[str]) -> list[Path]:
-    """Find the files of a table: one, several in a list, or all data files of a folder and its partitions, by name."""
+def parts_of(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Find the files of a table: each, or all data files of a folder and its partitions, by name."""
     found = []
-    for file in (folder / name for name in ([names] if isinstance(names, str) else names)):
+    for file in (folder / name for name in names):
         found += (sorted(_within(file)) if file.is_dir() else ()) or [file]
     return found
 
@@ -119,6 +119,9 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
         if file.suffix.lower() not in kinds[key]:
             what = "an Excel file (.xlsx)" if key == "sheet" else "a DuckDB or SQLite file, or with database:"
             refuse(table, f"{key}: goes with {what}, not with {file.name}", f"take {key}: out of bank.yaml")
+    no_text = (*excel.SUFFIXES, *databases.SUFFIXES, ".parquet")
+    for key in {"sep", "encoding"} & spec.keys() if file.suffix.lower() in no_text else ():
+        refuse(table, f"{key}: goes with a CSV file, not with {file.name}", f"take {key}: out of bank.yaml")
     if file.suffix.lower() in excel.SUFFIXES:
         return excel.relation(table, file, spec, alias)
     if file.suffix in databases.SUFFIXES:
@@ -216,8 +219,9 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
     asked = str(spec.get("encoding", "utf-8"))
     try:
         encoding = codecs.lookup(asked).name
+        "".encode(encoding).decode(encoding)  # rot13 and the like are no encodings of text
     except LookupError:
-        refuse(table, f"there is no encoding '{asked}'", "utf-8, gb18030, cp1252 and the like")
+        refuse(table, f"there is no encoding '{asked}' of text", "utf-8, gb18030, cp1252 and the like")
     like, written = guessed(file)
     foreign = (f"{file.name} is not {asked} text", f"declare encoding: {written} in bank.yaml, or save as UTF-8")
     try:

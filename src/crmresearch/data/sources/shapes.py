@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -58,6 +59,7 @@ BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(Abo
 # tables that may have row numbers for ids: one row is one customer, or one asked or addressed
 NUMBERED = dict.fromkeys(("customers", "contacts", "survey", "spells", "snapshot"), "customer_id")
 NUMBERED["prospects"] = "prospect_id"
+RATES: dict[str, tuple[Any, str]] = {"column": ("", "Währung"), "rates": ({"": ""}, "{USD: 0.92}")}
 CONSTRUCT: dict[str, tuple[Any, str]] = {
     "items": ([""], "[sat1, sat2]"),
     "reversed": ([""], "[sat3]"),
@@ -90,7 +92,9 @@ def keys_of(given: Any, known: Mapping[str, tuple[Any, str]], where: str, of: st
         shape, example = known[key]
         if value is None:
             continue
-        fits = _fits(value, shape) and not (key == "sep" and value != "\\t" and len(value) != 1)
+        fits = _fits(value, shape)
+        if key == "sep" and fits:
+            fits = value == "\\t" or (len(value) == 1 and not value.isalnum() and value not in "\"'\r\n")
         fits = fits and value in {"id": ("rows",), "returns": ("first", "last")}.get(key, (value,))
         pairs = {"paths": value, "covered": [*value.values()] if isinstance(value, dict) else [], "scale": [value]}
         if not fits or any(len(pair) != 2 for pair in pairs.get(key, ())):
@@ -137,9 +141,12 @@ def planted(given: Mapping[str, Mapping[str, str]], where: str) -> dict[str, dic
     if any(not {"error"} < {*one, "error"} <= {"world", "limit", "error"} for one in given.values()):
         raise _must("truth", f"truth: {PLANTED}", where)
     try:
-        return {line: {name: float(value) for name, value in one.items()} for line, one in given.items()}
+        found = {line: {name: float(value) for name, value in one.items()} for line, one in given.items()}
     except ValueError:
         raise _must("truth", f"truth: {PLANTED}", where) from None
+    if any(not math.isfinite(v) or (name == "error" and v < 0) for one in found.values() for name, v in one.items()):
+        raise _must("truth", f"truth: {PLANTED}", where)
+    return found
 
 
 def constructs(given: Mapping[str, Any], turned: Sequence[str], where: str) -> dict[str, Any]:
@@ -150,6 +157,10 @@ def constructs(given: Mapping[str, Any], turned: Sequence[str], where: str) -> d
         block = keys_of({"items": block} if isinstance(block, list) else block, CONSTRUCT, where, of)
         if not block.get("items"):
             raise _must(f"items{of}", "items: [sat1, sat2]", where)
+        again = [i for i in block["items"] if block["items"].count(i) > 1 or i in TABLES["survey"].names]
+        if again:
+            what = "is no answer" if again[0] in TABLES["survey"].names else "stands there twice"
+            raise InputError(f"{where}: items{of}: '{again[0]}' {what}; leave it out")
         lost = [i for i in block.get("reversed", ()) if i not in block["items"]]
         if lost:
             raise InputError(f"{where}: reversed{of} names '{lost[0]}': {nearest(lost[0], block['items'])}")
@@ -158,9 +169,13 @@ def constructs(given: Mapping[str, Any], turned: Sequence[str], where: str) -> d
             raise _must(f"mode{of}", "mode: A (reflective) or B (formative)", where)
         if "scale" in block:
             try:
-                block["scale"] = [float(end) for end in block["scale"]]
+                low, high = block["scale"] = [float(end) for end in block["scale"]]
             except ValueError:
                 raise _must(f"scale{of}", "scale: [1, 10]", where) from None
+            if not -math.inf < low < high < math.inf:
+                ends = f"{high:g}, {low:g}" if -math.inf < high < low < math.inf else "1, 10"
+                lowest = f"from the lowest answer to the highest: scale: [{ends}]"
+                raise InputError(f"{where}: scale{of} must rise, {lowest} (items worded the other way are reversed:)")
         more = {key: value for key, value in block.items() if value}
         found[name] = more if len(more) > 1 else block["items"]
     items = [i for b in found.values() for i in (b["items"] if isinstance(b, dict) else b)]
