@@ -13,6 +13,7 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import base as reductions
 from crmresearch.errors import Missing
 from crmresearch.lab import simulated
+from crmresearch.rules import rules
 from crmresearch.studies import base
 
 SETTINGS = simulated.Settings(customers=1500, months=36, seed=7, world="baseline")
@@ -73,7 +74,8 @@ def tiny():
 # -- correct: by hand --------------------------------------------------------------------------------------------
 
 
-def test_exposure_by_hand(tiny):
+def test_exposure_by_hand(tiny, monkeypatch):
+    monkeypatch.setattr(rules, "least", 1)  # three customers
     frame = reductions.exits(tiny)
     # in 2020, a leap year, a is watched 366 days and the others from 1 July, 184 days each, without an exit
     # in 2021 a and c are watched all 365 days, b 181 (to 1 July)

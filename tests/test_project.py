@@ -123,6 +123,7 @@ LAYERS = (
     ("figures",),
     ("disclosure", "identifiers", "words"),
     ("estimators",),
+    ("rules",),
     ("errors", "escape"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

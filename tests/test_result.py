@@ -30,54 +30,6 @@ RESULT = Result(
 # -- disclosure --------------------------------------------------------------------------------------------------------
 
 
-def test_small_cell_and_its_complement_are_hidden():
-    safe = disclosure.protect(CELLS)
-    assert safe.suppressed == 2  # 7 people, and the next smallest row, so that differencing does not give it back
-    assert safe.frame["n"].isna().tolist() == [False, True, True, False]
-    assert safe.frame.loc[1, ["n", "share"]].isna().all()
-    assert CELLS["n"].tolist() == [400, 7, 25, 90]  # the input is not changed
-
-
-@pytest.mark.parametrize("few", [{"n": 1, "left": 0}, {"n": 9, "left": 0}, {"n": 0, "left": 3}, {"n": 50, "left": 2}])
-def test_a_count_of_nobody_hides_no_few_beside_it(few):
-    rows = [few | {"share": 0.123}, {"n": 40, "left": 0, "share": 0.2}, {"n": 700, "left": 30, "share": 0.3}]
-    shown = disclosure.protect(pd.DataFrame(rows), ("n", "left")).frame
-    assert shown["share"].isna().tolist() == [True, False, True]  # and its complement, by the 30 who left
-
-
-def test_two_small_cells_need_no_complement():
-    frame = CELLS.assign(n=[400, 7, 5, 90])
-    assert disclosure.protect(frame).frame["n"].isna().tolist() == [False, True, True, False]
-
-
-def test_zero_is_shown_and_ten_is_enough():
-    frame = CELLS.assign(n=[400, 0, 10, 90])
-    assert disclosure.protect(frame).suppressed == 0
-
-
-def test_any_count_column_counts():
-    frame = CELLS.assign(n=500, events=[50, 60, 3, 2])
-    assert disclosure.protect(frame, ("n", "events")).frame["share"].isna().tolist() == [False, False, True, True]
-
-
-def test_identifiers_are_refused():
-    with pytest.raises(InputError, match="identifier column customer_id"):
-        disclosure.protect(pd.DataFrame({"customer_id": ["x"], "n": [400]}))
-
-
-def test_dominance_rule():
-    assert disclosure.dominated([60, 20, 20])
-    assert disclosure.dominated([40, 30, 10, 10, 10])  # two make 70%
-    assert not disclosure.dominated([20] * 5)
-    assert disclosure.dominated([-60, 20, 20])  # losses count by their size
-    assert not disclosure.dominated([])
-
-
-def test_model_needs_residual_degrees_of_freedom():
-    assert disclosure.model_allowed(30, 20)
-    assert not disclosure.model_allowed(29, 20)
-
-
 # -- display -----------------------------------------------------------------------------------------------------------
 
 

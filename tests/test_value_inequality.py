@@ -8,9 +8,9 @@ import pytest
 import yaml
 from scipy.stats import beta, norm
 
-from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inequality import CELLS, STATISTICS, _moments, _pool, gini, hill, intervals, lorenz
+from crmresearch.rules import rules
 from crmresearch.studies import value
 
 TOP = (0.01, 0.10, 0.20)
@@ -195,7 +195,7 @@ def test_shares_of_few_people_are_not_estimated():
 
 
 def test_curve_steps_never_show_few_people():
-    curve = lorenz(np.arange(1.0, 95.0), smallest=MIN_CELL)
+    curve = lorenz(np.arange(1.0, 95.0), smallest=rules.least)
     assert curve["n"].iloc[1:].min() >= 10
     assert curve[["lorenz", "whale"]].iloc[-1].tolist() == [1.0, 1.0]
 
@@ -259,11 +259,11 @@ def test_a_few_customers_on_one_side_of_zero_are_told_nowhere(losing):
     result = value.distribution(pd.DataFrame({"contribution": x}))
     told = f"{losing / 400:.1%}"
     assert isinstance(result.estimates["S37"], Missing)
-    assert f"fewer than {MIN_CELL}" in result.sentence
+    assert f"fewer than {rules.least}" in result.sentence
     assert told not in result.sentence + result.picture.title + " ".join(result.picture.data["group"]) + result.alt
 
 
-@pytest.mark.parametrize("losing", [0, MIN_CELL, 390])
+@pytest.mark.parametrize("losing", [0, rules.least, 390])
 def test_enough_customers_on_both_sides_of_zero_or_none_on_one_are_told(losing):
     x = np.r_[np.linspace(-9, -1, losing), np.linspace(1, 90, 400 - losing)]
     result = value.distribution(pd.DataFrame({"contribution": x}))

@@ -1,7 +1,6 @@
-"""What may leave the project: the rules for small cells, dominance, curves and models.
+"""The one door: which rows of a table the rules hide, the table as it may leave, and how its cells are written.
 
-Every displayed or written table passes :func:`protect`. The rules follow those of research data centres (at least ten
-contributors, no dominating contributor, ten degrees of freedom); the constants below are the only place they are set.
+Every displayed, drawn or written table passes :func:`protect`; thresholds stand in :mod:`.rules`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError
+from crmresearch.rules import rules
 
-MIN_CELL = 10  # people behind a published number
-MAX_SHARE_TOP = 0.5  # largest contributor's share of a published total
-MAX_SHARE_TOP2 = 0.67  # share of the two largest
-MIN_DF = 10  # residual degrees of freedom of a published model
-HIDDEN = "<10"  # how a suppressed count is shown
+Counts = Sequence[str] | Sequence[Sequence[str]]
 NOTHING = "–"  # a cell without a value
+REASON = "suppressed"  # column that names the rule which hides a row
+HEAVY = "dominated"  # column that says whether one or two people make a row's money; it is taken out
 say = words.of("top.disclosure")
 
 IDENTIFIER_COLUMNS = ("customer_id", "prospect_id", "account_id", "client_id", "referrer_id", "manager_id")
@@ -35,83 +33,247 @@ class Protected:
     Attributes
     ----------
     frame : DataFrame
-        Copy of the table; in suppressed rows every number is missing.
-    suppressed : int
-        Rows suppressed, those hidden as complements included.
-    rule : str
-        Which rule did it, in words; empty when nothing was suppressed.
+        Copy of the table. In a hidden row nothing is left but the names of what it is about, and the rule.
+    rules : dict of str to int
+        Rows hidden, by rule.
+    counts : sequence
+        What the table was protected by; the frame remembers it too.
     """
 
     frame: pd.DataFrame
-    suppressed: int = 0
-    rule: str = ""
+    rules: dict[str, int]
+    counts: Counts
+
+    @property
+    def suppressed(self) -> int:
+        """Rows hidden."""
+        return sum(self.rules.values())
 
 
-def protect(frame: pd.DataFrame, counts: Sequence[str] = ("n",), threshold: int = MIN_CELL) -> Protected:
-    """Suppress rows that rest on fewer than ``threshold`` people.
+def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
+    """Hide the rows of a table that rules do not let out; see :func:`hidden`. What is hidden stays so when done again.
 
-    A suppressed row could be recovered from a total row, or by differencing, when it is the only one; then the next
-    smallest row is suppressed as well (complementary suppression). The index names the cells and is kept, so numeric
-    keys (year, tenure) belong there.
+    Numbers, flags, and text behind the first number (a note, say) are taken out of a hidden row. The index and the
+    text before the first number name the cells and are kept, so numeric keys (year, tenure) belong in the index.
 
     Parameters
     ----------
     frame : DataFrame
-        Aggregates, one row per cell.
-    counts : sequence of str
-        Columns that count people. Columns that are absent are ignored; zero is a published fact and stays.
-    threshold : int
-        Smallest count that may be shown.
+        Aggregates, one row per cell. A column ``dominated`` says whose money one or two people make, and is taken out.
+    counts : sequence of str, or of sequences of str
+        Columns that count people, as for :func:`hidden`.
 
     Raises
     ------
     InputError
-        If the frame carries a column that identifies people.
+        If the frame carries a column, or an index, that identifies people, or lacks a column that it is to count by.
     """
-    bad = [c for c in frame.columns if str(c) in IDENTIFIER_COLUMNS]
+    named = [*map(str, frame.columns), *(str(n) for n in frame.index.names if n is not None)]
+    bad = [c for c in named if c.lower() in IDENTIFIER_COLUMNS]
     if bad:
         raise InputError(
-            f"a table with the identifier column{'s' if len(bad) > 1 else ''} {', '.join(map(str, bad))} cannot be "
+            f"a table with the identifier column{'s' if len(bad) > 1 else ''} {', '.join(bad)} cannot be "
             "displayed or written; aggregate it, or write it to restricted/"
         )
-    present = [c for c in counts if c in frame.columns]
-    if not present or frame.empty:
-        return Protected(frame)
-    people = frame[present].apply(pd.to_numeric, errors="coerce")
-    smallest = people.where(people > 0).min(axis=1)  # nobody of a few who left hides no few
-    small = (smallest < threshold).to_numpy()
-    if not small.any():
-        return Protected(frame)
-    if small.sum() == 1 and (~small).sum() > 1:
-        rest = smallest.where(~small)
-        if rest.notna().any():
-            small[int(np.nanargmin(rest.to_numpy(dtype=float)))] = True
-    out = frame.copy()
-    for column in out.columns:
-        if pd.api.types.is_numeric_dtype(out[column].dtype) and not pd.api.types.is_bool_dtype(out[column].dtype):
-            out[column] = out[column].astype(float).mask(small)
-        elif column in present:
-            out[column] = out[column].mask(small)
-    return Protected(out, int(small.sum()), f"fewer than {threshold} people, or the complement of such a row")
+    columns = [c for group in grouped(counts) for c in group]
+    if lacking := [c for c in columns if c not in frame.columns]:
+        raise InputError(
+            f"a table with the columns {', '.join(map(str, frame.columns))} counts people by {', '.join(lacking)}, "
+            "which it lacks; name the columns that count people"
+        )
+    heavy = frame[HEAVY].eq(True) if HEAVY in frame else None
+    out = frame.drop(columns=[HEAVY], errors="ignore").copy()
+    why = hidden(out.drop(columns=[REASON], errors="ignore"), counts, heavy).map({"": ""} | dict(say.names("rules")))
+    why.index = out.index
+    if REASON in out:
+        why = out[REASON].where(out[REASON].ne(""), why)
+    off = why.ne("").to_numpy()
+    out.attrs["counts"] = counts
+    if rules.base > 1:
+        out[columns] = out[columns].apply(pd.to_numeric, errors="coerce").map(rounded)
+    if not off.any():
+        return Protected(out, {}, counts)
+    numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]
+    first = numbers.index(True) if True in numbers else len(numbers)
+    for place, column in enumerate(out.columns):
+        values, dtype = out[column], out[column].dtype
+        if pd.api.types.is_bool_dtype(dtype):
+            out[column] = values.astype(object).mask(off, None)
+        elif pd.api.types.is_numeric_dtype(dtype):
+            out[column] = values.astype(float).mask(off)
+        elif column in columns or pd.api.types.is_datetime64_any_dtype(dtype):
+            out[column] = values.mask(off)
+        elif place > first and column != REASON:
+            out[column] = values.astype(object).mask(off, "")
+    out[REASON] = why
+    return Protected(out, {str(k): int(v) for k, v in why[off].value_counts().items()}, counts)
+
+
+def declared(frame: pd.DataFrame, counts: Counts | None = None) -> Protected:
+    """Protect a table by the counts it declares: these, or those it was protected by before, or its column ``n``.
+
+    Raises
+    ------
+    InputError
+        If a table with rows declares none.
+    """
+    if counts is None:
+        counts = frame.attrs.get("counts", ("n",) if "n" in frame or frame.empty else None)
+    if frame.empty:
+        return Protected(frame, {}, counts or ())
+    if counts is None:
+        raise InputError(
+            f"a table with the columns {', '.join(map(str, frame.columns))} declares no count of people; name those "
+            "that count people in counts=(...), or give counts=() where no row is about people"
+        )
+    return protect(frame, counts)
 
 
 def few(n: float) -> str:
     """Say that an estimate rests on too few people to be shown; empty where it does not."""
-    return say("few", least=MIN_CELL) if 0 < n < MIN_CELL else ""
+    return say("few", least=rules.least) if 0 < n < rules.least else ""
+
+
+def rounded(n: Any) -> Any:
+    """Round counts to the base in force."""
+    return n if rules.base < 2 else rules.base * np.round(n / rules.base)
 
 
 def dominated(contributions: Iterable[float]) -> bool:
-    """Tell whether one contributor makes up over half of a total, or two over two thirds."""
+    """Tell whether one contributor, or two, can be told from a total of money, or make most of it."""
     size = np.sort(np.abs(np.fromiter(contributions, dtype=float)))[::-1]
-    total = size.sum()
-    if total == 0:
-        return False
-    return bool(size[0] > MAX_SHARE_TOP * total or size[:2].sum() > MAX_SHARE_TOP2 * total)
+    return bool(top_heavy(size[0], size[:2].sum(), size.sum())) if size.size and size[0] > 0 else False
 
 
-def model_allowed(n: int, parameters: int) -> bool:
+def model_allowed(n: float, parameters: int) -> bool:
     """Tell whether a model leaves enough residual degrees of freedom to be published."""
-    return n - parameters >= MIN_DF
+    return n - parameters >= rules.freedom
+
+
+def top_heavy(first: Any, both: Any, total: Any) -> Any:
+    """Tell of cells, from the sizes of the largest contribution, of the two largest together and of all, the same."""
+    first, both, total = (np.asarray(v, dtype=float) for v in (first, both, total))
+    heavy = (first > rules.largest * total) | (both > rules.two * total) | (total - both < rules.rest * first)
+    return heavy & (total > 0)
+
+
+def grouped(counts: Counts) -> list[list[str]]:
+    """Counts by the whole they are part of: the first of each group is the whole, and one group may stand alone."""
+    return [[g] if isinstance(g, str) else list(g) for g in counts] if not _flat(counts) else [list(map(str, counts))]
+
+
+def _flat(counts: Counts) -> bool:
+    return all(isinstance(c, str) for c in counts)
+
+
+def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = None) -> pd.Series:
+    """Name the rule that hides each row of a table; empty where it may be shown.
+
+    ``few``: a count of some people, but too few. ``unknown``: no count. ``difference``: a part leaves too few of its
+    whole, or is nearly all of it. ``dominance``: see :func:`dominated`. ``total``: with this row shown, a hidden one
+    could be had back from a total: of every line of the table two rows are hidden at least, which together count twice
+    the threshold, and in a table of two keys whatever linear programming would find out is hidden too.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per cell; keys of a crossed table are the levels of its index.
+    counts : sequence of str, or of sequences of str
+        Columns that count people. Those of one group are a whole and parts of it, in this order.
+    dominated : Series of bool, optional
+        Rows whose money one or two people make.
+    """
+    why = pd.Series("", index=range(len(frame)), dtype=object)
+    if frame.empty:
+        return why
+    groups = grouped(counts)
+    columns = [c for g in groups for c in g]
+    people = pd.DataFrame({c: pd.to_numeric(frame[c], errors="coerce").to_numpy() for c in columns})
+    if dominated is not None:
+        why[np.asarray(dominated, dtype=bool)] = "dominance"
+    for group in groups:
+        for at, whole in enumerate(group):
+            for part in group[at + 1 :]:
+                gap = (people[whole] - people[part]).abs()
+                most = people[[whole, part]].min(axis=1) > rules.part * people[[whole, part]].max(axis=1)
+                why[((gap > 0) & (gap < rules.least)) | (most & (gap > 0))] = "difference"
+    if columns:
+        why[people.isna().any(axis=1)] = "unknown"
+        why[((people > 0) & (people < rules.least)).any(axis=1)] = "few"
+        _totals(why, people, _lines(frame))
+    return why
+
+
+def _lines(frame: pd.DataFrame) -> list[np.ndarray]:
+    """Rows that add up to a total somebody may know: all, or along each key of a crossed table."""
+    if frame.index.nlevels == 1:
+        return [np.arange(len(frame))]
+    keys = frame.index.to_frame(index=False)
+    lines: list[np.ndarray] = []
+    for level in keys:
+        others = [c for c in keys if c != level]
+        lines += [rows.to_numpy() for rows in keys.groupby(others, dropna=False).groups.values()]
+    return lines
+
+
+def _totals(why: pd.Series, people: pd.DataFrame, lines: list[np.ndarray]) -> None:
+    """Hide further rows until no hidden one can be had back from the totals of its lines."""
+    changed = bool((why != "").any())
+    while changed:
+        changed = False
+        for line in lines:
+            changed |= _close(why, people, line)
+        if not changed and len(lines) > 1:
+            changed = _attack(why, people, lines)
+
+
+def _close(why: pd.Series, people: pd.DataFrame, line: np.ndarray) -> bool:
+    """Hide the next smallest row of a line that hides too little; tell whether there was one."""
+    out = (why[line] != "").to_numpy()
+    if not out.any() or out.all():
+        return False
+    for column in people:
+        own = people[column].to_numpy(dtype=float)[line]
+        at_risk = (own[out] > 0) & (own[out] < rules.least)
+        if (out.sum() == 1 and own[out].sum() > 0) or (at_risk.any() and np.nansum(own[out]) < 2 * rules.least):
+            rest = np.where(out | ~(own > 0), np.inf, own)
+            if np.isfinite(rest.min()):
+                why[line[int(rest.argmin())]] = "total"
+                return True
+    return False
+
+
+def interval(people: np.ndarray, out: np.ndarray, lines: list[np.ndarray], row: int) -> tuple[float, float]:
+    """Find what somebody who knows all totals and all rows shown can tell of a hidden count, by linear programming."""
+    from scipy.optimize import linprog
+
+    free = np.flatnonzero(out)
+    place = {int(r): k for k, r in enumerate(free)}
+    equal = np.zeros((len(lines), free.size))
+    for i, line in enumerate(lines):
+        equal[i, [place[int(r)] for r in line if out[r]]] = 1.0
+    goal = np.zeros(free.size)
+    goal[place[row]] = 1.0
+    known = equal @ people[free]
+    ends = [linprog(sign * goal, A_eq=equal, b_eq=known, bounds=(0, None)).fun for sign in (1, -1)]
+    return float(ends[0]), -float(ends[1])
+
+
+def _attack(why: pd.Series, people: pd.DataFrame, lines: list[np.ndarray]) -> bool:
+    """Hide one more row of the lines of a count that linear programming would find; tell whether there was one."""
+    out = (why != "").to_numpy()
+    for column in people:
+        own = people[column].fillna(0).to_numpy(dtype=float)
+        for row in np.flatnonzero(out & (own > 0) & (own < rules.least)):
+            low, high = interval(own, out, lines, int(row))
+            if high - low >= rules.least - 1:
+                continue
+            near = np.concatenate([line for line in lines if row in line])
+            rest = [r for r in near if not out[r] and own[r] > 0]
+            if rest:
+                why[min(rest, key=lambda r: own[r])] = "total"
+                return True
+    return False
 
 
 def _cell(value: Any, digits: int, plain: bool = False) -> str:

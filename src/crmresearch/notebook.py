@@ -81,11 +81,10 @@ class Notebook:
             truth=self.bank.about.truth,
         )
         if result.applicable and len(result.table):
-            safe = disclosure.protect(result.table, result.counts)
             file = f"{self.name}_{table}.csv"
-            self._write(self.folder / "tables" / file, safe.frame)
-            if safe.suppressed:
-                self.suppressed[file] = {"rows": safe.suppressed, "rule": safe.rule}
+            self._write(self.folder / "tables" / file, result.table)
+            if result.hidden:
+                self.suppressed[file] = dict(result.hidden)
                 ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", self.suppressed)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:

@@ -1,6 +1,7 @@
 """What an estimator returns: a table, one sentence, a plot, its assumption checks and its findings.
 
-A :class:`Result` displays itself through :mod:`crmresearch.disclosure`, so a small cell never reaches a notebook.
+A :class:`Result` holds no table but the protected one (:mod:`crmresearch.disclosure`), so whatever is made from it, on
+display or in a file, is made from what may leave.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 import pandas as pd
 
 from crmresearch import disclosure, figures, words
+from crmresearch.disclosure import Counts
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
@@ -76,8 +78,7 @@ class Result:
     Parameters
     ----------
     table : DataFrame
-        Aggregates only. Rows whose ``counts`` columns fall below the disclosure threshold are suppressed on display
-        and in files.
+        Aggregates only; what the rules hide is taken out at once.
     sentence : str
         The answer in one sentence, rendered from values.
     checks : tuple of Check
@@ -86,11 +87,13 @@ class Result:
         By ledger line, e.g. ``{"S40": Estimate(...)}``; a line for which this bank lacks something is ``Missing``.
     picture : Picture or tuple of Picture, optional
         What :meth:`plot` draws: data and the name of a kind of figure; several stand side by side.
-    counts : tuple of str
-        Columns of ``table`` that count people; ``()`` where none does.
+    counts : sequence of str, or of sequences of str, optional
+        Columns of ``table`` that count people, those of one group a whole and its parts; ``()`` where no row is about
+        people. By default what the table was protected by, or its column ``n``; a table with neither is refused.
     money : mapping of str to str
         Columns of ``table`` that are sums, means, quantiles or shares of money, each with the column that counts the
-        people it is taken over.
+        people it is taken over. Whose money one or two people make says a column ``dominated``, which such a table
+        needs.
     digits : int
         Digits after the point on display.
     details : mapping
@@ -105,12 +108,19 @@ class Result:
     checks: tuple[Check, ...] = ()
     estimates: Mapping[str, Any] = field(default_factory=dict)
     picture: Picture | tuple[Picture, ...] | None = None
-    counts: tuple[str, ...] = ("n",)
+    counts: Counts | None = None
     digits: int = 3
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Missing | None = None
     money: Mapping[str, str] = field(default_factory=dict)
     model: Any = None
+    hidden: Mapping[str, int] = field(init=False, default_factory=dict)  # rows, by the rule that hides them
+
+    def __post_init__(self) -> None:
+        """Pass the table through the door, and keep nothing else of it."""
+        safe = disclosure.declared(self.table, self.counts)
+        for name, value in (("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules)):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def not_applicable(cls, missing: Missing) -> Result:
@@ -148,21 +158,17 @@ class Result:
         several = self.picture if isinstance(self.picture, tuple) else (self.picture,) if self.picture else ()
         return figures.told(several)
 
-    def protected(self) -> pd.DataFrame:
-        """Return the table with small cells suppressed, as it is displayed and written."""
-        return disclosure.protect(self.table, self.counts).frame
-
     def __repr__(self) -> str:
         parts = [self.sentence]
         if len(self.table):
-            parts.append(disclosure.text(self.protected(), self.digits))
+            parts.append(disclosure.text(self.table, self.digits))
         parts += [f"[{c.status}] {c.name}: {c.detail}" for c in self.checks]
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
         html = [f"<p>{escape(self.sentence)}</p>"]
         if len(self.table):
-            html.append(disclosure.html(self.protected(), self.digits))
+            html.append(disclosure.html(self.table, self.digits))
         if self.checks:
             items = "".join(
                 f"<li><strong>{escape(c.status)}</strong> {escape(c.name)}: {escape(c.detail)}</li>"

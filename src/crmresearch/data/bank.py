@@ -236,12 +236,12 @@ class Bank:
 
     def rules(self) -> dict[str, str]:
         """Say by what rules the bank is read: who counts as gone, contribution, segments, the survey model."""
-        from crmresearch.disclosure import MIN_CELL
+        from crmresearch.rules import rules
 
         about, exits, rule = self.about, say("rules.closure"), self.about.exit_rule
         if rule:
             few, months = say("rules.few"), rule["months"]
-            told = {k: few if 0 < n < MIN_CELL else f"{n:,}" for k, n in self._meta["_exits"].items()}
+            told = {k: few if 0 < n < rules.least else f"{n:,}" for k, n in self._meta["_exits"].items()}
             below = rule.get("balance_below", 0.0)
             low = say("rules.below", balance=below, currency=about.currency, months=months)
             kind = say("rules.silent", months=months) if "without" in rule else low

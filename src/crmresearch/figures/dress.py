@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, MaxNLocator
 
-from crmresearch.disclosure import MIN_CELL
 from crmresearch.figures.picture import ACCENT, GREY, INK, PALETTE, Picture, shared
+from crmresearch.rules import rules
 
 SCALES = {"percent": (100.0, "%"), "points": (100.0, "")}  # what a unit multiplies by and writes behind a number
 STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -91,7 +91,7 @@ def shown(data: pd.DataFrame) -> pd.DataFrame:
 def small(data: pd.DataFrame) -> pd.Series:
     """Tell which rows rest on too few people to be drawn."""
     n = data["n"] if "n" in data else pd.Series(np.inf, index=data.index)
-    return n < MIN_CELL
+    return n < rules.least
 
 
 def groups(data: pd.DataFrame, column: str = "group", ordered: bool = False) -> dict[Any, Any]:

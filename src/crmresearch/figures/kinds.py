@@ -19,7 +19,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator
 
-from crmresearch.disclosure import HIDDEN, MIN_CELL
 from crmresearch.figures.dress import (
     Ticks,
     bars,
@@ -38,6 +37,7 @@ from crmresearch.figures.dress import (
 )
 from crmresearch.figures.paths import paths
 from crmresearch.figures.picture import ACCENT, GREY, INK, WIDTH, Picture
+from crmresearch.rules import rules
 
 BINS = 40
 MARKERS = ("o", "s", "D", "X", "^", "v", "P")
@@ -262,7 +262,7 @@ def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
             # at risk just after the tick is the risk set of the next listed time
             place = np.searchsorted(time, tick, side="right")
             n = count[place] if place < len(count) else 0
-            text = f"{n:,.0f}" if n >= MIN_CELL else "0" if n == 0 else HIDDEN
+            text = f"{n:,.0f}" if n >= rules.least else "0" if n == 0 else rules.below
             ax.annotate(text, (tick, 0), (0, y), xycoords=("data", "axes fraction"), ha="center", **style)
 
 
@@ -328,7 +328,7 @@ def distribution(ax: Any, picture: Picture) -> None:
     for group, color in colors.items():
         own = part(data, group)["value"].to_numpy(float)
         count, _ = np.histogram(own, edges)
-        share = np.where(count < MIN_CELL, 0, count) / len(own)
+        share = np.where(count < rules.least, 0, count) / len(own)
         # each bin once, weighted, at its middle: seaborn bins nothing anew
         sns.histplot(x=(edges[1:] + edges[:-1]) / 2, weights=share, bins=list(edges), element="step", color=color,
                      alpha=0.35, ax=ax, legend=False)  # fmt: skip

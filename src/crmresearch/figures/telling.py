@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import MIN_CELL
 from crmresearch.figures.dress import label, shown, small
 from crmresearch.figures.picture import Picture
+from crmresearch.rules import rules
 
 say = words.of("top.figures")
 MOST = 12  # marks told one by one; of more, the ends
@@ -131,11 +131,11 @@ def _histogram(data: pd.DataFrame, picture: Picture) -> list[str]:
     unit, out = picture.options.get("unit", "number"), []
     for name, own in _grouped(data):
         value = own["value"].to_numpy(float)
-        if value.size < MIN_CELL:
+        if value.size < rules.least:
             continue
         middle = [number(float(f"{q:.2g}"), unit) for q in np.quantile(value, (0.25, 0.75))]
         lower = int((value < 0).sum())
-        tellable = lower >= MIN_CELL and not 0 < value.size - lower < MIN_CELL
+        tellable = lower >= rules.least and not 0 < value.size - lower < rules.least
         below = say("below", share=number(lower / value.size, "percent")) if tellable else ""
         out.append(name + words.joined([below, say("middle", low=middle[0], high=middle[1])], ", "))
     return out

@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crmresearch import disclosure, ledger, parameters
+from crmresearch import ledger, parameters
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
+from crmresearch.rules import rules
 from crmresearch.run import execution, staging, workers
 from crmresearch.run.people import People
 from crmresearch.run.progress import Progress
@@ -309,7 +310,7 @@ def _merge_disclosure(folder: Path) -> None:
     suppressed: dict[str, Any] = {}
     for path in sorted((folder / "disclosure").glob("*.json")):
         suppressed |= json.loads(path.read_text("utf-8"))
-    ledger.write_json(folder / "disclosure.json", {"threshold": disclosure.MIN_CELL, "suppressed": suppressed})
+    ledger.write_json(folder / "disclosure.json", {"threshold": rules.least, "suppressed": suppressed})
 
 
 def _publish(folder: Path, status: dict[str, Any], known: People, progress: Progress, wanted: bool) -> None:

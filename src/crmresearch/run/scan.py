@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch import disclosure, identifiers, ledger
+from crmresearch.rules import rules
 from crmresearch.run.people import People
 
 PRIVATE = "restricted"  # lists of customers, which stay where they are
@@ -236,7 +237,7 @@ class _Reader:
         for number, row in enumerate(rows, start=2):
             for k in counting if line is None or row[line : line + 1] not in _IMPERSONAL else ():
                 if k < len(row) and few(row[k]):
-                    yield f"{within}line {number}", f"fewer than {disclosure.MIN_CELL} people in '{header[k]}'"
+                    yield f"{within}line {number}", f"fewer than {rules.least} people in '{header[k]}'"
             for k, cell in enumerate(row):
                 if cells:
                     yield from self.lines([(f"{within}line {number}", cell)])
@@ -253,7 +254,7 @@ _JOINED = ("source", "text", "text/plain", "text/html", "text/markdown", "text/l
 def few(cell: str) -> bool:
     """Tell whether a cell counts one to nine people."""
     text = cell.strip().removesuffix(".0")
-    return text.isdecimal() and 0 < int(text) < disclosure.MIN_CELL
+    return text.isdecimal() and 0 < int(text) < rules.least
 
 
 def _decoded(content: bytes) -> str:

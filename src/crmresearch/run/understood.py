@@ -23,8 +23,8 @@ from crmresearch.data.loading import breaches, made_missing
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.data.sources.names import find
 from crmresearch.data.tables import TABLES
-from crmresearch.disclosure import HIDDEN, MIN_CELL
 from crmresearch.errors import InputError, Missing, NotApplicable
+from crmresearch.rules import rules
 from crmresearch.studies import loyalty
 
 KINDS = {"VARCHAR": "text", "BIGINT": "whole number", "DOUBLE": "number", "BOOLEAN": "yes or no", "DATE": "date"}
@@ -139,12 +139,12 @@ def _columns(bank: Bank, table: str, facts: Mapping[str, Seen]) -> Iterator[str]
 
 def _told(n: int) -> str:
     """Write how many rows there are, unless they are few."""
-    return HIDDEN if 0 < n < MIN_CELL else f"{n:,}"
+    return rules.below if 0 < n < rules.least else f"{n:,}"
 
 
 def _covered(text: str) -> str:
     """Hide counts of few rows in a sentence."""
-    return COUNTED.sub(lambda match: HIDDEN if 0 < int(match[0]) < MIN_CELL else match[0], text)
+    return COUNTED.sub(lambda match: rules.below if 0 < int(match[0]) < rules.least else match[0], text)
 
 
 def _fitted(text: str, width: int) -> str:

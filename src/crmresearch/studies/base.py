@@ -12,6 +12,7 @@ from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, held_out_r2, poisson_rate, ratio_delta
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, leading, study
+from crmresearch.rules import rules
 
 say = words.of("base")
 BLOCKS = {
@@ -172,7 +173,7 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
     latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
     top, title = latest.iloc[0], say("exit_rates.title_open")
-    if top["n"] >= disclosure.MIN_CELL and (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
+    if top["n"] >= rules.least and (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
         title = say("exit_rates.title", cause=plain[causes[0]], top=top)
     axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
@@ -198,7 +199,7 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
     monthly = pd.DataFrame({"x": frame["month"], "y": frame["with_any"] / frame["n"], "n": frame["n"]})
-    seen = monthly.loc[monthly["n"] >= disclosure.MIN_CELL, "y"]
+    seen = monthly.loc[monthly["n"] >= rules.least, "y"]
     title = say("completeness.title", low=seen.min(), high=seen.max())
     axes = title, say("completeness.x", total=total), say("completeness.y")
     picture = Picture("curves", monthly, *axes, {"unit": "percent", "ylim": (0, 1)})
@@ -226,7 +227,7 @@ def channel_mix(mix: pd.DataFrame) -> Result:
     top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
     count, before, after = int(mix["transactions"].sum()), wide.loc[first, grown], wide.loc[last, grown]
     title = say("channel_mix.title_top", top=top.replace("_", " "), share=wide.loc[last, top])
-    few = mix.loc[(mix["channel"] == grown) & mix["year"].isin([first, last]), "n"].min() < disclosure.MIN_CELL
+    few = mix.loc[(mix["channel"] == grown) & mix["year"].isin([first, last]), "n"].min() < rules.least
     if after > before and not few:
         title = say("channel_mix.title", grown=grown.replace("_", " "), before=before, after=after)
     axes = title, say("channel_mix.x", count=count), say("channel_mix.y")

@@ -13,12 +13,17 @@ Keys are literal, and the values those that the template names: a test reads bot
 from __future__ import annotations
 
 import functools
+import numbers
 import os
 from collections.abc import Mapping
 from importlib.resources import files
+from string import Formatter
 from typing import Any
 
 from crmresearch.errors import InputError
+from crmresearch.rules import few, rules
+
+NOTHING = "–"  # a number that is not there, or must not be told
 
 
 @functools.cache
@@ -45,6 +50,36 @@ def language() -> str:
     return os.environ.get("CRMRESEARCH_LANGUAGE", "en")
 
 
+class Careful(Formatter):
+    """Fill templates, and tell no number of few people: the door of every sentence, title, label and legend.
+
+    A number that is missing is a dash. So is every number of a value that counts its people (``n``) and counts few, and
+    of a table's row that is suppressed. A count is a whole number written with ``,``: one of few is written <10.
+    """
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        """Find a value, and see whether what it is a part of may be told."""
+        value, first = super().get_field(field_name, args, kwargs)
+        whole = kwargs[first]
+        asked = getattr(whole, "get", lambda name: getattr(whole, name, None))
+        n, rule = asked("n"), asked("suppressed")
+        untold = (isinstance(n, numbers.Real) and few(n)) or (isinstance(rule, str) and rule)
+        if untold and not isinstance(value, str) and value is not n:
+            value = float("nan")
+        return value, first
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Write one value."""
+        if isinstance(value, numbers.Real) and value != value:
+            return NOTHING
+        if format_spec == "," and isinstance(value, numbers.Real) and few(value):
+            return rules.below
+        return str(super().format_field(value, format_spec))
+
+
+careful = Careful()
+
+
 class Words:
     """One branch of the catalogue; see :func:`of`."""
 
@@ -69,7 +104,7 @@ class Words:
         """
         template = self._find(key)
         try:
-            return str(template).format_map(values)
+            return careful.vformat(str(template), (), values)
         except (KeyError, AttributeError, IndexError) as error:
             raise InputError(f"{self.branch}.{key} needs a value that is not there: {error}") from None
 

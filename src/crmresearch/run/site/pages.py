@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import answer, disclosure, ledger, words
+from crmresearch import answer, ledger, words
 from crmresearch.estimators.verdicts import ALPHA, Bound
+from crmresearch.rules import rules
 from crmresearch.run.execution import read_notebook, write_notebook
 from crmresearch.run.site import chips, claims, tables
 from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
@@ -111,7 +112,7 @@ def _how_to_read() -> str:
         "EVIDENCE": table(say.names("evidence_heads"), chips.say.names("evidence")),
         "EXAMPLE": _raw(f'<p class="crm-example">{picture}</p>'),
         "Q": f"{ALPHA:.2f}",
-        "CELL": str(disclosure.MIN_CELL),
+        "CELL": str(rules.least),
     }
     text = Path(__file__).with_name("how-to-read.md").read_text("utf-8")
     for name, part in parts.items():

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import poisson_rate
 from crmresearch.estimators.survival.cox import cox
@@ -18,6 +17,7 @@ from crmresearch.estimators.survival.index import index_rows, index_scale
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
 from crmresearch.result import Result, leading, study
+from crmresearch.rules import rules
 from crmresearch.studies.churn.index import CAUSE
 
 MORE = ("index_ratio", "ratio_low", "ratio_high", "kept_24", "kept_60")
@@ -56,13 +56,13 @@ def definitions(
             row |= _ratio(part, name)
         rows.append({**row, "note": "–"})
     table = leading(pd.DataFrame(rows), "definition", "exits_per_100_years", "ci_low", "ci_high", *MORE)
-    rates = table[table["exits"] >= MIN_CELL] if "exits" in table.columns else table.iloc[:0]
+    rates = table[table["exits"] >= rules.least] if "exits" in table.columns else table.iloc[:0]
     if rates.empty:
-        raise NotApplicable(say("few", least=MIN_CELL), "customers")
+        raise NotApplicable(say("few", least=rules.least), "customers")
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
     sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")
     closed, recorded = table["exits"].iloc[0], getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
-    if closed >= MIN_CELL and recorded - closed >= MIN_CELL:
+    if closed >= rules.least and recorded - closed >= rules.least:
         sentence += say("recorded", recorded=recorded, closed=int(closed))
     if "index_ratio" in table.columns:
         sentence += say("ratios", low=table["index_ratio"].min(), high=table["index_ratio"].max())

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import MIN_CELL
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import ends, from_draws, one_sided_p
 from crmresearch.estimators.survival import predict
@@ -18,6 +17,7 @@ from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, re
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import rules
 from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
@@ -117,7 +117,7 @@ def _thresholds(earlier: pd.DataFrame) -> list[float]:
 def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
     last = groups[max(groups)]
-    known = last[last["n"] >= MIN_CELL]
+    known = last[last["n"] >= rules.least]
     title = say("title_left", last=known.iloc[-1]) if len(known) else say("title_left_open")
     words_ = title, say("x_left", n=n), say("y_left")
     options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate, jackknife
 from crmresearch.estimators.worth.margin import MIN_AT_RISK, MarginModel, tenure_months, tenure_years, value_by_band
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import rules
 
 say = words.of("value.margin")
 
@@ -30,9 +31,9 @@ def tenure_curves(model: MarginModel) -> Result:
         there, both with jackknife intervals. Curves start at the first tenure with enough customers at risk.
     """
     table = tenure_years(model)
-    shown = table[(table["n"] >= disclosure.MIN_CELL) & (table["exits"] >= disclosure.MIN_CELL)]
+    shown = table[(table["n"] >= rules.least) & (table["exits"] >= rules.least)]
     if shown.empty:
-        raise InputError(say("curves.too_few", threshold=disclosure.MIN_CELL))
+        raise InputError(say("curves.too_few", threshold=rules.least))
     first, last = shown.iloc[0], shown.iloc[-1]
     lasting, further = (jackknife(model.lasting[:, k]) for k in (0, 1))
     further = further._replace(high=min(further.high, 1))
@@ -92,7 +93,7 @@ def clv_by_band(
         (of the expected value) per customer, for ``restricted/`` only; ``details["bands"]`` mean, standard error and
         interval by band.
     """
-    found = value_by_band(model, frame, horizon_months, annual_discount, smallest=disclosure.MIN_CELL)
+    found = value_by_band(model, frame, horizon_months, annual_discount, smallest=rules.least)
     values, mean, gap, table = found.values[0], found.mean, found.gap, found.table
     own = jackknife(found.values).columns("value", "ci")
     customers = pd.DataFrame({"customer_id": frame["customer_id"].to_numpy(), **own, "band": found.band})

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
 from crmresearch.estimators.inference import jackknife
 from crmresearch.estimators.worth.stability import CUTS, band_names, chain_values, years_of
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
+from crmresearch.rules import rules
 
 say = words.of("value.markov")
 GROUPS = 20
@@ -52,7 +53,7 @@ def markov_value(
         seen.iloc[:, -1].to_numpy(dtype=float),
         np.arange(len(frame)) % GROUPS,
         cuts=cuts,
-        smallest=disclosure.MIN_CELL,
+        smallest=rules.least,
         years=years,
         annual_discount=annual_discount,
     )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
 from crmresearch.estimators.inference import jackknife, mean_interval
 from crmresearch.estimators.worth import purchases
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles
 from crmresearch.estimators.worth.purchases import PurchaseModel
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import rules
 from crmresearch.studies.value.forecast import calibrated, scored, tracked
 
 say = words.of("value.purchases")
@@ -38,7 +39,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         Observed and fitted mean spend by repeat purchases, and two gates: the correlation of frequency and mean spend
         among repeat buyers, and the largest distance between the distribution of mean spend and the fitted one.
     """
-    fit = purchases.fit_spend(frame, smallest=5 * disclosure.MIN_CELL)
+    fit = purchases.fit_spend(frame, smallest=5 * rules.least)
     label, bands = say("spend.label"), list(say.names("spend.bands").values())
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
     groups = [(name, fit.spend[band == name]) for name in bands]
@@ -46,7 +47,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
     data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
-    title, seen = say("spend.title_open"), [row for row in rows if row[-1] >= disclosure.MIN_CELL]
+    title, seen = say("spend.title_open"), [row for row in rows if row[-1] >= rules.least]
     if seen and (seen[-1][2] > seen[0][3] or seen[-1][3] < seen[0][2]):
         title = say("spend.title", first=seen[0], last=seen[-1])
     independent = abs(fit.correlation.value) <= MAX_CORRELATION
@@ -168,7 +169,7 @@ def purchase_value(
     axes = say("value.title", every=every), say("value.x", rate=annual_discount, n=len(frame)), say("value.y")
     picture = Picture("distribution", pd.DataFrame({"value": values[0]}), *axes, options)
     names = say.names("value.columns")
-    told = f"{refunds:,}" if refunds >= disclosure.MIN_CELL else say("value.few", least=disclosure.MIN_CELL)
+    told = f"{refunds:,}" if refunds >= rules.least else say("value.few", least=rules.least)
     return Result(
         pd.DataFrame(rows).rename(columns=names),
         say("value.sentence", n=len(frame), every=every, rate=annual_discount, margin=margin, dropped=dropped)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import mean_interval
 from crmresearch.estimators.worth.purchases import rfm_scores, rfm_segment
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
+from crmresearch.rules import rules
 
 say = words.of("value.rfm")
 
@@ -46,7 +47,7 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
         rows.append(row | {"share": n / len(frame), "n": n})
-    least = disclosure.MIN_CELL
+    least = rules.least
     if not any(row["n"] >= least for row in rows):
         return Result.not_applicable(Missing(say("few", n=len(frame), least=least), ("transactions",)))
     table = pd.DataFrame(rows)

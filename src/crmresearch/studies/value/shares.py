@@ -15,6 +15,7 @@ from crmresearch.estimators.frames import once
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
+from crmresearch.rules import rules
 
 say = words.of("value.shares")
 
@@ -125,7 +126,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         x = inequality.checked(frame[name], name)
         tables[name], checks[name] = _one(x, seed, resamples)
         if x.mean() > 0:
-            curves[name] = inequality.lorenz(x, smallest=disclosure.MIN_CELL)
+            curves[name] = inequality.lorenz(x, smallest=rules.least)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)[columns]
     lead, n, estimates = next(iter(labels)), len(frame), {}
@@ -133,9 +134,9 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         row = tables[lead].set_index("statistic").loc[statistic]
         value, low, high, se = (float(row[c]) for c in ("estimate", "ci_low", "ci_high", "se"))
         own: tuple[Check, ...] = ()
-        if row["n"] < disclosure.MIN_CELL:
+        if row["n"] < rules.least:
             value = low = high = se = np.nan
-            own = (gate(say, "cell", False, least=disclosure.MIN_CELL),)
+            own = (gate(say, "cell", False, least=rules.least),)
         unit = say("gini" if statistic == GINI else "unit", measure=labels[lead])
         estimates[line] = Estimate(value, low, high, unit, n, se=se, checks=own)
     if lead in curves:
@@ -178,14 +179,14 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     rows = []
     for months in (w for w in windows if f"{name}_{w}" in frame.columns):
         x = frame[f"{name}_{months}"].dropna().to_numpy(dtype=float)
-        if x.size < disclosure.MIN_CELL:
+        if x.size < rules.least:
             continue
         part, _ = _one(x, seed, resamples)
         part = part[part["statistic"].isin([GINI, TOP20])]
         loss = pd.DataFrame([inequality.share_below(x)], columns=["estimate", "ci_low", "ci_high"])
         rows.append(pd.concat([part, loss.assign(statistic=negative, gates="open")]).assign(months=months, n=x.size))
     if not rows:
-        raise InputError(say("windows.too_few", least=disclosure.MIN_CELL))
+        raise InputError(say("windows.too_few", least=rules.least))
     table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
     ginis = table[(table["statistic"] == GINI) & table["estimate"].notna()]
     title = sentence = say("windows.undefined", measure=measure)
@@ -207,8 +208,8 @@ def _below(values: Any) -> Estimate | Missing:
     """Share of customers below zero; not told where only a few lie on one side."""
     share, low, high = inequality.share_below(values)
     n = len(values)
-    if any(0 < side < disclosure.MIN_CELL for side in (round(share * n), n - round(share * n))):
-        return Missing(say("distribution.few", least=disclosure.MIN_CELL))
+    if any(0 < side < rules.least for side in (round(share * n), n - round(share * n))):
+        return Missing(say("distribution.few", least=rules.least))
     return Estimate(share, low, high, say("distribution.unit"), n, se=(share * (1 - share) / n) ** 0.5)
 
 

@@ -11,13 +11,14 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, mean_interval, normal, wilson
 from crmresearch.estimators.worth.forecasts import rank_correlation
 from crmresearch.estimators.worth.stability import band_names, bands, jaccard, slope, years_of
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
+from crmresearch.rules import rules
 
 say = words.of("value.stability")
 
@@ -46,12 +47,12 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     ]
     table = pd.DataFrame(rows).rename(columns={"core_before": "n"})
     last = table.iloc[-1]
-    if min(last["n"], last["core_after"]) < disclosure.MIN_CELL:
-        raise NotApplicable(say("core.too_few", least=disclosure.MIN_CELL))
+    if min(last["n"], last["core_after"]) < rules.least:
+        raise NotApplicable(say("core.too_few", least=rules.least))
     kept = Estimate(*wilson(last["both"], last["n"]), say("core.kept_unit"), last["n"])
     union = int(last["n"] + last["core_after"] - last["both"])
     line = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], say("core.unit"), union, se=float(last["se"]))
-    drawn = table[table[["n", "core_after"]].min(axis=1) >= disclosure.MIN_CELL]
+    drawn = table[table[["n", "core_after"]].min(axis=1) >= rules.least]
     marks = [say("core.mark", row=row) for _, row in drawn.iterrows()]
     seen = drawn.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
     blind = drawn[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
@@ -70,7 +71,7 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
 
 def _blank_small(counts: np.ndarray) -> np.ndarray:
     """Mark cells that may not be shown: too few people, and one more where a row total would give it away."""
-    hide = (counts > 0) & (counts < disclosure.MIN_CELL)
+    hide = (counts > 0) & (counts < rules.least)
     for row in np.flatnonzero(hide.sum(axis=1) == 1):
         rest = np.where(hide[row] | (counts[row] == 0), np.inf, counts[row])
         if np.isfinite(rest).any():
@@ -112,11 +113,11 @@ def transitions(frame: pd.DataFrame) -> Result:
     table.insert(0, label, rows)
     table[say("moves.half")], table["n"] = half, total
     top, worst = len(names) - 1, 0
-    if total[top] < disclosure.MIN_CELL:
-        raise NotApplicable(say("moves.too_few", least=disclosure.MIN_CELL))
+    if total[top] < rules.least:
+        raise NotApplicable(say("moves.too_few", least=rules.least))
     stay = Estimate(share[top, top], low[top, top], high[top, top], say("moves.unit"), total[top])
     sentence = say("moves.sentence", n=total[top], before=before, stay=stay)
-    if total[worst] >= disclosure.MIN_CELL:
+    if total[worst] >= rules.least:
         again = Estimate(share[worst, worst], low[worst, worst], high[worst, worst], say("moves.unit"), total[worst])
         sentence += say("moves.losses", n=total[worst], again=again)
     marks = [say("moves.mark", row=row, n=n) for row, n in zip(rows, total, strict=True)]
@@ -149,7 +150,7 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
     """
     years = years_of(frame).iloc[:, -3:]
     both = years.dropna().to_numpy(dtype=float)
-    if len(both) < 3 * disclosure.MIN_CELL:
+    if len(both) < 3 * rules.least:
         raise InputError(say("regression.too_few", n=len(both), years=words.joined(years.columns.tolist(), ", ")))
     x, y = both[:, 0], both[:, 1]
     lasting = normal(*slope(x, y), say("regression.unit"), len(both))

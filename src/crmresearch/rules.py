@@ -1,0 +1,97 @@
+"""Thresholds of what may be shown, and named sets of them; :mod:`.disclosure` applies them. Nowhere else is one set.
+
+The rules are those of research data centres and statistical offices. A number rests on ten people or more; so do what
+is left of a whole when a part is taken away, and both sides of a quantile. Nobody makes up most of a sum, mean or share
+of money: neither one (1, k) nor two (2, k), and the rest give away neither of them (p%). A model leaves ten degrees of
+freedom. What is hidden cannot be had back from a total.
+
+References
+----------
+Brandt et al. (2010). *Guidelines for the checking of output based on microdata research.* ESSnet SDC.
+Hundepool et al. (2012). *Statistical Disclosure Control.* Wiley.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from crmresearch.errors import InputError
+
+
+@dataclass
+class Rules:
+    """Thresholds in force.
+
+    Parameters
+    ----------
+    least : int
+        People behind a published number.
+    largest, two : float
+        Most that the largest contributor, and the two largest, may make of a total of money.
+    rest : float
+        Least that all but the two largest give, as a share of the largest (the p% rule).
+    part : float
+        Share of a whole from which on a part says something of everybody in it.
+    freedom : int
+        Residual degrees of freedom of a model.
+    base : int
+        Multiple to which counts are rounded; 0 for none.
+    """
+
+    least: int = 10
+    largest: float = 0.5
+    two: float = 0.67
+    rest: float = 0.1
+    part: float = 1.0
+    freedom: int = 10
+    base: int = 0
+
+    @property
+    def below(self) -> str:
+        """How a count of too few is written."""
+        return f"<{self.least}"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "eurostat": {"two": 1.0, "base": 5},  # and ONS: the largest and p%; counts to the nearest five
+    "abs": {"rest": 0.0, "part": 0.9},  # (1, 50%), (2, 67%), and no part of nine tenths of its whole
+}
+rules = Rules()
+
+
+def use(chosen: str = "") -> str:
+    """Put a set of rules in force, and return how it is written in full; nothing stands for the default.
+
+    Parameters
+    ----------
+    chosen : str
+        A preset, and thresholds that differ from it, as in ``abs, least=20, base=5``.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset or threshold, or a threshold is weaker than a rule can be.
+    """
+    name, *own = [part.strip() for part in (chosen or "default").split(",")]
+    if name not in PRESETS:
+        raise InputError(f"no disclosure rules '{name}'; there are {', '.join(PRESETS)}, as in: abs, least=20, base=5")
+    values = asdict(Rules()) | PRESETS[name]
+    for part in own:
+        key, _, text = (p.strip() for p in part.partition("="))
+        if key not in values or not text.replace(".", "", 1).isdigit():
+            known = ", ".join(values)
+            raise InputError(f"disclosure rules: '{part}' sets none of {known}; write it as in: {name}, least=20")
+        values[key] = float(text) if isinstance(values[key], float) else int(float(text))
+    if values["least"] < 3 or values["freedom"] < 1:
+        raise InputError("disclosure rules: least is below 3, or freedom below 1; give at least that many")
+    for key, value in values.items():
+        setattr(rules, key, value)
+    preset = asdict(Rules()) | PRESETS[name]
+    return ", ".join([name, *(f"{k}={v:g}" for k, v in values.items() if v != preset[k])])
+
+
+def few(n: Any) -> bool:
+    """Tell whether a count is of some people, but too few to be told, or is not known."""
+    return n is None or bool(n != n or 0 < n < rules.least)
