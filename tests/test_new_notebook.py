@@ -64,7 +64,7 @@ def test_it_runs_on_a_bank_and_its_line_is_in_the_ledger(clone):
     assert line["notebook"] == "05_example"
     assert line["n"] == 48
     assert line["ci_low"] < line["estimate"] < line["ci_high"]
-    assert line["verdict"] == "undecided"  # until the template's estimand is replaced
+    assert line["verdict"] == "blocked"  # until the template's estimand is replaced
     assert (clone / "run" / "tables" / "05_example_stayed.csv").is_file()
     # no year of that bank has ten customers, so that nothing may be drawn
     assert not (clone / "run" / "figures").exists()

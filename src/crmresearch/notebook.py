@@ -84,7 +84,8 @@ class Notebook:
             file = f"{self.name}_{table}.csv"
             self._write(self.folder / "tables" / file, result.table)
             if result.hidden:
-                self.suppressed[file] = dict(result.hidden)
+                told = "; ".join(f"{rule} ({rows})" for rule, rows in result.hidden.items())
+                self.suppressed[file] = {"rows": sum(result.hidden.values()), "rule": told}
                 ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", self.suppressed)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
