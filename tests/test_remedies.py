@@ -184,3 +184,56 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, said)
         open_bank(tmp_path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# --- currencies of any name ------------------------------------------------------------------------------------------
+
+PAID = "customer_id,occurred_on,amount,{}\na,2020-05-13,5.5,{}\nb,2020-05-14,7.5,{}\na,2020-05-15,2.5,{}\n"
+
+
+@pytest.mark.parametrize("name", ["col7", "Kontowaehrung", "结算币", "k_3 b", "'s geld", "devise du compte"])
+@pytest.mark.parametrize("codes", [("EUR", "USD", "EUR"), ("USD", " ", "JPY"), ("GBP", "GBP", "GBP")])
+def test_a_column_of_currencies_is_found_by_its_values_and_either_advice_loads(bank, name, codes):
+    content = PAID.format(name, *codes)
+    with pytest.raises(InputError, match="holds codes of currencies") as error:
+        bank("transactions", content)
+    assert len(str(error.value).splitlines()) == 2
+    key, value = advised(error)
+    assert key == "currency"
+    others = sorted({c for c in codes if c.strip()} - {"EUR"})
+    assert re.findall(r"(\w+): …", value) == others
+    rates = value.replace("…", "0.5") if " " not in codes else value.replace("…", "0.5").replace("}}", ", none: 1}}")
+    found = bank("transactions", content, f", currency: {rates}")
+    kept = [1 if c in ("EUR", " ") else 0.5 for c in codes]
+    assert found.frame("SELECT amount FROM transactions ORDER BY occurred_on")["amount"].tolist() == [
+        round(a * k, 2) for a, k in zip((5.5, 7.5, 2.5), kept, strict=True)
+    ]
+    dropped = re.search(r"drop: \[.+\]", str(error.value))[0]
+    assert "amount" in bank("transactions", content, f", {dropped}").columns("transactions")
+
+
+@pytest.mark.parametrize(
+    ("table", "content"),
+    [
+        ("monthly", "customer_id,month,balance,x\na,2020-05-01,5,EUR\na,2020-06-01,6,CHF\n"),
+        ("prospects", "prospect_id,channel,first_contact_on,spend,won,x\n"
+                      "p,a,2020-05-01,5,no,CNY\nq,a,2020-05-01,5,no,HKD\n"),
+        ("contacts", "customer_id,contacted_on,purpose,campaign_id,arm,randomised,channel,cost,x\n"
+                     "a,2020-05-01,retain,k,a,no,letter,2,SEK\nb,2020-05-01,retain,k,a,no,letter,2,NOK\n"),
+    ],
+)  # fmt: skip
+def test_every_table_with_amounts_is_looked_at_and_columns_of_ones_own_too(bank, table, content):
+    for spec in ("", ", columns: {kind_of: x}"):
+        with pytest.raises(InputError, match="holds codes of currencies"):
+            bank(table, content, spec)
+
+
+@pytest.mark.parametrize("codes", [("EUR", "EUR", "EUR"), ("ALL", "ALL", "ALL"), ("NOK", "OK", "NOK"), ("", "", "")])
+def test_words_that_are_no_other_currency_are_let_pass(bank, codes):
+    assert bank("transactions", PAID.format("x", *codes)).unread("transactions") == ("x",)
+
+
+def test_a_currency_that_was_dropped_by_name_is_not_asked_for(bank):
+    with pytest.raises(InputError, match="currency without a rate"):
+        bank("transactions", PAID.format("Währung", "EUR", "USD", "EUR"))
+    assert bank("transactions", PAID.format("Währung", "EUR", "USD", "EUR"), ", drop: [Währung]").rows("transactions")

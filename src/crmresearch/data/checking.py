@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crmresearch import identifiers
@@ -14,6 +14,17 @@ from crmresearch.data.tables import TABLES, Table
 
 LOOK = 50_000  # rows of a column of many different values that are looked at, evenly over the table
 FEW = 5_000  # different values in them up to which a column is looked at as a whole
+CODES = frozenset(
+    re.findall(
+        "[A-Z]+",  # ISO 4217
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF "
+        "CHF CLF CLP CNH CNY COP CRC CUC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF "
+        "GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP "
+        "LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN "
+        "PGK PHP PKR PLN PYG QAR RMB RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB "
+        "TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG ZWL",
+    )
+)
 LONG = 10**10  # numbers that may be a telephone, a card or a person
 
 
@@ -53,11 +64,15 @@ def identifiers_by_value(
                 yield Problem(name, column, rule, hint=_out(table, column, sources[name]))
 
 
+def _flow(name: str) -> str:
+    """Write the name of a column within brackets of YAML."""
+    return name if re.fullmatch(r"[^\W\d][\w .-]*", name) else "'" + name.replace("'", "''") + "'"
+
+
 def _out(table: Table, column: str, source: TableSource) -> str:
     if column in table.names and (table[column].required or column in table.key):
         return "put a pseudonym in its place, such as a number per customer"
-    theirs = source.theirs.get(column, column)
-    theirs = theirs if re.fullmatch(r"[^\W\d][\w .-]*", theirs) else "'" + theirs.replace("'", "''") + "'"
+    theirs = _flow(source.theirs.get(column, column))
     out = "leave the column out"
     return out if source.origin == "frame" else f"{out}: drop: [{theirs}] under {table.name} in bank.yaml"
 
@@ -85,3 +100,29 @@ def _different(engine: DuckDB, table: str, column: str, kind: str, rows: int) ->
     if step > 1 and (total <= FEW or free > total / 10):
         total, _, found = look("")
     return total, found
+
+
+# --- currencies -------------------------------------------------------------------------------------------------------
+
+
+def currencies(engine: DuckDB, table: Table, source: TableSource, extras: Sequence[str], own: str) -> Iterator[Problem]:
+    """Refuse columns beside amounts that hold codes of other currencies, whatever they are called."""
+    if source.rates or all(c.kind != "money" for c in table.columns):
+        return
+    read = f"SELECT {', '.join(map(quoted, extras))} FROM ({source.query})" if extras else ""
+    for query in filter(None, (source.beside, read)):
+        columns = [c[0] for c in engine.run(f"DESCRIBE ({query})") if c[1] == "VARCHAR" or c[1].startswith("ENUM")]
+        codes = [f"trim(CAST({quoted(c)} AS VARCHAR))" for c in columns]
+        first = engine.run(f"SELECT {', '.join(codes)} FROM ({query}) LIMIT {FEW}") if codes else []
+        for column, code, seen in zip(columns, codes, zip(*first, strict=True), strict=False):
+            if {*seen} - CODES - {"", None}:
+                continue
+            asked = f"SELECT DISTINCT {code} FROM ({query}) WHERE {code} <> '' LIMIT {len(CODES) + 1}"
+            found = {c for (c,) in engine.run(asked)}
+            if found <= CODES and found - {own} and found != {"ALL"}:
+                rule = f"holds codes of currencies ({', '.join(sorted(found)[:5])}), and amounts are read as {own}"
+                theirs = _flow(source.theirs.get(column, column))
+                rates = ", ".join(f"{c}: …" for c in sorted(found - {own}))
+                said = f"currency: {{column: {theirs}, rates: {{{rates}}}}}"
+                hint = f"declare {said} under {table.name}, or that it says nothing of the amounts: drop: [{theirs}]"
+                yield Problem(table.name, column, rule, hint=hint)

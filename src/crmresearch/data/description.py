@@ -217,6 +217,8 @@ class TableSource:
         Names that columns bear in the source, where they are other ones.
     unread : tuple of str
         Columns of the source that are not read.
+    beside : str
+        SQL of the engine for those of them that nothing is said of; empty where there are none.
     returns : str
         Of a history, which exit counts of those who came back: ``first`` or ``last``; empty where nothing is declared.
     derived : mapping
@@ -237,6 +239,7 @@ class TableSource:
     rates: Mapping[str, float] = field(default_factory=dict)
     theirs: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    beside: str = ""
     returns: str = ""
     derived: Mapping[str, str] = field(default_factory=dict)
 

@@ -169,6 +169,7 @@ def _create(
         numbers += [c for c in extras if extra_types[c] == "DOUBLE" and types[c] == "VARCHAR"]
         problems += _ambiguous(engine, table.name, numbers, source)
         problems += _ambiguous(engine, table.name, counted, cleaned)
+        problems += checking.currencies(engine, table, source, extras, about.currency)
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
     return {c.name: SQL_TYPE[c.kind] for c, _ in columns} | extra_types, problems

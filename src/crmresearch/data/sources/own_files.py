@@ -221,7 +221,7 @@ def _table(
     if isinstance(chosen, list):
         return chosen
     derived, used, problems = _formulas(table, kept, spec)
-    money = next((c for c in header if c.strip().lower() in CURRENCIES), "")
+    money = next((c for c in kept if c.strip().lower() in CURRENCIES), "")
     money = spec.get("currency", {}).get("column", money) if any(c.kind == "money" for c in table.columns) else ""
     problems += _declared(table, mapping, spec, [*chosen, *constants, *derived], used)
     if currency in spec.get("currency", {}).get("rates", {}):
@@ -250,6 +250,7 @@ def _table(
         names = {FILE + name: [name, *(ours for ours, theirs in chosen.items() if theirs == name)] for name in used}
         return {**by, **{file: by[n] for file, either in names.items() for n in either if n in by}}
 
+    rest = [c for c in kept if c not in (*chosen.values(), *used, money)]
     named = [*chosen.items(), *zip(used, used, strict=True)]
     zones = {ours: relation.zones[theirs] for ours, theirs in named if theirs in relation.zones}
     points = {ours: "." for ours, theirs in named if theirs in relation.numbers}
@@ -270,6 +271,7 @@ def _table(
         theirs={ours: theirs for ours, theirs in [*chosen.items(), (CURRENCY, money)] if ours != theirs}
         | {FILE + name: name for name in used},
         unread=tuple(c for c in header if c not in (*chosen.values(), *used, money)),
+        beside=f"SELECT {', '.join(map(quoted, rest))} FROM {relation.name}" if rest else "",
         returns=spec.get("returns", ""),
         derived=derived,
     )
