@@ -105,6 +105,41 @@ def test_six_silent_months_are_an_exit_as_by_hand():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("active", "silent", "said"),
+    [
+        (4, 30, "so do all but fewer than ten customers"),
+        (30, 4, "so do fewer than ten customers"),
+        (20, 30, "so do 30 customers, of whom 0 closed"),
+    ],
+)
+def test_the_exit_sentence_tells_neither_few_nor_all_but_few(active, silent, said):
+    ids = [f"c{k}" for k in range(active + silent)]
+    customers = pd.DataFrame({"customer_id": ids, "acquired_on": pd.Timestamp(OLD), "left_on": pd.NaT})
+    days = [(i, pd.Timestamp(d), 1.0) for k, i in enumerate(ids) for d in (OFTEN if k < active else OFTEN[:6])]
+    moves = pd.DataFrame(days, columns=["customer_id", "occurred_on", "amount"])
+    found = Bank.from_frames({"customers": customers, "transactions": moves}, ABOUT | RULE)
+    assert found._meta["_exits"]["dormant"] == silent
+    assert said in found.describe().sentence
+
+
+def test_who_stays_is_not_told_by_those_who_left():
+    """Thirty silent and twelve closures of 45 would tell that three stay."""
+    ids = [f"c{k}" for k in range(45)]
+    left = [pd.Timestamp("2021-09-30") if 30 <= k < 42 else pd.NaT for k in range(45)]
+    cause = ["voluntary" if 30 <= k < 42 else None for k in range(45)]
+    frame = {"customer_id": ids, "acquired_on": pd.Timestamp(OLD), "left_on": left, "exit_cause": cause}
+    signs = [OFTEN[:6] if k < 30 else OFTEN[:9] if k < 42 else OFTEN for k in range(45)]
+    days = [(i, pd.Timestamp(d), 1.0) for i, often in zip(ids, signs, strict=True) for d in often]
+    moves = pd.DataFrame(days, columns=["customer_id", "occurred_on", "amount"])
+    found = Bank.from_frames({"customers": pd.DataFrame(frame), "transactions": moves}, ABOUT | RULE)
+    assert found._meta["_exits"] | {"dormant": 30, "closed": 12} == found._meta["_exits"]
+    assert (
+        "All but fewer than ten other" in found.rules()["exit"]
+        or "all but fewer than ten other" in found.rules()["exit"]
+    )
+
+
 def test_nothing_after_an_exit_or_the_end_is_left():
     found = bank(**RULE)
     gone = {k: pd.Timestamp(day or "2022-06-30") for k, day in exits_of(found).items()}

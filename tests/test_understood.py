@@ -155,3 +155,32 @@ def test_a_bank_that_does_not_load_exits_with_2_and_a_tolerated_row_is_counted(c
     assert "transactions: out of its customer's time by 20 days at most (tolerance_days): <10 rows" in " ".join(
         said.split()
     )
+
+
+@pytest.mark.parametrize("known", [1, 5, 9])
+def test_the_complement_of_few_is_not_counted(known, check):
+    """Missing in 40 less a few rows, the rows that codes make missing, amounts of the other sign: each told the few."""
+    left = ["2020-05-01"] * known + ["9999-12-31"] * (40 - known)
+    customers = {
+        "customer_id": MONTHS["customer_id"], "acquired_on": "2017-03-04", "left_on": left,
+        "birth_year": [1987] * known + [None] * (40 - known),
+    }  # fmt: skip
+    cost = [1.0] * known + [-1.0] * (40 - known)
+    months = MONTHS | {"month": "2019-02-01", "service_cost": cost}
+    code, said = check({"customers": customers, "monthly": months}, customers=", missing: {left_on: [9999-12-31]}")
+    text = " ".join(said.split())
+    assert "birth_year whole number nearly all <10 customers:" in text
+    assert "198" not in text
+    assert "made missing by codes: left_on (nearly all)" in text
+    assert "nearly all amounts are negative and <10 positive" in text
+    assert not re.search(rf"(?<!~)\b{40 - known}\b", text)
+    assert code == 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_a_tiny_bank_is_not_counted(size, check):
+    customers = {"customer_id": [f"c{i}" for i in range(size)], "acquired_on": "2017-03-04", "birth_year": 1987}
+    _, said = check({"customers": customers})
+    assert "customers: <10 rows" in said
+    assert "198" not in said
+    assert not re.search(rf"~{size}\b", said)

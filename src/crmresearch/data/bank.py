@@ -236,12 +236,9 @@ class Bank:
 
     def rules(self) -> dict[str, str]:
         """Say by what rules the bank is read: who counts as gone, contribution, segments, the survey model."""
-        from crmresearch.rules import rules
-
         about, exits, rule = self.about, say("rules.closure"), self.about.exit_rule
         if rule:
-            few, months = say("rules.few"), rule["months"]
-            told = {k: few if 0 < n < rules.least else f"{n:,}" for k, n in self._meta["_exits"].items()}
+            months, told = rule["months"], self._exits_told()
             below = rule.get("balance_below", 0.0)
             low = say("rules.below", balance=below, currency=about.currency, months=months)
             kind = say("rules.silent", months=months) if "without" in rule else low
@@ -262,6 +259,21 @@ class Bank:
             "segments": f"{tier}; {value}",
             "survey model": "; ".join([*items, *arrows]) or say("rules.none"),
         }
+
+    def _exits_told(self) -> dict[str, str]:
+        """Write what the exit rule changed; few customers are not counted, nor all but few."""
+        from crmresearch.rules import rules
+
+        n: dict[str, int] = self._meta["_exits"]
+        others = self.rows("customers") - n["dormant"]
+        left = {"dormant": others, "closed": others - n["closed"]}
+        left |= {name: n["dormant"] - n[name] for name in ("closed_later", "came_back")}
+
+        def told(count: int, rest: int) -> str:
+            most = say("rules.most") if 0 < rest < rules.least else f"{count:,}"
+            return say("rules.few") if 0 < count < rules.least else most
+
+        return {name: told(count, left.get(name, 0)) for name, count in n.items()}
 
     def reconcile(self) -> Result:
         """Compare what was loaded with what the publisher states, and tables with each other.

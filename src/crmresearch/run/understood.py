@@ -29,6 +29,7 @@ from crmresearch.studies import loyalty
 
 KINDS = {"VARCHAR": "text", "BIGINT": "whole number", "DOUBLE": "number", "BOOLEAN": "yes or no", "DATE": "date"}
 KINDS |= {"count": "whole number", "flag": "yes or no"}
+MOST = "nearly all"  # how a count is shown whose complement is suppressed
 COSTS = ("service_cost", "risk_cost", "allocated_cost")  # positive, and taken off
 INCOME = ("fees", "net_interest")
 # counts in what loading and the studies say
@@ -107,13 +108,14 @@ def report(bank: Bank, name: str, from_dir: Path | None = None) -> tuple[list[st
         if unread := bank.unread(table):
             lines.append(f"{table}: columns not read: {', '.join(unread)}")
         if counts := coded.get(table):
-            lines.append(f"{table}: made missing by codes: {', '.join(f'{c} ({_told(n)})' for c, n in counts.items())}")
+            told = (f"{c} ({_told(n, bank.rows(table))})" for c, n in counts.items())
+            lines.append(f"{table}: made missing by codes: {', '.join(told)}")
         if table == "transactions" and facts["amount"].above and not facts["amount"].below and not _way(bank, facts):
             lines.append(f"{table}: no amount is negative: all are read as purchases or credits, none as a debit")
         if n := _tolerated(bank, table):
             days = bank.about.tolerance_days
             within = days.get(table, days.get("*", 0))
-            late = f"by {within} days at most (tolerance_days): {_told(n)} rows"
+            late = f"by {within} days at most (tolerance_days): {_told(n, bank.rows(table))} rows"
             lines.append(f"{table}: out of its customer's time {late}")
         lines.append("")
         doubts += _signs(bank, table, facts, source.theirs)
@@ -132,14 +134,16 @@ def _columns(bank: Bank, table: str, facts: Mapping[str, Seen]) -> Iterator[str]
     yield f"  {'column':<24} {'type':<12} {'missing':>10} {'distinct':>10}  within"
     for name, s in facts.items():
         kind = known.get(name) or KINDS.get(s.kind) or s.kind.lower()
-        missing, distinct = bank.rows(table) - s.n, f"~{s.distinct:,}"
-        counts = f"{_told(missing):>10} {distinct:>10}"
-        yield f"  {_fitted(name, 24)} {KINDS.get(kind, kind):<12} {counts}  {_within(name, s)}".rstrip()
+        rows, few = bank.rows(table), 0 < s.n < rules.least
+        counts = f"{_told(rows - s.n, rows):>10} {rules.below if few else f'~{s.distinct:,}':>10}"
+        within = "" if few else _within(name, s)
+        yield f"  {_fitted(name, 24)} {KINDS.get(kind, kind):<12} {counts}  {within}".rstrip()
 
 
-def _told(n: int) -> str:
-    """Write how many rows there are, unless they are few."""
-    return rules.below if 0 < n < rules.least else f"{n:,}"
+def _told(n: int, of: int = 0) -> str:
+    """Write how many rows there are, unless they, or the rest of all, are few."""
+    most = MOST if 0 < of - n < rules.least else f"{n:,}"
+    return rules.below if 0 < n < rules.least else most
 
 
 def _covered(text: str) -> str:
@@ -206,7 +210,7 @@ def _signs(bank: Bank, table: str, facts: Mapping[str, Seen], theirs: Mapping[st
         if s.below and not s.above:
             yield f"{table}.{column}: no amount is positive, but {expected}. Try: {turned(column)}"
         elif column in COSTS and s.below > s.above / 10:
-            both = f"{_told(s.below)} amounts are negative and {_told(s.above)} positive"
+            both = f"{_told(s.below, s.n)} amounts are negative and {_told(s.above, s.n)} positive"
             yield f"{table}.{column}: {both}, but {expected}"
     if table == "transactions":
         s = facts["amount"]
