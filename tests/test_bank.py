@@ -432,7 +432,7 @@ def test_describe_counts_and_never_shows_a_person(own):
 
 def test_source_line_is_short_and_states_the_evidence(own):
     line = open_bank(own).source_line
-    assert line == "Source: An invented bank of 48 customers, 2022-01 to 2023-12 (simulated); money in EUR"
+    assert line == "An invented bank of 48 customers, 2022-01 to 2023-12 (simulated); money in EUR"
 
 
 def test_opening_a_bank_loads_no_statistics():

@@ -14,6 +14,7 @@ import pytest
 
 from crmresearch import words
 from crmresearch.errors import InputError
+from crmresearch.lab import simulated
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "crmresearch"
@@ -21,8 +22,11 @@ LANGUAGES = sorted(p.stem for p in (PACKAGE / "words").glob("*.yaml"))
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Templates of a language by key; what translates the English of elsewhere is none."""
     for key, value in node.items():
         here = f"{path}.{key}" if path else str(key)
+        if here == "elsewhere":
+            continue
         if isinstance(value, dict):
             yield from leaves(value, here)
         else:
@@ -139,9 +143,108 @@ def test_no_template_lies_unused(language):
     assert unused == []
 
 
-def test_languages_have_the_same_keys():
-    first, *rest = ({k for k, _ in leaves(words.catalogue(x))} for x in LANGUAGES)
-    assert all(keys == first for keys in rest)
+# --- languages --------------------------------------------------------------------------------------------------------
+
+ENGLISH = dict(leaves(words.catalogue("en")))
+OTHERS = [x for x in LANGUAGES if x != "en"]
+# what is no name and yet the same in every language: statistics, commands, tables and columns of the contract
+SAME = re.findall(
+    r"\S+",
+    """rho alpha omega gamma gamma-gamma probit cloglog beta zh_CN Brier Jaccard Holm lifelines doi plspm pair a n p q
+    csv yaml bank crmresearch run list make recover constructs from to tables monthly transactions reductions value
+    tenure_windows contribution_ channel segment acquisition by window referrer_id calibration_share worlds
+    day week month centroid factorial path base churn cost loyalty all months on book""",
+)
+
+
+def fields(template: str) -> list[tuple[str, str]]:
+    """What a template does with its values: each with its format, so that a number is told alike in every language."""
+    found = [(f"{name}!{turn}" if turn else name, spec or "") for _, name, spec, turn in Formatter().parse(template)
+             if name is not None]  # fmt: skip
+    return sorted(found)
+
+
+def written_in_english() -> set[str]:
+    """What readers see of the register, the catalogue, the simulated bank and the notebooks."""
+    import yaml
+
+    from crmresearch import ledger, parameters
+    from crmresearch.run.site import pages
+
+    found = {
+        text
+        for line in ledger.lines().values()
+        for text in (line.claim, line.estimand, line.unit, line.because, line.why)
+    }
+    found |= {change["why"] for change in ledger.changes()}
+    catalogue = yaml.safe_load((PACKAGE / "data" / "catalogue.yaml").read_text("utf-8"))
+    banks = [*catalogue.values(), *(simulated.about(simulated.Settings(world=w)) for w in simulated.world_names())]
+    found |= {text for bank in banks for text in (bank["title"], *bank["cannot_answer"])}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        found |= {p.comment for p in parameters.read(path).values()}
+        found |= {pages._title(json.loads(path.read_text("utf-8"))), pages._label(path.stem).partition(" ")[2]}
+    return {" ".join(text.split()) for text in found if text}
+
+
+def codes() -> set[str]:
+    """Words of the program that readers see: verdicts, answers, designs, evidence, sides of a bound."""
+    from crmresearch.run.site import chips
+
+    groups = ("answers", "verdicts", "designs", "truths", "evidence")
+    return {k for group in groups for k in chips.say.names(group)} | {"above", "below", "yes", "no", ".", ";"}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_languages_have_the_same_keys_and_values(language):
+    tree = dict(leaves(words.catalogue(language)))
+    assert list(tree) == list(ENGLISH)
+    assert {k: fields(v) for k, v in tree.items()} == {k: fields(v) for k, v in ENGLISH.items()}
+    assert [k for k, v in tree.items() if not v.strip() and ENGLISH[k].strip()] == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_is_written_in_english_elsewhere_is_translated(language):
+    groups = words.catalogue(language)["elsewhere"]
+    known = [text for group in groups.values() for text in group]
+    needed = written_in_english() | codes()
+    assert sorted(needed - set(known)) == []
+    assert sorted(t for g in groups if g not in ("codes", "columns") for t in groups[g] if t not in needed) == []
+    assert len(known) == len(set(known))
+
+
+def test_no_english_is_left_in_chinese():
+    tree = words.catalogue("zh")
+    elsewhere = [pair for group in tree["elsewhere"].values() for pair in group.items()]
+    left = []
+    for english, text in [*((ENGLISH[k], v) for k, v in leaves(tree)), *elsewhere]:
+        plain = re.sub(r"[{][^{}]*[}]|`[^`]*`|<[^>]*>|[]][(][^)]*[)]|[\w-]+[.](?:csv|html)", " ", text)
+        for word in re.findall(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z_]*(?:-[A-Za-z]+)*", plain):
+            name = word.isupper() or (not word.islower() and word in english)
+            if not name and word not in SAME and word not in simulated.world_names():
+                left.append((word, text))
+    assert left == []
+
+
+class Any_(float):
+    """A value of whatever kind a template takes."""
+
+    def __getattr__(self, name: str) -> Any_:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: object) -> Any_:
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return "2026-11" if spec.startswith("%") else format(float(self), spec) if "d" not in spec else str(int(self))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_template_can_be_filled(language):
+    for key, text in leaves(words.catalogue(language)):
+        filled = text.format_map({name: Any_(2.0) for name in placeholders(text)})
+        assert "{" not in filled, key
 
 
 def test_no_study_holds_a_sentence():

@@ -90,14 +90,14 @@ def _text(row: Mapping[str, Any], answer: str, currency: str, others: int) -> st
         forms = say.names("lacking")
         missing = forms.get(row["verdict"], forms["no estimate"])  # a closed gate may leave none, whatever the verdict
         closed = "; ".join(text for state, text in ledger.split_checks(row["checks"]) if state == "closed")
-        return missing.format(topic=known["topic"], reason=closed or str(row["checks"]).rstrip("."))
+        return missing.format(topic=known["topic"], reason=closed or words.local(str(row["checks"])).rstrip(".。"))
     value, low, high = (_number(line.line_id, row[k]) for k in ("estimate", "ci_low", "ci_high"))
     interval = say("exact") if row["ci_low"] == row["ci_high"] else f"[{low}, {high}]"
     found = known["found"].format(value=value, interval=interval, money=currency)
-    side, at = (line.bound.side, _round(_number(line.line_id, line.bound.at))) if line.bound else ("", "")
+    side, at = (words.local(line.bound.side), _round(_number(line.line_id, line.bound.at))) if line.bound else ("", "")
     clause = say.names("clauses")[bare(answer)].format(side=side, bound=at)
     _, _, mixed = answer.partition("; mixed: ")
-    against = mixed.removesuffix(ledger.say("doubtful")).split(", ") if mixed else []
+    against = mixed.removesuffix(ledger.DOUBTFUL).split(", ") if mixed else []
     otherwise = say("mixed", n=len(against), of=others) if against else ""
     return f"{found}: {clause}{_because(row, line)}{otherwise}"
 
@@ -163,9 +163,9 @@ def of_notebook(
             "estimate": [_short(v) for v in rows["estimate"]],
             "interval": [_interval(row) for row in rows.to_dict("records")],
             **({"planted": [_short(v) for v in rows["truth"]]} if truth else {}),
-            "answer": answers["answer"],
-            "unit": rows["unit"],
-            "claim": rows["claim"],
+            "answer": [words.local(bare(v)) + ledger.beside(v) for v in answers["answer"]],
+            "unit": rows["unit"].map(words.local),
+            "claim": rows["claim"].map(words.local),
         }
     )
     return Result(table, _sentence(frame, answers, evidence), counts=())
@@ -191,7 +191,7 @@ def _interval(row: Mapping[Any, Any]) -> str:
 def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
     """A few sentences: what was learnt, how sure, what it does not show."""
     by_answer = answers.groupby(answers["answer"].map(bare), sort=False)["line_id"]
-    listed = "; ".join(f"{said} ({', '.join(ids)})" for said, ids in by_answer)
+    listed = "; ".join(say("each", said=words.local(said), ids=", ".join(ids)) for said, ids in by_answer)
     measured = frame[frame["estimate"].notna()]
     states = [state for text in measured["checks"] for state, _ in ledger.split_checks(text)]
     failed, trusted = states.count("closed"), states.count("declared")

@@ -280,7 +280,7 @@ def _cell(value: Any, digits: int, plain: bool = False) -> str:
     if value is None or (not isinstance(value, str | bool) and pd.api.types.is_scalar(value) and pd.isna(value)):
         return NOTHING
     if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
+        return words.local("yes" if value else "no")
     if isinstance(value, int | np.integer):
         return f"{value}" if plain else f"{value:,}"
     if isinstance(value, float | np.floating):
@@ -324,10 +324,10 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
             spans = [f"[{a}, {b}]" if {a, b} != {NOTHING} else "" for a, b in pairs]
             if low != k:
                 spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
-            heading = f"{name.removesuffix('low').removesuffix('_') if low == k else name} [{say('interval')}]"
-            found.append((heading.strip(), True, [s or NOTHING for s in spans]))
+            heading = words.local(name.removesuffix("low").removesuffix("_") if low == k else name)
+            found.append((f"{heading} [{say('interval')}]".strip(), True, [s or NOTHING for s in spans]))
         elif k not in lows and k - 1 not in lows:
-            other.append((name, number[k], cells[k]))
+            other.append((words.local(name), number[k], cells[k]))
     labels = 0 if 0 in taken else next((k for k, (_, numeric, _) in enumerate(other) if k and numeric), len(other))
     return [*other[:labels], *found, *other[labels:]]
 

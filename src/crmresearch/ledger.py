@@ -38,6 +38,7 @@ COLUMNS = (
 )
 _NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
 IMPERSONAL = ("S09", "S34")  # their n counts files and tables
+DOUBTFUL = ", with a doubtful assumption"  # added to an answer in claims.csv
 UNMEASURED = ("not measured", "not testable")
 
 
@@ -136,10 +137,10 @@ def rule_text(line: Line) -> str:
     if line.bound is None:
         return say("report")
     if line.design == "check":
-        return say("check", bound=line.bound)
+        return say("check", side=words.local(line.bound.side), bound=line.bound)
     if line.bound.side == "either":
         return say("either", low=line.bound.points[0], high=line.bound.points[-1])
-    return say("side", bound=line.bound)
+    return say("side", side=words.local(line.bound.side), bound=line.bound)
 
 
 def refuted_words(line: Line, low: float, high: float) -> str:
@@ -436,11 +437,18 @@ def answers(frame: pd.DataFrame) -> pd.DataFrame:
         elif "yes" in set(rows["provisional"]):
             said = "provisional"
         elif doubtful:
-            said += say("doubtful")
+            said += DOUBTFUL
         kept = ("claim_id", "claim", "bank", "evidence", "line_id", "design", "verdict")
         out.append({k: row[k] for k in kept} | {"theme": line.theme, "answer": said})
     columns = ["claim_id", "theme", "claim", "bank", "evidence", "line_id", "design", "verdict", "answer"]
     return pd.DataFrame(out, columns=columns)
+
+
+def beside(answer: str) -> str:
+    """Say what is added to an answer: which lines are decided the other way, whether an assumption is in doubt."""
+    added = answer.removeprefix(verdicts.bare(answer))
+    mixed = added.removesuffix(DOUBTFUL).removeprefix("; mixed: ")
+    return (say("mixed", ids=mixed) if mixed else "") + (say("doubtful") if added.endswith(DOUBTFUL) else "")
 
 
 def merge(folder: Path, *, whole: bool = True) -> pd.DataFrame:

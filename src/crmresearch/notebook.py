@@ -120,7 +120,7 @@ class Notebook:
         return Result(pd.DataFrame(rows, columns=["kind", "name"]), sentence, counts=())
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        return [(k, str(v), self.meanings[k]) for k, v in self.values.items()]
+        return [(k, str(v), words.local(self.meanings[k])) for k, v in self.values.items()]
 
     def __repr__(self) -> str:
         lines = [f"{k} = {v}  # {about}" for k, v, about in self._rows()]
@@ -129,8 +129,8 @@ class Notebook:
     def _repr_html_(self) -> str:
         about = self.bank.about
         frame = pd.DataFrame(self._rows(), columns=["parameter", "value", "meaning"])
-        name, evidence, title = (html.escape(text) for text in (about.name, about.evidence, about.title))
-        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in about.cannot_answer)
+        name, evidence, title = (html.escape(words.local(text)) for text in (about.name, about.evidence, about.title))
+        limits = "".join(f"<li>{html.escape(words.local(limit))}</li>" for limit in about.cannot_answer)
         cannot = f"<p>{say('cannot')}</p><ul>{limits}</ul>" if limits else ""
         head = f"<p>{say('bank', name=name, evidence=evidence, title=title)}</p>"
         return head + disclosure.html(frame) + cannot

@@ -100,7 +100,9 @@ class Bank:
         a = self.about
         period = say("source.period", about=a) if a.dated else ""
         money = {"monthly", "transactions", "prospects", "snapshot"} & set(self.tables)
-        return say("source.line", about=a, period=period, money=say("source.money", about=a) if money else "")
+        in_money = say("source.money", about=a) if money else ""
+        title, evidence = words.local(a.title), words.local(a.evidence)
+        return say("source.line", title=title, evidence=evidence, period=period, money=in_money)
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Return the columns that the bank itself brought for a table (those filled by default are left out)."""
@@ -230,7 +232,10 @@ class Bank:
         header = list(say.names("describe.columns").values())
         lacking = ", ".join(t for t in TABLES if t not in self.tables) or say("describe.nothing")
         period = say("describe.dated", about=self.about) if self.about.dated else say("describe.undated")
-        sentence = say("describe.sentence", about=self.about, period=period, lacking=lacking)
+        title, evidence = words.local(self.about.title), words.local(self.about.evidence)
+        sentence = say(
+            "describe.sentence", title=title, evidence=evidence, about=self.about, period=period, lacking=lacking
+        )
         exits = " " + self.rules()["exit"] if self.about.exit_rule else ""
         return Result(pd.DataFrame(rows, columns=header), sentence + exits)
 

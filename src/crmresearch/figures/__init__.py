@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 say = words.of("top.figures")
+CHINESE = (  # fonts with Chinese signs, by system: Linux, macOS, Windows
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC", "PingFang HK", "Heiti SC", "Hiragino Sans GB"),
+    *("Microsoft YaHei", "SimHei", "SimSun"),
+)
+
+
+def fonts() -> list[str]:
+    """Return the first font with Chinese signs that is installed; it draws what the figures' own font lacks."""
+    from matplotlib.font_manager import fontManager
+
+    known = {font.name for font in fontManager.ttflist}
+    return [name for name in CHINESE if name in known][:1]
+
+
+def _in_english(said: Any) -> Any:
+    """Turn every text of a picture into English."""
+    import pandas as pd
+
+    if isinstance(said, str):
+        return words.english(said)
+    if isinstance(said, Picture | Mark):
+        return replace(said, **{f.name: _in_english(getattr(said, f.name)) for f in fields(said)})
+    if isinstance(said, pd.DataFrame):
+        return said.apply(_in_english)
+    if isinstance(said, pd.Series):
+        if isinstance(said.dtype, pd.CategoricalDtype):
+            return said.cat.rename_categories(list(map(_in_english, said.cat.categories)))
+        return said if pd.api.types.is_numeric_dtype(said) else said.map(_in_english)
+    if isinstance(said, Mapping):
+        return {_in_english(key): _in_english(value) for key, value in said.items()}
+    return type(said)(map(_in_english, said)) if isinstance(said, tuple | list) else said
 
 
 def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
@@ -27,6 +60,7 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     from crmresearch.figures import dress, kinds
 
     several = picture if isinstance(picture, tuple) else (picture,)
+    several = _in_english(several) if shared.english else several
     fresh = ax is None
     if fresh:  # nothing is left to draw where every mark rests on too few people
         several = tuple(p for p in several if not dress.small(p.data).all())
@@ -63,14 +97,17 @@ def use(source: str = "", folder: Path | None = None, prefix: str = "", currency
     from cycler import cycler
 
     shared.source, shared.folder, shared.prefix, shared.number = source, folder, prefix, 0
-    shared.currency = currency
+    shared.currency, chinese = currency, fonts()
+    shared.english = words.language() != "en" and not chinese
+    if shared.english:
+        print(say("no_font"))
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
             "text.parse_math": False,  # a dollar in a bank's words is a dollar
             "savefig.dpi": DPI,
             "figure.constrained_layout.use": True,
-            "font.family": "DejaVu Sans",
+            "font.family": ["DejaVu Sans", *chinese],
             "font.size": 10,
             "axes.titlesize": 11,
             "axes.titleweight": "bold",
@@ -141,9 +178,9 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
-    line = shared.source.removeprefix("Source: ")
-    if line and not getattr(figure, "_crm_source", False):
-        figure.supxlabel(f"Source: {line}", x=0.01, ha="left", fontsize=7.5, color=GREY)
+    if shared.source and not getattr(figure, "_crm_source", False):
+        line = say("source", line=shared.source)
+        figure.supxlabel(words.english(line) if shared.english else line, x=0.01, ha="left", fontsize=7.5, color=GREY)
         figure._crm_source = True  # type: ignore[attr-defined]
     shared.number += 1
     buffer = io.BytesIO()

@@ -15,9 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, MaxNLocator
 
+from crmresearch import words
 from crmresearch.figures.picture import ACCENT, GREY, INK, PALETTE, Picture, shared
 from crmresearch.rules import rules
 
+say = words.of("top.figures")
 SCALES = {"percent": (100.0, "%"), "points": (100.0, "")}  # what a unit multiplies by and writes behind a number
 STYLES: Mapping[str, Mapping[str, Any]] = {
     "none": {"color": INK, "linewidth": 1.0},
@@ -25,6 +27,8 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
     "claim": {"color": INK, "linewidth": 1.2, "linestyle": "--"},
     "estimate": {"color": PALETTE[1], "linewidth": 1.4, "linestyle": "--"},
 }
+_BROAD = re.compile("[\u2e80-\u9fff\uff00-\uff60]")  # Chinese characters and signs
+_PIECE = re.compile("[\u2e80-\u9fff\uff00-\uff60][\u3001-\u3011\uff01-\uff1f]*|[^\\s\u2e80-\u9fff\uff00-\uff60]+|\\s+")
 OVER: Mapping[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 11, "fontweight": "bold"}  # a title over the figure
 
 
@@ -60,16 +64,35 @@ class Ticks(Formatter):
         return self.format_ticks([x])[0]
 
 
+def spoken(text: str) -> str:
+    """Return a text as figures can draw it."""
+    return words.english(text) if shared.english else text
+
+
+def breadth(text: str) -> int:
+    """Count the characters of a text; a Chinese one is as broad as two."""
+    return len(text) + len(_BROAD.findall(text))
+
+
 def wrap(text: str, width: int) -> str:
     """Break each line of a text into as few lines as fit, of about equal length."""
 
     def broken(row: str, width: int) -> list[str]:
-        return textwrap.wrap(row, width, break_on_hyphens=False, break_long_words=False)
+        if not _BROAD.search(row):
+            return textwrap.wrap(row, width, break_on_hyphens=False, break_long_words=False)
+        lines = [""]
+        for piece in _PIECE.findall(row):
+            if lines[-1] and breadth(lines[-1] + piece.rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece if lines[-1] else piece.lstrip()
+        return [line.rstrip() for line in lines]
 
     out = []
     for row in text.split("\n"):
         lines = len(broken(row, max(width, 12)))
-        narrow = next((w for w in range(len(row) // max(lines, 1) + 1, width) if len(broken(row, w)) == lines), width)
+        narrow = next(
+            (w for w in range(breadth(row) // max(lines, 1) + 1, width) if len(broken(row, w)) == lines), width
+        )
         out += broken(row, max(narrow, 1)) or [""]
     return "\n".join(out)
 
@@ -79,7 +102,7 @@ def label(text: str, unit: str = "number") -> str:
     currency = shared.currency
     if not currency:
         return text
-    named = re.sub(r"\bmoney\b", currency, text)
+    named = re.sub(rf"(?<![a-zA-Z]){say('money')}(?![a-zA-Z])", currency, text)
     return f"{named}, {currency}" if unit == "money" and text and currency not in named else named
 
 
@@ -169,7 +192,7 @@ def categories(axis: Any, names: Sequence[Any], places: Sequence[float]) -> None
         axis.set_ticks(places, texts)
         axis.set_tick_params(labelsize=None if roomy else 8.5)
         return
-    longest = max((len(row) for t in texts for row in t.split("\n")), default=1)
+    longest = max((breadth(row) for t in texts for row in t.split("\n")), default=1)
     every = 1 if len(names) <= 14 else -(-len(names) // 8)
     slanted = len(names[::every]) * (longest + 1.5) * 0.075 > width
     turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
@@ -223,7 +246,7 @@ def _above(ax: Any, picture: Picture, axis: str, rows: int) -> int:
     named = [m for m in picture.options.get("marks", ()) if m.text and (axis or m.axis) == "x"]
     for mark in sorted(named, key=lambda m: m.at):
         place = ax.transAxes.inverted().transform(ax.transData.transform((mark.at, ax.get_ylim()[0])))[0]
-        width = len(mark.text) * 0.068 * ax.figure.dpi / ax.bbox.width
+        width = breadth(mark.text) * 0.068 * ax.figure.dpi / ax.bbox.width
         start = min(max(place - width / 2, -0.05), 1.02 - width)
         row = next((k for k, end in enumerate(ends) if end < start), len(ends))
         ends[row : row + 1] = [start + width + 0.02]
@@ -288,13 +311,13 @@ def fit(places: Sequence[Any], widen: bool) -> None:
     if len(places) > 1:
         figure.draw_without_rendering()  # to know how wide each panel is
     for ax in places:
-        left = 0.075 * max((len(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
+        left = 0.075 * max((breadth(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
         panel = ax.bbox.width / figure.dpi if len(places) > 1 else wide - beside - left - 0.7
         tall = high / ax.get_subplotspec().get_gridspec().nrows if ax.get_subplotspec() else high
         ax.set_xlabel(wrap(ax.get_xlabel(), int(panel * 1.05 / 0.077)))
         ax.set_ylabel(wrap(ax.get_ylabel(), int((tall - 0.9) / 0.077)))
-        breadth = panel + 0.2 if len(places) > 1 else wide - left - 0.7
-        ax._left_title.set_text(wrap(ax.get_title(loc="left"), int(breadth / 0.094)))  # as it is otherwise
+        across = panel + 0.2 if len(places) > 1 else wide - left - 0.7
+        ax._left_title.set_text(wrap(ax.get_title(loc="left"), int(across / 0.094)))  # as it is otherwise
     if figure.get_suptitle():
         figure.suptitle(wrap(figure.get_suptitle(), int((wide - 0.2) / 0.094)), **OVER)
 
@@ -303,5 +326,5 @@ def _beside(ax: Any) -> float:
     """Width of legend or names to the right of the axes, in inches."""
     texts = [t.get_text() for t in (ax.get_legend().get_texts() if ax.get_legend() else ())]
     texts += [t.get_text() for t in ax.texts if t.get_gid() == "margin"]
-    longest = max((len(row) for t in texts for row in t.split("\n")), default=0)
+    longest = max((breadth(row) for t in texts for row in t.split("\n")), default=0)
     return min(0.072 * longest + 0.4, 3.2) if longest else 0.0

@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator
 
+from crmresearch import words
 from crmresearch.figures.dress import (
     Ticks,
     bars,
@@ -33,11 +34,14 @@ from crmresearch.figures.dress import (
     patch,
     shown,
     small,
+    spoken,
     unit_axis,
 )
 from crmresearch.figures.paths import paths
 from crmresearch.figures.picture import ACCENT, GREY, INK, WIDTH, Picture
 from crmresearch.rules import rules
+
+say = words.of("top.figures")
 
 BINS = 40
 MARKERS = ("o", "s", "D", "X", "^", "v", "P")
@@ -252,7 +256,7 @@ def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
     ticks = [t for t in ax.get_xticks() if first <= t <= last]
     style = {"textcoords": "offset points", "va": "top", "fontsize": 8, "annotation_clip": False}
     tables = list(risk.groupby("group", sort=False))
-    ax.annotate("at risk", (0, 0), (-20, -36), xycoords="axes fraction", ha="right", color=GREY, **style)
+    ax.annotate(spoken(say("at_risk")), (0, 0), (-20, -36), xycoords="axes fraction", ha="right", color=GREY, **style)
     for row, (name, table) in enumerate(tables):
         time, count = table["time"].to_numpy(), table["at_risk"].to_numpy()
         y = -36 if len(tables) == 1 else -48 - 12 * row  # a single curve needs no name

@@ -74,13 +74,17 @@ class Picture:
 
 @dataclass
 class Shared:
-    """What :func:`crmresearch.figures.use` sets: source line, folder of copies, their prefix and number, currency."""
+    """What :func:`crmresearch.figures.use` sets: source line, folder of copies, their prefix and number, currency.
+
+    ``english`` holds where the reader's language is Chinese and no font is there to draw it.
+    """
 
     source: str = ""
     folder: Path | None = None
     prefix: str = ""
     currency: str = ""
     number: int = 0
+    english: bool = False
 
 
 shared = Shared()

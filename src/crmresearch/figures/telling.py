@@ -25,11 +25,13 @@ def told(picture: Picture) -> str:
     unit = picture.options.get("unit", "number") if kind != "curves" else picture.options.get("x_unit", "number")
     values = [*TELLING[kind](named, picture), *(say("mark", text=t, at=number(at, unit)) for t, at in marks)]
     head = label(_line(picture.title))
-    head += "" if not head or head.endswith(("?", ".")) else "."
+    head += "" if not head or head.endswith(("?", ".", "\uff1f", "\u3002")) else words.local(".")
     axes = words.joined([label(_line(picture.x)), label(_line(picture.y))], ", ")
     known = kind != "intervals" or ("low" in named and named["low"].notna().any())
     what = say.names("kinds")[kind if known else "estimates"]
-    return words.joined([head, f"{what} ({axes}):" if axes else f"{what}:", f"{'; '.join(values)}."], " ")
+    told = words.joined(values)
+    body = say("told", what=what, axes=axes, values=told) if axes else say("told_bare", what=what, values=told)
+    return words.joined([head, body], " ")
 
 
 def number(value: Any, unit: str = "number") -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crmresearch import ledger, parameters
+from crmresearch import ledger, parameters, words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
@@ -200,6 +200,7 @@ def run(
         "code": _code(),
         "lock": _lock(),
         "register": ledger.register_hash(),
+        "language": words.language(),
     }
     fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
     prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crmresearch import escape
+from crmresearch import escape, words
 from crmresearch.data.places import FULL
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import spare_grammars
@@ -44,6 +44,13 @@ def _here(path: Path | None) -> Path | None:
     return path
 
 
+def _speak(language: str | None) -> str | None:
+    """Set the reader's language, before anything is said."""
+    if language is not None:
+        words.choose(language)
+    return language
+
+
 Bank = Annotated[str, typer.Option(help="Name of a bank, or path of a bank.yaml or of the folder that holds one.")]
 From = Annotated[
     Path | None, typer.Option("--from", help="Folder of an open data set, or one that bank.yaml may name.")
@@ -64,6 +71,9 @@ Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01;
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
 Whose = Annotated[
     str | None, typer.Option("--bank", help="The run's bank, where it is no longer loaded: name, or path of bank.yaml.")
+]
+Lang = Annotated[
+    str | None, typer.Option(callback=_speak, help="Language of what readers see: en or zh; en by default.")
 ]
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
 
@@ -108,8 +118,8 @@ def _values(given: list[str] | None) -> dict[str, Any]:
 
 def _again() -> str:
     """Return the command that takes up what this one did not finish."""
-    words = [w for w in sys.argv[1:] if w not in ("--resume", "--no-resume")]
-    return shlex.join(["crmresearch", *words, "--resume"])
+    given = [w for w in sys.argv[1:] if w not in ("--resume", "--no-resume")]
+    return shlex.join(["crmresearch", *given, "--resume"])
 
 
 def _finish(outcome: Any, again: str) -> None:
@@ -161,6 +171,7 @@ def run(
     given: Given = None,
     resume: Resume = None,
     timeout: Timeout = 1800,
+    lang: Lang = None,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch.run import batch
@@ -248,7 +259,7 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
 
 
 @app.command()
-def site(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
+def site(folder: Run, bank: Whose = None, from_dir: From = None, lang: Lang = None) -> None:
     """Build the site of a run again, unless something in the run must not leave."""
     from crmresearch.run import batch
 
@@ -266,8 +277,8 @@ def check(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
     people = _people(folder, bank, from_dir)
     report = scan.scan(folder, people)
     passed = _told(folder, report)
-    for words in report.left_out:
-        _echo(f"not looked at: {words}")
+    for left in report.left_out:
+        _echo(f"not looked at: {left}")
     if not passed:
         raise typer.Exit(1)
     _echo(
@@ -289,8 +300,8 @@ def _told(folder: Path, report: Any) -> bool:
     for breach in report.breaches:
         _echo(f"{breach.file}, {breach.where}: {breach.rule}")
     if not report.people:
-        words = "the bank of this run is not here, so that its customers were not looked for; name it"
-        _echo(f"{words}: --bank PATH", err=True)
+        told = "the bank of this run is not here, so that its customers were not looked for; name it"
+        _echo(f"{told}: --bank PATH", err=True)
     return report.people and not report.breaches
 
 

@@ -7,7 +7,9 @@ module holds a sentence. A module asks for its own branch once::
     say = words.of("churn.relationship")
     say("sentence", main=main, n=n)
 
-Keys are literal, and the values those that the template names: a test reads both sides and compares.
+Keys are literal, and the values those that the template names: a test reads both sides and compares. What is written in
+English elsewhere (the register, the catalogue of banks, parameters of notebooks, verdicts, columns of tables) is looked
+up by its English text in the branch ``elsewhere`` of other languages: see :func:`local`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from crmresearch.errors import InputError
 from crmresearch.rules import few, rules
 
 NOTHING = "–"  # a number that is not there, or must not be told
+
+LANGUAGE = "CRMRESEARCH_LANG"  # by environment, so that it reaches kernels, and notebooks that papermill runs by hand
 
 
 @functools.cache
@@ -46,8 +50,43 @@ def catalogue(language: str) -> Mapping[str, Any]:
 
 
 def language() -> str:
-    """Return the reader's language: ``CRMRESEARCH_LANGUAGE``, or English."""
-    return os.environ.get("CRMRESEARCH_LANGUAGE", "en")
+    """Return the reader's language: ``CRMRESEARCH_LANG``, or English."""
+    return os.environ.get(LANGUAGE, "en")
+
+
+def choose(language: str) -> None:
+    """Set the reader's language for this process and those it starts; one without words is refused."""
+    catalogue(language)
+    os.environ[LANGUAGE] = language
+
+
+@functools.cache
+def _elsewhere(language: str) -> Mapping[str, str]:
+    groups = catalogue(language).get("elsewhere", {}).values()
+    return {english: text for group in groups for english, text in group.items()}
+
+
+def local(text: str) -> str:
+    """Return in the reader's language what is written in English elsewhere; a bank's own words stay what they are."""
+    return _said(_elsewhere(language()).get(" ".join(text.split()), text), text) if text.strip() else text
+
+
+_ENGLISH: dict[str, str] = {}  # what was said in another language, for figures without a font for its signs
+
+
+def _said(text: str, english: str) -> str:
+    if text != english:
+        _ENGLISH[text] = english
+    return text
+
+
+def english(text: str) -> str:
+    """Return the English of what was said in the reader's language, and of what was put together from it."""
+    if text in _ENGLISH or text.isascii():
+        return _ENGLISH.get(text, text)
+    for part in sorted((p for p in _ENGLISH if p in text), key=len, reverse=True):
+        text = text.replace(part, _ENGLISH[part])
+    return text
 
 
 class Careful(Formatter):
@@ -86,11 +125,11 @@ class Words:
     def __init__(self, branch: str) -> None:
         self.branch = branch
 
-    def _find(self, key: str) -> Any:
-        node: Any = catalogue(language())
+    def _find(self, key: str, spoken: str) -> Any:
+        node: Any = catalogue(spoken)
         for part in f"{self.branch}.{key}".split("."):
             if not isinstance(node, Mapping) or part not in node:
-                raise InputError(f"no words for {self.branch}.{key} in {language()}.yaml")
+                raise InputError(f"no words for {self.branch}.{key} in {spoken}.yaml")
             node = node[part]
         return node
 
@@ -102,15 +141,20 @@ class Words:
         InputError
             If the key is unknown, or a value that the template names is not given.
         """
-        template = self._find(key)
+        texts = [str(self._find(key, spoken)) for spoken in dict.fromkeys((language(), "en"))]
         try:
-            return careful.vformat(str(template), (), values)
+            said, *other = (careful.vformat(text, (), values) for text in texts)
+            return _said(said, english(other[0])) if other else said
         except (KeyError, AttributeError, IndexError) as error:
             raise InputError(f"{self.branch}.{key} needs a value that is not there: {error}") from None
 
     def names(self, key: str) -> Mapping[str, str]:
         """Return a branch of plain names (labels of parts, causes, models), in its order."""
-        return dict(self._find(key))
+        found = dict(self._find(key, language()))
+        if language() != "en":
+            for name, text in self._find(key, "en").items():
+                _said(str(found[name]), str(text))
+        return found
 
 
 def of(branch: str) -> Words:
@@ -119,5 +163,5 @@ def of(branch: str) -> Words:
 
 
 def joined(parts: list[str] | tuple[str, ...], by: str = "; ") -> str:
-    """Join fragments, leaving out empty ones."""
-    return by.join(p for p in parts if p)
+    """Join fragments, leaving out empty ones, by a sign of the reader's language."""
+    return local(by).join(p for p in parts if p)

@@ -40,7 +40,12 @@ def marginal_facts(bank: Bank) -> Result:
     rows = [(names.get(k, k), v, published.get(k, "–"), sources.get(k, "–")) for k, v in values.items()]
     table = pd.DataFrame(rows, columns=["fact", "value", "published", "source"])
     known = sum(fact in published for fact in values)
-    return Result(table, say("sentence", n=len(values), about=bank.about, known=known), counts=(), digits=2)
+    return Result(
+        table,
+        say("sentence", n=len(values), name=bank.name, evidence=words.local(bank.about.evidence), known=known),
+        counts=(),
+        digits=2,
+    )
 
 
 def _years(bank: Bank) -> Any:

@@ -208,7 +208,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     together = rows[rows["study"] == "all"]
     if len(together):
         parts.append(say("decisions.together", row=together.iloc[0]))
-    sentence = words.joined(parts).capitalize() + "." if parts else say("decisions.none")
+    sentence = words.joined(parts).capitalize() + words.local(".") if parts else say("decisions.none")
     shown = single.head(SHOWN).reset_index(drop=True)
     columns = {"rejected": "estimate", "rejected_low": "low", "rejected_high": "high"}
     kinds = say.names("decisions.groups")
@@ -290,4 +290,4 @@ def gates(table: pd.DataFrame, *, study_name: str = "all") -> Result:
         parts.append(say("gates.baseline", good=int((good >= 0.9).sum()), n=len(good)))
     closed = [w for w in order if w not in ("baseline", "null") and w in wide and (wide[w] < 0.5).any()]
     parts.append(say("gates.closed", worlds=", ".join(closed) or say("gates.none")))
-    return Result(wide, words.joined(parts).capitalize() + ".", counts=(), digits=2)
+    return Result(wide, words.joined(parts).capitalize() + words.local("."), counts=(), digits=2)

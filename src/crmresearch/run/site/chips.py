@@ -44,7 +44,7 @@ def chip(word: str) -> str:
     meanings += [say.names("designs"), say.names("truths")]
     meaning = next((found[word] for found in meanings if word in found), "")
     mark = f'<span aria-hidden="true">{SYMBOLS[word]}</span> ' if word in SYMBOLS else ""
-    return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(word)}</span>'
+    return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(words.local(word))}</span>'
 
 
 def number(value: float) -> str:

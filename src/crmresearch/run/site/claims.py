@@ -14,6 +14,7 @@ from crmresearch import ledger, words
 from crmresearch.answer import Said
 from crmresearch.estimators.verdicts import bare, power
 from crmresearch.run.site.chips import ALWAYS, ANSWERS, chance, chip, interval_svg, number, slug
+from crmresearch.words import local
 
 say = words.of("site.claims")
 answer_words = words.of("top.answer")
@@ -83,7 +84,7 @@ def _facts(row: Mapping[str, Any]) -> str:
     """Everything else about a line, folded away."""
     names, status_names = say.names("facts"), say.names("gates")
     line = ledger.lines()[row["line_id"]]
-    because = say("because", because=line.because) if line.because else ""
+    because = say("because", because=local(line.because)) if line.because else ""
     facts = {"rule": escape(ledger.rule_text(line) + because)}
     if pd.notna(row["n"]):
         facts["n"] = f"n = {row['n']:,.0f}"
@@ -101,12 +102,14 @@ def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
         interval = (row["estimate"], row["ci_low"], row["ci_high"])
         result = (
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
-            f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(row["unit"])}</span></p>'
+            f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(local(row["unit"]))}</span></p>'
             + interval_svg(*interval, line.bound, _estimate(row), row["truth"])
             + _planted(row)
         )
     else:
-        result = f'<p class="crm-reason">{escape(row["checks"])}</p>' if pd.isna(row["n"]) and row["checks"] else ""
+        result = (
+            f'<p class="crm-reason">{escape(local(row["checks"]))}</p>' if pd.isna(row["n"]) and row["checks"] else ""
+        )
     link = ""
     if row["notebook"] in pages and verdict != "not measured":
         target = f"notebooks/{row['notebook']}.html{_cell(row)}"
@@ -117,7 +120,7 @@ def _line(row: Mapping[str, Any], pages: Iterable[str]) -> str:
         f'<li class="crm-line" id="{escape(row["line_id"])}" data-verdict="{slug(verdict)}">'
         f'<div class="crm-what"><p class="crm-head"><span class="crm-id">{escape(row["line_id"])}</span> '
         f"{_verdict(row)} {chip(line.design)}</p>"
-        f'<p class="crm-estimand">{escape(row["estimand"])}</p>{_trouble(row)}'
+        f'<p class="crm-estimand">{escape(local(row["estimand"]))}</p>{_trouble(row)}'
         f'<div class="crm-more">{link}{details}</div></div><div class="crm-result">{result}</div></li>'
     )
 
@@ -132,7 +135,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 def _answer(answer: str) -> str:
     main = bare(answer)
-    return f'{chip(main)}<span class="crm-beside">{escape(answer.removeprefix(main))}</span>'
+    return f'{chip(main)}<span class="crm-beside">{escape(ledger.beside(answer))}</span>'
 
 
 def _card(rows: list[dict[str, Any]], answer: str, pages: Iterable[str]) -> str:
@@ -140,9 +143,10 @@ def _card(rows: list[dict[str, Any]], answer: str, pages: Iterable[str]) -> str:
     anchor = " … ".join(claim["anchor"])
     said = f'<p class="crm-anchor" lang="zh-Hans">{escape(anchor)}</p>' if anchor else ""
     evidence = "" if unmeasured(pd.DataFrame(rows)).all() else chip(rows[0]["evidence"])
+    text = escape(local(rows[0]["claim"]))
     return (
         f'<li class="crm-claim" data-answer="{slug(bare(answer))}"><div class="crm-title">'
-        f'<p class="crm-text">{escape(rows[0]["claim"])}</p><span class="crm-said">{_answer(answer)} {evidence}</span>'
+        f'<p class="crm-text">{text}</p><span class="crm-said">{_answer(answer)} {evidence}</span>'
         f'</div>{said}<ul class="crm-lines">{"".join(_line(r, pages) for r in rows)}</ul></li>'
     )
 
@@ -192,10 +196,10 @@ def box(frame: pd.DataFrame, notebook: str) -> str:
             estimate = _estimate(row) if pd.notna(row["estimate"]) else ""
             lines.append(
                 f'<li>{mark} {_verdict(row)} <span class="crm-ci">{estimate}</span> '
-                f"{escape(row['estimand'])}{_trouble(row)}</li>"
+                f"{escape(local(row['estimand']))}{_trouble(row)}</li>"
             )
         place = f"../index.html#{escape(claim[0]['line_id'])}"
-        items.append(f'<li><a href="{place}">{escape(claim[0]["claim"])}</a><ul>{"".join(lines)}</ul></li>')
+        items.append(f'<li><a href="{place}">{escape(local(claim[0]["claim"]))}</a><ul>{"".join(lines)}</ul></li>')
     if not items:
         return ""
     head = f"<p><strong>{say('box')}</strong> {chip(str(rows['evidence'].iloc[0]))}</p>"

@@ -19,7 +19,7 @@ say = words.of("site.conf")
 spare_grammars()
 project = "crmresearch"
 html_title = "crmresearch"
-language = "en"
+language = say("language")
 extensions = ["myst_nb"]
 exclude_patterns = ["alt.json"]
 nb_execution_mode = "off"

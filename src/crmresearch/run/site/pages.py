@@ -21,8 +21,6 @@ from crmresearch.run.site import chips, claims, tables
 from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
 
 say = words.of("site.pages")
-PERIOD = ("observation_start", "observation_end")
-FACTS = ("title", "name", "evidence", *PERIOD, "currency", "tables", "licence", "citation")
 
 
 def _raw(html: str) -> str:
@@ -46,7 +44,7 @@ def _title(notebook: Mapping[str, Any]) -> str:
 def _label(name: str) -> str:
     """Write a notebook's file name for people, e.g. ``01 Customer value``."""
     digits, _, rest = name.partition("_")
-    return f"{digits} {rest.replace('_', ' ').capitalize()}"
+    return f"{digits} {words.local(rest.replace('_', ' ').capitalize())}"
 
 
 def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str], status: Mapping[str, Any]) -> str:
@@ -56,7 +54,7 @@ def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str],
     checks = table.loc[table["design"] == "check", "claim_id"]
     idle = claims.unmeasured(frame).groupby(frame["claim_id"]).transform("all")  # a claim measured in part is not
     judged = frame[~idle & ~frame["claim_id"].isin(checks)]
-    bank = {k: escape(str(v)) for k, v in about.items()}
+    bank = {k: escape(words.local(str(v))) for k, v in about.items()}
     period = say("period", bank=bank) if about.get("observation_start") else ""
     lead = say("lead", claims=len(table), measured=judged["claim_id"].nunique(), bank=bank, period=period)
     failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
@@ -89,7 +87,7 @@ def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str,
         mark = "" if state == "completed" else f'<p class="crm-alarm">{say("unfinished", state=escape(state))}</p>'
         rows.append(
             f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
-            f"<span><strong>{escape(title or _label(name))}</strong>{mark}</span></a>"
+            f"<span><strong>{escape(words.local(title) or _label(name))}</strong>{mark}</span></a>"
             f'<p class="crm-chips">{counts}</p></li>'
         )
     cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
@@ -102,30 +100,27 @@ def _how_to_read() -> str:
         head = "".join(f'<th scope="col">{h}</th>' for h in heads.values())
         return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
-    moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(' '.join(c['why'].split()))}" for c in ledger.changes()]
+    moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(words.local(c['why']))}" for c in ledger.changes()]
     picture = interval_svg(1.3, 1.15, 1.45, Bound(1.0, 1.0, "above"), say("example"))
-    parts = {
-        "ANSWERS": table(say.names("answer_heads"), chips.say.names("answers")),
-        "DESIGNS": table(say.names("design_heads"), chips.say.names("designs")),
-        "CHANGES": "\n".join(moved),
-        "VERDICTS": table(say.names("verdict_heads"), chips.say.names("verdicts")),
-        "EVIDENCE": table(say.names("evidence_heads"), chips.say.names("evidence")),
-        "EXAMPLE": _raw(f'<p class="crm-example">{picture}</p>'),
-        "Q": f"{ALPHA:.2f}",
-        "CELL": str(rules.least),
-    }
-    text = Path(__file__).with_name("how-to-read.md").read_text("utf-8")
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text
+    return say(
+        "reading",
+        answers=table(say.names("answer_heads"), chips.say.names("answers")),
+        designs=table(say.names("design_heads"), chips.say.names("designs")),
+        changes="\n".join(moved),
+        verdicts=table(say.names("verdict_heads"), chips.say.names("verdicts")),
+        evidence=table(say.names("evidence_heads"), chips.say.names("evidence")),
+        example=_raw(f'<p class="crm-example">{picture}</p>'),
+        q=ALPHA,
+        cell=rules.least,
+    )
 
 
 def _which(lines: str | list[str]) -> str:
-    return lines if isinstance(lines, str) else ", ".join(lines)
+    return words.local(lines) if isinstance(lines, str) else ", ".join(lines)
 
 
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
-    shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in pairs if v]
+    shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else words.local(str(v))) for k, v in pairs if v]
     body = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(v)}</td></tr>' for k, v in shown)
     return _raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
 
@@ -138,18 +133,28 @@ def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
     ]
     prints = {k: v for k, v in run["fingerprints"].items() if isinstance(v, str)}
     suppressed = hidden.get("suppressed", {})
-    parts = [say("about"), _rows((k.replace("_", " "), about.get(k)) for k in FACTS)]
+    parts = [say("about"), _rows((name, about.get(k)) for k, name in say.names("facts").items())]
     if cannot:
-        parts += [say("cannot"), _raw(f"<ul>{''.join(f'<li>{escape(str(c))}</li>' for c in cannot)}</ul>")]
-    parts += [say("rules"), _rows(run["rules"].items()), say("parameters"), _rows(parameters), say("suppressed")]
+        parts += [say("cannot"), _raw(f"<ul>{''.join(f'<li>{escape(words.local(str(c)))}</li>' for c in cannot)}</ul>")]
+    parts += [
+        say("rules"),
+        _rows((words.local(k), v) for k, v in run["rules"].items()),
+        say("parameters"),
+        _rows(parameters),
+        say("suppressed"),
+    ]
     rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
     parts += [_rows(rows) if rows else say("suppressed_nothing")]
     parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(run["versions"].items())]
     return "\n".join(parts)
 
 
-def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, str]:
-    """Copy a notebook for the site: anchors, the claims it decides, code folded; return alt texts by picture."""
+def _notebook_page(path: Path, target: Path, frame: pd.DataFrame, spoken: str) -> dict[str, str]:
+    """Copy a notebook for the site: anchors, the claims it decides, code folded; return alt texts by picture.
+
+    Its prose is in English and its outputs in the language of the run, ``spoken``; where the site's is another, it says
+    so.
+    """
     notebook = read_notebook(path)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     alts: dict[str, str] = {}
@@ -169,7 +174,9 @@ def _notebook_page(path: Path, target: Path, frame: pd.DataFrame) -> dict[str, s
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
                 data["text/html"] = tables.framed("".join(data["text/html"]))
-    decided = claims.box(frame, path.stem)
+    here = words.language()
+    notes = [say("prose")] * (here != "en") + [say("other")] * (here != spoken)
+    decided = "".join(f'<p class="crm-note">{note}</p>' for note in notes) + claims.box(frame, path.stem)
     if decided:
         from nbformat.v4 import new_markdown_cell
 
@@ -189,8 +196,9 @@ def write(run: Path, source: Path) -> None:
     notebooks = sorted((run / "notebooks").glob("*.ipynb"))
     pages = {p.stem: _title(read_notebook(p)) for p in notebooks}
     alts: dict[str, str] = {}
+    spoken = described["fingerprints"].get("language", "en")
     for path in notebooks:
-        alts |= _notebook_page(path, source / "notebooks" / path.name, frame)
+        alts |= _notebook_page(path, source / "notebooks" / path.name, frame, spoken)
     (source / "alt.json").write_text(json.dumps(alts), encoding="utf-8")
     (source / "index.md").write_text(_index(frame, described["bank"], pages, status), encoding="utf-8")
     (source / "studies.md").write_text(_studies(pages, frame, status), encoding="utf-8")

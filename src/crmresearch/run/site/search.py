@@ -51,7 +51,7 @@ class Claims(Domain):
     def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
         """Words and place of each claim."""
         for claim in ledger.claims():
-            said = f"{claim['id']} {claim['claim']} {'、'.join(claim['anchor'])}".strip()
+            said = f"{claim['id']} {words.local(claim['claim'])} {'、'.join(claim['anchor'])}".strip()
             yield said, said, "claim", "index", next(iter(claim["lines"]), claim["id"]), 0
 
     def merge_domaindata(self, docnames: Any, otherdata: Any) -> None:

@@ -60,7 +60,7 @@ def definitions(
     if rates.empty:
         raise NotApplicable(say("few", least=rules.least), "customers")
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
-    sentence = say("sentence", low=low, high=high, n=len(rates), plural="" if len(rates) == 1 else "s")
+    sentence = say("sentence" if len(rates) > 1 else "sentence_one", low=low, high=high, n=len(rates))
     closed, recorded = table["exits"].iloc[0], getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
     if closed >= rules.least and recorded - closed >= rules.least:
         sentence += say("recorded", recorded=recorded, closed=int(closed))

@@ -56,8 +56,16 @@ def model_gates(
         checks.append(gate(say, "proportional", moved, row=trend, advice=advice))
     ratio, least = events / max(parameters, 1), EVENTS_PER_PARAMETER
     values = {"events": events, "parameters": parameters}
-    plural = "" if parameters == 1 else "s"
-    checks.append(gate(say, "events", ratio >= least, values=values, plural=plural, ratio=ratio, least=least))
+    checks.append(
+        gate(
+            say,
+            "events" if parameters > 1 else "events_of_one",
+            ratio >= least,
+            values=values,
+            ratio=ratio,
+            least=least,
+        )
+    )
     if scarce is not None:
         checks.append(gate(say, "separation", scarce[0] > 0, scarce=scarce))
     if pull is not None:

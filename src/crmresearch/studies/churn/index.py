@@ -131,7 +131,7 @@ def relationship(
     models = index_models(by_lag, CAUSE, OTHERS, lag=VERDICT_LAG, groups=groups)
     more = further_lines(cells, entry, models.scale, CAUSE, groups=groups, resamples=resamples, seed=seed)
     model, gap = by_lifelines(models.fits[VERDICT_LAG], models.rows, "stratum" if groups else None)
-    lags = {k: say("lagged", lag=k, plural="" if k == 1 else "s") for k in sorted(by_lag)}
+    lags = {k: say("lagged" if k > 1 else "lagged_one", lag=k) for k in sorted(by_lag)}
     names: dict[Any, str] = {**say.names("models"), **lags}
     order = ["ignored", "respected", "weibull", *lags, "monthly", "every", "incidence"]
     lines = pd.concat([more, models.lines]).loc[order].to_dict("index")

@@ -279,7 +279,9 @@ def _sentence(known: pd.DataFrame, first: Estimate | Missing) -> str:
         "sentence", first=first, count=len(known), least=bounded.min(), most=bounded.max(), several=several,
         mark=SEVERAL,
     )  # fmt: skip
-    return sentence + (say("unbounded", count=len(known) - len(bounded)) if len(bounded) < len(known) else ".")
+    return sentence + (
+        say("unbounded", count=len(known) - len(bounded)) if len(bounded) < len(known) else words.local(".")
+    )
 
 
 def _picture(known: pd.DataFrame, people: int) -> Picture | None:

@@ -179,7 +179,7 @@ def _sentence(known: pd.DataFrame, by: str) -> str:
         "sentence", by=by, bottom=bottom, top=top, low_name=str(bottom[by]), high_name=str(top[by]), count=len(known),
         several=several, mark=SEVERAL, apart=apart,
     )  # fmt: skip
-    return sentence + (say("noted", count=int(noted.sum())) if noted.any() else ".")
+    return sentence + (say("noted", count=int(noted.sum())) if noted.any() else words.local("."))
 
 
 def _ends(first: pd.DataFrame) -> tuple[Any, Any]:

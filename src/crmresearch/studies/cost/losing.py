@@ -69,7 +69,7 @@ def payback(
     title = say("payback.title", months=found.counted[0]) if paid else say("payback.title_longer", months=found.months)
     return Result(
         pd.DataFrame(rows).assign(n=wins),
-        sentence + ".",
+        sentence + words.local("."),
         picture=Picture("curves", curve, title, say("payback.x"), say("payback.y"), options),
         money={"value": "n"},
         details={"won": found.won},
@@ -287,6 +287,6 @@ def five_points(retention: float | Result, discount: float) -> Result:
         table,
         say("five.sentence", retention=retention, points=FIVE * 100, low=low, high=high)
         + (say("five.inside", quoted=QUOTED) if low <= QUOTED <= high else say("five.outside", quoted=QUOTED))
-        + (say("five.undiscounted", gain=table["gain"][2]) if len(table) > 2 else "."),
+        + (say("five.undiscounted", gain=table["gain"][2]) if len(table) > 2 else words.local(".")),
         counts=(),
     )

@@ -231,7 +231,7 @@ def jointly(
         excluded_gate = gate(tell, "exclusion", None, names=names)
     return Result(
         table,
-        sentence + ".",
+        sentence + words.local("."),
         checks=(gate(tell, "relevance", wald > RELEVANT, wald=wald, needed=RELEVANT), excluded_gate),
         money={"value": "n"},
         digits=4,

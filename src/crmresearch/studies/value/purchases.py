@@ -19,6 +19,7 @@ from crmresearch.rules import rules
 from crmresearch.studies.value.forecast import calibrated, scored, tracked
 
 say = words.of("value.purchases")
+times = words.of("value")
 
 MAX_CORRELATION = 0.3  # of frequency and mean spend; CDNOW has .11 and counts as independent in the literature
 MAX_DISTANCE = 0.1  # largest gap between observed and fitted distribution of mean spend
@@ -118,7 +119,14 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     quarter = named[np.arange(len(table)) % 13 == 12] if len(table) > 30 else named
     return Result(
         quarter.assign(n=n),
-        say("tracking.sentence", periods=len(held), unit=unit, total=total, miss=miss, last=table.iloc[-1]),
+        say(
+            "tracking.sentence",
+            periods=len(held),
+            unit=times.names("units")[unit],
+            total=total,
+            miss=miss,
+            last=table.iloc[-1],
+        ),
         picture=tracked(table, unit, say("tracking.what"), n, "number", split),
         digits=1,
         details={"periods": named},

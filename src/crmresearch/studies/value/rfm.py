@@ -19,6 +19,7 @@ from crmresearch.result import Result, study
 from crmresearch.rules import rules
 
 say = words.of("value.rfm")
+times = words.of("value")
 
 
 @study
@@ -42,7 +43,11 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         if n < 2:
             continue
         means = scores.loc[inside, ["since", "purchases", "money"]].mean()
-        row: dict[str, Any] = {"segment": name, "rule": rule, say("since", unit=unit): means["since"]}
+        row: dict[str, Any] = {
+            "segment": name,
+            "rule": rule,
+            say("since", unit=times.names("units")[unit]): means["since"],
+        }
         row |= {"purchases": means["purchases"], "money": means["money"]}
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
@@ -64,7 +69,7 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
     x = say("x") if later is None else say("x_holdout")
     return Result(
         table.rename(columns=say.names("columns")),
-        sentence + ".",
+        sentence + words.local("."),
         picture=Picture("intervals", marks.assign(label=labels, base=0.0), title, x),
         money={"money": "n"},
         digits=2,

@@ -260,7 +260,7 @@ def distribution(frame: pd.DataFrame) -> Result:
     options = {"scale": "symlog", "unit": "money", "marks": [Mark(0)]}
     return Result(
         table,
-        sentence + ".",
+        sentence + words.local("."),
         estimates={"S37": below} if lead in COSTED else {},
         picture=Picture("distribution", pd.concat(values), *axes, options),
         money={"estimate": "n"},
