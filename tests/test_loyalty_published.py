@@ -145,7 +145,7 @@ def test_gates_of_the_spanish_bank(items, model):
     rival = loyalty.factor_models(items, model)
     result = loyalty.path_model(items, model, gates=gates, rival=rival, scaled=False, resamples=2000, seed=1)
     lines = {name: result.finding(name) for name in ("S10a", "S10b", "S10c", "S10d")}
-    gate = {n: {c.name: c.status for c in e.checks} for n, e in lines.items()}
+    gate = {n: {c.name: c.status for c in e.checks if c.status != "declared"} for n, e in lines.items()}
     assert gate["S10a"] == {"discriminant validity": "open", "one-factor rival": "open"}
     for line in ("S10b", "S10c", "S10d"):
         assert gate[line]["discriminant validity"] == "closed"

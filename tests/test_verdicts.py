@@ -263,6 +263,9 @@ def test_power_is_that_of_the_normal_test():
         (Deviation(0.05, -0.2, 0.3, limit=0.2), ("open", True)),
         (Deviation(1.2, 1.1, 1.31, limit=1.4, none=1.0), ("doubtful", False)),
         (Deviation(0.05, 0.02, 0.08, limit=0.2, control=True), ("doubtful", False)),
+        (Deviation(1.5, 1.3, 1.7, limit=2.0, least=True), ("closed", False)),
+        (Deviation(1.9, 1.7, 2.1, limit=2.0, least=True), ("open", True)),
+        (Deviation(3.0, 2.5, 3.5, limit=2.0, least=True), ("open", False)),  # far from 0, and no doubt about it
     ],
 )
 def test_gates_have_three_states(gate, expected):

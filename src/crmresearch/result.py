@@ -66,7 +66,8 @@ def gate(tell: words.Words, key: str, passed: bool | Deviation | None, **values:
     """
     detail, measured = tell(f"{key}.detail", **values), passed if isinstance(passed, Deviation) else None
     if isinstance(passed, Deviation):
-        detail, passed = say("measured", detail=detail, found=passed), not passed.closed
+        limit = say("least" if passed.least else "most", limit=passed.limit)
+        detail, passed = say("measured", detail=detail, found=passed, limit=limit), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
     return Check(tell(f"{key}.name"), status, detail, measured)
 

@@ -133,15 +133,19 @@ def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
     )
 
 
-def hill(values: Any, top: int | None = None) -> float:
-    """Tail index of the absolute values by Hill's estimator over the ``top`` largest (default: a twentieth)."""
+def hill(values: Any, top: int | None = None) -> tuple[float, float, float]:
+    """Tail index of the absolute values by Hill's estimator over the ``top`` largest (default: a twentieth).
+
+    With its interval: the inverse of the index is a mean of so many exponential spacings.
+    """
     size = np.sort(np.abs(checked(values)))[::-1]
     k = int(top or max(10, round(TAIL * size.size)))
     k = min(k, int((size > 0).sum()) - 1)
-    if k < 2:
-        return float("inf")
-    mean = float(np.log(size[:k] / size[k]).mean())
-    return 1 / mean if mean > 0 else float("inf")
+    mean = float(np.log(size[:k] / size[k]).mean()) if k > 1 else 0.0
+    if mean <= 0:
+        return (float("inf"),) * 3
+    low, high = ends(mean, mean / k**0.5)
+    return 1 / mean, 1 / high, 1 / low if low > 0 else float("inf")
 
 
 def share_below(values: Any, bound: float = 0.0) -> tuple[float, float, float]:

@@ -248,6 +248,9 @@ class Deviation:
         Where the assumption holds exactly; 1 for ratios.
     control : bool
         Whether this is a negative control, which is never open where it fails.
+    least : bool
+        Whether the limit is the least that is asked for (a share that must overlap, a tail index): what lies above it
+        is fine, nothing is the value at which it holds exactly, and so it is never doubtful.
     """
 
     value: float
@@ -256,11 +259,12 @@ class Deviation:
     limit: float
     none: float = 0.0
     control: bool = False
+    least: bool = False
 
     @property
     def bound(self) -> Bound:
-        """The limit on both sides."""
-        return Bound(self.limit, self.none, "either")
+        """The limit, on the side or on the sides where it must not be left behind."""
+        return Bound(self.limit, self.none, "below" if self.least else "either")
 
     @property
     def closed(self) -> bool:
@@ -279,7 +283,7 @@ def gates(found: Sequence[Deviation]) -> list[tuple[str, bool]]:
     ----------
     Holm (1979). A simple sequentially rejective multiple test procedure. *Scandinavian Journal of Statistics* 6, 65-70.
     """
-    p = [_inverted(d.value, d.low, d.high, d.none, d.none) for d in found]
+    p = [1.0 if d.least else _inverted(d.value, d.low, d.high, d.none, d.none) for d in found]
     order = sorted(range(len(p)), key=lambda i: p[i])
     holm, largest = dict.fromkeys(order, 1.0), 0.0
     for rank, i in enumerate(order):

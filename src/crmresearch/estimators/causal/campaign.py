@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.estimators.blocks import Array, Functional, summed
-from crmresearch.estimators.inference import ends
+from crmresearch.estimators.inference import LEVEL, ends, z
 
 
 def covariates_of(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -75,16 +75,25 @@ def difference_of_means(a: Array, b: Array) -> tuple[float, float]:
     return float(a.mean() - b.mean()), float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
 
 
-def imbalance(rows: pd.DataFrame) -> tuple[float, str, float]:
-    """Largest standardised difference of ``x_...`` between the arms, its column, and the largest a draw explains."""
-    t = rows["treated"].to_numpy(bool)
-    worst, name = 0.0, ""
-    for c in covariates_of(rows):
-        value = rows[c].to_numpy(float)
-        spread = value.std()
-        if spread > 0 and (gap := abs(value[t].mean() - value[~t].mean()) / spread) > worst:
-            worst, name = gap, c
-    return worst, name, max(0.1, 4 * np.sqrt(1 / t.sum() + 1 / (~t).sum()))
+def imbalance(rows: pd.DataFrame, by: str = "campaign_id") -> tuple[float, float, str, int]:
+    """Largest standardised difference of ``x_...`` between the arms of a campaign, in errors of its draw.
+
+    Returns
+    -------
+    (float, float, str, int)
+        The difference, half its interval (which holds for all that were looked at together, by Bonferroni), its
+        column, and how many were looked at.
+    """
+    found = [(0.0, 0.0, "")]
+    for _, part in rows.groupby(by, observed=True):
+        t = part["treated"].to_numpy(bool)
+        for c in covariates_of(part):
+            value = part[c].to_numpy(float)
+            if (spread := value.std()) > 0:
+                found.append(((value[t].mean() - value[~t].mean()) / spread, (1 / t.sum() + 1 / (~t).sum()) ** 0.5, c))
+    worst, se, name = max(found, key=lambda one: abs(one[0]) / (one[1] or 1))
+    looks = max(len(found) - 1, 1)
+    return worst, z(1 - (1 - LEVEL) / looks) * se, name, looks
 
 
 def path(rows: pd.DataFrame, horizon_months: int) -> pd.DataFrame:

@@ -123,13 +123,14 @@ def ordered_model(x: pd.DataFrame, y: np.ndarray) -> Any:
     return OrderedModel(y, x, distr="logit").fit(start_params=start, method="bfgs", disp=0, gtol=1e-6)
 
 
-def parallel_slopes(x: np.ndarray | pd.DataFrame, y: np.ndarray) -> tuple[float, int, float]:
+def parallel_slopes(x: np.ndarray | pd.DataFrame, y: np.ndarray) -> tuple[float, int, float, float, float]:
     """Test that slopes are the same at every cut (Brant 1990, with robust covariances).
 
     Returns
     -------
-    (float, int, float)
-        Chi-square, degrees of freedom, p-value. Cuts with fewer than 20 rows on a side are left out.
+    (float, int, float, float, float)
+        Chi-square, degrees of freedom, p-value; the difference of slopes that is largest in its errors, and its error.
+        Cuts with fewer than 20 rows on a side are left out.
     """
     from scipy.stats import chi2
 
@@ -148,4 +149,6 @@ def parallel_slopes(x: np.ndarray | pd.DataFrame, y: np.ndarray) -> tuple[float,
     gap = contrast @ slopes
     covariance = contrast @ (influence.T @ influence) @ contrast.T
     statistic = float(gap @ np.linalg.solve(covariance, gap))
-    return statistic, len(gap), float(chi2.sf(statistic, len(gap)))
+    error = np.sqrt(np.diag(covariance))
+    most = np.argmax(np.abs(gap) / error)
+    return statistic, len(gap), float(chi2.sf(statistic, len(gap))), float(gap[most]), float(error[most])

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError
-from crmresearch.estimators.inference import ends
+from crmresearch.estimators.inference import ends, wilson
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import share_outside
 from crmresearch.estimators.survival.risk import read_spells
@@ -99,4 +99,6 @@ def overlap(frame: pd.DataFrame, group: str, covariates: Sequence[str]) -> Check
         share = share_outside(frame, group, covariates, EXTREME)
     except FitError:
         return Check(say("overlap.name"), "closed", say("overlap.apart", group=group, named=", ".join(covariates)))
-    return gate(say, "overlap", share <= MAX_OUTSIDE, share=share, group=group, bounds=EXTREME, most=MAX_OUTSIDE)
+    n = int(frame["n"].sum()) if "n" in frame.columns else len(frame)
+    outside = Deviation(*wilson(share * n, n), limit=MAX_OUTSIDE)
+    return gate(say, "overlap", outside, group=group, bounds=EXTREME)

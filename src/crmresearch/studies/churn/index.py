@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,10 +12,11 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, normal
+from crmresearch.estimators.inference import Estimate, ends, normal
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines
 from crmresearch.estimators.survival.index import IndexModels, further_lines, index_models, index_rows, index_scale
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, entry_independence, model_gates
@@ -51,9 +53,10 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
     lines, fit = models.lines.to_dict("index"), models.fits[VERDICT_LAG]
     lags = [k for k in lines if k not in OTHERS]
     first, last, doubtful = lines[VERDICT_LAG], lines[lags[-1]], lines["doubtful"]
-    # the sign of an effect that is told from none at neither lag is a coin's
-    told = any((b["ci_low"] - 1) * (b["ci_high"] - 1) > 0 for b in (first, last))
-    turned = told and first["coef"] * last["coef"] < 0
+    # as for proportional hazards: a move by its own size, and by .2 at least; the errors at two lags go together, so
+    # that the interval of the move is on the wide side
+    move, se = last["coef"] - first["coef"], math.hypot(first["se"], last["se"])
+    moved = Deviation(move, *ends(move, se), limit=max(abs(first["coef"]), 0.2))
     kept = max(first["ci_high"], doubtful["ci_high"]) < 1 or min(first["ci_low"], doubtful["ci_low"]) > 1
     neither = all(b["ci_low"] <= 1 <= b["ci_high"] for b in (first, doubtful))  # there is no effect to lose
     strata = models.rows["stratum"].nunique()  # every stratum has a baseline hazard of its own
@@ -61,7 +64,7 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
     beside = say("kept") if kept else ""
     return (
         *model_gates(fit.events, 1 + strata, **models.figures),
-        gate(say, "lag", not turned, lags=by_lag),
+        gate(say, "lag", moved, lags=by_lag),
         entry_independence(entry),
         gate(say, "doubtful", kept or neither, none=first, every=doubtful, kept=beside),
     )

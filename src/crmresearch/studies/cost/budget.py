@@ -14,12 +14,14 @@ from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
 from crmresearch.estimators.inference import Estimate, from_draws, wilson
 from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equity, interval, optimum
 from crmresearch.estimators.spending.saturation import kept_curves, won_curves
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
 say = words.of("cost.split")
 
 MIN_RESAMPLES = 50
+MISFIT = 0.02  # share of prospects by which the curve may miss there
 TOP = 0.1  # share of prospects, those with the largest spends, that the curve is tested on
 QUANTITIES = (
     "acquisition", "retention", "marginal_acquisition", "marginal_retention", "value", "average_ratio", "shadow_price",
@@ -148,7 +150,7 @@ def split(
         gain = Estimate(float(gains[0]), *from_draws(gains[1:])[1:], currency, n)
         sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
     table = pd.concat(parts, ignore_index=True)
-    fits = bool(c["top_low"][0] <= c["top_predicted"][0] <= c["top_high"][0])
+    off, low, high = (float(c[f"top_{end}"][0] - c["top_predicted"][0]) for end in ("won", "low", "high"))
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
     first = parts[-1]
     return Result(
@@ -160,7 +162,7 @@ def split(
                 say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1],
                 best=best, tried=tried,
             ),
-            gate(say, "fits", fits, top=curves.iloc[0]),
+            gate(say, "fits", Deviation(off, low, high, limit=MISFIT)),
         ),
         estimates={
             name: Estimate(value, low, high, "money", n)

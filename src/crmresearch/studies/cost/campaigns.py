@@ -17,8 +17,9 @@ from crmresearch.estimators.blocks import Array, Functional, checked, constant, 
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
 from crmresearch.estimators.causal.campaign import covariates_of, difference, held_equal, imbalance, path, within
 from crmresearch.estimators.inference import Fieller, wilson, z
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies.cost.common import of, ratio_row, row, sampling, written
 
 say = words.of("cost.saved")
@@ -27,6 +28,7 @@ say_paid = words.of("cost.paid")
 
 EDGE = 0.05  # estimated chance of an offer below which, or above one less which, few comparable customers exist
 MOST_AT_EDGE = 0.10  # share of customers there that closes the overlap gate
+UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
 MIN_LEFT = 10  # exits an arm needs
 DOMINATING = 0.5  # part of one customer in the variance of an estimate that is too much
 
@@ -50,6 +52,13 @@ def two_armed(campaigns: pd.DataFrame, *, one_offer: bool = True) -> pd.DataFram
     if smallest < MIN_ARM:
         raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
     return drawn
+
+
+def _balance(rows: pd.DataFrame) -> Check:
+    """Gate: the arms of each campaign were alike before the offer, as effects are taken within campaigns."""
+    worst, reach, name, looks = imbalance(rows)
+    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
+    return gate(say, "balance", Deviation(worst, worst - reach, worst + reach, limit=UNLIKE), name=name, looks=looks)
 
 
 @study
@@ -126,15 +135,10 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         by=" ",
     )
     events = int(min(left[t].sum(), left[~t].sum()))
-    worst, name, limit = imbalance(rows)
-    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
     return Result(
         pd.DataFrame(found).assign(n=n),
         sentence,
-        checks=(
-            gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT),
-            gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
-        ),
+        checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), _balance(rows)),
         estimates={"S42": exits.estimate(say("unit"), n, 0.0, "below")},
         picture=_kept(curve, n, horizon_months, exits),
         money={"value": "n"},
@@ -184,13 +188,7 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     table = pd.DataFrame(found)
     table["n"] = table["n"].fillna(len(rows)).astype(int)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
-    # shares drawn and customers may differ between campaigns, and effects are taken within them
-    worst, name, limit = max((imbalance(rows[own]) for _, own in each), key=lambda found: found[0] / found[2])
-    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
-    checks = (
-        gate(say, "balance", worst < limit, worst=worst, name=name, limit=limit),
-        gate(say_paid, "dominance", largest < DOMINATING, largest=largest),
-    )
+    checks = (_balance(rows), gate(say_paid, "dominance", largest < DOMINATING, largest=largest))
     n, k = len(rows), len(parts)
     told = say_paid("sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=k, currency=currency)
     sentence = words.joined([told, sampling(campaigns)], by=" ")
@@ -271,13 +269,13 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     ).drop(columns="set")
     calmed, said = _calmed(rows, horizon_months)
     edge = float(((fit.propensity < EDGE) | (fit.propensity > 1 - EDGE)).mean())
-    overlaps = edge <= MOST_AT_EDGE
+    rare = Deviation(*wilson(edge * n, n), limit=MOST_AT_EDGE)
     # the sign is lost where the bounds, widened by the sampling error of one side, reach zero
     tip = tipping(t, left, fit.propensity, fit.effect.se * z(0.90), np.sign(fit.effect.value))
     sentence = words.joined(
         [
             tell("sentence", naive=100 * fit.naive, effect=100.0 * fit.effect)
-            + ("." if overlaps else tell("no_overlap")),
+            + (tell("no_overlap") if rare.closed else "."),
             said,
             sampling(campaigns),
         ],
@@ -286,12 +284,9 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     return Result(
         pd.concat([table.assign(n=n), calmed], ignore_index=True),
         sentence,
-        checks=(
-            gate(tell, "overlap", overlaps, edge=edge, low=EDGE, high=1 - EDGE, most=MOST_AT_EDGE),
-            gate(tell, "unseen", None, tip=tip),
-        ),
+        checks=(gate(tell, "overlap", rare, low=EDGE, high=1 - EDGE), gate(tell, "unseen", None, tip=tip)),
         estimates={"targeted": fit.effect.estimate(say("unit"), n, 0.0, "below")},
-        picture=_chances(t, fit.propensity, tell("title", edge=edge) if overlaps else tell("title_closed", edge=edge)),
+        picture=_chances(t, fit.propensity, tell("title_closed" if rare.closed else "title", edge=edge)),
         money={"value": "n"},
         digits=4,
     )

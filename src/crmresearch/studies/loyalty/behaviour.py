@@ -92,7 +92,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     names = [say("hazard.month") if lag == 1 else say("hazard.months", lag=lag) for lag in found]
     table = tabled({name: f.ratio for name, f in zip(names, found.values(), strict=True)}, "lag", "hazard_ratio")
     table.insert(4, "events", [f.events for f in found.values()])
-    checks = [respondents(), gate(say, "hazard.gate", main.events >= MIN_EVENTS, main=main)]
+    checks = [respondents(), gate(say, "hazard.gate", main.events >= MIN_EVENTS, main=main, needed=MIN_EVENTS)]
     halves = panel.early_and_late(rows, lag_months, follow_months)
     if halves is not None:
         first, later, se = halves

@@ -68,7 +68,7 @@ def cross_lagged(joined: pd.DataFrame, model: PathModel, *, resamples: int = 500
     clear = [name for e, name in ((back, "back"), (forth, "forth")) if e.ci_low > 0 or e.ci_high < 0]
     title, axis = say.names("lagged.titles")["_".join(clear) or "none"], say("lagged.x")
     picture = forest(drawn, "effect", "estimate", title, axis, "route")
-    checks = (respondents(), gate(say, "lagged.gate", fit.distinct >= DISTINCT, share=fit.distinct))
+    checks = (respondents(), gate(say, "lagged.gate", fit.distinct >= DISTINCT, share=fit.distinct, needed=DISTINCT))
     own = within.get(("loyalty", "satisfaction"), Missing(say("lagged.three", needed=MIN_PANEL), ("survey",)))
     estimates = {"S48b": own, "loyalty_to_later_satisfaction": back, "satisfaction_to_later_loyalty": forth}
     return Result(table, sentence, checks, estimates, picture=picture)

@@ -11,16 +11,18 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError
-from crmresearch.estimators.inference import ends, from_draws, normal, two_sided_p, wilson
+from crmresearch.estimators.inference import LEVEL, ends, from_draws, normal, two_sided_p, wilson, z
 from crmresearch.estimators.measurement import links
 from crmresearch.estimators.measurement.model import PathModel, construct_scores
 from crmresearch.estimators.measurement.moments import percentile, resampled_correlations
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit, ordered_model, parallel_slopes
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate
 from crmresearch.studies.loyalty.answers import forest, respondents, survey_study, tabled
 
 say = words.of("loyalty.form")
+UNEVEN = 0.4  # log odds by which a slope may differ between cuts: half as much again in odds
 MIN_R2 = 0.05  # explained variance below which splitting it is splitting noise
 
 
@@ -39,14 +41,16 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     parts, tests = [], []
     for item in model.constructs[loyal]:
         fit = fit_ordered_logit(scores, items[item].to_numpy())
-        tests.append(parallel_slopes(scores, items[item].to_numpy())[2])
+        tests.append(parallel_slopes(scores, items[item].to_numpy()))
         low, high = ends(fit.slopes, fit.se)
         columns = {"odds_ratio": np.exp(fit.slopes), "low": np.exp(low), "high": np.exp(high)}
-        columns |= {"p": two_sided_p(fit.slopes, fit.se), "p_parallel": tests[-1], "n": len(items)}
+        columns |= {"p": two_sided_p(fit.slopes, fit.se), "p_parallel": tests[-1][2], "n": len(items)}
         parts.append(pd.DataFrame({"item": item, "driver": drivers, **columns}))
     table = pd.concat(parts, ignore_index=True)
     table.insert(6, "p_holm", multipletests(table["p"], method="holm")[1])
-    parallel = multipletests(tests, method="holm")[1].min()
+    *_, moved, error = max(tests, key=lambda test: abs(test[3]) / test[4])
+    reach = z(1 - (1 - LEVEL) / sum(df for _, df, *_ in tests)) * error  # holds for every cut, driver and item at once
+    parallel = Deviation(moved, moved - reach, moved + reach, limit=UNEVEN)
     last = table.loc[table["driver"] == drivers[-1], "odds_ratio"]
     clear = int((table["p_holm"] < 0.05).sum())
     sentence = say("ordinal.sentence", clear=clear, n=len(table), driver=drivers[-1], low=last.min(), high=last.max())
@@ -55,7 +59,7 @@ def ordinal_regression(items: pd.DataFrame, model: PathModel) -> Result:
     return Result(
         table,
         sentence,
-        checks=(gate(say, "ordinal.gate", parallel > 0.05, p=parallel),),
+        checks=(gate(say, "ordinal.gate", parallel),),
         picture=forest(table, "item", "odds_ratio", title, x, "driver", mark=1),
         model=ordered_model(scores, items[model.constructs[loyal][0]].to_numpy()),
     )
@@ -167,8 +171,9 @@ def importance_performance(
     ).sort_values("importance", ascending=False, ignore_index=True)
     own = model.block[drivers] == model.names.index(quality)
     # the share of R squared of a useless item is above 0; over-fitting of R squared itself is taken off
-    adjusted = 1 - (1 - r2[0]) * (n - 1) / (n - len(drivers) - 1)
-    enough = gate(say, "importance.gate", adjusted >= MIN_R2, r2=adjusted)
+    adjusted = 1 - (1 - r2) * (n - 1) / (n - len(drivers) - 1)
+    e = percentile(adjusted, "", n)
+    enough = gate(say, "importance.gate", Deviation(e.value, e.ci_low, e.ci_high, limit=MIN_R2, least=True))
     part = percentile(share[:, own].sum(axis=1), say("importance.unit"), n)
     line = replace(part, checks=(*dict(gates or {}).get((quality, sat), ()), enough))
     middle = table[["importance", "performance"]].median()

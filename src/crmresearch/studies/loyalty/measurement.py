@@ -21,6 +21,7 @@ from crmresearch.estimators.measurement.invariance import TESTS, permutation_tes
 from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.pls import fit_pls
 from crmresearch.estimators.measurement.polychoric import polychoric, resampled_polychoric
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading
 from crmresearch.studies.loyalty.answers import cells, forest, survey_study, tabled
@@ -102,12 +103,13 @@ def reliability(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000,
         say("reliability.weak", names=", ".join(weak)) if weak else say("reliability.strong")
     )
     sentence += say("reliability.single", names=", ".join(single)) if len(single) else ""
-    unfit = (table["omega_high"] < OMEGA_CLOSED).any()
+    worst = table.sort_values("omega_high").iloc[0]
+    least = Deviation(worst["omega"], worst["omega_low"], worst["omega_high"], limit=OMEGA_CLOSED, least=True)
     shown = table.dropna(subset="omega").rename(columns={"omega_low": "low", "omega_high": "high"})
     title = say("reliability.title", low=omega.min(), high=omega.max())
     title, x = say("reliability.title_weak") if weak else title, say("reliability.x", n=len(items))
     picture = forest(shown, "construct", "omega", title, x, mark=OMEGA)
-    checks = (gate(say, "reliability.gate", not unfit, lowest=omega.min()),)
+    checks = (gate(say, "reliability.gate", least),)
     return Result(table, sentence, checks, picture=picture)
 
 
@@ -142,19 +144,18 @@ def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], 
     """Gate of each path, from the HTMT of :func:`htmt`.
 
     A closed pair blocks a path between its two constructs, and every path of an equation that has both as predictors.
+    Here the burden lies with the gate: it closes where the interval reaches the limit.
     """
     if discriminant.missing is not None:
         return {}  # the path model says itself that it does not apply
-    high, at = discriminant.details["high"], model.names.index
+    found, at = discriminant.table.set_index("pair"), model.names.index
     gates: dict[tuple[str, str], tuple[Check, ...]] = {}
     for a, b in model.paths:
         pairs = [(a, b), *itertools.combinations(model.predictors(b), 2)]
-        upper = {"-".join(sorted(pair)): float(high[at(pair[0]), at(pair[1])]) for pair in pairs}
-        hit = [say("gates.pair", pair=pair, high=v) for pair, v in upper.items() if v >= HTMT_LIMIT]
-        detail = say("gates.open", high=max(upper.values()), limit=HTMT_LIMIT)
-        if hit:
-            detail = say("gates.closed", pairs="; ".join(hit), limit=HTMT_LIMIT)
-        gates[a, b] = (Check.of(say("gates.name"), not hit, detail),)
+        rows = found.loc[[" - ".join(sorted(pair, key=at)) for pair in pairs]].sort_values("high", ascending=False)
+        hit = rows[rows["high"] >= HTMT_LIMIT]
+        told = [say("gates.pair", pair=pair, row=row) for pair, row in (hit if len(hit) else rows[:1]).iterrows()]
+        gates[a, b] = (gate(say, "gates", not len(hit), pairs=", ".join(told), limit=HTMT_LIMIT),)
     return gates
 
 

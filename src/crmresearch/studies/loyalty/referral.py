@@ -7,10 +7,11 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.inference import Estimate, wilson
 from crmresearch.estimators.measurement import referral
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.panel import answers_with_accounts
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
 from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
@@ -81,9 +82,9 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     lines += [(say("gaps.contribution"), year, e) for year, e in gains.items() if e is not None and e.n >= MIN_MONEY]
     table = pd.DataFrame({"gap": gap, "year": year, **cells(e), "n": e.n} for gap, year, e in lines)
     contributed = table["gap"] == say("gaps.contribution")
-    events = int(rows["event"].sum())
+    events, of = int(rows["event"].sum()), int(referred["referred"].sum())
     checks = (
-        gate(say, "gaps.overlap", share >= OVERLAP, share=share),
+        gate(say, "gaps.overlap", Deviation(*wilson(share * of, of), limit=OVERLAP, least=True)),
         gate(say, "gaps.events", events >= MIN_EVENTS, events=events, needed=MIN_EVENTS),
     )
     estimates, told = {}, ""

@@ -79,7 +79,7 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
         forest(table, "estimate_of", "mean", say("title", plain=plain, weighted=weighted), say("x", n=n), mark=None),
     )
     checks = (
-        gate(say, "overlap", least > OVERLAP, least=least, effective=effective, n=n),
+        gate(say, "overlap", least > OVERLAP, least=least, needed=OVERLAP, effective=effective, n=n),
         gate(say, "accounts", None, gamma=gamma),
     )
     estimates = {"satisfaction_completers": plain, "satisfaction_mean": weighted, "satisfaction_bounds": bounds}

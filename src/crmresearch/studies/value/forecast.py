@@ -8,12 +8,14 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import jackknife
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles, naive_forecasts
 from crmresearch.estimators.worth.margin import MarginModel, fit_margin, group_means
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
 say = words.of("value.forecast")
+OFF = 1.1  # ratio of predicted to actual, either way, beyond which a forecast misses the level
 NAIVE = 2  # forecasts without a model: the last of those that are scored
 
 
@@ -38,14 +40,11 @@ def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
         pictures.append(Picture("intervals", data, title, say("scores.x", what=what), options={"marks": marks}))
     told = say("scores.sentence", what=what, model=model)
     gaps = [say("scores.gap", row=row) for _, row in naive.iterrows()]
-    close = bool(model["level_low"] <= 1.1 and model["level_high"] >= 0.9)
+    level = Deviation(model["level"], model["level_low"], model["level_high"], limit=OFF, none=1)
     return Result(
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
         f"{told} {say('scores.better') if better else say('scores.no_better')}",
-        (
-            gate(say, "scores.level", close, level=model["level"]),
-            gate(say, "scores.naive", better, gaps=words.joined(gaps)),
-        ),
+        (gate(say, "scores.level", level), gate(say, "scores.naive", better, gaps=words.joined(gaps))),
         picture=tuple(pictures),
         money={"error": "n", "error_gap": "n"} if unit == "money" else {},
         details={"scores": scores},

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.estimators.inference import jackknife, mean_interval
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.estimators.worth import purchases
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles
 from crmresearch.estimators.worth.purchases import PurchaseModel
@@ -40,6 +41,8 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         Observed and fitted mean spend by repeat purchases, and two gates: the correlation of frequency and mean spend
         among repeat buyers, and the largest distance between the distribution of mean spend and the fitted one.
     """
+    from scipy.special import kolmogi
+
     fit = purchases.fit_spend(frame, smallest=5 * rules.least)
     label, bands = say("spend.label"), list(say.names("spend.bands").values())
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
@@ -51,15 +54,14 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     title, seen = say("spend.title_open"), [row for row in rows if row[-1] >= rules.least]
     if seen and (seen[-1][2] > seen[0][3] or seen[-1][3] < seen[0][2]):
         title = say("spend.title", first=seen[0], last=seen[-1])
-    independent = abs(fit.correlation.value) <= MAX_CORRELATION
+    c, reach = fit.correlation, kolmogi(0.05) / fit.spend.size**0.5  # the distance of a sample from its own law
+    tied = Deviation(c.value, c.ci_low, c.ci_high, limit=MAX_CORRELATION)
+    apart = Deviation(fit.distance, max(fit.distance - reach, 0), fit.distance + reach, limit=MAX_DISTANCE)
     names = say.names("spend.columns")
     return Result(
         table.rename(columns=names),
         say("spend.sentence", fit=fit, n=fit.spend.size),
-        (
-            gate(say, "spend.independent", independent, fit=fit, limit=MAX_CORRELATION),
-            gate(say, "spend.fits", fit.distance <= MAX_DISTANCE, fit=fit, limit=MAX_DISTANCE),
-        ),
+        (gate(say, "spend.independent", tied), gate(say, "spend.fits", apart)),
         picture=Picture("intervals", data, title, label, say("spend.y"), options),
         money={names["estimate"]: "n"},
         digits=2,
