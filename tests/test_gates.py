@@ -75,7 +75,7 @@ def _gates() -> dict[str, list[tuple[ast.expr, set[str]]]]:
         sections, measured = {}, set()
         for n in ast.walk(tree):
             if isinstance(n, ast.Assign):
-                if ast.unparse(n.value).startswith("words.of("):
+                if n in tree.body and ast.unparse(n.value).startswith("words.of("):
                     sections[ast.unparse(n.targets[0])] = ast.literal_eval(n.value.args[0])
                 values = n.value.elts if isinstance(n.value, ast.Tuple) else [n.value]
                 targets = n.targets[0].elts if isinstance(n.targets[0], ast.Tuple) else [n.targets[0]]
