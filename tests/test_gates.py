@@ -32,8 +32,8 @@ KINDS = {
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits value.shares.tail
     """,
     "count": """
-        churn.gates.events churn.gates.separation cost.saved.exits cost.common.wins cost.ratios.ends
-        cost.losing.replacement.seen loyalty.behaviour.intention.gate loyalty.behaviour.hazard.gate
+        churn.gates.events churn.gates.events_of_one churn.gates.separation cost.saved.exits cost.common.wins
+        cost.ratios.ends cost.losing.replacement.seen loyalty.behaviour.intention.gate loyalty.behaviour.hazard.gate
         loyalty.dynamics.lagged.gate loyalty.measurement.latent.gate loyalty.referral.gaps.events
         loyalty.referral.gaps.no_hazard loyalty.referral.rate.gate loyalty.structure.sem.settled
         value.margin.curves.at_risk value.shares.cell
@@ -83,8 +83,10 @@ def _gates() -> dict[str, list[tuple[ast.expr, set[str]]]]:
                     if isinstance(value, ast.Call) and ast.unparse(value.func) == "Deviation":
                         measured.add(ast.unparse(target))
         for call in _calls(tree, "gate"):
-            key = f"{sections[ast.unparse(call.args[0])]}.{ast.literal_eval(call.args[1])}"
-            found.setdefault(key, []).append((call.args[2], measured))
+            key = call.args[1]
+            for one in (key.body, key.orelse) if isinstance(key, ast.IfExp) else (key,):
+                named = f"{sections[ast.unparse(call.args[0])]}.{ast.literal_eval(one)}"
+                found.setdefault(named, []).append((call.args[2], measured))
     return found
 
 
