@@ -23,6 +23,7 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("CRMRESEARCH_BANKS", raising=False)
+        patch.delenv("CRMRESEARCH_LANG", raising=False)
         yield
 
 

@@ -194,6 +194,17 @@ def test_a_later_run_replaces_the_folder_whole_and_resume_keeps_what_is_unchange
     assert sorted(p.name for p in (out / "notebooks").iterdir()) == ["00_ok.ipynb", "01_fail.ipynb"]
 
 
+def test_the_language_reaches_kernels_and_a_run_in_another_is_another_run(tiny, tmp_path, no_site, monkeypatch):
+    notebook(tmp_path / "n" / "00_ok.ipynb", "import os; print(os.environ.get('CRMRESEARCH_LANG'))")
+    for spoken, reused in (("zh", False), ("zh", True), ("en", False)):
+        monkeypatch.setenv("CRMRESEARCH_LANG", spoken)
+        outcome = batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run", resume=True)
+        assert outcome.completed
+        assert ("reused" in outcome.status["notebooks"]["00_ok"]) is reused
+        assert spoken in outputs(outcome, "00_ok")
+        assert json.loads((outcome.folder / "run.json").read_text("utf-8"))["fingerprints"]["language"] == spoken
+
+
 def test_an_interrupted_run_leaves_the_earlier_one(tiny, tmp_path, no_site, monkeypatch):
     folder, out = tmp_path / "n", tmp_path / "run"
     notebook(folder / "00_ok.ipynb", *SOURCES["00_ok"])

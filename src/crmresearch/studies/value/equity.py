@@ -56,7 +56,7 @@ def equity_accounting(
     kinds = say.names("flows")
     ends = pd.DataFrame(total.columns("estimate", "ci")).add(base, axis=0)
     bars = ends.assign(base=base, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()])
-    group = np.where(total.value < 0, kinds["takes"], kinds["adds"])
+    group = np.where(total.value < 0, kinds["takes"], kinds["adds"]).astype(object)
     group[[0, -1]] = kinds["total"]
     bars["group"] = pd.Categorical(group, [kinds[k] for k in ("total", "takes", "adds")])  # blue, orange, green
     change = jackknife((flows["closing"] - flows["opening"]).to_numpy())
