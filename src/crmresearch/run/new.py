@@ -10,7 +10,7 @@ from crmresearch.errors import InputError
 
 
 def create(name: str, root: Path) -> list[Path]:
-    """Write notebook, study and test, and append the study's words to the catalogue; return the files touched.
+    """Write notebook, study and test, and append the study's words in each language; return the files touched.
 
     Parameters
     ----------
@@ -40,8 +40,9 @@ def create(name: str, root: Path) -> list[Path]:
     for path in (*new.values(), package / "studies" / study):
         if path.exists():
             raise InputError(f"{path.relative_to(root)} is there already")
-    for part, path in (new | {"words.yaml": package / "words" / "en.yaml"}).items():
+    words = {f"words.{path.name}": path for path in sorted((package / "words").glob("*.yaml"))}
+    for part, path in (new | words).items():
         text = (Path(__file__).parent / "template" / f"{part}.txt").read_text("utf-8")
         with path.open("a", encoding="utf-8") as file:
             file.write(text.replace("05_example", name).replace("example", study).replace("S00", lines[0]))
-    return [*new.values(), package / "words" / "en.yaml"]
+    return [*new.values(), *words.values()]
