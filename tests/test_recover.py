@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 
+from crmresearch import ledger
 from crmresearch.errors import FitError, FitWarning, InputError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.lab import recover, simulated
@@ -343,6 +344,22 @@ def test_failures_carry_their_reasons():
     assert found.table.loc[1, "reason"] == ""
     assert "1 of them for no known reason" in found.sentence
     assert recover.failures(table.iloc[2:]).table.empty
+
+
+def test_many_lines_read_together_are_rarely_decided_wrongly():
+    """The reduced form of what notebook 90 shows with a thousand banks and intervals."""
+    found = recover.many_lines(runs=200, seed=7).table
+    assert len(found) == 9
+    assert (found["estimate"] <= found["level"]).all()
+    assert found["estimate"].max() > 0.02  # something is decided at all
+
+
+def test_many_lines_would_show_verdicts_without_control(monkeypatch):
+    monkeypatch.setattr(
+        ledger.verdicts, "adjusted", lambda primary, within: dict.fromkeys(ledger.lines(), 0.0) | primary
+    )
+    found = recover.many_lines(runs=50, seed=7).table
+    assert (found["estimate"] > found["level"])[:3].all()
 
 
 def test_truths_of_lines_agree_with_a_small_new_draw_and_travel_with_the_bank(tmp_path):
