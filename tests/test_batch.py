@@ -77,9 +77,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 def no_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of the runner alone do without the four seconds a site takes."""
 
-    def build(folder: Path) -> None:
-        (folder / "site").mkdir()
-        (folder / "site" / "index.html").write_text("<html></html>")
+    def build(folders: list[Path], target: Path, lost: object) -> None:
+        target.mkdir()
+        (target / "index.html").write_text("<html></html>")
 
     monkeypatch.setattr(site, "build", build)
 
@@ -212,7 +212,7 @@ def test_an_interrupted_run_leaves_the_earlier_one(tiny, tmp_path, no_site, monk
     before = (out / "status.json").read_bytes()
     with monkeypatch.context() as patch:
 
-        def interrupt(_: Path) -> None:
+        def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(site, "build", interrupt)

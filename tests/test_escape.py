@@ -77,7 +77,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     cells += [new_code_cell("1", id="c1", outputs=shown, execution_count=1)]
     execution.write_notebook(new_notebook(cells=cells), run / "notebooks" / "03_written.ipynb")
     ledger.merge(run)
-    return site.build(run).parent, said
+    return site.build([run], run / "site").parent, said
 
 
 def test_no_page_shows_a_file_fetches_anything_or_runs_a_script(hostile):
@@ -227,7 +227,7 @@ def test_a_withheld_site_stays_withheld(tmp_path, crm, monkeypatch):  # noqa: F8
     execution.write_notebook(leak, run / "notebooks" / "04_leak.ipynb")
     code, out, err = crm("site", str(run))
     assert code == 1
-    assert "04_leak.ipynb, line" in out
+    assert "04_leak.ipynb, cells 0" in out
     assert err.splitlines()[-1] == "the site is withheld"
     (run / "notebooks" / "04_leak.ipynb").unlink()
     status = json.loads((run / "status.json").read_text())  # found then, by a bank that is out of reach now

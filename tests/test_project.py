@@ -230,6 +230,7 @@ def test_no_import_goes_in_a_circle():
 # Imported when a figure is drawn, a site is built, the command is run.
 DRAWN = {
     "figures.dress",
+    "figures.forest",
     "figures.kinds",
     "figures.paths",
     "figures.telling",

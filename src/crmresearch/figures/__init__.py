@@ -79,6 +79,17 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     return ax
 
 
+def svg(several: tuple[Picture, ...]) -> bytes:
+    """Draw pictures of intervals below each other, each as high as its rows, as SVG."""
+    from crmresearch.figures import forest
+
+    places = forest.axes([forest.height(p.data) for p in several])
+    draw(several, places if len(several) > 1 else places[0])
+    buffer = io.BytesIO()
+    places[0].figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def told(several: Picture | tuple[Picture, ...]) -> str:
     """Tell in words what :func:`draw` draws: titles, axes and values, from the data themselves."""
     from crmresearch.figures import dress, telling

@@ -20,6 +20,7 @@ from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator
 
 from crmresearch import words
+from crmresearch.figures import forest
 from crmresearch.figures.dress import (
     Ticks,
     bars,
@@ -65,7 +66,8 @@ def intervals(ax: Any, picture: Picture) -> None:
     Columns: ``label`` (a category each, in order), ``estimate``, ``low``, ``high`` (may be missing); ``group`` (colour,
     side by side where labels repeat, legend), ``text`` (written beside the mark), ``strong`` (others are grey),
     ``hollow``, ``base`` (a bar from there to the estimate), ``outer_low``, ``outer_high`` (a wider interval, thin and
-    grey, behind), ``n``.
+    grey, behind), ``n``; of lying rows ``over`` (what stands above it, up to the next such text), ``bound``, ``mirror``
+    (dashed, of this row alone), ``truth`` (a triangle).
     Options: ``upright`` (labels along the x axis), ``log``, ``unit``, ``limits`` (of the value axis; an interval that
     leaves it ends in an arrow; without limits an interval many times as wide as the others does so), ``ordered``.
     """
@@ -78,8 +80,8 @@ def intervals(ax: Any, picture: Picture) -> None:
     apart = min(0.2, 0.76 / len(colors)) if data["label"].duplicated().any() else 0.0
     group = data["group"].astype(object) if "group" in data else pd.Series(None, index=data.index, dtype=object)
     side = group.map({g: k for k, g in enumerate(colors)}).fillna(0) - (len(colors) - 1) / 2
-    place = data["label"].map({n: i for i, n in enumerate(names)}).astype(float) + apart * side
-    data["at"] = len(names) - 1 - place if lying else place
+    places = forest.places(data, ax.figure.get_figwidth()) if lying else {n: i for i, n in enumerate(names)}
+    data["at"] = data["label"].map(places).astype(float) + (-1 if lying else 1) * apart * side
     data["shade"] = group.map(colors) if "group" in data else ACCENT
     if "strong" in data and data["strong"].any():
         data["shade"] = data["shade"].where(data["strong"].astype(bool), GREY)
@@ -104,13 +106,14 @@ def intervals(ax: Any, picture: Picture) -> None:
                 x, y = (own["estimate"], own["at"]) if lying else (own["at"], own["estimate"])
                 dots(ax, x, y, list(own["shade"]), own.get("hollow"), marker=style)
     _beyond(ax, data, floor, ceiling, lying)
+    forest.held_against(ax, data)
     handles = marks(ax, picture, "x" if lying else "y")
     if log:
         getattr(ax, "set_xscale" if lying else "set_yscale")("log")
     set_view(*(v if np.isfinite(v) else None for v in (floor, ceiling)))
     unit_axis(along, unit, log)
-    categories(across, names, [len(names) - 1 - i if lying else i for i in range(len(names))])
-    set_rows(-0.65, len(names) - 0.35)
+    categories(across, names, list(places.values()))
+    set_rows(-0.65, max(places.values()) + 0.65 + forest.over(ax, data, places))
     ax.grid(visible=False, axis="y" if lying else "x")
     named = [
         (patch(c, g) if "base" in data else line(c, g, marker=styles[g])) for g, c in colors.items() if g is not None

@@ -84,7 +84,13 @@ def _intervals(data: pd.DataFrame, picture: Picture) -> list[str]:
     if "base" in data:  # a bar is as long as it reaches from there
         ends = [c for c in ("estimate", "low", "high") if c in data]
         data = data.assign(**{c: data[c] - data["base"] for c in ends})
-    cells = _cells(data, "estimate", picture.options.get("unit", "number"))
+    unit = picture.options.get("unit", "number")
+    cells = _cells(data, "estimate", unit)
+    for row, (_, beside) in enumerate(data.iterrows()):
+        if pd.notna(beside.get("bound", np.nan)):
+            cells[row] = say("bound", cell=cells[row], at=number(beside["bound"], unit))
+        if pd.notna(beside.get("truth", np.nan)):
+            cells[row] = say("truth", cell=cells[row], at=number(beside["truth"], unit))
     return _few([f"{name}: {cell}" for name, cell in zip(names, cells, strict=True)], data["estimate"])
 
 

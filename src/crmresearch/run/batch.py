@@ -13,13 +13,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import ledger, parameters, words
-from crmresearch.errors import InputError
+from crmresearch.errors import CrmError, InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
 from crmresearch.rules import rules
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
+say = words.of("site.batch")
 PROJECT = Path(__file__).resolve().parents[3]
 PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
 TIMEOUT = 1800.0  # seconds per notebook
@@ -319,27 +320,95 @@ def _publish(folder: Path, status: dict[str, Any], known: People, progress: Prog
     ledger.write_json(folder / "status.json", status)  # the site tells how each notebook ended
     if wanted:
         progress.say("building the site")
-    breaches = (rebuild if wanted else scan)(folder, known).breaches
+    breaches = (rebuild({folder: known}, folder / "site") if wanted else scan(folder, known)).breaches
     if breaches:
         status["status"] = "failed"
         status["disclosure"] = [asdict(b) for b in breaches]
         progress.say(f"breaches of the disclosure rules: {len(breaches)}; the site is withheld")
 
 
-def rebuild(folder: Path, known: People | None) -> Report:
-    """Build the site of a run, unless something in the run must not leave, or nobody can be looked for; say which."""
+def rebuild(runs: Mapping[Path, People | None], target: Path, lost: Mapping[str, str] | None = None) -> Report:
+    """Build the site of a run, or of several joined, without those that hold what must not leave; say which.
+
+    Parameters
+    ----------
+    runs : mapping of Path to People
+        The runs' folders, and whose identifiers are looked for; a run whose people are not known is withheld.
+    target : Path
+        Where the site is to stand.
+    lost : mapping of str to str, optional
+        Banks that could not be run, and why.
+    """
     from crmresearch.run import site
 
-    status = folder / "status.json"
-    earlier = json.loads(status.read_text("utf-8")).get("disclosure", []) if status.exists() else []
-    report = scan(folder, known)
-    report.breaches = report.breaches or [Breach(**b) for b in earlier]  # it may rest on more than can be seen now
-    if not report.breaches and known is not None:
-        site.build(folder)
-        report = scan(folder, known)
-    if report.breaches or known is None:
-        shutil.rmtree(folder / "site", ignore_errors=True)
-    return report
+    out, told, clean, found = Report(), dict(lost or {}), {}, []
+    for folder, people in runs.items():
+        status = folder / "status.json"
+        earlier = json.loads(status.read_text("utf-8")).get("disclosure", []) if status.exists() else []
+        breaches = scan(folder, people).breaches or [Breach(**b) for b in earlier]  # which may rest on more
+        out.breaches += [replace(b, file=f"{folder.name}/{b.file}") if len(runs) > 1 else b for b in breaches]
+        if breaches or people is None:
+            told[folder.name] = say("withheld") if breaches else say("nobody")
+        else:
+            clean[folder] = people
+    out.people = None not in runs.values()
+    if clean:
+        site.build(list(clean), target, told)
+        found = scan(target, People(name for people in clean.values() for name in people.names)).breaches
+        out.breaches += found
+    if found or not clean:
+        shutil.rmtree(target, ignore_errors=True)
+    return out
+
+
+def run_open(
+    from_dir: Path | None, *, studies: Iterable[str] | None, values: Mapping[str, Any], out: Path | None, **options: Any
+) -> tuple[dict[str, Outcome], dict[str, str], Report]:
+    """Run every open bank whose files are there, and join the runs into one site; a bank that fails hides no other.
+
+    Parameters
+    ----------
+    from_dir : Path, optional
+        Folder that holds the banks' files, each bank's in a folder of its own or all in this one; what is in the cache
+        is there, too.
+    studies, values, **options
+        As for :func:`run`.
+    out : Path, optional
+        Holds each run by its bank's name, and ``site``; ``outputs/open`` by default.
+
+    Returns
+    -------
+    (dict, dict, Report)
+        What each run came to, why banks could not be run, and what must not leave.
+    """
+    from crmresearch.data.sources import names, open_data
+
+    available = find_notebooks()
+    studies = select(available, studies)
+    split({n: available[n] for n in studies}, values)  # refused once, not bank by bank
+    progress, out = options.get("progress") or Progress(), out or Path("outputs") / "open"
+    if from_dir is not None and not from_dir.is_dir():
+        raise InputError(f"there is no folder {from_dir.name}/ to take open banks from")
+    here = {row["name"] for row in names.listing() if row["status"] == "here"}
+    outcomes: dict[str, Outcome] = {}
+    lost: dict[str, str] = {}
+    known: dict[Path, People | None] = {}
+    for name in open_data.catalogue():
+        place = None if from_dir is None else open_data.holding(name, from_dir)
+        if place is None and name not in here:
+            progress.say(f"{name}: its files are not there")
+            continue
+        try:
+            people = People.of(load(name, place))
+            outcomes[name] = run(name, studies=studies, values=values, out=out / name, site=False, **options)
+            known[outcomes[name].folder] = people
+        except CrmError as error:
+            lost[name] = str(error)
+            progress.say(f"{name} could not be run: {error}")
+    if not outcomes:
+        raise InputError("no open bank could be run; --from DIR names the folder with their files (data/README.md)")
+    progress.say("joining the runs into one site")
+    return outcomes, lost, rebuild(known, out / "site", lost)
 
 
 def store(outcome: Outcome, folder: Path, reference: Path) -> list[Path]:

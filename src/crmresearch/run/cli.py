@@ -51,7 +51,7 @@ def _speak(language: str | None) -> str | None:
     return language
 
 
-Bank = Annotated[str, typer.Option(help="Name of a bank, or path of a bank.yaml or of the folder that holds one.")]
+Bank = Annotated[str, typer.Option(help="Name of a bank, path of a bank.yaml or of its folder, or all-open.")]
 From = Annotated[
     Path | None, typer.Option("--from", help="Folder of an open data set, or one that bank.yaml may name.")
 ]
@@ -176,6 +176,9 @@ def run(
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch.run import batch
 
+    if bank == "all-open":
+        _run_open(from_dir, studies, out, jobs, given, resume, timeout)
+        return
     with _watched(_again()) as listener:
         outcome = batch.run(
             bank,
@@ -189,6 +192,40 @@ def run(
             progress=listener,
         )
     _finish(outcome, _again())
+
+
+def _run_open(
+    from_dir: Path | None,
+    studies: str | None,
+    out: Path | None,
+    jobs: int,
+    given: list[str] | None,
+    resume: bool | None,
+    timeout: float,
+) -> None:
+    """Run every open bank that is there; say how each ended, and exit with 1 unless all completed."""
+    from crmresearch.run import batch
+
+    with _watched(_again()) as listener:
+        outcomes, lost, report = batch.run_open(
+            from_dir,
+            studies=_listed(studies),
+            values=_values(given),
+            out=out,
+            jobs=jobs,
+            resume=resume,
+            timeout=timeout,
+            progress=listener,
+        )
+    for name, outcome in outcomes.items():
+        _echo(f"{name} {outcome.status['status']}: {_short(outcome.folder)}")
+    for name, why in lost.items():
+        _echo(f"{name} could not be run: {why}", err=True)
+    page = next(iter(outcomes.values())).folder.parent / "site" / "index.html"
+    if page.exists():
+        _echo(f"open {_short(page)}")
+    if not _told(report) or lost or not all(o.completed for o in outcomes.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -259,14 +296,30 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
 
 
 @app.command()
-def site(folder: Run, bank: Whose = None, from_dir: From = None, lang: Lang = None) -> None:
-    """Build the site of a run again, unless something in the run must not leave."""
+def site(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, e.g. outputs/runs/berka.")],
+    bank: Whose = None,
+    from_dir: From = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=_here, help="Where the site is to stand; in the run, or outputs/site for several."),
+    ] = None,
+    lang: Lang = None,
+) -> None:
+    """Build the site of a run again, or one site of several runs, unless something in a run must not leave."""
     from crmresearch.run import batch
 
-    if not _told(folder, batch.rebuild(folder, _people(folder, bank, from_dir))):
+    if bank is not None and len(folders) > 1:
+        raise InputError("--bank names the bank of one run; those of several are found in CRMRESEARCH_BANKS")
+    target = out or (folders[0] if len(folders) == 1 else Path("outputs")) / "site"
+    report = batch.rebuild({folder: _people(folder, bank, from_dir) for folder in folders}, target)
+    passed = _told(report)
+    if (target / "index.html").exists():
+        _echo(f"open {_short((target / 'index.html').absolute())}")
+    else:
         _echo("the site is withheld", err=True)
+    if not passed:
         raise typer.Exit(1)
-    _echo(f"open {_short((folder / 'site' / 'index.html').absolute())}")
 
 
 @app.command()
@@ -276,7 +329,7 @@ def check(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
 
     people = _people(folder, bank, from_dir)
     report = scan.scan(folder, people)
-    passed = _told(folder, report)
+    passed = _told(report)
     for left in report.left_out:
         _echo(f"not looked at: {left}")
     if not passed:
@@ -295,7 +348,7 @@ def _people(folder: Path, bank: str | None, from_dir: Path | None) -> Any:
     return people.of_run(folder, bank, from_dir)
 
 
-def _told(folder: Path, report: Any) -> bool:
+def _told(report: Any) -> bool:
     """Say where a run holds what must not leave, and whether nobody could be looked for; tell whether it passed."""
     for breach in report.breaches:
         _echo(f"{breach.file}, {breach.where}: {breach.rule}")

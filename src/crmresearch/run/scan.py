@@ -86,6 +86,7 @@ _SHAPES = [s for s in identifiers.SHAPES if not s.pattern.pattern.startswith("^"
 _IDS = f"{_PERSON}[\\W_]*{_NUMBERED}|{'|'.join(disclosure.IDENTIFIER_COLUMNS)}"
 _HEADER = re.compile(rf"{_IDS}|(?:客户|客戶|会员|用户)(?:号|號|编号|编码|id)", re.I)
 _EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+[^,\s]{0,40};base64,([A-Za-z0-9+/=\s]+)")
+_DRAWN = re.compile(r'\b(?:d|points)="[MLHVCSQTAZmlhvcsqtaz\d\s.,+-]*"')  # coordinates of a drawing, which say nothing
 _INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|u|wbr)\b[^>]*>", re.I)
 
 
@@ -159,7 +160,7 @@ class _Reader:
             first = text.partition("\n")[0]
             yield from self.table(csv.reader(io.StringIO(text), delimiter=max(",;\t|", key=first.count)))
             return
-        yield from self.text(text)
+        yield from self.text(_DRAWN.sub("", text) if ending == ".svg" else text)
 
     def text(self, text: str, within: str = "") -> Iterator[tuple[str, str]]:
         """Look through a text by lines and tables, and into what is embedded in it."""

@@ -110,6 +110,13 @@ def get(name: str, from_dir: str | Path | None = None) -> Path:
     return folder
 
 
+def holding(name: str, folder: Path) -> Path | None:
+    """Return the folder, this one or one in it, that holds all files that a data set needs; None where none does."""
+    needed = [(f, *facts.get("also", ())) for f, facts in _entry(name)["files"].items() if not facts.get("optional")]
+    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    return next((p for p in places if all(any((p / n).is_file() for n in names) for names in needed)), None)
+
+
 def _genuine(data: bytes, facts: Mapping[str, Any]) -> bool:
     """Compare content with the catalogue: by sha256, or by git blob id where only that is known."""
     if "unpacked_sha256" in facts:

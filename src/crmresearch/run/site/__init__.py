@@ -1,4 +1,4 @@
-"""The reviewers' site of one run: the ledger first, each claim linked to the notebook cell that decides it.
+"""The reviewers' site of one run, or of several: the answer first, each claim linked to the cell that decides it.
 
 Static pages built by Sphinx from what a run wrote; nothing is computed here, and no page asks another host for
 anything.
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crmresearch.errors import CrmError, InputError
@@ -19,13 +20,17 @@ HERE = Path(__file__).parent
 UNPUBLISHED = (".buildinfo", "objects.inv", ".doctrees", "jupyter_execute", "_sources", "_static/webpack-macros.html")
 
 
-def build(run: Path) -> Path:
-    """Build ``run/site`` from a run's ledger, notebooks and description.
+def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None = None) -> Path:
+    """Build the site of one run, or of several joined, from their ledgers, notebooks and descriptions.
 
     Parameters
     ----------
-    run : Path
-        A run's folder.
+    folders : sequence of Path
+        The runs' folders; of several runs of one bank the last is shown, and the others are compared to it.
+    target : Path
+        Where the site is to stand; an earlier one there is replaced.
+    lost : mapping of str to str, optional
+        Banks that could not be run, and why; the first page tells.
 
     Returns
     -------
@@ -35,18 +40,18 @@ def build(run: Path) -> Path:
     Raises
     ------
     InputError
-        If the folder is not a run.
+        If a folder is not a run, or ``target`` holds something that is no site.
     CrmError
         If the pages cannot be built.
     """
-    for needed in ("run.json", "ledger.csv", "claims.csv"):
-        if not (run / needed).exists():
-            raise InputError(f"{run} is not a run's folder: it has no {needed}; crmresearch run --out DIR makes one")
-    from crmresearch.run.site import pages
+    from crmresearch.run.site import pages, pictures, runs
 
+    shown, moved = runs.chosen(folders)
+    if target.exists() and not (target / "searchindex.js").exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} holds something that is not a site; choose another --out, or empty it first")
     with tempfile.TemporaryDirectory(prefix="crm-site-") as scratch:
         source, out = Path(scratch) / "source", Path(scratch) / "out"
-        pages.write(run, source)
+        pages.write(shown, source, lost or {}, moved)
         command = [sys.executable, "-m", "sphinx", "-q", "-E", "-b", "html", "-c", str(HERE)]
         command += ["-d", str(Path(scratch) / "doctrees"), str(source), str(out)]
         # the order of Sphinx's sets, and with it the search index, follows the hash seed
@@ -59,12 +64,14 @@ def build(run: Path) -> Path:
         for name in UNPUBLISHED:
             path = out / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        target, partial = run / "site", run / ".site.partial"
+        shutil.copytree(source / pictures.FOLDER, out / pictures.FOLDER)
+        for name in ("ledger.csv", "claims.csv"):  # one below the other, the heads once
+            texts = [(run.folder / name).read_bytes() for run in shown]
+            (out / name).write_bytes(b"".join([texts[0], *(t.split(b"\n", 1)[1] for t in texts[1:])]))
+        partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             shutil.copytree(out, partial, ignore=shutil.ignore_patterns("*.map"))
-            for name in ("ledger.csv", "claims.csv"):
-                shutil.copyfile(run / name, partial / name)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CrmError(f"the site could not be written to {target}: {error}") from None

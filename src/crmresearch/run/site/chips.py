@@ -1,14 +1,13 @@
-"""Small pieces of the pages: verdict chips, numbers, and the picture of an interval against its rule."""
+"""Small pieces of the pages: verdict chips, numbers, blocks of HTML, lists of pages."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from html import escape
-from itertools import pairwise
 
 from crmresearch import words
-from crmresearch.estimators.verdicts import Bound, position
 
 say = words.of("site.chips")
 # beside the word, so that colour is never the only sign
@@ -16,6 +15,7 @@ SYMBOLS = {
     **dict.fromkeys(("supported", "shown", "consistent", "as described", "holds", "found"), "✓"),
     **dict.fromkeys(("refuted", "contradicted", "smaller than matters", "not borne out", "not as described"), "✗"),
     **dict.fromkeys(("fails", "wrong"), "✗"),
+    "conflicting": "≠",
     **dict.fromkeys(("undecided", "open", "missed", "at the bound"), "?"),
     "blocked": "■",
     "reported": "•",
@@ -27,9 +27,20 @@ SYMBOLS = {
 }
 ANSWERS = (  # of claims, in the order of display; those above the line are worth a tile even where no claim has it
     *("shown", "consistent", "as described", "smaller than matters", "contradicted", "not borne out"),
-    *("not as described", "open", "blocked", "reported", "provisional", "not applicable", "not testable", "not built"),
+    *(
+        "not as described",
+        "conflicting",
+        "open",
+        "blocked",
+        "reported",
+        "provisional",
+        "not applicable",
+        "not testable",
+        "not built",
+    ),
 )
 SMALLEST = 1e-16  # of a p-value that is written out
+FOLDED = ("not testable", "not built")  # whatever the bank
 ALWAYS = ("shown", "consistent", "open", "blocked")
 
 
@@ -70,39 +81,12 @@ def chance(value: float) -> str:
     return f"&lt; {number(SMALLEST)}" if value < SMALLEST else f"= {number(value)}"
 
 
-def _grounds(bound: Bound, left: float, right: float) -> list[tuple[str, float, float]]:
-    """Stretches of the picture where a whole interval would be supported or refuted."""
-    ends = [left, *(p for p in bound.points if left < p < right), right]
-    places = [(position((a + b) / 2, (a + b) / 2, bound), a, b) for a, b in pairwise(ends)]
-    return sorted(places)
+def raw(html: str) -> str:
+    """Write HTML as a block of its own in Markdown, which only an empty line would end; texts in it are escaped."""
+    return "\n".join(["", re.sub(r"\n\s*\n", "\n", html.strip()), "", ""])
 
 
-def interval_svg(
-    estimate: float, low: float, high: float, bound: Bound | None, text: str, truth: float = math.nan
-) -> str:
-    """Draw an interval on the ground of its bound, and the truth where it was planted; without a bound nothing."""
-    if bound is None or not math.isfinite(estimate):
-        return ""
-    finite = [v for v in (estimate, low, high, truth, *bound.points) if math.isfinite(v)]
-    left, right = min(finite), max(finite)
-    margin = 0.18 * (right - left) or max(abs(left), 1.0) * 0.2
-    left, right = left - margin, right + margin
-    width, height = 220.0, 26.0
-
-    def x(value: float) -> float:
-        return round(width * (min(max(value, left), right) - left) / (right - left), 1)
-
-    grounds = [
-        f'<rect class="crm-{part}-ground" x="{x(a)}" y="3" width="{x(b) - x(a):.1f}" height="20" rx="2"/>'
-        for part, a, b in _grounds(bound, left, right)
-    ]
-    lines = [f'<line class="crm-bound" x1="{x(p)}" x2="{x(p)}" y1="1" y2="25"/>' for p in bound.points]
-    planted = f'<path class="crm-truth-mark" d="M{x(truth)} 2l4 5h-8z"/>' if math.isfinite(truth) else ""
-    a, b, e = x(low), x(high), x(estimate)
-    return (
-        f'<svg class="crm-interval" viewBox="0 0 {width:g} {height:g}" role="img" '
-        f'aria-label="{escape(say("interval", text=text))}">'
-        f'<line class="crm-axis" x1="0" x2="{width:g}" y1="13" y2="13"/>{"".join(grounds)}{"".join(lines)}'
-        f'<line class="crm-bar" x1="{a}" x2="{b}" y1="13" y2="13"/>'
-        f'<circle class="crm-dot" cx="{e}" cy="13" r="4.5"/>{planted}</svg>'
-    )
+def toctree(entries: Iterable[str], caption: str = "") -> list[str]:
+    """List pages that are reached from this one."""
+    named = [f":caption: {caption}"] if caption else []
+    return ["```{toctree}", ":hidden:", ":maxdepth: 1", *named, "", *entries, "```", ""]

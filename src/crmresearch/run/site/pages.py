@@ -6,30 +6,21 @@ import hashlib
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from crmresearch import answer, ledger, words
-from crmresearch.estimators.verdicts import ALPHA, Bound
+from crmresearch import ledger, words
+from crmresearch.escape import markdown as md
+from crmresearch.estimators.verdicts import ALPHA
 from crmresearch.rules import rules
 from crmresearch.run.execution import read_notebook, write_notebook
-from crmresearch.run.site import chips, claims, tables
-from crmresearch.run.site.chips import SYMBOLS, chip, interval_svg, slug
+from crmresearch.run.site import chips, claims, comparison, front, pictures, tables
+from crmresearch.run.site.chips import SYMBOLS, chip, raw, toctree
+from crmresearch.run.site.runs import Run
 
 say = words.of("site.pages")
-
-
-def _raw(html: str) -> str:
-    """Write HTML as a block of its own in Markdown, which only an empty line would end; texts in it are escaped."""
-    return "\n".join(["", re.sub(r"\n\s*\n", "\n", html.strip()), "", ""])
-
-
-def _toctree(entries: Iterable[str]) -> list[str]:
-    return ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *entries, "```", ""]
 
 
 def _heading(cell: Mapping[str, Any]) -> str:
@@ -47,61 +38,39 @@ def _label(name: str) -> str:
     return f"{digits} {words.local(rest.replace('_', ' ').capitalize())}"
 
 
-def _index(frame: pd.DataFrame, about: Mapping[str, Any], places: Iterable[str], status: Mapping[str, Any]) -> str:
-    """The first page: the question, its answer in five sentences, and the claims by theme."""
-    table = ledger.answers(frame)
-    answers = dict(zip(table["claim_id"], table["answer"], strict=True))
-    checks = table.loc[table["design"] == "check", "claim_id"]
-    idle = claims.unmeasured(frame).groupby(frame["claim_id"]).transform("all")  # a claim measured in part is not
-    judged = frame[~idle & ~frame["claim_id"].isin(checks)]
-    bank = {k: escape(words.local(str(v))) for k, v in about.items()}
-    period = say("period", bank=bank) if about.get("observation_start") else ""
-    lead = say("lead", claims=len(table), measured=judged["claim_id"].nunique(), bank=bank, period=period)
-    failed = escape(", ".join(n for n, s in status.get("notebooks", {}).items() if s["status"] != "completed"))
-    alarm = f'<p class="crm-note crm-alarm">{say("incomplete", notebooks=failed)}</p>' if failed else ""
-    part = f'<p class="crm-note crm-alarm">{say("part")}</p>' if frame["provisional"].eq("yes").any() else ""
-    kind = str(about["evidence"])
-    note = f'<p class="crm-note crm-evidence-{slug(kind)}">{say.names("evidence").get(kind, escape(kind))}</p>'
-    counted = (answers[k] for k in table["claim_id"] if k not in set(checks))
-    said = claims.answer(answer.sentences(frame, str(about["currency"])))
-    parts = [say("question"), _raw(f"{note}{alarm}{part}"), say("answer"), _raw(said)]
-    parts += [say("claims"), _raw(f'<p class="crm-lead">{lead}</p>{claims.tiles(counted)}')]
-    themes = dict(zip(table["claim_id"], table["theme"], strict=True))
-    for theme, title in say.names("themes").items():
-        rows = judged[judged["claim_id"].map(themes) == theme]
-        if len(rows):
-            parts += [f"## {title}\n", _raw(claims.cards(rows, answers, places))]
-    for title, chosen in (("checks", ~idle & frame["claim_id"].isin(checks)), ("rest", idle)):
-        if chosen.any():
-            parts += [say.names("groups")[title], _raw(claims.cards(frame[chosen], answers, places))]
-    parts += [say("more"), _raw(f"<p>{say('links')}</p>"), ""]
-    return "\n".join([*parts, *_toctree([f"{say('ledger')} <self>", "studies", "how-to-read", "about-this-run"])])
+def _studies(runs: Sequence[Run]) -> str:
+    """Cards of the notebooks, bank by bank."""
+    parts = [say("studies")]
+    for run in runs:
+        states = run.json("status").get("notebooks", {})
+        items = []
+        for path in run.notebooks:
+            found = claims.decided(run.frame, path.stem)["verdict"]
+            counts = " ".join(f"{n}&nbsp;{chip(v)}" for v in SYMBOLS if (n := int((found == v).sum())))
+            state = states.get(path.stem, {}).get("status", "completed")
+            mark = "" if state == "completed" else f'<p class="crm-alarm">{say("unfinished", state=escape(state))}</p>'
+            title = words.local(_title(read_notebook(path))) or _label(path.stem)
+            items.append(
+                f'<li><a class="crm-card" href="{run.page(path.stem)}.html">'
+                f'<span class="crm-num">{path.stem[:2]}</span>'
+                f"<span><strong>{escape(title)}</strong>{mark}</span></a>"
+                f'<p class="crm-chips">{counts}</p></li>'
+            )
+        if run.key:
+            parts.append(f"## {md(words.local(str(run.about['title'])))}\n")
+        parts.append(raw(f'<ul class="crm-cards">{"".join(items)}</ul>'))
+        parts += toctree((f"{_label(p.stem)} <{run.page(p.stem)}>" for p in run.notebooks), run.key)
+    return "\n".join(parts)
 
 
-def _studies(pages: Mapping[str, str], frame: pd.DataFrame, status: Mapping[str, Any]) -> str:
-    rows = []
-    for name, title in pages.items():
-        found = claims.decided(frame, name)["verdict"]
-        counts = " ".join(f"{n}&nbsp;{chip(v)}" for v in SYMBOLS if (n := int((found == v).sum())))
-        state = status.get("notebooks", {}).get(name, {}).get("status", "completed")
-        mark = "" if state == "completed" else f'<p class="crm-alarm">{say("unfinished", state=escape(state))}</p>'
-        rows.append(
-            f'<li><a class="crm-card" href="notebooks/{name}.html"><span class="crm-num">{name[:2]}</span>'
-            f"<span><strong>{escape(words.local(title) or _label(name))}</strong>{mark}</span></a>"
-            f'<p class="crm-chips">{counts}</p></li>'
-        )
-    cards = _raw(f'<ul class="crm-cards">{"".join(rows)}</ul>')
-    return "\n".join([say("studies"), cards, *_toctree(f"{_label(n)} <notebooks/{n}>" for n in pages)])
-
-
-def _how_to_read() -> str:
+def _how_to_read(source: Path) -> str:
     def table(heads: Mapping[str, str], meanings: Mapping[str, str]) -> str:
         body = "".join(f"<tr><td>{chip(k)}</td><td>{escape(m)}</td></tr>" for k, m in meanings.items())
         head = "".join(f'<th scope="col">{h}</th>' for h in heads.values())
-        return _raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+        return raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
     moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(words.local(c['why']))}" for c in ledger.changes()]
-    picture = interval_svg(1.3, 1.15, 1.45, Bound(1.0, 1.0, "above"), say("example"))
+    src, alt = pictures.example(source)
     return say(
         "reading",
         answers=table(say.names("answer_heads"), chips.say.names("answers")),
@@ -109,7 +78,7 @@ def _how_to_read() -> str:
         changes="\n".join(moved),
         verdicts=table(say.names("verdict_heads"), chips.say.names("verdicts")),
         evidence=table(say.names("evidence_heads"), chips.say.names("evidence")),
-        example=_raw(f'<p class="crm-example">{picture}</p>'),
+        example=raw(f'<img class="crm-forest" src="{src}" alt="{escape(alt)}">'),
         q=ALPHA,
         cell=rules.least,
     )
@@ -122,37 +91,39 @@ def _which(lines: str | list[str]) -> str:
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
     shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else words.local(str(v))) for k, v in pairs if v]
     body = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(v)}</td></tr>' for k, v in shown)
-    return _raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
+    return raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
 
 
-def _about(run: Mapping[str, Any], hidden: Mapping[str, Any]) -> str:
-    about = dict(run["bank"])
+def _about(run: Run) -> str:
+    described, hidden = run.json("run"), run.json("disclosure")
+    about = dict(run.about)
     cannot = about.pop("cannot_answer", [])
     parameters = [
-        (notebook, ", ".join(f"{k} = {v}" for k, v in values.items())) for notebook, values in run["parameters"].items()
+        (notebook, ", ".join(f"{k} = {v}" for k, v in values.items()))
+        for notebook, values in described["parameters"].items()
     ]
-    prints = {k: v for k, v in run["fingerprints"].items() if isinstance(v, str)}
+    prints = {k: v for k, v in described["fingerprints"].items() if isinstance(v, str)}
     suppressed = hidden.get("suppressed", {})
     parts = [say("about"), _rows((name, about.get(k)) for k, name in say.names("facts").items())]
     if cannot:
-        parts += [say("cannot"), _raw(f"<ul>{''.join(f'<li>{escape(words.local(str(c)))}</li>' for c in cannot)}</ul>")]
+        parts += [say("cannot"), raw(f"<ul>{''.join(f'<li>{escape(words.local(str(c)))}</li>' for c in cannot)}</ul>")]
     parts += [
         say("rules"),
-        _rows((words.local(k), v) for k, v in run["rules"].items()),
+        _rows((words.local(k), v) for k, v in described["rules"].items()),
         say("parameters"),
         _rows(parameters),
         say("suppressed"),
     ]
     rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
     parts += [_rows(rows) if rows else say("suppressed_nothing")]
-    parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(run["versions"].items())]
+    parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(described["versions"].items())]
     return "\n".join(parts)
 
 
-def _notebook_page(path: Path, target: Path, frame: pd.DataFrame, spoken: str) -> dict[str, str]:
+def _notebook_page(path: Path, target: Path, run: Run) -> dict[str, str]:
     """Copy a notebook for the site: anchors, the claims it decides, code folded; return alt texts by picture.
 
-    Its prose is in English and its outputs in the language of the run, ``spoken``; where the site's is another, it says
+    Its prose is in English and its outputs in the language of the run; where the site's is another, it says
     so.
     """
     notebook = read_notebook(path)
@@ -174,33 +145,38 @@ def _notebook_page(path: Path, target: Path, frame: pd.DataFrame, spoken: str) -
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
                 data["text/html"] = tables.framed("".join(data["text/html"]))
-    here = words.language()
+    here, spoken = words.language(), run.json("run")["fingerprints"].get("language", "en")
     notes = [say("prose")] * (here != "en") + [say("other")] * (here != spoken)
-    decided = "".join(f'<p class="crm-note">{note}</p>' for note in notes) + claims.box(frame, path.stem)
+    decided = "".join(f'<p class="crm-note">{note}</p>' for note in notes) + claims.box(run, path.stem)
     if decided:
         from nbformat.v4 import new_markdown_cell
 
         first = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown" and _heading(c)), 0)
-        notebook.cells.insert(first + 1, new_markdown_cell(_raw(decided), id="claims-decided-here"))
+        notebook.cells.insert(first + 1, new_markdown_cell(raw(decided), id="claims-decided-here"))
     write_notebook(notebook, target)
     return alts
 
 
-def write(run: Path, source: Path) -> None:
-    """Write the Sphinx sources of a run's site into the folder ``source``."""
-    frame = ledger.read(run)
-    described = json.loads((run / "run.json").read_text("utf-8"))
-    status = json.loads((run / "status.json").read_text("utf-8")) if (run / "status.json").exists() else {}
-    hidden = json.loads((run / "disclosure.json").read_text("utf-8")) if (run / "disclosure.json").exists() else {}
-    (source / "notebooks").mkdir(parents=True)
-    notebooks = sorted((run / "notebooks").glob("*.ipynb"))
-    pages = {p.stem: _title(read_notebook(p)) for p in notebooks}
+def write(runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequence[tuple[Run, Run]]) -> None:
+    """Write the Sphinx sources of a site into the folder ``source``, and the pictures of claims beside them."""
     alts: dict[str, str] = {}
-    spoken = described["fingerprints"].get("language", "en")
-    for path in notebooks:
-        alts |= _notebook_page(path, source / "notebooks" / path.name, frame, spoken)
+    for run in runs:
+        for path in run.notebooks:
+            target = source / f"{run.page(path.stem)}.ipynb"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            alts |= _notebook_page(path, target, run)
+    texts = {
+        "index": front.page(runs, source, lost, moved),
+        "studies": _studies(runs),
+        "how-to-read": _how_to_read(source),
+    }
+    texts |= {run.about_page: _about(run) for run in runs}
+    if len(runs) > 1:
+        pages = toctree(f"{run.key} <{run.about_page}>" for run in runs)
+        texts["about-this-run"] = "\n".join([say("about_all"), raw(front.banks(runs, lost)), *pages])
+    texts |= {comparison.address(k): comparison.page(old, new) for k, (old, new) in enumerate(moved, 1)}
+    for name, text in texts.items():
+        path = source / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     (source / "alt.json").write_text(json.dumps(alts), encoding="utf-8")
-    (source / "index.md").write_text(_index(frame, described["bank"], pages, status), encoding="utf-8")
-    (source / "studies.md").write_text(_studies(pages, frame, status), encoding="utf-8")
-    (source / "how-to-read.md").write_text(_how_to_read(), encoding="utf-8")
-    (source / "about-this-run.md").write_text(_about(described, hidden), encoding="utf-8")

@@ -52,7 +52,7 @@ class Claims(Domain):
         """Words and place of each claim."""
         for claim in ledger.claims():
             said = f"{claim['id']} {words.local(claim['claim'])} {'、'.join(claim['anchor'])}".strip()
-            yield said, said, "claim", "index", next(iter(claim["lines"]), claim["id"]), 0
+            yield said, said, "claim", "index", f"claim-{claim['id']}", 0
 
     def merge_domaindata(self, docnames: Any, otherdata: Any) -> None:
         """Nothing is read from pages."""

@@ -2,7 +2,7 @@
 (() => {
   const tiles = document.querySelectorAll(".crm-tile");
   const show = (answer) => {
-    for (const claim of document.querySelectorAll(".crm-claim")) claim.hidden = answer !== null && claim.dataset.answer !== answer;
+    for (const claim of document.querySelectorAll(".crm-claim")) claim.hidden = answer !== null && !claim.dataset.answer.split(" ").includes(answer);
     for (const list of document.querySelectorAll(".crm-ledger")) {
       const section = list.closest("section");
       if (section) section.hidden = !list.querySelector(".crm-claim:not([hidden])");
