@@ -14,12 +14,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crmresearch import ledger
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.causal.unrecorded import e_value, risk_ratio
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import ANSWERS, Bound, Deviation
+from crmresearch.lab.recover import many
 from crmresearch.result import Check
 
 SHARED = Path(os.environ.get("CRMRESEARCH_SHARED", Path(__file__).parents[2] / "shared"))
@@ -214,6 +217,20 @@ def _barely(line, far=False):
         value = math.exp(math.log(b.at) + sign * near * 0.2)
         return estimate(value, value * math.exp(-half * 0.2), value * math.exp(half * 0.2))
     return estimate(b.at + sign * near, b.at + sign * near - half, b.at + sign * near + half)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=20, max_size=20), st.integers(0, 19), *[st.floats(0, 40)] * 2)
+def test_widening_one_interval_decides_no_line_of_the_bank(errors, which, left, right):
+    """Whatever its side, unit or design, and neither the line itself nor, by the many lines at once, another."""
+    lines = many.judged()[::3][:20]
+    found = {x.line_id: many.estimate(x, e) for x, e in zip(lines, errors, strict=True)}
+    one = found[lines[which].line_id]
+    wide = replace(one, ci_low=one.ci_low - left * one.se, ci_high=one.ci_high + right * one.se)
+    before, after = (
+        {x.line_id: ledger.verdict(x, each[x.line_id], ledger.adjusted(each)[1][x.line_id]) for x in lines}
+        for each in (found, found | {lines[which].line_id: wide})
+    )
+    assert [k for k in before if before[k] == "undecided" and after[k] != "undecided"] == []
 
 
 def test_one_step_over_the_primary_lines_of_a_bank(tmp_path):
