@@ -163,7 +163,7 @@ def of_notebook(
             "estimate": [_short(v) for v in rows["estimate"]],
             "interval": [_interval(row) for row in rows.to_dict("records")],
             **({"planted": [_short(v) for v in rows["truth"]]} if truth else {}),
-            "answer": [words.local(bare(v)) + ledger.beside(v) for v in answers["answer"]],
+            "answer": [ledger.named(bare(v)) + ledger.beside(v) for v in answers["answer"]],
             "unit": rows["unit"].map(words.local),
             "claim": rows["claim"].map(words.local),
         }
@@ -191,7 +191,7 @@ def _interval(row: Mapping[Any, Any]) -> str:
 def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
     """A few sentences: what was learnt, how sure, what it does not show."""
     by_answer = answers.groupby(answers["answer"].map(bare), sort=False)["line_id"]
-    listed = "; ".join(say("each", said=words.local(said), ids=", ".join(ids)) for said, ids in by_answer)
+    listed = "; ".join(say("each", said=ledger.named(said), ids=", ".join(ids)) for said, ids in by_answer)
     measured = frame[frame["estimate"].notna()]
     states = [state for text in measured["checks"] for state, _ in ledger.split_checks(text)]
     failed, trusted = states.count("closed"), states.count("declared")

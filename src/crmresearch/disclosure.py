@@ -292,7 +292,7 @@ def _cell(value: Any, digits: int, plain: bool = False) -> str:
         if abs(number) >= 1000 or (number.is_integer() and abs(number) >= 10):
             return f"{number:,.0f}"
         return f"{number:.1e}" if abs(number) < 10.0**-digits else f"{number:,.{digits}f}"
-    return str(value)
+    return words.local(str(value))
 
 
 def _index_names(frame: pd.DataFrame) -> pd.DataFrame:

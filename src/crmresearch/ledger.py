@@ -444,6 +444,11 @@ def answers(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=columns)
 
 
+def named(answer: str) -> str:
+    """Say an answer in the reader's language; *open* is a word for gates as well."""
+    return say("open") if answer == "open" else words.local(answer)
+
+
 def beside(answer: str) -> str:
     """Say what is added to an answer: which lines are decided the other way, whether an assumption is in doubt."""
     added = answer.removeprefix(verdicts.bare(answer))

@@ -163,8 +163,7 @@ class Result:
         parts = [self.sentence]
         if len(self.table):
             parts.append(disclosure.text(self.table, self.digits))
-        states = say.names("states")
-        parts += [f"[{states[c.status]}] {c.name}: {c.detail}" for c in self.checks]
+        parts += [f"[{words.local(c.status)}] {c.name}: {c.detail}" for c in self.checks]
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -172,9 +171,8 @@ class Result:
         if len(self.table):
             html.append(disclosure.html(self.table, self.digits))
         if self.checks:
-            states = say.names("states")
             items = "".join(
-                f"<li><strong>{escape(states[c.status])}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
+                f"<li><strong>{escape(words.local(c.status))}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
                 for c in self.checks
             )
             html.append(f"<p>{say('gates')}</p><ul>{items}</ul>")

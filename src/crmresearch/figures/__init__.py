@@ -36,23 +36,23 @@ def fonts() -> list[str]:
     return [name for name in CHINESE if name in known][:1]
 
 
-def _in_english(said: Any) -> Any:
-    """Turn every text of a picture into English."""
+def _said(said: Any) -> Any:
+    """Say every text of a picture in the reader's language, or in English where no font is there to draw it."""
     import pandas as pd
 
     if isinstance(said, str):
-        return words.english(said)
+        return words.english(said) if shared.english else words.local(said)
     if isinstance(said, Picture | Mark):
-        return replace(said, **{f.name: _in_english(getattr(said, f.name)) for f in fields(said)})
+        return replace(said, **{f.name: _said(getattr(said, f.name)) for f in fields(said)})
     if isinstance(said, pd.DataFrame):
-        return said.apply(_in_english)
+        return said.apply(_said)
     if isinstance(said, pd.Series):
         if isinstance(said.dtype, pd.CategoricalDtype):
-            return said.cat.rename_categories(list(map(_in_english, said.cat.categories)))
-        return said if pd.api.types.is_numeric_dtype(said) else said.map(_in_english)
+            return said.cat.rename_categories(list(map(_said, said.cat.categories)))
+        return said if pd.api.types.is_numeric_dtype(said) else said.map(_said)
     if isinstance(said, Mapping):
-        return {_in_english(key): _in_english(value) for key, value in said.items()}
-    return type(said)(map(_in_english, said)) if isinstance(said, tuple | list) else said
+        return {_said(key): _said(value) for key, value in said.items()}
+    return type(said)(map(_said, said)) if isinstance(said, tuple | list) else said
 
 
 def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
@@ -60,7 +60,7 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     from crmresearch.figures import dress, kinds
 
     several = picture if isinstance(picture, tuple) else (picture,)
-    several = _in_english(several) if shared.english else several
+    several = several if words.language() == "en" else _said(several)
     fresh = ax is None
     if fresh:  # nothing is left to draw where every mark rests on too few people
         several = tuple(p for p in several if not dress.small(p.data).all())

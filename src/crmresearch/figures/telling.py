@@ -53,7 +53,7 @@ def number(value: Any, unit: str = "number") -> str:
 
 
 def _line(text: Any) -> str:
-    return " ".join(str(text).split())
+    return words.local(" ".join(str(text).split()))
 
 
 def _with_ends(value: Any, low: Any, high: Any, unit: str) -> str:

@@ -113,7 +113,7 @@ class Careful(Formatter):
             return NOTHING
         if format_spec == "," and isinstance(value, numbers.Real) and few(value):
             return rules.below
-        return str(super().format_field(value, format_spec))
+        return str(super().format_field(local(value) if isinstance(value, str) else value, format_spec))
 
 
 careful = Careful()

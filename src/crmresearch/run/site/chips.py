@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from crmresearch import words
+from crmresearch import ledger, words
 
 say = words.of("site.chips")
 # beside the word, so that colour is never the only sign
@@ -55,7 +55,9 @@ def chip(word: str) -> str:
     meanings += [say.names("designs"), say.names("truths")]
     meaning = next((found[word] for found in meanings if word in found), "")
     mark = f'<span aria-hidden="true">{SYMBOLS[word]}</span> ' if word in SYMBOLS else ""
-    return f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(words.local(word))}</span>'
+    return (
+        f'<span class="crm-chip crm-{slug(word)}" title="{escape(meaning)}">{mark}{escape(ledger.named(word))}</span>'
+    )
 
 
 def number(value: float) -> str:
