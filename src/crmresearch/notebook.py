@@ -176,4 +176,6 @@ def start(name: str, **values: Any) -> Notebook:
     Reader.in_notebook = True
     warnings.showwarning = functools.partial(_tell, set())
     figures.use(bank.source_line, folder / "figures" if folder else None, name, bank.about.currency)
+    if figures.shared.english:
+        print(say("no_font"))
     return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()})

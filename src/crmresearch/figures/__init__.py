@@ -110,8 +110,6 @@ def use(source: str = "", folder: Path | None = None, prefix: str = "", currency
     shared.source, shared.folder, shared.prefix, shared.number = source, folder, prefix, 0
     shared.currency, chinese = currency, fonts()
     shared.english = words.language() != "en" and not chinese
-    if shared.english:
-        print(say("no_font"))
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,

@@ -187,7 +187,7 @@ def _lacking(runs: Sequence[Run], claim_id: str) -> str:
         return ""
     names = escape(", ".join(str(r.about["name"]) for r in runs))
     why = "".join(
-        f"<li>{escape(str(r.about['name']))}: {escape(str(r.lines[claim_id][0]['checks']))}</li>" for r in runs
+        f"<li>{escape(str(r.about['name']))}: {escape(local(str(r.lines[claim_id][0]['checks'])))}</li>" for r in runs
     )
     return f'<details class="crm-fold"><summary>{say("lacking", banks=names)}</summary><ul>{why}</ul></details>'
 
@@ -278,7 +278,7 @@ def tiles(answers: Mapping[str, Iterable[str]]) -> str:
             if (a in counts and not (several and a in FOLDED)) or (a in ALWAYS and not several)
         )
         head = f'<p class="crm-kind">{chip(kind)}</p>' if several else ""
-        label = escape(f"{say('tiles')} ({kind})")
+        label = escape(f"{say('tiles')} ({local(kind)})")
         groups.append(f'{head}<div class="crm-tiles" role="group" aria-label="{label}">{buttons}</div>')
     return "".join(groups)
 

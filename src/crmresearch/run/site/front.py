@@ -98,7 +98,7 @@ def banks(runs: Sequence[Run], lost: Mapping[str, str]) -> str:
         n = sum(run.measures(c) for c in run.lines if run.lines[c][0]["design"] != "check")
         rows.append(
             f'<tr><th scope="row"><a href="{run.about_page}.html">{about["name"]}</a></th><td>{chip(run.evidence)}</td>'
-            f"<td>{n}</td><td>{period}</td><td>{about['title']}</td></tr>"
+            f"<td>{n}</td><td>{period}</td><td>{words.local(about['title'])}</td></tr>"
         )
     rows += [f'<tr><th scope="row">{escape(b)}</th><td colspan="4">{escape(why)}</td></tr>' for b, why in lost.items()]
     return (

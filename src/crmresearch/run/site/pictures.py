@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from crmresearch.figures import Picture
 from crmresearch.run.site.runs import Run
 
 say = words.of("site.pictures")
+money = words.of("top.figures")
 FOLDER = "claims"
 FAR = 6  # an interval as many times as wide as the middle one is cut off
 
@@ -101,7 +101,7 @@ def _row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
         "truth": row["truth"],
         "hollow": row["verdict"] in ("undecided", "blocked"),
         "evidence": run.evidence,
-        "unit": re.sub(r"\bmoney\b", str(run.about["currency"]), row["unit"]),
+        "unit": words.local(row["unit"]).replace(money("money"), str(run.about["currency"])),
     }
 
 
