@@ -88,6 +88,12 @@ def test_each_bank_is_shown_once_and_real_evidence_first(folders, shown):
     assert [(a.folder.name, b.folder.name) for a, b in runs.chosen(folders)[1]] == [("before", "alpha")]
 
 
+def test_two_runs_of_one_bank_alone_make_its_usual_site_and_a_comparison(folders):
+    shown, moved = runs.chosen(folders[1:3])
+    assert [(r.folder.name, r.page("a"), r.about_page) for r in shown] == [("alpha", "notebooks/a", "about-this-run")]
+    assert [old.folder.name for old, _ in moved] == ["before"]
+
+
 def test_a_run_made_with_another_register_is_refused(tmp_path):
     folder = _run(tmp_path / "old", "old", "simulated", FEWER)
     frame = pd.read_csv(folder / "ledger.csv", keep_default_na=False)

@@ -176,47 +176,26 @@ def run(
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch.run import batch
 
+    with _watched(_again()) as listener:
+        options: dict[str, Any] = {
+            "studies": _listed(studies),
+            "values": _values(given),
+            "out": out,
+            "jobs": jobs,
+            "from_dir": from_dir,
+            "resume": resume,
+            "timeout": timeout,
+            "progress": listener,
+        }
+        done: Any = batch.run_open(**options) if bank == "all-open" else batch.run(bank, **options)
     if bank == "all-open":
-        _run_open(from_dir, studies, out, jobs, given, resume, timeout)
-        return
-    with _watched(_again()) as listener:
-        outcome = batch.run(
-            bank,
-            studies=_listed(studies),
-            values=_values(given),
-            out=out,
-            jobs=jobs,
-            from_dir=from_dir,
-            resume=resume,
-            timeout=timeout,
-            progress=listener,
-        )
-    _finish(outcome, _again())
+        _finish_open(*done)
+    else:
+        _finish(done, _again())
 
 
-def _run_open(
-    from_dir: Path | None,
-    studies: str | None,
-    out: Path | None,
-    jobs: int,
-    given: list[str] | None,
-    resume: bool | None,
-    timeout: float,
-) -> None:
-    """Run every open bank that is there; say how each ended, and exit with 1 unless all completed."""
-    from crmresearch.run import batch
-
-    with _watched(_again()) as listener:
-        outcomes, lost, report = batch.run_open(
-            from_dir,
-            studies=_listed(studies),
-            values=_values(given),
-            out=out,
-            jobs=jobs,
-            resume=resume,
-            timeout=timeout,
-            progress=listener,
-        )
+def _finish_open(outcomes: Any, lost: Any, report: Any) -> None:
+    """Say how each bank of several ended, and exit with 1 unless all completed."""
     for name, outcome in outcomes.items():
         _echo(f"{name} {outcome.status['status']}: {_short(outcome.folder)}")
     for name, why in lost.items():

@@ -14,7 +14,7 @@ from crmresearch.run.site.runs import Run
 
 say = words.of("site.comparison")
 WHOLE = ("data", "code", "lock", "register")  # fingerprints of what every notebook shares
-FOUND = ("estimate", "ci_low", "ci_high", "checks")
+FOUND = ("estimate", "ci_low", "ci_high")
 
 
 def address(number: int) -> str:
@@ -37,10 +37,11 @@ def page(old: Run, new: Run) -> str:
     changed = _inputs(old, new)
     before, after = ({r["line_id"]: r for r in run.frame.to_dict("records")} for run in (old, new))
     pairs = [(before.get(k, {}), after.get(k, {})) for k in {**after, **before}]
-    moved = [(a, b) for a, b in pairs if _moved(a, b)]
+    moved = [(a, b) for a, b in pairs if not all(_same(a.get(k), b.get(k)) for k in (*FOUND, "verdict"))]
     verdicts = sum(a.get("verdict") != b.get("verdict") for a, b in moved)
     parts = [f"# {markdown(title(old, new))}\n", say("lead", verdicts=verdicts, lines=len(moved)), say("inputs")]
-    inputs = [(name, *map(escape, pair)) for name, pair in _told(old, new).items()]
+    names = say.names("inputs_named")
+    inputs = [(words.joined([names[kind], of], ", "), *map(escape, two)) for (kind, of), two in changed.items()]
     parts += [_table(say.names("input_heads").values(), inputs) if inputs else say("same_inputs")]
     if moved:
         rows = [_row(a, b, changed) for a, b in moved]
@@ -48,36 +49,20 @@ def page(old: Run, new: Run) -> str:
     return "\n".join(parts)
 
 
-def _inputs(old: Run, new: Run) -> set[str]:
-    """Inputs that differ: whole ones by name, those of one notebook as ``notebook/parameters`` and the like."""
-    prints = [run.json("run")["fingerprints"] for run in (old, new)]
-    out = {name for name in WHOLE if prints[0].get(name) != prints[1].get(name)}
-    sources = [p.get("notebooks", {}) for p in prints]
-    out |= {f"{n}/source" for n in {*sources[0], *sources[1]} if sources[0].get(n) != sources[1].get(n)}
-    values = [run.json("run")["parameters"] for run in (old, new)]
-    out |= {f"{n}/parameters" for n in {*values[0], *values[1]} if values[0].get(n) != values[1].get(n)}
-    return out
-
-
-def _told(old: Run, new: Run) -> dict[str, tuple[str, str]]:
-    """Each input that differs, by its name for people, before and after."""
-    a, b = (run.json("run") for run in (old, new))
-    names = say.names("inputs_named")
-    out = {
-        names[k]: (str(a["fingerprints"].get(k, "–")), str(b["fingerprints"].get(k, "–")))
-        for k in WHOLE
-        if a["fingerprints"].get(k) != b["fingerprints"].get(k)
-    }
-    for notebook in sorted({*a["parameters"], *b["parameters"]}):
-        x, y = (run["parameters"].get(notebook, {}) for run in (a, b))
-        keys = [k for k in {**x, **y} if x.get(k) != y.get(k)]
-        if keys:
-            pair = [", ".join(f"{k} = {v[k]}" if k in v else f"{k}: –" for k in keys) for v in (x, y)]
-            out[f"{names['parameters']}, {notebook}"] = (pair[0], pair[1])
-        p, q = (run["fingerprints"].get("notebooks", {}).get(notebook, "–") for run in (a, b))
-        if p != q:
-            out[f"{names['source']}, {notebook}"] = (p, q)
-    return out
+def _inputs(old: Run, new: Run) -> dict[tuple[str, str], tuple[str, str]]:
+    """Each input that differs, before and after, by its kind and, if it is of one notebook, by that."""
+    described = [run.json("run") for run in (old, new)]
+    found = []
+    for run in described:
+        prints = run["fingerprints"]
+        own = {(kind, ""): str(prints.get(kind, "–")) for kind in WHOLE}
+        own |= {("source", name): print for name, print in prints.get("notebooks", {}).items()}
+        for name, values in run["parameters"].items():
+            own[("parameters", name)] = ", ".join(f"{k} = {v}" for k, v in values.items())
+        found.append(own)
+    keys = dict.fromkeys([*found[0], *found[1]])
+    pairs = {key: (found[0].get(key, "–"), found[1].get(key, "–")) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _same(a: object, b: object) -> bool:
@@ -87,18 +72,13 @@ def _same(a: object, b: object) -> bool:
     return a == b
 
 
-def _moved(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> bool:
-    return not all(_same(a.get(k), b.get(k)) for k in (*FOUND, "verdict"))
-
-
-def _why(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: set[str]) -> list[str]:
+def _why(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: Mapping[tuple[str, str], Any]) -> list[str]:
     """Name the inputs that can have moved a line: those of its estimate, its bound, or the lines beside it."""
     out: list[str] = []
     found = all(_same(a.get(k), b.get(k)) for k in FOUND)
     if not found:
-        notebook = b.get("notebook") or a.get("notebook")
-        own = {c.partition("/")[2] for c in changed if c.startswith(f"{notebook}/")}
-        out += [c for c in ("data", "code", "lock", "source", "parameters") if c in changed | own]
+        here = ("", b.get("notebook") or a.get("notebook"))
+        out += [kind for kind, of in changed if of in here and kind != "register"]
     if not all(_same(a.get(k), b.get(k)) for k in ("bound", "side", "design")):
         out.append("register")
     elif found and not _same(a.get("q_value"), b.get("q_value")):
@@ -106,7 +86,7 @@ def _why(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: set[str]) -> list[
     return out or ["unknown"]
 
 
-def _row(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: set[str]) -> tuple[str, ...]:
+def _row(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: Mapping[tuple[str, str], Any]) -> tuple[str, ...]:
     def found(row: Mapping[Any, Any]) -> str:
         if not row or math.isnan(row["estimate"]):
             return "–"

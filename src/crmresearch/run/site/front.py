@@ -66,7 +66,7 @@ def page(runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequ
 def _lead(runs: Sequence[Run], known: int, measured: int) -> str:
     if len(runs) > 1:
         return say("lead_joined", claims=known, measured=measured, banks=len(runs))
-    bank = {k: escape(str(v)) for k, v in runs[0].about.items()}
+    bank = {k: escape(words.local(str(v))) for k, v in runs[0].about.items()}
     period = say("period", bank=bank) if bank.get("observation_start") else ""
     return say("lead", claims=known, measured=measured, bank=bank, period=period)
 
@@ -93,7 +93,7 @@ def banks(runs: Sequence[Run], lost: Mapping[str, str]) -> str:
     heads = "".join(f'<th scope="col">{h}</th>' for h in say.names("bank_heads").values())
     rows = []
     for run in runs:
-        about = {k: escape(str(v)) for k, v in run.about.items()}
+        about = {k: escape(words.local(str(v))) for k, v in run.about.items()}
         period = say("span", bank=about) if run.about.get("observation_start") else "–"
         n = sum(run.measures(c) for c in run.lines if run.lines[c][0]["design"] != "check")
         rows.append(

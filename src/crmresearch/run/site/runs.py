@@ -117,11 +117,10 @@ def chosen(folders: Sequence[Path]) -> tuple[list[Run], list[tuple[Run, Run]]]:
 
     Of several runs of a bank the last named is shown, so that no bank counts twice; each earlier one is compared to it.
     """
-    if len(folders) == 1:
-        return [Run(folders[0])], []
-    by_bank: dict[str, list[Run]] = {}
+    by_bank: dict[str, list[Path]] = {}
     for folder in folders:
-        bank = str(Run(folder).about["name"])
-        by_bank.setdefault(bank, []).append(Run(folder, bank))
-    shown = sorted((runs[-1] for runs in by_bank.values()), key=lambda r: EVIDENCE.index(r.evidence))
-    return shown, [(earlier, runs[-1]) for runs in by_bank.values() for earlier in runs[:-1]]
+        by_bank.setdefault(str(Run(folder).about["name"]), []).append(folder)
+    several = len(by_bank) > 1
+    found = {bank: [Run(folder, bank if several else "") for folder in own] for bank, own in by_bank.items()}
+    shown = sorted((own[-1] for own in found.values()), key=lambda r: EVIDENCE.index(r.evidence))
+    return shown, [(earlier, own[-1]) for own in found.values() for earlier in own[:-1]]
