@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import LEVEL, Estimate, Fieller, ends, fieller, normal, one_sided_p, resample, z
+from crmresearch.estimators.inference import LEVEL, Estimate, Fieller, ends, fieller, normal, resample, z
 
 Array = NDArray[np.float64]
 
@@ -110,11 +110,9 @@ class Functional:
         """Write the estimate with its interval, each by ``spec``."""
         return format(Estimate(self.value, self.low, self.high, "", 0), spec)
 
-    def estimate(
-        self, unit: str, n: int, bound: float | None = None, side: Literal["above", "below"] = "above"
-    ) -> Estimate:
-        """Return the estimate for the ledger, with the p-value against ``bound`` if one is given."""
-        return normal(self.value, self.se, unit, n, bound=bound, side=side)
+    def estimate(self, unit: str, n: int) -> Estimate:
+        """Return the estimate for the ledger."""
+        return normal(self.value, self.se, unit, n)
 
     def over(self, blocks: int) -> Functional:
         """Return the same, counted over more blocks."""
@@ -213,19 +211,11 @@ def ratio_set(n: Functional, d: Functional, critical: float | None = None) -> Fi
     return fieller(n.value, d.value, n.variance, d.variance, covariance(n, d), critical)
 
 
-def ratio(n: Functional, d: Functional, unit: str, count: int, bound: float) -> Estimate:
-    """Ratio with Fieller's set and the one-sided p-value against ``bound``; an infinite interval if it has no ends."""
+def ratio(n: Functional, d: Functional, unit: str, count: int) -> Estimate:
+    """Ratio with Fieller's set; an infinite interval if it has no ends."""
     value = n.value / d.value if d.value else np.nan
-    # the hypothesis is about n - bound * d, which is linear: no ratio of normals is needed; a denominator that may be
-    # negative would let a negative ratio pass: both must hold, the larger p counts
-    p = max(
-        one_sided_p(f.value, f.se, 0.0) if np.isfinite(f.z) and f.se > 0 else float(f.value <= 0)
-        for f in (n - bound * d, d)
-    )
     spread = n.variance - 2 * value * covariance(n, d) + value**2 * d.variance
-    return Estimate(
-        float(value), *ratio_set(n, d).ends, unit, count, p_value=p, se=float(np.sqrt(max(spread, 0)) / abs(d.value))
-    )
+    return Estimate(float(value), *ratio_set(n, d).ends, unit, count, se=float(np.sqrt(max(spread, 0)) / abs(d.value)))
 
 
 def simultaneous(pairs: Sequence[tuple[Functional, Functional]], seed: int) -> float:

@@ -9,7 +9,6 @@ from crmresearch.estimators.inference.intervals import (
     from_draws,
     mean_interval,
     normal,
-    one_sided_p,
     poisson_rate,
     q_values,
     ratio_delta,

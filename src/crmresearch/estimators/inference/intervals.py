@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from crmresearch.errors import InputError
 
 LEVEL = 0.95  # level of every interval of the project
-Side = Literal["above", "below"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,6 @@ class Estimate:
         Unit in words: ``"ratio"``, ``"share of contribution"``, ``"hazard ratio"`` ...
     n : int
         Customers (or other units, named in ``unit``) the estimate rests on.
-    p_value : float, optional
-        One-sided, against no effect on the claimed side (:func:`one_sided_p`): what the recovery trials count. Verdicts
-        are made from the interval (:mod:`crmresearch.estimators.verdicts`).
     se : float, optional
         Standard error, where one exists.
     checks : tuple of Check
@@ -44,7 +40,6 @@ class Estimate:
     ci_high: float
     unit: str
     n: int
-    p_value: float | None = None
     se: float | None = None
     checks: tuple[Any, ...] = ()
 
@@ -76,14 +71,6 @@ def mean_interval(x: np.ndarray) -> tuple[float, float, float]:
     return mean, *ends(mean, float(x.std(ddof=1)) / x.size**0.5)
 
 
-def one_sided_p(value: float, se: float, bound: float, side: Side = "above") -> float:
-    """Normal p-value of the hypothesis that the estimand is not ``side`` of ``bound``."""
-    if not se > 0:
-        return math.nan
-    distance = (value - bound) / se if side == "above" else (bound - value) / se
-    return 0.5 * math.erfc(distance / math.sqrt(2))
-
-
 def two_sided_p(value: ArrayLike, se: ArrayLike) -> Any:
     """Normal p-value of the hypothesis that the estimand is 0, of numbers or arrays."""
     from scipy.special import ndtr
@@ -91,17 +78,7 @@ def two_sided_p(value: ArrayLike, se: ArrayLike) -> Any:
     return 2 * ndtr(-np.abs(np.asarray(value, dtype=float) / np.asarray(se, dtype=float)))
 
 
-def normal(
-    value: float,
-    se: float,
-    unit: str,
-    n: int,
-    *,
-    bound: float | None = None,
-    side: Side = "above",
-    log: bool = False,
-    checks: tuple[Any, ...] = (),
-) -> Estimate:
+def normal(value: float, se: float, unit: str, n: int, *, log: bool = False, checks: tuple[Any, ...] = ()) -> Estimate:
     """Estimate with its normal interval.
 
     Parameters
@@ -110,19 +87,14 @@ def normal(
         Estimate and standard error, of the logarithm if ``log`` (odds, hazard and rate ratios).
     unit, n, checks
         As in :class:`Estimate`.
-    bound : float, optional
-        Where the p-value is taken, on the scale of the estimate.
-    side : {'above', 'below'}
-        Where the claim says the estimand lies.
     log : bool
         Write the exponential of value and ends; the standard error by the delta method.
     """
     low, high = ends(value, se)
-    p = None if bound is None else one_sided_p(value, se, math.log(bound) if log else bound, side)
     if log:
         value, low, high = (float(np.exp(x)) for x in (value, low, high))
         se = value * se
-    return Estimate(float(value), float(low), float(high), unit, n, p, float(se), checks)
+    return Estimate(float(value), float(low), float(high), unit, n, float(se), checks)
 
 
 def wilson(count: Any, n: Any) -> tuple[Any, Any, Any]:

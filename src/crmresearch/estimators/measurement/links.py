@@ -110,7 +110,7 @@ def slopes_by_sign(
         pd.DataFrame({"constant": 1.0, "below": np.minimum(x, 0), "above": np.maximum(x, 0)}), y, cluster
     )
     loss, gain, gap = (
-        normal(float(r @ beta), float(np.sqrt(r @ cov @ r)), unit, n, bound=0)
+        normal(float(r @ beta), float(np.sqrt(r @ cov @ r)), unit, n)
         for r, n in zip(np.array([[0, 1, 0], [0, 0, 1], [0, 1, -1]]), (*sides, len(x)), strict=True)
     )
     return loss, gain, gap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crmresearch.estimators.inference import Estimate, complete, ends, from_draws, one_sided_p
+from crmresearch.estimators.inference import Estimate, complete, ends, from_draws
 
 ROWS, REPS = 8192, 64  # rows and resamples held at a time
 
@@ -87,8 +87,8 @@ def resampled_correlations(
     return correlations(np.concatenate([covariance(x)[None], drawn]))
 
 
-def percentile(sample: np.ndarray, unit: str, n: int, *, bound: float | None = None) -> Estimate:
+def percentile(sample: np.ndarray, unit: str, n: int) -> Estimate:
     """Estimate from the data (first of ``sample``) with the percentile interval of its resamples (all others)."""
     value = float(sample[0])
     se, low, high = (float(v) for v in from_draws(sample[1:]))
-    return Estimate(value, low, high, unit, n, None if bound is None else one_sided_p(value, se, bound), se)
+    return Estimate(value, low, high, unit, n, float(se))

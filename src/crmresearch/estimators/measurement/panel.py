@@ -123,7 +123,7 @@ def leaving(rows: pd.DataFrame, lag: int, follow: int, unit: str) -> Leaving | N
         return None
     fit = cox(spells, names, strata="wave", cluster="customer_id")
     beta, se = float(fit.params["satisfaction"]), float(fit.se["satisfaction"])
-    return Leaving(lag, normal(beta, se, unit, len(spells), bound=1, side="below", log=True), events)
+    return Leaving(lag, normal(beta, se, unit, len(spells), log=True), events)
 
 
 def early_and_late(rows: pd.DataFrame, lag: int, follow: int) -> tuple[float, float, float] | None:
@@ -152,7 +152,7 @@ def contribution_slopes(rows: pd.DataFrame, unit: str) -> tuple[Estimate, Estima
     found = []
     for design in (alone, adjusted):
         beta, cov = slopes(design, y, cluster)
-        found.append(normal(float(beta[1]), float(np.sqrt(cov[1, 1])), unit, len(rows), bound=0))
+        found.append(normal(float(beta[1]), float(np.sqrt(cov[1, 1])), unit, len(rows)))
     x = adjusted.to_numpy(float)
     influence = (x @ np.linalg.inv(x.T @ x))[:, 1] * (y - x @ beta)
     return found[0], found[1], float((influence**2).max() / (influence**2).sum())

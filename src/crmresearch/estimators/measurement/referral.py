@@ -33,7 +33,7 @@ def referral_ratio(rows: pd.DataFrame, unit: str) -> Estimate:
     family = sm.families.NegativeBinomial(alpha=alpha) if alpha > 1e-6 else sm.families.Poisson()
     groups = pd.factorize(rows["customer_id"])[0]
     fit = sm.GLM(y, x, family=family, offset=np.log(years)).fit(cov_type="cluster", cov_kwds={"groups": groups})
-    return normal(float(fit.params[1]), float(fit.bse[1]), unit, len(rows), bound=1, log=True)
+    return normal(float(fit.params[1]), float(fit.bse[1]), unit, len(rows), log=True)
 
 
 def poisson_rates(count: pd.Series, years: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -57,7 +57,7 @@ def stay_ratio(rows: pd.DataFrame, unit: str) -> Estimate:
     spells = rows.assign(exit=np.maximum(np.ceil(rows["exit_months"].to_numpy(float)), 1))
     fit = cox(spells, ["referred"], strata="cell")
     beta, se = float(fit.params["referred"]), float(fit.se["referred"])
-    return normal(beta, se, unit, len(rows), bound=1, side="below", log=True)
+    return normal(beta, se, unit, len(rows), log=True)
 
 
 def within_cells(rows: pd.DataFrame, column: str, unit: str) -> Estimate | None:
@@ -81,7 +81,7 @@ def within_cells(rows: pd.DataFrame, column: str, unit: str) -> Estimate | None:
 
     gap = float(w @ (g[("mean", 1)] - g[("mean", 0)]).to_numpy(float))
     se = float(np.sqrt((w**2 * (variance(1, n1) / n1 + variance(0, n0) / n0)).sum()))
-    return normal(gap, se, unit, int(n1.sum() + n0.sum()), bound=0)
+    return normal(gap, se, unit, int(n1.sum() + n0.sum()))
 
 
 def stay_gap(rows: pd.DataFrame, years: int, *, resamples: int, seed: int) -> dict[int, Estimate]:

@@ -84,4 +84,4 @@ def stated_against_actual(
     if not mean.all():
         return mean, Estimate(np.nan, np.nan, np.nan, "ratio", n), gap
     spread = cov[0, 0] / mean[0] ** 2 + cov[1, 1] / mean[1] ** 2 - 2 * cov[0, 1] / (mean[0] * mean[1])
-    return mean, normal(np.log(mean[0] / mean[1]), float(np.sqrt(spread)), "ratio", n, bound=1, log=True), gap
+    return mean, normal(np.log(mean[0] / mean[1]), float(np.sqrt(spread)), "ratio", n, log=True), gap

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crmresearch.data.reductions import churn as reductions
-from crmresearch.estimators.inference import Estimate, z
+from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.survival.curves import kaplan_meier, restricted_mean_difference
 from crmresearch.estimators.survival.incidence import cumulative_incidence
-from crmresearch.lab.recover.harness import Estimator, given
+from crmresearch.lab.recover.harness import Estimator, findings, given
 from crmresearch.studies import churn
 from crmresearch.studies.churn.index import index_hazard_ratio
 
@@ -18,19 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crmresearch.data.bank import Bank
-
-
-def _log(estimate: Estimate) -> Estimate:
-    """Write a hazard ratio on the scale its error lives on."""
-    se = (math.log(estimate.ci_high) - math.log(estimate.ci_low)) / (2 * z())
-    return replace(
-        estimate,
-        value=math.log(estimate.value),
-        ci_low=math.log(estimate.ci_low),
-        ci_high=math.log(estimate.ci_high),
-        se=se,
-        unit="log hazard ratio",
-    )
 
 
 def _reading(curve: pd.DataFrame, column: str, time: float) -> Estimate:
@@ -57,15 +43,13 @@ def curves(bank: Bank) -> dict[str, Estimate]:
 def relationship(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio of the relationship index, three months earlier (S06), with its gates."""
     cells = given(reductions.person_months_by_lag(bank, (3, 6), groups=("city_tier",)))
-    ratio = index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))
-    return {"cox.index.log_hr": _log(ratio)}
+    return {"S06": index_hazard_ratio(cells, given(reductions.spells(bank)), groups=("city_tier",))}
 
 
 def breadth(bank: Bank) -> dict[str, Estimate]:
     """Hazard ratio per product family held at a landmark (S56)."""
     on, horizon = given(reductions.early_landmark(bank))
-    rows = given(reductions.landmark(bank, on, horizon))
-    return {"cox.breadth_landmark.log_hr": _log(given(churn.breadth(rows).finding("S56")))}
+    return findings(churn.breadth(given(reductions.landmark(bank, on, horizon))), "S56")
 
 
 def _turned(estimate: Estimate) -> Estimate:
@@ -75,50 +59,47 @@ def _turned(estimate: Estimate) -> Estimate:
 
 def campaigns(bank: Bank) -> dict[str, Estimate]:
     """Retention contacts drawn by lot and aimed at risk, exits of every cause."""
-    arms = given(reductions.arms(bank))
-    drawn, trial = churn.randomised(arms), churn.randomised(arms[arms["campaign_id"] == "trial"])
+    drawn = churn.randomised(given(reductions.arms(bank)))
     rows = given(reductions.targeted(bank))
     aimed = churn.aimed(rows.assign(cause=rows["cause"].where(rows["event"] == 0, "any")), cause="any")
     remedy = replace(given(aimed).details["remedy"], checks=(aimed.checks[0],))
-    return {
-        "campaign.itt.retention_12m": _turned(given(trial.finding("S42"))),
+    return findings(drawn, "S42", "S42a") | {
         "campaign.targeted.eligible.retention_12m": _turned(remedy),
         "campaign.targeted.naive.retention_12m": _turned(aimed.details["crude"]),
-        "S42a": given(drawn.finding("S42a")),
     }
 
 
 def forecast(bank: Bank) -> dict[str, Estimate]:
     """Out-of-time skill of exit predictions (S15)."""
     earlier, later = (given(reductions.landmark(bank, d, 12)) for d in given(reductions.landmark_dates(bank, 12)))
-    return {"S15": given(churn.forecast(earlier, later, repeats=60).finding("S15"))}
+    return findings(churn.forecast(earlier, later, repeats=60), "S15")
 
 
 CURVES = ("survival_12", "survival_24", "incidence_12.voluntary", "incidence_24.voluntary")
-CAMPAIGNS = tuple(f"campaign.{c}.retention_12m" for c in ("itt", "targeted.eligible", "targeted.naive"))
-MONTHS, INDEX, BREADTH = "restricted_mean_48.referral_less_online", "cox.index.log_hr", "cox.breadth_landmark.log_hr"
+CAMPAIGNS = tuple(f"campaign.targeted.{c}.retention_12m" for c in ("eligible", "naive"))
+MONTHS = "restricted_mean_48.referral_less_online"
 PEOPLE = ("customers", "holdings", "service")
 ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
 BROKEN = ("non_proportional", "reverse_causation", "informative_censoring")
 # fewer customers where no power is asked for
-SMALLER = dict.fromkeys(("null", "no_late_entry", "no_frailty", *BROKEN), 4_000)
+SMALLER = dict.fromkeys(("null", "no_late_entry", "no_frailty", "no_overlap", *BROKEN), 4_000)
 
 ESTIMATORS = [
     Estimator(
         "curves", "churn", curves, {q: q for q in CURVES}, ("baseline", "null", "no_late_entry", "no_frailty"),
-        customers=6_000, sizes=SMALLER, tables=("customers",), limits=(MONTHS,), nothing={MONTHS: 0.0},
+        sizes=SMALLER, tables=("customers",), limits=(MONTHS,), nothing={MONTHS: 0.0},
     ),
     Estimator(
         "relationship", "churn", relationship, {}, ("baseline", "null", "no_frailty", *BROKEN, "small"),
-        customers=6_000, sizes=SMALLER, tables=PEOPLE, limits=(INDEX,), nothing={INDEX: 0.0},
+        sizes=SMALLER, tables=PEOPLE, limits=("S06",), nothing={"S06": 1.0},
     ),
     Estimator(
         "breadth", "churn", breadth, {}, ("baseline", "null", "no_frailty"),
-        customers=6_000, sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=(BREADTH,), nothing={BREADTH: 0.0},
+        sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=("S56",), nothing={"S56": 1.0},
     ),
     Estimator(
         "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "no_overlap"),
-        customers=8_000, sizes=SMALLER, tables=ROWS, seeds=200,
+        sizes=SMALLER, tables=(*PEOPLE, "monthly", "contacts"), nothing={"S42": 0.0, "S42a": 0.0},
     ),
-    Estimator("forecast", "churn", forecast, {}, ("baseline",), customers=8_000, tables=ROWS, seeds=200),
+    Estimator("forecast", "churn", forecast, {}, ("baseline",), tables=ROWS, seeds=200),
 ]  # fmt: skip

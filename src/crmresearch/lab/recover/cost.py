@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEED = 1  # of resamples; banks differ by their own seed
 PEOPLE = ("customers", "prospects", "contacts")
-AIMED = ("customers", "contacts", "holdings", "service")  # what the bank of the worlds aims its campaign by
+AIMED = ("customers", "contacts", "holdings", "service", "monthly")  # aimed by what is held and complained about
 CHANNELS = ("branch", "online", "agent", "referral")
 
 
@@ -77,10 +77,11 @@ def followed(bank: Bank) -> dict[str, Estimate]:
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
-    """S42, the customer-years gained per offer, and the cost of a customer saved, by intention to treat."""
-    found = given(cost.saved(reduced(bank, reductions.campaigns)))
+    """What an offer saves by intention to treat: exits, customer-years, its cost per customer; what it earns (S02)."""
+    frame = reduced(bank, reductions.campaigns)
+    found = given(cost.saved(frame))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
-    out = {"S42": found.estimates["S42"], "years": years}
+    out = {"exits": found.estimates["S42"], "years": years} | findings(cost.paid(frame), "S02", "S02a")
     if found.details["spend"].value > 0:
         out["cost_per_saved"] = _listed(found, "spend per customer saved", "money per customer")
     return out
@@ -88,9 +89,7 @@ def saved(bank: Bank) -> dict[str, Estimate]:
 
 def targeted(bank: Bank) -> dict[str, Estimate]:
     """The targeted campaign: doubly robust over all eligible and those offered, and the plain difference."""
-    frame = reduced(bank, reductions.campaigns)
-    # balances steer no offer, and are drawn only where another estimator of the same bank needs them
-    found = cost.targeted(frame.drop(columns="x_balance", errors="ignore"))
+    found = cost.targeted(reduced(bank, reductions.campaigns))
     out, unit = findings(found, eligible="targeted"), "share of customers"
     # the gate on comparable customers stands before both weighted effects; the naive one has none
     out["offered"] = _listed(found, "doubly robust, those offered", unit, found.checks)
@@ -164,7 +163,7 @@ def _followed_truth(truth: dict[str, Any]) -> dict[str, float]:
 
 def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
     years, kept = (truth["estimands"].get(f"campaign.itt.{n}_12m") for n in ("years", "retention"))
-    own = {} if kept is None else {"S42": -kept}
+    own = {} if kept is None else {"exits": -kept}
     if years is not None:
         own["years"] = years
     if kept and truth["parameters"]["contact_cost"] > 0:
@@ -188,20 +187,20 @@ SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
         "ratios", "cost", ratios, _ratio_truth,
-        customers=6_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
+        tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
-    Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
-    Estimator("response", "cost", response, RESPONSE, customers=6_000, tables=PEOPLE, sizes=SMALL),
+    Estimator("groups", "cost", groups, {}, ("baseline",), tables=PEOPLE, limits=GROUPS),
+    Estimator("response", "cost", response, RESPONSE, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, customers=20_000, tables=AIMED, sizes=SMALL, seeds=500),
+    Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL, nothing={"S02": 0.0, "S02a": 0.0}),
     Estimator(
         "targeted", "cost", targeted, TARGETED, ("baseline", "null", "no_overlap"),
-        20_000, tables=AIMED, sizes=SMALL, seeds=500,
+        tables=AIMED, sizes=SMALL,
     ),
-    Estimator("selection", "cost", selection, SELECTION, ("baseline",), 6_000, tables=SPENT, seeds=400),
+    Estimator("selection", "cost", selection, SELECTION, ("baseline",), tables=SPENT, seeds=400),
     Estimator(
         "split", "cost", split, {}, ("baseline",),
-        20_000, tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"), seeds=300,
+        tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"),
     ),
-    Estimator("replacement", "cost", replacement, {}, customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL),
+    Estimator("replacement", "cost", replacement, {}, tables=SPENT, limits=("S41",), sizes=SMALL),
 ]  # fmt: skip

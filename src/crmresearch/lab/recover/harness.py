@@ -82,7 +82,7 @@ class Estimator:
     run: Callable[[Any], Mapping[str, Estimate]]
     truth: Mapping[str, str | float] | Callable[[dict[str, Any]], Mapping[str, float]] = field(default_factory=dict)
     worlds: tuple[str, ...] = ("baseline", "null")
-    customers: int = 2_000
+    customers: int = 20_000
     months: int = 60
     tables: tuple[str, ...] | None = None
     limits: tuple[str, ...] = ()
@@ -276,7 +276,7 @@ def _rows(estimator: Estimator, data: Any, seed: int) -> list[dict[str, Any]]:
     return [
         {
             "seed": seed, "quantity": quantity, "failed": 0, "warned": int(bool(caught)), "unit": e.unit,
-            "value": e.value, "ci_low": e.ci_low, "ci_high": e.ci_high, "p_value": e.p_value, "se": e.se, "n": e.n,
+            "value": e.value, "ci_low": e.ci_low, "ci_high": e.ci_high, "se": e.se, "n": e.n,
             "open": int(all(c.status != "closed" for c in e.checks)),
         }
         for quantity, e in estimates.items()
@@ -315,11 +315,14 @@ def replaced(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def tasks_left(pairs: Iterable[tuple[Estimator, str]], seeds: int) -> list[tuple[list[str], str, int]]:
-    """Chunks still to do, estimators that share their banks together."""
+def tasks_left(
+    pairs: Iterable[tuple[Estimator, str]], seeds: int, span: tuple[int, int] | None = None
+) -> list[tuple[list[str], str, int]]:
+    """Chunks still to do, of seeds 1 to ``seeds`` or of a span; estimators that share their banks together."""
     tasks: dict[tuple[str, int, int, int], list[str]] = {}
     for e, world in pairs:
-        for first in range(1, min(seeds, e.most(world)) + 1, CHUNK):
+        start, last = span or (1, min(seeds, e.most(world)))
+        for first in range(start, last + 1, CHUNK):
             if not part(e, world, first).exists():
                 tasks.setdefault((world, e.size(world), e.months, first), []).append(e.key)
     order = sorted(tasks, key=lambda t: (t[3], t[0], t[1], t[2]))  # every world early: a first look comes soon

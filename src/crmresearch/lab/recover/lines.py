@@ -21,7 +21,16 @@ from crmresearch.lab import simulated
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.estimands import FOLLOW, model_fingerprint
-from crmresearch.lab.simulated.life import DOSES, Life, any_before, campaign_months, contacted, draw_life, wave_months
+from crmresearch.lab.simulated.life import (
+    DOSES,
+    Life,
+    any_before,
+    campaign_months,
+    contacted,
+    draw_life,
+    wave_months,
+    with_arm,
+)
 from crmresearch.lab.simulated.relations import other_banks, response_logit
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 
@@ -31,7 +40,7 @@ COMMAND = "python -m crmresearch.lab.recover.lines"
 # By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
 PLANTED: dict[str, tuple[str, str, str]] = {
     "S04": ("win.second_derivative", "", ""),
-    "S06": ("", "churn.relationship", "cox.index.log_hr"),
+    "S06": ("", "churn.relationship", "S06"),
     "S10a": ("path.SAT_LOY", "loyalty.paths", "S10a"),
     "S10b": ("path.QUAL_SAT", "loyalty.paths", "S10b"),
     "S10c": ("path.QUAL_LOY.indirect", "loyalty.paths", "S10c"),
@@ -43,7 +52,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
-    "S22": ("", "value.core", "core.jaccard"),
+    "S22": ("", "value.core", "S22"),
     "S37": ("negative_share.contribution", "", ""),
     "S40": ("cost_ratio.primary", "", ""),
     "S40b": ("", "cost.ratios", "S40b"),
@@ -55,7 +64,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
     "S50": ("", "loyalty.importance", "S50"),
-    "S56": ("cox.families.log_hr", "churn.breadth", "cox.breadth_landmark.log_hr"),
+    "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
 
@@ -65,21 +74,25 @@ def _contacts(s: Settings, block: int, life: Life) -> dict[str, float]:
     out = {}
     for campaign, offers in {"trial": 1, "dose": len(DOSES) - 1}.items():
         at = campaign_months(s.months)[campaign]
-        worlds = [draw_life(s, block, {campaign: arm}) for arm in range(offers + 1)]
+        worlds = [with_arm(s, life, block, campaign, arm) for arm in range(offers + 1)]
         there = contacted(life, campaign) & (life.left > at)
-        money, stay = [], []
+        money, gone = [], []
         for forced in worlds:
             table = accounts.monthly(s, forced, block)
             row, made = table["customer_id"].codes, _contribution(table)
             month = np.searchsorted(np.unique(table["month"]), table["month"])
             year = (month >= at) & (month < at + FOLLOW)
             money.append(np.bincount(row[year], made[year], BLOCK)[there].sum())
-            mass = forced.cumulative.sum(axis=2)[:, at : at + FOLLOW]
-            stay.append(np.exp(-mass.sum(axis=1))[there].sum())
+            causes = forced.cumulative[there, at : at + FOLLOW]
+            mass = causes.sum(axis=2)
+            here = np.exp(mass - np.cumsum(mass, axis=1))  # at the start of each month
+            exits = (here * -np.expm1(-mass))[..., None] * causes / mass[..., None]
+            gone.append(exits.sum(axis=(0, 1)))
         costs = [s.parameters.contact_cost] if campaign == "trial" else [s.parameters.dose_costs[d] for d in DOSES[1:]]
         out[f"{campaign}.n"] = float(there.sum())
         out[f"{campaign}.money"] = float(np.mean(money[1:]) - money[0])
-        out[f"{campaign}.gone"] = float(stay[0] - np.mean(stay[1:]))
+        fewer = np.mean(gone[1:], axis=0) - gone[0]
+        out[f"{campaign}.gone"], out[f"{campaign}.voluntary"] = float(fewer.sum()), float(fewer[0])
         out[f"{campaign}.cost"] = float(np.mean(costs) * there.sum())
     return out
 
@@ -99,7 +112,7 @@ def _banks(s: Settings, life: Life) -> dict[str, float]:
         age = life.people.age + (month - life.people.acquired) / 12
         logit = response_logit(p, trouble[:, month], life.vip[:, month], age, sat)
         answer.append(1 / (1 + np.exp(-logit)))
-        used.append(other_banks(p, sat))
+        used.append(other_banks(p, sat, month))
         there.append((life.people.acquired < month) & (life.left > month + 1))
     total = moved = 0.0
     for w in range(len(waves) - 1):
@@ -126,6 +139,7 @@ def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
         "S02": lambda z: per_head(z, "money") - per_head(z, "cost"),
         "S02a": lambda z: per_head(z, "money"),
         "S42": lambda z: per_head(z, "gone"),
+        "S42a": lambda z: per_head(z, "voluntary"),
         "S48": lambda z: z["moved"] / z["pairs"],
     }
     whole = {k: sum(z[k] for z in sums) for k in sums[0]}
@@ -148,10 +162,9 @@ def known() -> dict[str, dict[str, float]]:
             one = {"world": math.exp(value) if name.endswith(LOGS) else value, "error": error}
         if estimator:
             value, error = stored_limits()["limits"][estimator]["baseline"][quantity]
-            ratio = quantity.endswith(LOGS)
-            one["limit"] = math.exp(value) if ratio else value
+            one["limit"] = value
             if not name:
-                one["error"] = error * one["limit"] if ratio else error
+                one["error"] = error
         found[line] = one
     # privacy concern is fixed for life, and noise in the items is the same in every wave
     return found | {"S16": {"world": 0.0, "error": 0.0}}

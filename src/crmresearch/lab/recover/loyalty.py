@@ -84,6 +84,12 @@ def response(bank: Bank) -> dict[str, Estimate]:
     return findings(loyalty.nonresponse(joined, model, gamma=3.0), **MEANS)
 
 
+def drift(bank: Bank) -> dict[str, Estimate]:
+    """S16 and S48: change of privacy concern and of the banks used, within customers."""
+    joined, model = _joined(bank)
+    return findings(loyalty.drift(joined, model), "S16", "S48")
+
+
 def lagged(bank: Bank) -> dict[str, Estimate]:
     """Loyalty of one wave on satisfaction of the next, between customers."""
     joined, model = _joined(bank)
@@ -130,8 +136,7 @@ def _latent(truth: dict[str, Any]) -> dict[str, float]:
 
 
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
-SEEDS = 500  # so large a bank is dear
-CUSTOMERS, SMALLER = 20_000, {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
+SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
 
 
 BETWEEN = "loyalty_to_later_satisfaction"
@@ -140,7 +145,7 @@ ONE_FACTOR, RESPONSE = ("baseline", "null", "one_factor_survey"), ("baseline", "
 
 
 def _on_trial(
-    name: str, run: Any, tables: tuple[str, ...], truth: Any = MappingProxyType({}), seeds: int = SEEDS, **more: Any
+    name: str, run: Any, tables: tuple[str, ...], truth: Any = MappingProxyType({}), **more: Any
 ) -> Estimator:
     """Make an estimator; where ``nothing`` has an effect symmetry gives its truth, elsewhere a stored limit does.
 
@@ -148,8 +153,8 @@ def _on_trial(
     than 95%: PLS takes its weights from the neighbours of a construct, and unrelated neighbours leave them to chance in
     every resample; a product of two paths that are both 0 is conservative on top of that.
     """
-    more |= {"customers": CUSTOMERS, "sizes": SMALLER, "limits": tuple(more.get("nothing", ()))}
-    return Estimator(name, "loyalty", run, truth, tables=tables, seeds=seeds, **more)
+    more = {"sizes": SMALLER, "limits": tuple(more.get("nothing", ()))} | more
+    return Estimator(name, "loyalty", run, truth, tables=tables, **more)
 
 
 ESTIMATORS = [
@@ -159,6 +164,7 @@ ESTIMATORS = [
     _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
     _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
     _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
+    _on_trial("drift", drift, SURVEY, nothing={"S16": 0, "S48": 0}, limits=()),
     _on_trial("lagged", lagged, SURVEY, nothing={BETWEEN: 0}),
     _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),

@@ -8,17 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import words
+from crmresearch import ledger, words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
 from crmresearch.lab.recover.harness import OWN
-from crmresearch.lab.recover.summary import COLUMNS, NOMINAL, read
+from crmresearch.lab.recover.summary import ANY, COLUMNS, COVERED, SHARE, WIDE, read
 from crmresearch.result import Result, study
 
 say = words.of("recover")
 SHOWN = 120  # quantities in one figure; more are in the table
 STEP = 0.22  # inches per quantity
+POWER = 0.8  # least share of banks in which a planted effect is found
+VERDICTS = ("pass", "conservative", "short", "biased", "between")
 
 # Why intervals miss where they do, in words: (start of the quantity, estimator or "", world or "" for all).
 # A failure without a reason fails a test.
@@ -34,6 +36,8 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("S10d", "paths", "null", "paths"),
     ("S10a", "paths", "null", "unrelated"),
     ("", "concentration", "small", "small"),
+    ("s", "pareto_nbd", "", "flat"),
+    ("beta", "pareto_nbd", "", "flat"),
 )
 
 
@@ -92,25 +96,23 @@ def overview(table: pd.DataFrame) -> Result:
     Returns
     -------
     Result
-        ``study, world, estimators, quantities`` with a truth, ``pass``, ``fail``, ``seeds`` (fewest), ``lowest
-        coverage``.
+        ``study, world, estimators, quantities`` with a truth, how many of them are judged ``pass``, ``conservative``,
+        ``short``, ``biased``, ``between``; ``provisional`` ones, ``seeds`` (fewest), ``lowest coverage``.
     """
     rows = _chosen(table, None, "all")
     judged = rows[rows["coverage"].notna()]
     if judged.empty:
         return _none(say("missing.truth"))
     grouped = judged.groupby(["study", "world"], sort=True)
-    out = grouped.agg(
-        estimators=("estimator", "nunique"),
-        quantities=("quantity", "size"),
-        passed=("verdict", lambda v: int((v == "pass").sum())),
-        failed=("verdict", lambda v: int((v == "fail").sum())),
-        seeds=("seeds", "min"),
-        lowest_coverage=("coverage", "min"),
-    ).reset_index()
-    passed, every = int(out["passed"].sum()), int(out["quantities"].sum())
-    sentence = say("overview.sentence", passed=passed, every=every, low=NOMINAL[0], high=NOMINAL[1])
-    return Result(out, sentence, counts=(), digits=3)
+    out = grouped.agg(estimators=("estimator", "nunique"), quantities=("quantity", "size"))
+    for verdict in VERDICTS:
+        out[verdict] = judged["verdict"].eq(verdict).groupby([judged["study"], judged["world"]]).sum()
+    out["provisional"] = judged["provisional"].eq("yes").groupby([judged["study"], judged["world"]]).sum()
+    out["seeds"], out["lowest_coverage"] = grouped["seeds"].min(), grouped["coverage"].min()
+    counts = {v: int((judged["verdict"] == v).sum()) for v in VERDICTS}
+    few = int((judged["provisional"] == "yes").sum())
+    sentence = say("overview.sentence", n=len(judged), counts=counts, few=few)
+    return Result(out.reset_index(), sentence, counts=(), digits=3)
 
 
 @study
@@ -129,25 +131,35 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     Returns
     -------
     Result
-        Per quantity: truth, mean, bias with Monte-Carlo error, root mean square error, coverage with its 99.9%
-        interval, ratio of mean standard error to the true spread, verdict. The figure has the spread of the estimates
+        Per quantity: truth, mean, bias in standard deviations, coverage with its 95% interval, ratio of mean standard
+        error to the true spread, verdict, and whether it is provisional. The figure has the spread of the estimates
         around the truth on the left and the coverage on the right.
     """
     rows = _chosen(table, world, study_name)
     rows = rows[rows["truth"].notna() & rows["mean"].notna()].reset_index(drop=True)
     if rows.empty:
         return _none(say("missing.truth_in", world=world), study_name)
-    keep = ["study", "estimator", "quantity", "coverage", "coverage_low", "coverage_high", "truth", "mean", "bias"]
-    keep += ["bias_error", "rmse", "se_ratio", "verdict", "seeds", "unit"]
-    biased = int((rows["bias"].abs() > 4 * rows["bias_error"]).sum())
-    failed, n = int((rows["verdict"] == "fail").sum()), len(rows)
-    worst = rows.loc[rows["coverage"].idxmin()] if rows["coverage"].notna().any() else rows.iloc[0]
-    seeds = rows["seeds"].agg(["min", "max"])
-    studies, judged = ", ".join(rows["study"].unique()), int(rows["coverage"].notna().sum())
-    titles = say("estimates.title", biased=biased, n=n), say("estimates.coverage", failed=failed, n=judged)
+    keep = ["study", "estimator", "quantity", "verdict", "coverage", "coverage_low", "coverage_high", "bias_sd"]
+    keep += ["se_ratio", "truth", "truth_error", "mean", "seeds", "provisional", "unit"]
+    short, biased, wide = (int((rows["verdict"] == v).sum()) for v in ("short", "biased", "conservative"))
+    n, judged = len(rows), int(rows["coverage"].notna().sum())
+    worst = rows.loc[rows["coverage"].idxmin()] if judged else rows.iloc[0]
+    seeds, studies = rows["seeds"].agg(["min", "max"]), ", ".join(rows["study"].unique())
+    titles = say("estimates.title", biased=biased, n=n), say("estimates.coverage", failed=short, n=judged)
+    few = int((rows["provisional"] == "yes").sum())
     return Result(
         rows[keep],
-        say("estimates.sentence", world=world, n=n, seeds=seeds, failed=failed, biased=biased, worst=worst),
+        say(
+            "estimates.sentence",
+            world=world,
+            n=n,
+            seeds=seeds,
+            short=short,
+            biased=biased,
+            wide=wide,
+            few=few,
+            worst=worst,
+        ),
         picture=_pictures(rows, titles, seeds, say("estimates.x", studies=studies, world=world)),
         counts=(),
     )
@@ -168,15 +180,15 @@ def _pictures(rows: pd.DataFrame, titles: tuple[str, str], seeds: pd.Series, x: 
     return (
         Picture("intervals", left.assign(outer_low=outer_low, outer_high=outer_high), titles[0], x,
                 options={"marks": [Mark(0)]}, size=size),
-        Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "fail", "pass")),
+        Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "short", "pass")),
                 titles[1], say("estimates.coverage_x", seeds=seeds),
-                options={"unit": "percent", "spans": [(*NOMINAL, say("estimates.accepted"))]}),
+                options={"unit": "percent", "spans": [(COVERED, WIDE, say("estimates.accepted"))]}),
     )  # fmt: skip
 
 
 @study
 def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
-    """Show how often a rule is met: by mistake in the null world, rightly elsewhere.
+    """Show how often a line of the register is decided: rightly, and where its bound is the truth.
 
     Parameters
     ----------
@@ -188,41 +200,50 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     Returns
     -------
     Result
-        Per quantity with a decision rule and world: share of banks in which p is at most .05 and every gate open, with
-        its 95% interval; and whether that is a false positive or power. The last row adjusts for all rules together.
+        Per line and world: its ``bound``, the share of banks that *find* what is true there (the whole interval on the
+        truth's side of the bound, gates open) with its one-sided 95% bound, the share decided the other way, and the
+        share decided *at the bound* (were the bound the truth, any decision would be false) with its one-sided 95%
+        bound. The last rows adjust all primary lines of a bank together, as the ledger does.
     """
     rows = table if study_name == "all" else table[table["study"] == study_name]
-    rows = rows[rows["rejected"].notna()].reset_index(drop=True)
+    rows = rows[rows["found"].notna() | rows["at_bound"].notna()].reset_index(drop=True)
     if rows.empty:
         return _none(say("missing.rule"), study_name)
-    keep = ["study", "estimator", "quantity", "world", "rejected", "rejected_low", "rejected_high"]
-    keep += ["rejected_means", "gates_open", "seeds"]
-    single = rows[(rows["study"] != "all") & rows["world"].isin(("null", "baseline"))]
-    null, base = (single[single["rejected_means"] == m] for m in ("false positives", "power"))
-    parts, above, strong = [], int((null["rejected_low"] > 0.05).sum()), int((base["rejected"] >= 0.8).sum())
-    title = say("decisions.title", above=above, strong=strong, n=len(base))
-    if len(null):
-        parts.append(say("decisions.null", above=above, n=len(null)))
-    if len(base):
-        parts.append(say("decisions.power", strong=strong, n=len(base)))
+    primary = ledger.lines()
+    line = [say("decisions.primary") if q in primary and primary[q].primary else "" for q in rows["quantity"]]
+    keep = ["estimator", "quantity", "world", "bound", "found", "found_low", "wrong", "at_bound", "at_bound_high"]
+    shown = rows.assign(primary=line)[
+        ["quantity", "primary", *keep[:1], *keep[2:], "gates_open", "seeds", "provisional"]
+    ]
+    single = rows[rows["study"] != "all"]
+    base = single[(single["world"] == "baseline") & single["found"].notna()]
+    strong = int((base["found"] >= POWER).sum())
+    weak = ", ".join(base.loc[base["found"] < POWER, "quantity"])
+    parts = [say("decisions.power", strong=strong, n=len(base))] if len(base) else []
+    parts += [say("decisions.weak", lines=weak)] if weak else []
     together = rows[rows["study"] == "all"]
-    if len(together):
-        parts.append(say("decisions.together", row=together.iloc[0]))
-    sentence = words.joined(parts).capitalize() + words.local(".") if parts else say("decisions.none")
-    shown = single.head(SHOWN).reset_index(drop=True)
-    columns = {"rejected": "estimate", "rejected_low": "low", "rejected_high": "high"}
+    parts += [say("decisions.together", row=row, most=ANY if k % 2 == 0 else SHARE) for k, (_, row) in
+              enumerate(together.iterrows())]  # fmt: skip
+    sentence = words.joined(parts, by=" ") if parts else say("decisions.none")
+    drawn = base.head(SHOWN).reset_index(drop=True)
     kinds = say.names("decisions.groups")
-    groups = pd.Categorical(shown["rejected_means"].map(kinds), list(kinds.values()))
-    data = shown.rename(columns=columns).assign(label=_label(shown), group=groups)
+    data = pd.concat(
+        [
+            drawn.assign(label=_label(drawn), estimate=drawn[share], low=low, high=high, group=kinds[share])
+            for share, low, high in (("found", drawn["found_low"], 1.0), ("at_bound", 0.0, drawn["at_bound_high"]))
+        ]
+    )
+    data = data[data["estimate"].notna()].reset_index(drop=True)
+    data["group"] = pd.Categorical(data["group"], list(kinds.values()))
     picture = Picture(
         "intervals",
         data,
-        title,
+        say("decisions.title", strong=strong, n=len(base)),
         say("decisions.x"),
-        options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(0.8, style="limit")]},
+        options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(POWER, style="limit")]},
         size=(9.6, 1.6 + STEP * data["label"].nunique()),
     )
-    return Result(rows[keep], sentence, picture=picture if len(shown) else None, counts=())
+    return Result(shown, sentence, picture=picture if len(drawn) else None, counts=())
 
 
 def _reason(row: Any) -> str:
@@ -235,7 +256,7 @@ def _reason(row: Any) -> str:
 
 @study
 def failures(table: pd.DataFrame) -> Result:
-    """List the quantities whose intervals do not cover as they should, and why.
+    """List the quantities whose intervals cover too rarely or that are biased, and why.
 
     Parameters
     ----------
@@ -245,15 +266,25 @@ def failures(table: pd.DataFrame) -> Result:
     Returns
     -------
     Result
-        ``study, estimator, world, quantity, seeds, coverage`` with its 99.9% interval, ``gates_open``, ``reason``
-        (empty where nobody knows).
+        ``study, estimator, world, quantity, verdict, coverage`` with its 95% interval, ``bias_sd``, ``gates_open``,
+        ``seeds, provisional, reason`` (empty where nobody knows).
     """
-    rows = table[(table["study"] != "all") & (table["verdict"] == "fail")]
+    rows = table[(table["study"] != "all") & table["verdict"].isin(("short", "biased"))]
     if rows.empty:
         return Result(pd.DataFrame(), say("failures.none"), counts=())
     rows = rows.assign(reason=[_reason(r) for r in rows.itertuples()])
-    keep = ["study", "estimator", "world", "quantity", "coverage", "coverage_low", "coverage_high"]
-    out = rows[[*keep, "gates_open", "seeds", "reason"]].reset_index(drop=True)
+    keep = [
+        "study",
+        "estimator",
+        "world",
+        "quantity",
+        "verdict",
+        "coverage",
+        "coverage_low",
+        "coverage_high",
+        "bias_sd",
+    ]
+    out = rows[[*keep, "gates_open", "seeds", "provisional", "reason"]].reset_index(drop=True)
     unknown = int((out["reason"] == "").sum())
     why = say("failures.some", unknown=unknown) if unknown else say("failures.all")
     sentence = say("failures.sentence", n=len(out), why=why)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 from crmresearch.data.reductions import value as reductions
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.worth.stability import band_names
-from crmresearch.lab.recover.harness import Estimator, given
+from crmresearch.lab.recover.harness import Estimator, findings, given
 from crmresearch.studies import value
 
 if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 
-LINES = {
-    "S19c": "gini.contribution",
+SHARES = {
+    "S19": "top20.contribution",
     "S19a": "top1.contribution",
     "S19b": "top10.contribution",
-    "S19": "top20.contribution",
+    "S19c": "gini.contribution",
+    "S37": "negative_share.contribution",
 }
 
 
@@ -27,17 +28,15 @@ def concentration(bank: Bank) -> dict[str, Estimate]:
     """Gini and shares of the best customers by studentised bootstrap, and the share who lose money (S19, S37)."""
     frame = given(reductions.margins(bank, months=12))
     result = value.concentration(frame, seed=1, resamples=399)
-    found = {name: given(result.finding(line)) for line, name in LINES.items()}
+    found = findings(result, *SHARES) | findings(value.distribution(frame), "S37")
     # too few customers in the best hundredth, or a total that is not positive: said in the checks, no number
-    out = {name: e for name, e in found.items() if not math.isnan(e.value)}
-    out["negative_share.contribution"] = given(value.distribution(frame).finding("S37"))
-    return out
+    return {line: e for line, e in found.items() if not math.isnan(e.value)}
 
 
 def core(bank: Bank) -> dict[str, Estimate]:
     """Overlap of the core customers of two years (S22)."""
     result = value.core_overlap(given(reductions.yearly(bank, years=2)), seed=1, resamples=199)
-    return {"core.jaccard": given(result.finding("S22"))}
+    return findings(result, "S22")
 
 
 def worth(bank: Bank) -> dict[str, Estimate]:
@@ -66,10 +65,20 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
 
 _TABLES = ("customers", "monthly")
 WORTH = ("value.mean", "value.gap", *(f"value.{band}" for band in band_names()))
-SHARES = {q: q for q in (*LINES.values(), "negative_share.contribution")}
+SIZES = {"heavy_tail": 2_000, "no_frailty": 4_000}
 ESTIMATORS = [
-    Estimator("concentration", "value", concentration, SHARES, ("baseline", "heavy_tail", "small"), tables=_TABLES),
-    Estimator("core", "value", core, {}, ("baseline",), tables=_TABLES, limits=("core.jaccard",)),
-    Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), tables=_TABLES, limits=WORTH),
-    Estimator("forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), tables=_TABLES),
+    Estimator(
+        "concentration",
+        "value",
+        concentration,
+        SHARES,
+        ("baseline", "heavy_tail", "small"),
+        tables=_TABLES,
+        sizes=SIZES,
+    ),
+    Estimator("core", "value", core, {}, ("baseline",), tables=_TABLES, limits=("S22",)),
+    Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), tables=_TABLES, limits=WORTH, sizes=SIZES),
+    Estimator(
+        "forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), tables=_TABLES, sizes=SIZES
+    ),
 ]

@@ -8,7 +8,7 @@ voluntary exit (reverse causation) only afterwards, in :mod:`monthly`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from types import MappingProxyType
 from typing import Any
@@ -279,6 +279,15 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
     return life
+
+
+def with_arm(s: Settings, life: Life, block: int, campaign: str, arm: int) -> Life:
+    """Return the same lives had everybody been given one arm of a campaign of retention; they differ by exits only."""
+    other = replace(life, arms={**life.arms, campaign: np.full_like(life.arms[campaign], arm)})
+    tenure_years = np.maximum(np.arange(s.months)[None, :] + 0.5 - life.people.acquired[:, None], 0.0) / 12
+    _hazards(s, other, tenure_years)
+    _exits(s, other, block)
+    return other
 
 
 def contacted(life: Life, campaign: str) -> Array:

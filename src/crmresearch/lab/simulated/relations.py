@@ -144,9 +144,9 @@ def response_logit(p: Any, complaint: Array, vip: Array, age: Array, satisfactio
     return np.asarray(middle + shown + p.response_satisfaction * satisfaction)
 
 
-def other_banks(p: Any, satisfaction: Array) -> Array:
+def other_banks(p: Any, satisfaction: Array, month: int) -> Array:
     """Expected number of other banks a customer uses."""
-    return np.asarray(np.exp(-0.3 + p.satisfaction_banks * satisfaction))
+    return np.asarray(np.exp(-0.3 + p.satisfaction_banks * satisfaction + p.banks_growth * month / 12))
 
 
 def survey(s: Settings, life: Life, block: int) -> Block:
@@ -170,7 +170,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         mass = life.cumulative[:, month : month + 12].sum(axis=(1, 2)) * (12 / max(min(12, life.months - month), 1))
         stated = p.intention_factor * -np.expm1(-mass) * np.exp(0.5 * g.standard_normal(n) - 0.125)
         values["switch_chance"] = np.rint(100 * np.clip(stated, 0, 1))
-        values["other_banks"] = g.poisson(other_banks(p, latent["SAT"])).astype(float)
+        values["other_banks"] = g.poisson(other_banks(p, latent["SAT"], month)).astype(float)
         values["weather"] = np.clip(np.rint(6.0 + 2.0 * g.standard_normal(n)), 1, 10)  # marker: related to nothing
         there = (life.people.acquired < month) & (life.left > month + 1)
         rows = np.flatnonzero(member & there)

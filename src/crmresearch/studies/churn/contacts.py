@@ -18,8 +18,8 @@ from crmresearch.studies.churn.gates import model_gates, overlap
 
 CAUSE = "voluntary"
 KNOWN = (
-    "tenure", "late_tenure", "early", "families", "unmet", "complaint", "tier_3", "age", "log_balance", "recency",
-    "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
+    "tenure", "late_tenure", "early", "families", "unmet", "complaint", "unresolved", "tier_3", "age", "log_balance",
+    "recency", "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
 )  # fmt: skip
 say = words.of("churn.randomised")
 say_aimed = words.of("churn.aimed")

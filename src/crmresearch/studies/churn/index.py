@@ -46,7 +46,7 @@ def model_row(model: str, line: Any, verdict: bool = False) -> dict[str, Any]:
 
 def hazard_ratio(line: Any, n: int, checks: tuple[Check, ...] = ()) -> Estimate:
     """Hazard ratio for the ledger; the claim says that it lies below 1."""
-    return normal(line["coef"], line["se"], "hazard ratio", n, bound=1, side="below", log=True, checks=checks)
+    return normal(line["coef"], line["se"], "hazard ratio", n, log=True, checks=checks)
 
 
 def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError, Missing, NotApplicable
-from crmresearch.estimators.inference import ends, from_draws, one_sided_p
+from crmresearch.estimators.inference import ends, from_draws
 from crmresearch.estimators.survival import predict
 from crmresearch.estimators.survival.diagnostics import scarcest
 from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, recency_rule
@@ -66,7 +65,6 @@ def forecast(
     draws = predict.score_bootstrap(test, best, horizon, repeats=repeats, seed=seed)
     skill = draws[f"skill {names['model']}"]
     estimate = predict.percentile_interval(skill, float(main["skill"]), say("unit"), len(test))
-    estimate = replace(estimate, p_value=one_sided_p(estimate.value, estimate.se or np.nan, 0.0))
     gain = ""
     if len(rules) > 1:
         gaps = 100 * (draws[f"capture {names['model']}"] - draws[f"capture {names['recency']}"])

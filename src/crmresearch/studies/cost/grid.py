@@ -135,7 +135,7 @@ def ratios(
             rows.append(row | {"set": say("absent", reason=both.reason)})
             continue
         seen = _seen(months, horizon_months) if d == "tenure" else ()
-        estimates[line] = replace(b.ratio(*both[PAID], "ratio", people, SEVERAL), checks=seen)
+        estimates[line] = replace(b.ratio(*both[PAID], "ratio", people), checks=seen)
         for costs, pair in both.items():
             low, high = b.ratio_set(*pair, critical[costs]).ends
             rows.append(

@@ -131,7 +131,7 @@ def replacement(
     )
     rows = [{"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high} for name, f in parts.items()]
     table = pd.DataFrame(rows).assign(n=wins)
-    estimate, spared = found.total.estimate(say("replacement.unit"), wins, 0.0), found.service.value
+    estimate, spared = found.total.estimate(say("replacement.unit"), wins), found.service.value
     saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
     return Result(
         table,

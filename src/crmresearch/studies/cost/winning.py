@@ -94,7 +94,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         table,
         sentence,
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
-        estimates={"S04": second.estimate(say("unit"), n, 0.0, "below")},
+        estimates={"S04": second.estimate(say("unit"), n)},
         picture=_curves(fitted, titles[returns]),
         counts=("n", "wins"),
         money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),

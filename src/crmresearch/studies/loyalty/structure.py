@@ -137,7 +137,7 @@ def _satisfaction_lines(
             continue
         sample = [p.effect(*route) if line == "S10d" else p.path(*route) for p in (fit, boot)]
         checks = _merge(tuple(c for leg in sorted(legs) for c in gates.get(leg, ())))
-        out[line] = replace(percentile(np.concatenate(sample), unit, n, bound=0), checks=checks + beside)
+        out[line] = replace(percentile(np.concatenate(sample), unit, n), checks=checks + beside)
     return out
 
 

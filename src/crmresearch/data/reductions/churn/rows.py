@@ -73,10 +73,11 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
     DataFrame
         ``customer_id, exit`` (months since the landmark), ``event, cause, tenure`` (years); where the tables are
         there: ``families`` (product families held), ``unmet`` (complaints and unresolved requests of six months),
-        ``complaint`` (in three months), ``log_balance`` and ``balance_change`` (log, against three months earlier),
-        ``recency`` (months since the last transaction, 12 at most), ``activity`` (log of one plus transactions in
-        three months), ``mobile``, ``tier_3``, ``channel_*``, ``age``, ``contacted`` (retention contacts of the twelve
-        months to a month ago), ``just_contacted`` (one since, the landmark included).
+        ``complaint`` (in three months), ``unresolved`` (whether a request of twelve months was left so),
+        ``log_balance`` and ``balance_change`` (log, against three months earlier), ``recency`` (months since the last
+        transaction, 12 at most), ``activity`` (log of one plus transactions in three months), ``mobile``, ``tier_3``,
+        ``channel_*``, ``age``, ``contacted`` (retention contacts of the twelve months to a month ago),
+        ``just_contacted`` (one since, the landmark included).
     """
     import ibis
 
@@ -126,9 +127,15 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
         parts.append(h.group_by("customer_id").aggregate(families=as_float(h.product_family.nunique())))
     if "service" in bank.tables and "resolved" in bank.columns("service"):
         s = bank.table("service")
-        s = s.filter((s.occurred_on < day) & (s.occurred_on >= ibis.date(add_months(on, -UNMET_MONTHS))) & trouble(s))
-        fresh = (s.kind == "complaint") & (s.occurred_on >= ibis.date(add_months(on, -3)))
-        parts.append(s.group_by("customer_id").aggregate(unmet=as_float(s.count()), complaint=as_float(fresh.any())))
+        s = s.filter((s.occurred_on < day) & (s.occurred_on >= ibis.date(add_months(on, -12))) & trouble(s))
+        within = {k: s.occurred_on >= ibis.date(add_months(on, -k)) for k in (3, UNMET_MONTHS)}
+        parts.append(
+            s.group_by("customer_id").aggregate(
+                unmet=as_float(within[UNMET_MONTHS].sum()),
+                complaint=as_float(((s.kind == "complaint") & within[3]).any()),
+                unresolved=as_float((~s.resolved).fill_null(False).any()),
+            )
+        )
     if "monthly" in bank.tables:
         m = bank.table("monthly")
         now, then = (ibis.date(add_months(on, -k)) for k in (1, 4))
