@@ -127,6 +127,11 @@ class Bank:
         whole = (self.about.observation_start, self.about.observation_end)
         return self.about.covered.get(table, whole)
 
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Names of the bank's own segments that models tell apart, the largest first; none where none are declared."""
+        return tuple(self._meta.get("_segments", ()))
+
     def _table_meta(self, table: str) -> Mapping[str, Any]:
         missing = self.require(table)
         if missing is not None:
@@ -208,7 +213,7 @@ class Bank:
         key = (
             self.engine.path, about.observation_start, about.observation_end,
             tuple(about.covered.items()), about.unlinked, tuple(about.refused), about.contribution,
-            about.segments.get("band"), columns, *request,
+            about.segments.get("band"), self.segments, columns, *request,
         )  # fmt: skip
         if key not in _STATEMENTS:
             _STATEMENTS[key] = self.engine.compiled(build())

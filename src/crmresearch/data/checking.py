@@ -107,7 +107,7 @@ def _different(engine: DuckDB, table: str, column: str, kind: str, rows: int) ->
 
 def currencies(engine: DuckDB, table: Table, source: TableSource, extras: Sequence[str], own: str) -> Iterator[Problem]:
     """Refuse columns beside amounts that hold codes of other currencies, whatever they are called."""
-    if source.rates or all(c.kind != "money" for c in table.columns):
+    if source.rates or source.origin == "frame" or all(c.kind != "money" for c in table.columns):
         return
     read = f"SELECT {', '.join(map(quoted, extras))} FROM ({source.query})" if extras else ""
     for query in filter(None, (source.beside, read)):

@@ -67,7 +67,7 @@ class About:
         Columns of ``monthly`` that are added up, with a minus before those that are taken off.
     segments : mapping
         ``tier``: the column of ``customers`` (or ``{column: cut points}``) that stands where city tiers do; ``band``:
-        cut points of the first balance, which stand where value bands do.
+        cut points of the balance, which stand where value bands do.
     tolerance_days : mapping of str to int
         Days by which rows of a table may lie outside the time in which their customer was one; ``"*"`` for all tables.
     truth : mapping of str to mapping

@@ -28,6 +28,7 @@ CONTRIBUTION = ("net_interest", "fees", "-service_cost", "-risk_cost")
 NUMBERS = ("DECIMAL", "DOUBLE", "BIGINT")
 SEGMENT = "segment"  # column of ``customers`` that stands where city tiers do, if one is declared
 MOST_SEGMENTS = 12
+FEWEST = 10  # customers of a segment that models tell apart from the largest
 MOST_CUTS = 8
 LOOKS = {
     "exit_rule": "{without: transactions, months: 12} or {balance_below: 100, months: 6}",
@@ -133,7 +134,9 @@ def apply(engine: DuckDB, about: About, noted: dict[str, Any], sources: Mapping[
     if tier := about.segments.get("tier"):
         _group(engine, *next(iter(tier.items())))
         noted["customers"]["brought"][SEGMENT] = "VARCHAR"
-        n = engine.run(f"SELECT count(DISTINCT {SEGMENT}) FROM customers")[0][0]
+        sizes = engine.run(f"SELECT {SEGMENT}, count(*) FROM customers GROUP BY 1 ORDER BY 2 DESC, 1")
+        noted["_segments"] = [name for name, size in sizes if name is not None and size >= FEWEST]
+        n = len([name for name, _ in sizes if name is not None])
         if n > MOST_SEGMENTS:
             column = next(iter(tier))
             number = noted["customers"]["brought"][column].startswith(NUMBERS)

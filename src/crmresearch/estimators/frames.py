@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ def need(frame: Any, what: str, *columns: str) -> None:
     for column in columns:
         if frame[column].dtype.kind in "bifu" and (bad := int((~np.isfinite(frame[column].to_numpy(float))).sum())):
             raise InputError(f"{what}: {column} is missing or infinite in {bad} rows; leave such rows out, or write 0")
+
+
+def among(frame: Any, names: Sequence[str]) -> list[str]:
+    """Return the columns of a frame with these names, in this order; one that ends in ``_`` is how names begin."""
+    return [c for n in names for c in frame.columns if c == n or (n.endswith("_") and str(c).startswith(n))]
 
 
 def once(frame: Any, what: str) -> None:

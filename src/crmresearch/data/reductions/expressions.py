@@ -11,14 +11,15 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import pandas as pd
+
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
-from crmresearch.data.rules import SEGMENT
+from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
 
 if TYPE_CHECKING:
     import ibis
-    import pandas as pd
 
 
 P = ParamSpec("P")
@@ -68,6 +69,32 @@ def contribution_of(bank: Bank, monthly: ibis.Table, without: str = "") -> Any:
 def tier_of(bank: Bank) -> str:
     """Return the column of ``customers`` that groups them: the bank's own segment if it declares one, or city tier."""
     return SEGMENT if "tier" in bank.about.segments else "city_tier"
+
+
+def tier_columns(bank: Bank, customers: ibis.Table, *levels: int) -> dict[str, Any]:
+    """Return what models hold equal, as truth values: some city tiers, or all own segments but the largest."""
+    column = tier_of(bank)
+    if bank.require(f"customers.{column}") is not None:
+        return {}
+    apart = bank.segments[1:] if column == SEGMENT else levels
+    return {f"tier_{level}": (customers[column] == level).fill_null(False) for level in apart}
+
+
+def band_of(bank: Bank, balance: Any) -> Any:
+    """Return the bank's own value band of a balance; None for a bank that declares none."""
+    import ibis
+
+    cuts = bank.about.segments.get("band")
+    if not cuts:
+        return None
+    *below, last = bands(cuts)
+    names = ibis.cases(*((balance < cut, name) for cut, name in zip(cuts, below, strict=True)), else_=last)
+    return ibis.ifelse(balance.notnull(), names, ibis.null())
+
+
+def ordered(bank: Bank, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Give columns of :func:`band_of` their order, the lowest band first."""
+    return frame.astype({c: pd.CategoricalDtype(bands(bank.about.segments["band"]), ordered=True) for c in columns})
 
 
 def month_number(date: Any) -> Any:

@@ -24,6 +24,7 @@ from crmresearch.data.reductions.expressions import (
     tier_of,
     whole_months,
 )
+from crmresearch.data.rules import SEGMENT
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ DIGITAL = ("online", "mobile", "internet", "app", "web")
 def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
-    ``city_tier``, and ``segment`` of the bank's own, come along where customers have one and the survey carries their
+    ``city_tier``, or ``segment`` of the bank's own, comes along where customers have one and the survey carries their
     ids.
 
     Parameters
@@ -51,7 +52,7 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     import ibis
 
     t = bank.table("survey").mutate(wave=_wave(bank))
-    groups = [g for g in dict.fromkeys(("city_tier", tier_of(bank))) if bank.require(f"customers.{g}") is None]
+    groups = [tier_of(bank)] if bank.require(f"customers.{tier_of(bank)}") is None else []
     if bank.require(*LINKED) is None and groups:
         t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
     kept = [c for c in t.columns if c in (*bank.columns("survey"), "wave", *groups)]
@@ -86,7 +87,7 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     DataFrame
         The survey's columns and
 
-        * before: ``tenure_years``, ``age``, ``city_tier``, ``balance`` (end of the month before),
+        * before: ``tenure_years``, ``age``, ``city_tier`` (or ``segment``), ``balance`` (end of the month before),
           ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (in the six
           calendar months before, 0/1), ``digital_share`` (of the transactions in them);
         * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
@@ -116,7 +117,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)
     c = bank.table("customers")
-    kept = ("customer_id", "acquired_on", "left_on", "birth_year", "city_tier", "consent_marketing")
+    kept = ("customer_id", "acquired_on", "left_on", "birth_year", tier_of(bank), "consent_marketing")
     t = t.inner_join(c.select(*kept, voluntary=_voluntary(bank, c)), "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.wave_on)).inner_join(_next_wave(bank), "wave_on")
     stop = ibis.coalesce(t.left_on, end)
@@ -227,7 +228,8 @@ def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     Returns
     -------
     DataFrame
-        ``customer_id``, ``referred`` (0/1), ``cohort`` (half-year of acquisition), ``city_tier``, ``age_band``,
+        ``customer_id``, ``referred`` (0/1), ``cohort`` (half-year of acquisition), ``city_tier`` (or ``segment``),
+        ``age_band``,
         ``exit_months``, ``event`` (voluntary), and ``contribution_1`` ... (sum over the months of that year in which
         the customer was there; missing where the year was not observed in full or the customer had left before it).
     """
@@ -257,7 +259,7 @@ def _referred(bank: Bank, years: int, by_channel: bool, by_person: bool) -> ibis
         "acquired_on",
         referred=flag.cast("int64"),
         cohort=(c.acquired_on.year() * 2 + (c.acquired_on.month() > 6).cast("int64")),
-        city_tier=c.city_tier.fill_null(0),
+        **{tier_of(bank): c[tier_of(bank)].fill_null("" if tier_of(bank) == SEGMENT else 0)},
         age_band=ibis.ifelse(c.birth_year.isnull(), -1, band).cast("int64"),
         exit_months=days_between(stop, c.acquired_on) / DAYS_PER_MONTH,
         event=_voluntary(bank, c).cast("int64"),

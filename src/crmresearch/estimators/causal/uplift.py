@@ -86,15 +86,15 @@ def qini(score: Array, treated: Array, saved: Array) -> Functional:
     return Functional(value, slope / n)
 
 
-def effects(score: Array, groups: int, treated: Array, saved: Array) -> pd.DataFrame:
-    """Effect of the offer by group of a score, the highest first.
+def effects(score: Array, groups: int, treated: Array, saved: Array, *, given: bool = False) -> pd.DataFrame:
+    """Effect of the offer by group of a score, the highest first; ``given`` scores are groups already, from 0.
 
     Returns
     -------
     DataFrame
         One row per group: ``n``, and with 30 customers an arm ``exit_control``, ``uplift``, ``ci_low``, ``ci_high``.
     """
-    group, t = tied_groups(-score, groups), treated.astype(bool)
+    group, t = score if given else tied_groups(-score, groups), treated.astype(bool)
     out = []
     for g in range(groups):
         a, b = saved[(group == g) & t], saved[(group == g) & ~t]

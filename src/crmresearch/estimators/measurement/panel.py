@@ -72,10 +72,11 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
                 out[f"balance_above_{q}"] = np.maximum(value - np.percentile(value, q), 0) / value.std()
     if "complaint" in frame.columns:
         out["complaint"] = frame["complaint"].astype(float)
-    for name in ("city_tier", "wave"):
+    for name in ("city_tier", "segment", "wave"):
         levels = sorted(frame[name].dropna().unique()) if name in frame.columns else []
         for level in levels[1:]:
-            out[f"{name}_{level:g}"] = (frame[name] == level).astype(float)
+            shown = level if isinstance(level, str) else f"{level:g}"
+            out[f"{name}_{shown}"] = (frame[name] == level).astype(float)
     table = pd.DataFrame({k: v for k, v in out.items() if v.std() > 0})
     if table.empty:
         raise InputError("no account covariates: the frame needs tenure_years, balance or the like")

@@ -44,8 +44,9 @@ def poisson_rates(count: pd.Series, years: pd.Series) -> tuple[pd.Series, pd.Ser
 
 
 def matched(referred: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """Rows in cells (half-year of acquisition, city tier, age band) that hold both groups; share of referred kept."""
-    rows = referred.assign(cell=referred.groupby(["cohort", "city_tier", "age_band"]).ngroup())
+    """Rows in cells (half-year of acquisition, tier, age band) that hold both groups; share of referred kept."""
+    tier = "segment" if "segment" in referred else "city_tier"
+    rows = referred.assign(cell=referred.groupby(["cohort", tier, "age_band"]).ngroup())
     count = rows.groupby("cell")["referred"].agg(["sum", "size"])
     usable = count.index[(count["sum"] > 0) & (count["sum"] < count["size"])]
     share = float(count.loc[usable, "sum"].sum() / max(count["sum"].sum(), 1))

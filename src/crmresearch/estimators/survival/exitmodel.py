@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError
+from crmresearch.estimators.frames import among
 from crmresearch.estimators.inference import natural_spline
 from crmresearch.estimators.survival.cox import CoxFit, cox
 
 FADING = (1.0, 2 / 3, 1 / 3)  # what signs of running down say of the first months, beyond their lasting effect
 LINEAR = (
-    "tier_3",
+    "tier_",
     "channel_online",
     "channel_agent",
     "channel_referral",
@@ -75,7 +76,7 @@ class ExitModel:
 
 
 def _expand(rows: pd.DataFrame, knots: dict[str, list[float]]) -> pd.DataFrame:
-    out = {c: rows[c].to_numpy(dtype=float) for c in LINEAR if c in rows.columns}
+    out = {c: rows[c].to_numpy(dtype=float) for c in among(rows, LINEAR)}
     for c in CURVED:
         if c in knots:
             for i, column in enumerate(natural_spline(rows[c].to_numpy(dtype=float), knots[c]).T):
@@ -87,7 +88,7 @@ def _expand(rows: pd.DataFrame, knots: dict[str, list[float]]) -> pd.DataFrame:
 
 def _base(column: str) -> str:
     """Covariate that a column of a curve stands for."""
-    return column.rstrip("0123456789 ") if column not in LINEAR else column
+    return column if column in LINEAR or column.startswith("tier_") else column.rstrip("0123456789 ")
 
 
 def _with_early(x: pd.DataFrame, weight: float) -> pd.DataFrame:

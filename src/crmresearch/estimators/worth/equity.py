@@ -98,6 +98,7 @@ def _valued(frame: pd.DataFrame, model: MarginModel, date: str, horizon: int, di
     """Values at one date, ``(groups + 1, n)``; zero for who is not there."""
     here = frame[f"here_{date}"].to_numpy(dtype=bool)
     names = {"fold": "fold", **{f"{c}_{date}": c for c in ("tenure", "months_before", "before")}}
+    names |= {c: "band" for c in [f"band_{date}"] if c in frame}
     out = np.zeros((len(model.hazard), len(frame)))
     if here.any():
         out[:, here] = model.values(frame.loc[here, list(names)].rename(columns=names), horizon, discount)

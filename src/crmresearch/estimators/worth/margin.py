@@ -89,6 +89,8 @@ class MarginModel:
         Cuts of the value bands.
     groups : array
         Labels of the groups, in order.
+    own : tuple of str
+        Names of the bank's own value bands, which stand in the place of cuts; empty where it has none.
     """
 
     hazard: np.ndarray
@@ -99,6 +101,7 @@ class MarginModel:
     lasting: np.ndarray
     cuts: tuple[float, ...]
     groups: np.ndarray
+    own: tuple[str, ...] = ()
 
     @property
     def seen(self) -> np.ndarray:
@@ -169,9 +172,12 @@ class MarginModel:
     def band_codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Index of each customer's value band, by mean monthly contribution before the date, ``(groups + 1, n)``.
 
-        Cuts are ranks, so each row ranks among its own customers. Were bands held fixed, the error would lack that of
-        the cuts: half the variance of the best band's mean where the tail is exponential.
+        Bands of the bank's own come with the customers (``band``). Cuts are ranks, so each row ranks among its own
+        customers. Were bands held fixed, the error would lack that of the cuts: half the variance of the best band's
+        mean where the tail is exponential.
         """
+        if self.own:
+            return np.tile(frame["band"].cat.codes.to_numpy(dtype=int), (len(self.groups) + 1, 1))
         level = frame["before"].to_numpy(dtype=float) / frame["months_before"].to_numpy(dtype=float)
         fold = frame["fold"].to_numpy()
         left_out = [band_codes(level, self.cuts, fold != group) for group in self.groups]
@@ -223,8 +229,9 @@ def fit_margin(table: pd.DataFrame | Any, landmark: pd.DataFrame | Any) -> Margi
     if len(landmark) < MIN_AT_RISK:
         raise InputError(f"{len(landmark)} customers at the landmark; at least {MIN_AT_RISK} are needed")
     rows = len(groups) + 1
-    ones = np.ones((rows, len(CUTS) + 2))
-    draft = MarginModel(hazard, margin, at_risk, exits, ones, np.ones((rows, 2)), CUTS, groups)
+    own = tuple(landmark["band"].cat.categories) if "band" in landmark else ()
+    ones = np.ones((rows, len(own) or len(CUTS) + 2))
+    draft = MarginModel(hazard, margin, at_risk, exits, ones, np.ones((rows, 2)), CUTS, groups, own)
     deviation = draft.deviation(landmark)
     lasting = np.ones((rows, 2))
     for step, (money, count, lag) in enumerate((("after", "months_after", 1), ("second", "months_second", 13))):
@@ -361,7 +368,7 @@ def value_by_band(
         Customers a band needs.
     """
     values = model.values(frame, horizon_months, annual_discount)
-    codes, names = model.band_codes(frame), band_names(model.cuts)
+    codes, names = model.band_codes(frame), model.own or band_names(model.cuts)
     everyone = np.ones(len(frame), dtype=bool)
     overall = group_means(values, model, frame, everyone)
     rows, means = [], {}

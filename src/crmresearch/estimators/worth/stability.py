@@ -63,6 +63,19 @@ def bands(values: Any, cuts: Sequence[float] = CUTS) -> np.ndarray:
     return np.array([*band_names(cuts), None], dtype=object)[band_codes(values, cuts)]
 
 
+def year_bands(frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    """Names of the value bands from the lowest up, and everybody's in each year; the bank's own where it brings them.
+
+    ``frame`` has ``year_<end>``, and ``band_<end>`` (ordered categories) where the bank declares bands of its own.
+    """
+    years = years_of(frame)
+    own = frame[[f"band_{end}" for end in years if f"band_{end}" in frame]]
+    if own.empty:
+        return band_names(), pd.DataFrame({end: bands(years[end]) for end in years})
+    names = list(own.iloc[:, 0].cat.categories)
+    return names, own.rename(columns=lambda c: c.removeprefix("band_")).astype(object)
+
+
 def _core(x: np.ndarray, share: float, w: np.ndarray) -> np.ndarray:
     """Core customers by resample: the best ``share`` by weight among those present, with positive value.
 
@@ -209,6 +222,7 @@ def chain_values(
     smallest: int,
     years: int,
     annual_discount: float,
+    own: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Value by band from the moves of one year: of all customers, and without each group.
 
@@ -224,17 +238,19 @@ def chain_values(
         Customers a band needs in both years to stand in the chain.
     years, annual_discount
         See :func:`chain_value`.
+    own : pair of array of int, optional
+        Bands of both years (-1 where missing), in the place of cuts by rank.
 
     Returns
     -------
     kept, n, values
         Indices of the bands in the chain, their customers in the second year, and ``(groups + 1, bands)``.
     """
-    size = len(cuts) + 2
+    size = len(cuts) + 2 if own is None else 1 + max(int(codes.max()) for codes in own)
 
     def counted(use: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         # cuts are ranks: without a group they are cut anew
-        start, end = band_codes(before, cuts, use), band_codes(after, cuts, use)
+        start, end = own or (band_codes(before, cuts, use), band_codes(after, cuts, use))
         here, now = use & (start >= 0), use & (end >= 0)
         moved = np.zeros((size, size))
         np.add.at(moved, (start[here & now], end[here & now]), 1)

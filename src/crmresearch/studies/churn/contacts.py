@@ -9,6 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError, NotApplicable
+from crmresearch.estimators.frames import among
 from crmresearch.estimators.inference import ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
 from crmresearch.figures import Mark, Picture
@@ -18,7 +19,7 @@ from crmresearch.studies.churn.gates import model_gates, overlap
 
 CAUSE = "voluntary"
 KNOWN = (
-    "tenure", "late_tenure", "early", "families", "unmet", "complaint", "unresolved", "tier_3", "age", "log_balance",
+    "tenure", "late_tenure", "early", "families", "unmet", "complaint", "unresolved", "tier_", "age", "log_balance",
     "recency", "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
 )  # fmt: skip
 say = words.of("churn.randomised")
@@ -117,7 +118,7 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         late_tenure=np.maximum(rows["tenure"] - 3, 0),
         early=(rows["tenure"] < 3) * 1.0,
     )
-    covariates = [c for c in KNOWN if c in rows.columns and len(rows[c].unique()) > 1]
+    covariates = [c for c in among(rows, KNOWN) if len(rows[c].unique()) > 1]
     crude = adjusted_difference(rows, "treated", [], horizon)
     comparable = overlap(rows, "treated", covariates)
     try:

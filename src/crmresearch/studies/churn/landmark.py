@@ -7,6 +7,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
+from crmresearch.estimators.frames import among
 from crmresearch.estimators.inference import from_draws
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import diagnose
@@ -18,7 +19,7 @@ from crmresearch.studies.churn.curves import need_exits
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, model_gates
 from crmresearch.studies.churn.index import CAUSE, forest, hazard_ratio, model_row
 
-KNOWN = ("tier_3", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
+KNOWN = ("tier_", "channel_online", "channel_agent", "channel_referral", "age", "log_balance")
 LEVELS = (1, 3, 5)  # product families compared; the first is the reference
 MATTERS = 0.97  # hazard ratio of the smallest effect that matters: what a control must stay clear of
 say = words.of("churn.breadth")
@@ -27,7 +28,7 @@ say_standard = words.of("churn.standardised")
 
 def _adjusted_for(spells: pd.DataFrame) -> list[str]:
     """Covariates known at the landmark that are held equal, as far as they vary."""
-    return [c for c in KNOWN if c in spells.columns and len(spells[c].unique()) > 1]
+    return [c for c in among(spells, KNOWN) if len(spells[c].unique()) > 1]
 
 
 def _spells(rows: pd.DataFrame) -> pd.DataFrame:

@@ -65,15 +65,17 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
         (say("by_effect"), gain, [str(k + 1) for k in range(10)]),
         (say("by_risk"), risk, list(say.names("fifths").values())),
     ]
-    if "value_before" in rows:
+    own = rows["band"].cat if "band" in rows else None  # the bank's own value bands
+    if "value_before" in rows and own is None:
         cuts.append((say("by_value"), rows["value_before"].to_numpy(float), list(say.names("thirds").values())))
-    parts = []
-    for kind, score, names in cuts:
-        part = effects.effects(score, len(names), t, stayed)
-        part.insert(0, "by", kind)
-        part.insert(1, "group", names)
-        parts.append(part)
-    table, risky = pd.concat(parts, ignore_index=True), parts[1]
+    parts = [(kind, names, effects.effects(score, len(names), t, stayed)) for kind, score, names in cuts]
+    if own is not None:  # the highest first
+        names, codes = list(own.categories[::-1]), own.codes.to_numpy().astype(float)
+        parts.append(
+            (say("by_value"), names, effects.effects(len(names) - 1 - codes, len(names), t, stayed, given=True))
+        )
+    tables = [part.assign(by=kind, group=names)[["by", "group", *part]] for kind, names, part in parts]
+    table, risky = pd.concat(tables, ignore_index=True), tables[1]
     each = effects.qini(gain, t, stayed)
     qini = Functional(each.value, summed(rows, each.influence, unit_of(rows)))
     harmed = int((table["ci_high"] < 0).sum()) if "ci_high" in table else 0
@@ -88,7 +90,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
         table,
         words.joined([sentence, sampling(campaigns)], by=" "),
         checks=(gate(say, "ranking", qini.low > 0, qini=qini),),
-        picture=_deciles(parts[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
+        picture=_deciles(tables[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
     )
 

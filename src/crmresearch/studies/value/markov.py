@@ -48,6 +48,7 @@ def markov_value(
         customers.
     """
     seen = years_of(frame)
+    own = [frame[f"band_{end}"].cat for end in seen.columns[-2:] if f"band_{end}" in frame]
     kept, n, values = chain_values(
         seen.iloc[:, -2].to_numpy(dtype=float),
         seen.iloc[:, -1].to_numpy(dtype=float),
@@ -56,10 +57,11 @@ def markov_value(
         smallest=rules.least,
         years=years,
         annual_discount=annual_discount,
+        own=(own[0].codes.to_numpy(), own[1].codes.to_numpy()) if own else None,
     )
     each, every = jackknife(values), jackknife(values @ (n / n.sum()))
-    bands = [band_names(cuts)[k] for k in kept]
-    table = pd.DataFrame({"band": bands, **each.columns("estimate", "ci"), "n": n})
+    bands = list(own[0].categories) if own else band_names(cuts)
+    table = pd.DataFrame({"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n})
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
     title = say("title", worst=table.iloc[0], best=table.iloc[-1])
     x = say("x", year=seen.columns[-1], rate=annual_discount)

@@ -15,7 +15,7 @@ from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, mean_interval, normal, wilson
 from crmresearch.estimators.worth.forecasts import rank_correlation
-from crmresearch.estimators.worth.stability import band_names, bands, jaccard, slope, years_of
+from crmresearch.estimators.worth.stability import band_names, jaccard, slope, year_bands, years_of
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
 from crmresearch.rules import rules
@@ -96,8 +96,8 @@ def transitions(frame: pd.DataFrame) -> Result:
     """
     years = years_of(frame)
     before, after = years.columns[-2:]
-    names = band_names()
-    start, end = bands(years[before]), bands(years[after])
+    names, band = year_bands(frame)
+    start, end = band[before].to_numpy(), band[after].to_numpy()
     gone, new = pd.isna(end), pd.isna(start)
     here = ~(gone & new)
     rows, columns = [*names, "new"], [*names, "left"]
@@ -117,7 +117,7 @@ def transitions(frame: pd.DataFrame) -> Result:
         raise NotApplicable(say("moves.too_few", least=rules.least))
     stay = Estimate(share[top, top], low[top, top], high[top, top], say("moves.unit"), total[top])
     sentence = say("moves.sentence", n=total[top], before=before, stay=stay)
-    if total[worst] >= rules.least:
+    if names[worst] == band_names()[0] and total[worst] >= rules.least:
         again = Estimate(share[worst, worst], low[worst, worst], high[worst, worst], say("moves.unit"), total[worst])
         sentence += say("moves.losses", n=total[worst], again=again)
     marks = [say("moves.mark", row=row, n=n) for row, n in zip(rows, total, strict=True)]
@@ -149,15 +149,17 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         heteroscedasticity-consistent interval in the sentence and in ``details["persistence"]``.
     """
     years = years_of(frame).iloc[:, -3:]
+    names, every = year_bands(frame)
+    band = every.loc[years.notna().all(axis=1), years.columns[0]].to_numpy()
     both = years.dropna().to_numpy(dtype=float)
     if len(both) < 3 * rules.least:
         raise InputError(say("regression.too_few", n=len(both), years=words.joined(years.columns.tolist(), ", ")))
     x, y = both[:, 0], both[:, 1]
     lasting = normal(*slope(x, y), say("regression.unit"), len(both))
     columns = [say("regression.column", year=year) for year in years]
-    label, by_slope, band = say("regression.label"), say("regression.by_slope"), bands(x)
+    label, by_slope = say("regression.label"), say("regression.by_slope")
     rows, points = [], []
-    for name in band_names():
+    for name in names:
         inside = band == name
         n = int(inside.sum())
         if n < 2:

@@ -18,6 +18,7 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
 from crmresearch.data.reductions.expressions import (
     as_float,
+    band_of,
     beside,
     day_after,
     exit_within,
@@ -25,7 +26,6 @@ from crmresearch.data.reductions.expressions import (
     needs,
     tier_of,
 )
-from crmresearch.data.rules import bands
 from crmresearch.errors import InputError, Missing
 
 if TYPE_CHECKING:
@@ -130,10 +130,8 @@ def _base(bank: Bank, definition: str, months: int, groups: Sequence[str]) -> ib
         m = bank.table("monthly")
         first = m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month))
         t = beside(t, first, "customer_id")
-        if cuts := bank.about.segments.get("band"):
-            *below, last = bands(cuts)
-            names = ibis.cases(*((t.balance < cut, name) for cut, name in zip(cuts, below, strict=True)), else_=last)
-        else:
+        names = band_of(bank, t.balance)
+        if names is None:
             third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
             names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
         t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")

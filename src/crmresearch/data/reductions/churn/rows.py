@@ -24,6 +24,7 @@ from crmresearch.data.reductions.expressions import (
     month_number,
     needs,
     open_on,
+    tier_columns,
 )
 from crmresearch.errors import Missing
 
@@ -75,7 +76,7 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
         there: ``families`` (product families held), ``unmet`` (complaints and unresolved requests of six months),
         ``complaint`` (in three months), ``unresolved`` (whether a request of twelve months was left so),
         ``log_balance`` and ``balance_change`` (log, against three months earlier), ``recency`` (months since the last
-        transaction, 12 at most), ``activity`` (log of one plus transactions in three months), ``mobile``, ``tier_3``,
+        transaction, 12 at most), ``activity`` (log of one plus transactions in three months), ``mobile``, ``tier_*``,
         ``channel_*``, ``age``, ``contacted`` (retention contacts of the twelve months to a month ago),
         ``just_contacted`` (one since, the landmark included).
     """
@@ -105,9 +106,7 @@ def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Miss
 
 def _who(bank: Bank, t: ibis.Table, on: datetime.date) -> Mapping[str, Any]:
     brought = bank.columns("customers")
-    out: dict[str, Any] = {}
-    if "city_tier" in brought:
-        out["tier_3"] = (t.city_tier == 3).fill_null(False).cast("float64")
+    out: dict[str, Any] = {name: of.cast("float64") for name, of in tier_columns(bank, t, 3).items()}
     if "birth_year" in brought:
         out["age"] = as_float(on.year - t.birth_year).fill_null(45.0)
     if "acquisition_channel" in brought:

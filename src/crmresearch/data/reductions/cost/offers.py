@@ -12,12 +12,15 @@ from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
     as_float,
+    band_of,
     block_of,
     contribution_of,
     days_between,
     grouped,
     needs,
     open_before,
+    ordered,
+    tier_columns,
     tier_of,
 )
 from crmresearch.errors import InputError, Missing
@@ -104,6 +107,7 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     keep = max(1, -(-int(known["n"].sum()) // most))
     out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
+    out = ordered(bank, out, "band") if "band" in out else out
     groups = {by: out[by].astype("category") for by in GROUPS if by in out}
     return out.drop(columns=constant).assign(one_in=keep, **groups)
 
@@ -138,8 +142,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
     x = {"x_tenure": (tenure + 1).ln()}
     for years in TENURE_BANDS:
         x[f"x_tenure_below_{years}"] = (tenure < years).cast("int8")
-    if bank.require("customers.city_tier") is None:
-        x["x_tier_2"], x["x_tier_3"] = ((j.city_tier == k).fill_null(False).cast("int8") for k in (2, 3))
+    x |= {f"x_{name}": of.cast("int8") for name, of in tier_columns(bank, j, 2, 3).items()}
     if bank.require("customers.birth_year") is None:
         x["x_age"] = as_float(day.year - j.birth_year).fill_null(45.0)
     if bank.require("customers.acquisition_channel") is None:
@@ -207,4 +210,7 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
             money["value_after"] = as_float(made.sum(where=~early))
     balance = as_float(m.balance.mean(where=early & (m.month >= quarter)))
     g = m.group_by(who=m.customer_id).aggregate(balance=balance, **money)
-    return g.select("who", *money, x_balance=(g.balance.clip(lower=0) + 1).ln())
+    own = band_of(bank, g.balance)
+    return g.select(
+        "who", *money, x_balance=(g.balance.clip(lower=0) + 1).ln(), **({} if own is None else {"band": own})
+    )

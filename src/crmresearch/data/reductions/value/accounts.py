@@ -18,11 +18,13 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.expressions import (
     add_months,
     as_float,
+    band_of,
     contribution_of,
     first_of_month,
     grouped,
     month_number,
     needs,
+    ordered,
     whole_months,
 )
 from crmresearch.errors import InputError, Missing, NotApplicable, answered
@@ -83,7 +85,18 @@ def _monthly(bank: Bank) -> ibis.Table:
     t = bank.table("monthly")
     t = t.filter(t.month.between(*map(first_of_month, whole_months(bank))))
     number, money = month_number(t.month).cast("int32"), contribution_of(bank, t)
-    return t.select("customer_id", "month", number=number, contribution=money, fully_loaded=money - t.allocated_cost)
+    return t.select(
+        "customer_id", "month", "balance", number=number, contribution=money, fully_loaded=money - t.allocated_cost
+    )
+
+
+def _band_at(bank: Bank, t: ibis.Table, now: int) -> Any:
+    """Bank's own value band of the balance at the end of a month; None for a bank that declares none."""
+    return band_of(bank, t.balance.max(where=t.number == now))
+
+
+def _banded(bank: Bank, frame: pd.DataFrame) -> pd.DataFrame:
+    return ordered(bank, frame, *(str(c) for c in frame if str(c).startswith("band")))
 
 
 def _loads(bank: Bank) -> bool:
@@ -213,7 +226,8 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``customer_id`` and ``year_<YYYY-MM>`` (its last month), oldest first; missing where the customer was not there.
-        As many years as were observed in full, at most ``years``; fewer than two are :class:`Missing`.
+        As many years as were observed in full, at most ``years``; fewer than two are :class:`Missing`. Where the bank
+        declares value bands of its own, ``band_<YYYY-MM>`` by the last balance of each year.
     """
     if years < 2:
         raise InputError(f"years is {years}; stability needs two or more")
@@ -224,7 +238,9 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     for k in reversed(range(full)):
         inside = t.month.between(first_of_month(end - 12 * k - 11), first_of_month(end - 12 * k))
         sums[f"year_{month_end(bank, 12 * k)}"] = as_float(t.contribution.sum(where=inside))
-    return grouped(bank, t.filter(t.month.between(*_last(bank, 12 * full))), **sums)
+        last = t.balance.argmax(t.number, where=inside)
+        sums |= {f"band_{month_end(bank, 12 * k)}": own for own in [band_of(bank, last)] if own is not None}
+    return _banded(bank, grouped(bank, t.filter(t.month.between(*_last(bank, 12 * full))), **sums))
 
 
 def _owners(bank: Bank) -> ibis.Table:
@@ -341,7 +357,8 @@ def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing
     DataFrame
         ``customer_id``, ``fold``, ``tenure`` (months since the month of acquisition), ``months_before``, ``before``,
         ``months_all``, ``all`` (the whole history seen), ``months_after``, ``after`` (the next 12 months),
-        ``months_second``, ``second`` (the 12 after those). The after columns count what was observed.
+        ``months_second``, ``second`` (the 12 after those). The after columns count what was observed. ``band`` where
+        the bank declares value bands of its own.
     """
     now = _number(at or month_end(bank))
     if now - LOOKBACK + 1 < _start(bank):
@@ -354,14 +371,17 @@ def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing
         "after": t.number.between(now + 1, now + 12),
         "second": t.number.between(now + 13, now + 24),
     }
-    sums: dict[str, Any] = {"here": (t.number == now).sum()}
+    own = {"band": band} if (band := _band_at(bank, t, now)) is not None else {}
+    sums: dict[str, Any] = {"here": (t.number == now).sum(), **own}
     for name, inside in spans.items():
         sums[f"months_{name}"] = inside.sum().cast("int32")
         sums[name] = _sum(t, inside)
     rows = t.filter(t.number <= now + 24).group_by("customer_id").aggregate(**sums).filter(lambda r: r.here > 0)
     joined = rows.join(_owners(bank), "customer_id").mutate(tenure=lambda r: now - r.start)
     names = [f"{p}{n}" for n in spans for p in ("months_", "")]
-    return bank.frame(joined.select("customer_id", "fold", "tenure", *names).order_by("customer_id"))
+    return _banded(
+        bank, bank.frame(joined.select("customer_id", "fold", "tenure", *names, *own).order_by("customer_id"))
+    )
 
 
 @needs("customers", "monthly.contribution")
@@ -373,7 +393,8 @@ def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     DataFrame
         ``customer_id``, ``fold``, ``known`` (seen before the opening date, though perhaps not at it), and for both
         dates ``here_*``, ``tenure_*``, ``months_before_*``, ``before_*``; ``realised`` (contribution after the opening
-        month up to the closing one). Everybody seen at or between the two dates.
+        month up to the closing one). Everybody seen at or between the two dates. ``band_*`` where the bank declares
+        value bands of its own.
     """
     first, last = _number(opening), _number(closing)
     if last <= first:
@@ -391,11 +412,14 @@ def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
         sums[f"here_{name}"] = (t.number == now).any()
         sums[f"months_before_{name}"] = inside.sum().cast("int32")
         sums[f"before_{name}"] = _sum(t, inside)
+        sums |= {f"band_{name}": band for band in [_band_at(bank, t, now)] if band is not None}
     rows = t.filter(t.number <= last).group_by("customer_id").aggregate(**sums).filter(lambda r: r.seen)
     joined = rows.join(_owners(bank), "customer_id")
     joined = joined.mutate(tenure_opening=first - joined.start, tenure_closing=last - joined.start)
     names = [f"{c}_{d}" for d in ("opening", "closing") for c in ("here", "tenure", "months_before", "before")]
-    return bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
+    names += [c for c in sums if c.startswith("band_")]
+    found = bank.frame(joined.select("customer_id", "fold", "known", *names, "realised").order_by("customer_id"))
+    return _banded(bank, found)
 
 
 @needs("monthly.contribution")
