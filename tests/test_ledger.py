@@ -113,6 +113,9 @@ ASSOCIATIONS = (
 SAID_OF_CAUSES = re.compile(r"exits of every cause|doubtful causes|(unrecorded|unmeasured common) cause")
 
 
+CAUSAL_ZH = re.compile("影响|导致|造成|效应|促使|使得|提升|提高|增加|减少|带来|推动|引起|改善")
+
+
 def _phrases(node, path):
     for key, value in node.items():
         where = f"{path}.{key}"
@@ -134,6 +137,20 @@ def test_no_association_is_worded_as_a_cause():
     phrases += [x for k in told if ledger.lines()[k].design == "association" for x in _phrases(told[k], k)]
     assert len(phrases) > 300
     assert [(where, text) for where, text in phrases if _claims_a_cause(text)] == []
+
+
+def test_no_association_is_worded_as_a_cause_in_chinese():
+    every = yaml.safe_load(files("crmresearch.words").joinpath("zh.yaml").read_text("utf-8"))
+    elsewhere, told = every["elsewhere"], every["top"]["answer"]["lines"]
+    lines = [x for x in ledger.lines().values() if x.design == "association"]
+    phrases = [(x.line_id, elsewhere["estimands"][x.estimand]) for x in lines]
+    for section in ASSOCIATIONS:
+        area, name = section.split(".")
+        phrases += _phrases(every[area][name], section)
+    phrases += [x for k in told if ledger.lines()[k].design == "association" for x in _phrases(told[k], k)]
+    # what is assumed of excluded columns is a cause, and said to be assumed
+    found = [(where, text) for where, text in phrases if CAUSAL_ZH.search(text)]
+    assert [where for where, _ in found] == ["cost.jointly.exclusion.detail"]
 
 
 @pytest.mark.parametrize(
