@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from crmresearch import disclosure, ledger
+from crmresearch import disclosure, ledger, words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
@@ -419,3 +419,34 @@ def test_a_chance_is_never_none(p, text):
 
 def test_pixel_is_a_picture():
     assert base64.b64decode(PIXEL).startswith(b"\x89PNG")
+
+
+# --- two languages ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = _run(tmp_path_factory.mktemp("languages") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(words.LANGUAGE, "zh,en")
+        return site.build([run], run / "site").parent
+
+
+@pytest.mark.parametrize("page", ["index", "how-to-read", "studies", "notebooks/01_customer_value", "search"])
+def test_each_page_leads_to_its_like_in_the_other_language(both, page):
+    for root, spoken, other, there in ((both, "zh", "en", both / "en"), (both / "en", "en", "zh", both)):
+        here = root / f"{page}.html"
+        text = here.read_text("utf-8")
+        assert f'<html lang="{spoken}' in text
+        [href] = set(re.findall(rf'<a class="nav-link" lang="{other}"[^>]* href="([^"]+)"', text))
+        assert (here.parent / href).resolve() == (there / f"{page}.html").resolve()
+
+
+def test_a_site_in_chinese_says_claims_answers_and_units_in_chinese(both):
+    here, there = ((root / "index.html").read_text("utf-8") for root in (both, both / "en"))
+    for line in ("S19", "S06"):
+        said = ledger.lines()[line].claim
+        assert said in there
+        assert said not in here
+    assert re.findall(r'<span class="crm-chip[^>]*>(?:<span[^>]*>[^<]*</span> )?([a-z][^<]*)</span>', here) == []
+    assert [u for u in re.findall(r'<span class="crm-unit">([^<]*)</span>', here) if u.isascii()] == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import signal
@@ -44,11 +45,11 @@ def _here(path: Path | None) -> Path | None:
     return path
 
 
-def _speak(language: str | None) -> str | None:
-    """Set the reader's language, before anything is said."""
-    if language is not None:
-        words.choose(language)
-    return language
+def _speak(languages: str | None) -> str | None:
+    """Set the readers' languages, before anything is said."""
+    if languages is not None:
+        words.choose(*(one.strip() for one in languages.split(",")))
+    return languages
 
 
 Bank = Annotated[str, typer.Option(help="Name of a bank, path of a bank.yaml or of its folder, or all-open.")]
@@ -73,7 +74,8 @@ Whose = Annotated[
     str | None, typer.Option("--bank", help="The run's bank, where it is no longer loaded: name, or path of bank.yaml.")
 ]
 Lang = Annotated[
-    str | None, typer.Option(callback=_speak, help="Language of what readers see: en or zh; en by default.")
+    str | None,
+    typer.Option(callback=_speak, help="Language of what readers see, en or zh; en,zh puts a site in Chinese beside."),
 ]
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
 
@@ -287,7 +289,10 @@ def site(
 ) -> None:
     """Build the site of a run again, or one site of several runs, unless something in a run must not leave."""
     from crmresearch.run import batch
+    from crmresearch.run.site.runs import Run as Kept
 
+    if words.LANGUAGE not in os.environ:
+        words.choose(Kept(folders[0]).language)
     if bank is not None and len(folders) > 1:
         raise InputError("--bank names the bank of one run; those of several are found in CRMRESEARCH_BANKS")
     target = out or (folders[0] if len(folders) == 1 else Path("outputs")) / "site"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import numbers
 import os
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from string import Formatter
@@ -27,6 +28,7 @@ from crmresearch.rules import few, rules
 
 NOTHING = "–"  # a number that is not there, or must not be told
 
+_BROAD = re.compile("[\u3400-\u9fff]")  # Chinese characters
 LANGUAGE = "CRMRESEARCH_LANG"  # by environment, so that it reaches kernels, and notebooks that papermill runs by hand
 
 
@@ -49,15 +51,24 @@ def catalogue(language: str) -> Mapping[str, Any]:
     return dict(yaml.load(path.read_text(encoding="utf-8"), loader))
 
 
+def languages() -> list[str]:
+    """Return the readers' languages: ``CRMRESEARCH_LANG``, as in ``zh`` or ``en,zh``, or English.
+
+    The first is spoken; a site is built in the others, too.
+    """
+    return os.environ.get(LANGUAGE, "en").split(",")
+
+
 def language() -> str:
-    """Return the reader's language: ``CRMRESEARCH_LANG``, or English."""
-    return os.environ.get(LANGUAGE, "en")
+    """Return the language that is spoken."""
+    return languages()[0]
 
 
-def choose(language: str) -> None:
-    """Set the reader's language for this process and those it starts; one without words is refused."""
-    catalogue(language)
-    os.environ[LANGUAGE] = language
+def choose(*languages: str) -> None:
+    """Set the readers' languages for this process and those it starts; one without words is refused."""
+    for one in languages:
+        catalogue(one)
+    os.environ[LANGUAGE] = ",".join(dict.fromkeys(languages))
 
 
 @functools.cache
@@ -66,8 +77,17 @@ def _elsewhere(language: str) -> Mapping[str, str]:
     return {english: text for group in groups for english, text in group.items()}
 
 
+@functools.cache
+def _back() -> dict[str, str]:
+    """English of what other languages say for it, as a run in one of them wrote it."""
+    others = (p.name.removesuffix(".yaml") for p in files(__package__).iterdir() if p.name.endswith(".yaml"))
+    return {text: english for other in others for english, text in _elsewhere(other).items()}
+
+
 def local(text: str) -> str:
     """Return in the reader's language what is written in English elsewhere; a bank's own words stay what they are."""
+    if language() == "en":
+        return _back().get(text, text) if _BROAD.search(text) else text
     return _said(_elsewhere(language()).get(" ".join(text.split()), text), text) if text.strip() else text
 
 
@@ -84,8 +104,9 @@ def english(text: str) -> str:
     """Return the English of what was said in the reader's language, and of what was put together from it."""
     if text in _ENGLISH or text.isascii():
         return _ENGLISH.get(text, text)
-    for part in sorted((p for p in _ENGLISH if p in text), key=len, reverse=True):
-        text = text.replace(part, _ENGLISH[part])
+    known = _back() | _ENGLISH
+    for part in sorted((p for p in known if p in text), key=len, reverse=True):
+        text = text.replace(part, known[part])
     return text
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from crmresearch import words
 from crmresearch.errors import CrmError, InputError
 
 HERE = Path(__file__).parent
@@ -22,6 +23,8 @@ UNPUBLISHED = (".buildinfo", "objects.inv", ".doctrees", "jupyter_execute", "_so
 
 def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None = None) -> Path:
     """Build the site of one run, or of several joined, from their ledgers, notebooks and descriptions.
+
+    Further languages stand beside the first in folders of their names, and each page leads to its like in the others.
 
     Parameters
     ----------
@@ -44,6 +47,18 @@ def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None 
     CrmError
         If the pages cannot be built.
     """
+    spoken = words.languages()
+    try:
+        for k, language in enumerate(spoken):
+            words.choose(language, *spoken)
+            _build(folders, target / language if k else target, lost or {}, "../" if k else "")
+    finally:
+        words.choose(*spoken)
+    return target / "index.html"
+
+
+def _build(folders: Sequence[Path], target: Path, lost: Mapping[str, str], up: str) -> None:
+    """Build the site in the language that is spoken; ``up`` leads from its root to that of the first language."""
     from crmresearch.run.site import pages, pictures, runs
 
     shown, moved = runs.chosen(folders)
@@ -51,9 +66,9 @@ def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None 
         raise InputError(f"{target} holds something that is not a site; choose another --out, or empty it first")
     with tempfile.TemporaryDirectory(prefix="crm-site-") as scratch:
         source, out = Path(scratch) / "source", Path(scratch) / "out"
-        pages.write(shown, source, lost or {}, moved)
+        pages.write(shown, source, lost, moved)
         command = [sys.executable, "-m", "sphinx", "-q", "-E", "-b", "html", "-c", str(HERE)]
-        command += ["-d", str(Path(scratch) / "doctrees"), str(source), str(out)]
+        command += ["-A", f"up={up}", "-d", str(Path(scratch) / "doctrees"), str(source), str(out)]
         # the order of Sphinx's sets, and with it the search index, follows the hash seed
         environment = {**os.environ, "PYTHONHASHSEED": "0", "TZ": "UTC", "SOURCE_DATE_EPOCH": "0"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -77,4 +92,3 @@ def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None 
             raise CrmError(f"the site could not be written to {target}: {error}") from None
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-    return target / "index.html"

@@ -36,7 +36,9 @@ html_static_path = ["static"]
 html_css_files = ["crmresearch.css"]
 html_js_files = [("crmresearch.js", {"defer": "defer"})]
 html_use_index = False
-html_context = {"default_mode": "auto"}
+templates_path = ["templates"]
+_others = words.languages()[1:]
+html_context = {"default_mode": "auto", "languages": {code: say.names("languages")[code] for code in _others}}
 html_show_search_summary = False  # it fetches pages, which a browser refuses where the site is opened from a folder
 html_copy_source = False
 html_show_sourcelink = False
@@ -50,7 +52,7 @@ html_theme_options = {
     "logo": {"text": "crmresearch"},
     "navbar_align": "left",
     "navbar_center": ["navbar-nav"],
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["languages", "theme-switcher"],
     "navbar_persistent": ["search-button"],
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},

@@ -77,6 +77,8 @@ def _notes(runs: Sequence[Run], lost: Mapping[str, str]) -> str:
         f'<p class="crm-note crm-evidence-{slug(kind)}">{say.names("evidence")[kind]}</p>'
         for kind in claims.by_evidence(runs)
     ]
+    if any(run.language != words.language() for run in runs):
+        notes.append(f'<p class="crm-note">{say("other")}</p>')
     alarms = []
     for run in runs:
         name = f"<strong>{escape(run.key)}.</strong> " if run.key else ""

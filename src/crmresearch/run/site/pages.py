@@ -145,8 +145,8 @@ def _notebook_page(path: Path, target: Path, run: Run) -> dict[str, str]:
                 alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
             if "text/html" in data:
                 data["text/html"] = tables.framed("".join(data["text/html"]))
-    here, spoken = words.language(), run.json("run")["fingerprints"].get("language", "en")
-    notes = [say("prose")] * (here != "en") + [say("other")] * (here != spoken)
+    here = words.language()
+    notes = [say("prose")] * (here != "en") + [say("other")] * (here != run.language)
     decided = "".join(f'<p class="crm-note">{note}</p>' for note in notes) + claims.box(run, path.stem)
     if decided:
         from nbformat.v4 import new_markdown_cell

@@ -38,6 +38,11 @@ class Run:
                     f"{self.folder} is not a run's folder: it has no {needed}; crmresearch run --out DIR makes one"
                 )
 
+    @cached_property
+    def language(self) -> str:
+        """The language that the run's outputs are in."""
+        return str(self.json("run").get("fingerprints", {}).get("language", "en"))
+
     def json(self, name: str) -> dict[str, Any]:
         """Read one of the run's JSON files; what is not there is empty."""
         path = self.folder / f"{name}.json"
