@@ -52,6 +52,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
+    "S20": ("", "preference.worth", "S49"),
     "S22": ("", "value.core", "S22"),
     "S37": ("negative_share.contribution", "", ""),
     "S40": ("cost_ratio.primary", "", ""),
@@ -63,7 +64,10 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
+    "S49": ("", "preference.worth", "S49"),
+    "S49a": ("", "preference.worth", "S49a"),
     "S50": ("", "loyalty.importance", "S50"),
+    "S54a": ("", "preference.worth", "S54a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
@@ -167,7 +171,9 @@ def known() -> dict[str, dict[str, float]]:
                 one["error"] = error
         found[line] = one
     # privacy concern is fixed for life, and noise in the items is the same in every wave
-    return found | {"S16": {"world": 0.0, "error": 0.0}}
+    found |= {"S16": {"world": 0.0, "error": 0.0}}
+    worth = {age: facts["estimands"][f"wtp.{age}.guaranteed_bp"] for age in ("older", "younger")}
+    return found | {"S54": {"world": worth["older"] - worth["younger"], "error": 0.0}}
 
 
 def main(jobs: int = 2) -> None:
