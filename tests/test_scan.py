@@ -55,6 +55,9 @@ def run(tmp_path: Path) -> Path:
         "ledger.csv": "line_id,estimate,n,bound\nS01,0.5,4711,0.5\nS34,0,9,\nS09,0,3,\n",
         "tables/00_a.csv": "group,n,left,share\nbranch,4711,0,0.471100000001\nonline,12,11,\nother,,,\n",
         "notebooks/00_a.ipynb": notebook(output(**{"text/plain": shown, "image/png": PICTURE})),
+        f"site/_images/15398840650{'e' * 53}.svg": '<path d="M 4111 1111 1111 1111 L 5500.0000 0000.0004z"/>',
+        "site/about.html": "<table><tr><th>title</th><td>Telephone campaigns</td></tr></table>"
+        f'<img src="_images/15398840650{"e" * 53}.svg">',
         "site/index.html": f'<p>{shown}</p><a href="a/b.html">x</a> <img src="data:image/png;base64,{PICTURE}">\n'
         "<table><tr><th>group</th><th>n</th></tr><tr><td>branch</td><td>&lt;10</td></tr></table>\n"
         "see https://example.org/home/page and and/or 5/6 at 0x12, customers 4711",

@@ -86,6 +86,7 @@ _SHAPES = [s for s in identifiers.SHAPES if not s.pattern.pattern.startswith("^"
 _IDS = f"{_PERSON}[\\W_]*{_NUMBERED}|{'|'.join(disclosure.IDENTIFIER_COLUMNS)}"
 _HEADER = re.compile(rf"{_IDS}|(?:客户|客戶|会员|用户)(?:号|號|编号|编码|id)", re.I)
 _EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+[^,\s]{0,40};base64,([A-Za-z0-9+/=\s]+)")
+_FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")  # of a picture, which is called by it
 _DRAWN = re.compile(r'\b(?:d|points)="[MLHVCSQTAZmlhvcsqtaz\d\s.,+-]*"')  # coordinates of a drawing, which say nothing
 _INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|u|wbr)\b[^>]*>", re.I)
 
@@ -93,6 +94,7 @@ _INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|u
 @functools.lru_cache(maxsize=300_000)
 def _said(text: str, people: People) -> frozenset[str]:
     """What in a text must not leave: names of rules. Lines that return are looked at once."""
+    text = _FINGERPRINT.sub("…", text)
     found = people.named(text) | {rule for rule, pattern in _RULES if pattern.search(text)}
     for shape in _SHAPES:
         if any(shape.holds is None or shape.holds(m[0]) for m in shape.pattern.finditer(text)):
@@ -297,7 +299,11 @@ def _html_tables(text: str) -> Iterator[list[list[str]]]:
     for table in re.findall(r"<table\b.*?</table>", text, re.S | re.I) if "<table" in text else ():
         rows = re.findall(r"<tr\b.*?</tr>", table, re.S | re.I)
         cells = (re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row, re.S | re.I) for row in rows)
-        yield [[html.unescape(re.sub(r"<[^>]+>", "", c)).strip() for c in row] for row in cells]
+        found = [[html.unescape(re.sub(r"<[^>]+>", "", c)).strip() for c in row] for row in cells]
+        named = not rows or not re.search(
+            r"<td\b", rows[0], re.I
+        )  # else each row names itself, and no column has a head
+        yield found if named else [[""] * len(found[0]), *found]
 
 
 # --- a whole run -----------------------------------------------------------------------------------------------------
