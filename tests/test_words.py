@@ -150,7 +150,7 @@ OTHERS = [x for x in LANGUAGES if x != "en"]
 # what is no name and yet the same in every language: statistics, commands, tables and columns of the contract
 SAME = re.findall(
     r"\S+",
-    """rho alpha omega gamma gamma-gamma probit cloglog beta zh_CN Brier Jaccard Holm lifelines doi plspm pair a n p q
+    """rho alpha omega gamma gamma-gamma probit logit cloglog beta zh_CN Brier Jaccard Holm lifelines doi plspm pair a n p q
     csv yaml bank crmresearch run list make recover constructs from to tables monthly transactions reductions value
     tenure_windows contribution_ channel segment acquisition by window referrer_id calibration_share worlds
     day week month centroid factorial path base churn cost loyalty all months on book""",
@@ -209,7 +209,14 @@ def test_what_is_written_in_english_elsewhere_is_translated(language):
     needed = written_in_english() | codes()
     assert sorted(needed - set(known)) == []
     assert (
-        sorted(t for g in groups if g not in ("codes", "columns", "values") for t in groups[g] if t not in needed) == []
+        sorted(
+            t
+            for g in groups
+            if g not in ("codes", "columns", "values", "refusals")
+            for t in groups[g]
+            if t not in needed
+        )
+        == []
     )
     assert len(known) == len(set(known))
 
@@ -291,3 +298,37 @@ def test_unknown_keys_and_forgotten_values_are_refused(small):
 def test_a_language_without_words_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"no words in the language 'xx'; there are .*en"):
         words.catalogue("xx")
+
+
+def told(node: ast.expr) -> str | None:
+    """A text as it is written, with a number for each value; nothing where it is put together elsewhere."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "17" for v in node.values)
+    return None
+
+
+def refusals() -> Iterator[tuple[str, str]]:
+    """Reasons why something cannot be answered, as reductions and estimators write them."""
+    for part in ("data", "estimators"):
+        for path in sorted((PACKAGE / part).rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            named: dict[str, list[str]] = {}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and told(node.value):
+                    named.setdefault(node.targets[0].id, []).append(str(told(node.value)))
+            for node in ast.walk(tree):
+                called = ast.unparse(node.func) if isinstance(node, ast.Call) and node.args else ""
+                if called in ("Missing", "NotApplicable", "FitError", "reasons.append"):
+                    [first, *_] = node.args
+                    own = named.get(first.id, []) if isinstance(first, ast.Name) else [told(first)]
+                    yield from ((path.name, text) for text in own if text)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_reasons_are_translated(language, monkeypatch):
+    monkeypatch.setenv(words.LANGUAGE, language)
+    assert [(where, text) for where, text in refusals() if words.local(text) == text] == []
+    monkeypatch.setenv(words.LANGUAGE, "en")
+    assert all(words.local(text) == text for _, text in refusals())

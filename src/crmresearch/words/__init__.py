@@ -88,7 +88,27 @@ def local(text: str) -> str:
     """Return in the reader's language what is written in English elsewhere; a bank's own words stay what they are."""
     if language() == "en":
         return _back().get(text, text) if _BROAD.search(text) else text
-    return _said(_elsewhere(language()).get(" ".join(text.split()), text), text) if text.strip() else text
+    plain = " ".join(text.split())
+    return _said(_elsewhere(language()).get(plain) or _filled(plain, language()) or text, text)
+
+
+@functools.cache
+def _patterns(language: str) -> list[tuple[re.Pattern[str], str]]:
+    """Reasons with values in them, which other modules write in English, as what they match."""
+    with_values = ((k, v) for k, v in _elsewhere(language).items() if "{" in k)
+    return [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(k))), v) for k, v in with_values]
+
+
+@functools.lru_cache(4096)
+def _filled(text: str, language: str) -> str:
+    """Translate a reason that has values in it, or several; empty where it is none."""
+    if text.count(" ") < 2:
+        return ""
+    for pattern, template in _patterns(language):
+        if found := pattern.fullmatch(text):
+            return template.format_map({name: local(value) for name, value in found.groupdict().items()})
+    parts = text.split("; ")
+    return local("; ").join(map(local, parts)) if len(parts) > 1 and any(local(p) != p for p in parts) else ""
 
 
 _ENGLISH: dict[str, str] = {}  # what was said in another language, for figures without a font for its signs
