@@ -150,7 +150,8 @@ OTHERS = [x for x in LANGUAGES if x != "en"]
 # what is no name and yet the same in every language: statistics, commands, tables and columns of the contract
 SAME = re.findall(
     r"\S+",
-    """rho alpha omega gamma gamma-gamma probit logit cloglog beta zh_CN Brier Jaccard Holm lifelines doi plspm pair a n p q
+    """rho alpha omega gamma gamma-gamma probit logit cloglog beta zh_CN Brier Jaccard Holm
+    lifelines doi plspm pair a n p q
     csv yaml bank crmresearch run list make recover constructs from to tables monthly transactions reductions value
     tenure_windows contribution_ channel segment acquisition by window referrer_id calibration_share worlds
     day week month centroid factorial path base churn cost loyalty all months on book""",
@@ -332,3 +333,13 @@ def test_reasons_are_translated(language, monkeypatch):
     assert [(where, text) for where, text in refusals() if words.local(text) == text] == []
     monkeypatch.setenv(words.LANGUAGE, "en")
     assert all(words.local(text) == text for _, text in refusals())
+
+
+def test_several_reasons_are_translated_one_by_one(monkeypatch):
+    monkeypatch.setenv(words.LANGUAGE, "zh")
+    first, second = "the bank 'own' brings no table survey", "the survey has no wave 3; it has 2"
+    both = words.local(f"{first}; table customers of the bank 'own' brings no column city")
+    assert both.startswith(words.local(first))
+    assert "table" not in both
+    assert "wave" not in words.local(second)
+    assert "own" in both

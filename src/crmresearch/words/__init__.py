@@ -96,7 +96,7 @@ def local(text: str) -> str:
 def _patterns(language: str) -> list[tuple[re.Pattern[str], str]]:
     """Reasons with values in them, which other modules write in English, as what they match."""
     with_values = ((k, v) for k, v in _elsewhere(language).items() if "{" in k)
-    return [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(k))), v) for k, v in with_values]
+    return [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^;]+)", re.escape(k))), v) for k, v in with_values]
 
 
 @functools.lru_cache(4096)
