@@ -27,6 +27,17 @@ def _cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def reference():
+    """Parts of the package's reference; the sites of tests hold one of them, since all take seconds of each site."""
+    from crmresearch.run.site import api
+
+    whole = api.PARTS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "PARTS", ("result",))
+        yield whole
+
+
 @pytest.fixture(autouse=True)
 def _library():
     """Ask as a caller of the library does, also after a test that started a notebook."""

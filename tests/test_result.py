@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import html as markup
 import re
 
 import numpy as np
@@ -86,27 +86,37 @@ def test_interval_must_not_be_upside_down():
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def test_show_stores_alt_text_and_source_once(tmp_path, monkeypatch):
-    shown, told = [], "Rising. Curves (tenure, months): 0 at 0, 1 at 1."
-    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: shown.append((obj, metadata)))
+@pytest.fixture
+def displayed(monkeypatch):
+    """What figures show, as it is stored."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: shown.append(data))
+    return shown
+
+
+def test_show_stores_alt_text_and_source_once(tmp_path, displayed):
+    told = "Rising. Curves (tenure, months): 0 at 0, 1 at 1."
     figures.use("an invented bank, 2020-2024", tmp_path, prefix="01")
     axes = RESULT.plot()
     figures.show(axes, alt=RESULT.alt, name="line")
-    assert [metadata for _, metadata in shown] == [{"image/png": {"alt": told}}, None]
-    # JupyterLab and nbconvert drop the alt text of a PNG, so it stands below the picture as well, folded
-    assert shown[1][0].data == f"<details><summary>This figure in words</summary><p>{told}</p></details>"
+    assert [d["text/plain"] for d in displayed] == [told]
+    assert re.match(
+        rf'<img alt="{re.escape(told)}" width="\d+" src="data:image/png;base64,[\w+/=]+">', displayed[0]["text/html"]
+    )
+    assert displayed[0]["text/html"].endswith(f"<summary>This figure in words</summary><p>{told}</p></details>")
     assert (tmp_path / "01_line.txt").read_text() == f"{told}\n"
     assert (tmp_path / "01_line.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in (tmp_path / "01_line.svg").read_text()
     assert axes.figure.get_supxlabel() == "Source: an invented bank, 2020-2024"
     figures.use()
 
 
-def test_same_figure_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: None)
+def test_same_figure_same_bytes(tmp_path, displayed):
     figures.use("s", tmp_path)
     for name in ("a", "b"):
         figures.show(RESULT.plot(), alt="x", name=name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    for kind in ("png", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     figures.use()
 
 
@@ -122,19 +132,18 @@ def test_axes_gives_as_many_panels_as_asked(panels, visible):
     assert len(np.atleast_1d(axes)) == visible
 
 
-def test_nbconvert_and_jupyterlab_have_the_figure_in_words(monkeypatch):
-    """What is stored is what both show: text/html, which neither drops nor strips of ``details``."""
+@pytest.mark.parametrize("alt", ["Rises & <falls>.", 'The "core" stays.', "It's 5% [4%, 6%]; 客户流失."])
+def test_nbconvert_and_jupyterlab_show_a_picture_with_its_alt_text(displayed, alt):
+    """JupyterLab shows a PNG without alt text; HTML it shows, with ``alt`` and ``src``."""
     nbformat, nbconvert = pytest.importorskip("nbformat"), pytest.importorskip("nbconvert")
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda obj, metadata=None: shown.append((obj, metadata)))
-    figures.show(RESULT.plot(), alt="Rises & <falls>.")
-    (picture, metadata), (words_, _) = shown
-    data = [({"image/png": base64.b64encode(picture.data).decode()}, metadata), ({"text/html": words_.data}, {})]
-    outputs = [nbformat.v4.new_output("display_data", d, metadata=m) for d, m in data]
+    figures.show(RESULT.plot(), alt=alt)
+    assert list(displayed[0]) == ["text/html", "text/plain"]  # nothing that either would show instead
+    output = nbformat.v4.new_output("display_data", displayed[0])
     page, _ = nbconvert.HTMLExporter().from_notebook_node(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
     )
-    assert "<p>Rises &amp; &lt;falls&gt;.</p></details>" in page
+    found = re.findall(r"<img alt=(\"[^\"]*\"|'[^']*')", page)  # nbconvert chooses the quotes
+    assert [markup.unescape(f[1:-1]) for f in found] == [alt]
 
 
 def test_an_estimate_and_its_interval_are_one_column():

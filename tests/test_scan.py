@@ -61,6 +61,7 @@ def run(tmp_path: Path) -> Path:
         "site/index.html": f'<p>{shown}</p><a href="a/b.html">x</a> <img src="data:image/png;base64,{PICTURE}">\n'
         "<table><tr><th>group</th><th>n</th></tr><tr><td>branch</td><td>&lt;10</td></tr></table>\n"
         "see https://example.org/home/page and and/or 5/6 at 0x12, customers 4711",
+        "figures/00_a.svg": '<svg><path d="M 4111 1111\nL 1111 1111 4111111111111111 L 57.6 307.584 z"/></svg>',
         "site/searchindex.js": 'Search.setIndex({"terms":{"client":[0,4711],"churn":1}})',
         "logs/00_a.log": "Traceback in " + "/" + "home/ann/lib.py\n",
         "restricted/00_a_list.csv": "customer_id\nclient-0007\n",
@@ -68,7 +69,6 @@ def run(tmp_path: Path) -> Path:
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    (folder / "figures").mkdir()
     (folder / "figures" / "00_a.png").write_bytes(png(chunk(b"tEXt", b"Software\0matplotlib 3.11, 2020-01-02")))
     return folder
 
@@ -103,6 +103,7 @@ LEAKS = {
     "search index": ("site/searchindex.js", 'Search.setIndex({"terms":{"client-0007":1}})', "customer identifier"),
     "a script": ("site/_static/x.js", f"// {ID}", "customer identifier"),
     "a drawing": ("figures/a.svg", f"<svg><metadata>{ID}</metadata></svg>", "customer identifier"),
+    "a line of a drawing": ("figures/a.svg", f'<svg><path d="M 1 2 {ID}"/></svg>', "customer identifier"),
     "text of a picture": ("figures/a.png", png(chunk(b"tEXt", f"Title\0{ID}".encode())), "customer identifier"),
     "packed text of a picture": (
         "figures/a.png",

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from crmresearch import disclosure, ledger, words
+from crmresearch import disclosure, figures, ledger, words
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
@@ -45,9 +45,11 @@ def _run(folder: Path) -> Path:
     truth = {"S06": {"world": 0.82, "limit": 0.81, "error": 0.001}, "S19": {"world": 0.6}}
     about = {"bank": "tiny", "evidence": "simulated", "parameters": {"seed": 1}, "truth": truth}
     ledger.record(folder, "01_customer_value", findings, **about)
-    figure = new_output(
-        "display_data", {"image/png": PIXEL, "text/plain": "Image"}, metadata={"image/png": {"alt": ALT}}
-    )
+    figure = new_output("display_data", {"text/html": figures.img(PIXEL, ALT, 40), "text/plain": ALT})
+    for part, kept in {"figures": ("share.png", "share.svg"), "tables": ("share.csv",)}.items():
+        (folder / part).mkdir()
+        for file in kept:
+            (folder / part / f"01_customer_value_{file}").write_bytes(base64.b64decode(PIXEL))
     rows = '<thead><tr><th scope="col">band</th></tr></thead><tbody><tr><td>1</td></tr></tbody>'
     table = f'<table class="dataframe">{rows}</table>'
     shown = new_output("execute_result", {"text/html": table, "text/plain": "band"}, execution_count=2)
@@ -237,8 +239,8 @@ def test_pages_are_accessible(pages):
         assert page.all("title"), name
         assert page.all("main"), name
         assert all(a.get("alt") for a in page.all("img")), name
-    figures = [a["alt"] for a in pages["notebooks/01_customer_value.html"].all("img")]
-    assert figures == [ALT]
+    shown = [a["alt"] for a in pages["notebooks/01_customer_value.html"].all("img")]
+    assert shown == [ALT]
     pictures = [a for a in pages["index.html"].all("img") if a.get("class") == "crm-forest"]
     assert sorted(str(a["src"]) for a in pictures) == ["claims/S06.svg", "claims/S19.svg", "claims/S22.svg"]
 
@@ -297,6 +299,7 @@ def test_search_finds_chinese_words_within_longer_ones(built, asked):
 def test_search_leads_to_the_claim_itself(built, pages, asked, place):
     found = _index(built)
     claims = [(f"{prefix}.{m[4]}".strip("."), m[0], m[3]) for prefix, ms in found["objects"].items() for m in ms]
+    claims = [c for c in claims if c[2].startswith("claim-")]  # others are of the reference
     assert len(claims) == len(ledger.claims())
     places = {anchor: found["docnames"][doc] for said, doc, anchor in claims if asked in said.lower()}
     assert f"claim-{place}" in places
@@ -317,17 +320,6 @@ def test_long_tables_are_folded_and_all_scroll(rows, folded):
     assert table in shown
     assert shown.count('class="crm-scroll"') == 1
     assert (f"<summary>Table of {rows} rows</summary>" in shown) == folded
-
-
-@pytest.mark.parametrize("columns", [3, 5, 12])
-def test_each_cell_of_a_wide_table_names_its_column(columns):
-    table = disclosure.html(pd.DataFrame({f"c{k}": [1.0, 2.0] for k in range(columns)}))
-    shown = tables.framed(table)
-    names = re.findall(r'<td data-label="(\w+)"', shown)
-    assert names == ([f"c{k}" for k in range(columns)] * 2 if columns > tables.WIDEST else [])
-    assert shown.count('role="columnheader"') == (columns if columns > tables.WIDEST else 0)
-    foreign = table.replace("<td ", "<th ", 1).replace("</td>", "</th>", 1)
-    assert "data-label" not in tables.framed(foreign)
 
 
 def test_on_a_telephone_a_wide_table_lists_its_cells():

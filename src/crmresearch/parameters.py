@@ -4,12 +4,12 @@ One line a parameter: its annotation, its default, and a comment that ends in wh
 
     sweep_months: list[int] = [3, 6, 12]  # windows to compare, months, 1 to 12 items, each [1, 120]
 
-===========================================  ===========================================================================
+=============================================  ======================================================================
 ``[a, b]``, ``(a, b)``, ``(a, b]``, ``[a, )``  an interval; a round bracket leaves its end out, no number leaves it open
-``one of x, y, z``                           one of these
-``not empty``                                any text but none
+``one of x, y, z``                             one of these
+``not empty``                                  any text but none
 ``n items, each ...``, ``n to m items, ...``   a list, and what each of its items may be
-===========================================  ===========================================================================
+=============================================  ======================================================================
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ def ratio(n: Functional, d: Functional, unit: str, count: int) -> Estimate:
 def simultaneous(pairs: Sequence[tuple[Functional, Functional]], seed: int) -> float:
     """Critical value that makes Fieller's sets of several ratios hold together.
 
-    The largest |n - r d| over its standard error, in 20,000 draws from the joint normal law of the numerators less
-    ratio times denominators (single-step max-t).
+    The largest size of n - r d over its standard error, in 20,000 draws from the joint normal law of the numerators
+    less ratio times denominators (single-step max-t).
 
     References
     ----------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from html import escape
@@ -162,6 +163,12 @@ def _figure(shown: Any) -> Figure:
     return first if hasattr(first, "savefig") else first.get_figure()
 
 
+def img(data: str, alt: str, width: int | None = None) -> str:
+    """Write a picture with its alt text as HTML: JupyterLab shows an output of type PNG without any."""
+    size = f' width="{width}"' if width else ""
+    return f'<img alt="{escape(alt)}"{size} src="data:image/png;base64,{data}">'
+
+
 def show(shown: Any, *, alt: str, name: str | None = None) -> None:
     """Display a figure once, with its alt text and source line, and keep a copy in the run's folder.
 
@@ -183,7 +190,7 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         return
     if not alt.strip():
         raise InputError("a figure needs alt text: say what one sees, for readers who do not see it")
-    from IPython.display import HTML, Image, display
+    from IPython.display import display
     from matplotlib import pyplot as plt
 
     figure = _figure(shown)
@@ -201,7 +208,8 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         shared.folder.mkdir(parents=True, exist_ok=True)
         (shared.folder / f"{stem}.png").write_bytes(data)
         (shared.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
-    display(Image(data=data, alt=alt, width=int(figure.get_figwidth() * 100)), metadata={"image/png": {"alt": alt}})
-    # JupyterLab and nbconvert drop the alt text of a PNG, so that it stands below the picture too, folded
-    display(HTML(f"<details><summary>{say('in_words')}</summary><p>{escape(alt)}</p></details>"))
+        figure.savefig(shared.folder / f"{stem}.svg", metadata={"Date": None})
+    picture = img(b64encode(data).decode(), alt, int(figure.get_figwidth() * 100))
+    folded = f"<details><summary>{say('in_words')}</summary><p>{escape(alt)}</p></details>"
+    display({"text/html": picture + folded, "text/plain": alt}, raw=True)
     plt.close(figure)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -119,6 +120,16 @@ def _lock() -> str:
     from importlib.metadata import distributions
 
     return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
+
+
+def _commit() -> str:
+    """Commit of the code, with a plus where something is not committed; nothing where it is installed without git."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    with contextlib.suppress(OSError):
+        asked = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno", ".."])
+        head, changed = (subprocess.run([*here, *a], capture_output=True, text=True, check=False) for a in asked)
+        return head.stdout.strip() + "+" * bool(changed.stdout)
+    return ""
 
 
 def _versions() -> dict[str, str]:
@@ -232,6 +243,7 @@ def run(
         status = {
             "status": "completed" if all(d["status"] == "completed" for d in done.values()) else "failed",
             "started": started.isoformat(timespec="seconds"),
+            "commit": _commit(),
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }

@@ -143,7 +143,7 @@ def two_step(frame: pd.DataFrame, select: tuple[str, ...], outcome: str, regress
 def bivariate_normal(h: Array, k: Array, rho: float) -> Array:
     """P(X < h, Y < k) of a standard bivariate normal, by Gauss-Legendre in the angle (Plackett's identity).
 
-    Good to 1e-10 for |rho| up to .95.
+    Good to 1e-10 for rho from -.95 to .95.
     """
     from scipy.special import ndtr
 

@@ -59,14 +59,14 @@ def build(folders: Sequence[Path], target: Path, lost: Mapping[str, str] | None 
 
 def _build(folders: Sequence[Path], target: Path, lost: Mapping[str, str], up: str) -> None:
     """Build the site in the language that is spoken; ``up`` leads from its root to that of the first language."""
-    from crmresearch.run.site import pages, pictures, runs
+    from crmresearch.run.site import downloads, pages, pictures, runs
 
     shown, moved = runs.chosen(folders)
     if target.exists() and not (target / "searchindex.js").exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} holds something that is not a site; choose another --out, or empty it first")
     with tempfile.TemporaryDirectory(prefix="crm-site-") as scratch:
         source, out = Path(scratch) / "source", Path(scratch) / "out"
-        pages.write(shown, source, lost, moved)
+        pages.write(shown, source, lost, moved, up)
         command = [sys.executable, "-m", "sphinx", "-q", "-E", "-b", "html", "-c", str(HERE)]
         command += ["-A", f"up={up}", "-d", str(Path(scratch) / "doctrees"), str(source), str(out)]
         # the order of Sphinx's sets, and with it the search index, follows the hash seed
@@ -79,7 +79,8 @@ def _build(folders: Sequence[Path], target: Path, lost: Mapping[str, str], up: s
         for name in UNPUBLISHED:
             path = out / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        shutil.copytree(source / pictures.FOLDER, out / pictures.FOLDER)
+        for name in (pictures.FOLDER, downloads.FOLDER)[: 1 if up else 2]:  # what is taken along is there once
+            shutil.copytree(source / name, out / name)
         for name in ("ledger.csv", "claims.csv"):  # one below the other, the heads once
             texts = [(run.folder / name).read_bytes() for run in shown]
             (out / name).write_bytes(b"".join([texts[0], *(t.split(b"\n", 1)[1] for t in texts[1:])]))

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 from crmresearch import ledger, words
 
@@ -86,6 +87,13 @@ def chance(value: float) -> str:
 def raw(html: str) -> str:
     """Write HTML as a block of its own in Markdown, which only an empty line would end; texts in it are escaped."""
     return "\n".join(["", re.sub(r"\n\s*\n", "\n", html.strip()), "", ""])
+
+
+def rows(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Write names and values as a table of their own, without those that say nothing."""
+    shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else words.local(str(v))) for k, v in pairs if v]
+    body = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(v)}</td></tr>' for k, v in shown)
+    return raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
 
 
 def toctree(entries: Iterable[str], caption: str = "") -> list[str]:

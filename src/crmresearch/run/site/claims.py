@@ -44,7 +44,8 @@ def _bounds(row: Mapping[str, Any]) -> str:
     return say("exact") if exact else f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
-def _estimate(row: Mapping[str, Any]) -> str:
+def estimate(row: Mapping[str, Any]) -> str:
+    """Write an estimate with its interval."""
     return f"{number(row['estimate'])} {_bounds(row)}"
 
 
@@ -134,7 +135,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return " ".join([chip(row["verdict"]), *beside])
 
 
-def _answer(answer: str) -> str:
+def answered(answer: str) -> str:
+    """Write an answer as a chip, with what qualifies it beside."""
     main = bare(answer)
     return f'{chip(main)}<span class="crm-beside">{escape(ledger.beside(answer))}</span>'
 
@@ -173,11 +175,11 @@ def of_class(runs: Sequence[Run], claim_id: str) -> str:
 def _bank(run: Run, claim_id: str) -> str:
     """One bank's lines of a claim, folded under its name, its answer and its estimate."""
     rows = run.lines[claim_id]
-    told = f'<span class="crm-ci">{_estimate(rows[0])}</span>' if run.has(rows[0]) else ""
+    told = f'<span class="crm-ci">{estimate(rows[0])}</span>' if run.has(rows[0]) else ""
     lines = "".join(_line(r, run) for r in rows if r["verdict"] != "not measured")
     return (
         f'<details class="crm-fold"><summary><strong>{escape(str(run.about["name"]))}</strong> {chip(run.evidence)} '
-        f'{_answer(run.answers[claim_id])} {told}</summary><ul class="crm-lines">{lines}</ul></details>'
+        f'{answered(run.answers[claim_id])} {told}</summary><ul class="crm-lines">{lines}</ul></details>'
     )
 
 
@@ -201,7 +203,7 @@ def _card(runs: Sequence[Run], claim_id: str, draw: Draw) -> str:
         run = runs[0]
         answers = slug(bare(run.answers[claim_id]))
         evidence = "" if run.idle(claim_id) else chip(run.evidence)
-        head = f'<span class="crm-said">{_answer(run.answers[claim_id])} {evidence}</span>'
+        head = f'<span class="crm-said">{answered(run.answers[claim_id])} {evidence}</span>'
         body = f'<ul class="crm-lines">{"".join(_line(r, run) for r in run.lines[claim_id])}</ul>'
     else:
         classes = by_evidence(runs)
@@ -256,7 +258,7 @@ def _of_part(runs: Sequence[Run], said: Sequence[tuple[Run, Said]]) -> str:
 
 def _sentence(run: Run, said: Said) -> str:
     anchor = escape(run.anchor(said.line_id))
-    return f'{escape(said.text)} <a href="#{anchor}">{escape(said.line_id)}</a> {_answer(said.answer)}'
+    return f'{escape(said.text)} <a href="#{anchor}">{escape(said.line_id)}</a> {answered(said.answer)}'
 
 
 def _truths(said: Sequence[tuple[Run, Said]]) -> str:
@@ -292,9 +294,9 @@ def box(run: Run, notebook: str) -> str:
         for row in claim:
             name = escape(row["line_id"])
             mark = f'<a href="{escape(_cell(row))}">{name}</a>' if row["cell"] else name
-            estimate = _estimate(row) if pd.notna(row["estimate"]) else ""
+            found = estimate(row) if pd.notna(row["estimate"]) else ""
             lines.append(
-                f'<li>{mark} {_verdict(row)} <span class="crm-ci">{estimate}</span> '
+                f'<li>{mark} {_verdict(row)} <span class="crm-ci">{found}</span> '
                 f"{escape(local(row['estimand']))}{_trouble(row)}</li>"
             )
         place = f"{'../' * run.page(notebook).count('/')}index.html#claim-{claim[0]['claim_id']}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -20,15 +18,18 @@ spare_grammars()
 project = "crmresearch"
 html_title = "crmresearch"
 language = say("language")
-extensions = ["myst_nb"]
-exclude_patterns = ["alt.json"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["downloads"]
 nb_execution_mode = "off"
+add_module_names = toc_object_entries = False
+autodoc_typehints = "none"  # they stand in the docstrings, in words
+napoleon_use_rtype = False
 nb_merge_streams = True
 nb_output_stderr = "show"
 nb_code_prompt_show, nb_code_prompt_hide = say("code_show"), say("code_hide")
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "ref.python"]
 smartquotes = False
 
 html_theme = "pydata_sphinx_theme"
@@ -47,7 +48,8 @@ html_show_sphinx = False
 html_last_updated_fmt = None
 html_math_renderer = "mathml"
 html_permalinks_icon = "#"
-html_sidebars: dict[str, list[str]] = {"index": [], "how-to-read": [], "about-this-run": [], "studies": []}
+_alone = ("index", "ledger", "how-to-read", "methods", "about-this-run", "studies", "downloads")
+html_sidebars: dict[str, list[str]] = {page: [] for page in _alone}
 html_theme_options = {
     "logo": {"text": "crmresearch"},
     "navbar_align": "left",
@@ -89,17 +91,16 @@ def _block(self: Any, node: nodes.math_block) -> None:
 # what a page must not do, whoever wrote the text: fetch (but for our pictures of claims), embed, run, or send anything
 _ACTIVE = re.compile(
     r"""<\s*/?\s*(?:script|iframe|object|embed|link|base|meta|form)\b[^>]*>|<\s*(?:img|video|audio|source|image)\b"""
-    r"""(?![^>]*\b(?:src|href)\s*=\s*["']?(?:data:|claims/\w+\.svg))[^>]*>|url\([^)]*\)""",
+    r"""(?![^>]*\b(?:src|href)\s*=\s*["']?(?:data:|claims/\w+\.svg|(?:\.\./)*downloads/[\w/-]+\.png["']))[^>]*>"""
+    r"""|url\([^)]*\)""",
     re.IGNORECASE,
 )
 
 
 def _guard(app: Any, doctree: nodes.document) -> None:
     """Leave out pictures and files from elsewhere: a page shows what its notebook drew, and asks no other host."""
-    drawn = json.loads((Path(app.srcdir) / "alt.json").read_text("utf-8"))
     for node in list(doctree.findall(nodes.image)):
-        if Path(node["uri"]).stem not in drawn:
-            node.replace_self(nodes.Text(node.get("alt", "")))
+        node.replace_self(nodes.Text(node.get("alt", "")))
     for node in list(doctree.findall(addnodes.download_reference)):
         node.replace_self(nodes.Text(node.astext()))
     for node in list(doctree.findall(nodes.raw)):
@@ -115,16 +116,16 @@ def _close(app: Any) -> None:
 
 
 def _annotate(app: Any, doctree: nodes.document) -> None:
-    """Give cells their anchors and pictures their alt text, which myst-nb drops."""
-    alts = json.loads((Path(app.srcdir) / "alt.json").read_text("utf-8"))
+    """Give cells their anchors."""
     for node in doctree.findall(nodes.container):
         cell = node.get("cell_metadata", {}).get("crm_id") if node.get("nb_element") == "cell_code" else None
         if cell:
             node["ids"].append(f"cell-{cell}")
-    for node in doctree.findall(nodes.image):
-        alt = alts.get(Path(node["uri"]).stem)
-        if alt:
-            node["alt"] = alt
+
+
+def _named(_app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Let folded code be called by the words that stand there."""
+    context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -135,4 +136,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", _close)
     app.connect("doctree-read", _guard, priority=100)  # before Sphinx collects pictures and files
     app.connect("doctree-read", _annotate)
+    app.connect("html-page-context", _named)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from crmresearch import ledger, words
-from crmresearch.run.site import claims, comparison, pictures
+from crmresearch.run.site import claims, comparison, listing, pictures
 from crmresearch.run.site.chips import chip, raw, slug, toctree
 from crmresearch.run.site.runs import Run
 
@@ -40,7 +40,9 @@ def page(runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequ
     counted = [c for c, line in register.items() if line.design != "check"]
     told = {kind: [claims.main_answer(own, c) for c in counted] for kind, own in claims.by_evidence(runs).items()}
     measured = sum(any(run.measures(c) for run in runs) for c in judged)
-    parts += [raw(f'<p class="crm-lead">{_lead(runs, len(register), measured)}</p>{claims.tiles(told)}')]
+    parts += [
+        raw(f'<p class="crm-lead">{_lead(runs, len(register), measured)}</p>{claims.tiles(told)}{listing.finder()}')
+    ]
     for theme, title in say.names("themes").items():
         own = [c for c in judged if register[c].theme == theme]
         if own:
@@ -59,7 +61,8 @@ def page(runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequ
         )
         parts += [say("moved"), raw(f"<ul>{''.join(rows)}</ul>")]
     parts += [say("more"), raw(f"<p>{say('links')}</p>"), ""]
-    pages = [f"{say('ledger')} <self>", "studies", "how-to-read", "about-this-run"]
+    pages = [f"{say('ledger')} <self>", f"{say('listing')} <ledger>", "studies", "how-to-read", "methods"]
+    pages += ["about-this-run", "downloads", "reference"]
     return "\n".join([*parts, *toctree([*pages, *(comparison.address(k + 1) for k in range(len(moved)))])])
 
 

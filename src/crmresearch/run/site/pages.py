@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from crmresearch import ledger, words
+from crmresearch import figures, ledger, words
 from crmresearch.escape import markdown as md
 from crmresearch.estimators.verdicts import ALPHA
 from crmresearch.rules import rules
 from crmresearch.run.execution import read_notebook, write_notebook
-from crmresearch.run.site import chips, claims, comparison, front, pictures, tables
-from crmresearch.run.site.chips import SYMBOLS, chip, raw, toctree
+from crmresearch.run.site import (
+    api,
+    chips,
+    claims,
+    comparison,
+    downloads,
+    front,
+    listing,
+    methods,
+    pictures,
+    provenance,
+    tables,
+)
+from crmresearch.run.site.chips import SYMBOLS, chip, raw, rows, toctree
 from crmresearch.run.site.runs import Run
 
 say = words.of("site.pages")
@@ -88,12 +97,6 @@ def _which(lines: str | list[str]) -> str:
     return words.local(lines) if isinstance(lines, str) else ", ".join(lines)
 
 
-def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
-    shown = [(k, ", ".join(map(str, v)) if isinstance(v, list) else words.local(str(v))) for k, v in pairs if v]
-    body = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(v)}</td></tr>' for k, v in shown)
-    return raw(f'<table class="crm-plain"><tbody>{body}</tbody></table>')
-
-
 def _about(run: Run) -> str:
     described, hidden = run.json("run"), run.json("disclosure")
     about = dict(run.about)
@@ -104,31 +107,31 @@ def _about(run: Run) -> str:
     ]
     prints = {k: v for k, v in described["fingerprints"].items() if isinstance(v, str)}
     suppressed = hidden.get("suppressed", {})
-    parts = [say("about"), _rows((name, about.get(k)) for k, name in say.names("facts").items())]
+    parts = [say("about"), rows((name, about.get(k)) for k, name in say.names("facts").items())]
     if cannot:
         parts += [say("cannot"), raw(f"<ul>{''.join(f'<li>{escape(words.local(str(c)))}</li>' for c in cannot)}</ul>")]
     parts += [
         say("rules"),
-        _rows((words.local(k), v) for k, v in described["rules"].items()),
+        rows((words.local(k), v) for k, v in described["rules"].items()),
         say("parameters"),
-        _rows(parameters),
+        rows(parameters),
         say("suppressed"),
     ]
-    rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
-    parts += [_rows(rows) if rows else say("suppressed_nothing")]
-    parts += [say("fingerprints"), _rows(prints.items()), say("versions"), _rows(described["versions"].items())]
+    hidden_rows = [(file, say("suppressed_row", row=row)) for file, row in suppressed.items()]
+    parts += [rows(hidden_rows) if hidden_rows else say("suppressed_nothing")]
+    parts += [say("fingerprints"), rows(prints.items()), say("versions"), rows(described["versions"].items())]
+    parts += [provenance.made(run)] + [provenance.essays()] * (not run.key)
     return "\n".join(parts)
 
 
-def _notebook_page(path: Path, target: Path, run: Run) -> dict[str, str]:
-    """Copy a notebook for the site: anchors, the claims it decides, code folded; return alt texts by picture.
+def _notebook_page(path: Path, target: Path, run: Run, drawn: Mapping[str, str], root: str) -> None:
+    """Copy a notebook for the site: anchors, the claims it decides, code folded, figures from their files.
 
     Its prose is in English and its outputs in the language of the run; where the site's is another, it says
     so.
     """
-    notebook = read_notebook(path)
+    notebook, up = read_notebook(path), "../" * run.page(path.stem).count("/")
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    alts: dict[str, str] = {}
     started = any(c.get("outputs") for c in notebook.cells)
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -140,11 +143,11 @@ def _notebook_page(path: Path, target: Path, run: Run) -> dict[str, str]:
         cell.metadata["tags"] = ["remove-cell" if told else "hide-input"]
         for output in cell.outputs:
             data = output.get("data", {})
-            if "image/png" in data:
-                digest = hashlib.sha256(b64decode(data["image/png"])).hexdigest()
-                alts[digest] = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            if "image/png" in data:  # drawn without the project's means
+                data["text/html"] = figures.img("".join(data["image/png"].split()), say("untold"))
             if "text/html" in data:
-                data["text/html"] = tables.framed("".join(data["text/html"]))
+                shown = downloads.linked("".join(data["text/html"]), drawn, f"{up}{root}{downloads.place(run.key)}")
+                data["text/html"] = tables.framed(shown, up)
     here = words.language()
     notes = [say("prose")] * (here != "en") + [say("other")] * (here != run.language)
     decided = "".join(f'<p class="crm-note">{note}</p>' for note in notes) + claims.box(run, path.stem)
@@ -154,29 +157,39 @@ def _notebook_page(path: Path, target: Path, run: Run) -> dict[str, str]:
         first = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown" and _heading(c)), 0)
         notebook.cells.insert(first + 1, new_markdown_cell(raw(decided), id="claims-decided-here"))
     write_notebook(notebook, target)
-    return alts
 
 
-def write(runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequence[tuple[Run, Run]]) -> None:
-    """Write the Sphinx sources of a site into the folder ``source``, and the pictures of claims beside them."""
-    alts: dict[str, str] = {}
+def write(
+    runs: Sequence[Run], source: Path, lost: Mapping[str, str], moved: Sequence[tuple[Run, Run]], root: str = ""
+) -> None:
+    """Write the Sphinx sources of a site into the folder ``source``, and the pictures of claims beside them.
+
+    ``root`` leads from the site in this language to that in the first one, where the files lie that can be taken along.
+    """
     for run in runs:
+        drawn = downloads.copied(run.folder, source / downloads.place(run.key))
         for path in run.notebooks:
             target = source / f"{run.page(path.stem)}.ipynb"
             target.parent.mkdir(parents=True, exist_ok=True)
-            alts |= _notebook_page(path, target, run)
+            _notebook_page(path, target, run, drawn, root)
     texts = {
         "index": front.page(runs, source, lost, moved),
         "studies": _studies(runs),
         "how-to-read": _how_to_read(source),
+        "downloads": downloads.page(runs, source, root),
+        "ledger": listing.page(runs),
+        "methods": methods.page(),
+        **(reference := api.pages()),
+        "reference": api.index(reference),
     }
     texts |= {run.about_page: _about(run) for run in runs}
     if len(runs) > 1:
         pages = toctree(f"{run.key} <{run.about_page}>" for run in runs)
-        texts["about-this-run"] = "\n".join([say("about_all"), raw(front.banks(runs, lost)), *pages])
+        texts["about-this-run"] = "\n".join(
+            [say("about_all"), raw(front.banks(runs, lost)), provenance.essays(), *pages]
+        )
     texts |= {comparison.address(k): comparison.page(old, new) for k, (old, new) in enumerate(moved, 1)}
     for name, text in texts.items():
         path = source / f"{name}.md"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    (source / "alt.json").write_text(json.dumps(alts), encoding="utf-8")
