@@ -350,7 +350,7 @@ def table(
         here = found.get(line_id)
         if here is None:
             row["verdict"] = "not testable" if line.kind == "X" else "not measured"
-            row["checks"] = line.why
+            row["checks"] = line.why or say("unmeasured", notebook=line.notebook)
         else:
             row |= {"notebook": source["notebook"], "parameters_hash": source["parameters_hash"]}
             row["cell"] = (cells or {}).get((source["notebook"], line_id), "")
