@@ -254,7 +254,7 @@ def test_a_comparison_names_what_can_have_moved_a_line(tmp_path, before, after, 
     page = comparison.page(old, new)
     assert "1 verdicts moved" in page
     row = re.search(r"<strong>S42</strong>.*?</tr>", page, re.DOTALL)[0]
-    assert re.findall(r"<td>([^<]*)</td></tr>", row) == [why]
+    assert re.findall(r"<td[^>]*>([^<]*)</td></tr>", row) == [why]
     assert "0.0200 [0.0100, 0.0300]" in row
 
 
@@ -265,7 +265,7 @@ def test_a_verdict_that_moves_alone_was_moved_by_its_rule_or_the_lines_beside_it
     frame.loc[frame["line_id"] == "S42", ["verdict", column]] = ["undecided", 0.2]
     frame.to_csv(old / "ledger.csv", index=False)
     row = re.search(r"<strong>S42</strong>.*?</tr>", comparison.page(runs.Run(old), runs.Run(new)), re.DOTALL)[0]
-    assert re.findall(r"<td>([^<]*)</td></tr>", row) == [why]
+    assert re.findall(r"<td[^>]*>([^<]*)</td></tr>", row) == [why]
 
 
 def test_runs_that_agree_are_said_to(tmp_path):

@@ -50,7 +50,7 @@ def held_against(ax: Any, data: pd.DataFrame) -> None:
     """Draw bound and truth of lying rows, each over its own row."""
     for column in {"bound", "mirror"} & set(data):
         ax.vlines(data[column], data["at"] - 0.45, data["at"] + 0.38, colors=INK, linestyles=(0, (3, 2)), linewidth=1.1)
-    if "truth" in data:
+    if "truth" in data and data["truth"].notna().any():
         dots(ax, data["truth"], data["at"] - 0.32, PALETTE[3], marker="^", s=30)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from crmresearch import words
 from crmresearch.escape import markdown
+from crmresearch.run.site import tables
 from crmresearch.run.site.chips import chip, number, raw
 from crmresearch.run.site.runs import Run
 
@@ -103,7 +104,4 @@ def _row(a: Mapping[Any, Any], b: Mapping[Any, Any], changed: Mapping[tuple[str,
 def _table(heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
     body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
-    return raw(
-        f'<div class="crm-scroll" tabindex="0" role="region" aria-label="{say("table")}"><table class="crm-plain">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return raw(tables.framed(f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'))

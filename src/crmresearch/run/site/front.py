@@ -94,19 +94,13 @@ def _notes(runs: Sequence[Run], lost: Mapping[str, str]) -> str:
 
 
 def banks(runs: Sequence[Run], lost: Mapping[str, str]) -> str:
-    """The banks of a joined site: evidence, period, how many claims each can speak to."""
-    heads = "".join(f'<th scope="col">{h}</th>' for h in say.names("bank_heads").values())
+    """The banks of a joined site: evidence, period, and how many claims each can speak to."""
     rows = []
     for run in runs:
         about = {k: escape(words.local(str(v))) for k, v in run.about.items()}
-        period = say("span", bank=about) if run.about.get("observation_start") else "–"
+        period = say("period", bank=about) if run.about.get("observation_start") else ""
         n = sum(run.measures(c) for c in run.lines if run.lines[c][0]["design"] != "check")
-        rows.append(
-            f'<tr><th scope="row"><a href="{run.about_page}.html">{about["name"]}</a></th><td>{chip(run.evidence)}</td>'
-            f"<td>{n}</td><td>{period}</td><td>{words.local(about['title'])}</td></tr>"
-        )
-    rows += [f'<tr><th scope="row">{escape(b)}</th><td colspan="4">{escape(why)}</td></tr>' for b, why in lost.items()]
-    return (
-        f'<div class="crm-scroll" tabindex="0" role="region" aria-label="{say("banks")}"><table class="crm-plain">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        name = f'<a href="{run.about_page}.html">{about["name"]}</a>'
+        rows.append(f"<strong>{name}</strong> {chip(run.evidence)} {say('bank', bank=about, period=period, n=n)}")
+    rows += [say("lost", bank=escape(name), why=escape(why)) for name, why in lost.items()]
+    return f'<ul class="crm-banks">{"".join(f"<li>{row}</li>" for row in rows)}</ul>'

@@ -114,7 +114,9 @@ def _held(part: pd.DataFrame) -> str:
 def _limits(own: pd.DataFrame, log: bool) -> tuple[float, float]:
     """Ends of the axis: all that is drawn, but no interval so wide that it would hide the others."""
     ends = own[["low", "high"]].replace([np.inf, -np.inf], np.nan)
-    points = own[["estimate", "bound", "mirror", "truth"]].to_numpy(float)
+    known = ends.notna().all(axis=1)  # an estimate whose interval has no end says little of where it lies
+    estimates = own["estimate"][known] if known.any() else own["estimate"]
+    points = np.concatenate([estimates, *(own[c] for c in ("bound", "mirror", "truth"))])
     least, most = float(np.nanmin(points)), float(np.nanmax(points))
     widths = (ends["high"] - ends["low"]).dropna()
     reach = FAR * float(widths.median()) if len(widths) else 0.0
