@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from crmresearch import escape, figures, ledger, notebook, parameters
-from crmresearch.data.bank import open_bank
+from crmresearch.data.bank import Bank, open_bank
 from crmresearch.errors import InputError, Missing
 from crmresearch.run import execution, site
 from test_batch import BANK
@@ -237,8 +238,19 @@ def test_a_withheld_site_stays_withheld(tmp_path, crm, monkeypatch):  # noqa: F8
     assert (code, out) == (1, "a.ipynb, line 3: customer identifier\n")
 
 
-def test_restricted_rows_are_their_users_alone(tmp_path):
-    nb = notebook.Notebook("05_x", {}, None, tmp_path, {})
-    nb.keep_restricted(pd.DataFrame({"customer_id": ["a"]}), "list")
+def test_restricted_rows_are_their_users_alone_and_of_those_who_agreed(tmp_path, capsys):
+    about = {"name": "b", "currency": "EUR", "evidence": "simulated", "observation_start": date(2020, 1, 1)}
+    days = {"acquired_on": pd.to_datetime(["2020-01-01"] * 3), "observed_from": pd.to_datetime(["2020-01-01"] * 3)}
+    customers = pd.DataFrame(
+        {"customer_id": ["a", "b", "c"], **days, "consent_marketing": ["yes", "no", "not recorded"]}
+    )
+    bank = Bank.from_frames({"customers": customers}, about | {"observation_end": date(2020, 12, 31)})
+    nb = notebook.Notebook("05_x", {}, bank, tmp_path, {})
+    nb.keep_restricted(pd.DataFrame({"customer_id": ["b", "c"]}), "nobody")
+    nb.keep_restricted(pd.DataFrame({"customer_id": ["c", "b", "a"], "risk": [1, 2, 3]}), "list")
     (written,) = (tmp_path / "restricted").iterdir()
+    assert written.read_text() == "customer_id,risk\na,3\n"
+    assert capsys.readouterr().out.startswith(
+        "No list is written: nobody in it agreed to marketing.\nThe list of fewer"
+    )
     assert [p.stat().st_mode & 0o777 for p in (written, written.parent)] == [0o600, 0o700]

@@ -216,6 +216,19 @@ def test_a_sweep_ends_with_its_parent(place):
     assert not (place.out / "seed-1").exists()
 
 
+def test_a_second_runner_of_a_folder_is_refused_and_the_first_goes_on(place):
+    first = place.begin("run", "--studies", "00")
+    place.reached("00")
+    code, said = place.run("run", "--studies", "01")
+    assert code == 2
+    assert said.splitlines()[-1].startswith("crmresearch: another run is writing")
+    assert "wait for it, or choose another --out" in said
+    place.go("00")
+    code, said = ended(first)
+    assert code == 0, said
+    assert place.page() == "seed 1\n"
+
+
 # --- the bank changes or breaks --------------------------------------------------------------------------------------
 
 
@@ -262,6 +275,53 @@ def test_path_with_spaces_and_chinese_other_zone_locale_and_no_home(tmp_path, in
     there = json.loads((place.out / "run.json").read_text("utf-8"))
     assert there["fingerprints"]["data"] == here.engine.fingerprint()
     assert there["bank"] == here.about.plain() | {"tables": ["customers"]}
+
+
+def test_a_home_that_cannot_be_written_and_a_folder_that_cannot_are_one_line_each(place):
+    (place.folder / "home").write_text("no folder")
+    del place.environment["CRMRESEARCH_CACHE"]
+    nowhere = {"HOME": str(place.folder / "home")}
+    code, said = place.run("run", **nowhere)
+    assert code == 2
+    assert re.search(
+        r"^crmresearch: the cache folder cannot be made .*; set CRMRESEARCH_CACHE to one that can$", said, re.M
+    )
+    place.environment["CRMRESEARCH_CACHE"] = str(place.folder / "cache")  # the remedy
+    place.out = place.folder / "home" / "run"
+    code, said = place.run("run", **nowhere)
+    assert code == 2
+    assert re.search(r"^crmresearch: cannot write to .*; choose another --out$", said, re.M)
+    place.out = place.folder / "run"
+    place.go("00")
+    assert place.run("run", "--studies", "00", **nowhere)[0] == 0
+
+
+def test_what_a_notebook_gives_away_is_found_and_goes_nowhere(place):
+    """By the command alone: the run fails, its site is withheld, and what is packed lacks the page."""
+    leak = "from crmresearch.data.bank import open_bank\nbank = open_bank(bank_name)\n"
+    leak += 'print(bank.frame(bank.table("customers")).customer_id[7])'
+    notebook(place.folder / "notebooks" / "02_pseudonym.ipynb", leak, parameters=PARAMETERS)
+    notebook(place.folder / "notebooks" / "03_client.ipynb", 'print("client 00", "07", sep="")', parameters=PARAMETERS)
+    place.go("00")
+    secret = {"CRMRESEARCH_KEY": "the key of the place, which is secret"}
+    code, said = place.run("run", "--studies", "00,02,03", **secret)
+    assert code == 1
+    found = [f"notebooks/{name}.ipynb" for name in ("02_pseudonym", "03_client")]
+    for name in found:
+        assert f"disclosure: customer identifier in {name}, cells" in said
+    assert not (place.out / "site").exists()
+    assert not any(secret["CRMRESEARCH_KEY"].encode() in p.read_bytes() for p in place.folder.rglob("*") if p.is_file())
+    for words, status in ((["check"], 1), (["site"], 1), (["release"], 1)):
+        more = [str(place.folder / "out.zip")] if words == ["release"] else []
+        code, said = ended(place.begin(*words, str(place.out), *more, **secret))
+        assert code == status, said
+        assert all(name in said for name in found)
+    with zipfile.ZipFile(place.folder / "out.zip") as packed:
+        assert "notebooks/00_a.ipynb" in packed.namelist()
+        assert not {*found} & {*packed.namelist()}
+    code, said = ended(place.begin("check", str(place.out)))  # without the key nobody's identifiers can be looked for
+    assert code == 1
+    assert "name it: --bank PATH" in said
 
 
 LIMIT = """import resource, sys

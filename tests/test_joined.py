@@ -22,7 +22,7 @@ from crmresearch.run.site import claims, comparison, pictures, runs
 from test_site import Page
 
 N = 18_342
-NOBODY, SOMEBODY = People.nobody(), People(["client0007"])
+NOBODY, SOMEBODY = People.called(()), People.called(["client-0007"])
 FEWER = {"S42": Estimate(-0.02, -0.03, -0.01, "share of customers", N)}
 MORE = {"S42": Estimate(0.02, 0.01, 0.03, "share of customers", N)}
 ODDS = {

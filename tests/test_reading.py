@@ -68,13 +68,13 @@ def test_a_byte_order_mark_is_no_part_of_a_name(bank, encoding, text, declared):
     ],
 )
 def test_yes_and_no_of_yaml_are_words_of_the_bank(bank, recode, expected):
-    files = {"c__csv": "customer_id,acquired_on,consent_analysis\na,2020-05-13,J\nb,2020-05-13,N\n"}
-    line = f"customers: {{file: c.csv, recode: {{consent_analysis: {recode}}}}}"
+    files = {"c__csv": "customer_id,acquired_on,consent_marketing\na,2020-05-13,J\nb,2020-05-13,N\n"}
+    line = f"customers: {{file: c.csv, recode: {{consent_marketing: {recode}}}}}"
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected):
             bank(line, **files)
     else:
-        assert column(bank(line, **files), "customers", "consent_analysis") == expected
+        assert column(bank(line, **files), "customers", "consent_marketing") == expected
 
 
 @pytest.mark.parametrize("recode", ["{yes: yes, no: no}", "{yes: true, no: false}", "{yes: 1, no: 0}"])

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from crmresearch.data.bank import open_bank
-from crmresearch.run.people import People, normal
+from crmresearch.run.people import People
 from crmresearch.run.scan import PNG, scan
 from test_cli import crm  # noqa: F401
 
-WHO = People(map(normal, ["client-0007", "+49 170 5550100", "11010119900307123X", "4711", "DE/88:12"]))
+WHO = People.called(["client-0007", "+49 170 5550100", "11010119900307123X", "4711", "DE/88:12"])
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -208,7 +208,7 @@ def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
 
 
 def test_a_million_identifiers_are_one_look_a_word():
-    people = People(f"id{k:09d}" for k in range(1_000_000))
+    people = People.called(f"id{k:09d}" for k in range(1_000_000))
     text = " ".join(f"word{k} {k} 0.{k:09d}" for k in range(2_000))
     looked: list[str] = list(people._candidates(text))
     assert len(looked) < 10_000  # and none of them at a million patterns
@@ -231,7 +231,7 @@ def test_a_million_identifiers_are_one_look_a_word():
     ],
 )
 def test_numbers_and_short_words_are_identifiers_where_they_are_called_so(ids, text, found):
-    assert bool(People(map(normal, ids)).named(text)) == found
+    assert bool(People.called(ids).named(text)) == found
 
 
 # --- whose identifiers -----------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_a_bank_given_by_path_is_known_by_what_was_loaded_and_else_by_its_name(r
     assert "customers were not looked for; name it: --bank PATH" in err
     code, out, err = crm("check", str(run), "--bank", str(bank))  # the remedy
     assert (code, err) == (0, "")
-    assert "1,200 identifiers looked for" in out
+    assert "1,200 identifiers and pseudonyms looked for" in out
     facts["fingerprints"]["data"] = open_bank(bank).engine.fingerprint()
     (run / "run.json").write_text(json.dumps(facts))
     text = (bank / "customers.csv").read_text()

@@ -283,7 +283,7 @@ def test_a_history_that_says_two_things_is_refused(bank, tables, text, message):
 # --- several ids of one person ----------------------------------------------------------------------------------------
 
 SAME = "same_as: {file: l.csv, columns: {customer_id: old, same_as: kept}}"
-PEOPLE = """customer_id,acquired_on,left_on,birth_year,city_id,consent_analysis,referrer_id
+PEOPLE = """customer_id,acquired_on,left_on,birth_year,city_id,consent_marketing,referrer_id
 a,2020-05-13,2021-01-01,1950,x,yes,
 b,2020-03-01,,1950,y,no,
 c,2020-04-01,2021-02-01,,x,yes,b
@@ -323,7 +323,7 @@ def test_what_ids_disagree_in_is_counted_and_the_kept_one_holds(bank):
     tables = "customers: c.csv\n  monthly: m.csv\n  " + SAME
     found = bank(tables, c__csv=PEOPLE, m__csv=MONTHS, l__csv="old,kept\na,b\nc,d\n")
     rows = found.frame("SELECT * FROM customers").set_index("customer_id")
-    assert rows.loc["b", ["city_id", "birth_year", "consent_analysis"]].tolist() == ["y", 1950, "no"]
+    assert rows.loc["b", ["city_id", "birth_year", "consent_marketing"]].tolist() == ["y", 1950, "no"]
     assert rows.loc["d", ["city_id", "birth_year", "referrer_id"]].tolist() == ["z", 1980, "b"]
     assert rows.loc["e", "referrer_id"] == "b"
     assert found.made("customers")[-1].startswith("4 ids are 2 customers by same_as; ids differ in city_id (2), and")

@@ -22,6 +22,7 @@ import pandas as pd
 from crmresearch import answer, disclosure, escape, figures, ledger, parameters, words
 from crmresearch.data.engines import PACKAGES
 from crmresearch.data.places import put
+from crmresearch.data.pseudonyms import pseudonym
 from crmresearch.errors import InputError, Missing, Reader
 from crmresearch.estimators.inference import Estimate
 from crmresearch.result import Result
@@ -89,9 +90,25 @@ class Notebook:
                 ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", self.suppressed)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
-        """Write rows about single customers (an action list) to ``restricted/``; they are shown nowhere."""
-        if self.folder is None:
+        """Write rows about single customers who agreed to marketing to ``restricted/``; they are shown nowhere.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            One row per customer, with ``customer_id``; its pseudonym stands in the list.
+        name : str
+            Name of the list's file, without ending.
+        """
+        from crmresearch.data.bank import told
+
+        t = self.bank.table("customers")
+        agreed = self.bank.frame(t.filter(t.consent_marketing == "yes").select("customer_id"))["customer_id"]
+        frame = frame[frame["customer_id"].isin(agreed)]
+        print(say("agreed", n=told(len(frame))) if len(frame) else say("refused"))
+        if self.folder is None or frame.empty:
             return
+        if self.bank.pseudonymous:
+            frame = frame.assign(customer_id=pseudonym(frame["customer_id"]))
         folder = self.folder / "restricted"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write(folder / f"{self.name}_{name}.csv", frame)

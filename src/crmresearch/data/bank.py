@@ -50,6 +50,8 @@ class Bank:
         Names of its tables, in the order of the contract.
     engine : DuckDB
         The engine, opened read-only.
+    pseudonymous : bool
+        Whether pseudonyms stand for the identifiers of people, as in every bank that is opened.
     """
 
     def __init__(self, engine: DuckDB, about: About) -> None:
@@ -57,6 +59,7 @@ class Bank:
         self.about = followed(about)
         self._meta = engine.tables()
         self.tables: tuple[str, ...] = tuple(t for t in TABLES if t in self._meta)
+        self.pseudonymous: bool = "_key" in self._meta
 
     def __repr__(self) -> str:
         return f"Bank '{self.about.name}' ({self.about.evidence}): {', '.join(self.tables)}"
@@ -241,6 +244,9 @@ class Bank:
         sentence = say(
             "describe.sentence", title=title, evidence=evidence, about=self.about, period=period, lacking=lacking
         )
+        refused = self._meta.get("_consent", {}).get("no", 0)
+        if refused:
+            sentence += " " + say("describe.consent", n=told(refused))
         exits = " " + self.rules()["exit"] if self.about.exit_rule else ""
         return Result(pd.DataFrame(rows, columns=header), sentence + exits)
 
@@ -300,6 +306,13 @@ class Bank:
         table = pd.DataFrame(rows, columns=["what", "found", "expected", "agrees"])
         sentence = say("reconcile.sentence", agree=int(table["agrees"].sum()), n=len(table))
         return Result(table, sentence, counts=(), digits=2)
+
+
+def told(n: int) -> str:
+    """Write a number of customers, few of them as no more than that."""
+    from crmresearch.rules import rules
+
+    return say("rules.few") if 0 < n < rules.least else f"{n:,}"
 
 
 def open_bank(name_or_path: str | os.PathLike[str], from_dir: Path | None = None) -> Bank:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crmresearch.data.places import FULL, cache_dir
+from crmresearch.data.places import FULL, private
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class DuckDB:
             self.run(f"SET threads = {threads}")
         if memory := os.environ.get("CRMRESEARCH_MEMORY"):
             self.run("SET memory_limit = $limit", {"limit": memory})
-        self.run("SET temp_directory = '" + str(cache_dir() / "spill").replace("'", "''") + "'")
+        self.run("SET temp_directory = '" + str(private("spill")).replace("'", "''") + "'")
 
     def table(self, name: str) -> ibis.Table:
         """Return a table as an Ibis expression."""
@@ -145,6 +145,14 @@ class DuckDB:
     def fingerprint(self) -> str:
         """Return the hash of the sources a file was loaded from, which its name carries; nothing in memory."""
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""
+
+    def copy(self, path: Path) -> None:
+        """Write all tables into a new file, which then holds nothing of what was once in this one."""
+        target = str(path).replace("'", "''")
+        [(name,)] = self.run("SELECT current_database()")
+        self.run(f"ATTACH '{target}' AS copied")
+        self.run(f'COPY FROM DATABASE "{name}" TO copied')
+        self.run("DETACH copied")
 
     def close(self) -> None:
         """End the connection."""

@@ -12,18 +12,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import casting, checking, contract, rules, steps
+from crmresearch.data import casting, checking, contract, pseudonyms, rules, steps
 from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import SQL_TYPE, STEPS, TABLES, WANTED, Column, Table
 
 
-def load(engine: DuckDB, description: Description, *, checked: bool = True) -> None:
+def load(engine: DuckDB, description: Description, *, checked: bool = True, key: bytes = b"") -> None:
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
+    Who did not consent to analysis is left out, in every table; with a key, pseudonyms stand for identifiers of people.
+
     The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared, under
-    ``_exits`` what the bank's exit rule changed, under ``_about`` the facts that no table holds.
+    ``_consent`` customers by consent to analysis, under ``_exits`` what the bank's exit rule changed, under ``_about``
+    the facts that no table holds, under ``_key`` by which key its pseudonyms are made.
     """
     about = description.about
     found = list(description.problems)
@@ -69,6 +72,11 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True) -> N
     if found := [*found, *_constructs(about, noted)]:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
+    if key:
+        pseudonyms.replace(engine, noted, about.unlinked, key)
+        noted["_key"] = pseudonyms.mark(key)
+    if checked and "customers" in noted:
+        noted["_consent"] = rules.consent(engine, noted)
     if found := rules.apply(engine, about, noted, description.tables):
         raise ContractError(about.name, found)
     engine.note(noted | {"_reconciled": compared, "_about": about.plain()})

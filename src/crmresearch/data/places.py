@@ -34,6 +34,15 @@ def cache_dir() -> Path:
     return folder
 
 
+def private(name: str) -> Path:
+    """Return a folder in the cache folder that is nobody's but the user's."""
+    folder = cache_dir() / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time do the work that ends in ``path``; a process that dies releases the lock."""

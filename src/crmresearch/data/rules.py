@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crmresearch.data.contract import Problem, literal, nearest, quoted
@@ -279,6 +279,31 @@ def _exits(engine: DuckDB, about: About, noted: Mapping[str, Any]) -> dict[str, 
     return found | {"closed": int(engine.run("SELECT count(left_on) FROM customers")[0][0]) - found["dormant"]}
 
 
+def consent(engine: DuckDB, noted: dict[str, Any]) -> dict[str, int]:
+    """Leave out who did not consent to analysis, in every table; count customers by what they said."""
+    counted = engine.run("SELECT consent_analysis, count(*) FROM customers GROUP BY ALL ORDER BY ALL")
+    found = {said: int(n) for said, n in counted if said is not None}
+    if found.get("no"):
+        engine.run("CREATE TEMP TABLE _unseen AS SELECT customer_id FROM customers WHERE consent_analysis = 'no'")
+        for name in (name for name in noted if name in TABLES):
+            _without(engine, name, [r[0] for r in engine.run(f'DESCRIBE "{name}"')])
+            noted[name]["rows"] = int(engine.run(f'SELECT count(*) FROM "{name}"')[0][0])
+        engine.run("DROP TABLE _unseen")
+        noted["customers"]["made"].append(
+            f"{found['no']:,} did not consent to analysis and are left out, in every table"
+        )
+    return found
+
+
+def _without(engine: DuckDB, name: str, there: Collection[str]) -> None:
+    """Leave the people of ``_unseen`` out of a table: their rows, or who they are where the column may be empty."""
+    for column in ("referrer_id", "customer_id") if name in ("customers", "prospects") else ("customer_id",):
+        if column in there:
+            optional = TABLES[name][column].nullable
+            action = f'UPDATE "{name}" SET "{column}" = NULL' if optional else f'DELETE FROM "{name}"'
+            engine.run(f'{action} WHERE "{column}" IN (SELECT customer_id FROM _unseen)')
+
+
 def _cut(engine: DuckDB, end: str, noted: Mapping[str, Any]) -> None:
     """Leave out who is not observed, and what happened after the end or after an exit by the rule."""
     engine.run("UPDATE customers SET left_on = g.day, exit_cause = 'dormant' FROM _gone g "
@@ -293,12 +318,7 @@ def _cut(engine: DuckDB, end: str, noted: Mapping[str, Any]) -> None:
             elif table[column].nullable:
                 cause = ", exit_cause = NULL" if column == "left_on" else ""
                 engine.run(f'UPDATE "{name}" SET "{column}" = NULL{cause} WHERE {late}')
-        for column in ("referrer_id", "customer_id") if name in ("customers", "prospects") else ("customer_id",):
-            if column not in there:
-                continue
-            optional = table[column].nullable
-            action = f'UPDATE "{name}" SET "{column}" = NULL' if optional else f'DELETE FROM "{name}"'
-            engine.run(f'{action} WHERE "{column}" IN (SELECT customer_id FROM _unseen)')
+        _without(engine, name, there)
         if "customer_id" in there and name not in ("customers", "prospects") and table.day:
             gone = f'FROM _gone g WHERE g.customer_id = "{name}".customer_id'
             engine.run(f'DELETE FROM "{name}" WHERE EXISTS (SELECT 1 {gone} AND "{name}"."{table.day}" > g.day)')

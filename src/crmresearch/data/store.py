@@ -11,11 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from crmresearch.data import pseudonyms
 from crmresearch.data.contract import ContractError
 from crmresearch.data.description import Description
 from crmresearch.data.engines import SUFFIX, DuckDB
 from crmresearch.data.loading import load
-from crmresearch.data.places import LEAST, cache_dir, locked, put, room, sha256
+from crmresearch.data.places import LEAST, locked, private, put, room, sha256
 from crmresearch.errors import InputError
 
 
@@ -29,52 +30,47 @@ def opened(description: Description) -> DuckDB:
     if description.problems:  # files that cannot be read at all also fail the fingerprint
         load(DuckDB(), description)  # what can be read, so that one report holds every problem
         raise ContractError(description.about.name, description.problems)
-    folder = _folder()
+    folder = private("banks")
     place = hashlib.sha256(str(description.files[0].resolve()).encode()).hexdigest()[:8]
     name = f"{description.about.name}-{place}"  # two folders may name their banks alike
     state = fingerprint(description)
-    path = folder / f"{name}.{state}{SUFFIX}"
-    if not _whole(path):
+    path, key = folder / f"{name}.{state}{SUFFIX}", pseudonyms.key()
+    if not _whole(path, key):
         with locked(folder / name):
-            if not _whole(path):
+            if not _whole(path, key):
                 if path.exists():
-                    told = f"the loaded database of {description.about.name} is damaged; it is loaded again"
+                    what = "has pseudonyms of another key" if _whole(path) else "is damaged"
+                    told = f"the loaded database of {description.about.name} {what}; it is loaded again"
                     print(f"== {told}", file=sys.stderr)
-                _make(description, path, name)
+                _make(description, path, name, key)
     return DuckDB(path, read_only=True)
 
 
-def _folder() -> Path:
-    """Return the folder of loaded databases, which is nobody's but the user's."""
-    folder = cache_dir() / "banks"
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.name == "posix" and folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
-    return folder
-
-
 def kept(state: str) -> Path | None:
-    """Return the loaded database of a fingerprint, if it is there and whole."""
-    found = [p for p in _folder().glob(f"*.{state}{SUFFIX}") if _whole(p)] if state.isalnum() else []
+    """Return the loaded database of a fingerprint, if it is there, whole, and of the key that there is now."""
+    key = pseudonyms.key()
+    found = [p for p in private("banks").glob(f"*.{state}{SUFFIX}") if _whole(p, key)] if state.isalnum() else []
     return found[0] if found else None
 
 
 def _note(path: Path) -> Path:
-    """Name the file that says what a loaded database was like when it was made: size, time, sha256."""
+    """Name the file that says what a loaded database was like when it was made: size, time, sha256, mark of the key."""
     return path.with_suffix(".json")
 
 
-def _whole(path: Path) -> bool:
-    """Tell whether a loaded database is what was loaded; it is hashed only where size or time differ."""
+def _whole(path: Path, key: bytes = b"") -> bool:
+    """Tell whether a loaded database is what was loaded, by this key; it is hashed only where size or time differ."""
     try:
-        size, time, digest = json.loads(_note(path).read_text("utf-8"))
+        size, time, digest, mark = json.loads(_note(path).read_text("utf-8"))
         stat = path.stat()
     except (OSError, ValueError):
         return False
-    return size == stat.st_size and (time == stat.st_mtime_ns or digest == sha256(path))
+    if key and mark != pseudonyms.mark(key):
+        return False
+    return bool(size == stat.st_size) and (time == stat.st_mtime_ns or digest == sha256(path))
 
 
-def _make(description: Description, path: Path, name: str) -> None:
+def _make(description: Description, path: Path, name: str, key: bytes) -> None:
     folder = path.parent
     if os.name != "nt":  # whoever began these held the lock we hold now, so they were killed
         for stale in folder.glob(f".{name}-*"):
@@ -82,11 +78,11 @@ def _make(description: Description, path: Path, name: str) -> None:
     needed = max(LEAST, sum(p.stat().st_size for p in description.files))
     remedy = "free some, or set CRMRESEARCH_CACHE to a folder on another disk"
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary, room(folder, name, needed, remedy):
-        fresh = Path(temporary) / f"load{SUFFIX}"
-        engine = DuckDB(fresh)
+        fresh = Path(temporary) / f"loaded{SUFFIX}"
+        engine = DuckDB(Path(temporary) / f"load{SUFFIX}")
         try:
-            load(engine, description)
-            engine.run("CHECKPOINT")
+            load(engine, description, key=key)
+            engine.copy(fresh)  # no block of the file holds an identifier that was replaced
         finally:
             engine.close()
         if description.state is None and path != folder / f"{name}.{fingerprint(description)}{SUFFIX}":
@@ -96,7 +92,7 @@ def _make(description: Description, path: Path, name: str) -> None:
                 _remove(old)
         fresh.chmod(0o600)
         stat = fresh.stat()
-        put(_note(path), json.dumps([stat.st_size, stat.st_mtime_ns, sha256(fresh)]).encode())
+        put(_note(path), json.dumps([stat.st_size, stat.st_mtime_ns, sha256(fresh), pseudonyms.mark(key)]).encode())
         os.replace(fresh, path)
 
 
@@ -123,7 +119,7 @@ def fingerprint(description: Description) -> str:
     is clearly older than the note (a file rewritten within the clock's grain keeps all three), by the file system's own
     clock.
     """
-    notes = _folder() / "hashes.json"
+    notes = private("banks") / "hashes.json"
     try:
         known = json.loads(notes.read_text("utf-8"))
         noted_ns = notes.stat().st_mtime_ns

@@ -275,12 +275,14 @@ def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str,
 def _environment(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
     """Return what kernels are told: the same everywhere, their share of the machine, and what they read and write.
 
-    They read what was loaded before they began, whatever becomes of its sources meanwhile.
+    They read what was loaded before they began, whatever becomes of its sources meanwhile, and need no key.
     """
     from crmresearch.data.bank import PINNED
+    from crmresearch.data.pseudonyms import KEY, KEY_FILE
 
     own = {"CRMRESEARCH_OUT": str(partial), PINNED: str(opened.engine.path)}
-    return {**os.environ, **execution.ENVIRONMENT, **opened.engine.share(jobs), **own}
+    given = {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)}
+    return {**given, **execution.ENVIRONMENT, **opened.engine.share(jobs), **own}
 
 
 def _unchanged(bank: str, from_dir: Path | None, opened: Bank) -> bool:
@@ -367,7 +369,7 @@ def rebuild(runs: Mapping[Path, People | None], target: Path, lost: Mapping[str,
     if clean:
         site.build(list(clean), target, told)
         # each run was looked through for its own customers: an identifier of one bank is a number of another
-        found = scan(target, next(iter(clean.values())) if len(clean) == 1 else People.nobody()).breaches
+        found = scan(target, next(iter(clean.values())) if len(clean) == 1 else People.called(())).breaches
         out.breaches += found
     if found or not clean:
         shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The command line: ``crmresearch run | sweep | bank | notebooks | new-notebook | site | check | recover``.
+"""The command line: ``crmresearch run | sweep | bank | site | check | release | notebooks | new-notebook | recover``.
 
 Exit status: 0 everything completed, 1 something ran and failed, 2 the request was refused before anything ran.
 """
@@ -77,6 +77,7 @@ Lang = Annotated[
     str | None,
     typer.Option(callback=_speak, help="Language of what readers see, en or zh; en,zh puts a site in Chinese beside."),
 ]
+UNKNOWN = "the bank of this run is not here, so that its customers were not looked for; name it: --bank PATH"
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
 
 
@@ -319,8 +320,31 @@ def check(folder: Run, bank: Whose = None, from_dir: From = None) -> None:
     if not passed:
         raise typer.Exit(1)
     _echo(
-        f"nothing found that must not leave, in {report.files:,} files ({len(people or ()):,} identifiers looked for)"
+        f"nothing found that must not leave, in {report.files:,} files; "
+        f"{len(people or ()):,} identifiers and pseudonyms looked for"
     )
+
+
+@app.command()
+def release(
+    folder: Run,
+    out: Annotated[Path, typer.Argument(callback=_here, help="The zip file to write.")],
+    bank: Whose = None,
+    from_dir: From = None,
+    rounded: Annotated[bool, typer.Option("--round", help="Tables alone, in round numbers.")] = False,
+) -> None:
+    """Pack what of a run may leave into a zip file, with a manifest to sign."""
+    from crmresearch.run import release as releasing
+
+    people = _people(folder, bank, from_dir)
+    if people is None:
+        raise InputError(UNKNOWN)
+    done = releasing.release(folder, out, people, rounded)
+    for breach in done.left_out:
+        _echo(f"left out: {breach.file}, {breach.where}: {breach.rule}", err=True)
+    _echo(f"{done.files} files: {_short(out.absolute())}; read and sign the manifest, {done.fingerprint}")
+    if done.left_out:
+        raise typer.Exit(1)
 
 
 def _people(folder: Path, bank: str | None, from_dir: Path | None) -> Any:
@@ -337,8 +361,7 @@ def _told(report: Any) -> bool:
     for breach in report.breaches:
         _echo(f"{breach.file}, {breach.where}: {breach.rule}")
     if not report.people:
-        told = "the bank of this run is not here, so that its customers were not looked for; name it"
-        _echo(f"{told}: --bank PATH", err=True)
+        _echo(UNKNOWN, err=True)
     return report.people and not report.breaches
 
 

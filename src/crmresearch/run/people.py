@@ -6,10 +6,12 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crmresearch.data import pseudonyms
+from crmresearch.data.pseudonyms import normal
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 SHORT = 6  # shorter identifiers are numbers and words that mean something else as well
 DENSE = 1e-3  # and so are numbers, where so many of all numbers of their length are identifiers
-COLUMNS = ("customer_id", "referrer_id", "prospect_id", "manager_id")  # of tables, that name people
 PARTS = 8  # an identifier may be written in so many groups
 _ATOM = re.compile(r"[^\W_]+")
 _GAPS = frozenset(" -+./_@:#*~&=\u2009\u202f\u2011")  # what may part the groups of an identifier
@@ -29,13 +30,17 @@ _PLACE = re.compile(
 )
 
 
-def normal(text: str) -> str:
-    """Write an identifier without what may be written otherwise: case, width, signs and blanks."""
-    return "".join(_ATOM.findall(unicodedata.normalize("NFKC", text).casefold()))
-
-
 class People:
-    """The identifiers of a bank, in a set, so that a text is looked up word by word.
+    """The identifiers and pseudonyms of a bank, in a set, so that a text is looked up word by word.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What must not be found: identifiers in their normal form, or with a key what it makes of them.
+    shapes : mapping of (int, bool) to int
+        How many identifiers there are, by length and whether all their signs are digits.
+    key : bytes
+        The key, where identifiers are known by what it makes of them.
 
     Attributes
     ----------
@@ -43,47 +48,47 @@ class People:
         What is not looked for everywhere, in words.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = frozenset(names) - {""}
-        by_shape = Counter((len(n), n.isdecimal()) for n in self.names)
-        dense = {(n, True) for (n, number), k in by_shape.items() if number and k > DENSE * 9 * 10 ** (n - 1)}
-        self.everywhere = {s for s in by_shape if s[0] >= SHORT and s not in dense}
-        self.lengths = frozenset(n for n, _ in self.everywhere)
+    def __init__(self, names: Iterable[str], shapes: Mapping[tuple[int, bool], int], key: bytes = b"") -> None:
+        self.names, self.key = frozenset(names), key
+        dense = {(n, True) for (n, number), k in shapes.items() if number and k > DENSE * 9 * 10 ** (n - 1)}
+        everywhere = {s for s in shapes if s[0] >= SHORT and s not in dense}
+        self.lengths = frozenset([n for n, _ in everywhere] + ([pseudonyms.DIGITS] if key else []))
         self.longest = max(self.lengths, default=0)
-        self._all_with_digits = all(any(c.isdecimal() for c in n) for n in self.names)
-        few = sum(k for s, k in by_shape.items() if s not in self.everywhere)
+        few = sum(k for s, k in shapes.items() if s not in everywhere)
         self.left_out = (
             [f"{few:,} identifiers that are any number or short word, outside places that name one"] if few else []
         )
 
     @classmethod
-    def nobody(cls) -> People:
-        """Return the people of no bank."""
-        return cls(())
+    def called(cls, identifiers: Iterable[str]) -> People:
+        """Return the people of these identifiers; of none, nobody is found."""
+        names = {normal(text) for text in identifiers} - {""}
+        return cls(names, Counter((len(n), n.isdecimal()) for n in names))
 
     @classmethod
     def of(cls, bank: Bank) -> People:
-        """Return the people of a bank: every identifier of its tables, those aside that are row numbers."""
-        parts = []
-        for table in bank.tables:
-            if table not in bank.about.unlinked:
-                columns = [c for c in COLUMNS if c in bank.columns(table)]
-                parts += [f'SELECT DISTINCT "{c}" AS v FROM "{table}" WHERE "{c}" IS NOT NULL' for c in columns]
-        rows = bank.engine.run(" UNION ".join(parts)) if parts else []
-        return cls(normal(v) for (v,) in rows)
+        """Return the people of a loaded bank, those aside whose identifiers are row numbers."""
+        if not bank.pseudonymous:
+            places = [(t, c) for t in bank.tables if t not in bank.about.unlinked for c in pseudonyms.COLUMNS]
+            parts = [f'SELECT "{c}" FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places if c in bank.columns(t)]
+            return cls.called(i for (i,) in (bank.engine.run(" UNION ".join(parts)) if parts else ()))
+        rows = bank.engine.run(f"SELECT name, found_by, size, number FROM {pseudonyms.PEOPLE}")
+        shapes = Counter((size, number) for _, _, size, number in rows if size)
+        return cls((n for row in rows for n in row[:2] if n), shapes, pseudonyms.key())
 
     def __len__(self) -> int:
         return len(self.names)
 
     def named(self, text: str) -> set[str]:
         """Tell whether a text names one of them: the rule that it breaks, or nothing."""
-        if not self.names or (self._all_with_digits and not any(map(str.isdecimal, text))):
+        if not self.names:
             return set()
         text = unicodedata.normalize("NFKC", text)
-        places = (normal(m[1] or m[2]) for m in _PLACE.finditer(text))
-        if any(c in self.names for c in (*self._candidates(text.casefold()), *places)):
-            return {"customer identifier"}
-        return set()
+        words = {*self._candidates(text.casefold()), *(normal(m[1] or m[2]) for m in _PLACE.finditer(text))}
+        found = not self.names.isdisjoint(words)
+        if self.key and not found:
+            found = any(pseudonyms.digest(self.key, f"={word}") in self.names for word in words)
+        return {"customer identifier"} if found else set()
 
     def _candidates(self, text: str) -> Iterator[str]:
         """Yield what may be an identifier: words, and words that single signs part, of the lengths that there are."""

@@ -319,7 +319,7 @@ def scan(folder: Path, people: People | None) -> Report:
     people : People, optional
         Whose identifiers are looked for; without them the report says that they were not.
     """
-    report, reader = Report(people=people is not None), _Reader(people or People.nobody())
+    report, reader = Report(people=people is not None), _Reader(people or People.called(()))
     images = theme = 0
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -15,6 +15,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
+from crmresearch.data.pseudonyms import BLOCKS, DIGITS
 from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BLOCKS = 1024
 DAYS_PER_MONTH = 30.4375
 DAYS_PER_YEAR = 365.25
 
@@ -171,10 +171,15 @@ def exit_within(bank: Bank, exit_on: Any, cause: Any, since: Any, *most: int) ->
     return {"exit": ibis.ifelse(seen, gone, last), "event": seen, "cause": ibis.ifelse(seen, cause, ibis.null())}
 
 
-def block_of(key: Any) -> Any:
-    """Block of a person, by a hash of the identifier: a random thousandth of all, the same on every engine."""
+def block_of(key: Any, pseudonymous: bool = False) -> Any:
+    """Block of a person, by a hash of the identifier: a random thousandth of all, the same on every engine.
+
+    A pseudonymous name holds the block of the identifier that it stands for.
+    """
     import ibis
 
+    if pseudonymous:
+        return key.right(DIGITS + 5).left(4).cast("int32")
     digits = md5(key)
     a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(k, 1)) for k in range(3))
     return ((a * 256 + b * 16 + c) % BLOCKS).cast("int32")

@@ -130,7 +130,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
     c = bank.table("customers")
     end = ibis.date(bank.about.observation_end)
     there = (c.acquired_on <= day) & (c.observed_from <= day) & (c.left_on.isnull() | (c.left_on > day))
-    c = c.filter(there & (block_of(c.customer_id) % keep == 0))
+    c = c.filter(there & (block_of(c.customer_id, bank.pseudonymous) % keep == 0))
     j = c.left_join(arm.rename(who="customer_id"), c.customer_id == arm.customer_id)
     if row.randomised:
         j = j.filter(j.treated.notnull())
@@ -150,7 +150,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
             x[f"x_{name}"] = (j.acquisition_channel == name).fill_null(False).cast("int8")
     base = j.select(
         id=j.customer_id,
-        block=block_of(j.customer_id),
+        block=block_of(j.customer_id, bank.pseudonymous),
         campaign_id=ibis.literal(str(row.campaign_id)),
         arm=j.arm.fill_null("control"),
         treated=j.treated.fill_null(0),
@@ -201,7 +201,7 @@ def _value(bank: Bank, day: Any, keep: int) -> Any:
     now, year, quarter, end = ((start + pd.DateOffset(months=k)).date() for k in (0, -12, -3, 12))
     m = m.filter((m.month >= year) & (m.month < end))
     if keep > 1:
-        m = m.filter(block_of(m.customer_id) % keep == 0)
+        m = m.filter(block_of(m.customer_id, bank.pseudonymous) % keep == 0)
     early, money = m.month < now, {}
     if bank.require("monthly.contribution") is None:
         made = contribution_of(bank, m)

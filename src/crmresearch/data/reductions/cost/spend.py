@@ -70,9 +70,10 @@ def _snapshot(bank: Bank, *names: str) -> pd.DataFrame | Missing:
     )
 
 
-def _person(t: Any) -> Any:
+def _person(bank: Bank, t: Any) -> Any:
     """Block of a prospect: that of the customer he became."""
-    return block_of(t.customer_id.fill_null(t.prospect_id) if "customer_id" in t.columns else t.prospect_id)
+    who = t.customer_id.fill_null(t.prospect_id) if "customer_id" in t.columns else t.prospect_id
+    return block_of(who, bank.pseudonymous)
 
 
 @needs()
@@ -88,7 +89,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
-        t = t.mutate(block=_person(t))
+        t = t.mutate(block=_person(bank, t))
         if bank.require("prospects.customer_id", f"customers.{tier_of(bank)}") is None:
             c = bank.table("customers")
             c = c.select(who=c.customer_id, segment=group_of(bank, c, "segment"))
@@ -118,7 +119,7 @@ def prospects(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
-        own = {"block": _person(t), "channel": t.channel, "spend": as_float(t.spend), "won": t.won.cast("int8")}
+        own = {"block": _person(bank, t), "channel": t.channel, "spend": as_float(t.spend), "won": t.won.cast("int8")}
         frame = bank.frame(t.order_by("prospect_id").select(**own, **_drawn(t)))
         return frame.assign(channel=frame["channel"].astype("category"))
     s = _snapshot(bank, "won", "spend")
@@ -234,7 +235,9 @@ def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) ->
 def _people(bank: Bank, by: str | None) -> Any:
     """Customers with their block and, where they are asked for by group, their group ``of``."""
     c = bank.table("customers")
-    return c.mutate(block=block_of(c.customer_id), **({} if by is None else {"of": group_of(bank, c, by)}))
+    return c.mutate(
+        block=block_of(c.customer_id, bank.pseudonymous), **({} if by is None else {"of": group_of(bank, c, by)})
+    )
 
 
 def _sums(t: Any, by: str | None, month: Any, **sums: Any) -> Any:
@@ -322,7 +325,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     start = ibis.date(bank.about.observation_start)
     frame = bank.frame(
         j.order_by("prospect_id").select(
-            block=_person(j),
+            block=_person(bank, j),
             channel=j.channel,
             won=j.won.cast("int8"),
             spend=as_float(j.spend) / 100,

@@ -1,0 +1,104 @@
+"""Pseudonyms in the place of identifiers: what a loaded bank calls its people, told apart by a key alone.
+
+``00001220077-9c1f0a33b5d2e846``: the last part is HMAC-SHA256 of the identifier by the key. What goes before it is
+fixed by the identifier, not by the key: the place in the order of all, and the block that resampling draws. So two keys
+give two banks that nobody can join, and equal results. The identifiers themselves are kept nowhere.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crmresearch.data.engines import DuckDB
+from crmresearch.data.places import cache_dir, put
+from crmresearch.data.tables import TABLES
+from crmresearch.errors import InputError
+
+COLUMNS = ("customer_id", "referrer_id", "prospect_id", "manager_id")  # of any table, that name people
+KEY, KEY_FILE = "CRMRESEARCH_KEY", "CRMRESEARCH_KEY_FILE"  # the key, or the file that holds it
+DIGITS = 16  # of a pseudonym: one chance in ten million that two of a million people share one
+BLOCKS = 1024  # of people, by a hash of the identifier
+LEAST = 16  # signs of a key
+PEOPLE = "_people"  # table of a loaded bank: pseudonyms, and what finds the identifiers again
+_WORD = re.compile(r"[^\W_]+")
+
+
+def key() -> bytes:
+    """Return the key: of the environment or a file, and else one of the cache folder's own, made once.
+
+    Raises
+    ------
+    InputError
+        If it is too short to be secret, or its file cannot be read.
+    """
+    if KEY in os.environ:
+        found, where = os.environ[KEY].encode(), KEY
+    elif KEY_FILE in os.environ:
+        where = f"the file of {KEY_FILE}"
+        try:
+            found = Path(os.environ[KEY_FILE]).expanduser().read_bytes().strip()
+        except OSError as error:
+            raise InputError(f"{where} cannot be read ({error.strerror}); name one that can") from None
+    else:
+        own = cache_dir() / "key"
+        if not own.exists():
+            put(own, secrets.token_hex(32).encode())
+        return own.read_bytes()
+    if len(found) < LEAST:
+        raise InputError(f"the key in {where} has fewer than {LEAST} signs; make one: openssl rand -hex 32")
+    return found
+
+
+def mark(key: bytes) -> str:
+    """Return what tells whether a bank was loaded with this key, and does not tell the key."""
+    return digest(key, "crmresearch")
+
+
+def digest(key: bytes, text: str) -> str:
+    """Return the pseudonym of an identifier."""
+    return hmac.digest(key, text.encode(), "sha256").hex()[:DIGITS]
+
+
+def normal(text: str) -> str:
+    """Write an identifier without what may be written otherwise: case, width, signs and blanks."""
+    return "".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def pseudonym(name: Any) -> Any:
+    """Return the part of a name (or of a column of them) that the key makes, which is what lists of people show."""
+    return name.str[-DIGITS:] if hasattr(name, "str") else name[-DIGITS:]
+
+
+def replace(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], key: bytes) -> None:
+    """Put pseudonyms in the place of every identifier of people, in all tables alike."""
+    import pyarrow as pa
+
+    places = [(t, c) for t in noted if t in TABLES for c in COLUMNS if c in TABLES[t].names]
+    parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
+    if not parts:
+        return
+    block = f"CAST(concat('0x', substr(md5(id), 1, 3)) AS INTEGER) % {BLOCKS}"
+    rows = engine.run(f"SELECT id, {block}, bool_or(known) FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
+    width = max(7, len(str(len(rows))))
+    named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _) in enumerate(rows)]
+    plain = [normal(i) if known else "" for i, _, known in rows]
+    people = pa.table(
+        {
+            "id": pa.array([r[0] for r in rows], pa.string()),
+            "name": named,
+            "found_by": [digest(key, f"={text}") if text else None for text in plain],
+            "size": pa.array([len(text) for text in plain], pa.int32()),
+            "number": [text.isdecimal() for text in plain],
+        }
+    )
+    with engine.visible({"_ids": people}):
+        for table, column in places:
+            engine.run(f'UPDATE "{table}" SET "{column}" = p.name FROM _ids p WHERE "{table}"."{column}" = p.id')
+        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT right(name, {DIGITS}) AS name, found_by, size, number FROM _ids")

@@ -1,0 +1,211 @@
+"""What leaves as a package: the files of a run that pass the scan, a manifest to sign, and no difference that tells.
+
+Two releases of one bank that differ by a few people tell about those by subtraction. So the cache keeps, for the user
+alone, what earlier releases counted; a release with a cell that differs by fewer than the rules allow is refused, or
+rounded.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crmresearch import ledger
+from crmresearch.data.places import locked, private, put
+from crmresearch.errors import InputError
+from crmresearch.rules import rules
+from crmresearch.run.people import People
+from crmresearch.run.scan import COUNTS, PRIVATE, Breach, scan
+
+AT_HOME = (PRIVATE, "logs", "records")
+WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
+DIGITS = 3  # that stay of a number in a rounded release
+HEADER = ("path", "sha256", "bytes", "what it is", "rows", "smallest count", "rows suppressed", "rules")
+SIGN = """Release of the run of bank {bank} (data {data}), {n} files{rounded}.
+
+Fingerprint of the manifest: {fingerprint}
+
+Each file of manifest.csv was looked at, and may leave.
+
+Name:                              Date:                              Signature:
+"""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What a release came to: its files, its fingerprint, and what was left out and why."""
+
+    files: int
+    fingerprint: str
+    left_out: list[Breach]
+
+
+def release(folder: Path, out: Path, people: People, rounded: bool = False) -> Released:
+    """Pack what of a run may leave.
+
+    Parameters
+    ----------
+    folder : Path
+        A run's folder.
+    out : Path
+        The zip file to write.
+    people : People
+        Whose identifiers are looked for.
+    rounded : bool
+        Whether tables alone leave, counts rounded to multiples of the least count and numbers to three digits.
+
+    Raises
+    ------
+    InputError
+        If the file is there already, nothing passes, or a cell differs from an earlier release by too few people.
+    """
+    if out.exists():
+        raise InputError(f"{out.name} is there already; name another file")
+    report = scan(folder, people)
+    refused = {b.file for b in report.breaches} | {*report.unread}
+    left_out = report.breaches + [
+        Breach(name, "kind of file that cannot be read", "the file") for name in report.unread
+    ]
+    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
+    names = [n for n in names if n.split("/")[0] not in AT_HOME and n not in refused]
+    if rounded:
+        names = [n for n in names if n == "ledger.csv" or (n.startswith("tables/") and n.endswith(".csv"))]
+    if not names:
+        raise InputError(f"nothing of {folder.name} passes; crmresearch check says why")
+    contents = {n: _rounded((folder / n).read_text("utf-8")) if rounded else (folder / n).read_bytes() for n in names}
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
+    bank, data = str(facts["bank"]["name"]), str(facts["fingerprints"]["data"])
+    cells = {} if rounded else _cells(contents)  # round numbers tell of nobody by subtraction
+    record = private("releases") / f"{bank}.json"
+    with locked(record):
+        before = json.loads(record.read_text("utf-8")) if record.exists() else []
+        _compared(cells, data, before)
+        manifest = _manifest(folder, contents)
+        fingerprint = hashlib.sha256(manifest).hexdigest()
+        how = f", tables alone, in round numbers (counts to {rules.least}, else {DIGITS} digits)" if rounded else ""
+        form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
+        put(out, _zip({**contents, "manifest.csv": manifest, "sign.txt": form.encode()}), private=False)
+        if fingerprint not in [old["fingerprint"] for old in before]:
+            put(record, json.dumps([*before, {"fingerprint": fingerprint, "data": data, "cells": cells}]).encode())
+    return Released(len(contents), fingerprint, left_out)
+
+
+def _zip(contents: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        for name, content in sorted(contents.items()):
+            entry = zipfile.ZipInfo(name, WHEN)
+            entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            file.writestr(entry, content)
+    return packed.getvalue()
+
+
+# --- the manifest ----------------------------------------------------------------------------------------------------
+
+_WHAT = {"tables": "table", "figures": "figure", "notebooks": "notebook", "findings": "estimates", "site": "page"}
+
+
+def _manifest(folder: Path, contents: Mapping[str, bytes]) -> bytes:
+    """Write what leaves, file by file: what it is, how many it counts at least, which rules hid rows."""
+    path = folder / "disclosure.json"
+    suppressed = json.loads(path.read_text("utf-8"))["suppressed"] if path.exists() else {}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for name, content in sorted(contents.items()):
+        part, stem = name.split("/")[0], Path(name).stem
+        told = folder / "figures" / f"{stem}.txt"
+        what = f"{_WHAT.get(part, 'part of the run')} {stem}".replace("_", " ")
+        if part == "figures" and name.endswith(".png") and told.exists():
+            what = f"figure: {' '.join(told.read_text('utf-8').split())[:200]}"
+        rows = _rows(content) if name.endswith(".csv") else []
+        counts = [n for row in rows for key, cell in row.items() if key in COUNTS and (n := _count(cell))]
+        hidden = suppressed.get(Path(name).name, {})
+        digest = hashlib.sha256(content).hexdigest()
+        writer.writerow([name, digest, len(content), what, len(rows) or "", min(counts, default=""),
+                         hidden.get("rows", 0 if rows else ""), hidden.get("rule", "")])  # fmt: skip
+    return text.getvalue().encode()
+
+
+def _rows(content: bytes) -> list[dict[str, str]]:
+    found = csv.DictReader(io.StringIO(content.decode("utf-8")))
+    return [{k.casefold(): v or "" for k, v in row.items() if k} for row in found]
+
+
+def _count(cell: str) -> int | None:
+    text = cell.removesuffix(".0")
+    return int(text) if text.isdecimal() else None
+
+
+# --- differences between releases ------------------------------------------------------------------------------------
+
+
+def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Take out what tables count, by file and row, and a digest of what else the row says."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, content in contents.items():
+        for row in _rows(content) if name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv") else ():
+            counts = {k: n for k, v in row.items() if k in COUNTS and (n := _count(v)) is not None}
+            first, *_ = row
+            words = [v for k, v in row.items() if k == first or (k not in COUNTS and not _number(v))]
+            said = [v for k, v in row.items() if k not in COUNTS and _number(v)]
+            key = key_of = f"{name}: {', '.join(words[:6])}"
+            while key in found:
+                key = f"{key_of} ({len(found)})"
+            if counts:
+                found[key] = {"counts": counts, "said": hashlib.sha256("|".join(said).encode()).hexdigest()[:16]}
+    return found
+
+
+def _number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]]) -> None:
+    """Refuse cells that an earlier release counted almost alike: the few between them would be told by subtraction."""
+    found: dict[str, None] = {}
+    for old in before:
+        for key, cell in old["cells"].items():
+            now = cells.get(key)
+            if now is None:
+                continue
+            apart = [abs(n - now["counts"].get(c, n)) for c, n in cell["counts"].items()]
+            moved = old["data"] != data and now["said"] != cell["said"] and not any(apart)
+            if moved or any(0 < d < rules.least for d in apart):
+                found[key.partition(": ")[0]] = None
+    if found:
+        few = f"{', '.join(list(found)[:3])}{' and others' if len(found) > 3 else ''}"
+        raise InputError(
+            f"cells of {few} differ from an earlier release of this bank by fewer than {rules.least} people, who could "
+            "be told by subtraction; release with --round (tables alone, in round numbers), or what was released before"
+        )
+
+
+def _rounded(text: str) -> bytes:
+    """Write a table in round numbers: counts to the least that may be told, all else to three digits."""
+    first, *rest = csv.reader(io.StringIO(text))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(first)
+    for row in rest:
+        cells = []
+        for k, (name, cell) in enumerate(zip(first, row, strict=True)):
+            count = _count(cell) if name.casefold() in COUNTS and row[0] not in ledger.IMPERSONAL else None
+            if count is not None:
+                cell = str(rules.least * round(count / rules.least))
+            elif k and _number(cell) and "year" not in name.casefold():
+                cell = f"{float(cell):.{DIGITS}g}"
+            cells.append(cell)
+        writer.writerow(cells)
+    return out.getvalue().encode()

@@ -1,0 +1,207 @@
+"""At the door in: pseudonyms by a key that is written nowhere, equal results by two keys, consent."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crmresearch.data import pseudonyms
+from crmresearch.data.bank import Bank, open_bank
+from crmresearch.data.reductions import base, churn, cost, value
+from crmresearch.errors import InputError, Missing
+from crmresearch.lab import simulated
+from crmresearch.run import batch
+from crmresearch.run.people import People
+
+KEYS = ("a" * 32, "another key of the bank")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A simulated bank of 600 customers, of whom some are prospects, refer others, and do not consent."""
+    out = tmp_path_factory.mktemp("drawn") / "bank"
+    simulated.write(simulated.Settings(customers=600, months=36, seed=5), out)
+    return out
+
+
+@pytest.fixture
+def keyed(identifiers_as_they_came, monkeypatch, tmp_path) -> Path:
+    """Load as users do; the cache folder."""
+    monkeypatch.setattr(pseudonyms, "key", identifiers_as_they_came)
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def both(folder, identifiers_as_they_came, tmp_path_factory) -> list[Bank]:
+    """The bank, loaded by two keys."""
+    banks = []
+    for key in KEYS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pseudonyms, "key", identifiers_as_they_came)
+            patch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv(pseudonyms.KEY, key)
+            banks.append(open_bank(folder))
+    return banks
+
+
+def ids(bank: Bank, table: str = "customers", column: str = "customer_id") -> pd.Series:
+    return bank.frame(bank.table(table).select(column).order_by(column))[column].dropna()
+
+
+def test_a_pseudonym_is_the_hmac_of_the_identifier_and_follows_it_into_every_table(both, folder):
+    raw = pd.read_parquet(folder / "customers.parquet")
+    kept = raw[raw["consent_analysis"] != "no"].sort_values("customer_id")
+    assert 2 < len(raw) - len(kept) < 60
+    for bank, key in zip(both, KEYS, strict=True):
+        expected = [hmac.new(key.encode(), i.encode(), "sha256").hexdigest()[:16] for i in kept["customer_id"]]
+        assert pseudonyms.pseudonym(ids(bank)).tolist() == expected
+        for table in bank.tables:
+            for column in {"customer_id", "referrer_id", "prospect_id", "manager_id"} & set(bank.columns(table)):
+                assert ids(bank, table, column).str.fullmatch(r"\d{11,}-[0-9a-f]{16}").all(), (table, column)
+        people = set(ids(bank))
+        for table, column in (("customers", "referrer_id"), ("prospects", "customer_id"), ("monthly", "customer_id")):
+            assert len(set(ids(bank, table, column))) > 5
+            assert set(ids(bank, table, column)) <= people
+        content = bank.engine.path.read_bytes()
+        assert not [i for i in raw["customer_id"] if i.encode() in content]
+        assert not any(key.encode() in p.read_bytes() for p in bank.engine.path.parent.iterdir())
+    first, second = (set(pseudonyms.pseudonym(ids(bank))) for bank in both)
+    assert not first & second
+
+
+def same(found: object) -> object:
+    """A result without names of people."""
+    if isinstance(found, pd.DataFrame):
+        return found.drop(columns=[c for c in found if c in pseudonyms.COLUMNS])
+    return found
+
+
+def test_two_keys_give_equal_frames_blocks_and_orders(both):
+    day = both[0].about.observation_start.replace(year=both[0].about.observation_start.year + 1)
+    asked = [
+        base.explained, cost.prospects, cost.acquisition, cost.upkeep, cost.joint, cost.campaigns,
+        churn.spells, churn.person_months, lambda b: churn.landmark(b, day, 12), churn.arms,
+        value.customers_at, value.contribution, value.yearly,
+    ]  # fmt: skip
+    for ask in asked:
+        a, b = (same(ask(bank)) for bank in both)
+        assert not isinstance(a, Missing), a.reason
+        assert (a == b) if not isinstance(a, pd.DataFrame) else pd.testing.assert_frame_equal(a, b) is None
+    assert both[0].engine.fingerprint() == both[1].engine.fingerprint()
+
+
+def test_results_are_those_of_the_identifiers_themselves(both, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path))
+    plain = open_bank(folder)
+    assert not plain.pseudonymous
+    for ask in (cost.acquisition, cost.upkeep, cost.prospects, value.customers_at, churn.person_months):
+        pd.testing.assert_frame_equal(same(ask(plain)), same(ask(both[0])))
+
+
+# --- the key ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_one_is_made_for_the_user_alone_and_kept(keyed, example):
+    before = os.umask(0)
+    try:
+        first = ids(open_bank(example)).tolist()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((keyed / "key").stat().st_mode) == 0o600
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (keyed, keyed / "banks", keyed / "spill") if p.exists()] == [
+        0o700,
+        0o700,
+        *([0o700] if (keyed / "spill").exists() else []),
+    ]
+    assert ids(open_bank(example)).tolist() == first
+
+
+def test_a_key_from_a_file_is_written_nowhere_and_another_one_loads_again(
+    keyed, example, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "key").write_text(KEYS[0] + "\n")
+    monkeypatch.setenv(pseudonyms.KEY_FILE, str(tmp_path / "key"))
+    first = ids(open_bank(example)).tolist()
+    assert not (keyed / "key").exists()
+    assert not any(KEYS[0].encode() in p.read_bytes() for p in keyed.rglob("*") if p.is_file())
+    monkeypatch.setenv(pseudonyms.KEY, KEYS[0])  # the same, in the environment
+    assert ids(open_bank(example)).tolist() == first
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv(pseudonyms.KEY, KEYS[1])
+    second = ids(open_bank(example)).tolist()
+    assert not {*first} & {*second}
+    told = "== the loaded database of example has pseudonyms of another key; it is loaded again\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (pseudonyms.KEY, "short", "the key in CRMRESEARCH_KEY has fewer than 16 signs"),
+        (pseudonyms.KEY, "", "the key in CRMRESEARCH_KEY has fewer than 16 signs"),
+        (pseudonyms.KEY_FILE, "/nowhere/key", "the file of CRMRESEARCH_KEY_FILE cannot be read"),
+    ],
+)
+def test_a_key_that_is_none_is_refused(keyed, example, monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        open_bank(example)
+
+
+def test_kernels_are_not_told_the_key(keyed, example, monkeypatch):
+    monkeypatch.setenv(pseudonyms.KEY, KEYS[0])
+    told = batch._environment(open_bank(example), Path("run"), 1)
+    assert KEYS[0] not in told.values()
+    assert pseudonyms.KEY not in told
+
+
+# --- whom a run is searched for --------------------------------------------------------------------------------------
+
+
+def test_identifiers_and_pseudonyms_are_found_though_no_identifier_is_kept(keyed, folder, monkeypatch):
+    monkeypatch.setenv(pseudonyms.KEY, KEYS[0])
+    people = People.of(open_bank(folder))
+    raw = pd.read_parquet(folder / "customers.parquet")
+    for who in (raw["customer_id"].iloc[0], raw.loc[raw["consent_analysis"] == "no", "customer_id"].iloc[0]):
+        assert people.named(f"of {who}, who") == {"customer identifier"}  # also of those who are left out
+        assert people.named(f"of {who[:3].lower()} {who[3:]}") == {"customer identifier"}
+        assert people.named(f"x{pseudonyms.digest(KEYS[0].encode(), who)}") == set()
+        assert people.named(f"p {pseudonyms.digest(KEYS[0].encode(), who)}.") == {"customer identifier"}
+    assert people.named("of C99999999, who") == set()
+
+
+# --- consent ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_does_not_consent_to_analysis_is_left_out_of_every_table_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+    rows = [(f"c{k:03d}", "no" if k % 4 == 0 else "yes" if k % 4 == 1 else "not recorded") for k in range(48)]
+    text = "".join(f"{who},2019-01-01,2020-01-01,c{(k + 1) % 48:03d},{said}\n" for k, (who, said) in enumerate(rows))
+    (tmp_path / "customers.csv").write_text(
+        "customer_id,acquired_on,observed_from,referrer_id,consent_analysis\n" + text
+    )
+    months = "".join(f"{who},2020-{m:02d}-01,1\n" for who, _ in rows for m in (1, 2))
+    (tmp_path / "monthly.csv").write_text("customer_id,month,balance\n" + months)
+    lost = "".join(f"p{k},web,2020-01-01,1,{str(k < 8).lower()},{rows[k][0] if k < 8 else ''}\n" for k in range(12))
+    (tmp_path / "prospects.csv").write_text("prospect_id,channel,first_contact_on,spend,won,customer_id\n" + lost)
+    (tmp_path / "bank.yaml").write_text(
+        "{name: mine, currency: EUR, observation_start: 2020-01-01, observation_end: 2020-12-31, evidence: simulated, "
+        "tables: {customers: customers.csv, monthly: monthly.csv, prospects: prospects.csv}}"
+    )
+    bank = open_bank(tmp_path)
+    assert (bank.rows("customers"), bank.rows("monthly"), bank.rows("prospects")) == (36, 72, 12)
+    found = bank.frame(bank.table("customers"))
+    assert set(found["consent_analysis"]) == {"yes", "not recorded"}
+    refused = {who for who, said in rows if said == "no"}
+    assert not refused & {*found["customer_id"], *found["referrer_id"].dropna()}
+    assert found["referrer_id"].isna().sum() == 12
+    won = bank.frame(bank.table("prospects"))
+    assert won["customer_id"].notna().sum() == 6  # their prospects stay, without them
+    assert "left out of every table: 12." in bank.describe().sentence
+    assert "12 did not consent to analysis" in " ".join(bank.made("customers"))

@@ -1,0 +1,144 @@
+"""What leaves as a package: only what passes, a manifest to sign, the same bytes, and no difference of a few people."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from crmresearch.errors import InputError
+from crmresearch.run.people import People
+from crmresearch.run.release import release
+from test_scan import png
+
+NOBODY = People.called(["client-0007"])
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Write a small run of a bank in some state; return its folder."""
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+
+    def written(name: str, data: str, rows: str, bank: str = "mine") -> Path:
+        run = tmp_path / name
+        files = {
+            "run.json": json.dumps({"bank": {"name": bank}, "fingerprints": {"data": data}}),
+            "ledger.csv": "line_id,estimate,n\nS01,0.5,400\nS34,0,9\n",
+            "disclosure.json": '{"suppressed": {"01_a_groups.csv": {"rows": 2, "rule": "fewer than 10 people"}}}',
+            "tables/01_a_groups.csv": "group,share,n,left\n" + rows,
+            "figures/01_a_curve.txt": "A curve that falls.",
+            "notebooks/01_a.ipynb": "{}",
+            "site/index.html": "<p>page</p>",
+            "restricted/01_a_list.csv": "customer_id\nclient-0007\n",
+            "logs/01_a.log": "",
+        }
+        for file, text in files.items():
+            (run / file).parent.mkdir(parents=True, exist_ok=True)
+            (run / file).write_text(text)
+        (run / "figures" / "01_a_curve.png").write_bytes(png())
+        return run
+
+    return written
+
+
+ROWS = "branch,0.512345678,300,40\nonline,0.412345678,100,12\nother,,,\n"
+
+
+def content(out: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(out) as file:
+        assert file.testzip() is None
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def test_what_passes_is_packed_with_a_manifest_to_sign_and_the_same_bytes(make, tmp_path):
+    run = make("run", "d1", ROWS)
+    done = release(run, tmp_path / "a.zip", NOBODY)
+    found = content(tmp_path / "a.zip")
+    assert {name.split("/")[0] for name in found} == {
+        "run.json", "ledger.csv", "disclosure.json", "tables", "figures", "notebooks", "site",
+        "manifest.csv", "sign.txt",
+    }  # fmt: skip
+    manifest = {row["path"]: row for row in csv.DictReader(io.StringIO(found["manifest.csv"].decode()))}
+    assert set(manifest) | {"manifest.csv", "sign.txt"} == set(found)
+    table = manifest["tables/01_a_groups.csv"]
+    assert (table["rows"], table["smallest count"], table["rows suppressed"]) == ("3", "12", "2")
+    assert table["rules"] == "fewer than 10 people"
+    assert table["sha256"] == hashlib.sha256(found["tables/01_a_groups.csv"]).hexdigest()
+    assert manifest["figures/01_a_curve.png"]["what it is"] == "figure: A curve that falls."
+    assert done.fingerprint == hashlib.sha256(found["manifest.csv"]).hexdigest()
+    assert done.fingerprint in found["sign.txt"].decode()
+    assert release(run, tmp_path / "b.zip", NOBODY).fingerprint == done.fingerprint
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with pytest.raises(InputError, match=r"a\.zip is there already"):
+        release(run, tmp_path / "a.zip", NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("site/leak.html", "<p>client-0007</p>"),
+        ("tables/small.csv", "group,n\nx,3\n"),
+        ("report.pdf", "%PDF\0\1"),
+        ("tables/path.csv", "group,from\nx,/" + "data/bank\n"),
+    ],
+)
+def test_what_does_not_pass_stays_and_is_named(make, tmp_path, name, text):
+    run = make("run", "d1", ROWS)
+    (run / name).write_text(text)
+    done = release(run, tmp_path / "a.zip", NOBODY)
+    assert {b.file for b in done.left_out} == {name}
+    assert name not in content(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("rows", "data", "refused"),
+    [
+        (ROWS, "d1", False),  # the same once more
+        (ROWS.replace("300", "301"), "d2", True),  # one customer more
+        (ROWS.replace("300", "291"), "d2", True),
+        (ROWS.replace(",40", ",41"), "d1", True),  # another parameter tells one apart
+        (ROWS.replace("300", "310").replace(",40", ",50"), "d2", False),
+        (ROWS.replace("0.512345678", "0.512345679"), "d2", True),  # one changed for another
+        (ROWS.replace("0.512345678", "0.612345679"), "d1", False),  # the same people, another question
+        (ROWS.replace("branch", "branches"), "d2", False),
+    ],
+)
+def test_a_release_that_differs_by_a_few_people_is_refused_and_the_remedy_works(make, tmp_path, rows, data, refused):
+    release(make("first", "d1", ROWS), tmp_path / "first.zip", NOBODY)
+    second = make("second", data, rows)
+    if not refused:
+        release(second, tmp_path / "second.zip", NOBODY)
+        return
+    with pytest.raises(InputError, match=r"01_a_groups\.csv differ .* fewer than 10 people.*release with --round"):
+        release(second, tmp_path / "second.zip", NOBODY)
+    assert not (tmp_path / "second.zip").exists()
+    done = release(second, tmp_path / "second.zip", NOBODY, rounded=True)
+    found = content(tmp_path / "second.zip")
+    assert set(found) == {"ledger.csv", "tables/01_a_groups.csv", "manifest.csv", "sign.txt"}
+    first, *table = csv.reader(io.StringIO(found["tables/01_a_groups.csv"].decode()))
+    assert first == ["group", "share", "n", "left"]
+    assert all(int(cell) % 10 == 0 for row in table for cell in row[2:] if cell)
+    assert table[0][1] in ("0.512", "0.612")
+    assert "in round numbers" in found["sign.txt"].decode()
+    assert done.left_out == []
+
+
+def test_another_bank_is_no_earlier_release_and_the_record_is_the_user_s_alone(make, tmp_path):
+    release(make("first", "d1", ROWS), tmp_path / "first.zip", NOBODY)
+    changed = ROWS.replace("300", "301")
+    release(make("second", "d2", changed, bank="other"), tmp_path / "second.zip", NOBODY)
+    kept = tmp_path / "cache" / "releases"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in kept.glob("*.json")} == {
+        "mine.json": 0o600,
+        "other.json": 0o600,
+    }
+    release(make("third", "d3", ROWS.replace("300", "320").replace("100", "120")), tmp_path / "third.zip", NOBODY)
+    with pytest.raises(InputError, match="fewer than 10 people"):  # every earlier one counts, not the last alone
+        release(make("fourth", "d4", changed), tmp_path / "fourth.zip", NOBODY)
