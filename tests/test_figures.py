@@ -12,7 +12,14 @@ import pytest
 from matplotlib.text import Text
 
 from crmresearch import figures
-from crmresearch.figures import Mark, Picture, draw
+from crmresearch.errors import InputError
+from crmresearch.figures import Mark, draw
+
+
+def Picture(kind, data, *words, **more):
+    """A picture whose marks rest on people only where its data count them."""
+    return figures.Picture(kind, data, *words, **{"people": "n" in data, **more})
+
 
 FOREST = pd.DataFrame(
     {
@@ -280,7 +287,8 @@ def strange(text: str, picture: Picture) -> list[str]:
     frames, marks = [picture.data, picture.options.get("points", pd.DataFrame())], picture.options.get("marks", ())
     drawn = [f.select_dtypes("number").to_numpy(float).ravel() for f in frames] + [np.array([m.at for m in marks])]
     if "base" in picture.data:
-        drawn.append((picture.data["estimate"] - picture.data["base"]).to_numpy(float))
+        ends = picture.data.columns.intersection(["estimate", "ci_low", "ci_high", "low", "high"])
+        drawn.append(picture.data[ends].sub(picture.data["base"], axis=0).to_numpy(float).ravel())
     values = np.abs(np.concatenate([scale * d for d in drawn for scale in (1, 100)]))
     names = [picture.x, picture.y, *(m.text for m in marks), *picture.options.get("nodes", ())]
     names += [str(v) for f in frames for c in f.select_dtypes(exclude="number") for v in f[c].unique()]
@@ -341,3 +349,34 @@ def test_a_histogram_tells_no_side_of_zero_with_few_people(below, above):
 def test_of_many_marks_the_ends_are_told():
     many = pd.DataFrame({"label": [f"m{k}" for k in range(40)], "estimate": np.arange(40.0) - 7})
     assert "Estimates: 40 of them, from m0: -7 to m39: 32." in figures.told(Picture("intervals", many, "t"))
+
+
+# -- the door ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n, p in PICTURES.items() if p.people is False and n != "distribution"])
+def test_a_figure_that_does_not_say_how_many_people_is_refused(name):
+    old = PICTURES[name]
+    with pytest.raises(InputError, match="how many people stand behind a mark"):
+        figures.Picture(old.kind, old.data, "t", options=old.options)
+
+
+@pytest.mark.parametrize("data", [FOREST, KEPT.rename(columns={"y": "estimate"}).assign(label=range(8))])
+def test_rows_that_a_table_hides_are_drawn_nowhere(data):
+    from crmresearch.disclosure import safe
+
+    picture = figures.Picture("intervals", safe(data), "t")
+    assert len(picture.data) == int(safe(data)["n"].notna().sum()) < len(data)
+
+
+def test_a_histogram_ends_at_no_single_customer():
+    data = pd.DataFrame({"value": [*np.linspace(0, 100, 300), 98_765_432.1, 1e9]})
+    ax = drawn(figures.Picture("distribution", data, "t"))
+    assert max(ax.get_xlim()) < 101
+
+
+def test_two_counts_at_risk_differ_by_no_few():
+    risk = pd.DataFrame({"group": "", "time": range(8), "at_risk": [900, 900, 897, 600, 599, 300, 30, 4]})
+    ax = drawn(Picture("curves", KEPT[:4].assign(x=[0, 2, 4, 6]), "t", "x", "y", {"risk": risk, "xlim": (0, 7)}))
+    told = [int(t.get_text().replace(",", "")) for t in ax.texts if re.fullmatch(r"[\d,]+", t.get_text())]
+    assert all(abs(a - b) >= 10 for a, b in itertools.pairwise(told))

@@ -23,7 +23,7 @@ RESULT = Result(
     "The share is 40%.",
     checks=(Check.of("enough events", True, "42 events, at least 10 needed"),),
     estimates={"S19": Estimate(0.4, 0.3, 0.5, "share", 400)},
-    picture=Picture("curves", pd.DataFrame({"x": [0, 1], "y": [0, 1]}), "Rising", "tenure, months"),
+    picture=Picture("curves", pd.DataFrame({"x": [0, 1], "y": [0, 1], "n": 40}), "Rising", "tenure, months"),
 )
 
 

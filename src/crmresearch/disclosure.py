@@ -5,7 +5,7 @@ Every displayed, drawn or written table passes :func:`protect`; thresholds stand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -50,7 +50,7 @@ class Protected:
         return sum(self.rules.values())
 
 
-def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
+def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) -> Protected:
     """Hide the rows of a table that rules do not let out; see :func:`hidden`. What is hidden stays so when done again.
 
     Numbers, flags, and text behind the first number (a note, say) are taken out of a hidden row. The index and the
@@ -62,6 +62,8 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
         Aggregates, one row per cell. A column ``dominated`` says whose money one or two people make, and is taken out.
     counts : sequence of str, or of sequences of str
         Columns that count people, as for :func:`hidden`.
+    parts : bool
+        Whether rows may be parts of a total.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
             f"a table with the identifier column{'s' if len(bad) > 1 else ''} {', '.join(bad)} cannot be "
             "displayed or written; aggregate it, or write it to restricted/"
         )
-    columns = [c for group in grouped(counts) for c in group]
+    columns = list(dict.fromkeys(c for group in grouped(counts) for c in group))
     if lacking := [c for c in columns if c not in frame.columns]:
         raise InputError(
             f"a table with the columns {', '.join(map(str, frame.columns))} counts people by {', '.join(lacking)}, "
@@ -83,12 +85,14 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
         )
     heavy = frame[HEAVY].eq(True) if HEAVY in frame else None
     out = frame.drop(columns=[HEAVY], errors="ignore").copy()
-    why = hidden(out.drop(columns=[REASON], errors="ignore"), counts, heavy).map({"": ""} | dict(say.names("rules")))
+    why = hidden(out.drop(columns=[REASON], errors="ignore"), counts, heavy, parts).map(
+        {"": ""} | dict(say.names("rules"))
+    )
     why.index = out.index
     if REASON in out:
         why = out[REASON].where(out[REASON].ne(""), why)
     off = why.ne("").to_numpy()
-    out.attrs["counts"] = counts
+    out.attrs |= {"counts": counts, "parts": parts, HEAVY: heavy is not None or out.attrs.get(HEAVY, False)}
     if rules.base > 1:
         out[columns] = out[columns].apply(pd.to_numeric, errors="coerce").map(rounded)
     if not off.any():
@@ -109,6 +113,11 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",)) -> Protected:
     return Protected(out, {str(k): int(v) for k, v in why[off].value_counts().items()}, counts)
 
 
+def safe(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) -> pd.DataFrame:
+    """Return the table as it may leave: what a study makes sentences and figures from."""
+    return protect(frame, counts, parts).frame
+
+
 def declared(frame: pd.DataFrame, counts: Counts | None = None) -> Protected:
     """Protect a table by the counts it declares: these, or those it was protected by before, or its column ``n``.
 
@@ -126,7 +135,17 @@ def declared(frame: pd.DataFrame, counts: Counts | None = None) -> Protected:
             f"a table with the columns {', '.join(map(str, frame.columns))} declares no count of people; name those "
             "that count people in counts=(...), or give counts=() where no row is about people"
         )
-    return protect(frame, counts)
+    return protect(frame, counts, frame.attrs.get("parts", True))
+
+
+def coarse(events: Any) -> np.ndarray:
+    """Mark the rows of a curve that stay so that it takes no step of a few: the first, and each after enough events."""
+    kept, since = [], 0.0
+    for at, count in enumerate(np.asarray(events, dtype=float)):
+        since += count
+        kept.append(at == 0 or not 0 < since < rules.least)
+        since = 0.0 if kept[-1] else since
+    return np.array(kept, dtype=bool)
 
 
 def few(n: float) -> str:
@@ -139,22 +158,9 @@ def rounded(n: Any) -> Any:
     return n if rules.base < 2 else rules.base * np.round(n / rules.base)
 
 
-def dominated(contributions: Iterable[float]) -> bool:
-    """Tell whether one contributor, or two, can be told from a total of money, or make most of it."""
-    size = np.sort(np.abs(np.fromiter(contributions, dtype=float)))[::-1]
-    return bool(top_heavy(size[0], size[:2].sum(), size.sum())) if size.size and size[0] > 0 else False
-
-
 def model_allowed(n: float, parameters: int) -> bool:
     """Tell whether a model leaves enough residual degrees of freedom to be published."""
     return n - parameters >= rules.freedom
-
-
-def top_heavy(first: Any, both: Any, total: Any) -> Any:
-    """Tell of cells, from the sizes of the largest contribution, of the two largest together and of all, the same."""
-    first, both, total = (np.asarray(v, dtype=float) for v in (first, both, total))
-    heavy = (first > rules.largest * total) | (both > rules.two * total) | (total - both < rules.rest * first)
-    return heavy & (total > 0)
 
 
 def grouped(counts: Counts) -> list[list[str]]:
@@ -166,13 +172,13 @@ def _flat(counts: Counts) -> bool:
     return all(isinstance(c, str) for c in counts)
 
 
-def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = None) -> pd.Series:
+def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = None, parts: bool = True) -> pd.Series:
     """Name the rule that hides each row of a table; empty where it may be shown.
 
     ``few``: a count of some people, but too few. ``unknown``: no count. ``difference``: a part leaves too few of its
-    whole, or is nearly all of it. ``dominance``: see :func:`dominated`. ``total``: with this row shown, a hidden one
-    could be had back from a total: of every line of the table two rows are hidden at least, which together count twice
-    the threshold, and in a table of two keys whatever linear programming would find out is hidden too.
+    whole, or is nearly all of it. ``dominance``: see :func:`.rules.dominated`. ``total``: with this row shown, a hidden
+    one could be had back from a total: of every line of the table two rows are hidden at least, which together count
+    twice the threshold, and in a table of two keys whatever linear programming would find out is hidden too.
 
     Parameters
     ----------
@@ -182,12 +188,14 @@ def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = No
         Columns that count people. Those of one group are a whole and parts of it, in this order.
     dominated : Series of bool, optional
         Rows whose money one or two people make.
+    parts : bool
+        Whether rows may be parts of a total.
     """
     why = pd.Series("", index=range(len(frame)), dtype=object)
     if frame.empty:
         return why
     groups = grouped(counts)
-    columns = [c for g in groups for c in g]
+    columns = list(dict.fromkeys(c for g in groups for c in g))
     people = pd.DataFrame({c: pd.to_numeric(frame[c], errors="coerce").to_numpy() for c in columns})
     if dominated is not None:
         why[np.asarray(dominated, dtype=bool)] = "dominance"
@@ -200,7 +208,8 @@ def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = No
     if columns:
         why[people.isna().any(axis=1)] = "unknown"
         why[((people > 0) & (people < rules.least)).any(axis=1)] = "few"
-        _totals(why, people, _lines(frame))
+        if parts:
+            _totals(why, people, _lines(frame))
     return why
 
 

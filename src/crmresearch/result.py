@@ -120,6 +120,11 @@ class Result:
     def __post_init__(self) -> None:
         """Pass the table through the door, and keep nothing else of it."""
         safe = disclosure.declared(self.table, self.counts)
+        if self.money and len(safe.frame) and not safe.frame.attrs[disclosure.HEAVY]:
+            raise InputError(
+                f"a table of money ({', '.join(self.money)}) does not say whose it is; add a column dominated, from "
+                "rules.dominated of what each person contributes"
+            )
         for name, value in (("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules)):
             object.__setattr__(self, name, value)
 

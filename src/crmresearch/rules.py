@@ -13,6 +13,7 @@ Hundepool et al. (2012). *Statistical Disclosure Control.* Wiley.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,3 +96,26 @@ def use(chosen: str = "") -> str:
 def few(n: Any) -> bool:
     """Tell whether a count is of some people, but too few to be told, or is not known."""
     return n is None or bool(n != n or 0 < n < rules.least)
+
+
+def dominated(contributions: Iterable[float]) -> bool:
+    """Tell whether one contributor, or two, make most of a total of money, or can be told from it.
+
+    Contributions may be those of groups of people (blocks, folds) where each gives money of one sign: nobody makes more
+    of a total than the group that holds him.
+    """
+    import numpy as np
+
+    size = np.sort(np.abs(np.fromiter(contributions, dtype=float)))[::-1]
+    if not size.size or not size[0] > 0:
+        return False
+    return bool(top_heavy(size[0], size[:2].sum(), size.sum()))
+
+
+def top_heavy(first: Any, both: Any, total: Any) -> Any:
+    """Tell the same of cells, from the sizes of the largest contribution, of the two largest together and of all.
+
+    Where the engine brings sums of squares, their root is no less than the largest, and that of twice them no less than
+    the two largest.
+    """
+    return (first > rules.largest * total) | (both > rules.two * total) | (total - both < rules.rest * first)

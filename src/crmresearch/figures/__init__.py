@@ -64,7 +64,7 @@ def draw(picture: Picture | tuple[Picture, ...], ax: Any = None) -> Any:
     several = several if words.language() == "en" else _said(several)
     fresh = ax is None
     if fresh:  # nothing is left to draw where every mark rests on too few people
-        several = tuple(p for p in several if not dress.small(p.data).all())
+        several = tuple(p for p in several if not p.blank)
         if not several:
             return None
     if ax is None:
@@ -93,10 +93,10 @@ def svg(several: tuple[Picture, ...]) -> bytes:
 
 def told(several: Picture | tuple[Picture, ...]) -> str:
     """Tell in words what :func:`draw` draws: titles, axes and values, from the data themselves."""
-    from crmresearch.figures import dress, telling
+    from crmresearch.figures import telling
 
     pictures = several if isinstance(several, tuple) else (several,)
-    return " ".join(telling.told(p) for p in pictures if not dress.small(p.data).all())
+    return " ".join(telling.told(p) for p in pictures if not p.blank)
 
 
 def use(source: str = "", folder: Path | None = None, prefix: str = "", currency: str = "") -> None:

@@ -17,7 +17,6 @@ from matplotlib.ticker import Formatter, MaxNLocator
 
 from crmresearch import words
 from crmresearch.figures.picture import ACCENT, GREY, INK, PALETTE, Picture, shared
-from crmresearch.rules import rules
 
 say = words.of("top.figures")
 SCALES = {"percent": (100.0, "%"), "points": (100.0, "")}  # what a unit multiplies by and writes behind a number
@@ -104,17 +103,6 @@ def label(text: str, unit: str = "number") -> str:
         return text
     named = re.sub(rf"(?<![a-zA-Z]){say('money')}(?![a-zA-Z])", currency, text)
     return f"{named}, {currency}" if unit == "money" and text and currency not in named else named
-
-
-def shown(data: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose column ``n`` counts enough people."""
-    return data[~small(data)].reset_index(drop=True)
-
-
-def small(data: pd.DataFrame) -> pd.Series:
-    """Tell which rows rest on too few people to be drawn."""
-    n = data["n"] if "n" in data else pd.Series(np.inf, index=data.index)
-    return n < rules.least
 
 
 def groups(data: pd.DataFrame, column: str = "group", ordered: bool = False) -> dict[Any, Any]:

@@ -33,8 +33,6 @@ from crmresearch.figures.dress import (
     marks,
     part,
     patch,
-    shown,
-    small,
     spoken,
     unit_axis,
 )
@@ -71,7 +69,7 @@ def intervals(ax: Any, picture: Picture) -> None:
     Options: ``upright`` (labels along the x axis), ``log``, ``unit``, ``limits`` (of the value axis; an interval that
     leaves it ends in an arrow; without limits an interval many times as wide as the others does so), ``ordered``.
     """
-    data, o = shown(picture.data), picture.options
+    data, o = picture.data.reset_index(drop=True), picture.options
     lying, log, unit = not o.get("upright"), bool(o.get("log")), o.get("unit", "number")
     along, across, set_view, set_rows = (
         (ax.xaxis, ax.yaxis, ax.set_xlim, ax.set_ylim) if lying else (ax.yaxis, ax.xaxis, ax.set_ylim, ax.set_xlim)
@@ -165,7 +163,7 @@ def curves(ax: Any, picture: Picture) -> None:
     data, o = picture.data.copy(), picture.options
     unit, x_unit, stacked = o.get("unit", "number"), o.get("x_unit", "number"), bool(o.get("stacked"))
     values = [c for c in ("y", "low", "high") if c in data]
-    data[values] = data[values].astype(float).mask(small(data))
+    data[values] = data[values].astype(float)
     named = [] if data["x"].dtype.kind in "ifMm" else list(dict.fromkeys(data["x"]))
     if named:
         data["x"] = data["x"].map({v: i for i, v in enumerate(named)}).astype(float)
@@ -188,7 +186,7 @@ def curves(ax: Any, picture: Picture) -> None:
         if group is not None and own["y"].notna().any():
             lines.append((group, color, own.dropna(subset=["y"]), style))
     if "points" in o:
-        handles += _points(ax, shown(o["points"]), colors)
+        handles += _points(ax, o["points"].reset_index(drop=True), colors)
     handles += marks(ax, picture)
     ax.set_xlim(*o.get("xlim", (None, None)))
     ax.set_ylim(*o.get("ylim", (0 if stacked else None, None)))
@@ -265,11 +263,14 @@ def _at_risk(ax: Any, risk: pd.DataFrame) -> None:
         y = -36 if len(tables) == 1 else -48 - 12 * row  # a single curve needs no name
         if len(tables) > 1:
             ax.annotate(str(name), (0, 0), (-20, y), xycoords="axes fraction", ha="right", **style)
+        last_told = np.inf
         for tick in ticks:
             # at risk just after the tick is the risk set of the next listed time
             place = np.searchsorted(time, tick, side="right")
             n = count[place] if place < len(count) else 0
-            text = f"{n:,.0f}" if n >= rules.least else "0" if n == 0 else rules.below
+            told = n == 0 or (n >= rules.least and not 0 < abs(last_told - n) < rules.least)
+            text = f"{n:,.0f}" if told else rules.below if n < rules.least else ""  # nor do two counts differ by few
+            last_told = n if told else last_told
             ax.annotate(text, (tick, 0), (0, y), xycoords=("data", "axes fraction"), ha="center", **style)
 
 
@@ -279,7 +280,7 @@ def calibration(ax: Any, picture: Picture) -> None:
     Columns: ``predicted``, ``observed``; ``low``, ``high`` (of the observed), ``group``, ``n``.
     Options: ``unit``, ``agreement`` (what the line is called).
     """
-    data, o = shown(picture.data), picture.options
+    data, o = picture.data.reset_index(drop=True), picture.options
     unit = o.get("unit", "number")
     colors = groups(data)
     seen = data[[c for c in ("predicted", "observed", "low", "high") if c in data]].to_numpy(float)
@@ -308,7 +309,7 @@ def distribution(ax: Any, picture: Picture) -> None:
 
     Columns: ``value`` and ``group``: bins of equal width on the axis as it is drawn, each as high as the share of the
     group's values in it (the density per bin, so that groups of unequal size compare); bins of too few people stay
-    empty. Or ``label``, ``part`` and ``share`` (or ``count``), ``n``: stacked bars in order.
+    empty, and the axis ends at the tenth value from either end. Or ``label``, ``part`` and ``share`` (or ``count``), ``n``: stacked bars in order.
     Options: ``scale`` (``linear``, or ``symlog``: equal width on a symmetric logarithmic axis), ``limits`` (of the
     bins), ``unit`` (of the value, share or count), ``ordered`` (the parts have an order: sequential palette),
     ``upright`` (bars stand; numeric labels keep their distances).
@@ -321,7 +322,7 @@ def distribution(ax: Any, picture: Picture) -> None:
     x = data["value"].to_numpy(float)
     near = max(float(np.quantile(np.abs(x), 0.1)), 1e-6)
     scale = SymmetricalLogTransform(10, near, 1.0)
-    low, high = o.get("limits") or (x.min(), x.max())
+    low, high = o.get("limits") or (np.sort(x)[rules.least - 1], np.sort(x)[-rules.least])  # nobody's own value
     if high <= low:
         low, high = low - 1, low + 1
     if symlog:
@@ -359,7 +360,7 @@ def distribution(ax: Any, picture: Picture) -> None:
 
 def _composition(ax: Any, picture: Picture) -> None:
     """Draw stacked bars, the first part at the axis."""
-    data, o = shown(picture.data), picture.options
+    data, o = picture.data.reset_index(drop=True), picture.options
     if data.empty:  # every part is of few: an empty panel, which says what it would show
         finish(ax, picture)
         return
@@ -404,7 +405,7 @@ def scatter(ax: Any, picture: Picture) -> None:
     if "nodes" in picture.options:
         paths(ax, picture)
         return
-    data, o = shown(picture.data), picture.options
+    data, o = picture.data.reset_index(drop=True), picture.options
     colors = groups(data)
     if "contours" in o:
         c = o["contours"]
@@ -444,7 +445,7 @@ def matrix(ax: Any, picture: Picture) -> None:
     of the number), ``strong`` (framed), ``n``. Cells without a row, or of too few people, say so by a dash.
     Options: ``unit``, ``vmin``, ``vmax``, ``bar`` (label of a colour bar), ``empty`` (what stands in empty cells).
     """
-    data, o = shown(picture.data), picture.options
+    data, o = picture.data.reset_index(drop=True), picture.options
     unit = o.get("unit", "number")
     rows, columns = (list(dict.fromkeys(picture.data[c])) for c in ("row", "column"))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.figures.dress import label, shown, small
+from crmresearch.figures.dress import label
 from crmresearch.figures.picture import Picture
 from crmresearch.rules import rules
 
@@ -77,7 +77,6 @@ def _cells(data: pd.DataFrame, value: str, unit: str) -> list[str]:
 
 
 def _intervals(data: pd.DataFrame, picture: Picture) -> list[str]:
-    data = shown(data)
     names = data["label"].map(_line)
     if "group" in data and data["label"].duplicated().any():
         names = names + ", " + data["group"].astype(str).map(_line)
@@ -105,7 +104,6 @@ def _grouped(data: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _curves(data: pd.DataFrame, picture: Picture) -> list[str]:
     o = picture.options
     unit, x_unit = o.get("unit", "number"), o.get("x_unit", "number")
-    data = data[~small(data)]
     out = []
     for name, own in _grouped(data):
         known = own[own["y"].notna()]
@@ -116,7 +114,7 @@ def _curves(data: pd.DataFrame, picture: Picture) -> list[str]:
         cells = zip(at["x"], _cells(at, "y", unit), strict=True)
         out.append(name + ", ".join(say("at", value=cell, x=number(x, x_unit)) for x, cell in cells))
     if "points" in o:
-        points = shown(o["points"])
+        points = o["points"].reset_index(drop=True)
         for name, own in _grouped(points):
             cells = zip(own["x"], _cells(own, "y", unit), strict=True)
             rows = [say("at", value=cell, x=number(x, x_unit)) for x, cell in cells]
@@ -125,8 +123,7 @@ def _curves(data: pd.DataFrame, picture: Picture) -> list[str]:
 
 
 def _calibration(data: pd.DataFrame, picture: Picture) -> list[str]:
-    data, unit = shown(data), picture.options.get("unit", "number")
-    out = []
+    unit, out = picture.options.get("unit", "number"), []
     for name, own in _grouped(data):
         pairs = zip(own["predicted"], _cells(own, "observed", unit), strict=True)
         rows = [say("against", predicted=number(p, unit), observed=cell) for p, cell in pairs]
@@ -139,8 +136,6 @@ def _histogram(data: pd.DataFrame, picture: Picture) -> list[str]:
     unit, out = picture.options.get("unit", "number"), []
     for name, own in _grouped(data):
         value = own["value"].to_numpy(float)
-        if value.size < rules.least:
-            continue
         middle = [number(float(f"{q:.2g}"), unit) for q in np.quantile(value, (0.25, 0.75))]
         lower = int((value < 0).sum())
         tellable = lower >= rules.least and not 0 < value.size - lower < rules.least
@@ -151,7 +146,7 @@ def _histogram(data: pd.DataFrame, picture: Picture) -> list[str]:
 
 def _composition(data: pd.DataFrame, picture: Picture) -> list[str]:
     measure = "share" if "share" in data else "count"
-    data, unit = shown(data), picture.options.get("unit", "percent" if measure == "share" else "number")
+    unit = picture.options.get("unit", "percent" if measure == "share" else "number")
     names = list(dict.fromkeys(data["label"]))
     out = []
     for name in names if len(names) <= 4 else [names[0], names[-1]]:
@@ -164,7 +159,7 @@ def _composition(data: pd.DataFrame, picture: Picture) -> list[str]:
 def _scatter(data: pd.DataFrame, picture: Picture) -> list[str]:
     o = picture.options
     units = o.get("x_unit", "number"), o.get("unit", "number")
-    data, out = shown(data), []
+    out = []
     for name, own in _grouped(data):
         if "pale" in own and bool(own["pale"].iloc[0]):
             out.append(say("cloud", name=name.removesuffix(": "), count=len(own)))
@@ -186,7 +181,6 @@ def _paths(data: pd.DataFrame, picture: Picture) -> list[str]:
 
 
 def _matrix(data: pd.DataFrame, picture: Picture) -> list[str]:
-    data = shown(data)
     names = [say("cell", row=_line(r), column=_line(c)) for r, c in zip(data["row"], data["column"], strict=True)]
     cells = _cells(data, "value", picture.options.get("unit", "number"))
     known = data["value"].notna().to_numpy()

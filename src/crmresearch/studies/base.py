@@ -8,11 +8,11 @@ import math
 import pandas as pd
 
 from crmresearch import disclosure, words
+from crmresearch.disclosure import safe
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, held_out_r2, poisson_rate, ratio_delta
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, leading, study
-from crmresearch.rules import rules
 
 say = words.of("base")
 BLOCKS = {
@@ -96,6 +96,7 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
         First day of the observation.
     """
     total, early = int(frame["n"].sum()), int(frame["before_observation"].sum())
+    frame = safe(frame.set_index("year"), ("n", "left", "before_observation")).reset_index()
     first, last, share = frame["year"].min(), frame["year"].max(), early / total
     sentence, title = say("growth.all", total=total, first=first, last=last), say("growth.title_all", total=total)
     if early:
@@ -107,7 +108,7 @@ def growth(frame: pd.DataFrame, *, observation_start: datetime.date) -> Result:
     axes = title, say("growth.x", total=total), say("growth.y")
     options = {"upright": True, "marks": [Mark(observation_start.year - 0.5, say("growth.mark"), "limit")]}
     picture = Picture("distribution", parts.assign(n=parts["count"]), *axes, options)
-    return Result(frame.set_index("year"), sentence, picture=picture, counts=("n", "left"))
+    return Result(frame.set_index("year"), sentence, picture=picture)
 
 
 @study
@@ -122,7 +123,7 @@ def standing(tenure: pd.DataFrame) -> Result:
     width = int(tenure["from_years"].diff().min()) if len(tenure) > 1 else 1
     bands = [say("standing.band", low=a, high=a + width) for a in tenure["from_years"]]
     total = int(tenure["n"].sum())
-    table = pd.DataFrame({"tenure": bands, "n": tenure["n"], "share": tenure["n"] / total})
+    table = safe(pd.DataFrame({"tenure": bands, "n": tenure["n"], "share": tenure["n"] / total}))
     half = int(tenure["n"].cumsum().searchsorted(total / 2))
     return Result(table, say("standing.sentence", total=total, median=bands[half]))
 
@@ -137,15 +138,20 @@ def places(tiers: pd.DataFrame) -> Result:
         ``city_tier`` or ``segment``, ``n``, ``left``, from :func:`crmresearch.data.reductions.base.tiers`.
     """
     total = int(tiers["n"].sum())
-    counts = {"n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / total}
-    if "segment" in tiers:
+    counts, own = {"n": tiers["n"], "left": tiers["left"], "share": tiers["n"] / total}, "segment" in tiers
+    if own:
         table = pd.DataFrame({"segment": tiers["segment"].fillna(say("places.unknown")), **counts})
-        sentence = say("places.own", largest=table.loc[table["n"].idxmax()], total=total)
     else:
         names = [say("places.tier", tier=t) if pd.notna(t) else say("places.unknown") for t in tiers["city_tier"]]
         table = pd.DataFrame({"city": names, **counts})
-        sentence = say("places.sentence", largest=table.loc[table["n"].idxmax()], total=total)
-    return Result(table, sentence, counts=("n", "left"))
+    table = safe(table, ("n", "left"))
+    if table["n"].isna().all():
+        raise NotApplicable(say("few", total=total))
+    largest = table.loc[table["n"].idxmax()]
+    sentence = say("places.own", largest=largest, total=total)
+    if not own:
+        sentence = say("places.sentence", largest=largest, total=total)
+    return Result(table, sentence)
 
 
 @study
@@ -165,6 +171,8 @@ def exit_rates(frame: pd.DataFrame) -> Result:
         ignore_index=True,
     )
     rates["rate"], rates["ci_low"], rates["ci_high"] = poisson_rate(rates["n"], rates["exposure"])
+    rates = leading(rates, "year", "cause", "rate", "ci_low", "ci_high")
+    rates = safe(rates.set_index(["year", "cause"])).reset_index()
     exits, years = int(frame["exits"].sum()), float(exposure.sum())
     overall = Estimate(*poisson_rate(exits, years), say("units.rate"), exits)
     sentence = say("exit_rates.sentence", exits=exits, years=years, overall=overall, causes=len(causes))
@@ -173,12 +181,11 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
     latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
     top, title = latest.iloc[0], say("exit_rates.title_open")
-    if top["n"] >= rules.least and (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
+    if (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
         title = say("exit_rates.title", cause=plain[causes[0]], top=top)
     axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}
     picture = Picture("curves", shown.assign(group=shown["cause"].map(named)), *axes, options)
-    rates = leading(rates, "year", "cause", "rate", "ci_low", "ci_high")
     return Result(rates.set_index(["year", "cause"]), sentence, picture=picture, digits=4)
 
 
@@ -198,9 +205,9 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = frame.groupby(frame["month"].dt.year.rename("year"))[["n", "with_any", "with_all"]].sum()
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
-    monthly = pd.DataFrame({"x": frame["month"], "y": frame["with_any"] / frame["n"], "n": frame["n"]})
-    seen = monthly.loc[monthly["n"] >= rules.least, "y"]
-    title = say("completeness.title", low=seen.min(), high=seen.max())
+    monthly = safe(frame.set_index("month")[["n", "with_any"]], ("n", "with_any"))
+    monthly = monthly.assign(y=monthly["with_any"] / monthly["n"]).rename_axis("x").reset_index()
+    title = say("completeness.title", low=monthly["y"].min(), high=monthly["y"].max())
     axes = title, say("completeness.x", total=total), say("completeness.y")
     picture = Picture("curves", monthly, *axes, {"unit": "percent", "ylim": (0, 1)})
     return Result(
@@ -222,13 +229,15 @@ def channel_mix(mix: pd.DataFrame) -> Result:
         ``year``, ``channel``, ``transactions``, ``n``, from :func:`crmresearch.data.reductions.base.channels`.
     """
     table = mix.assign(share=mix["transactions"] / mix.groupby("year")["transactions"].transform("sum"))
-    wide = table.pivot_table(index="year", columns="channel", values="share", fill_value=0.0)
+    table = safe(table.set_index(["year", "channel"])).reset_index()
+    wide = table.pivot_table(index="year", columns="channel", values="share")
+    if wide.empty or wide.iloc[-1].isna().all():
+        raise NotApplicable(say("few", total=int(mix["n"].max())))
     first, last = wide.index[0], wide.index[-1]
-    top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).idxmax()
+    top, grown = wide.loc[last].idxmax(), (wide.loc[last] - wide.loc[first]).fillna(-1).idxmax()
     count, before, after = int(mix["transactions"].sum()), wide.loc[first, grown], wide.loc[last, grown]
     title = say("channel_mix.title_top", top=top.replace("_", " "), share=wide.loc[last, top])
-    few = mix.loc[(mix["channel"] == grown) & mix["year"].isin([first, last]), "n"].min() < rules.least
-    if after > before and not few:
+    if after > before:
         title = say("channel_mix.title", grown=grown.replace("_", " "), before=before, after=after)
     axes = title, say("channel_mix.x", count=count), say("channel_mix.y")
     data = table.assign(part=table["channel"].str.replace("_", " ")).rename(columns={"year": "label"})

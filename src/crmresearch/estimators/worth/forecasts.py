@@ -15,6 +15,7 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import jackknife, mean_interval, tied_groups
+from crmresearch.rules import dominated
 
 
 def rank_correlation(x: Any, y: Any) -> float:
@@ -81,8 +82,9 @@ def deciles(predicted: np.ndarray, actual: np.ndarray) -> pd.DataFrame:
     for number in np.unique(tenth):
         part = tenth == number
         if part.sum() > 1:
-            rows.append((number + 1, predicted[part].mean(), *mean_interval(actual[part]), int(part.sum())))
-    return pd.DataFrame(rows, columns=["decile", "predicted", "actual", "ci_low", "ci_high", "n"])
+            people = int(part.sum()), dominated(actual[part])
+            rows.append((number + 1, predicted[part].mean(), *mean_interval(actual[part]), *people))
+    return pd.DataFrame(rows, columns=["decile", "predicted", "actual", "ci_low", "ci_high", "n", "dominated"])
 
 
 def course(actual: Any, total: np.ndarray) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.frames import among
 from crmresearch.estimators.inference import ends, normal
@@ -75,7 +76,11 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
     table = leading(table, "campaign", "arm", "difference", "ci_low", "ci_high", "incidence")
     controls = found[found["arm"] == "control"]
     rate = np.average(controls["incidence"], weights=controls["n"])
+    counted = table[["n", "exits"]].reset_index(drop=True)
+    table = safe(table.reset_index(drop=True), ("n", "exits"))
     shown = table[table["difference"].notna()]
+    if shown.empty:
+        raise NotApplicable(say("few", exits=int(counted["exits"].max())), "contacts")
     levels = by_level(shown["arm"].unique())
     ranked = shown.iloc[np.lexsort((shown["arm"].map(levels.index), pd.factorize(shown["campaign"])[0]))]
     ranked = ranked.assign(label=[say("label", row=r) for _, r in ranked.iterrows()])
@@ -89,7 +94,6 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
         say("sentence", horizon=horizon, points=points, voluntary=voluntary, rate=rate, n=n, exits=exits),
         estimates=estimates,
         picture=_picture(ranked, title, say("x", horizon=horizon), height),
-        counts=("n", "exits"),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import coarse, safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.survival.curves import MIN_AT_RISK, kaplan_meier
 from crmresearch.estimators.survival.groups import censoring_gap, compare_groups, row_at
@@ -16,6 +17,7 @@ from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading, study
+from crmresearch.rules import rules
 from crmresearch.studies.churn.gates import entry_independence
 
 HORIZONS = (12, 24, 60, 120, 180)  # months of tenure
@@ -45,9 +47,11 @@ def by_level(names: Iterable[Any]) -> list[Any]:
 def _drawn(
     curve: pd.DataFrame, label: str, column: str = "survival", band: bool = True, dashed: bool = False
 ) -> pd.DataFrame:
-    """A curve as the figure wants it."""
+    """A curve as the figure wants it, in steps of enough exits."""
+    steps = curve.loc[coarse(curve["events"]), [column, *(ENDS if band else ())]]
+    curve = curve.assign(**steps.reindex(curve.index, method="ffill"))
     low, high = (curve[c] if band else np.nan for c in ("ci_low", "ci_high"))
-    line = {"x": curve["time"], "y": curve[column], "low": low, "high": high}
+    line = {"x": curve["time"], "y": curve[column], "low": low, "high": high, "n": curve["at_risk"]}
     return pd.DataFrame({**line, "group": label, "dashed": dashed})
 
 
@@ -91,7 +95,7 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         if checked.late:
             row["late_entry_ignored"] = row_at(ignored, h)["survival"]
         rows.append({**row, "at_risk": int(here["at_risk"])})
-    table = pd.DataFrame(rows)
+    table = safe(pd.DataFrame(rows), ("at_risk",), parts=False)
     end = table.iloc[-1]
     parts = [
         say("reached", start=start) if start > 0 else say("won"),
@@ -109,7 +113,6 @@ def retention(spells: pd.DataFrame, *, dated: bool = True) -> Result:
         "".join(parts),
         (*((entry_independence(spells),) if checked.late else ()), *_censoring(spells, curve, table)),
         picture=_picture(data, title, say("y", n=int(checked.n.sum())), last, {say("all"): curve}, ylim=(0, 1.02)),
-        counts=("at_risk",),
         details={"curve": curve},
     )
 
@@ -149,7 +152,11 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     need_exits(spells)
     found = compare_groups(spells, by, horizon)
     table = leading(found.table, "group", "months_kept", *ENDS, "difference", "diff_low", "diff_high", "p_holm")
-    curves = {str(g): found.curves[g] for g in by_level(found.curves)}
+    table = safe(table, ("n", "exits"))
+    told = set(table.loc[table["n"].notna(), "group"])
+    if len(told) < 2:
+        raise NotApplicable(say_groups("few", name=name), "customers")
+    curves = {str(g): found.curves[g] for g in by_level(found.curves) if g in told}
     far = table.iloc[int(table["difference"].abs().fillna(0).to_numpy().argmax())]
     shown = {g: c[c["time"] <= found.reach] for g, c in curves.items()}
     kept = {g: c["survival"].iloc[-1] for g, c in shown.items()}
@@ -165,7 +172,6 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
         table,
         say_groups("sentence", found=found, far=far, name=name, reference=table["group"].iloc[0]),
         picture=_picture(data, title, y, found.reach, curves, 5.2, ylim=(0, 1.02), legend=name, ordered=by in ORDERED),
-        counts=("n", "exits"),
         details={"curves": found.curves, "pairs": found.pairs},
     )
 
@@ -206,9 +212,13 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     ]
     if not rows:
         raise NotApplicable(say_causes("short", end=start + horizon), "customers")
-    table, own = pd.DataFrame(rows), next(iter(curves))
+    table = safe(pd.DataFrame(rows).set_index(["cause", "tenure_months"])).reset_index()
+    enough = [c for c, curve in curves.items() if curve["events"].sum() >= rules.least]
+    if not enough:
+        raise NotApplicable(say_causes("unrecorded"), "customers")
+    own = enough[0]
     main = table[table["cause"] == own]
-    layers = [_drawn(c, str(cause).replace("_", " "), "incidence", band=cause == own) for cause, c in curves.items()]
+    layers = [_drawn(curves[c], str(c).replace("_", " "), "incidence", band=c == own) for c in enough]
     title = say_causes("title", cause=own, end=main.iloc[-1])
     y = say_causes("y", cause=own, n=int(read_spells(spells).n.sum())) + (
         say("of_those", start=start) if start > 0 else ""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import poisson_rate
 from crmresearch.estimators.survival.cox import cox
@@ -56,12 +57,15 @@ def definitions(
             row |= _ratio(part, name)
         rows.append({**row, "note": "–"})
     table = leading(pd.DataFrame(rows), "definition", "exits_per_100_years", "ci_low", "ci_high", *MORE)
-    rates = table[table["exits"] >= rules.least] if "exits" in table.columns else table.iloc[:0]
+    if "exits" in table.columns:
+        table = safe(table.assign(**table[["n", "exits"]].fillna(0)), ("n", "exits"), parts=False)
+    rates = table[table["exits"] > 0] if "exits" in table.columns else table.iloc[:0]
     if rates.empty:
         raise NotApplicable(say("few", least=rules.least), "customers")
     low, high = (rates.loc[f] for f in (rates["exits_per_100_years"].idxmin(), rates["exits_per_100_years"].idxmax()))
     sentence = say("sentence" if len(rates) > 1 else "sentence_one", low=low, high=high, n=len(rates))
-    closed, recorded = table["exits"].iloc[0], getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
+    closed = table["exits"].fillna(0).iloc[0]
+    recorded = getattr(by_definition.get("closure"), "attrs", {}).get("recorded", 0)
     if closed >= rules.least and recorded - closed >= rules.least:
         sentence += say("recorded", recorded=recorded, closed=int(closed))
     if "index_ratio" in table.columns:
@@ -73,7 +77,6 @@ def definitions(
         table,
         sentence,
         picture=Picture("intervals", data, say("title", low=low, high=high), say("x"), options=options, size=size),
-        counts=("n", "exits"),
     )
 
 

@@ -149,7 +149,7 @@ def relationship(
         (*estimate.checks, gate(say, "library", gap <= LIBRARY_GAP, gap=gap, limit=LIBRARY_GAP)),
         {"S06": estimate},
         picture=forest(table, title, say("x", n=estimate.n), (7.6, 4.6)),
-        counts=("n", "events"),
+        counts=(("n",), ("events",)),
         details={"fits": models.fits, "scale": models.scale},
         model=model,
     )
@@ -191,5 +191,5 @@ def by_tenure(cells: pd.DataFrame, *, groups: Sequence[str] = ()) -> Result:
         table.drop(columns="verdict"),
         say_tenure("sentence", spread=spread),
         picture=forest(table, title, say_tenure("x"), (7.2, 2.8)),
-        counts=("n", "events"),
+        counts=(("n",), ("events",)),
     )

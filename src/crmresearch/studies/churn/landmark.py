@@ -84,7 +84,7 @@ def breadth(rows: pd.DataFrame, *, seed: int = 0) -> Result:
         (*model_gates(fit.events, len(covariates), **diagnose(fit, spells, "families")), gate(say, "control", other)),
         {"S56": hazard_ratio(lines["adjusted"], len(rows))},
         picture=forest(table, title, say("x", n=len(rows)), (7.2, 1.4 + 0.4 * len(table))),
-        counts=("n", "events"),
+        counts=(("n",), ("events",)),
         details={"fit": fit},
     )
 
@@ -135,7 +135,7 @@ def standardised(rows: pd.DataFrame, *, repeats: int = 100, seed: int = 0) -> Re
     if apart:
         title = say_standard("title", first=table.iloc[0], last=table.iloc[-1])
     data = pd.concat(
-        pd.DataFrame({"x": months, "y": gone[i], "low": low[i], "high": high[i]}).assign(
+        pd.DataFrame({"x": months, "y": gone[i], "low": low[i], "high": high[i], "n": len(spells)}).assign(
             group=say_standard("family" if level == 1 else "families", level=level)
         )
         for i, level in enumerate(LEVELS)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.survival.transitions import carried_gap, transitions
@@ -40,13 +41,14 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     seen = counts["stages"].pivot_table(index="date", columns="stage", values="n", aggfunc="sum", fill_value=0)
     gap = carried_gap(paths, seen) / people
     table = leading(transitions(paths, ORDER), "from", "to", "probability", "ci_low", "ci_high")
+    table = safe(table.set_index(["from", "to"]), ("of", "n")).reset_index()
     moves = table.set_index(["from", "to"])
 
     def chance(start: str, end: str) -> str:
         return say("chance", row=moves.loc[start, end]) if (start, end) in moves.index else say("none")
 
-    first = moves["n"].reindex([("not met", s) for s in ("won", "kept", "developed", "declined")], fill_value=0)
-    *met, turned = first
+    first = moves["n"].reindex([("not met", s) for s in ("won", "kept", "developed", "declined")]).fillna(0)
+    *met, turned = first.astype(int)
     back = int(seen.iloc[-1].get("won back", 0))
     parts = [
         say("met", years=years, met=sum(met)),
@@ -73,6 +75,5 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
         picture=Picture(
             "distribution", data.assign(n=data["count"]), title, say("x"), say("y"), {"upright": True, "ordered": True}
         ),
-        counts=("n", "of"),
         details={"stages": seen, "gap": gap},
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import ends, from_draws
 from crmresearch.estimators.survival import predict
@@ -16,7 +17,6 @@ from crmresearch.estimators.survival.exitmodel import LINEAR, fit_exit_model, re
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import rules
 from crmresearch.studies.churn.gates import model_gates
 from crmresearch.studies.churn.index import CAUSE
 
@@ -83,7 +83,7 @@ def forecast(
             gate(say, "calibration", Deviation(float(main["slope"]), low, high, limit=STEEPEST, none=1)),
         ),
         {"S15": estimate},
-        picture=(_calibration(groups, len(test)), _decision(curve, horizon, names["model"])),
+        picture=(_calibration(groups, len(test)), _decision(curve, horizon, names["model"], len(test))),
         details={"model": model, "predicted": best[names["model"]], "curve": curve, "groups": groups[horizon]},
     )
 
@@ -115,15 +115,15 @@ def _thresholds(earlier: pd.DataFrame) -> list[float]:
 def _calibration(groups: dict[int, pd.DataFrame], n: int) -> Picture:
     data = pd.concat(g.assign(group=say("within", months=h)) for h, g in groups.items())
     last = groups[max(groups)]
-    known = last[last["n"] >= rules.least]
+    known = safe(last).dropna(subset="n")
     title = say("title_left", last=known.iloc[-1]) if len(known) else say("title_left_open")
     words_ = title, say("x_left", n=n), say("y_left")
     options = {"unit": "percent", "legend": say("legend"), "agreement": say("agreement")}
     return Picture("calibration", data, *words_, options)
 
 
-def _decision(curve: pd.DataFrame, horizon: int, model: str) -> Picture:
-    data = pd.DataFrame({"x": curve["threshold"], "y": 1000 * curve["net_benefit"], "group": curve["rule"]})
+def _decision(curve: pd.DataFrame, horizon: int, model: str, n: int) -> Picture:
+    data = pd.DataFrame({"x": curve["threshold"], "y": 1000 * curve["net_benefit"], "group": curve["rule"], "n": n})
     low = data.loc[data["group"] == model, "y"].min()
     plain = {"strong": ~data["group"].isin(["everybody", "nobody"]), "dashed": data["group"] == "everybody"}
     wide = curve.pivot_table(index="threshold", columns="rule", values="net_benefit")

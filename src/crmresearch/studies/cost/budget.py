@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.blocks import by_block, checked, resampled, unit_of
 from crmresearch.estimators.inference import Estimate, from_draws, wilson
@@ -17,6 +18,7 @@ from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.studies.cost.common import heavy
 
 say = words.of("cost.split")
 
@@ -93,7 +95,8 @@ def response_curves(
     out["top_won"], out["top_low"], out["top_high"] = map(float, wilson(won_there.sum(), len(won_there)))
     if not out["margin"].iloc[0] > 0:
         return Missing(say("no_margin", margin=out["margin"].iloc[0]))
-    return out[out["margin"] > 0].assign(n=len(prospects)).reset_index(drop=True)
+    one = heavy(prospects, "spend") or heavy(campaigns, "cost") or heavy(upkeep, "contribution", "retention_cost")
+    return out[out["margin"] > 0].assign(n=len(prospects), dominated=one).reset_index(drop=True)
 
 
 @study
@@ -149,7 +152,7 @@ def split(
         gains = found.equity - now
         gain = Estimate(float(gains[0]), *from_draws(gains[1:])[1:], currency, n)
         sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
-    table = pd.concat(parts, ignore_index=True)
+    table = safe(pd.concat(parts, ignore_index=True).assign(dominated=bool(curves["dominated"].any())), parts=False)
     off, low, high = (float(c[f"top_{end}"][0] - c["top_predicted"][0]) for end in ("won", "low", "high"))
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
     first = parts[-1]
@@ -213,7 +216,7 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> P
         (bound.acquisition[0], bound.retention[0], say("bound_optimum"), False),
         (*now, say("now"), False),
     ]
-    data = pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True)
+    data = pd.concat([cloud, pd.DataFrame(points, columns=cloud.columns)], ignore_index=True).assign(n=c["n"][0])
     edge = [Mark(most[0], say("edge"), "limit")] if most[0] < right else []
     edge += [Mark(most[1], say("edge"), "limit", "y")] if most[1] < top else []
     options = {

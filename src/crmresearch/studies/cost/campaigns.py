@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
@@ -20,6 +21,7 @@ from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
+from crmresearch.rules import dominated
 from crmresearch.studies.cost.common import of, ratio_row, row, sampling, written
 
 say = words.of("cost.saved")
@@ -136,7 +138,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     )
     events = int(min(left[t].sum(), left[~t].sum()))
     return Result(
-        pd.DataFrame(found).assign(n=n),
+        pd.DataFrame(found).assign(n=n, dominated=dominated(rows["cost"])),
         sentence,
         checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), _balance(rows)),
         estimates={"S42": exits.estimate(say("unit"), n)},
@@ -187,6 +189,9 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     found += [row(say_paid("campaign", name=c), *of(f), n=count) for c, f, count in parts]
     table = pd.DataFrame(found)
     table["n"] = table["n"].fillna(len(rows)).astype(int)
+    one = {c: dominated(after[own]) for c, own in each}
+    table["dominated"] = [dominated(after)] * (len(found) - len(each)) + list(one.values())
+    table = safe(table, parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
     checks = (_balance(rows), gate(say_paid, "dominance", largest < DOMINATING, largest=largest))
     n, k = len(rows), len(parts)
@@ -282,7 +287,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         by=" ",
     )
     return Result(
-        pd.concat([table.assign(n=n), calmed], ignore_index=True),
+        pd.concat([table.assign(n=n), calmed], ignore_index=True).assign(dominated=dominated(rows["cost"])),
         sentence,
         checks=(gate(tell, "overlap", rare, low=EDGE, high=1 - EDGE), gate(tell, "unseen", None, tip=tip)),
         estimates={"targeted": fit.effect.estimate(say("unit"), n)},

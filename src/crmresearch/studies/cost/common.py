@@ -12,6 +12,7 @@ from crmresearch.estimators.blocks import Functional, ratio_set
 from crmresearch.estimators.inference import Fieller
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.result import Check, gate
+from crmresearch.rules import dominated
 
 say = words.of("cost.common")
 
@@ -51,6 +52,11 @@ def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
     if wins < MIN_WINS:
         raise NotApplicable(say("few_wins", wins=wins, least=MIN_WINS), *tables)
     return wins
+
+
+def heavy(frame: pd.DataFrame, *money: str) -> bool:
+    """Tell whether one or two blocks of people make most of an amount."""
+    return any(dominated(frame.groupby("block")[c].sum()) for c in money if c in frame)
 
 
 def wins_gate(wins: int) -> Check:

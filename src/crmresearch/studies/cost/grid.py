@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators import blocks as b
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, per, product
@@ -16,7 +17,7 @@ from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.studies.cost.common import SEVERAL, enough_wins, wins_gate, written
+from crmresearch.studies.cost.common import SEVERAL, enough_wins, heavy, wins_gate, written
 
 say = words.of("cost.ratios")
 
@@ -146,6 +147,8 @@ def ratios(
                 | tenure(d, costs, months)
             )
     table = leading(pd.DataFrame(rows), "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
+    one_sided = heavy(acquisition, "spend") or heavy(upkeep, "retention_cost")
+    table = safe(table.assign(dominated=one_sided), parts=False)
     known = table[table["costs"] != DISCOUNTED] if "costs" in table else table
     known = known.dropna(subset=["ratio"]) if "ratio" in known else known.iloc[:0]
     return Result(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, Missing, answered
 from crmresearch.estimators.blocks import Array, Functional, checked, resampled, unit_of
 from crmresearch.estimators.inference import LEVEL
@@ -16,7 +17,7 @@ from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, leading
 from crmresearch.studies.cost.campaigns import saved
-from crmresearch.studies.cost.common import SEVERAL, sampling
+from crmresearch.studies.cost.common import SEVERAL, heavy, sampling
 from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
 
 say = words.of("cost.groups")
@@ -97,6 +98,7 @@ def ratios_by(
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
         group["customers"] = u[counted[0]].sum()
+        group["dominated"] = heavy(a, "spend") or heavy(u, "retention_cost")
         per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
         if by == "segment" and group["wins"]:
             per_win["all"] = shared_per_win(acquisition, name, "spend", blocks)
@@ -111,15 +113,10 @@ def ratios_by(
     table = pd.DataFrame(rows)
     table = leading(table, by, "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
+    table = safe(table, (("prospects", "wins"), ("customers",)), parts=False)
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
     sentence = _sentence(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
-    return Result(
-        table,
-        sentence,
-        picture=_picture(known, by),
-        counts=("prospects", "wins", "customers"),
-        money=dict.fromkeys(MONEY, "customers"),
-    )
+    return Result(table, sentence, picture=_picture(known, by), money=dict.fromkeys(MONEY, "customers"))
 
 
 def _lines(

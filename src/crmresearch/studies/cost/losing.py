@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Functional, checked, constant, per, unit_of
 from crmresearch.estimators.spending import tenure as lives
 from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import enough_wins, need_dated, of, ratio_row, row, wins_gate
+from crmresearch.studies.cost.common import enough_wins, heavy, need_dated, of, ratio_row, row, wins_gate
 
 say = words.of("cost.losing")
 
@@ -68,7 +69,7 @@ def payback(
     paid = np.isfinite(found.counted[0])
     title = say("payback.title", months=found.counted[0]) if paid else say("payback.title_longer", months=found.months)
     return Result(
-        pd.DataFrame(rows).assign(n=wins),
+        pd.DataFrame(rows).assign(n=wins, dominated=heavy(acquisition, "spend") or heavy(tenure, "contribution")),
         sentence + words.local("."),
         picture=Picture("curves", curve, title, say("payback.x"), say("payback.y"), options),
         money={"value": "n"},
@@ -130,7 +131,8 @@ def replacement(
         zip(say.names("replacement.parts").values(), (found.won, found.ramp, found.service, found.total), strict=True)
     )
     rows = [{"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high} for name, f in parts.items()]
-    table = pd.DataFrame(rows).assign(n=wins)
+    one = heavy(acquisition, "spend") or heavy(tenure, "revenue", "service_cost")
+    table = safe(pd.DataFrame(rows).assign(n=wins, dominated=one), parts=False)
     estimate, spared = found.total.estimate(say("replacement.unit"), wins), found.service.value
     saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
     return Result(
@@ -228,7 +230,7 @@ def retention_point(
     rows += [row(say("point.elasticity", name=name.replace("_", " ")), *of(f)) for name, f in share.items()]
     table = pd.DataFrame(rows).drop(columns="set", errors="ignore")
     return Result(
-        table.assign(n=int(tenure["entered"].sum())),
+        table.assign(n=int(tenure["entered"].sum()), dominated=heavy(tenure, "contribution")),
         say("point.sentence", kept=kept, yearly=yearly, currency=currency, price=price, share=share["retention"]),
         money={"value": "n"},
         details={

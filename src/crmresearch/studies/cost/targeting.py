@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, summed, unit_of
 from crmresearch.estimators.causal import uplift as effects
@@ -18,6 +19,7 @@ from crmresearch.estimators.causal.campaign import covariates_of, within
 from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import dominated
 from crmresearch.studies.cost.campaigns import two_armed
 from crmresearch.studies.cost.common import sampling
 
@@ -155,7 +157,7 @@ def policies(
         table_rows.append(
             {"rule": name, "share": pick.mean(), "gain": value, "ci_low": low, "ci_high": high, "n": int(pick.sum())}
         )
-    table = pd.DataFrame(table_rows)
+    table = safe(pd.DataFrame(table_rows).assign(dominated=dominated(t * cost)), parts=False)
     sure = ", ".join(table.loc[table["ci_low"] > 0, "rule"])
     sentence = tell(
         "sentence", value=value_saved, cost=cost[t == 1].mean(), best=table.loc[table["gain"].idxmax()],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, InputError, NotApplicable
 from crmresearch.estimators.blocks import average, checked, equal, unit_of
 from crmresearch.estimators.causal.selection import censored_selection, relevance, two_step, two_step_draws
@@ -15,7 +16,8 @@ from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.studies.cost.common import by_lot, further
+from crmresearch.rules import dominated
+from crmresearch.studies.cost.common import by_lot, further, heavy
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -68,6 +70,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
     table = pd.DataFrame(rows)
     table = leading(table, "channel", "marginal_cost", "marginal_low", "marginal_high", "cost_per_win")
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
+    table = safe(table, ("n", "wins"))
     if not fitted:
         raise NotApplicable(say("no_curve"))
     n = sum(len(f["part"]) for f in fitted.values())
@@ -96,7 +99,6 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
         estimates={"S04": second.estimate(say("unit"), n)},
         picture=_curves(fitted, titles[returns]),
-        counts=("n", "wins"),
         money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),
         digits=4,
         details={
@@ -112,7 +114,7 @@ def _fit_channel(
     """Row of a channel, and its fit; nothing where no curve can be fitted."""
     wins, total = int(part["won"].sum()), float(part["spend"].sum())
     row: dict[str, Any] = {"channel": name, "n": len(part), "wins": wins, "mean_spend": total / len(part)}
-    row["cost_per_win"] = total / wins if wins else np.inf
+    row |= {"cost_per_win": total / wins if wins else np.inf, "dominated": heavy(part, "spend")}
     if total == 0:
         return row | {"note": say("free")}, {}
     if wins < MIN_WINS:
@@ -155,7 +157,7 @@ def _curves(fitted: dict[Any, Any], title: str) -> Picture:
         part, label = fit["part"], say("label", channel=name, n=len(fit["part"]))
         spend = part["spend"].to_numpy(float)
         grid = np.linspace(np.quantile(spend, 0.01), np.quantile(spend, 0.99), 80)
-        lines.append(fit["model"].curve(grid, part).assign(group=label))
+        lines.append(fit["model"].curve(grid, part).assign(group=label, n=len(part)))
         tenth = tied_groups(spend, max(1, min(10, len(part) // 20)))
         shown = part.groupby(tenth).agg(x=("spend", "mean"), y=("won", "mean"), n=("won", "size"))
         points.append(shown.assign(group=label))
@@ -218,6 +220,7 @@ def jointly(
         for name in excluded:
             rows.append((tell("winning"), name, fitted.won[name], *ends(fitted.won[name], fitted.se_won[name])))
     table = pd.DataFrame(rows, columns=["equation", "term", "value", "ci_low", "ci_high"]).assign(n=len(sample))
+    table["dominated"] = dominated(sample["profit"].dropna())
     sentence = words.joined(
         [
             (tell("lower") if imr[4] < 0 else tell("higher") if imr[3] > 0 else tell("neither"))

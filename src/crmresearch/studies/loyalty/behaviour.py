@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, normal, wilson
 from crmresearch.estimators.measurement import panel
@@ -21,6 +22,7 @@ from crmresearch.estimators.measurement.response import clustered_mean, stated_a
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
+from crmresearch.rules import dominated
 from crmresearch.studies.loyalty.answers import forest, respondents, survey_study, tabled
 
 say = words.of("loyalty.behaviour")
@@ -55,12 +57,16 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     _, low, high = wilson(table["actual"] * table["n"], table["n"])
     table.insert(2, "low", low)
     table.insert(3, "high", high)
+    table["left"] = (table["actual"] * table["n"]).round()
+    table = safe(table, ("n", "left")).drop(columns="left")
+    if table["n"].isna().all():
+        raise NotApplicable(say("intention.few", n=len(rows), needed=MIN_STATED))
     mean, ratio, gap = stated_against_actual(chance, left, rows["customer_id"].to_numpy())
     sentence = say("intention.sentence", mean=mean, months=horizon_months, ratio=ratio)
     enough = left.sum() >= MIN_EVENTS
     shown = table.rename(columns={"stated": "predicted", "actual": "observed"})
     options = {"unit": "percent", "agreement": say("intention.agreement")}
-    last = table.iloc[-1]
+    last = table.dropna(subset="n").iloc[-1]
     axes = (
         say("intention.title", last=last),
         say("intention.x", n=len(rows)),
@@ -69,7 +75,7 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
     checks = (gate(say, "intention.gate", enough, exits=left.sum(), needed=MIN_EVENTS),)
     estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
-    return Result(table, sentence, checks, estimates, picture=picture)
+    return Result(table, sentence, checks, estimates, picture=picture, counts=("n",))
 
 
 @survey_study
@@ -106,7 +112,7 @@ def exit_hazard(joined: pd.DataFrame, model: PathModel, *, lag_months: int = 3, 
     x = say("hazard.x", n=main.ratio.n)
     picture = forest(table, "lag", "hazard_ratio", title, x, mark=1)
     estimates = {"S12a": main.ratio}
-    return Result(table, sentence, tuple(checks), estimates, picture=picture, counts=("n", "events"))
+    return Result(table, sentence, tuple(checks), estimates, picture=picture, counts=(("n",), ("events",)))
 
 
 @survey_study
@@ -124,7 +130,8 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
         raise NotApplicable(say("contribution.few", n=len(rows), needed=MIN_ACCOUNTS), "survey", "monthly")
     alone, equal, largest = panel.contribution_slopes(rows, say("contribution.unit"))
     both = {say("contribution.alone"): alone, say("contribution.equal"): equal}
-    table = tabled(both, "model", "money_per_sd")
+    heavy = dominated(rows["contribution_after"])
+    table = safe(tabled(both, "model", "money_per_sd").assign(dominated=heavy), parts=False)
     mean = rows["contribution_after"].mean()
     sentence = say("contribution.sentence", estimate=equal, months=horizon_months, mean=mean)
     clear = equal.ci_low > 0 or equal.ci_high < 0
@@ -156,7 +163,7 @@ def other_banks(survey: pd.DataFrame, model: PathModel, *, banks: str = "other_b
     for level in levels:
         own, label = count == level, say("banks.most") if level == 3 else f"{level:.0f}"
         found[label] = normal(*clustered_mean(score[own], who[own]), say("banks.unit"), int(own.sum()))
-    table = tabled(found, "other_banks", "satisfaction")
+    table = safe(tabled(found, "other_banks", "satisfaction"))
     beta, cov = slopes(pd.DataFrame({"constant": 1.0, "banks": count}), score, who)
     slope = normal(beta[1], float(np.sqrt(cov[1, 1])), say("banks.unit"), len(count))
     sentence = say("banks.sentence", slope=slope)

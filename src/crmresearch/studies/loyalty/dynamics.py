@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.lags import Lagged, lagged_slopes, mediation_effects
@@ -16,6 +17,7 @@ from crmresearch.estimators.measurement.response import clustered_mean
 from crmresearch.estimators.measurement.within import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
+from crmresearch.rules import dominated
 from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study, tabled
 from crmresearch.studies.loyalty.form import two_slopes
 
@@ -153,6 +155,8 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     both = {name: pairs.dropna(subset=[name, f"{name}_next"]) for name in outcomes}
     found = {name: change_slope(p, name, units[name]) for name, p in both.items() if len(p) >= MIN_PAIRS}
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())
+    table["dominated"] = [n == "contribution_after" and dominated(both[n][f"{n}_next"]) for n in found]
+    table = safe(table, parts=False)
     sentence = say("changes.sentence", slope=found["loyalty"])
     rises = found["loyalty"].ci_low > 0
     title = say("changes.title", slope=found["loyalty"]) if rises else say("changes.title_open")
@@ -194,7 +198,7 @@ def mediation(items: pd.DataFrame, model: PathModel, *, resamples: int = 1000, s
     marks = [Mark(0, axis="y"), Mark(rho.value, say("mediation.mark", rho=rho), "estimate")]
     options = {"marks": marks, "spans": [(rho.ci_low, rho.ci_high, "")]}
     axes = (say("mediation.title", rho=rho), say("mediation.x"), say("mediation.y", n=len(x)))
-    picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid)}), *axes, options=options)
+    picture = Picture("curves", pd.DataFrame({"x": grid, "y": fit.under(grid), "n": len(x)}), *axes, options=options)
     checks = (gate(say, "mediation.gate", None, rho=rho),)
     estimates = {"indirect": indirect}
     return Result(table, sentence, checks, estimates, picture=picture)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import FitError
 from crmresearch.estimators.inference import LEVEL, ends, from_draws, normal, two_sided_p, wilson, z
 from crmresearch.estimators.measurement import links
@@ -82,13 +83,16 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     binned = pd.DataFrame({"x": x, "top": top}).groupby(pd.qcut(x, 8, labels=False, duplicates="drop"))
     table = binned.agg(satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size")).reset_index(drop=True)
     _, table["low"], table["high"] = wilson(table["share"] * table["n"], table["n"])
+    table["top"] = (table["share"] * table["n"]).round()
+    table = safe(table, ("n", "top")).drop(columns="top")
     try:
-        curve = links.spline_share(x, top)
+        curve = links.spline_share(x, top).assign(n=len(x))
     except FitError:  # no top answer at all over a part of the range: the bins say all there is
-        curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan})
+        curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan, "n": table["n"]})
     bends = bend.p < 0.05
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
-    sentence += say("dose.share", low=table["share"].iloc[0], high=table["share"].iloc[-1])
+    ends = table["share"].dropna()
+    sentence += say("dose.share", low=ends.iloc[0], high=ends.iloc[-1]) if len(ends) else ""
     points = table.rename(columns={"satisfaction": "x", "share": "y"})
     options: dict[str, Any] = {"points": points, "ylim": (0, 1), "unit": "percent"}
     if bends:
@@ -97,7 +101,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     title = say("dose.title_bent", bend=bend) if bends else say("dose.title")
     axes = (title, say("dose.x", n=len(x)), say("dose.y", item=first))
     picture = Picture("curves", curve, *axes, options=options)
-    return Result(table, sentence, picture=picture, details={"p": bend.p, "kink": bend.place.value})
+    return Result(table, sentence, counts=("n",), picture=picture, details={"p": bend.p, "kink": bend.place.value})
 
 
 @survey_study

@@ -69,7 +69,15 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
     shares = shares.rename_axis("part").reset_index().melt("part", var_name="label", value_name="share")
     shares["part"] = shares["part"].map("{:g}".format)
     options, size = {"ordered": True, "legend": say("items.legend")}, (7.2, 0.22 * len(table) + 1.6)
-    picture = Picture("distribution", shares, title, say("items.x", n=len(rows)), "", options, size)
+    picture = Picture(
+        "distribution",
+        shares.assign(n=(shares["share"] * len(rows)).round()),
+        title,
+        say("items.x", n=len(rows)),
+        "",
+        options,
+        size,
+    )
     return Result(table, sentence, picture=picture)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate, wilson
 from crmresearch.estimators.measurement import referral
@@ -14,6 +15,7 @@ from crmresearch.estimators.measurement.panel import answers_with_accounts
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
+from crmresearch.rules import dominated
 from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
 
 say = words.of("loyalty.referral")
@@ -43,6 +45,7 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
     )
     table = table.rename_axis("satisfaction").reset_index().astype({"satisfaction": str, "referrals": float})
     table["rate"], table["low"], table["high"] = referral.poisson_rates(table["referrals"], table["years"])
+    table = safe(table, (("n",), ("referrals",)))
     sentence = say("rate.sentence", ratio=ratio, total=total, years=years)
     title = say("rate.title_more") if ratio.ci_low > 1 else say("rate.title_open")
     title, x = say("rate.title_fewer") if ratio.ci_high < 1 else title, say("rate.x", n=len(rows))
@@ -52,7 +55,6 @@ def referral_rate(joined: pd.DataFrame, model: PathModel) -> Result:
         checks=(respondents(), gate(say, "rate.gate", total >= MIN_EVENTS, total=total, needed=MIN_EVENTS)),
         estimates={"S44": ratio},
         picture=forest(table, "satisfaction", "rate", title, x, mark=None),
-        counts=("n", "referrals"),
     )
 
 
@@ -81,7 +83,10 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     lines = [(say("gaps.stay"), year, e) for year, e in stay.items()]
     lines += [(say("gaps.contribution"), year, e) for year, e in gains.items() if e is not None and e.n >= MIN_MONEY]
     table = pd.DataFrame({"gap": gap, "year": year, **cells(e), "n": e.n} for gap, year, e in lines)
+    heavy = {year: dominated(rows[f"contribution_{year}"].dropna()) for year in years}
     contributed = table["gap"] == say("gaps.contribution")
+    table["dominated"] = [bool(money and heavy[y]) for money, y in zip(contributed, table["year"], strict=True)]
+    table = safe(table, parts=False)
     events, of = int(rows["event"].sum()), int(referred["referred"].sum())
     checks = (
         gate(say, "gaps.overlap", Deviation(*wilson(share * of, of), limit=OVERLAP, least=True)),

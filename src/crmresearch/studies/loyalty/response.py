@@ -64,7 +64,7 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
         pd.concat(differences, names=["group", "label"])
         .rename("estimate")
         .reset_index()
-        .assign(low=np.nan, high=np.nan)
+        .assign(low=np.nan, high=np.nan, n=len(joined))
     )
     sentence = say(
         "sentence", share=share, invited=len(joined), plain=plain, weighted=weighted, bounds=bounds, worst=worst,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.worth import cohorts
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
+from crmresearch.rules import dominated
 
 say = words.of("value.cohorts")
 
@@ -31,10 +33,12 @@ def vintages(frame: pd.DataFrame) -> Result:
         seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
     """
     table = cohorts.vintage_rates(cohorts.checked(frame))
-    if len(table) < 2:
+    each = frame.groupby(["vintage", "fold"])["contribution"].sum().groupby("vintage").agg(dominated)
+    table = safe(table.assign(dominated=table["vintage"].map(each).eq(True)), ("n", "exits"))
+    if len(table.dropna(subset="n")) < 2:
         few = say("vintages.too_few", vintages=len(table), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
-    old, new = table.iloc[0], table.iloc[-1]
+    old, new = table.dropna(subset="n").iloc[[0, -1]].to_dict("records")
     panels = (
         ("money", "ci", say("vintages.money", old=old, new=new), say("vintages.money_y"), {"unit": "money"}),
         ("stay", "stay", say("vintages.stay", old=old, new=new), say("vintages.stay_y"), {"unit": "percent"}),
@@ -50,7 +54,6 @@ def vintages(frame: pd.DataFrame) -> Result:
         table.rename(columns=names),
         say("vintages.sentence", old=old, new=new),
         picture=tuple(pictures),
-        counts=("n", "exits"),
         money={names["money"]: "n"},
     )
 
@@ -83,6 +86,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
         few = say("clocks.too_few", factors=words.joined(short, ", "), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
     table, se = cohorts.identified(frame)
+    table = safe(table.assign(dominated=dominated(frame.groupby("fold")["contribution"].sum())), parts=False)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
     axes = say.names("clocks.axes")

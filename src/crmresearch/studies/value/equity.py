@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.estimators.inference import Estimate, jackknife
 from crmresearch.estimators.worth.equity import SIGNS, TOLERANCE, refitted_flows
 from crmresearch.estimators.worth.margin import MarginModel
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import dominated
 
 say = words.of("value.equity")
 
@@ -50,12 +52,14 @@ def equity_accounting(
     sign = np.array([SIGNS.get(str(part), 1) for part in flows])
     total = jackknife(sign * flows.to_numpy())
     table = pd.DataFrame({"part": flows.columns, **total.columns("money", "ci"), "n": people.to_numpy()})
+    whole, without = flows.to_numpy()[0], flows.to_numpy()[1:] * (1 - 1 / (len(flows) - 1))  # each group of customers
+    table = safe(table.assign(dominated=[dominated(part) for part in (whole - without).T]))
     # a waterfall: each part hangs at the sum of those before it, opening and closing stand on the ground
     base = np.append(0, total.value[:-1].cumsum())
     base[-1] = 0
     kinds = say.names("flows")
     ends = pd.DataFrame(total.columns("estimate", "ci")).add(base, axis=0)
-    bars = ends.assign(base=base, n=people.to_numpy(), label=[say("mark", part=p, n=n) for p, n in people.items()])
+    bars = ends.assign(base=base, n=table["n"], label=[say("mark", part=p, n=n) for p, n in people.items()])
     group = np.where(total.value < 0, kinds["takes"], kinds["adds"]).astype(object)
     group[[0, -1]] = kinds["total"]
     bars["group"] = pd.Categorical(group, [kinds[k] for k in ("total", "takes", "adds")])  # blue, orange, green

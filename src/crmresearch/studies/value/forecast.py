@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.inference import jackknife
 from crmresearch.estimators.verdicts import Deviation
@@ -13,18 +14,20 @@ from crmresearch.estimators.worth.forecasts import accuracy, course, deciles, na
 from crmresearch.estimators.worth.margin import MarginModel, fit_margin, group_means
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import dominated, top_heavy
 
 say = words.of("value.forecast")
 OFF = 1.1  # ratio of predicted to actual, either way, beyond which a forecast misses the level
 NAIVE = 2  # forecasts without a model: the last of those that are scored
 
 
-def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
+def scored(scores: pd.DataFrame, what: str, unit: str, heavy: bool = False) -> Result:
     """Say how forecasts of ``what`` (money, or a number) score on level and rank: the model first, naive ones last.
 
     A gate asks whether the model is better than each naive forecast on rank or error, and worse than none, on the same
-    customers.
+    customers. ``heavy`` tells whether one or two customers make what was forecast.
     """
+    scores = safe(scores.assign(dominated=heavy), parts=False)
     model, naive = scores.iloc[0], scores.iloc[-NAIVE:]
     worse = naive[["rank_gap_low", "error_gap_high"]].to_numpy() * [1, -1] > 0  # than a naive forecast
     better = bool(((naive["rank_gap_high"] < 0) | (naive["error_gap_low"] > 0)).all() and not worse.any())
@@ -53,6 +56,7 @@ def scored(scores: pd.DataFrame, what: str, unit: str) -> Result:
 
 def calibrated(table: pd.DataFrame, what: str, unit: str) -> Result:
     """Say how predicted and actual means agree by tenth of the prediction; ``unit`` is money or number."""
+    table = safe(table)
     inside = int(table["predicted"].between(table["ci_low"], table["ci_high"]).sum())
     points = table.rename(columns={"actual": "observed"}).assign(group=say("calibration.points", n=table["n"].sum()))
     title = say("calibration.title", inside=inside, tenths=len(table))
@@ -81,8 +85,9 @@ def tracked(
     pictures = []
     for title, columns in panels:
         seen, said, low, high = (table[c] for c in columns)
-        actual = pd.DataFrame({"x": table[x], "y": seen, "group": say("tracking.actual", n=n)})
-        forecast = pd.DataFrame({"x": table[x], "y": said, "low": low, "high": high, "group": say("tracking.forecast")})
+        actual = pd.DataFrame({"x": table[x], "y": seen, "group": say("tracking.actual", n=n), "n": table["n"]})
+        ends = {"low": low, "high": high, "group": say("tracking.forecast"), "n": table["n"]}
+        forecast = pd.DataFrame({"x": table[x], "y": said, **ends})
         limits = min(0.0, seen.min(), low.min()), 1.08 * max(seen.max(), high.max())
         options = {"unit": unit, "marks": marks, "ylim": limits}
         pictures.append(Picture("curves", pd.concat([actual, forecast]), title, x, what, options))
@@ -106,8 +111,8 @@ def holdout(model: MarginModel, frame: pd.DataFrame) -> Result:
         Level, rank correlation and mean absolute error of the model and of both naive forecasts.
     """
     predicted = {say("model"): model.values(frame, 12, 0.0), **naive_forecasts(frame)}
-    scores = accuracy(predicted, frame["after"].to_numpy(dtype=float), model.codes(frame))
-    return scored(scores, say("what"), "money")
+    actual = frame["after"].to_numpy(dtype=float)
+    return scored(accuracy(predicted, actual, model.codes(frame)), say("what"), "money", dominated(actual))
 
 
 @study
@@ -131,7 +136,8 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
     months = range(1, int(actual["ahead"].max()) + 1)
     total = np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in months], axis=1)
     names = say.names("tracking.columns")
-    table = course(actual["contribution"], total).assign(n=actual["n"])
+    heavy = top_heavy(actual["largest"], 2**0.5 * actual["largest"], actual["contribution"])
+    table = safe(course(actual["contribution"], total).assign(n=actual["n"], dominated=heavy), parts=False)
     table.insert(0, names["ahead"], actual["ahead"])
     last = table.iloc[-1]
     miss = last["predicted_cumulative"] / last["cumulative"] - 1
@@ -172,11 +178,13 @@ def calibration_windows(
         model = fit_margin(tables[tables["window"] == window], landmark)
         if isinstance(model, Missing):
             return Result.not_applicable(model)
-        value = jackknife(group_means(model.values(frame, horizon_months, annual_discount), model, frame, everyone))
+        values = model.values(frame, horizon_months, annual_discount)
+        value = jackknife(group_means(values, model, frame, everyone))
         score = accuracy({"": model.values(frame, 12, 0.0)}, actual, model.codes(frame)).iloc[0]
         scores = {f"{name}{end}": score[f"{name}{end}"] for name in ("level", "rank") for end in ("", "_low", "_high")}
-        rows.append({"window": int(window), **value.columns("estimate", "ci"), **scores, "n": len(frame)})
-    table = pd.DataFrame(rows)
+        row = {"window": int(window), **value.columns("estimate", "ci"), **scores, "n": len(frame)}
+        rows.append(row | {"dominated": dominated(values[0])})
+    table = safe(pd.DataFrame(rows), parts=False)
     low, high = table.min(), table.max()
     data = table.assign(label=table["window"].astype(str))
     title, x = say("windows.title", low=low, high=high), say("windows.x", rate=annual_discount, n=len(frame))

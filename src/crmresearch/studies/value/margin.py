@@ -5,12 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate, jackknife
 from crmresearch.estimators.worth.margin import MIN_AT_RISK, MarginModel, tenure_months, tenure_years, value_by_band
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import rules
+from crmresearch.rules import dominated, rules
 
 say = words.of("value.margin")
 
@@ -30,8 +31,8 @@ def tenure_curves(model: MarginModel) -> Result:
         By year of tenure: customers at risk, exits, chance to stay the year, mean monthly contribution of those who are
         there, both with jackknife intervals. Curves start at the first tenure with enough customers at risk.
     """
-    table = tenure_years(model)
-    shown = table[(table["n"] >= rules.least) & (table["exits"] >= rules.least)]
+    table = safe(tenure_years(model).assign(dominated=model.heavy), ("n", "exits"), parts=False)
+    shown = table.dropna(subset="n")
     if shown.empty:
         raise InputError(say("curves.too_few", threshold=rules.least))
     first, last = shown.iloc[0], shown.iloc[-1]
@@ -39,7 +40,8 @@ def tenure_curves(model: MarginModel) -> Result:
     further = further._replace(high=min(further.high, 1))
     month, stay, money = tenure_months(model)
     risk = pd.DataFrame({"group": "", "time": month, "at_risk": model.at_risk[month].astype(int)})
-    left, right = (pd.DataFrame({"x": month, **curve.columns("y", "ci")}) for curve in (stay, money))
+    here = model.at_risk[month]
+    left, right = (pd.DataFrame({"x": month, **curve.columns("y", "ci"), "n": here}) for curve in (stay, money))
     end, start, middle = left.iloc[-1], right.iloc[0], right.iloc[len(right) // 2]
     apart = middle["ci_low"] > start["ci_high"] or middle["ci_high"] < start["ci_low"]
     title = say("curves.money", start=start, middle=middle) if apart else say("curves.money_open")
@@ -55,7 +57,6 @@ def tenure_curves(model: MarginModel) -> Result:
         say("curves.sentence", first=first, last=last, lasting=lasting, further=further),
         (gate(say, "curves.at_risk", months >= 12, months=months, needed=MIN_AT_RISK),),
         picture=pictures,
-        counts=("n", "exits"),
         money={names["money"]: "n"},
     )
 
@@ -102,6 +103,8 @@ def clv_by_band(
     title = say("clv.title", mean=mean, horizon=horizon_months)
     x = say("clv.x", horizon=horizon_months, rate=annual_discount, n=len(frame))
     picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
+    heavy = [dominated(values[found.band == name]) for name in table["band"]]
+    table = safe(table.assign(dominated=heavy))
     worst, best = table.iloc[0], table.iloc[-1]
     proof = holdout.checks if holdout is not None else ()
     if holdout is not None and not holdout.applicable:

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.estimators.inference import jackknife
-from crmresearch.estimators.worth.stability import CUTS, band_names, chain_values, years_of
+from crmresearch.estimators.worth.stability import CUTS, band_codes, band_names, chain_values, years_of
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import rules
+from crmresearch.rules import dominated, rules
 
 say = words.of("value.markov")
 GROUPS = 20
@@ -60,8 +61,11 @@ def markov_value(
         own=(own[0].codes.to_numpy(), own[1].codes.to_numpy()) if own else None,
     )
     each, every = jackknife(values), jackknife(values @ (n / n.sum()))
-    bands = list(own[0].categories) if own else band_names(cuts)
-    table = pd.DataFrame({"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n})
+    names, earned = list(own[0].categories) if own else band_names(cuts), seen.iloc[:, -1].to_numpy(dtype=float)
+    code = own[1].codes.to_numpy() if own else band_codes(earned, cuts)
+    heavy = [dominated(earned[(code == k) & np.isfinite(earned)]) for k in kept]
+    columns = {"band": [names[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "dominated": heavy}
+    table = safe(pd.DataFrame(columns))
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
     title = say("title", worst=table.iloc[0], best=table.iloc[-1])
     x = say("x", year=seen.columns[-1], rate=annual_discount)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.estimators.inference import jackknife, mean_interval
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.estimators.worth import purchases
@@ -16,7 +17,7 @@ from crmresearch.estimators.worth.forecasts import accuracy, course, deciles
 from crmresearch.estimators.worth.purchases import PurchaseModel
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import rules
+from crmresearch.rules import dominated, rules
 from crmresearch.studies.value.forecast import calibrated, scored, tracked
 
 say = words.of("value.purchases")
@@ -47,11 +48,11 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     label, bands = say("spend.label"), list(say.names("spend.bands").values())
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
     groups = [(name, fit.spend[band == name]) for name in bands]
-    rows = [(name, *mean_interval(spend), fit.mean, spend.size) for name, spend in groups if spend.size > 1]
-    table = pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n"])
-    data = table.assign(label=[say("mark", name=row[0], n=row[-1]) for row in rows])
+    rows = [(name, *mean_interval(s), fit.mean, s.size, dominated(s)) for name, s in groups if s.size > 1]
+    table = safe(pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n", "dominated"]))
+    data = table.assign(label=[say("mark", name=row[label], n=row["n"]) for _, row in table.iterrows()])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
-    title, seen = say("spend.title_open"), [row for row in rows if row[-1] >= rules.least]
+    title, seen = say("spend.title_open"), table.dropna(subset="n").to_numpy().tolist()
     if seen and (seen[-1][2] > seen[0][3] or seen[-1][3] < seen[0][2]):
         title = say("spend.title", first=seen[0], last=seen[-1])
     c, reach = fit.correlation, kolmogi(0.05) / fit.spend.size**0.5  # the distance of a sample from its own law
@@ -117,10 +118,11 @@ def purchase_tracking(model: PurchaseModel, actual: pd.DataFrame, *, unit: str =
     held = table.loc[table[unit] > split, ["predicted", "actual"]]
     total = held.sum()
     miss = total["predicted"] / total["actual"] - 1
+    table = table.assign(n=n)
     named = table.rename(columns=say.names("tracking.columns"))
     quarter = named[np.arange(len(table)) % 13 == 12] if len(table) > 30 else named
     return Result(
-        quarter.assign(n=n),
+        quarter,
         say(
             "tracking.sentence",
             periods=len(held),
@@ -171,7 +173,8 @@ def purchase_value(
         if inside.sum() >= 2 * purchases.GROUPS:
             mean = purchases.mean_value(values, codes, inside).columns("estimate", "ci")
             share = values[0, inside].sum() / values[0].sum()
-            rows.append({"repeats": name, **mean, "share": share, "n": int(inside.sum())})
+            heavy = dominated(values[0, inside])
+            rows.append({"repeats": name, **mean, "share": share, "n": int(inside.sum()), "dominated": heavy})
     own = jackknife(values).columns("value", "ci")
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
     marks = [Mark(every.value, say("value.mean", every=every), "estimate")]
@@ -217,8 +220,8 @@ def purchase_value_windows(
     for name, model in zip(say.names("windows.parts").values(), (early, late), strict=True):
         values = purchases.residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
         mean = purchases.mean_value(values, codes).columns("estimate", "ci")
-        rows.append({"calibration": name, **mean, "n": len(frame)})
-    table = pd.DataFrame(rows)
+        rows.append({"calibration": name, **mean, "n": len(frame), "dominated": dominated(values[0])})
+    table = safe(pd.DataFrame(rows))
     least, most = table["estimate"].min(), table["estimate"].max()
     data = table.assign(label=[say("mark", name=name, n=len(frame)) for name in table["calibration"]])
     title, options = say("windows.title", least=least, most=most), {"upright": True, "unit": "money"}

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import Missing
 from crmresearch.estimators.inference import mean_interval
 from crmresearch.estimators.worth.purchases import rfm_scores, rfm_segment
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import rules
+from crmresearch.rules import dominated, rules
 
 say = words.of("value.rfm")
 times = words.of("value")
@@ -51,12 +52,12 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         row |= {"purchases": means["purchases"], "money": means["money"]}
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
-        rows.append(row | {"share": n / len(frame), "n": n})
-    least = rules.least
-    if not any(row["n"] >= least for row in rows):
-        return Result.not_applicable(Missing(say("few", n=len(frame), least=least), ("transactions",)))
-    table = pd.DataFrame(rows)
-    shown = table[table["n"] >= least]
+        heavy = dominated(scores.loc[inside, "money"] * scores.loc[inside, "purchases"])
+        rows.append(row | {"share": n / len(frame), "n": n, "dominated": heavy})
+    table = safe(pd.DataFrame(rows)) if rows else pd.DataFrame(columns=["n"])
+    shown = table.dropna(subset="n")
+    if shown.empty:
+        return Result.not_applicable(Missing(say("few", n=len(frame), least=rules.least), ("transactions",)))
     biggest = table.loc[table["n"].idxmax()]
     sentence, title = say("sentence", biggest=biggest, n=len(frame)), say("title", biggest=biggest)
     if later is not None and shown["bought"].min() > 0:
@@ -65,7 +66,7 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         title = say("title_apart", top=top, low=low) if top["ci_low"] > low["ci_high"] else say("title_alike")
     marks = table.rename(columns={"purchases" if later is None else "bought": "estimate"})
     marks = marks.reindex(columns=["estimate", "ci_low", "ci_high", "n"])
-    labels = [say("mark", row=row) for row in rows]
+    labels = [say("mark", row=row) for _, row in table.iterrows()]
     x = say("x") if later is None else say("x_holdout")
     return Result(
         table.rename(columns=say.names("columns")),

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure, words
+from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import inequality
 from crmresearch.estimators.frames import once
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
-from crmresearch.rules import rules
+from crmresearch.result import Check, Result, gate, leading, study
+from crmresearch.rules import dominated, rules
 
 say = words.of("value.shares")
 
@@ -34,7 +35,7 @@ def _gates(x: np.ndarray) -> tuple[Check, ...]:
     return (
         gate(say, "tail", tail),
         gate(say, "mean", bool(x.mean() > 0 and z > MIN_MEAN_Z), z=z, least=MIN_MEAN_Z),
-        gate(say, "dominance", not disclosure.dominated(x), one=rules.largest, two=rules.two),
+        gate(say, "dominance", not dominated(x), one=rules.largest, two=rules.two),
     )
 
 
@@ -63,10 +64,13 @@ def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[
     if x.mean() > 0:
         rows = inequality.intervals(x, seed=seed, resamples=resamples)[columns]
     rows["n"] = [x.size, *(int(q * x.size) for q in inequality.TOP), int((x > 0).sum())]
+    best = [x, *(np.sort(x)[-max(int(q * x.size), 1) :] for q in inequality.TOP), x[x > 0]]
+    rows["dominated"] = [dominated(own) for own in best]
     if x.min() >= 0:
         rows = rows.drop(index=PROFITABLE)  # without losses it is 1 by arithmetic
     closed = words.joined([c.name for c in checks if c.status == "closed"], ", ")
-    return rows.assign(gates=say("closed", names=closed) if closed else "open").reset_index(), checks
+    rows = rows.assign(gates=say("closed", names=closed) if closed else "open").reset_index()
+    return safe(rows, parts=False), checks
 
 
 def _curves(
@@ -86,8 +90,9 @@ def _curves(
             say("lorenz", measure=labels[name], half=half),
             say("whale", measure=labels[name], row=rows.loc[TOP20]),
         )
-    every = pd.concat(lines).drop(columns="n").rename(columns={"customers": "x"})
-    equal = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "group": say("equal"), "dashed": True})
+    every = pd.concat(lines).rename(columns={"customers": "x"})
+    every["n"] = every["n"].where(every["x"] > 0, 0)  # nobody stands behind the first point
+    equal = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "group": say("equal"), "dashed": True, "n": 0})
     left = pd.concat([every.rename(columns={"lorenz": "y"}), equal])
     right, y, unit = every.rename(columns={"whale": "y"}), say("cumulative"), {"unit": "percent", "x_unit": "percent"}
     title = next(iter(titles.values()))
@@ -126,17 +131,18 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     for name in labels:
         x = inequality.checked(frame[name], name)
         tables[name], checks[name] = _one(x, seed, resamples)
-        if x.mean() > 0:
+        if x.mean() > 0 and not dominated(x):
             curves[name] = inequality.lorenz(x, smallest=rules.least)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
-    table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)[columns]
-    lead, n, estimates = next(iter(labels)), len(frame), {}
+    table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)
+    table = leading(table, *columns)
+    lead, n = next(iter(labels)), len(frame)
+    estimates: dict[str, Estimate | Missing] = {}
     for line, statistic in LINES.items():
         row = tables[lead].set_index("statistic").loc[statistic]
         value, low, high, se = (float(row[c]) for c in ("estimate", "ci_low", "ci_high", "se"))
         own: tuple[Check, ...] = ()
-        if row["n"] < rules.least:
-            value = low = high = se = np.nan
+        if pd.isna(row["n"]):
             own = (gate(say, "cell", False, least=rules.least),)
         unit = say("gini" if statistic == GINI else "unit", measure=labels[lead])
         estimates[line] = Estimate(value, low, high, unit, n, se=se, checks=own)
@@ -144,6 +150,8 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
         sentence += "" if lead in COSTED else say("stand_in", measure=labels[lead])
         sentence += say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""
+    elif dominated(frame[lead]):
+        sentence = say("heavy", n=n, measure=labels[lead])
     else:
         sentence = say("undefined", n=n, measure=labels[lead])
     return Result(
@@ -184,11 +192,16 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
             continue
         part, _ = _one(x, seed, resamples)
         part = part[part["statistic"].isin([GINI, TOP20])]
-        loss = pd.DataFrame([inequality.share_below(x)], columns=["estimate", "ci_low", "ci_high"])
-        rows.append(pd.concat([part, loss.assign(statistic=negative, gates="open")]).assign(months=months, n=x.size))
+        rows.append(part.assign(months=months))
+        below = inequality.share_below(x)
+        if not few_beside(below[0], x.size):
+            loss = pd.DataFrame([below], columns=["estimate", "ci_low", "ci_high"])
+            rows.append(loss.assign(statistic=negative, gates="open", months=months, n=x.size))
     if not rows:
         raise InputError(say("windows.too_few", least=rules.least))
-    table = pd.concat(rows, ignore_index=True)[["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]]
+    columns = ["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
+    table = leading(pd.concat(rows, ignore_index=True), *columns).assign(dominated=False)  # who is, is taken out above
+    table = safe(table, parts=False)
     ginis = table[(table["statistic"] == GINI) & table["estimate"].notna()]
     title = sentence = say("windows.undefined", measure=measure)
     if len(ginis):
@@ -205,11 +218,16 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     )
 
 
+def few_beside(share: float, n: int) -> bool:
+    """Tell whether only a few lie on one side."""
+    return any(0 < side < rules.least for side in (round(share * n), n - round(share * n)))
+
+
 def _below(values: Any) -> Estimate | Missing:
     """Share of customers below zero; not told where only a few lie on one side."""
     share, low, high = inequality.share_below(values)
     n = len(values)
-    if any(0 < side < rules.least for side in (round(share * n), n - round(share * n))):
+    if few_beside(share, n):
         return Missing(say("distribution.few", least=rules.least))
     return Estimate(share, low, high, say("distribution.unit"), n, se=(share * (1 - share) / n) ** 0.5)
 
@@ -234,16 +252,19 @@ def distribution(frame: pd.DataFrame) -> Result:
     for name, label in labels.items():
         x = np.sort(inequality.checked(frame[name], name))
         for part, share, mean, n in inequality.parts(x):
-            rows.append((label, say("distribution.share", part=part), *share, n))
+            told = 0 if few_beside(share[0], x.size) else n  # of those on either side of zero
+            rows.append((label, say("distribution.share", part=part), *share, told or np.nan, False))
             if mean is not None:
-                rows.append((label, say("distribution.mean", part=part), *mean, n))
-        for q, cells, n in inequality.quantiles(x, QUANTILES):
-            rows.append((label, say("distribution.quantile", q=q), *cells, n))
+                heavy = dominated(x[x < 0] if part == "negative" else x[x > 0])
+                rows.append((label, say("distribution.mean", part=part), *mean, n, heavy))
+        for q, cells, n in inequality.quantiles(x, QUANTILES, pooled=rules.least):
+            rows.append((label, say("distribution.quantile", q=q), *cells, n, False))
         group = say("distribution.group", measure=label, n=x.size)
         if isinstance(found := _below(x), Estimate):
             group += say("distribution.group_below", below=found)
         values.append(pd.DataFrame({"value": x, "group": group}))
-    table = pd.DataFrame(rows, columns=["measure", "statistic", "estimate", "ci_low", "ci_high", "n"])
+    columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "dominated"]
+    table = safe(pd.DataFrame(rows, columns=columns), parts=False)
     lead, n = next(iter(labels)), len(frame)
     below = _below(frame[lead])
     if isinstance(below, Estimate):

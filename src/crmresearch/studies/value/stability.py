@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import hidden, safe
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate, mean_interval, normal, wilson
 from crmresearch.estimators.worth.forecasts import rank_correlation
 from crmresearch.estimators.worth.stability import band_names, jaccard, slope, year_bands, years_of
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import rules
+from crmresearch.rules import dominated, rules
 
 say = words.of("value.stability")
 
@@ -46,13 +47,14 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         for a, b in itertools.pairwise(years)
     ]
     table = pd.DataFrame(rows).rename(columns={"core_before": "n"})
+    table = safe(table.set_index(["from", "to"]), (("n", "both"), ("n", "left"), ("core_after", "both"))).reset_index()
     last = table.iloc[-1]
-    if min(last["n"], last["core_after"]) < rules.least:
+    if pd.isna(last["n"]):
         raise NotApplicable(say("core.too_few", least=rules.least))
     kept = Estimate(*wilson(last["both"], last["n"]), say("core.kept_unit"), last["n"])
     union = int(last["n"] + last["core_after"] - last["both"])
     line = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], say("core.unit"), union, se=float(last["se"]))
-    drawn = table[table[["n", "core_after"]].min(axis=1) >= rules.least]
+    drawn = table.dropna(subset="n")
     marks = [say("core.mark", row=row) for _, row in drawn.iterrows()]
     seen = drawn.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
     blind = drawn[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
@@ -65,18 +67,7 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         say("core.sentence", last=last, share=share, kept=kept, overlap=line),
         estimates={"S22": line},
         picture=picture,
-        counts=("n", "core_after", "both", "left"),
     )
-
-
-def _blank_small(counts: np.ndarray) -> np.ndarray:
-    """Mark cells that may not be shown: too few people, and one more where a row total would give it away."""
-    hide = (counts > 0) & (counts < rules.least)
-    for row in np.flatnonzero(hide.sum(axis=1) == 1):
-        rest = np.where(hide[row] | (counts[row] == 0), np.inf, counts[row])
-        if np.isfinite(rest).any():
-            hide[row, int(rest.argmin())] = True
-    return hide
 
 
 @study
@@ -104,14 +95,16 @@ def transitions(frame: pd.DataFrame) -> Result:
     moves = pd.crosstab(np.where(new, "new", start)[here], np.where(gone, "left", end)[here])
     counts = moves.reindex(index=rows, columns=columns, fill_value=0).to_numpy()
     total = counts.sum(axis=1)
+    cells = pd.DataFrame({"n": counts.ravel()}, index=pd.MultiIndex.from_product([rows, columns]))
+    hide = hidden(cells, ("n",)).ne("").to_numpy().reshape(counts.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share, low, high = wilson(counts, total[:, None])
-    half = ((high - low) / 2).max(axis=1)
-    shown = np.where(_blank_small(counts), np.nan, share)
-    table = pd.DataFrame(shown, columns=columns)
+        share, low, high = (np.where(hide, np.nan, found) for found in wilson(counts, total[:, None]))
+    half = pd.DataFrame((high - low) / 2).max(axis=1).to_numpy()
+    table = pd.DataFrame(share, columns=columns)
     label = say("moves.column", before=before)
     table.insert(0, label, rows)
     table[say("moves.half")], table["n"] = half, total
+    table = safe(table.set_index(label)).reset_index()
     top, worst = len(names) - 1, 0
     if total[top] < rules.least:
         raise NotApplicable(say("moves.too_few", least=rules.least))
@@ -121,11 +114,10 @@ def transitions(frame: pd.DataFrame) -> Result:
         again = Estimate(share[worst, worst], low[worst, worst], high[worst, worst], say("moves.unit"), total[worst])
         sentence += say("moves.losses", n=total[worst], again=again)
     marks = [say("moves.mark", row=row, n=n) for row, n in zip(rows, total, strict=True)]
-    cells = pd.DataFrame(shown, columns=columns).assign(row=marks, n=total).melt(["row", "n"], var_name="column")
-    seen = np.isfinite(shown[top, top])
-    title = say("moves.title", stay=stay) if seen else say("moves.title_open")
+    data = table[[*columns, "n"]].assign(row=marks).melt(["row", "n"], var_name="column")
+    title = say("moves.title", stay=stay) if np.isfinite(stay.value) else say("moves.title_open")
     x, y = say("moves.x", after=after, half=np.nanmax(half)), say("moves.y", before=before)
-    picture = Picture("matrix", cells, title, x, y, {"unit": "percent", "vmin": 0, "vmax": 1}, (7.6, 4.6))
+    picture = Picture("matrix", data, title, x, y, {"unit": "percent", "vmin": 0, "vmax": 1}, (7.6, 4.6))
     return Result(table, sentence, picture=picture)
 
 
@@ -167,11 +159,15 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         means = both[inside].mean(axis=0)
         _, low, high = mean_interval(both[inside, -1])
         expected = y.mean() + lasting.value * (means[0] - x.mean())
-        rows.append((name, *means, low, high, expected, n))
-        course = pd.DataFrame({"x": [say("regression.mark", year=year) for year in years], "y": means, "n": n})
-        course.loc[len(means) - 1, ["low", "high"]] = low, high
-        points.append(course.assign(group=say("regression.group", band=name, n=n)))
-    table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n"])
+        heavy = any(dominated(year) for year in both[inside].T)
+        rows.append((name, *means, low, high, expected, n, heavy))
+    table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n", "dominated"])
+    table = safe(table)
+    for _, row in table.iterrows():
+        x_axis = [say("regression.mark", year=year) for year in years]
+        course = pd.DataFrame({"x": x_axis, "y": row[columns].to_numpy(float), "n": row["n"]})
+        course.loc[len(columns) - 1, ["low", "high"]] = row["ci_low"], row["ci_high"]
+        points.append(course.assign(group=say("regression.group", band=row[label], n=row["n"])))
     options = {"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")}
     title = say("regression.title", worst=[*table.iloc[0]], best=[*table.iloc[-1]])
     return Result(
