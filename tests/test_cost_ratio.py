@@ -253,7 +253,7 @@ def test_channels_without_wins_or_with_one_customer_have_an_answer():
     acquisition.loc[one, "channel"] = "single"
     table = cost.ratios_by(acquisition, upkeep).table.query("line.isna() | line == 'S40'").set_index("channel")
     assert "no wins: cost per win is not defined; at least" in table.loc["empty", "note"]
-    assert table.loc["single", "note"].startswith("fewer than 10 wins")
+    assert table.loc["single", "suppressed"] == "too few people"  # one prospect, one win
     assert np.isnan(table.loc["single", "ratio"])
     assert (table.loc[["a", "b"], "ratio"] > 0).all()
 

@@ -137,7 +137,7 @@ def test_without_the_rule_for_totals_the_attack_succeeds():
      ([98_765_432.10, *[30.0] * 1199], True), ([0.0] * 20, False)],
 )  # fmt: skip
 def test_who_makes_most_of_a_total_is_found(contributions, found):
-    assert disclosure.dominated(contributions) is found
+    assert rules.dominated(contributions) is found
 
 
 def test_a_dominated_row_is_hidden_and_cannot_be_had_from_the_total():
@@ -160,7 +160,7 @@ def test_sets_of_rules_differ_where_they_say():
     assert rules.use("abs") == "abs"
     assert hidden(pd.DataFrame({"n": [500, 400], "left": [470, 20]}), "n", "left")[0]  # nearly all of them
     assert rules.use("eurostat") == "eurostat"
-    assert not disclosure.dominated([45, 35, 10, 10])  # two may make four fifths
+    assert not rules.dominated([45, 35, 10, 10])  # two may make four fifths
     assert disclosure.protect(CELLS.assign(n=[400, 31, 28, 93])).frame["n"].tolist() == [400, 30, 30, 95]
     assert rules.use("default, least=30") == "default, least=30"
     assert hidden(CELLS.assign(n=[400, 29, 250, 90])) == [False, True, False, True]

@@ -309,7 +309,8 @@ def distribution(ax: Any, picture: Picture) -> None:
 
     Columns: ``value`` and ``group``: bins of equal width on the axis as it is drawn, each as high as the share of the
     group's values in it (the density per bin, so that groups of unequal size compare); bins of too few people stay
-    empty, and the axis ends at the tenth value from either end. Or ``label``, ``part`` and ``share`` (or ``count``), ``n``: stacked bars in order.
+    empty, and the axis ends at the tenth value from either end. Or ``label``, ``part`` and ``share`` (or ``count``),
+    ``n``: stacked bars in order.
     Options: ``scale`` (``linear``, or ``symlog``: equal width on a symmetric logarithmic axis), ``limits`` (of the
     bins), ``unit`` (of the value, share or count), ``ordered`` (the parts have an order: sequential palette),
     ``upright`` (bars stand; numeric labels keep their distances).

@@ -205,7 +205,7 @@ def completeness(frame: pd.DataFrame) -> Result:
     table = frame.groupby(frame["month"].dt.year.rename("year"))[["n", "with_any", "with_all"]].sum()
     table = table.assign(any_channel=table["with_any"] / table["n"], every_channel=table["with_all"] / table["n"])
     table = table.rename(columns={"n": "customer_months"})[["customer_months", "any_channel", "every_channel"]]
-    monthly = safe(frame.set_index("month")[["n", "with_any"]], ("n", "with_any"))
+    monthly = safe(frame.set_index("month")[["n", "with_any"]], parts=False)  # no month is told beside its year
     monthly = monthly.assign(y=monthly["with_any"] / monthly["n"]).rename_axis("x").reset_index()
     title = say("completeness.title", low=monthly["y"].min(), high=monthly["y"].max())
     axes = title, say("completeness.x", total=total), say("completeness.y")

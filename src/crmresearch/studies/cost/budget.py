@@ -152,7 +152,10 @@ def split(
         gains = found.equity - now
         gain = Estimate(float(gains[0]), *from_draws(gains[1:])[1:], currency, n)
         sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
-    table = safe(pd.concat(parts, ignore_index=True).assign(dominated=bool(curves["dominated"].any())), parts=False)
+    table = safe(
+        pd.concat(parts, ignore_index=True).assign(dominated=bool(curves.get("dominated", pd.Series([False])).any())),
+        parts=False,
+    )
     off, low, high = (float(c[f"top_{end}"][0] - c["top_predicted"][0]) for end in ("won", "low", "high"))
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
     first = parts[-1]

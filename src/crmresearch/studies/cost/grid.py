@@ -299,7 +299,7 @@ def _picture(known: pd.DataFrame, people: int) -> Picture | None:
         group=known["winning"],
         estimate=known["ratio"],
         text=known["ratio"].map("{:,.2f}".format).where(known["set"].str.startswith(say("interval")), known["set"]),
-    ).drop(columns="n")
+    )
     options = {
         "log": True,
         "limits": (min(low, SEVERAL / 2), max(high, SEVERAL * 2)),

@@ -84,7 +84,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     table = binned.agg(satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size")).reset_index(drop=True)
     _, table["low"], table["high"] = wilson(table["share"] * table["n"], table["n"])
     table["top"] = (table["share"] * table["n"]).round()
-    table = safe(table, ("n", "top")).drop(columns="top")
+    table = safe(table, ("n", "top"), parts=False).drop(columns="top")
     try:
         curve = links.spline_share(x, top).assign(n=len(x))
     except FitError:  # no top answer at all over a part of the range: the bins say all there is

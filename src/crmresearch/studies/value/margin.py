@@ -109,14 +109,17 @@ def clv_by_band(
     proof = holdout.checks if holdout is not None else ()
     if holdout is not None and not holdout.applicable:
         proof = (gate(say, "clv.unproved", None),)
-    n = int(worst["n"] + best["n"])
-    sentence = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount)
+    sentence, estimates = say("clv.sentence", mean=mean, horizon=horizon_months, rate=annual_discount), {}
+    if pd.notna(worst["n"]) and pd.notna(best["n"]):
+        sentence += say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone)
+        n = int(worst["n"] + best["n"])
+        estimates["gap"] = Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)
     names = say.names("clv.columns")
     return Result(
         table.rename(columns=names),
-        sentence + say("clv.bands", best=best, worst=worst, gap=gap, alone=found.alone),
+        sentence,
         proof,
-        estimates={"gap": Estimate(gap.value, gap.low, gap.high, say("clv.unit"), n, se=gap.se)},
+        estimates=estimates,
         picture=picture,
         money={names["estimate"]: "n", names["share"]: "n"},
         digits=2,

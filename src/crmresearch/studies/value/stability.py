@@ -56,8 +56,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
     line = Estimate(last["jaccard"], last["ci_low"], last["ci_high"], say("core.unit"), union, se=float(last["se"]))
     drawn = table.dropna(subset="n")
     marks = [say("core.mark", row=row) for _, row in drawn.iterrows()]
-    seen = drawn.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high"]]
-    blind = drawn[["noise"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
+    seen = drawn.rename(columns={"jaccard": "estimate"})[["estimate", "ci_low", "ci_high", "n"]]
+    blind = drawn[["noise", "n"]].rename(columns={"noise": "estimate"}).assign(label=marks, group=say("core.blind"))
     data = pd.concat([seen.assign(label=marks, group=say("core.seen"), hollow=False), blind.assign(hollow=True)])
     options = {"upright": True, "limits": (0, 1)}
     title = say("core.title", last=last) if last["ci_low"] > last["noise"] else say("core.title_chance")
