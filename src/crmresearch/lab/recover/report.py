@@ -179,7 +179,7 @@ def _pictures(rows: pd.DataFrame, titles: tuple[str, str], seeds: pd.Series, x: 
     size = (11.0, 1.8 + STEP * len(rows))
     return (
         Picture("intervals", left.assign(outer_low=outer_low, outer_high=outer_high), titles[0], x,
-                options={"marks": [Mark(0)]}, size=size),
+                options={"marks": [Mark(0)]}, size=size, people=False),
         Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "short", "pass")),
                 titles[1], say("estimates.coverage_x", seeds=seeds),
                 options={"unit": "percent", "spans": [(COVERED, WIDE, say("estimates.accepted"))]}),
@@ -242,6 +242,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
         say("decisions.x"),
         options={"unit": "percent", "marks": [Mark(0.05, style="limit"), Mark(POWER, style="limit")]},
         size=(9.6, 1.6 + STEP * data["label"].nunique()),
+        people=False,
     )
     return Result(shown, sentence, picture=picture if len(drawn) else None, counts=())
 

@@ -61,10 +61,10 @@ def markov_value(
         own=(own[0].codes.to_numpy(), own[1].codes.to_numpy()) if own else None,
     )
     each, every = jackknife(values), jackknife(values @ (n / n.sum()))
-    names, earned = list(own[0].categories) if own else band_names(cuts), seen.iloc[:, -1].to_numpy(dtype=float)
+    bands, earned = list(own[0].categories) if own else band_names(cuts), seen.iloc[:, -1].to_numpy(dtype=float)
     code = own[1].codes.to_numpy() if own else band_codes(earned, cuts)
     heavy = [dominated(earned[(code == k) & np.isfinite(earned)]) for k in kept]
-    columns = {"band": [names[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "dominated": heavy}
+    columns = {"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "dominated": heavy}
     table = safe(pd.DataFrame(columns))
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
     title = say("title", worst=table.iloc[0], best=table.iloc[-1])
