@@ -17,7 +17,7 @@ from crmresearch.run.site.runs import Run
 
 say = words.of("site.downloads")
 FOLDER = "downloads"
-PARTS = {"notebooks": ".ipynb", "tables": ".csv", "figures": ".png"}
+PARTS = {"notebooks": "*.ipynb", "tables": "*.csv", "figures": "*.[ps][nv]g"}
 # an embedded picture as figures.img writes it
 _PICTURE = re.compile(r'(<img alt="[^"]*"(?: width="\d+")? src=)"data:image/png;base64,([\w+/=]+)">')
 
@@ -29,15 +29,12 @@ def place(key: str) -> str:
 
 def copied(run: Path, target: Path) -> dict[str, str]:
     """Copy what a run leaves to take along; return the figures' names by their content."""
-    drawn = {}
-    for part, ending in PARTS.items():
+    for part, names in PARTS.items():
         (target / part).mkdir(parents=True)
-        for path in sorted((run / part).glob(f"*{ending}")):
+        for path in sorted((run / part).glob(names)):
             shutil.copyfile(path, target / part / path.name)
-            if part == "figures":
-                drawn[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
-                shutil.copyfile(path.with_suffix(".svg"), target / part / f"{path.stem}.svg")
-    return drawn
+    drawn = [path.with_suffix(".png") for path in sorted((target / "figures").glob("*.svg"))]
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in drawn}
 
 
 def linked(html: str, drawn: Mapping[str, str], files: str) -> str:
@@ -73,7 +70,7 @@ def _table(folder: Path, files: str) -> str:
     for notebook in sorted(p.stem for p in (folder / "notebooks").iterdir()):
         rows.append((notebook, kinds["notebooks"], {"ipynb": f"notebooks/{notebook}.ipynb"}))
         for part, endings in (("tables", ("csv",)), ("figures", ("png", "svg"))):
-            for name in sorted({p.stem for p in (folder / part).glob(f"{notebook}*")}):
+            for name in sorted({p.stem for p in (folder / part).glob(f"{notebook}_*.{endings[-1]}")}):
                 shown = name.removeprefix(f"{notebook}_").replace("_", " ")
                 rows.append((shown, kinds[part], {k: f"{part}/{name}.{k}" for k in endings}))
     body = "".join(

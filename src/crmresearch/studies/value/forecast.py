@@ -74,8 +74,12 @@ def tracked(
     table: pd.DataFrame, x: str, what: str, n: int, unit: str, split: float | None = None
 ) -> tuple[Picture, ...]:
     """Draw a forecast beside what happened, incremental and cumulative; ``split`` is the end of calibration."""
+    inside = int(table["actual"].between(table["ci_low"], table["ci_high"]).sum())
     panels = (
-        (say("tracking.incremental", what=what), ["actual", "predicted", "ci_low", "ci_high"]),
+        (
+            say("tracking.incremental", what=what, inside=inside, periods=len(table)),
+            ["actual", "predicted", "ci_low", "ci_high"],
+        ),
         (
             say("tracking.cumulative", last=table.iloc[-1]),
             ["cumulative", "predicted_cumulative", "cum_low", "cum_high"],
