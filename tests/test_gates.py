@@ -29,7 +29,7 @@ KINDS = {
         churn.forecast.calibration cost.saved.balance cost.targeted.overlap cost.split.fits
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap
-        value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits value.shares.tail
+        value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
     "count": """
         churn.gates.events churn.gates.events_of_one churn.gates.separation cost.saved.exits cost.common.wins
@@ -44,15 +44,15 @@ KINDS = {
         loyalty.structure.sem.none loyalty.structure.absent.gate value.equity.adds_up
     """,
     # one customer's part in a variance or a total, and the pull of one on a coefficient, are those of a largest value,
-    # which no resample has the law of; |mean| above five errors, the Wald test and BIC are statistics themselves; HTMT,
-    # the ranking and the adjusted correlation close where the interval reaches the limit (the burden lies with them);
-    # bounds and forecasts print intervals
+    # which no resample has the law of; |mean| above five errors, the Wald test and BIC are statistics themselves. The
+    # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
+    # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring cost.paid.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
         loyalty.response.overlap loyalty.structure.prediction.gate value.forecast.scores.naive value.shares.mean
-        value.shares.dominance
+        value.shares.tail value.shares.dominance
     """,
     "declared": """
         churn.aimed.recorded churn.duration.form cost.targeted.unseen cost.calls.alike cost.response.aim

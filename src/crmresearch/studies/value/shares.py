@@ -14,7 +14,6 @@ from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import inequality
 from crmresearch.estimators.frames import once
 from crmresearch.estimators.inference import Estimate
-from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.rules import dominated, rules
@@ -30,10 +29,10 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 def _gates(x: np.ndarray) -> tuple[Check, ...]:
-    tail, error = Deviation(*inequality.hill(x), limit=MIN_TAIL, least=True), x.std(ddof=1) / x.size**0.5
+    tail, error = inequality.hill(x), x.std(ddof=1) / x.size**0.5
     z = abs(x.mean()) / error if error > 0 else float("inf")
     return (
-        gate(say, "tail", tail),
+        gate(say, "tail", tail[0] > MIN_TAIL, tail=tail, least=MIN_TAIL),
         gate(say, "mean", bool(x.mean() > 0 and z > MIN_MEAN_Z), z=z, least=MIN_MEAN_Z),
         gate(say, "dominance", not dominated(x), one=rules.largest, two=rules.two),
     )
