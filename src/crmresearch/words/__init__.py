@@ -89,7 +89,7 @@ def local(text: str) -> str:
     if language() == "en":
         return _back().get(text, text) if _BROAD.search(text) else text
     plain = " ".join(text.split())
-    return _said(_elsewhere(language()).get(plain) or _filled(plain, language()) or text, text)
+    return remember(_elsewhere(language()).get(plain) or _filled(plain, language()) or text, text)
 
 
 @functools.cache
@@ -114,7 +114,8 @@ def _filled(text: str, language: str) -> str:
 _ENGLISH: dict[str, str] = {}  # what was said in another language, for figures without a font for its signs
 
 
-def _said(text: str, english: str) -> str:
+def remember(text: str, english: str) -> str:
+    """Keep what a text is in English; return the text."""
     if text != english:
         _ENGLISH[text] = english
     return text
@@ -185,7 +186,7 @@ class Words:
         texts = [str(self._find(key, spoken)) for spoken in dict.fromkeys((language(), "en"))]
         try:
             said, *other = (careful.vformat(text, (), values) for text in texts)
-            return _said(said, english(other[0])) if other else said
+            return remember(said, english(other[0])) if other else said
         except (KeyError, AttributeError, IndexError) as error:
             raise InputError(f"{self.branch}.{key} needs a value that is not there: {error}") from None
 
@@ -194,7 +195,7 @@ class Words:
         found = dict(self._find(key, language()))
         if language() != "en":
             for name, text in self._find(key, "en").items():
-                _said(str(found[name]), str(text))
+                remember(str(found[name]), str(text))
         return found
 
 

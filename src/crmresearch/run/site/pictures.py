@@ -101,8 +101,15 @@ def _row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
         "truth": row["truth"],
         "hollow": row["verdict"] in ("undecided", "blocked"),
         "evidence": run.evidence,
-        "unit": words.local(row["unit"]).replace(money("money"), str(run.about["currency"])),
+        "unit": _unit(row["unit"], str(run.about["currency"])),
     }
+
+
+def _unit(unit: str, currency: str) -> str:
+    """Name the currency in a unit of money."""
+    said, word = words.local(unit), money("money")
+    in_english = words.english(said).replace(words.english(word), currency)
+    return words.remember(said.replace(word, currency), in_english)
 
 
 def _held(part: pd.DataFrame) -> str:
