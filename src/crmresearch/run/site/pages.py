@@ -134,7 +134,8 @@ def _notebook_page(path: Path, target: Path, run: Run, drawn: Mapping[str, str],
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     started = any(c.get("outputs") for c in notebook.cells)
     for cell in notebook.cells:
-        if cell.cell_type != "code":
+        if cell.cell_type != "code":  # its headings are what the page is found by
+            cell.source = re.sub(r"(?m)^(#+ )(.+)$", lambda m: m[1] + words.local(m[2]), cell.source)
             continue
         cell.metadata["crm_id"] = cell["id"]
         tags = set(cell.metadata.get("tags", []))
