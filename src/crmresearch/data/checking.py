@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crmresearch import identifiers
+from crmresearch.data import pseudonyms
 from crmresearch.data.contract import Problem, literal, quoted
 from crmresearch.data.description import FILE, TableSource
 from crmresearch.data.engines import DuckDB
@@ -32,8 +33,13 @@ LONG = 10**10  # numbers that may be a telephone, a card or a person
 
 
 def identifiers_by_name(table: Table, columns: Mapping[str, str], source: TableSource) -> Iterator[Problem]:
-    """Refuse columns whose name, here or in the source, announces a direct identifier."""
+    """Refuse columns whose name, here or in the source, announces a direct identifier.
+
+    Ids of the contract may be anything: pseudonyms take their place.
+    """
     for name in columns:
+        if name in table.names and name in pseudonyms.COLUMNS:
+            continue
         theirs = source.theirs.get(name, name)
         kind = identifiers.named(theirs) or (None if name in table.names else identifiers.named(name))
         if kind:
@@ -49,10 +55,10 @@ def identifiers_by_value(
     """Refuse loaded columns whose values are direct identifiers, whatever their names."""
     for name, facts in noted.items():
         table = TABLES[name]
-        elsewhere = table.refers if "customers" in noted else ""  # ids that are looked at there
         for column, kind in facts["brought"].items():
             known = table[column] if column in table.names else None
-            if column == elsewhere or (known and (known.allowed or known.kind not in ("id", "text"))):
+            replaced = known and column in pseudonyms.COLUMNS
+            if replaced or (known and (known.allowed or known.kind not in ("id", "text"))):
                 continue
             if kind not in ("VARCHAR", "BIGINT", "DOUBLE"):
                 continue
@@ -70,8 +76,6 @@ def _flow(name: str) -> str:
 
 
 def _out(table: Table, column: str, source: TableSource) -> str:
-    if column in table.names and (table[column].required or column in table.key):
-        return "put a pseudonym in its place, such as a number per customer"
     theirs = _flow(source.theirs.get(column, column))
     out = "leave the column out"
     return out if source.origin == "frame" else f"{out}: drop: [{theirs}] under {table.name} in bank.yaml"

@@ -39,7 +39,7 @@ def choices(bank: Bank, *, most: int = 400_000) -> pd.DataFrame | Missing:
     t = bank.table("choices")
     rows = bank.rows("choices")
     if rows > most:
-        t = t.filter(block_of(t.customer_id) < max(1, BLOCKS * most // rows))
+        t = t.filter(block_of(t.customer_id, bank.pseudonymous) < max(1, BLOCKS * most // rows))
     numbers = [c for c, kind in t.schema().items() if c not in OWN and (kind.is_numeric() or kind.is_boolean())]
     if not [c for c in numbers if c != "age"]:
         return Missing("the choices have no attribute that is a number", ("choices",))
