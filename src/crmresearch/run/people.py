@@ -23,9 +23,11 @@ PARTS = 8  # an identifier may be written in so many groups
 _ATOM = re.compile(r"[^\W_]+")
 _GAPS = frozenset(" -+./_@:#*~&=\u2009\u202f\u2011")  # what may part the groups of an identifier
 _DIGIT_GAPS = frozenset(" -+/_\u2009\u202f\u2011")  # of digits: a point makes another number of them
+_CALLED = "id|nr|no|num|number|nummer|key|code"
 _PLACE = re.compile(
     r"(?i)\b(?:customer|client|kunden?|prospect|account|konto|person|member|user|referrer|manager|holder)s?"
-    r"(?:[ _.-]*(?:id|nr|no|num|number|nummer|key|code)\b\W{0,5}|\s*[#=:]\s*[\"']?|\s(?=\S*\d{5}))([^\s\"',;<>|)}\]]+)"
+    rf"(?:[ _.-]*(?:{_CALLED})\b\W{{0,5}}|\s*[#=]\s*[\"']?|:(?:\s+[\"']?|[\"'])|\s(?=\S*\d{{5}}))"
+    r"([\w+][^\s\"',;<>|)}\]]*)"
     r"|(?:客户|客戶)(?:号|號|编号)?\W{0,4}([\w-]+)"
 )
 

@@ -144,6 +144,8 @@ class _Reader:
                 content, ending = gzip.decompress(content), Path(path.stem).suffix.lower()
             except (OSError, EOFError, zlib.error):
                 raise _Unreadable from None
+        if path.name == "searchindex.js":  # words, and the numbers of their pages
+            content = re.sub(rb":(?:\d+|\[[\d,\s\[\]]*\])", b": ", content)
         yield from self.content(content, ending)
 
     def content(self, content: bytes, ending: str) -> Iterator[tuple[str, str]]:
