@@ -8,7 +8,9 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import reduce
 from importlib.resources import files
+from operator import getitem
 from pathlib import Path
 
 import pandas as pd
@@ -107,7 +109,14 @@ CAUSAL = re.compile(
 # words of studies whose lines are associations alone; the aimed campaign and the lot have their own
 ASSOCIATIONS = (
     *("churn.relationship", "churn.breadth", "cost.response", "cost.jointly", "loyalty.structure", "loyalty.form"),
-    *("loyalty.behaviour", "loyalty.dynamics", "loyalty.referral", "loyalty.response", "loyalty.measurement"),
+    *(
+        "loyalty.behaviour",
+        "loyalty.dynamics",
+        "loyalty.referral",
+        "loyalty.response",
+        "loyalty.measurement",
+        "preference",
+    ),
 )
 # what is said of causes that are recorded, doubted or absent, which claims none
 SAID_OF_CAUSES = re.compile(r"exits of every cause|doubtful causes|(unrecorded|unmeasured common) cause")
@@ -131,8 +140,7 @@ def test_no_association_is_worded_as_a_cause():
     phrases = [(x.line_id, f"{x.estimand}; {x.unit}") for x in lines]
     every = yaml.safe_load(files("crmresearch.words").joinpath("en.yaml").read_text("utf-8"))
     for section in ASSOCIATIONS:
-        area, name = section.split(".")
-        phrases += _phrases(every[area][name], section)
+        phrases += _phrases(reduce(getitem, section.split("."), every), section)
     told = every["top"]["answer"]["lines"]
     phrases += [x for k in told if ledger.lines()[k].design == "association" for x in _phrases(told[k], k)]
     assert len(phrases) > 300
@@ -145,8 +153,7 @@ def test_no_association_is_worded_as_a_cause_in_chinese():
     lines = [x for x in ledger.lines().values() if x.design == "association"]
     phrases = [(x.line_id, elsewhere["estimands"][x.estimand]) for x in lines]
     for section in ASSOCIATIONS:
-        area, name = section.split(".")
-        phrases += _phrases(every[area][name], section)
+        phrases += _phrases(reduce(getitem, section.split("."), every), section)
     phrases += [x for k in told if ledger.lines()[k].design == "association" for x in _phrases(told[k], k)]
     # what is assumed of excluded columns is a cause, and said to be assumed
     found = [(where, text) for where, text in phrases if CAUSAL_ZH.search(text)]
