@@ -15,6 +15,7 @@ import pytest
 from crmresearch.errors import InputError
 from crmresearch.run.people import People
 from crmresearch.run.release import release
+from crmresearch.run.scan import scan
 from test_scan import png
 
 NOBODY = People.called(["client-0007"])
@@ -142,3 +143,17 @@ def test_another_bank_is_no_earlier_release_and_the_record_is_the_user_s_alone(m
     release(make("third", "d3", ROWS.replace("300", "320").replace("100", "120")), tmp_path / "third.zip", NOBODY)
     with pytest.raises(InputError, match="fewer than 10 people"):  # every earlier one counts, not the last alone
         release(make("fourth", "d4", changed), tmp_path / "fourth.zip", NOBODY)
+
+
+def test_a_run_s_own_threshold_holds_when_it_is_checked_and_released(make, tmp_path):
+    run = make("run", "d1", ROWS)
+    (run / "disclosure.json").write_text('{"threshold": 20, "suppressed": {}}')
+    assert [b.rule for b in scan(run, NOBODY).breaches] == ["fewer than 20 people in 'left'"]
+    first = make("first", "d1", ROWS.replace(",12", ",30"))
+    (first / "disclosure.json").write_text('{"threshold": 20, "suppressed": {}}')
+    release(first, tmp_path / "first.zip", NOBODY)
+    (first / "tables" / "01_a_groups.csv").write_text(
+        "group,share,n,left\n" + ROWS.replace(",12", ",30").replace("100", "112")
+    )
+    with pytest.raises(InputError, match="fewer than 20 people"):
+        release(first, tmp_path / "second.zip", NOBODY)

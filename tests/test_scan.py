@@ -62,7 +62,8 @@ def run(tmp_path: Path) -> Path:
         "<table><tr><th>group</th><th>n</th></tr><tr><td>branch</td><td>&lt;10</td></tr></table>\n"
         "see https://example.org/home/page and and/or 5/6 at 0x12, customers 4711",
         "figures/00_a.svg": '<svg><path d="M 4111 1111\nL 1111 1111 4111111111111111 L 57.6 307.584 z"/></svg>',
-        "site/searchindex.js": 'Search.setIndex({"terms":{"client":[0,4711],"customer_id":4711},terms:{client:4711,referrer_id:[4711]}})',
+        "site/searchindex.js": 'Search.setIndex({"terms":{"client":[0,4711],"customer_id":4711},'
+        "terms:{client:4711,referrer_id:[4711]}})",
         "logs/00_a.log": "Traceback in " + "/" + "home/ann/lib.py\n",
         "restricted/00_a_list.csv": "customer_id\nclient-0007\n",
     }

@@ -20,9 +20,8 @@ from typing import Any
 from crmresearch import ledger
 from crmresearch.data.places import locked, private, put
 from crmresearch.errors import InputError
-from crmresearch.rules import rules
 from crmresearch.run.people import People
-from crmresearch.run.scan import COUNTS, PRIVATE, Breach, scan
+from crmresearch.run.scan import COUNTS, PRIVATE, Breach, counted, least, scan
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
@@ -79,17 +78,20 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
         names = [n for n in names if n == "ledger.csv" or (n.startswith("tables/") and n.endswith(".csv"))]
     if not names:
         raise InputError(f"nothing of {folder.name} passes; crmresearch check says why")
-    contents = {n: _rounded((folder / n).read_text("utf-8")) if rounded else (folder / n).read_bytes() for n in names}
+    base = least(folder)
+    contents = {n: (folder / n).read_bytes() for n in names}
+    if rounded:
+        contents = {name: _rounded(content.decode("utf-8"), base) for name, content in contents.items()}
     facts = json.loads((folder / "run.json").read_text("utf-8"))
     bank, data = str(facts["bank"]["name"]), str(facts["fingerprints"]["data"])
     cells = {} if rounded else _cells(contents)  # round numbers tell of nobody by subtraction
     record = private("releases") / f"{bank}.json"
     with locked(record):
         before = json.loads(record.read_text("utf-8")) if record.exists() else []
-        _compared(cells, data, before)
+        _compared(cells, data, before, base)
         manifest = _manifest(folder, contents)
         fingerprint = hashlib.sha256(manifest).hexdigest()
-        how = f", tables alone, in round numbers (counts to {rules.least}, else {DIGITS} digits)" if rounded else ""
+        how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
         put(out, _zip({**contents, "manifest.csv": manifest, "sign.txt": form.encode()}), private=False)
         if fingerprint not in [old["fingerprint"] for old in before]:
@@ -126,7 +128,7 @@ def _manifest(folder: Path, contents: Mapping[str, bytes]) -> bytes:
         if part == "figures" and name.endswith(".png") and told.exists():
             what = f"figure: {' '.join(told.read_text('utf-8').split())[:200]}"
         rows = _rows(content) if name.endswith(".csv") else []
-        counts = [n for row in rows for key, cell in row.items() if key in COUNTS and (n := _count(cell))]
+        counts = [n for row in rows for key, cell in row.items() if key in COUNTS and (n := counted(cell))]
         hidden = suppressed.get(Path(name).name, {})
         digest = hashlib.sha256(content).hexdigest()
         writer.writerow([name, digest, len(content), what, len(rows) or "", min(counts, default=""),
@@ -139,11 +141,6 @@ def _rows(content: bytes) -> list[dict[str, str]]:
     return [{k.casefold(): v or "" for k, v in row.items() if k} for row in found]
 
 
-def _count(cell: str) -> int | None:
-    text = cell.removesuffix(".0")
-    return int(text) if text.isdecimal() else None
-
-
 # --- differences between releases ------------------------------------------------------------------------------------
 
 
@@ -152,7 +149,7 @@ def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, content in contents.items():
         for row in _rows(content) if name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv") else ():
-            counts = {k: n for k, v in row.items() if k in COUNTS and (n := _count(v)) is not None}
+            counts = {k: n for k, v in row.items() if k in COUNTS and (n := counted(v)) is not None}
             first, *_ = row
             words = [v for k, v in row.items() if k == first or (k not in COUNTS and not _number(v))]
             said = [v for k, v in row.items() if k not in COUNTS and _number(v)]
@@ -172,7 +169,7 @@ def _number(cell: str) -> bool:
     return True
 
 
-def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]]) -> None:
+def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]], base: int) -> None:
     """Refuse cells that an earlier release counted almost alike: the few between them would be told by subtraction."""
     found: dict[str, None] = {}
     for old in before:
@@ -182,17 +179,17 @@ def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]])
                 continue
             apart = [abs(n - now["counts"].get(c, n)) for c, n in cell["counts"].items()]
             moved = old["data"] != data and now["said"] != cell["said"] and not any(apart)
-            if moved or any(0 < d < rules.least for d in apart):
+            if moved or any(0 < d < base for d in apart):
                 found[key.partition(": ")[0]] = None
     if found:
         few = f"{', '.join(list(found)[:3])}{' and others' if len(found) > 3 else ''}"
         raise InputError(
-            f"cells of {few} differ from an earlier release of this bank by fewer than {rules.least} people, who could "
+            f"cells of {few} differ from an earlier release of this bank by fewer than {base} people, who could "
             "be told by subtraction; release with --round (tables alone, in round numbers), or what was released before"
         )
 
 
-def _rounded(text: str) -> bytes:
+def _rounded(text: str, base: int) -> bytes:
     """Write a table in round numbers: counts to the least that may be told, all else to three digits."""
     first, *rest = csv.reader(io.StringIO(text))
     out = io.StringIO()
@@ -201,9 +198,9 @@ def _rounded(text: str) -> bytes:
     for row in rest:
         cells = []
         for k, (name, cell) in enumerate(zip(first, row, strict=True)):
-            count = _count(cell) if name.casefold() in COUNTS and row[0] not in ledger.IMPERSONAL else None
+            count = counted(cell) if name.casefold() in COUNTS and row[0] not in ledger.IMPERSONAL else None
             if count is not None:
-                cell = str(rules.least * round(count / rules.least))
+                cell = str(base * round(count / base))
             elif k and _number(cell) and "year" not in name.casefold():
                 cell = f"{float(cell):.{DIGITS}g}"
             cells.append(cell)

@@ -123,8 +123,8 @@ class _Unreadable(Exception):
 class _Reader:
     """Looks through one file after another."""
 
-    def __init__(self, people: People) -> None:
-        self.said = functools.partial(_said, people=people)
+    def __init__(self, people: People, least: int) -> None:
+        self.said, self.least = functools.partial(_said, people=people), least
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
@@ -241,8 +241,8 @@ class _Reader:
         different: list[set[str]] = [set() for _ in header]
         for number, row in enumerate(rows, start=2):
             for k in counting if line is None or row[line : line + 1] not in _IMPERSONAL else ():
-                if k < len(row) and few(row[k]):
-                    yield f"{within}line {number}", f"fewer than {rules.least} people in '{header[k]}'"
+                if k < len(row) and 0 < (counted(row[k]) or 0) < self.least:
+                    yield f"{within}line {number}", f"fewer than {self.least} people in '{header[k]}'"
             for k, cell in enumerate(row):
                 if cells:
                     yield from self.lines([(f"{within}line {number}", cell)])
@@ -256,10 +256,16 @@ class _Reader:
 _JOINED = ("source", "text", "text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "traceback")
 
 
-def few(cell: str) -> bool:
-    """Tell whether a cell counts one to nine people."""
+def counted(cell: str) -> int | None:
+    """Return what a cell counts, if it does."""
     text = cell.strip().removesuffix(".0")
-    return text.isdecimal() and 0 < int(text) < rules.least
+    return int(text) if text.isdecimal() else None
+
+
+def least(folder: Path) -> int:
+    """Return how many people a number of a run must rest on: as the run was told, and not fewer than now."""
+    path = folder / "disclosure.json"
+    return max(rules.least, json.loads(path.read_text("utf-8")).get("threshold", 0) if path.exists() else 0)
 
 
 def _decoded(content: bytes) -> str:
@@ -321,7 +327,7 @@ def scan(folder: Path, people: People | None) -> Report:
     people : People, optional
         Whose identifiers are looked for; without them the report says that they were not.
     """
-    report, reader = Report(people=people is not None), _Reader(people or People.called(()))
+    report, reader = Report(people=people is not None), _Reader(people or People.called(()), least(folder))
     images = theme = 0
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
