@@ -53,6 +53,7 @@ def example(folder: Path) -> tuple[str, str]:
         say.names("panels")["simulated"],
         axis,
         options={"log": True},
+        people=False,  # of nobody
     )
     return _put((picture,), folder, "example")
 
@@ -70,7 +71,8 @@ def pictures(runs: Sequence[Run], claim_id: str) -> tuple[Picture, ...]:
                 part = part.assign(over=part["over"].mask(part["over"].duplicated(), ""))  # once above all banks
                 key = [_held(part), say("planted") if part["truth"].notna().any() else ""]
                 text = words.joined([str(unit), *key])
-                out.append(Picture("intervals", part, say.names("panels")[kind], text, options=axis))
+                title = say.names("panels")[kind]  # the ledger keeps no estimate that rests on few people
+                out.append(Picture("intervals", part, title, text, options=axis, people=False))
     return tuple(out)
 
 
