@@ -108,7 +108,7 @@ BROKEN = {
     "wrong encoding": (wrong_encoding, r"customers: customers.csv is not utf-8 text"),
     "wrong encoding further down": (
         wrong_encoding_further_down,
-        r"monthly: the text is not in the declared encoding near line 1005 of monthly.csv",
+        r"monthly: monthly.csv is not utf-8 text. Try: declare encoding: cp1252",
     ),
     "empty file": (lambda f: (f / "survey.csv").write_text(""), r"survey: survey.csv is empty"),
     "header without rows": (

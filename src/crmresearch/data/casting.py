@@ -33,6 +33,20 @@ SIGN = {
     "KRW": "₩",
     "CHF": r"Fr\.",
 }
+FORMATS = (  # of dates, as they are looked for
+    "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y",
+    "%m/%d/%y", "%Y年%m月%d日", "%Y-%m", "%m/%Y", "%m.%Y", "%Y%m", "%d-%b-%Y", "%d %b %Y", "%b %Y",
+)  # fmt: skip
+SERIAL = (  # numbers that are days: least and most, what they count from, and how many make a day
+    (2e4, 8e4, "1899-12-30", 1),  # Excel
+    (3e8, 5e9, "1970-01-01", 86_400),
+    (3e11, 5e12, "1970-01-01", 86_400_000),
+)
+STAND_INS = (  # days that stand for none
+    *("9999-12-31", "9999-01-01", "2999-12-31", "3000-01-01", "2999-01-01", "2199-12-31", "2100-01-01", "2099-12-31"),
+    *("2099-01-01", "4712-12-31", "2262-04-11", "1900-01-01", "1901-01-01", "1899-12-30", "1899-12-31", "1800-01-01"),
+    *("1753-01-01", "1601-01-01", "0001-01-01", "1970-01-01"),
+)
 
 
 def cleaned(table: Table, source: TableSource, types: Mapping[str, str]) -> tuple[TableSource, dict[str, str]]:
@@ -207,6 +221,8 @@ def cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> st
         return f"CASE WHEN {q} IS NULL THEN NULL WHEN isfinite({number}) THEN {number} ELSE {bad} END"
     if column.kind == "flag" and text:
         return f"{cast}(lower(trim({q})) AS BOOLEAN)"
+    if column.kind == "id" and raw_type in ("DOUBLE", "FLOAT"):  # whole numbers with gaps: 12 is no 12.0
+        return formulas.of_number(q)
     if column.kind in ("id", "text") and text and source.text:
         return f"nullif(trim({q}), '')"
     return f"{cast}({q} AS {target})"

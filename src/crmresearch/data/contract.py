@@ -67,6 +67,16 @@ def close_to(name: str, absent: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def lacking(table: Table, there: Iterable[str], others: Iterable[str], origin: str) -> list[Problem]:
+    """Name the required columns that are not there, and a column of the source that bears the name in another form."""
+    alike = {"_".join(name.casefold().split()): name for name in others}
+    found = []
+    for c in (c for c in table.columns if c.required and c.name not in there):
+        hint = f"map it in bank.yaml (columns: {{{c.name}: {alike.get(c.name, 'theirs')}}})"
+        found.append(Problem(table.name, c.name, f"column {c.name} is missing from {origin}", hint=hint))
+    return found
+
+
 # --- the rules of a column, in words and in SQL ----------------------------------------------------------------------
 
 

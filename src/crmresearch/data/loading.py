@@ -94,7 +94,14 @@ def _broken(
     """Check a created table: its rows, and the rules that are broken."""
     row, checks = _checked(engine, table, noted[table.name]["brought"], tuple(noted), about, untyped)
     repeated = [r[0] for r in engine.run(contract.repeats_sql(table))] if row[1] else []
-    return int(row[0]), contract.problems_from(table, row, checks, repeated)
+    problems = contract.problems_from(table, row, checks, repeated)
+    for k, p in enumerate(problems):
+        if code := re.search(r"declare missing: {\w+: \[(.{10})\]}", p.hint):  # the day that does stand for none here
+            day, known = f"CAST({p.column} AS VARCHAR)", ", ".join(map(literal, casting.STAND_INS))
+            asked = f"SELECT DISTINCT {day} FROM {table.name} WHERE {day} IN ({known})"
+            late = [d for (d,) in engine.run(asked) if (d > "2050") == (code[1] > "2050")]
+            problems[k] = replace(p, hint=p.hint.replace(code[1], ", ".join(sorted(late)) or code[1]))
+    return int(row[0]), problems
 
 
 def _checked(
@@ -228,12 +235,7 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
         hint = "declare timezone in bank.yaml (e.g. timezone: Asia/Shanghai, or UTC)"
         rule = "times with a zone, whose days depend on it"
         return [Problem(table.name, c.removeprefix(FILE), rule, hint=hint) for c in zoned]
-    hint = "map it in bank.yaml (columns: {ours: theirs})"
-    problems = [
-        Problem(table.name, c.name, f"column {c.name} is missing from {source.origin}", hint=hint)
-        for c in table.columns
-        if c.required and c.name not in types
-    ]
+    problems = contract.lacking(table, types, source.unread, source.origin)
     problems += checking.identifiers_by_name(table, types, source)
     absent = [c.name for c in table.columns if c.name not in types]
     for name in types:
@@ -287,10 +289,7 @@ def _type_problems(
             rule = f"{c.name} holds values without a recoding"
             hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
         elif c.kind in ("date", "month"):
-            hints = [
-                f"codes for none (missing: {{{c.name}: [0000-00-00]}})",
-                "how dates are written (date_format: '%d.%m.%Y')",
-            ]
+            hints = [f"codes for none (missing: {{{c.name}: [0000-00-00]}})", _written(engine, c, t, source, bad)]
             first, second = hints[::-1] if bad + missing == row[-1] else hints  # all: another format; some: codes
             hint = f"declare {first}, or {second}, or timezone, in bank.yaml"
         elif c.kind in ("count", *casting.NUMERIC):
@@ -315,6 +314,31 @@ def _foreign(engine: DuckDB, column: Column, source: TableSource) -> int:
     where = f"regexp_matches({quoted(column.name)}, '[0-9] ?({signs})|({signs}) ?[0-9]')"
     [(n,)] = engine.run(f"SELECT count(*) FROM ({source.query}) WHERE {where}")
     return int(n)
+
+
+def _written(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:
+    """Say how most values of a column of dates are written; both ways, where day and month may be either."""
+    name, q = column.name, quoted(column.name)
+    forms = [replace(source, formats={name: form}) for form in casting.FORMATS]
+    number = f"TRY_CAST(CAST({q} AS VARCHAR) AS DOUBLE)"
+    reads = [casting.cast(column, raw_type, form, False) for form in forms]
+    counts = [f"count(*) FILTER (WHERE coalesce(year({read}) NOT BETWEEN 1850 AND 2150, true))" for read in reads]
+    asked = (
+        f"SELECT {', '.join(counts)}, min({number}), max({number}), count(*) - count({number}) FROM ({source.query})"
+    )
+    [row] = engine.run(f"{asked} WHERE trim(CAST({q} AS VARCHAR)) <> ''")
+    left, (low, high, no_number) = row[: len(forms)], row[len(forms) :]
+    if min(left) < bad:
+        best = [form for form, n in zip(casting.FORMATS, left, strict=True) if n == min(left)]
+        either = f" or '{best[1]}'" if len(best) > 1 else ""
+        return f"how dates are written (date_format: {{{name}: '{best[0]}'}}{either})"
+    theirs = source.theirs.get(name, name)
+    theirs = theirs if re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", theirs) else quoted(theirs)
+    for least, most, start, day in casting.SERIAL if not no_number else ():
+        if least <= low and high <= most:
+            days = json.dumps(f"add_days('{start}', floor(number({theirs}) / {day}))", ensure_ascii=False)
+            return f"that the numbers count days (derived: {{{name}: {days}}}, in the place of its entry under columns)"
+    return "how dates are written (date_format: '%d.%m.%Y')"
 
 
 def _marks(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:

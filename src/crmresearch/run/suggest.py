@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch import identifiers
+from crmresearch.data import casting
 from crmresearch.data.contract import literal
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.sources import excel, readers
@@ -26,23 +27,6 @@ from crmresearch.errors import InputError
 from crmresearch.estimators.measurement.model import CODES
 
 LOOK = 100_000  # rows that are looked at
-FORMATS = (
-    "%Y-%m-%d",
-    "%d.%m.%Y",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%Y/%m/%d",
-    "%Y%m%d",
-    "%d-%m-%Y",
-    "%d.%m.%y",
-    "%d/%m/%y",
-    "%m/%d/%y",
-    "%Y年%m月%d日",
-    "%Y-%m",
-    "%m/%Y",
-    "%m.%Y",
-    "%Y%m",
-)
 FEW = 12  # most values of a column whose words are recoded
 
 
@@ -163,7 +147,7 @@ def _days(values: Sequence[str], typed: bool) -> tuple[str, list[datetime.date]]
     """Find the format all dates are in, and the dates."""
     missing = _synonyms()["words"]["missing"]
     given = [v for v in values if v and _plain(v) not in missing]
-    for form in (("%Y-%m-%d",) if typed else FORMATS) if given else ():
+    for form in (("%Y-%m-%d",) if typed else casting.FORMATS) if given else ():
         try:
             return form, [datetime.datetime.strptime(v[:10] if typed else v, form).date() for v in given]
         except ValueError:

@@ -18,7 +18,7 @@ from typing import Any
 
 from crmresearch.data import formulas, steps
 from crmresearch.data.casting import CURRENCY
-from crmresearch.data.contract import ContractError, Problem, close_to, literal, nearest, quoted
+from crmresearch.data.contract import ContractError, Problem, close_to, lacking, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
 from crmresearch.data.sources import readers, relations, servers, shapes
 from crmresearch.data.tables import CONSENT, STEPS, TABLES, WANTED, Column, Table
@@ -241,6 +241,8 @@ def _table(
     items += [f"{literal(value)} AS {quoted(ours)}" for ours, value in constants.items()]
     if number:  # the engine keeps the order of the rows of a file
         items.append(f"{literal(table.name + '-')} || row_number() OVER () AS {number}")
+    if not items:
+        return lacking(table, (), kept, origin)
     if money:
         items.append(f"coalesce(nullif(trim(CAST({quoted(money)} AS VARCHAR)), ''), 'none') AS {quoted(CURRENCY)}")
     recode, codes = _recodings(table, spec)

@@ -25,6 +25,24 @@ from crmresearch.data.sources import databases, excel
 from crmresearch.data.sources.relations import Relation, Unreadable, copy_text, refuse
 
 DATA = (".csv", ".csv.gz", ".parquet")  # files that a folder is read for
+OTHERS = (  # kinds of files that are data, and none of those
+    *(
+        ".zip",
+        ".bz2",
+        ".xz",
+        ".7z",
+        ".zst",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".feather",
+        ".arrow",
+        ".orc",
+        ".avro",
+        ".xml",
+    ),
+    *(".dta", ".sav", ".sas7bdat", ".xpt", ".rds", ".rda", ".rdata", ".ods", ".xlsb", ".mdb", ".accdb", ".dbf", ".pdf"),
+)
 NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodings the engine reads itself
 
 
@@ -128,6 +146,8 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
         return databases.relation(table, file, spec, alias)
     if file.suffix == ".parquet":
         return _parquet(table, file)
+    if file.suffix.lower() in OTHERS:
+        refuse(table, f"{file.name} is of a kind that is not read", "save it as CSV, Parquet or .xlsx")
     return _csv(table, file, spec, alias)
 
 
@@ -183,7 +203,7 @@ def _csv_reader(file: Path, sep: str, encoding: str) -> Iterator[Any]:
 def csv_header(file: Path, sep: str = ",", encoding: str = "utf-8") -> list[str]:
     """Read the column names of a CSV file (gzip by suffix)."""
     with _csv_reader(file, sep, encoding) as reader:
-        return [c.strip() for c in next(reader, [])]
+        return [re.sub(r"\s*[\r\n]\s*", " ", c.strip()) or f"column {k}" for k, c in enumerate(next(reader, []), 1)]
 
 
 def guessed(file: Path) -> tuple[str, str]:
@@ -230,14 +250,16 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         refuse(table, *foreign)
     if encoding == "utf-8" != written:
         refuse(table, *foreign)
-    if len(set(header)) < len(header):
+    if len({c.casefold() for c in header}) < len(header):  # the engine does not tell Day from day
         refuse(table, f"{file.name} names a column twice", "give each column its own name")
+    if header[0].lower().startswith("sep="):
+        refuse(table, f"{file.name} begins with a line for Excel, sep=", "take its first line out")
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
         like = {"\t": '"\\t"'}.get(like, literal(like))
         refuse(table, f"{file.name} has one column only", f"declare sep: {like} in bank.yaml")
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
         handle.readline()
-        if not handle.readline().strip():
+        if not any(line.strip() for line in handle):
             refuse(table, f"{file.name} is empty below its header", "take the table out of bank.yaml")
     if encoding in NATIVE:
         return Relation(csv_relation(file, header, sep, NATIVE[encoding]), header, file.name)
