@@ -41,8 +41,8 @@ class Lines(Progress):
         self.stream, self.total, self.ended = stream, 0, 0
 
     def begin(self, total: int) -> None:
-        """Remember the number of notebooks."""
-        self.total = total
+        """Remember the number of notebooks, of which none has ended."""
+        self.total, self.ended = total, 0
 
     def say(self, words: str) -> None:
         """Write the remark."""
@@ -75,7 +75,9 @@ class Bar(Progress):
         self.tasks: dict[str, Any] = {}
 
     def begin(self, total: int) -> None:
-        """Start the bar of the run."""
+        """Start the bar of the run; that of an earlier one goes."""
+        if self.whole is not None:
+            self.bars.remove_task(self.whole)
         self.whole = self.bars.add_task("notebooks", total=total)
 
     def say(self, words: str) -> None:
