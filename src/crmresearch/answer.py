@@ -99,7 +99,7 @@ def _text(row: Mapping[str, Any], answer: str, currency: str, others: int) -> st
     _, _, mixed = answer.partition("; mixed: ")
     against = mixed.removesuffix(ledger.DOUBTFUL).split(", ") if mixed else []
     otherwise = say("mixed", n=len(against), of=others) if against else ""
-    return f"{found}: {clause}{_because(row, line)}{otherwise}"
+    return f"{found}{words.local(': ')}{clause}{_because(row, line)}{otherwise}"
 
 
 def _because(row: Mapping[str, Any], line: ledger.Line) -> str:

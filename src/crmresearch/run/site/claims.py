@@ -236,11 +236,13 @@ def answer(runs: Sequence[Run]) -> str:
         said = [(run, s) for run, parts in told for s in parts[part]]
         if len(runs) == 1:
             first = said[0][1].text[0].upper()
-            text = "; ".join(_sentence(run, s) for run, s in said)
-            items.append(f"<li><p><strong>{names[part]}.</strong> {first}{text[1:]}</p>{_truths(said)}</li>")
+            text = local("; ").join(_sentence(run, s) for run, s in said)
+            items.append(f"<li><p><strong>{names[part]}{local('.')}</strong> {first}{text[1:]}</p>{_truths(said)}</li>")
             continue
         rows = [f"<div><dt>{chip(e)}</dt><dd>{_of_part(own, said)}</dd></div>" for e, own in by_evidence(runs).items()]
-        items.append(f'<li><p><strong>{names[part]}.</strong></p><dl class="crm-classes">{"".join(rows)}</dl></li>')
+        items.append(
+            f'<li><p><strong>{names[part]}{local(".")}</strong></p><dl class="crm-classes">{"".join(rows)}</dl></li>'
+        )
     return f'<ol class="crm-answer">{"".join(items)}</ol>'
 
 
