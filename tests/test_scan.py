@@ -227,6 +227,10 @@ def test_a_million_identifiers_are_one_look_a_word():
         (["17", "Ab1"], "17 of Ab1", False),
         (["17", "Ab1"], "Kunde Nr. Ab1; client_id=17", True),
         (["客户甲一二三四"], "见客户甲一二三四", False),  # a word within others is another one
+        (["1139"], "1993\uff1a仍为客户 1139, 已流失 0", False),  # a count
+        (["1139"], "客户号 1139", True),
+        (["1139"], "客户编号\uff1a1139", True),
+        (["10139"], "客户 10139 来电", True),
         (["customer-a"], "customer A stays", True),
         (["10-100"], "from 10 to 100", False),
     ],

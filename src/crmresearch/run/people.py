@@ -28,7 +28,8 @@ _PLACE = re.compile(
     r"(?i)\b(?:customer|client|kunden?|prospect|account|konto|person|member|user|referrer|manager|holder)s?"
     rf"(?:[ _.-]*(?:{_CALLED})\b\W{{0,5}}|\s*[#=]\s*[\"']?|:(?:\s+[\"']?|[\"'])|\s(?=\S*\d{{5}}))"
     r"([\w+][^\s\"',;<>|)}\]]*)"
-    r"|(?:客户|客戶)(?:号|號|编号)?\W{0,4}([\w-]+)"
+    # a number behind "customers" is a count of them
+    r"|(?:客户|客戶)(?:(?:号码?|號碼?|编号|編號|代码|ID)\W{0,4}|\s*[#=]\s*|\s?(?=[\w-]*\d{5}))([\w-]+)"
 )
 
 
