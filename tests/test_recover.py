@@ -138,13 +138,6 @@ def test_fresh_seeds_decide_where_the_first_thousand_do_not():
     assert synthetic(scale=0.92, fresh=drawn(scale=0.9, n=4000, seed=8))["verdict"] == "short"
 
 
-def test_a_truth_of_its_own_error_widens_the_error_of_the_bias():
-    e = Estimator("x", "test", dict, dict)
-    row = summary._summary(e, "baseline", "q", drawn(), (5.0, 0.3), 0)
-    assert row["bias_error"] == pytest.approx(math.hypot(1 / N**0.5, 0.3), rel=0.1)
-    assert row["verdict"] == "biased"  # nobody can say that it is not
-
-
 def test_ratios_are_summarised_on_logs(bound, monkeypatch):
     bound(2.0)
     from crmresearch import ledger

@@ -43,10 +43,10 @@ SIZES = {"null": 4_000, "no_late_entry": 4_000, "no_frailty": 4_000, "heavy_tail
 ESTIMATORS = [
     Estimator(
         "exit_rates", "base", exit_rates, {q: q for q in RATES}, ("baseline", "null", "no_late_entry", "no_frailty"),
-        sizes=SIZES, tables=("customers",),
+        6_000, sizes=SIZES, tables=("customers",),
     ),
     Estimator(
         "contribution", "base", contribution, {q: q for q in MEANS}, ("baseline", "null", "heavy_tail"),
-        sizes=SIZES, tables=("customers", "monthly"),
+        6_000, sizes=SIZES, tables=("customers", "monthly"),
     ),
 ]  # fmt: skip

@@ -187,20 +187,20 @@ SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
         "ratios", "cost", ratios, _ratio_truth,
-        tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
+        customers=6_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
-    Estimator("groups", "cost", groups, {}, ("baseline",), tables=PEOPLE, limits=GROUPS),
-    Estimator("response", "cost", response, RESPONSE, tables=PEOPLE, sizes=SMALL),
+    Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
+    Estimator("response", "cost", response, RESPONSE, customers=6_000, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
     Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL, nothing={"S02": 0.0, "S02a": 0.0}),
     Estimator(
         "targeted", "cost", targeted, TARGETED, ("baseline", "null", "no_overlap"),
         tables=AIMED, sizes=SMALL,
     ),
-    Estimator("selection", "cost", selection, SELECTION, ("baseline",), tables=SPENT, seeds=400),
+    Estimator("selection", "cost", selection, SELECTION, ("baseline",), 6_000, tables=SPENT, seeds=400),
     Estimator(
         "split", "cost", split, {}, ("baseline",),
         tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"),
     ),
-    Estimator("replacement", "cost", replacement, {}, tables=SPENT, limits=("S41",), sizes=SMALL),
+    Estimator("replacement", "cost", replacement, {}, customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL),
 ]  # fmt: skip

@@ -182,7 +182,7 @@ def summarise(pairs: Sequence[tuple[Estimator, str]], seeds: int) -> pd.DataFram
     -------
     DataFrame
         One row per estimator, world and quantity; ratios are summarised on logs. ``bias_error`` is the Monte-Carlo
-        error of the bias, the truth's own included; ``bias_sd`` the bias in standard deviations of the estimator;
+        error of the mean (``truth_error`` that of the truth); ``bias_sd`` the bias in standard deviations;
         ``coverage_low, coverage_high`` the 95% binomial interval of the coverage; ``se_ratio`` the mean standard error
         over the true spread; ``gates_open`` the share of seeds with no closed gate. For lines of the register:
         ``found`` the share of seeds with the verdict that the truth has against the line's ``bound``, gates open
@@ -362,8 +362,7 @@ def _summary(
     row |= _verdicts(part, quantity, truth[0])
     if math.isfinite(truth[0]):
         at = math.log(truth[0]) if log else truth[0]
-        own_error = truth[1] / truth[0] if log else truth[1]
-        bias, error = mean - at, math.hypot(spread / math.sqrt(len(finite)), own_error)
+        bias, error = mean - at, spread / math.sqrt(len(finite))
         row |= {"bias": bias, "bias_error": error, "bias_sd": bias / spread if spread else math.nan}
         k = int((~np.isnan(low)).sum())
         if k:
