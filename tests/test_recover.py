@@ -182,6 +182,8 @@ def test_false_decisions_of_all_lines_together(bound, scale, verdict):
     assert (every["estimator"], every["seeds"], every["provisional"]) == ("2 lines", N, "no")
     if scale == 1.0:
         assert every["at_bound"] == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / N) ** 0.5)
+        few = summary.together(pd.concat([t.iloc[:20] for t in two]).assign(world="baseline", truth=5.0))
+        assert (few[0]["verdict"], few[0]["provisional"]) == ("between", "yes")  # twenty banks settle nothing
     closed = summary.together(pd.concat(two).assign(world="baseline", truth=5.0, open=0))
     assert [r["at_bound"] for r in closed] == [0, 0]
 
@@ -446,6 +448,27 @@ def test_many_lines_would_show_verdicts_without_control(monkeypatch):
     )
     found = recover.many_lines(runs=50, seed=7).table
     assert (found["estimate"] > found["level"])[:3].all()
+
+
+def test_every_stored_truth_is_exact_to_a_tenth_of_an_estimate():
+    """Monte-Carlo error of each line's truth against the standard error of its estimate on the reference bank."""
+    from crmresearch import ledger
+    from crmresearch.estimators.inference import z
+
+    found = pd.read_csv(COMMITTED.with_name("ledger.csv")).set_index("line_id")
+    stored, known, checked = simulated.about(simulated.Settings())["truth"], ledger.lines(), {}
+    for line, one in stored.items():
+        low, high = (float(found.loc[line, end]) for end in ("ci_low", "ci_high"))
+        ratio = known[line].bound is not None and known[line].bound.none == 1 and line[:3] != "S40"
+        se = (math.log(high / low) if ratio else high - low) / (2 * z())
+        errors = [one["error"] / (one.get("world", one.get("limit")) if ratio else 1)]
+        if "limit" in one and "world" in one:  # the limit has its error where it comes from
+            of, name = lines.PLANTED[line][1:]
+            value, error = summary.stored_limits()["limits"][of]["baseline"][name]
+            errors.append(error / (value if ratio else 1))
+        checked[line] = max(errors) / se
+    assert len(checked) > 30
+    assert {line: share for line, share in checked.items() if share >= 0.1} == {}
 
 
 def test_truths_of_lines_agree_with_a_small_new_draw_and_travel_with_the_bank(tmp_path):

@@ -95,7 +95,7 @@ ESTIMATORS = [
     ),
     Estimator(
         "breadth", "churn", breadth, {}, ("baseline", "null", "no_frailty"),
-        customers=6_000, sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=("S56",), nothing={"S56": 1.0},
+        sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=("S56",), nothing={"S56": 1.0},
     ),
     Estimator(
         "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "no_overlap"),

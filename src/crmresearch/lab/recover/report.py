@@ -36,6 +36,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("S10d", "paths", "null", "paths"),
     ("S10a", "paths", "null", "unrelated"),
     ("", "concentration", "small", "small"),
+    ("", "concentration", "baseline", "long_tail"),
+    ("S40", "groups", "", "inexact"),
+    ("S04", "response", "", "curvature"),
+    ("marginal_cost", "response", "", "reciprocal"),
+    ("stated_over_actual", "intention", "null", "unknown"),
+    ("forecast.level", "forecast", "", "level"),
     ("s", "pareto_nbd", "", "flat"),
     ("beta", "pareto_nbd", "", "flat"),
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import q_values, z
+from crmresearch.estimators.inference import ends, q_values, z
 from crmresearch.estimators.verdicts import ALPHA, Bound, p_value, position
 from crmresearch.lab.recover import harness
 from crmresearch.lab.recover.harness import Estimator
@@ -250,7 +250,8 @@ def together(estimates: pd.DataFrame) -> list[dict[str, Any]]:
 
     ``every line at its bound``: the bound of each line is its truth, so that any decision is false; the share of banks
     with one. ``half of the lines at their bounds``: the share of false decisions among all, the mean over banks; each
-    half in turn. Lines without a truth or not measured on every seed are left out.
+    half in turn. ``pass`` where the one-sided 95% bound allows it, ``short`` where the other one does not. Lines
+    without a truth or not measured on every seed are left out.
     """
     from crmresearch import ledger
 
@@ -280,14 +281,15 @@ def together(estimates: pd.DataFrame) -> list[dict[str, Any]]:
         ]
         mean = np.mean(shares, axis=0)
         error = float(mean.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-        for quantity, value, high, most in (
-            ("every line at its bound", hits / n, binomial_interval(hits, n, 0.9)[1], ANY),
-            ("half of the lines at their bounds", mean.mean(), mean.mean() + z(0.9) * error, SHARE),
+        for quantity, value, (low, high), most in (
+            ("every line at its bound", hits / n, binomial_interval(hits, n, 0.9), ANY),
+            ("half of the lines at their bounds", mean.mean(), ends(mean.mean(), error * z(0.9) / z()), SHARE),
         ):
+            verdict = "pass" if high <= most else "short" if low > most else "between"
             rows.append(
                 {"study": "all", "estimator": f"{len(names)} lines", "world": world, "quantity": quantity, "seeds": n,
                  "failed": 0, "at_bound": float(value), "at_bound_high": float(high),
-                 "verdict": "pass" if high <= most else "short", "provisional": "yes" if n < FULL else "no"}
+                 "verdict": verdict, "provisional": "yes" if n < FULL else "no"}
             )  # fmt: skip
     return rows
 
@@ -314,13 +316,13 @@ def _verdicts(part: pd.DataFrame, quantity: str, truth: float) -> dict[str, Any]
     if line is None or line.bound is None or n == 0:
         return {}
     closed = (part["open"] != 1).to_numpy()
-    ends = [("undecided" if shut else position(low, high, line.bound)) for shut, low, high in zip(
+    where = [("undecided" if shut else position(low, high, line.bound)) for shut, low, high in zip(
         closed, part["ci_low"], part["ci_high"], strict=True)]  # fmt: skip
     centre = float(part["value"].mean()) if math.isnan(truth) else truth
     right = position(centre, centre, line.bound)
-    found = ends.count(right)
+    found = where.count(right)
     out = {"bound": line.bound.at, "found": found / n, "found_low": binomial_interval(found, n, 0.9)[0]}
-    out["wrong"] = sum(e not in (right, "undecided") for e in ends) / n
+    out["wrong"] = sum(e not in (right, "undecided") for e in where) / n
     if not math.isnan(truth):
         hits = int(((part["ci_low"] > truth) | (part["ci_high"] < truth))[~closed].sum())
         out |= {"at_bound": hits / n, "at_bound_high": binomial_interval(hits, n, 0.9)[1]}

@@ -465,7 +465,7 @@ def truth(settings: Settings) -> dict[str, Any]:
     known = stored().get("worlds", {}).get(settings.world) if not settings.changes else None
     if known is not None and stored()["months"] == settings.months:
         values, errors = ({k: v[i] for k, v in known.items()} for i in (0, 1))
-        how = f"limit of a draw of {stored()['customers']:,} customers"
+        how = f"limit of a draw of {stored()['customers'][settings.world]:,} customers"
     else:
         values, errors = limits(settings)
         how = f"limit of a draw of {DRAW_BLOCKS * BLOCK:,} customers"

@@ -19,9 +19,10 @@ from crmresearch.errors import InputError
 from crmresearch.lab.simulated.estimands import limits, model_fingerprint, stored
 from crmresearch.lab.simulated.settings import BLOCK, Settings, world_names
 
-BLOCKS = 160
-# Truths are as exact as the banks held against them are large; contributions cannot be averaged over and have a tail.
-MORE, PEOPLE = {"baseline": 640}, {"baseline": 4_000, "null": 640, "heavy_tail": 400}
+# Truths are as exact as the banks held against them are large: 20,000 customers in the baseline, 4,000 elsewhere.
+# Contributions cannot be averaged over, and have a tail.
+BLOCKS, MORE = 40, {"baseline": 460, "null": 160}
+PEOPLE = {"baseline": 4_000}
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.simulated.limits"
 
@@ -46,7 +47,7 @@ def main(names: list[str], jobs: int = 2) -> None:
     content = {
         "command": COMMAND,
         "seed": SEED,
-        "customers": BLOCKS * BLOCK,
+        "customers": {w: MORE.get(w, BLOCKS) * BLOCK for w in world_names()},
         "months": Settings().months,
         "model": model_fingerprint(),
         "worlds": {w: found[w] for w in world_names()},
