@@ -28,6 +28,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("naive", "", "", "naive"),
     ("campaign.targeted.naive", "", "", "naive"),
     ("mean.contribution", "contribution", "heavy_tail", "no_variance"),
+    ("mean.contribution", "contribution", "null", "inexact"),
     ("", "concentration", "heavy_tail", "tail_gate"),
     ("", "", "no_overlap", "overlap_gate"),
     ("satisfaction.mean weighted", "response", "mnar_response", "weights"),
@@ -188,7 +189,7 @@ def _pictures(rows: pd.DataFrame, titles: tuple[str, str], seeds: pd.Series, x: 
                 options={"marks": [Mark(0)]}, size=size, people=False),
         Picture("intervals", right.assign(group=rows["verdict"].where(rows["verdict"] == "short", "pass")),
                 titles[1], say("estimates.coverage_x", seeds=seeds),
-                options={"unit": "percent", "spans": [(COVERED, WIDE, say("estimates.accepted"))]}),
+                options={"unit": "percent", "spans": [(COVERED, WIDE, say("estimates.accepted"))]}, people=False),
     )  # fmt: skip
 
 
