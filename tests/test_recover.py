@@ -450,7 +450,7 @@ def test_many_lines_would_show_verdicts_without_control(monkeypatch):
     assert (found["estimate"] > found["level"])[:3].all()
 
 
-# Limits of estimators that are still drawn from a dozen large banks: `python -m crmresearch.lab.recover.limits` draws fifty.
+# Limits still drawn from a dozen large banks: `python -m crmresearch.lab.recover.limits` draws fifty.
 INEXACT = {"S06", "S12", "S12a", "S22", "S41", "S44", "S44a", "S44b", "S56"}
 
 
