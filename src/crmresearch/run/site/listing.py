@@ -83,7 +83,7 @@ def _estimate(row: Mapping[Any, Any]) -> tuple[str, str]:
 
 
 def _row(told: Mapping[str, tuple[str, str]], find: str) -> str:
-    cells = "".join(f'<td data-sort="{escape(key)}">{shown}</td>' for key, shown in told.values())
+    cells = "".join(f'<td data-sort="{escape(key)}"><div>{shown}</div></td>' for key, shown in told.values())
     return f'<tr data-find="{escape(find)}">{cells}</tr>'
 
 
@@ -92,4 +92,5 @@ def _table(name: str, named: Mapping[str, str], rows: Iterable[str]) -> str:
     whole = (
         f'<table class="dataframe" id="{name}"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     )
-    return tables.stacked(whole).replace("crm-wide", "crm-wide crm-sortable", 1)
+    shown = tables.stacked(whole).replace("crm-wide", "crm-wide crm-sortable", 1)
+    return f'<div class="crm-scroll">{shown}</div>'
