@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +101,10 @@ class Notebook:
         """
         from crmresearch.data.bank import told
 
-        t = self.bank.table("customers")
-        agreed = self.bank.frame(t.filter(t.consent_marketing == "yes").select("customer_id"))["customer_id"]
+        agreed: Iterable[Any] = ()  # without a table of customers no consent is recorded
+        if "customers" in self.bank.tables:
+            t = self.bank.table("customers")
+            agreed = self.bank.frame(t.filter(t.consent_marketing == "yes").select("customer_id"))["customer_id"]
         frame = frame[frame["customer_id"].isin(agreed)]
         print(say("agreed", n=told(len(frame))) if len(frame) else say("refused"))
         if self.folder is None or frame.empty:
