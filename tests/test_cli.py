@@ -204,10 +204,13 @@ def test_progress_writes_plain_lines_when_nobody_watches(capsys):
         listener.cell("00_a", 1, 3)
         listener.end("00_a", {"status": "completed", "seconds": 1.25})
         listener.end("01_b", {"status": "failed", "seconds": 2.0, "error": "ValueError: no"})
+        listener.begin(1)  # the next of several banks
+        listener.end("00_a", {"status": "completed", "seconds": 1.25})
     assert capsys.readouterr().err.splitlines() == [
         "== opening bank tiny",
         "[1/2] 00_a: completed in 1.2 s",
         "[2/2] 01_b: failed in 2.0 s; ValueError: no",
+        "[1/1] 00_a: completed in 1.2 s",
     ]
 
 
