@@ -148,10 +148,7 @@ def places(tiers: pd.DataFrame) -> Result:
     if table["n"].isna().all():
         raise NotApplicable(say("few", total=total))
     largest = table.loc[table["n"].idxmax()]
-    sentence = say("places.own", largest=largest, total=total)
-    if not own:
-        sentence = say("places.sentence", largest=largest, total=total)
-    return Result(table, sentence)
+    return Result(table, say("places.own" if own else "places.sentence", largest=largest, total=total))
 
 
 @study
