@@ -191,3 +191,18 @@ def test_no_sentence_tells_a_number_of_few_people():
     assert [told("{n:,}", (), {"n": n}) for n in (0, 1, 9, 10, np.nan)] == ["0", "<10", "<10", "10", "–"]
     shown = disclosure.protect(CELLS).frame
     assert told("{row[band]} {row[share]:.0%}", (), {"row": shown.iloc[2]}) == "c –"
+
+
+@pytest.mark.parametrize("column", ["channel", "segment", "city"])
+def test_a_name_that_somebody_typed_for_a_few_is_no_name_of_a_row(column):
+    frame = pd.DataFrame({column: ["branch", "ask for Zhang Wei 138 0013 8000", "online"], "n": [400, 2, 300]})
+    for shown in (disclosure.safe(frame), disclosure.safe(frame.set_index(column)).reset_index(),
+                  disclosure.safe(frame.assign(year=2020).set_index(["year", column])).reset_index()):  # fmt: skip
+        assert shown[column].tolist() == ["branch", "other, fewer than 10", "online"]
+
+
+def test_a_run_chooses_its_rules_before_the_bank(monkeypatch):
+    assert rules.use("abs") == "abs"
+    monkeypatch.setenv(rules.CHOSEN, "eurostat, least=25")
+    assert rules.use("abs") == "eurostat, least=25"
+    assert (rules.rules.least, rules.rules.base) == (25, 5)

@@ -20,6 +20,7 @@ from crmresearch.rules import rules
 Counts = Sequence[str] | Sequence[Sequence[str]]
 NOTHING = "–"  # a cell without a value
 REASON = "suppressed"  # column that names the rule which hides a row
+FREE = ["channel", "acquisition_channel", "segment", "city", "campaign"]  # somebody may have typed their names
 HEAVY = "dominated"  # column that says whether one or two people make a row's money; it is taken out
 say = words.of("top.disclosure")
 
@@ -110,7 +111,21 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
         elif place > first and column != REASON:
             out[column] = values.astype(object).mask(off, "")
     out[REASON] = why
+    out = _unnamed(out, why.eq(say.names("rules")["few"]).to_numpy())
     return Protected(out, {str(k): int(v) for k, v in why[off].value_counts().items()}, counts)
+
+
+def _unnamed(out: pd.DataFrame, rare: np.ndarray) -> pd.DataFrame:
+    """Take the names of what few people are in, where somebody may have typed them."""
+    other = say("other", least=rules.least)
+    for column in out.columns.intersection(FREE):
+        out[column] = out[column].astype(object).mask(rare, other)
+    if set(FREE) & set(out.index.names):
+        keys = out.index.to_frame(index=False).astype(object)
+        for level in keys.columns.intersection(FREE):
+            keys[level] = keys[level].mask(rare, other)
+        out.index = pd.MultiIndex.from_frame(keys) if keys.shape[1] > 1 else pd.Index(keys.iloc[:, 0])
+    return out
 
 
 def safe(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) -> pd.DataFrame:

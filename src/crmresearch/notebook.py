@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crmresearch import answer, disclosure, escape, figures, ledger, parameters, words
+from crmresearch import answer, disclosure, escape, figures, ledger, parameters, rules, words
 from crmresearch.data.engines import PACKAGES
 from crmresearch.data.places import put
 from crmresearch.data.pseudonyms import pseudonym
@@ -45,6 +45,7 @@ class Notebook:
     bank: Bank
     folder: Path | None
     meanings: Mapping[str, str]
+    rules: str = "default"  # of disclosure
     suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
 
@@ -77,7 +78,7 @@ class Notebook:
             findings,
             bank=self.bank.about.name,
             evidence=self.bank.about.evidence,
-            parameters=self.values,
+            parameters=self.values if self.rules == "default" else {**self.values, "disclosure": self.rules},
             data=self.bank.engine.fingerprint(),
             truth=self.bank.about.truth,
         )
@@ -194,7 +195,8 @@ def start(name: str, **values: Any) -> Notebook:
     folder = Path(out) if out else None
     Reader.in_notebook = True
     warnings.showwarning = functools.partial(_tell, set())
+    chosen = rules.use(bank.about.disclosure)
     figures.use(bank.source_line, folder / "figures" if folder else None, name, bank.about.currency)
     if figures.shared.english:
         print(say("no_font"))
-    return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()})
+    return Notebook(name, dict(values), bank, folder, {k: p.comment for k, p in takes.items()}, chosen)

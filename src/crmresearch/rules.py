@@ -13,6 +13,7 @@ Hundepool et al. (2012). *Statistical Disclosure Control.* Wiley.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,13 +63,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 rules = Rules()
 
 
-def use(chosen: str = "") -> str:
-    """Put a set of rules in force, and return how it is written in full; nothing stands for the default.
+CHOSEN = "CRMRESEARCH_DISCLOSURE"  # variable by which a run tells its kernels
 
-    Parameters
-    ----------
-    chosen : str
-        A preset, and thresholds that differ from it, as in ``abs, least=20, base=5``.
+
+def read(chosen: str = "") -> dict[str, Any]:
+    """Read how rules are chosen: a preset, and thresholds that differ from it, as in ``abs, least=20, base=5``.
 
     Raises
     ------
@@ -87,10 +86,15 @@ def use(chosen: str = "") -> str:
         values[key] = float(text) if isinstance(values[key], float) else int(float(text))
     if values["least"] < 3 or values["freedom"] < 1:
         raise InputError("disclosure rules: least is below 3, or freedom below 1; give at least that many")
-    for key, value in values.items():
+    return values
+
+
+def use(chosen: str = "") -> str:
+    """Put rules in force, and return them as they are chosen: by the run if it says, else by what is given."""
+    chosen = os.environ.get(CHOSEN) or chosen or "default"
+    for key, value in read(chosen).items():
         setattr(rules, key, value)
-    preset = asdict(Rules()) | PRESETS[name]
-    return ", ".join([name, *(f"{k}={v:g}" for k, v in values.items() if v != preset[k])])
+    return chosen
 
 
 def few(n: Any) -> bool:

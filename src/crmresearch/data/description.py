@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crmresearch import rules as shown
 from crmresearch.data import rules
 from crmresearch.data.contract import Problem, nearest
 from crmresearch.data.tables import TABLES
@@ -46,6 +47,8 @@ class About:
         What a result on these data can show.
     title, licence, citation : str
         For captions and references.
+    disclosure : str
+        Rules of what may be shown, as for :func:`crmresearch.rules.use`; the default ones where empty.
     cannot_answer : tuple of str
         What the data cannot show, one sentence each.
     constructs : mapping of str to list of str, or to mapping
@@ -94,6 +97,7 @@ class About:
     segments: Mapping[str, Any] = field(default_factory=dict)
     tolerance_days: Mapping[str, int] = field(default_factory=dict)
     truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    disclosure: str = ""
 
     def __post_init__(self) -> None:
         for wrong in _wrong(self):
@@ -102,6 +106,7 @@ class About:
             ("exit_rule", rules.exit_rule), ("contribution", rules.contribution), ("segments", rules.segments)
         ):  # fmt: skip
             object.__setattr__(self, name, read(getattr(self, name)))
+        shown.read(self.disclosure)
         object.__setattr__(self, "title", self.title or self.name)
         object.__setattr__(self, "cannot_answer", tuple(self.cannot_answer))
         object.__setattr__(self, "unlinked", tuple(self.unlinked))

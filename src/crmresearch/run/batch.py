@@ -23,7 +23,7 @@ from crmresearch import ledger, parameters, words
 from crmresearch.errors import CrmError, InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
-from crmresearch.rules import rules
+from crmresearch.rules import rules, use
 from crmresearch.run import execution, staging, workers
 from crmresearch.run.people import People
 from crmresearch.run.progress import Progress
@@ -304,6 +304,7 @@ def load(bank: str, from_dir: Path | None = None) -> Bank:
     if from_dir is not None and bank in open_data.catalogue():
         open_data.get(bank, from_dir)
     opened = open_bank(bank, from_dir)
+    use(opened.about.disclosure)
     name = opened.about.name
     if bank != name and name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
         raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
@@ -326,7 +327,9 @@ def _merge_disclosure(folder: Path) -> None:
     suppressed: dict[str, Any] = {}
     for path in sorted((folder / "disclosure").glob("*.json")):
         suppressed |= json.loads(path.read_text("utf-8"))
-    ledger.write_json(folder / "disclosure.json", {"threshold": rules.least, "suppressed": suppressed})
+    ledger.write_json(
+        folder / "disclosure.json", {"rules": asdict(rules), "threshold": rules.least, "suppressed": suppressed}
+    )
 
 
 def _publish(folder: Path, status: dict[str, Any], known: People, progress: Progress, wanted: bool) -> None:

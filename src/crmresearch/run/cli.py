@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crmresearch import escape, words
+from crmresearch import escape, rules, words
 from crmresearch.data.places import FULL
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import spare_grammars
@@ -43,6 +43,14 @@ def _here(path: Path | None) -> Path | None:
     if path is not None and re.match(r"[A-Za-z][\w+.-]+:", str(path)):
         raise typer.BadParameter("name a folder of this machine, and copy the run from there")
     return path
+
+
+def _rule(chosen: str | None) -> str | None:
+    """Choose the rules of what may be shown, here and in the kernels."""
+    if chosen is not None:
+        rules.read(chosen)
+        os.environ[rules.CHOSEN] = chosen
+    return chosen
 
 
 def _speak(languages: str | None) -> str | None:
@@ -76,6 +84,10 @@ Whose = Annotated[
 Lang = Annotated[
     str | None,
     typer.Option(callback=_speak, help="Language of what readers see, en or zh; en,zh puts a site in Chinese beside."),
+]
+Disclosure = Annotated[
+    str | None,
+    typer.Option(callback=_rule, help="Rules of what may be shown: default, eurostat or abs, as in: abs, least=20."),
 ]
 UNKNOWN = "the bank of this run is not here, so that its customers were not looked for; name it: --bank PATH"
 Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/reference.")]
@@ -175,6 +187,7 @@ def run(
     resume: Resume = None,
     timeout: Timeout = 1800,
     lang: Lang = None,
+    disclosure: Disclosure = None,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder."""
     from crmresearch.run import batch
