@@ -101,7 +101,7 @@ def test_moves_between_years_are_moves_between_own_bands(own, balances):
     table = value_studies.transitions(years).table
     shares = table[[*BANDS, "left"]].to_numpy()[:3] * table["n"].to_numpy()[:3, None]
     seen = np.isfinite(shares)
-    assert seen.sum() >= 6
+    assert seen.sum() >= 4  # few people are told in the others
     assert np.allclose(shares[seen], expected[[*BANDS, "left"]].to_numpy()[seen])
     assert "loss" not in value_studies.transitions(years).sentence
     assert list(value_studies.regression_to_mean(years).table.iloc[:, 0]) == BANDS
