@@ -290,7 +290,9 @@ def _attack(why: pd.Series, people: pd.DataFrame, lines: list[np.ndarray]) -> bo
         own = people[column].fillna(0).to_numpy(dtype=float)
         for row in np.flatnonzero(out & (own > 0) & (own < rules.least)):
             low, high = interval(own, out, lines, int(row))
-            if high - low >= rules.least - 1:
+            # of a line that is hidden as a whole no cell can be less certain than its total
+            whole = [own[line].sum() for line in lines if row in line and out[line].all()]
+            if high - low >= min([rules.least - 1, *whole]):
                 continue
             near = np.concatenate([line for line in lines if row in line])
             rest = [r for r in near if not out[r] and own[r] > 0]

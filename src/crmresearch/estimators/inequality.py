@@ -167,17 +167,16 @@ def parts(x: np.ndarray) -> list[tuple[str, tuple[float, ...], tuple[float, ...]
 def quantiles(x: np.ndarray, at: Sequence[float], pooled: int = 1) -> list[tuple[float, np.ndarray, int]]:
     """Quantiles of ascending values with the interval of their order statistics, and the values beyond them.
 
-    Each is the mean of ``pooled`` neighbouring values, so that it is nobody's own; near the ends it is missing.
+    Each is the mean of ``pooled`` neighbouring values, so that it is nobody's own, with as many beyond; nearer the
+    ends it is missing.
     """
     means = np.convolve(x, np.full(pooled, 1 / pooled), "valid") if x.size >= pooled else np.full(1, np.nan)
     out = []
     for q in at:
         place = np.array([q * x.size, *ends(q * x.size, (q * (1 - q) * x.size) ** 0.5)]).astype(int)
         first, beyond = place - pooled // 2, int(min(q, 1 - q) * x.size)
-        inside = (first >= 0) & (first < means.size)
-        held = (
-            np.where(inside, means[np.clip(first, 0, max(means.size - 1, 0))], np.nan) if means.size else first * np.nan
-        )
+        inside = (first >= (pooled > 1) * pooled) & (first < means.size - (pooled > 1) * pooled)
+        held = np.where(inside, means[np.clip(first, 0, means.size - 1)], np.nan)
         out.append((q, held, beyond))
     return out
 

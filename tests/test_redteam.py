@@ -1,0 +1,101 @@
+"""What is planted in a bank leaves by no table, figure, sentence, alt text, display, CSV or JSON."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import poor_banks
+import redteam
+from crmresearch import disclosure, figures
+
+COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|events|sold|at_risk)$")
+
+
+@pytest.fixture(scope="module", params=["00", "01"])
+def leaked(request, tmp_path_factory) -> tuple[Path, str]:
+    """Everything a notebook wrote or showed of the bank."""
+    folder, told = tmp_path_factory.mktemp("redteam"), []
+    notebooks = [p for p in poor_banks.NOTEBOOKS if p.name.startswith(request.param)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poor_banks, "shown", lambda *shown, **_: told.extend(map(_written, shown)))
+        poor_banks.run(redteam.bank(), folder, notebooks)
+    for path in folder.rglob("*"):
+        if path.is_file() and "restricted" not in path.parts and path.suffix in {".csv", ".json", ".txt"}:
+            told.append(path.read_text("utf-8"))
+    figures.use()
+    return folder, "\n".join(told)
+
+
+def _written(shown) -> str:
+    html = shown._repr_html_() if hasattr(shown, "_repr_html_") else getattr(shown, "data", "")
+    return f"{shown!r}\n{html if isinstance(html, str) else ''}"
+
+
+def test_no_name_that_somebody_typed_and_no_identifier_leaves(leaked):
+    _, told = leaked
+    assert [name for name in redteam.TYPED if name in told] == []
+    assert re.findall(r"\bC0000\d{4}\b", told) == []
+
+
+def test_nobody_who_dominates_is_told_from_a_total_a_mean_or_a_quantile(leaked):
+    _, told = leaked
+    values = {float(v.replace(",", "")) for v in re.findall(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{6,}", told)}
+    for people in (1, 2, 10, 12):  # his month, year and three years, or a mean of what is drawn around him
+        for months in (1, 12, 36):
+            own = redteam.FEES * months / people
+            if own > 50_000:
+                assert not [v for v in values if abs(v - own) < 0.0005 * own], (people, months)
+
+
+def test_no_count_of_one_to_nine_stands_in_a_table(leaked):
+    folder, _ = leaked
+    for path in sorted((folder / "tables").glob("*.csv")):
+        frame = pd.read_csv(path)
+        for column in [c for c in frame if COUNTS.match(c)]:
+            few = pd.to_numeric(frame[column], errors="coerce").between(1, 9)
+            assert not few.any(), (path.name, column)
+
+
+def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poor_banks, "shown", lambda *shown, **_: told.extend(map(_written, shown)))
+        poor_banks.run(redteam.bank(60), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name.startswith("00")])
+    figures.use()
+    text = "\n".join(told)
+    assert "too few people" in text
+    assert [name for name in redteam.TYPED if name in text] == []
+
+
+def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(tmp_path, monkeypatch):
+    """Every figure of the first notebook, from frames whose hidden rows hold what nobody could have."""
+    honest, drawn = disclosure.protect, []
+
+    def poisoned(frame, *args, **values):
+        safe = honest(frame, *args, **values)
+        if disclosure.REASON in safe.frame:
+            off = safe.frame[disclosure.REASON].ne("")
+            for column in safe.frame.select_dtypes("number"):
+                safe.frame[column] = safe.frame[column].mask(off, -12_345_678.0)
+        return safe
+
+    def looked_at(shown, *, alt, name=None):
+        if shown is not None:
+            axes = shown.ravel() if hasattr(shown, "ravel") else [shown]
+            drawn.extend(t.get_text() for a in axes for t in a.findobj(match=lambda o: hasattr(o, "get_text")))
+            drawn.extend(map(str, (v for a in axes for v in (*a.get_xlim(), *a.get_ylim()))))
+        drawn.append(alt)
+
+    monkeypatch.setattr(disclosure, "protect", poisoned)
+    monkeypatch.setattr(figures, "show", looked_at)
+    monkeypatch.setattr(
+        poor_banks, "shown", lambda *shown, **_: drawn.extend(s.sentence for s in shown if hasattr(s, "sentence"))
+    )
+    poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == "00"])
+    figures.use()
+    assert len(drawn) > 10
+    assert [t for t in drawn if re.search(r"12,?345,?678|1\.23\d*e\+?0?7", t)] == []
