@@ -146,12 +146,14 @@ class DuckDB:
         """Return the hash of the sources a file was loaded from, which its name carries; nothing in memory."""
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""
 
-    def copy(self, path: Path) -> None:
-        """Write all tables into a new file, which then holds nothing of what was once in this one."""
+    def copy(self, path: Path, queries: Mapping[str, str]) -> None:
+        """Write all tables into a new file, those of ``queries`` as these give them; it holds nothing else of this one."""
         target = str(path).replace("'", "''")
-        [(name,)] = self.run("SELECT current_database()")
         self.run(f"ATTACH '{target}' AS copied")
-        self.run(f'COPY FROM DATABASE "{name}" TO copied')
+        own = "database_name = current_database() AND NOT temporary"
+        for (name,) in self.run(f"SELECT table_name FROM duckdb_tables() WHERE {own} ORDER BY table_oid"):
+            query = queries.get(name, f'FROM "{name}"')
+            self.run(f'CREATE TABLE copied."{name}" AS {query}')
         self.run("DETACH copied")
 
     def close(self) -> None:

@@ -22,7 +22,8 @@ from crmresearch.data.tables import SQL_TYPE, STEPS, TABLES, WANTED, Column, Tab
 def load(engine: DuckDB, description: Description, *, checked: bool = True, key: bytes = b"") -> None:
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
-    Who did not consent to analysis is left out, in every table; with a key, pseudonyms stand for identifiers of people.
+    Who did not consent to analysis is left out, in every table; with a key, pseudonyms are made that replace the
+    identifiers of people where the database is written (:func:`.pseudonyms.replacing`).
 
     The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared, under
     ``_consent`` customers by consent to analysis, under ``_exits`` what the bank's exit rule changed, under ``_about``
@@ -73,7 +74,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
     if key:
-        pseudonyms.replace(engine, noted, about.unlinked, key)
+        pseudonyms.make(engine, noted, about.unlinked, key)
         noted["_key"] = pseudonyms.mark(key)
     if checked and "customers" in noted:
         noted["_consent"] = rules.consent(engine, noted)

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,20 @@ def pseudonym(name: Any) -> Any:
     return name.str[-DIGITS:] if hasattr(name, "str") else name[-DIGITS:]
 
 
-def replace(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], key: bytes) -> None:
-    """Put pseudonyms in the place of every identifier of people, in all tables alike."""
+def _places(noted: Iterable[str]) -> list[tuple[str, str]]:
+    return [(t, c) for t in noted if t in TABLES for c in COLUMNS if c in TABLES[t].names]
+
+
+def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], key: bytes) -> None:
+    """Make a pseudonym for every identifier of people in a loaded bank, before anybody is left out."""
     import pyarrow as pa
 
-    places = [(t, c) for t in noted if t in TABLES for c in COLUMNS if c in TABLES[t].names]
+    joined = "customers" in noted and "customers" not in unlinked  # then other tables name nobody else, as was checked
+    places = [
+        (t, c)
+        for t, c in _places(noted)
+        if not (joined and c == "customer_id" and t not in (*unlinked, "customers", "prospects"))
+    ]
     parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
     if not parts:
         return
@@ -98,7 +107,19 @@ def replace(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...],
             "number": [text.isdecimal() for text in plain],
         }
     )
-    with engine.visible({"_ids": people}):
-        for table, column in places:
-            engine.run(f'UPDATE "{table}" SET "{column}" = p.name FROM _ids p WHERE "{table}"."{column}" = p.id')
-        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT right(name, {DIGITS}) AS name, found_by, size, number FROM _ids")
+    with engine.visible({"_made": people}):
+        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT right(name, {DIGITS}) AS name, found_by, size, number FROM _made")
+        engine.run("CREATE TEMP TABLE _ids AS SELECT id, name FROM _made")
+
+
+def replacing(tables: Iterable[str]) -> dict[str, str]:
+    """Write the query of each table that has pseudonyms, made before, in the place of identifiers."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column in _places(tables):
+        found.setdefault(table, {})[column] = f"_{column}"
+    return {
+        table: f'SELECT t.* REPLACE ({", ".join(f"{p}.name AS {c}" for c, p in columns.items())}) FROM "{table}" t '
+        + " ".join(f"LEFT JOIN _ids {p} ON t.{c} = {p}.id" for c, p in columns.items())
+        + " ORDER BY t.rowid"
+        for table, columns in found.items()
+    }

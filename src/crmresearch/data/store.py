@@ -82,7 +82,8 @@ def _make(description: Description, path: Path, name: str, key: bytes) -> None:
         engine = DuckDB(Path(temporary) / f"load{SUFFIX}")
         try:
             load(engine, description, key=key)
-            engine.copy(fresh)  # no block of the file holds an identifier that was replaced
+            # a new file, no block of which holds an identifier that was replaced
+            engine.copy(fresh, pseudonyms.replacing(engine.tables()) if key else {})
         finally:
             engine.close()
         if description.state is None and path != folder / f"{name}.{fingerprint(description)}{SUFFIX}":
