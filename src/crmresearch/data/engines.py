@@ -147,7 +147,7 @@ class DuckDB:
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""
 
     def copy(self, path: Path, queries: Mapping[str, str]) -> None:
-        """Write all tables into a new file, those of ``queries`` as these give them; it holds nothing else of this one."""
+        """Write all tables into a new file, those of ``queries`` as these give them, and nothing else of this one."""
         target = str(path).replace("'", "''")
         self.run(f"ATTACH '{target}' AS copied")
         own = "database_name = current_database() AND NOT temporary"
