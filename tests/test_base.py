@@ -13,6 +13,8 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import base as reductions
 from crmresearch.errors import Missing
 from crmresearch.lab import simulated
+from crmresearch.notebook import Notebook
+from crmresearch.result import Result
 from crmresearch.rules import rules
 from crmresearch.studies import base
 
@@ -239,5 +241,43 @@ def test_no_title_tells_a_row_of_few_people(few):
     assert "fewer than 10 people" in base.completeness(months[1:2]).sentence
     mix = pd.DataFrame({"year": [2020, 2020, 2021, 2021], "channel": ["branch", "mobile"] * 2, "n": [90, few, 90, 90]})
     mix = mix.assign(transactions=[980, 20, 600, 400])
-    assert "2%" not in base.channel_mix(mix).picture.title
+    told = base.channel_mix(mix)
+    assert "2%" not in told.sentence + (told.picture.title if told.picture else "")
     assert "from 2% to 40%" in base.channel_mix(mix.assign(n=90)).picture.title
+
+
+# --- who could be told apart, and what was hidden ---------------------------------------------------------------------
+
+
+def test_customers_are_counted_by_how_many_share_their_traits(bank, frames):
+    c = frames["customers"]
+    acquired = pd.to_datetime(c["acquired_on"]).dt.year
+    traits = [c["birth_year"], c["city_id"], c["acquisition_channel"], acquired]
+    size = c.groupby(traits, dropna=False)["customer_id"].transform("size")
+    found = reductions.alike(bank)
+    assert found.set_index("size")["n"].to_dict() == size.value_counts().sort_index().to_dict()
+    told = base.anonymity(found)
+    assert told.table["n"].iloc[0] == (size == 1).sum()
+    assert f"holds {size.min()} (k-anonymity)" in told.sentence
+    assert f"{(size < 10).mean():.1%}" in told.sentence
+
+
+@pytest.mark.parametrize(("sizes", "alone"), [([1, 20], 5), ([1, 3, 30], 9), ([2, 40], 4)])
+def test_a_handful_who_stand_alone_are_told_nowhere(sizes, alone):
+    frame = pd.DataFrame({"size": sizes, "n": [alone] + [0] * (len(sizes) - 2) + [1000]})
+    frame.attrs["traits"] = ["birth_year", "acquired"]
+    told = base.anonymity(frame)
+    assert "few or none" in told.sentence
+    assert alone not in told.table["n"].tolist()
+
+
+def test_what_was_hidden_is_told_by_table_and_rule(bank):
+    nb = Notebook("00_customer_base", {}, bank, None, {})
+    people = pd.DataFrame({"group": ["a", "b", "c", "d"], "n": [100, 60, 40, 3]})
+    nb.keep(Result(people, "-"), "some")
+    nb.keep(Result(people.assign(n=100), "-"), "whole")
+    told = nb.protected()
+    assert set(told.table["table"]) == {"some"}
+    hidden = told.table["hidden"].sum()
+    assert hidden >= 1
+    assert f"{hidden} of 8 rows in 2 tables" in told.sentence

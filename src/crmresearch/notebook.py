@@ -48,6 +48,7 @@ class Notebook:
     rules: str = "default"  # of disclosure
     suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
+    kept: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)  # rows; those hidden, by rule
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
         """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
@@ -70,6 +71,8 @@ class Notebook:
         for line, finding in findings.items():
             ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
         self.found |= findings
+        if result.applicable:
+            self.kept[table] = (len(result.table), result.hidden)
         if self.folder is None:
             return
         ledger.record(
@@ -121,6 +124,21 @@ class Notebook:
         path.parent.mkdir(parents=True, exist_ok=True)
         named = any(n is not None for n in frame.index.names)
         put(path, escape.csv(frame, index=named), private=path.parent.name == "restricted")
+
+    def protected(self) -> Result:
+        """Return what the rules of disclosure hid in the tables kept so far, and what that cost."""
+        hidden = [(table, n, rule) for table, (_, by_rule) in self.kept.items() for rule, n in by_rule.items()]
+        told = say(
+            "protected",
+            hidden=str(sum(n for _, n, _ in hidden)),
+            rows=sum(rows for rows, _ in self.kept.values()),
+            tables=len(self.kept),
+            missing=str(sum(isinstance(e, Missing) for e in self.found.values())),
+            lines=str(len(self.found)),
+            rules=self.rules,
+            least=rules.rules.below,
+        )
+        return Result(pd.DataFrame(hidden, columns=["table", "hidden", "rule"]), told, counts=())
 
     def answer(self) -> Result:
         """Return what this notebook learnt of its claims, how sure it is, and what it does not show."""

@@ -152,6 +152,32 @@ def places(tiers: pd.DataFrame) -> Result:
 
 
 @study
+def anonymity(frame: pd.DataFrame) -> Result:
+    """How many customers could be told apart by traits that others may know: k-anonymity of what the studies work on.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``size``, ``n``, with ``attrs["traits"]``, from :func:`crmresearch.data.reductions.base.alike`.
+
+    References
+    ----------
+    Sweeney (2002). k-anonymity: a model for protecting privacy. *Int. J. Uncertainty, Fuzziness and Knowledge-Based
+    Systems* 10, 557-570.
+    """
+    total, names = int(frame["n"].sum()), say.names("anonymity.traits")
+    edges = {"alone": (1, 1), "few": (2, 4), "some": (5, 9), "many": (10, math.inf)}
+    n = [int(frame.loc[frame["size"].between(*ends), "n"].sum()) for ends in edges.values()]
+    bands = say.names("anonymity.bands")
+    table = pd.DataFrame({"alike": [bands[k] for k in edges], "n": n, "share": [size / total for size in n]})
+    table = safe(table, ("n",))
+    told = words.joined([names[t] for t in frame.attrs["traits"]], ", ")
+    few = sum(n[:3])
+    sentence = say("anonymity.sentence", traits=told, total=total, k=str(frame["size"].min()), share=few / total)
+    return Result(table, sentence if not disclosure.few(few) else say("anonymity.none", traits=told, total=total))
+
+
+@study
 def exit_rates(frame: pd.DataFrame) -> Result:
     """Yearly exit rates by cause, with exact Poisson intervals.
 

@@ -120,6 +120,29 @@ def tiers(bank: Bank) -> pd.DataFrame | Missing:
     return grouped(bank, t, [column], n=t.count(), left=t.left_on.notnull().sum())
 
 
+@needs("customers")
+def alike(bank: Bank) -> pd.DataFrame | Missing:
+    """Customers by how many share all traits with them that others may know.
+
+    Returns
+    -------
+    DataFrame
+        ``size`` (customers with the same traits, themselves included), ``n`` (customers in groups of that size). The
+        traits, in ``attrs["traits"]``, are those the bank brings of year of birth, city or tier, channel of
+        acquisition, and year of acquisition.
+    """
+    t = bank.table("customers")
+    place = next((c for c in ("city_id", tier_of(bank)) if bank.require(f"customers.{c}") is None), None)
+    traits = [c for c in ("birth_year", place, "acquisition_channel") if c and bank.require(f"customers.{c}") is None]
+    if not traits:
+        return Missing("no trait of customers is recorded that others may know", ("customers",))
+    keys = {c: t[c] for c in traits} | {"acquired": t.acquired_on.year()}
+    groups = t.group_by(**keys).aggregate(size=t.count())
+    frame = grouped(bank, groups, ["size"], n=groups["size"].sum())
+    frame.attrs["traits"] = [*traits, "acquired"]
+    return frame
+
+
 @needs("customers.left_on")
 def exits(bank: Bank) -> pd.DataFrame | Missing:
     """Exits by calendar year and cause, with the time customers were under observation.
