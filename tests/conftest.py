@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -47,6 +50,35 @@ def identifiers_as_they_came():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pseudonyms, "key", lambda: b"")
         yield given
+
+
+@functools.cache
+def kernels() -> str:
+    """Make a cache for the kernels of nbval, which load banks by a key, as tests in this process do not."""
+    folder = tempfile.mkdtemp(prefix="crmresearch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Give the kernels, which start with their first cell, a cache of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        if type(item).__name__ == "IPyNbCell":
+            patch.setenv("CRMRESEARCH_CACHE", kernels())
+        return (yield)
+
+
+def consenting(frames):
+    """Leave out of a bank's frames who does not consent to analysis, as loading does."""
+    said = frames["customers"]
+    refused = set(said.loc[said["consent_analysis"] == "no", "customer_id"])
+    out = {k: f[~f["customer_id"].isin(refused)] if "customer_id" in f else f for k, f in frames.items()}
+    if "prospects" in frames:  # they stay, without who they became
+        prospects = frames["prospects"]
+        gone = prospects["customer_id"].isin(refused)
+        out["prospects"] = prospects.assign(customer_id=prospects["customer_id"].mask(gone))
+    return out
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import ANSWERS
 from crmresearch.result import Check
 from crmresearch.run.site import claims
+from crmresearch.run.site.runs import Run
 
 LINES = [line_id for chosen in ledger.answered_from().values() for line_id in chosen]
 PLANTED = {
@@ -167,7 +168,9 @@ def test_an_estimate_from_a_few_people_is_printed_nowhere(line_id, n, tmp_path):
     assert row["verdict"] == "not applicable"
     assert said(frame)[line_id].text.endswith("fewer than 10 people stand behind this estimate, so it is not shown")
     told = answer.of_notebook("03_acquisition_retention_cost", found, TRUTH, "simulated")
-    cards = claims.cards(frame, ledger.answers(frame).set_index("claim_id")["answer"], ())
+    (tmp_path / "run.json").write_text('{"bank": {"name": "b", "evidence": "simulated", "currency": "EUR"}}', "utf-8")
+    run = Run(tmp_path)
+    cards = claims.cards([run], run.answers, lambda *_: None)
     written = [p.read_text("utf-8") for p in tmp_path.rglob("*") if p.is_file()]
     for text in (*written, repr(told), told._repr_html_(), cards):
         assert not re.search(r"0\.123|12\.3|0\.0678|6\.8|0\.975|97\.5", text)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import consenting
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.errors import InputError, Missing
@@ -125,7 +126,7 @@ def drawn():
     settings = simulated.Settings(customers=300, months=36, seed=5)
     names = ["customers", "holdings", "service", "monthly", "transactions", "contacts", "prospects"]
     frames = simulated.frames(settings, names)
-    return frames, Bank.from_frames(frames, simulated.about(settings))
+    return consenting(frames), Bank.from_frames(frames, simulated.about(settings))
 
 
 def expanded(frames: dict[str, pd.DataFrame], lag: int) -> pd.DataFrame:

@@ -234,7 +234,7 @@ def test_recovery_knows_what_it_looks_for(bank):
         known = {**planted, **dict.fromkeys(estimator.limits)}
         assert known
         assert set(known) <= set(found)
-        for name, value in planted.items():
+        for name, (value, _) in planted.items():
             # one draw: within four of its own standard errors of the planted value
             assert abs(found[name].value - value) < 4 * found[name].se
 

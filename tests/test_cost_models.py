@@ -135,11 +135,12 @@ def test_channels_without_variation_or_wins_have_an_answer():
         ],
         ignore_index=True,
     ).assign(block=lambda f: np.arange(len(f)))
-    note = cost.response(frame).table.set_index("channel")["note"]
+    told = cost.response(frame).table.set_index("channel")
+    assert told.loc["other, fewer than 10", "suppressed"] == "too few people"  # the single prospect
+    note = cost.response(frame[frame["channel"] != "single"]).table.set_index("channel")["note"]
     assert note["free"].startswith("nothing was spent")
     assert note["none"] == "fewer than 10 wins: no curve fitted"
     assert "at least three" in note["flat"]
-    assert note["single"].startswith("fewer than 10")
     assert note["a"] == ""
 
 

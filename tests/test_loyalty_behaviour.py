@@ -328,7 +328,9 @@ def test_every_figure_draws_and_is_described():
         paths,
         loyalty.effects(paths),
         loyalty.beside_sem(answers, model, paths, resamples=50, seed=1),
-        loyalty.dose_response(answers.round(), MODEL, resamples=50, seed=1),
+        loyalty.dose_response(
+            answers.round().clip(upper=answers.round().median(), axis=1), MODEL, resamples=50, seed=1
+        ),
         loyalty.importance_performance(answers, MODEL, resamples=50, seed=1),
         loyalty.intention_behaviour(frame),
         loyalty.exit_hazard(frame, MODEL),

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from conftest import consenting
 from crmresearch.data import contract
 from crmresearch.data.bank import Bank, open_bank
 from crmresearch.errors import InputError
@@ -109,7 +110,7 @@ def test_written_bank_opens_and_equals_the_one_in_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
     s = Settings(customers=400, months=18, seed=3)
     bank = open_bank(simulated.write(s, tmp_path / "bank"))
-    memory = simulated.bank(s)
+    memory = Bank.from_frames(consenting(simulated.frames(s)), simulated.about(s))
     assert bank.tables == memory.tables
     assert bank.about.evidence == "simulated"
     for table in ("monthly", "survey", "contacts"):
