@@ -89,7 +89,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         curve = links.spline_share(x, top).assign(n=len(x))
     except FitError:  # no top answer at all over a part of the range: the bins say all there is
         curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan, "n": table["n"]})
-    bends = bend.p < 0.05
+    bends = bend.p < 0.05 and not np.isnan(bend.change.value)  # where steps of answers leave no slope on one side
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
     ends = table["share"].dropna()
     sentence += say("dose.share", low=ends.iloc[0], high=ends.iloc[-1]) if len(ends) else ""
