@@ -60,13 +60,21 @@ def kernels() -> str:
     return folder
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item):
-    """Give the kernels, which start with their first cell, a cache of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        if type(item).__name__ == "IPyNbCell":
-            patch.setenv("CRMRESEARCH_CACHE", kernels())
-        return (yield)
+class Kernels:
+    """What tests of notebooks, which lie beside this folder, are set up by."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item):
+        """Give the kernels, which start with their first cell, a cache of their own."""
+        with pytest.MonkeyPatch.context() as patch:
+            if type(item).__name__ == "IPyNbCell":
+                patch.setenv("CRMRESEARCH_CACHE", kernels())
+            return (yield)
+
+
+def pytest_configure(config):
+    """Register what holds for all tests, not for those of this folder alone."""
+    config.pluginmanager.register(Kernels())
 
 
 def consenting(frames):
