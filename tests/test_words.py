@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from crmresearch import words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.lab import simulated
 
 ROOT = Path(__file__).parents[1]
@@ -343,3 +343,31 @@ def test_several_reasons_are_translated_one_by_one(monkeypatch):
     assert "table" not in both
     assert "wave" not in words.local(second)
     assert "own" in both
+
+
+# --- few people -------------------------------------------------------------------------------------------------------
+
+PEOPLE = r"customers?|prospects?|persons?|people|respondents?|exits?|wins|answers"
+
+
+def test_a_count_of_people_is_written_so_that_few_are_not_told():
+    """Only whole numbers written with a comma pass the door that makes <10 of few."""
+    asked = {"least", "needed", "threshold", "cell", "by", "cause"}  # what is wanted, and what they are
+    found = {k: re.findall(rf"[{{](\w+)[}}] (?:{PEOPLE})\b", text) for k, text in ENGLISH.items()}
+    assert {k: names for k, names in found.items() if set(names) - asked} == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("income is missing or infinite in 3 of 120 rows; drop or fill them first", "infinite in <10 of 120 rows"),
+        ("4 customers; the jackknife needs 100", "<10 customers; the jackknife needs 100"),
+        ("7 exits and 12 customers without one in 12 months", "<10 exits and 12 customers"),
+        ("1,204 rows are missing", "1,204 rows are missing"),
+        ("concentration needs at least 2 customers", "at least 2 customers"),
+        ("spend takes 2 values; a response curve needs at least three", "spend takes 2 values"),
+    ],
+)
+def test_reasons_tell_no_number_of_few_people(reason, told):
+    assert told in words.told(reason)
+    assert told in words.of("top.result")("not_applicable", missing=Missing(reason))

@@ -263,7 +263,7 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
         near = difflib.get_close_matches(line_id, lines(), 1)
         raise InputError(f"no line {line_id} in claims.yaml" + (f"; did you mean {near[0]}?" if near else ""))
     if isinstance(finding, Missing):
-        return {"reason": finding.reason}
+        return {"reason": words.told(finding.reason)}
     if line_id not in IMPERSONAL and (few := disclosure.few(finding.n)):
         return {"reason": few}
     return asdict(finding)

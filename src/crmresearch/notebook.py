@@ -103,14 +103,12 @@ class Notebook:
         name : str
             Name of the list's file, without ending.
         """
-        from crmresearch.data.bank import told
-
         agreed: Iterable[Any] = ()  # without a table of customers no consent is recorded
         if "customers" in self.bank.tables:
             t = self.bank.table("customers")
             agreed = self.bank.frame(t.filter(t.consent_marketing == "yes").select("customer_id"))["customer_id"]
         frame = frame[frame["customer_id"].isin(agreed)]
-        print(say("agreed", n=told(len(frame))) if len(frame) else say("refused"))
+        print(say("agreed", n=len(frame)) if len(frame) else say("refused"))
         if self.folder is None or frame.empty:
             return
         if self.bank.pseudonymous:

@@ -246,7 +246,7 @@ class Bank:
         )
         refused = self._meta.get("_consent", {}).get("no", 0)
         if refused:
-            sentence += " " + say("describe.consent", n=told(refused))
+            sentence += " " + say("describe.consent", n=refused)
         exits = " " + self.rules()["exit"] if self.about.exit_rule else ""
         return Result(pd.DataFrame(rows, columns=header), sentence + exits)
 
@@ -306,13 +306,6 @@ class Bank:
         table = pd.DataFrame(rows, columns=["what", "found", "expected", "agrees"])
         sentence = say("reconcile.sentence", agree=int(table["agrees"].sum()), n=len(table))
         return Result(table, sentence, counts=(), digits=2)
-
-
-def told(n: int) -> str:
-    """Write a number of customers, few of them as no more than that."""
-    from crmresearch.rules import rules
-
-    return say("rules.few") if 0 < n < rules.least else f"{n:,}"
 
 
 def open_bank(name_or_path: str | os.PathLike[str], from_dir: Path | None = None) -> Bank:

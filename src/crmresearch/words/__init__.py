@@ -131,6 +131,17 @@ def english(text: str) -> str:
     return text
 
 
+_PEOPLE = re.compile(
+    r"(?<!least )(?<!than )(?<!needs )\b\d+(?= (?:of [\d,]+ )?"
+    r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents)\b)"
+)
+
+
+def told(reason: str) -> str:
+    """Return why something cannot be answered, as an estimator wrote it, with no number of few people in it."""
+    return _PEOPLE.sub(lambda n: rules.below if few(int(n[0])) else n[0], reason)
+
+
 class Careful(Formatter):
     """Fill templates, and tell no number of few people: the door of every sentence, title, label and legend.
 
@@ -155,7 +166,7 @@ class Careful(Formatter):
             return NOTHING
         if format_spec == "," and isinstance(value, numbers.Real) and few(value):
             return rules.below
-        return str(super().format_field(local(value) if isinstance(value, str) else value, format_spec))
+        return str(super().format_field(local(told(value)) if isinstance(value, str) else value, format_spec))
 
 
 careful = Careful()

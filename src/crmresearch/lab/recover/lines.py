@@ -52,7 +52,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
-    "S20": ("", "preference.worth", "S49"),
+    "S20": ("", "preference.worth", "S20"),
     "S22": ("", "value.core", "S22"),
     "S37": ("negative_share.contribution", "", ""),
     "S40": ("cost_ratio.primary", "", ""),

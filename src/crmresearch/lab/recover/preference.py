@@ -21,7 +21,7 @@ def worth(bank: Bank) -> dict[str, Estimate]:
     """Lines of notebook 09, with its own parameters."""
     frame = given(reduced(bank, choices))
     spread = preference.differences(frame, price="yield_bp", attribute="guaranteed", age_bands=AGES)
-    found = findings(preference.worth(frame, **ASKED, older_from=55), "S49", "S49a", "S54")
+    found = findings(preference.worth(frame, **ASKED, older_from=55), "S20", "S49", "S49a", "S54")
     return found | findings(spread, "S54a")
 
 
@@ -33,6 +33,6 @@ def _by_age(truth: dict[str, Any]) -> dict[str, float]:
 ESTIMATORS = [
     Estimator(
         "worth", "preference", worth, _by_age, ("baseline", "null"), customers=20_000, tables=("choices", "customers"),
-        limits=("S49", "S49a", "S54a"), nothing=dict.fromkeys(("S49", "S49a", "S54", "S54a"), 0),
+        limits=("S20", "S49", "S49a", "S54a"), nothing=dict.fromkeys(("S20", "S49", "S49a", "S54", "S54a"), 0),
     ),
 ]  # fmt: skip

@@ -125,11 +125,9 @@ def stored_limits() -> dict[str, Any]:
 def formulas(e: Estimator, world: str) -> dict[str, tuple[float, float]]:
     """Return the truths that come from the world's parameters or their limits, with their Monte-Carlo errors."""
     known = {} if world == harness.OWN else _truth(world, e.size(world), e.months)
-    if callable(e.truth):
-        return {q: (float(v), 0.0) for q, v in e.truth(known).items()}
     estimands, errors = {**known.get("parameters", {}), **known.get("estimands", {})}, known.get("error", {})
-    found = {}
-    for quantity, name in e.truth.items():
+    found = {q: (float(v), 0.0) for q, v in e.truth(known).items()} if callable(e.truth) else {}
+    for quantity, name in () if callable(e.truth) else e.truth.items():
         key, sign = (name.removeprefix("-"), -1 if name[0] == "-" else 1) if isinstance(name, str) else ("", 1)
         value = estimands.get(key) if isinstance(name, str) else name
         if value is not None:
