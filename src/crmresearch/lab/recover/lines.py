@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from crmresearch.lab import simulated
+from crmresearch.lab.recover import preference
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.estimands import FOLLOW, model_fingerprint
@@ -52,7 +53,6 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
-    "S20": ("", "preference.worth", "S20"),
     "S22": ("", "value.core", "S22"),
     "S37": ("negative_share.contribution", "", ""),
     "S40": ("cost_ratio.primary", "", ""),
@@ -64,8 +64,6 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
-    "S49": ("", "preference.worth", "S49"),
-    "S49a": ("", "preference.worth", "S49a"),
     "S50": ("", "loyalty.importance", "S50"),
     "S54a": ("", "preference.worth", "S54a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
@@ -172,8 +170,9 @@ def known() -> dict[str, dict[str, float]]:
         found[line] = one
     # privacy concern is fixed for life, and noise in the items is the same in every wave
     found |= {"S16": {"world": 0.0, "error": 0.0}}
-    worth = {age: facts["estimands"][f"wtp.{age}.guaranteed_bp"] for age in ("older", "younger")}
-    return found | {"S54": {"world": worth["older"] - worth["younger"], "error": 0.0}}
+    return found | {
+        line: {"world": value, "error": error} for line, (value, error) in preference.planted(facts).items()
+    }
 
 
 def main(jobs: int = 2) -> None:
