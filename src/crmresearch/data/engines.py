@@ -134,6 +134,15 @@ class DuckDB:
         finally:
             self.run("RESET disabled_optimizers")
 
+    @contextlib.contextmanager
+    def uncompressed(self) -> Iterator[None]:
+        """Write tables as they are, for a while: where they are copied soon, compressing them costs half of a load."""
+        self.run("SET force_compression = 'uncompressed'")
+        try:
+            yield
+        finally:
+            self.run("RESET force_compression")
+
     def share(self, jobs: int) -> dict[str, str]:
         """Return what each of so many processes side by side may use: threads, and memory in MiB."""
         [(threads, memory)] = self.run("SELECT current_setting('threads'), current_setting('memory_limit')")

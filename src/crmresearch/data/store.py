@@ -81,7 +81,8 @@ def _make(description: Description, path: Path, name: str, key: bytes) -> None:
         fresh = Path(temporary) / f"loaded{SUFFIX}"
         engine = DuckDB(Path(temporary) / f"load{SUFFIX}")
         try:
-            load(engine, description, key=key)
+            with engine.uncompressed():
+                load(engine, description, key=key)
             # a new file, no block of which holds an identifier that was replaced
             engine.copy(fresh, pseudonyms.replacing(engine.tables()) if key else {})
         finally:
