@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -147,6 +148,50 @@ def test_what_a_report_advises_loads_when_it_is_declared(bank, case):
     else:
         spec = re.sub(rf", {key}: ('.*?'|\[.*?\]|[^,}}]+)", "", spec) + f", {key}: {value}"
     assert bank(table, content, spec, **options).tables == (table,)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values", "spec", "read"),
+    [
+        ("markets", "own_share", ("12.5%", "7%", "3 %"), "", [0.125, 0.07, 0.03]),
+        ("markets", "own_share", ("12,5%", "7%", "3%"), ", decimal: ','", [0.125, 0.07, 0.03]),
+        ("markets", "own_share", ("12.5％", "7％", "100％"), "", [0.125, 0.07, 1]),
+        ("transactions", "amount", ("1.2万", "300", "-3亿"), "", [12_000, 300, -300_000_000]),
+        ("transactions", "amount", ("1,200万", "0.5万", "1亿"), "", [12_000_000, 5_000, 100_000_000]),
+        ("transactions", "amount", ("30萬", "2億", "-1.5萬"), "", [300_000, 200_000_000, -15_000]),
+        ("transactions", "amount", ("１２．５", "３", "－３"), "", [12.5, 3, -3]),
+        ("transactions", "amount", ("１，２５０．５", "（３）", "4"), "", [1250.5, -3, 4]),
+        ("transactions", "amount", ("１２５", "７", "０"), "", [125, 7, 0]),
+        ("customers", "acquired_on", ("13.05.68", "31.12.19", "01.01.69"), "",
+         ["1968-05-13", "2019-12-31", "1969-01-01"]),
+        ("customers", "acquired_on", ("05/13/68", "01/31/20", "12/31/49"), "",
+         ["1968-05-13", "2020-01-31", "1949-12-31"]),
+        ("customers", "Kunde seit", ("13.05.22", "29.02.20", "01.12.55"), ", columns: {acquired_on: Kunde seit}",
+         ["1922-05-13", "2020-02-29", "1955-12-01"]),
+    ],
+)  # fmt: skip
+def test_what_is_advised_reads_the_values_that_were_meant(bank, table, column, values, spec, read):
+    names, given = {
+        "transactions": ("customer_id;occurred_on", "2020-05-13;"),
+        "markets": ("city_id;month;tier;rival_branches", "2020-05-01;1;2;"),
+        "customers": ("customer_id", ""),
+    }[table]
+    content = f"{names};{column}\n" + "".join(f"{w};{given}{v}\n" for w, v in zip("abc", values, strict=True))
+    spec = f", sep: ';'{spec}"
+    for _ in range(3):  # how dates are written comes first, then the century
+        try:
+            opened = bank(table, content, spec)
+            break
+        except InputError as error:
+            key, value = advised(SimpleNamespace(value=error))
+            assert f" {key}: {value}" not in spec
+            spec = re.sub(r", columns: {.*?}", "", spec) if key == "derived" else spec
+            spec += f", {key}: {value}"
+    else:
+        pytest.fail(spec)
+    found = opened.frame(opened.table(table).order_by(names.split(";")[0]))
+    found = found["acquired_on"].astype(str) if table == "customers" else found[column]
+    assert found.tolist() == read
 
 
 @pytest.mark.parametrize(

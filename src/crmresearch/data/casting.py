@@ -23,6 +23,7 @@ ISO = r"\d{4}-\d{2}-\d{2}"  # a date
 ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
 NUMERIC = ("money", "number")
 MINUS = r"^\((.*)\)$|^(.*\d.*?)\s*-$"  # how accounts write what is below 0: (1,250.50), 1.250,50-
+WIDE = ("−０１２３４５６７８９．，－＋（）", "-0123456789.,-+()")  # signs of numbers, and what they are written as here
 SIGN = {
     "EUR": "€",
     "GBP": "£",
@@ -149,8 +150,8 @@ def own_column(name: str, raw_type: str, source: TableSource) -> Column:
 def plain(name: str, source: TableSource) -> str:
     """Write the text of a number with a decimal point and no mark of thousands; a mark out of place spoils it.
 
-    Where marks are declared, a minus behind the number, brackets for one, and the sign of the bank's own currency are
-    read too. That of another currency is not: what it is worth is for the bank to say.
+    Where marks are declared, a minus behind the number, brackets for one, full width, 万 and 亿, and the sign of the
+    bank's own currency are read too. That of another currency is not: what it is worth is for the bank to say.
     """
     q = quoted(name)
     decimal, thousands = (m.get(name, m.get("*")) for m in (source.decimal, source.thousands))
@@ -160,12 +161,14 @@ def plain(name: str, source: TableSource) -> str:
     thousands = thousands or ("." if decimal == "," else ",")
     money = "|".join(filter(None, (SIGN.get(source.currency), source.currency)))
     sign = literal(rf"^([-+(]?)\s*(?:{money})?\s*|\s*(?:{money})\s*([-)]?)$")
-    bare = f"regexp_replace(replace(trim({q}), '−', '-'), {sign}, '\\1\\2', 'g')"
+    bare = f"regexp_replace(translate(trim({q}), '{WIDE[0]}', '{WIDE[1]}'), {sign}, '\\1\\2', 'g')"
     bare = f"regexp_replace({bare}, {literal(MINUS)}, '-\\1\\2')"
+    for unit, power in (("[万萬]", "e4"), ("[亿億]", "e8")):
+        bare = f"regexp_replace({bare}, '([0-9]){unit}$', '\\1{power}')"
     first, last = f"left(ltrim(trim({q}), '+-'), 1)", f"right(trim({q}), 1)"
     q = f"CASE WHEN {first} BETWEEN '0' AND '9' AND {last} BETWEEN '0' AND '9' THEN {q} ELSE {bare} END"
     mark, point = re.escape(thousands), re.escape(decimal)
-    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?")
+    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?(e[48])?")
     bare = f"replace({q}, {literal(thousands)}, '')"
     bare = bare if decimal == "." else f"translate({bare}, '{decimal}.', '.?')"
     return (

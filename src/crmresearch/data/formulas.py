@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], str, str]] = {  # kinds of the argum
     "upper": (("text",), "text", "upper({0})"),
     "trim": (("text",), "text", "trim({0})"),
     "length": (("text",), "number", "CAST(length({0}) AS DOUBLE)"),
+    "replace": (("text", "text", "text"), "text", "replace({0}, {1}, {2})"),
     "substring": (("text", "whole", "whole"), "text", "substring({0}, {1}, {2})"),
 }
 NAMES = ("date", "text", "coalesce", *FUNCTIONS)
@@ -283,6 +284,8 @@ class _Writer:
         called, given = str(node.this).lower(), node.expressions
         if called == "text" and len(given) == 1:
             return self.as_text(given[0])
+        if called == "number" and len(given) == 1 and self.kind(given[0]) == "text":
+            return f"CAST(nullif(trim({self.as_text(given[0])}), '') AS DOUBLE)"
         if called == "date" and len(given) == 3:
             return f"make_date({', '.join(self.write(n, 'whole') for n in given)})"
         kinds, _, sql = (("date",), "date", "{0}") if called == "date" else FUNCTIONS.get(called, ((), "", ""))

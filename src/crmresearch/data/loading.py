@@ -64,6 +64,8 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
     for name in noted:
         if checked:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
+            source, brought = sources.get(name), noted[name]["brought"]
+            problems = [_century(p, brought, source, about.observation_end) for p in problems]
             # rows that a step made have no number in the source
             found += [replace(p, examples=()) if {*STEPS} & {*sources} else p for p in problems]
         else:
@@ -103,6 +105,28 @@ def _broken(
             late = [d for (d,) in engine.run(asked) if (d > "2050") == (code[1] > "2050")]
             problems[k] = replace(p, hint=p.hint.replace(code[1], ", ".join(sorted(late)) or code[1]))
     return int(row[0]), problems
+
+
+def _century(p: Problem, brought: Collection[str], source: TableSource | None, end: Any) -> Problem:
+    """Advise a formula where years of two digits lie after the end: 68 is read as 2068, 69 as 1969."""
+    if source is None or p.column not in brought or not p.rule.endswith("after the observation end"):
+        return p
+    if "%y" not in source.formats.get(p.column, source.formats.get("*", "")):
+        return p
+    day = _theirs(p.column, source)
+    formula = f"case when {day} > date('{end}') then add_months({day}, -1200) else {day} end"
+    return replace(p, hint=f"years of two digits up to 68 are read as 20xx; {_derive(p.column, formula)}, or {p.hint}")
+
+
+def _theirs(name: str, source: TableSource) -> str:
+    """Write a column's name in the file for a formula."""
+    theirs = source.theirs.get(name, name)
+    return theirs if re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", theirs) else quoted(theirs)
+
+
+def _derive(name: str, formula: str) -> str:
+    shown = json.dumps(formula, ensure_ascii=False)
+    return f"declare derived: {{{name}: {shown}}}, in the place of its entry under columns"
 
 
 def _checked(
@@ -296,7 +320,9 @@ def _type_problems(
         elif c.kind in ("count", *casting.NUMERIC):
             marks = _marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
             hint = f"declare {marks}codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
-            if t == "VARCHAR" and not marks and (foreign := _foreign(engine, c, source)):
+            if t == "VARCHAR" and (percent := _percent(engine, c, source)):
+                hint = f"{percent}, or {hint}"
+            elif t == "VARCHAR" and not marks and (foreign := _foreign(engine, c, source)):
                 hint = f"{foreign} with the sign of a currency are not in {source.currency}: convert them, or {hint}"
         elif c.kind == "flag":
             hint = f"recode the values in bank.yaml (recode: {{{c.name}: {{ja: yes, nein: no}}}})"
@@ -306,6 +332,16 @@ def _type_problems(
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
+
+
+def _percent(engine: DuckDB, column: Column, source: TableSource) -> str:
+    """Advise a formula where percent signs stand behind numbers: hundredths, or what the sign stands behind."""
+    value = f"regexp_extract({quoted(column.name)}, '[.,]?[0-9]+ *[%％]$')"
+    asked = f"SELECT count(*), count(*) FILTER (WHERE v[1] = ',') FROM (SELECT {value} AS v FROM ({source.query}))"
+    [(n, commas)] = engine.run(f"{asked} WHERE v <> ''")
+    number = f"replace(replace({_theirs(column.name, source)}, '%', ''), '％', '')"
+    number = f"replace({number}, ',', '.')" if commas else number
+    return _derive(column.name, f"number({number}) / 100") if n else ""
 
 
 def _foreign(engine: DuckDB, column: Column, source: TableSource) -> int:
@@ -333,8 +369,7 @@ def _written(engine: DuckDB, column: Column, raw_type: str, source: TableSource,
         best = [form for form, n in zip(casting.FORMATS, left, strict=True) if n == min(left)]
         either = f" or '{best[1]}'" if len(best) > 1 else ""
         return f"how dates are written (date_format: {{{name}: '{best[0]}'}}{either})"
-    theirs = source.theirs.get(name, name)
-    theirs = theirs if re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", theirs) else quoted(theirs)
+    theirs = _theirs(name, source)
     for least, most, start, day in casting.SERIAL if not no_number else ():
         if least <= low and high <= most:
             days = json.dumps(f"add_days('{start}', floor(number({theirs}) / {day}))", ensure_ascii=False)

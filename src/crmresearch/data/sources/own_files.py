@@ -252,6 +252,9 @@ def _table(
         names = {FILE + name: [name, *(ours for ours, theirs in chosen.items() if theirs == name)] for name in used}
         return {**by, **{file: by[n] for file, either in names.items() for n in either if n in by}}
 
+    days = _by_column(spec.get("date_format"))
+    # a format of a derived column is that of the texts it is computed from
+    days |= {c: days[o] for o in derived if o in days for c in formulas.names_in(derived[o], kept) if c not in chosen}
     rest = [c for c in kept if c not in (*chosen.values(), *used, money)]
     named = [*chosen.items(), *zip(used, used, strict=True)]
     zones = {ours: relation.zones[theirs] for ours, theirs in named if theirs in relation.zones}
@@ -259,7 +262,7 @@ def _table(
     return TableSource(
         f"SELECT {', '.join(items)} FROM {relation.name}",
         relation.text,
-        said(_by_column(spec.get("date_format")) | dict.fromkeys(constants, ISO)),
+        said(days | dict.fromkeys(constants, ISO)),
         recode,
         origin,
         missing=said(codes),
