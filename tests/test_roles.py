@@ -75,26 +75,16 @@ CASES = {
     "balance as contribution": (
         {"contribution": ["balance", "fees"]}, "take it out of contribution", {"contribution": ["fees"]}
     ),
-    "scale falls": (
-        {"constructs": constructs(scale=["10", "1"])},
-        "scale: [1, 10]",
-        {"constructs": constructs(scale=["1", "10"])},
-    ),
-    "scale of fives falls": (
-        {"constructs": constructs(scale=["5", "-5"])},
-        "scale: [-5, 5]",
-        {"constructs": constructs(scale=["-5", "5"])},
-    ),
-    "scale of one answer": (
-        {"constructs": constructs(scale=["3", "3"])},
-        "scale: [1, 10]",
-        {"constructs": constructs(scale=["1", "10"])},
-    ),
-    "scale without end": (
-        {"constructs": constructs(scale=["1", "inf"])},
-        "scale: [1, 10]",
-        {"constructs": constructs(scale=["1", "10"])},
-    ),
+    **{
+        f"scale {what}": ({"constructs": constructs(scale=given)}, f"scale: [{low}, {high}]",
+                          {"constructs": constructs(scale=[low, high])})
+        for what, given, (low, high) in (
+            ("falls", ["10", "1"], ("1", "10")),
+            ("of fives falls", ["5", "-5"], ("-5", "5")),
+            ("of one answer", ["3", "3"], ("1", "10")),
+            ("without end", ["1", "inf"], ("1", "10")),
+        )
+    },
     "an item twice": (
         {"constructs": constructs(items=["sat1", "sat1", "sat2"])},
         "'sat1' stands there twice; leave it out",
