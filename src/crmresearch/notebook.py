@@ -46,7 +46,6 @@ class Notebook:
     folder: Path | None
     meanings: Mapping[str, str]
     rules: str = "default"  # of disclosure
-    suppressed: dict[str, dict[str, Any]] = field(default_factory=dict)
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
     kept: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)  # rows; those hidden, by rule
 
@@ -86,12 +85,17 @@ class Notebook:
             truth=self.bank.about.truth,
         )
         if result.applicable and len(result.table):
-            file = f"{self.name}_{table}.csv"
-            self._write(self.folder / "tables" / file, result.table)
+            self._write(self.folder / "tables" / f"{self.name}_{table}.csv", result.table)
             if result.hidden:
-                told = "; ".join(f"{rule} ({rows})" for rule, rows in result.hidden.items())
-                self.suppressed[file] = {"rows": sum(result.hidden.values()), "rule": told}
-                ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", self.suppressed)
+                suppressed = {
+                    f"{self.name}_{name}.csv": {
+                        "rows": sum(hidden.values()),
+                        "rule": "; ".join(f"{rule} ({rows})" for rule, rows in hidden.items()),
+                    }
+                    for name, (_, hidden) in self.kept.items()
+                    if hidden
+                }
+                ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", suppressed)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
         """Write rows about single customers who agreed to marketing to ``restricted/``; they are shown nowhere.
@@ -128,11 +132,11 @@ class Notebook:
         hidden = [(table, n, rule) for table, (_, by_rule) in self.kept.items() for rule, n in by_rule.items()]
         told = say(
             "protected",
-            hidden=str(sum(n for _, n, _ in hidden)),
+            hidden=sum(n for _, n, _ in hidden),
             rows=sum(rows for rows, _ in self.kept.values()),
             tables=len(self.kept),
-            missing=str(sum(isinstance(e, Missing) for e in self.found.values())),
-            lines=str(len(self.found)),
+            missing=sum(isinstance(e, Missing) for e in self.found.values()),
+            lines=len(self.found),
             rules=self.rules,
             least=rules.rules.below,
         )
