@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from crmresearch import disclosure, rules, words
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.inference import Estimate
+from crmresearch.studies.churn.gates import model_gates
 
 CELLS = pd.DataFrame({"band": list("abcd"), "n": [400, 7, 25, 90], "share": [0.4, 0.9, 0.2, 0.1]})
 
@@ -151,6 +152,12 @@ def test_a_dominated_row_is_hidden_and_cannot_be_had_from_the_total():
 def test_model_needs_residual_degrees_of_freedom():
     assert disclosure.model_allowed(30, 20)
     assert not disclosure.model_allowed(29, 20)
+    assert {c.status for c in model_gates(12, 2)} == {"closed"}  # told, though too few events per parameter
+    for events, parameters in ((11, 2), (10, 1), (29, 20)):
+        with pytest.raises(NotApplicable, match="fewer than 10 residual degrees of freedom"):
+            model_gates(events, parameters)
+    rules.use("default, freedom=9")
+    model_gates(11, 2)
 
 
 # -- sets of rules -----------------------------------------------------------------------------------------------------

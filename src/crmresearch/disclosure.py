@@ -174,7 +174,7 @@ def rounded(n: Any) -> Any:
 
 
 def model_allowed(n: float, parameters: int) -> bool:
-    """Tell whether a model leaves enough residual degrees of freedom to be published."""
+    """Tell whether a model leaves enough residual degrees of freedom to be published (n: rows, or exits)."""
     return n - parameters >= rules.freedom
 
 
