@@ -150,7 +150,7 @@ def test_only_the_outermost_call_answers(monkeypatch):
 def test_the_ledger_says_why(tmp_path):
     rows = poor.run(poor.one_customer(), tmp_path, poor.NOTEBOOKS[1:2])
     assert rows.loc["S19", "verdict"] == "not applicable"
-    assert "1 customers; concentration needs at least 2" in rows.loc["S19", "checks"]
+    assert "<10 customers; concentration needs at least 2" in rows.loc["S19", "checks"]
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------

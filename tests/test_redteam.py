@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 import poor_banks
 import redteam
@@ -15,7 +16,7 @@ from crmresearch import disclosure, figures
 COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|events|sold|at_risk)$")
 
 
-@pytest.fixture(scope="module", params=["00", "01"])
+@pytest.fixture(scope="module", params=["00", "01", "02", "03", "04", "09"])
 def leaked(request, tmp_path_factory) -> tuple[Path, str]:
     """Everything a notebook wrote or showed of the bank."""
     folder, told = tmp_path_factory.mktemp("redteam"), []
@@ -32,7 +33,8 @@ def leaked(request, tmp_path_factory) -> tuple[Path, str]:
 
 def _written(shown) -> str:
     html = shown._repr_html_() if hasattr(shown, "_repr_html_") else getattr(shown, "data", "")
-    return f"{shown!r}\n{html if isinstance(html, str) else ''}"
+    told = f"{shown!r}\n{html if isinstance(html, str) else ''}"
+    return re.sub(r"base64,[\w+/=]+", "", told)  # pixels spell any number
 
 
 def test_no_name_that_somebody_typed_and_no_identifier_leaves(leaked):
@@ -72,21 +74,23 @@ def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
 
 
 def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(tmp_path, monkeypatch):
-    """Every figure of the first notebook, from frames whose hidden rows hold what nobody could have."""
+    """Every figure of every notebook, from frames whose hidden rows hold what nobody could have."""
     honest, drawn = disclosure.protect, []
 
     def poisoned(frame, *args, **values):
         safe = honest(frame, *args, **values)
         if disclosure.REASON in safe.frame:
             off = safe.frame[disclosure.REASON].ne("")
-            for column in safe.frame.select_dtypes("number"):
+            # counts stay blank: they say what is hidden
+            counts = {c for group in disclosure.grouped(safe.counts) for c in group}
+            for column in safe.frame.select_dtypes("number").columns.difference([*counts]):
                 safe.frame[column] = safe.frame[column].mask(off, -12_345_678.0)
         return safe
 
     def looked_at(shown, *, alt, name=None):
         if shown is not None:
             axes = shown.ravel() if hasattr(shown, "ravel") else [shown]
-            drawn.extend(t.get_text() for a in axes for t in a.findobj(match=lambda o: hasattr(o, "get_text")))
+            drawn.extend(t.get_text() for a in axes for t in a.findobj(Text))
             drawn.extend(map(str, (v for a in axes for v in (*a.get_xlim(), *a.get_ylim()))))
         drawn.append(alt)
 
@@ -95,7 +99,7 @@ def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(tmp_path, m
     monkeypatch.setattr(
         poor_banks, "shown", lambda *shown, **_: drawn.extend(s.sentence for s in shown if hasattr(s, "sentence"))
     )
-    poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == "00"])
+    poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] != "90"])
     figures.use()
     assert len(drawn) > 10
     assert [t for t in drawn if re.search(r"12,?345,?678|1\.23\d*e\+?0?7", t)] == []

@@ -195,9 +195,9 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
 
     Given a :class:`Missing` argument it returns a result that says so, and where it raises :class:`.NotApplicable`. A
     model that cannot be fitted (a bank with a handful of exits, say) is no error of the run either: the result is not
-    applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`), and
-    estimates that all rest on too few people to be shown. ``tables`` are those that it would need, where the reason
-    names none.
+    applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`), estimates
+    that all rest on too few people to be shown, and money whose whole table is hidden, as sentence and estimates are
+    made of the same people. ``tables`` are those that it would need, where the reason names none.
     """
     guarded = answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)
 
@@ -207,6 +207,10 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
         if not (Reader.in_notebook and result.counts):
             return result
         few = [disclosure.few(e.n) for e in result.estimates.values() if isinstance(e, Estimate)]
-        return Result.not_applicable(Missing(few[0], tables)) if few and all(few) else result
+        if few and all(few):
+            return Result.not_applicable(Missing(few[0], tables))
+        if result.money and 0 < len(result.table) == sum(result.hidden.values()):
+            return Result.not_applicable(Missing(say("hidden", why=words.joined([*result.hidden])), tables))
+        return result
 
     return enough

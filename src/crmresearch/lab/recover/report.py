@@ -44,8 +44,6 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("stated_over_actual", "intention", "null", "unknown"),
     ("forecast.level", "forecast", "", "level"),
     ("S54a", "worth", "", "spread"),
-    ("S49", "worth", "baseline", "pooled"),
-    ("S20", "worth", "baseline", "pooled"),
     ("s", "pareto_nbd", "", "flat"),
     ("beta", "pareto_nbd", "", "flat"),
 )

@@ -163,13 +163,14 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         rows.append((name, *means, low, high, expected, n, heavy))
     table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n", "dominated"])
     table = safe(table)
-    for _, row in table.iterrows():
+    known = table.dropna(subset="n") if table["n"].notna().any() else table  # with no row left the study passes on why
+    for _, row in known.iterrows():
         x_axis = [say("regression.mark", year=year) for year in years]
         course = pd.DataFrame({"x": x_axis, "y": row[columns].to_numpy(float), "n": row["n"]})
         course.loc[len(columns) - 1, ["low", "high"]] = row["ci_low"], row["ci_high"]
         points.append(course.assign(group=say("regression.group", band=row[label], n=row["n"])))
     options = {"unit": "money", "dots": True, "bars": True, "ordered": True, "legend": say("regression.legend")}
-    title = say("regression.title", worst=[*table.iloc[0]], best=[*table.iloc[-1]])
+    title = say("regression.title", worst=[*known.iloc[0]], best=[*known.iloc[-1]])
     return Result(
         table,
         say("regression.sentence", lasting=lasting, year=years.columns[0], n=len(both), rank=rank_correlation(x, y)),
