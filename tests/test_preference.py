@@ -121,6 +121,14 @@ def test_what_cannot_be_computed_says_why(change, said):
     assert said in preference.worth(change(options(people=60)), **ASKED).sentence
 
 
+@pytest.mark.parametrize("unknown", [0, 40, 120])
+def test_those_of_unknown_age_are_left_out_with_a_word(unknown):
+    frame = options(people=400)
+    found = preference.worth(frame.assign(age=frame["age"].mask(frame["person"] < unknown)), **ASKED)
+    assert found.finding("S49").n == 400 - unknown
+    assert (f"Another {unknown}, of unknown age, are left out" in found.sentence) == (unknown > 0)
+
+
 def test_lines_that_a_bank_cannot_answer_say_why():
     young = preference.worth(options(people=100, ages=False), **ASKED)
     assert "fewer than 30 persons of known age on one side of 55" in young.finding("S54").reason

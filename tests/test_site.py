@@ -370,6 +370,15 @@ def test_two_builds_are_equal_byte_by_byte(built, tmp_path):
     assert first == second
 
 
+def test_a_run_of_an_older_version_without_svg_shows_what_it_has(tmp_path):
+    run = _run(tmp_path / "run")
+    (run / "figures" / "01_customer_value_share.svg").unlink()
+    shown = site.build([run], run / "site").parent
+    page = (shown / "notebooks" / "01_customer_value.html").read_text("utf-8")
+    assert 'share.png" download' in page
+    assert "share.svg" not in page + (shown / "downloads.html").read_text("utf-8")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"run\.json"):
         site.build([tmp_path], tmp_path / "site")

@@ -23,8 +23,10 @@ OPT_OUT = "opt_out"  # attribute of the option that is none of the products
 GAP = "older less younger"
 LEAST = 30  # persons of a group that is fitted by itself
 MIN_Z = 3.0  # of the price, below which a ratio to it means nothing
-FIRST = 0.2  # log odds of the option that stands first, beyond which order decides
-MOVED = 10.0  # units of the price by which a worth may move where choosing nothing is left out
+FIRST = 0.2  # log odds of the option that stands first: 55 choices of 100 where order is all there is
+MOVED = (
+    10.0  # basis points by which a worth may move where choosing nothing is left out: twice the bound of S49 and S54
+)
 
 
 def fitted(frame: pd.DataFrame, *more: str) -> Choice:
@@ -97,7 +99,7 @@ def worth(frame: pd.DataFrame, *, price: str, service: str, guarantee: str, olde
     named = say.names("groups")
     return Result(
         table.assign(group=table["group"].map(named)).drop(columns="se").rename(columns=say.names("columns")),
-        _sentence(table, service, unit, parts),
+        _sentence(table, service, unit, parts, frame["person"].nunique()),
         (
             gate(say, "told", told >= MIN_Z, price=price, z=told, limit=MIN_Z),
             gate(say, "first", _first(frame)),
@@ -182,9 +184,11 @@ def _alike(
     return (gate(say, "alike", Deviation(moved, *ends(moved, np.sqrt(variance)), limit=MOVED)),)
 
 
-def _sentence(table: pd.DataFrame, service: str, unit: str, parts: dict[str, pd.DataFrame]) -> str:
-    told = table.set_index(["attribute", "group"])
-    sentence = say("people", n=table["n"].max(), tasks=sum(part["task"].nunique() for part in parts.values()))
+def _sentence(table: pd.DataFrame, service: str, unit: str, parts: dict[str, pd.DataFrame], asked: int) -> str:
+    told, n = table.set_index(["attribute", "group"]), int(table["n"].max())
+    sentence = say("people", n=n, tasks=sum(part["task"].nunique() for part in parts.values()))
+    if asked > n:
+        sentence += say("no_age", n=asked - n)
     if (service, "everybody") not in told.index:
         return sentence
     sentence += say("service", row=told.loc[(service, "everybody")], service=service, unit=unit)

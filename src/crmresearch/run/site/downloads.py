@@ -27,25 +27,27 @@ def place(key: str) -> str:
     return f"{FOLDER}/{key}".rstrip("/")
 
 
-def copied(run: Path, target: Path) -> dict[str, str]:
-    """Copy what a run leaves to take along; return the figures' names by their content."""
+def copied(run: Path, target: Path) -> dict[str, list[str]]:
+    """Copy what a run leaves to take along; return files of figures by their content (PNG alone in older runs)."""
     for part, names in PARTS.items():
         (target / part).mkdir(parents=True)
         for path in sorted((run / part).glob(names)):
             shutil.copyfile(path, target / part / path.name)
-    drawn = [path.with_suffix(".png") for path in sorted((target / "figures").glob("*.svg"))]
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in drawn}
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest(): [p.name for p in sorted(path.parent.glob(f"{path.stem}.*"))]
+        for path in sorted((target / "figures").glob("*.png"))
+    }
 
 
-def linked(html: str, drawn: Mapping[str, str], files: str) -> str:
+def linked(html: str, drawn: Mapping[str, Sequence[str]], files: str) -> str:
     """Show a run's figures from their files, each with what can be taken of it; other pictures stay embedded."""
 
     def link(picture: re.Match[str]) -> str:
-        name = drawn.get(hashlib.sha256(b64decode(picture[2])).hexdigest())
-        if name is None:
+        names = drawn.get(hashlib.sha256(b64decode(picture[2])).hexdigest())
+        if names is None:
             return picture[0]
-        file = escape(f"{files}/figures/{name}")
-        return f'{picture[1]}"{file}.png">{_files({"PNG": f"{file}.png", "SVG": f"{file}.svg"})}'
+        places = [escape(f"{files}/figures/{name}") for name in names]
+        return f'{picture[1]}"{places[0]}">{_files({p.rpartition(".")[2].upper(): p for p in places})}'
 
     return _PICTURE.sub(link, html)
 
@@ -70,9 +72,10 @@ def _table(folder: Path, files: str) -> str:
     for notebook in sorted(p.stem for p in (folder / "notebooks").iterdir()):
         rows.append((notebook, kinds["notebooks"], {"ipynb": f"notebooks/{notebook}.ipynb"}))
         for part, endings in (("tables", ("csv",)), ("figures", ("png", "svg"))):
-            for name in sorted({p.stem for p in (folder / part).glob(f"{notebook}_*.{endings[-1]}")}):
+            for name in sorted({p.stem for p in (folder / part).glob(f"{notebook}_*.{endings[0]}")}):
                 shown = name.removeprefix(f"{notebook}_").replace("_", " ")
-                rows.append((shown, kinds[part], {k: f"{part}/{name}.{k}" for k in endings}))
+                there = [k for k in endings if (folder / part / f"{name}.{k}").exists()]
+                rows.append((shown, kinds[part], {k: f"{part}/{name}.{k}" for k in there}))
     body = "".join(
         f"<tr><td>{escape(name)}</td><td>{kind}</td>"
         f"<td>{_files({k.upper(): escape(f'{files}/{file}') for k, file in own.items()})}</td></tr>"

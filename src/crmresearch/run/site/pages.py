@@ -124,7 +124,7 @@ def _about(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _notebook_page(path: Path, target: Path, run: Run, drawn: Mapping[str, str], root: str) -> None:
+def _notebook_page(path: Path, target: Path, run: Run, drawn: Mapping[str, Sequence[str]], root: str) -> None:
     """Copy a notebook for the site: anchors, the claims it decides, code folded, figures from their files.
 
     Its prose is in English and its outputs in the language of the run; where the site's is another, it says
