@@ -132,14 +132,14 @@ def english(text: str) -> str:
 
 
 _PEOPLE = re.compile(
-    r"(?<!least )(?<!than )(?<!needs )\b\d+(?= (?:of [\d,]+ )?"
+    r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d[\d,]*(?= (?:of [\d,]+ )?"
     r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents)\b)"
 )
 
 
 def told(reason: str) -> str:
     """Return why something cannot be answered, as an estimator wrote it, with no number of few people in it."""
-    return _PEOPLE.sub(lambda n: rules.below if few(int(n[0])) else n[0], reason)
+    return _PEOPLE.sub(lambda n: rules.below if few(int(n[0].replace(",", ""))) else n[0], reason)
 
 
 class Careful(Formatter):
