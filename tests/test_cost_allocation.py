@@ -164,7 +164,7 @@ def test_replacement_needs_established_customers_and_wins():
     short = tenure_frame(months=12)
     assert "beyond 24 months of tenure" in cost.replacement(acquisition_frame(), short).sentence
     assert (
-        "only 3 prospects"
+        "only <10 prospects"
         in cost.replacement(
             acquisition_frame().assign(won=0, n=6).assign(won=lambda f: (f["block"] < 3).astype(int)), tenure_frame()
         ).sentence

@@ -251,6 +251,6 @@ def test_restricted_rows_are_their_users_alone_and_of_those_who_agreed(tmp_path,
     (written,) = (tmp_path / "restricted").iterdir()
     assert written.read_text() == "customer_id,risk\na,3\n"
     assert capsys.readouterr().out.startswith(
-        "No list is written: nobody in it agreed to marketing.\nThe list of fewer"
+        "No list is written: nobody in it agreed to marketing.\nThe list of <10 customers"
     )
     assert [p.stat().st_mode & 0o777 for p in (written, written.parent)] == [0o600, 0o700]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_no_count_of_one_to_nine_stands_in_a_table(leaked):
         for column in [c for c in frame if COUNTS.match(c)]:
             few = pd.to_numeric(frame[column], errors="coerce").between(1, 9)
             assert not few.any(), (path.name, column)
+
+
+def test_what_protection_did_to_each_headline_is_written_down(leaked):
+    folder, _ = leaked
+    for path in (folder / "disclosure").glob("*.json"):
+        headlines = json.loads(path.read_text("utf-8"))["headlines"]
+        if path.stem.startswith("03"):  # one customer makes the money of whoever is lost
+            assert headlines["S41"] == "withheld"
+            assert headlines["S40"] == 0
+        if path.stem.startswith("00"):
+            assert len(headlines) > 3
+            assert set(headlines.values()) == {0}
 
 
 def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):

@@ -82,6 +82,11 @@ class Missing:
         return self.reason
 
 
+@dataclass(frozen=True)
+class Withheld(Missing):
+    """Stands for an estimate that was computed, and that the rules of disclosure do not tell."""
+
+
 def first_missing(values: Iterable[object]) -> Missing | None:
     """Return the first :class:`Missing` among ``values``, or None."""
     return next((v for v in values if isinstance(v, Missing)), None)

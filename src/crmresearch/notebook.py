@@ -23,7 +23,7 @@ from crmresearch import answer, disclosure, escape, figures, ledger, parameters,
 from crmresearch.data.engines import PACKAGES
 from crmresearch.data.places import put
 from crmresearch.data.pseudonyms import pseudonym
-from crmresearch.errors import InputError, Missing, Reader
+from crmresearch.errors import InputError, Missing, Reader, Withheld
 from crmresearch.estimators.inference import Estimate
 from crmresearch.result import Result
 
@@ -48,6 +48,7 @@ class Notebook:
     rules: str = "default"  # of disclosure
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
     kept: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)  # rows; those hidden, by rule
+    moved: dict[str, float | str] = field(default_factory=dict)  # by primary line, what protection changed
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
         """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
@@ -68,7 +69,9 @@ class Notebook:
         """
         findings = {line: result.finding(line) for line in lines}
         for line, finding in findings.items():
-            ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
+            told = ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
+            if ledger.lines()[line].primary and (change := _moved(finding, told)) is not None:
+                self.moved[line] = change
         self.found |= findings
         if result.applicable:
             self.kept[table] = (len(result.table), result.hidden)
@@ -86,16 +89,16 @@ class Notebook:
         )
         if result.applicable and len(result.table):
             self._write(self.folder / "tables" / f"{self.name}_{table}.csv", result.table)
-            if result.hidden:
-                suppressed = {
-                    f"{self.name}_{name}.csv": {
-                        "rows": sum(hidden.values()),
-                        "rule": "; ".join(f"{rule} ({rows})" for rule, rows in hidden.items()),
-                    }
-                    for name, (_, hidden) in self.kept.items()
-                    if hidden
-                }
-                ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", suppressed)
+        suppressed = {
+            f"{self.name}_{name}.csv": {
+                "rows": sum(hidden.values()),
+                "rule": "; ".join(f"{rule} ({rows})" for rule, rows in hidden.items()),
+            }
+            for name, (_, hidden) in self.kept.items()
+            if hidden
+        }
+        decided = {"suppressed": suppressed, "headlines": self.moved}
+        ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", decided)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
         """Write rows about single customers who agreed to marketing to ``restricted/``; they are shown nowhere.
@@ -183,6 +186,15 @@ def _tell(heard: set[str], message: Warning | str, category: type[Warning], *_: 
     if alike not in heard:
         heard.add(alike)
         print(say("warned", text=text))
+
+
+def _moved(finding: Estimate | Missing, told: Mapping[str, Any]) -> float | str | None:
+    """How far what is told of an estimate lies from what was computed, as a share of it; None where nothing was."""
+    if isinstance(finding, Missing):
+        return "withheld" if isinstance(finding, Withheld) else None
+    if "value" not in told:
+        return "withheld"
+    return abs(told["value"] - finding.value) / (abs(finding.value) or 1.0)
 
 
 def start(name: str, **values: Any) -> Notebook:

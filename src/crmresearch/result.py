@@ -16,7 +16,7 @@ import pandas as pd
 
 from crmresearch import disclosure, figures, words
 from crmresearch.disclosure import Counts
-from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, answered
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, Withheld, answered
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
@@ -208,9 +208,9 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
             return result
         few = [disclosure.few(e.n) for e in result.estimates.values() if isinstance(e, Estimate)]
         if few and all(few):
-            return Result.not_applicable(Missing(few[0], tables))
+            return Result.not_applicable(Withheld(few[0], tables))
         if result.money and 0 < len(result.table) == sum(result.hidden.values()):
-            return Result.not_applicable(Missing(say("hidden", why=words.joined([*result.hidden])), tables))
+            return Result.not_applicable(Withheld(say("hidden", why=words.joined([*result.hidden])), tables))
         return result
 
     return enough

@@ -324,12 +324,11 @@ def _record_breaches(folder: Path, known: People) -> None:
 
 
 def _merge_disclosure(folder: Path) -> None:
-    suppressed: dict[str, Any] = {}
+    decided: dict[str, dict[str, Any]] = {"suppressed": {}, "headlines": {}}
     for path in sorted((folder / "disclosure").glob("*.json")):
-        suppressed |= json.loads(path.read_text("utf-8"))
-    ledger.write_json(
-        folder / "disclosure.json", {"rules": asdict(rules), "threshold": rules.least, "suppressed": suppressed}
-    )
+        for part, found in json.loads(path.read_text("utf-8")).items():
+            decided[part] |= found
+    ledger.write_json(folder / "disclosure.json", {"rules": asdict(rules), "threshold": rules.least, **decided})
 
 
 def _publish(folder: Path, status: dict[str, Any], known: People, progress: Progress, wanted: bool) -> None:
