@@ -379,6 +379,16 @@ def test_a_run_of_an_older_version_without_svg_shows_what_it_has(tmp_path):
     assert "share.svg" not in page + (shown / "downloads.html").read_text("utf-8")
 
 
+def test_a_bank_without_dates_has_no_period(tmp_path):
+    run = _run(tmp_path / "run")
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    about["bank"] |= {"observation_start": None, "observation_end": None}
+    ledger.write_json(run / "run.json", about)
+    front = site.build([run], run / "site").read_text("utf-8")
+    assert "A &lt;tiny&gt; bank" in front
+    assert "None" not in front
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"run\.json"):
         site.build([tmp_path], tmp_path / "site")

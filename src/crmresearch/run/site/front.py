@@ -70,7 +70,7 @@ def _lead(runs: Sequence[Run], known: int, measured: int) -> str:
     if len(runs) > 1:
         return say("lead_joined", claims=known, measured=measured, banks=len(runs))
     bank = {k: escape(words.local(str(v))) for k, v in runs[0].about.items()}
-    period = say("period", bank=bank) if bank.get("observation_start") else ""
+    period = say("period", bank=bank) if runs[0].about.get("observation_start") else ""
     return say("lead", claims=known, measured=measured, bank=bank, period=period)
 
 
