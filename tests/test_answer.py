@@ -191,7 +191,7 @@ def test_a_notebook_says_what_was_learnt_how_sure_and_what_not():
     assert list(table.index) == ["S02", "S10c", "S12", "S19", "S22", "S40", "S42"]  # claims once, in their order
     assert table["answer"][["S02", "S10c", "S22", "S42"]].tolist() == ["open", "consistent", "blocked", "shown"]
     assert table["answer"]["S40"] == "as described; mixed: S40b"
-    assert table.loc["S42", ["estimate", "interval", "planted"]].tolist() == ["-0.0124", "[-0.02, -0.0047]", ""]
+    assert table.loc["S42", ["estimate", "interval", "planted"]].tolist() == ["−0.0124", "[−0.0200, −0.00470]", "–"]
     assert table.loc["S19", "interval"] == "(exact)"
     for part in (
         "7 in all: open (S02); consistent (S10c);",
@@ -211,12 +211,27 @@ def test_a_notebook_on_a_bank_that_brings_nothing_answers_so(evidence):
     assert "no cause" not in result.sentence
     assert "simulated" not in result.sentence
     assert "planted" not in result.table
-    assert result.table["estimate"].tolist() == ["", ""]
+    assert result.table["estimate"].tolist() == ["–", "–"]
     assert "not applicable" in result._repr_html_()
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1.7e-16, "0"), (-3e-5, "-3e-05"), (275.4, "275"), (12345.6, "12,346"), (math.inf, "inf")]
+    ("value", "text"),
+    [
+        (0.62, "0.620"),
+        (4.4137, "4.41"),
+        (44.137, "44.1"),
+        (441.37, "441"),
+        (12345.6, "12,346"),
+        (0, "0"),
+        (1.7e-16, "0"),
+        (-0.0123, "−0.0123"),
+        (0.00002, "2.0e−05"),
+        (-3e-5, "−3.0e−05"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+        (math.nan, "–"),
+    ],
 )
-def test_numbers_of_any_unit_are_short(value, text):
-    assert answer._short(value) == text
+def test_numbers_of_any_unit_have_three_digits(value, text):
+    assert answer.number(value) == text

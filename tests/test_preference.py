@@ -129,6 +129,18 @@ def test_those_of_unknown_age_are_left_out_with_a_word(unknown):
     assert (f"Another {unknown}, of unknown age, are left out" in found.sentence) == (unknown > 0)
 
 
+@pytest.mark.parametrize(("people", "bands"), [(600, 5), (120, 3), (90, 2)])
+def test_no_age_band_is_left_out(people, bands):
+    frame = options(people=people)
+    asked = {"price": "yield_bp", "attribute": "guaranteed", "age_bands": [35, 45, 55, 65]}
+    found = preference.differences(frame, **asked)
+    assert found.finding("S54a").n == found.table["n"].sum() == people
+    assert len(found.table) <= bands
+    assert found.table["n"].min() >= 30
+    ageless = preference.differences(frame.assign(age=frame["age"].mask(frame["person"] < 15)), **asked)
+    assert "Another 15, of unknown age, are left out" in ageless.sentence
+
+
 def test_lines_that_a_bank_cannot_answer_say_why():
     young = preference.worth(options(people=100, ages=False), **ASKED)
     assert "fewer than 30 persons of known age on one side of 55" in young.finding("S54").reason

@@ -45,13 +45,16 @@ def test_no_name_that_somebody_typed_and_no_identifier_leaves(leaked):
 
 
 def test_nobody_who_dominates_is_told_from_a_total_a_mean_or_a_quantile(leaked):
-    _, told = leaked
+    folder, told = leaked
     values = {float(v.replace(",", "")) for v in re.findall(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{6,}", told)}
     for people in (1, 2, 10, 12):  # his month, year and three years, or a mean of what is drawn around him
         for months in (1, 12, 36):
             own = redteam.FEES * months / people
             if own > 50_000:
                 assert not [v for v in values if abs(v - own) < 0.0005 * own], (people, months)
+    for path in folder.rglob("*.csv"):  # where commas stand between numbers
+        told = told.replace(path.read_text("utf-8"), "")
+    assert re.findall(r"[1-9]\d{0,2}(?:,\d{3}){2,}", told) == []  # nobody else has millions, alone or in a mean
 
 
 def test_no_count_of_one_to_nine_stands_in_a_table(leaked):
@@ -69,10 +72,10 @@ def test_what_protection_did_to_each_headline_is_written_down(leaked):
         headlines = json.loads(path.read_text("utf-8"))["headlines"]
         if path.stem.startswith("03"):  # one customer makes the money of whoever is lost
             assert headlines["S41"] == "withheld"
-            assert headlines["S40"] == 0
+            assert headlines["S40"] == "as computed"
         if path.stem.startswith("00"):
             assert len(headlines) > 3
-            assert set(headlines.values()) == {0}
+            assert set(headlines.values()) == {"as computed"}
 
 
 def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
@@ -86,16 +89,19 @@ def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
     assert [name for name in redteam.TYPED if name in text] == []
 
 
-def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(tmp_path, monkeypatch):
-    """Every figure of every notebook, from frames whose hidden rows hold what nobody could have."""
+@pytest.mark.parametrize(("notebook", "blank"), [("00", False), *((n, True) for n in ("01", "02", "03", "04", "09"))])
+def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(notebook, blank, tmp_path, monkeypatch):
+    """Every figure of a notebook, from frames whose hidden rows hold what nobody could have.
+
+    Counts of hidden rows stay blank where a study asks by them what is hidden.
+    """
     honest, drawn = disclosure.protect, []
 
     def poisoned(frame, *args, **values):
         safe = honest(frame, *args, **values)
         if disclosure.REASON in safe.frame:
             off = safe.frame[disclosure.REASON].ne("")
-            # counts stay blank: they say what is hidden
-            counts = {c for group in disclosure.grouped(safe.counts) for c in group}
+            counts = {c for group in disclosure.grouped(safe.counts) for c in group if blank}
             for column in safe.frame.select_dtypes("number").columns.difference([*counts]):
                 safe.frame[column] = safe.frame[column].mask(off, -12_345_678.0)
         return safe
@@ -112,7 +118,7 @@ def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(tmp_path, m
     monkeypatch.setattr(
         poor_banks, "shown", lambda *shown, **_: drawn.extend(s.sentence for s in shown if hasattr(s, "sentence"))
     )
-    poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] != "90"])
+    poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == notebook])
     figures.use()
-    assert len(drawn) > 10
+    assert len(drawn) > (5 if notebook == "09" else 10)
     assert [t for t in drawn if re.search(r"12,?345,?678|1\.23\d*e\+?0?7", t)] == []

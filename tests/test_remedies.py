@@ -156,6 +156,7 @@ def test_what_a_report_advises_loads_when_it_is_declared(bank, case):
         ("markets", "own_share", ("12.5%", "7%", "3 %"), "", [0.125, 0.07, 0.03]),
         ("markets", "own_share", ("12,5%", "7%", "3%"), ", decimal: ','", [0.125, 0.07, 0.03]),
         ("markets", "own_share", ("12.5％", "7％", "100％"), "", [0.125, 0.07, 1]),
+        ("transactions", "amount", ("1,200%", "7%", "3%"), ", decimal: '.'", [12, 0.07, 0.03]),
         ("transactions", "amount", ("1.2万", "300", "-3亿"), "", [12_000, 300, -300_000_000]),
         ("transactions", "amount", ("1,200万", "0.5万", "1亿"), "", [12_000_000, 5_000, 100_000_000]),
         ("transactions", "amount", ("30萬", "2億", "-1.5萬"), "", [300_000, 200_000_000, -15_000]),

@@ -343,6 +343,8 @@ def test_several_reasons_are_translated_one_by_one(monkeypatch):
     assert "table" not in both
     assert "wave" not in words.local(second)
     assert "own" in both
+    for name in ("customers", "transactions", "survey"):  # names of tables, some of which are words of columns, too
+        assert f" {name} " in words.local(f"the bank 'own' brings no table {name}")
 
 
 # --- few people -------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def sentences(frame: pd.DataFrame, currency: str) -> dict[str, list[Said]]:
 def _number(line_id: str, value: float) -> str:
     """Write a value of a line in the unit of its sentence."""
     if not math.isfinite(value):
-        return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
+        return number(value)
     form = _words(line_id)["number"]
     return form.format(x=value, hundred=100 * value).replace("-", "−")
 
@@ -160,9 +160,9 @@ def of_notebook(
     table = pd.DataFrame(  # what was found first, as a narrow screen shows it
         {
             "line": rows["line_id"],
-            "estimate": [_short(v) for v in rows["estimate"]],
+            "estimate": [number(v) for v in rows["estimate"]],
             "interval": [_interval(row) for row in rows.to_dict("records")],
-            **({"planted": [_short(v) for v in rows["truth"]]} if truth else {}),
+            **({"planted": [number(v) for v in rows["truth"]]} if truth else {}),
             "answer": [ledger.named(bare(v)) + ledger.beside(v) for v in answers["answer"]],
             "unit": rows["unit"].map(words.local),
             "claim": rows["claim"].map(words.local),
@@ -171,13 +171,22 @@ def of_notebook(
     return Result(table, _sentence(frame, answers, evidence), counts=())
 
 
-def _short(value: float) -> str:
-    """Write a number of any unit with three significant digits."""
+def number(value: float, nothing: float = NOTHING) -> str:
+    """Write a number of any unit with three significant digits; a size below ``nothing`` is 0."""
     if math.isnan(value):
-        return ""
-    if abs(value) < NOTHING:
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if size <= nothing:
         return "0"
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+    if size >= 1000:
+        text = f"{value:,.0f}"
+    elif size < 0.0001:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.{min(6, max(0, 2 - math.floor(math.log10(size))))}f}"
+    return text.replace("-", "−")
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
@@ -185,7 +194,7 @@ def _interval(row: Mapping[Any, Any]) -> str:
         return ""
     if row["ci_low"] == row["ci_high"]:
         return say("exact")
-    return f"[{_short(row['ci_low'])}, {_short(row['ci_high'])}]"
+    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
 def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:

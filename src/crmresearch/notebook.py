@@ -48,7 +48,6 @@ class Notebook:
     rules: str = "default"  # of disclosure
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
     kept: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)  # rows; those hidden, by rule
-    moved: dict[str, float | str] = field(default_factory=dict)  # by primary line, what protection changed
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
         """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
@@ -69,9 +68,7 @@ class Notebook:
         """
         findings = {line: result.finding(line) for line in lines}
         for line, finding in findings.items():
-            told = ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
-            if ledger.lines()[line].primary and (change := _moved(finding, told)) is not None:
-                self.moved[line] = change
+            ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
         self.found |= findings
         if result.applicable:
             self.kept[table] = (len(result.table), result.hidden)
@@ -97,7 +94,12 @@ class Notebook:
             for name, (_, hidden) in self.kept.items()
             if hidden
         }
-        decided = {"suppressed": suppressed, "headlines": self.moved}
+        headlines = {
+            line: "as computed" if "value" in ledger.checked(line, finding) else "withheld"
+            for line, finding in self.found.items()
+            if ledger.lines()[line].primary and isinstance(finding, Estimate | Withheld)
+        }
+        decided = {"suppressed": suppressed, "headlines": headlines}
         ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", decided)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:
@@ -186,15 +188,6 @@ def _tell(heard: set[str], message: Warning | str, category: type[Warning], *_: 
     if alike not in heard:
         heard.add(alike)
         print(say("warned", text=text))
-
-
-def _moved(finding: Estimate | Missing, told: Mapping[str, Any]) -> float | str | None:
-    """How far what is told of an estimate lies from what was computed, as a share of it; None where nothing was."""
-    if isinstance(finding, Missing):
-        return "withheld" if isinstance(finding, Withheld) else None
-    if "value" not in told:
-        return "withheld"
-    return abs(told["value"] - finding.value) / (abs(finding.value) or 1.0)
 
 
 def start(name: str, **values: Any) -> Notebook:

@@ -340,7 +340,9 @@ def _percent(engine: DuckDB, column: Column, source: TableSource) -> str:
     asked = f"SELECT count(*), count(*) FILTER (WHERE v[1] = ',') FROM (SELECT {value} AS v FROM ({source.query}))"
     [(n, commas)] = engine.run(f"{asked} WHERE v <> ''")
     number = f"replace(replace({_theirs(column.name, source)}, '%', ''), '％', '')"
-    number = f"replace({number}, ',', '.')" if commas else number
+    declared = source.decimal.get(column.name, source.decimal.get("*"))
+    mark = "" if declared == "." else "."  # 1,200% are twelve where a point is declared
+    number = f"replace({number}, ',', '{mark}')" if commas else number
     return _derive(column.name, f"number({number}) / 100") if n else ""
 
 

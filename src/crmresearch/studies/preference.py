@@ -24,9 +24,7 @@ GAP = "older less younger"
 LEAST = 30  # persons of a group that is fitted by itself
 MIN_Z = 3.0  # of the price, below which a ratio to it means nothing
 FIRST = 0.2  # log odds of the option that stands first: 55 choices of 100 where order is all there is
-MOVED = (
-    10.0  # basis points by which a worth may move where choosing nothing is left out: twice the bound of S49 and S54
-)
+MOVED = 10.0  # basis points, twice the bound of S49 and S54, by which leaving out "nothing" may move a worth
 
 
 def fitted(frame: pd.DataFrame, *more: str) -> Choice:
@@ -117,7 +115,7 @@ def worth(frame: pd.DataFrame, *, price: str, service: str, guarantee: str, olde
             "intervals",
             shown.rename(columns={"attribute": "label", "worth": "estimate"}).assign(group=shown["group"].map(named)),
             _title(table, service, unit),
-            say("x", unit=unit, n=frame["person"].nunique()),
+            say("x", unit=unit, n=table["n"].max()),
             options={"marks": [Mark(0, style="limit")]},
         ),
     )
@@ -224,12 +222,9 @@ def differences(frame: pd.DataFrame, *, price: str, attribute: str, age_bands: S
     _enough(frame, price)
     if attribute not in attributes(frame):
         raise NotApplicable(say("no_attribute", name=attribute, known=", ".join(attributes(frame))), "choices")
-    edges = [-np.inf, *sorted(age_bands), np.inf]
     rows, told = [], np.inf
-    for low, high in itertools.pairwise(edges):
+    for low, high in itertools.pairwise(_edges(frame, age_bands)):
         part = frame[(frame["age"] >= low) & (frame["age"] < high)]
-        if part["person"].nunique() < LEAST:
-            continue
         fit = fitted(part)
         if not {price, attribute} <= set(fit.names):
             continue
@@ -243,9 +238,11 @@ def differences(frame: pd.DataFrame, *, price: str, attribute: str, age_bands: S
     if unit != say("points"):
         line = Missing(say("not_points", price=price), ("choices",))
     table = table.rename(columns={"attribute": "band"}).drop(columns="se")
+    ageless = frame.loc[frame["age"].isna(), "person"].nunique()
     return Result(
         table.rename(columns=say.names("columns")),
-        say("spread", found=found, bands=len(table), name=attribute, unit=unit),
+        say("spread", found=found, bands=len(table), name=attribute, unit=unit)
+        + (say("no_age", n=ageless) if ageless else ""),
         (gate(say, "told", told >= MIN_Z, price=price, z=told, limit=MIN_Z), gate(say, "stated", None)),
         {"S54a": line},
         Picture(
@@ -256,6 +253,15 @@ def differences(frame: pd.DataFrame, *, price: str, attribute: str, age_bands: S
             options={"marks": [Mark(0, style="limit")]},
         ),
     )
+
+
+def _edges(frame: pd.DataFrame, age_bands: Sequence[int]) -> list[float]:
+    """Edges of the bands; one of too few is joined to its neighbour: who is left out could be had by subtraction."""
+    ages, edges = frame.groupby("person")["age"].first(), [-np.inf]
+    for edge in (*sorted(age_bands), np.inf):
+        if ages.between(edges[-1], edge, inclusive="left").sum() >= LEAST:
+            edges.append(edge)
+    return [*edges[:-1], np.inf]
 
 
 def _band(low: float, high: float) -> str:

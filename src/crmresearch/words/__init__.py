@@ -106,7 +106,9 @@ def _filled(text: str, language: str) -> str:
         return ""
     for pattern, template in _patterns(language):
         if found := pattern.fullmatch(text):
-            return template.format_map({name: local(value) for name, value in found.groupdict().items()})
+            # a single word is the name of a bank, a table or a column
+            given = found.groupdict().items()
+            return template.format_map({name: local(value) if " " in value else value for name, value in given})
     parts = text.split("; ")
     return local("; ").join(map(local, parts)) if len(parts) > 1 and any(local(p) != p for p in parts) else ""
 
@@ -133,7 +135,7 @@ def english(text: str) -> str:
 
 _PEOPLE = re.compile(
     r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d[\d,]*(?= (?:of [\d,]+ )?"
-    r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents)\b)"
+    r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents|referrals)\b)"
 )
 
 
@@ -162,7 +164,8 @@ class Careful(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Write one value."""
-        if isinstance(value, numbers.Real) and value != value:
+        number = getattr(value, "value", value)  # of an estimate
+        if isinstance(number, numbers.Real) and number != number:
             return NOTHING
         if format_spec == "," and isinstance(value, numbers.Real) and few(value):
             return rules.below

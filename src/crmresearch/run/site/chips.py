@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from html import escape
 from typing import Any
 
 from crmresearch import ledger, words
+from crmresearch.answer import number
 
 say = words.of("site.chips")
 # beside the word, so that colour is never the only sign
@@ -61,27 +61,9 @@ def chip(word: str) -> str:
     )
 
 
-def number(value: float) -> str:
-    """Write a number with three significant digits, thousands separated."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1000:
-        text = f"{value:,.0f}"
-    elif size < 0.0001:
-        text = f"{value:.1e}"
-    else:
-        text = f"{value:.{min(6, max(0, 2 - math.floor(math.log10(size))))}f}"
-    return text.replace("-", "−")
-
-
 def chance(value: float) -> str:
     """Write a p- or q-value after its letter, as HTML; below what tails are computed to, only that it is smaller."""
-    return f"&lt; {number(SMALLEST)}" if value < SMALLEST else f"= {number(value)}"
+    return f"&lt; {number(SMALLEST, 0)}" if value < SMALLEST else f"= {number(value, 0)}"
 
 
 def raw(html: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
-from crmresearch.answer import Said, sentences
+from crmresearch.answer import Said, number, sentences
 from crmresearch.data.description import EVIDENCE
 from crmresearch.estimators.verdicts import UNANSWERED, Summed, bare, over_banks, power
-from crmresearch.run.site.chips import ALWAYS, ANSWERS, FOLDED, chance, chip, number, slug
+from crmresearch.run.site.chips import ALWAYS, ANSWERS, FOLDED, chance, chip, slug
 from crmresearch.run.site.runs import Run
 from crmresearch.words import local
 

@@ -8,9 +8,10 @@ from html import escape
 from typing import Any
 
 from crmresearch import words
+from crmresearch.answer import number
 from crmresearch.escape import markdown
 from crmresearch.run.site import tables
-from crmresearch.run.site.chips import chip, number, raw
+from crmresearch.run.site.chips import chip, raw
 from crmresearch.run.site.runs import Run
 
 say = words.of("site.comparison")

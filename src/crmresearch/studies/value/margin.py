@@ -103,7 +103,8 @@ def clv_by_band(
     title = say("clv.title", mean=mean, horizon=horizon_months)
     x = say("clv.x", horizon=horizon_months, rate=annual_discount, n=len(frame))
     picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
-    heavy = [dominated(values[found.band == name]) for name in table["band"]]
+    one = model.heavy or dominated(values)  # who is then told by the mean, too
+    heavy = [one or dominated(values[found.band == name]) for name in table["band"]]
     table = safe(table.assign(dominated=heavy))
     worst, best = table.iloc[0], table.iloc[-1]
     proof = holdout.checks if holdout is not None else ()

@@ -63,7 +63,9 @@ def markov_value(
     each, every = jackknife(values), jackknife(values @ (n / n.sum()))
     bands, earned = list(own[0].categories) if own else band_names(cuts), seen.iloc[:, -1].to_numpy(dtype=float)
     code = own[1].codes.to_numpy() if own else band_codes(earned, cuts)
-    heavy = [dominated(earned[(code == k) & np.isfinite(earned)]) for k in kept]
+    there = np.isfinite(earned)
+    one = dominated(earned[there])  # who is then told by the mean, too
+    heavy = [one or dominated(earned[(code == k) & there]) for k in kept]
     columns = {"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "dominated": heavy}
     table = safe(pd.DataFrame(columns))
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
