@@ -34,6 +34,7 @@ def fonts(monkeypatch):
         own = [font for font in known if font.name in names]
         others = [font_manager.FontEntry(name=n) for n in names if n not in {font.name for font in own}]
         monkeypatch.setattr(font_manager.fontManager, "ttflist", own + others)
+        monkeypatch.setattr(font_manager, "findSystemFonts", list)
 
     yield installed
     monkeypatch.undo()
@@ -105,6 +106,36 @@ def test_a_font_that_is_there_draws_chinese(name, fonts, chinese, capsys):
     assert mpl.rcParams["font.family"] == ["DejaVu Sans", name]
     assert not figures.shared.english
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["intervals", "curves", "distribution", "scatter", "matrix", "calibration"])
+def test_words_of_a_picture_are_said_and_names_of_ways_to_draw_stay(kind, chinese):
+    options = {"unit": "percent", "x_unit": "money", "scale": "symlog", "legend": "customers"}
+    options["marks"] = [Mark(1, "age")]
+    data = pd.DataFrame({"label": ["age"], "n": [40]})
+    said = figures._said(Picture(kind, data, "age", "customers", options=options))
+    assert (said.kind, *list(said.options.values())[:3]) == (kind, "percent", "money", "symlog")
+    assert said.options["marks"][0].style == "none"
+    spoken = [said.title, said.x, said.options["legend"], said.options["marks"][0].text, said.data["label"][0]]
+    assert spoken == [words.local(t) for t in ("age", "customers", "customers", "age", "age")]
+    assert not any(t.isascii() for t in spoken)
+
+
+def test_a_font_installed_after_the_list_of_fonts_was_kept_is_found(monkeypatch, chinese):
+    from matplotlib import font_manager
+
+    # the list without any Chinese font, whatever this machine has, and one that has come since
+    there = [f for f in font_manager.fontManager.ttflist if f.name not in figures.CHINESE]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", there)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["/new/simhei.ttf", "/new/broken.ttf"])
+
+    def add(path):
+        if "broken" in path:
+            raise RuntimeError(path)
+        there.append(font_manager.FontEntry(fname=path, name="SimHei"))
+
+    monkeypatch.setattr(font_manager.fontManager, "addfont", add)
+    assert figures.fonts() == ["SimHei"]
 
 
 def test_without_a_font_figures_are_in_english(fonts, chinese):

@@ -5,11 +5,12 @@ Plot functions take axes and return them; only :func:`show` displays, and it sto
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,19 @@ CHINESE = (  # fonts with Chinese signs, by system: Linux, macOS, Windows
     *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC", "PingFang HK", "Heiti SC", "Hiragino Sans GB"),
     *("Microsoft YaHei", "SimHei", "SimSun"),
 )
+CODES = ("unit", "x_unit", "scale")  # options that name a way to draw, no words
 
 
 def fonts() -> list[str]:
     """Return the first font with Chinese signs that is installed; it draws what the figures' own font lacks."""
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {font.name for font in fontManager.ttflist}
+    if words.language() != "en" and known.isdisjoint(CHINESE):  # the list is kept on disk: look for newer ones
+        for path in sorted(set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}):
+            with contextlib.suppress(RuntimeError, OSError):  # a file that is no font
+                fontManager.addfont(path)
+        known = {font.name for font in fontManager.ttflist}
     return [name for name in CHINESE if name in known][:1]
 
 
@@ -43,8 +50,12 @@ def _said(said: Any) -> Any:
 
     if isinstance(said, str):
         return words.english(said) if shared.english else words.local(said)
-    if isinstance(said, Picture | Mark):
-        return replace(said, **{f.name: _said(getattr(said, f.name)) for f in fields(said)})
+    if isinstance(said, Picture):
+        options = {name: value if name in CODES else _said(value) for name, value in said.options.items()}
+        spoken = {name: _said(getattr(said, name)) for name in ("data", "title", "x", "y")}
+        return replace(said, **spoken, options=options)
+    if isinstance(said, Mark):
+        return replace(said, text=_said(said.text))
     if isinstance(said, pd.DataFrame):
         return said.apply(_said)
     if isinstance(said, pd.Series):

@@ -7,6 +7,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.locale import _ as sphinx_words
 from sphinx.util import logging
 
 from crmresearch import words
@@ -56,7 +57,7 @@ html_theme_options = {
     "navbar_center": ["navbar-nav"],
     "navbar_end": ["languages", "theme-switcher"],
     "navbar_persistent": ["search-button"],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 6 if words.language() == "en" else 8,  # the theme says More, in English
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "article_header_start": [],
     "show_prev_next": False,
@@ -124,7 +125,8 @@ def _annotate(app: Any, doctree: nodes.document) -> None:
 
 
 def _named(_app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
-    """Let folded code be called by the words that stand there."""
+    """Let folded code be called by the words that stand there, and the theme speak where it has no words."""
+    context["_"] = lambda text: words.local(text) if words.local(text) != text else sphinx_words(text)
     context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
 
 

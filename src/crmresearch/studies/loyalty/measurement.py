@@ -67,7 +67,8 @@ def item_summary(frame: pd.DataFrame, model: PathModel) -> Result:
         block = low + width * np.minimum(np.floor((block - low) / width), 9)
     shares = pd.DataFrame({i: block[i].value_counts(normalize=True) for i in model.items}).sort_index().fillna(0)
     shares = shares.rename_axis("part").reset_index().melt("part", var_name="label", value_name="share")
-    shares["part"] = shares["part"].map("{:g}".format)
+    answers = {answer: f"{answer:g}" for answer in shares["part"].unique()}
+    shares["part"] = pd.Categorical(shares["part"].map(answers), list(answers.values()), ordered=True)
     options, size = {"ordered": True, "legend": say("items.legend")}, (7.2, 0.22 * len(table) + 1.6)
     picture = Picture(
         "distribution",
