@@ -1,1 +1,1 @@
-"""Effects under treatment: randomised and targeted offers, doubly robust means, selection, uplift."""
+"""Effects under treatment: by lot, by aim, by staggered adoption, at a cut; selection, uplift."""
