@@ -317,6 +317,25 @@ def test_a_packed_and_an_unpacked_copy_give_the_same_file(open_data, tmp_path, m
     assert open_bank("bank-marketing").rows("snapshot") == 41_188
 
 
+def test_the_deposits_of_all_branches_are_the_published_ones(open_data, shared):
+    """Sums over counties are those of the yearly files (F18); the markets table tells shares, entry and mergers."""
+    import pandas as pd
+    import yaml
+
+    entries = yaml.safe_load((shared / "reference" / "published_results_wider.yaml").read_text("utf-8"))["results"]
+    want = next(e["values"] for e in entries if e["id"] == "F18")
+    bank = open_data("fdic-sod-county")
+    d = pd.read_csv(shared / "data" / "fdic-sod-county" / "county_year.csv.gz")
+    assert d.groupby("year")["branches"].sum().to_dict() == want["branches"]
+    assert d.groupby("year")["deposits"].sum().to_dict() == want["deposits"]
+    t = bank.frame(bank.table("markets").order_by("city_id", "month"))
+    assert len(t) == d["old_location_share"].notna().sum()
+    entered = pd.to_datetime(t["rival_entered_on"]).dt.year
+    assert ((t["rival_branches"] > 0) <= (pd.to_datetime(t["month"]).dt.year >= entered)).all()
+    mean = t.groupby(pd.to_datetime(t["month"]).dt.year)[["own_share", "owner_share"]].mean()
+    assert mean.loc[1998].round(3).tolist() == [0.964, 0.750]  # mergers alone move a quarter of the market
+
+
 # --- documentation ----------------------------------------------------------------------------------------------------
 
 
