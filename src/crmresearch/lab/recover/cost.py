@@ -63,8 +63,8 @@ def response(bank: Bank) -> dict[str, Estimate]:
     found = cost.response(reduced(bank, reductions.prospects))
     out = findings(found, "S04")
     out["slope"] = _own(found.details["slope"], "probability per money", found.details["n"])
-    rows = found.table[found.table["note"] == ""]
-    numbers = rows[["marginal_cost", "marginal_low", "marginal_high", "n"]].to_numpy(float)
+    rows = found.table[found.table["note"] == ""]  # where no channel has one, the table has no such columns
+    numbers = rows.reindex(columns=["marginal_cost", "marginal_low", "marginal_high", "n"]).to_numpy(float)
     for channel, (value, low, high, n) in zip(rows["channel"], numbers, strict=True):
         out[f"marginal_cost.{channel}"] = Estimate(value, low, high, "money per win", int(n))
     return out
@@ -187,7 +187,7 @@ SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
         "ratios", "cost", ratios, _ratio_truth,
-        customers=6_000, tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
+        tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
     Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
     Estimator("response", "cost", response, RESPONSE, customers=6_000, tables=PEOPLE, sizes=SMALL),

@@ -2,7 +2,7 @@
 
 Where a study reports a quantity that no parameter of the world equals (a Cox coefficient under unobserved frailty, a
 composite path), its truth is what the estimator tends to under the world's own entry and censoring. It is computed here
-from large banks, whose seeds no trial uses, and stored in ``limits.yaml``: 150 times the customers of one trial, so
+from large banks, whose seeds no trial uses, and stored in ``limits.yaml``: 240 times the customers of one trial, so
 that the limit's own error stays below a tenth of an estimate's and hardly moves its coverage.
 """
 
@@ -22,7 +22,7 @@ from crmresearch.lab.recover.harness import Estimator, discover, select
 from crmresearch.lab.recover.summary import formulas, stored_limits
 
 CUSTOMERS = 60_000  # of one bank
-TIMES = 150  # customers of all banks over those of one trial
+TIMES = 240  # customers of all banks over those of one trial
 FEWEST = 6  # banks
 REFERENCE = 20_000  # customers of the reference bank
 FIRST = 900_001  # seed
