@@ -1,4 +1,7 @@
-"""What is planted in a bank leaves by no table, figure, sentence, alt text, display, CSV or JSON."""
+"""What is planted in a bank leaves by no table, figure, sentence, alt text, display, CSV or JSON.
+
+The notebooks run by rules that round counts, to a base that no number has by chance.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,13 @@ from matplotlib.text import Text
 
 import poor_banks
 import redteam
-from crmresearch import disclosure, figures
+from crmresearch import disclosure, figures, ledger, rules
 
+BASE = 7
+PEOPLE = re.compile(
+    r"(?<![\w.,%-])(?<!at least )(?<!than )(\d[\d,]*)(?= (?:of [\d,]+ )?(?:customers?|persons?|people|prospects"
+    r"|spells?|exits?|wins|answers|respondents|referrals)\b(?![ -](?:value|years)))|\bn\s=\s(\d[\d,]*)|\"n\": (\d+)"
+)
 COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|events|sold|at_risk)$")
 
 
@@ -24,6 +32,7 @@ def leaked(request, tmp_path_factory) -> tuple[Path, str]:
     notebooks = [p for p in poor_banks.NOTEBOOKS if p.name.startswith(request.param)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(poor_banks, "shown", lambda *shown, **_: told.extend(map(_written, shown)))
+        patch.setenv(rules.CHOSEN, f"default, base={BASE}")
         poor_banks.run(redteam.bank(), folder, notebooks)
     for path in folder.rglob("*"):
         if path.is_file() and "restricted" not in path.parts and path.suffix in {".csv", ".json", ".txt"}:
@@ -64,6 +73,20 @@ def test_no_count_of_one_to_nine_stands_in_a_table(leaked):
         for column in [c for c in frame if COUNTS.match(c)]:
             few = pd.to_numeric(frame[column], errors="coerce").between(1, 9)
             assert not few.any(), (path.name, column)
+
+
+def test_every_count_of_people_is_rounded_by_one_rule(leaked):
+    folder, told = leaked
+    found = [next(filter(None, m.groups())).replace(",", "") for m in PEOPLE.finditer(told)]
+    assert len(found) > 10
+    kept = [json.loads(p.read_text("utf-8"))["lines"] for p in (folder / "findings").glob("*.json")]
+    files = {str(lines[k]["n"]) for lines in kept for k in ledger.IMPERSONAL if "n" in lines.get(k, ())}
+    assert {n for n in found if int(n) % BASE} <= files | {str(rules.Rules().least)}
+    for path in sorted((folder / "tables").glob("*.csv")):
+        frame = pd.read_csv(path)
+        for column in [c for c in frame if COUNTS.match(c)]:
+            counts = pd.to_numeric(frame[column], errors="coerce").dropna()
+            assert not (counts[counts > 1] % BASE).any(), (path.name, column)  # where "left" is a share it is below
 
 
 def test_what_protection_did_to_each_headline_is_written_down(leaked):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError
-from crmresearch.rules import rules
+from crmresearch.rules import rounded, rules
 
 Counts = Sequence[str] | Sequence[Sequence[str]]
 NOTHING = "–"  # a cell without a value
@@ -166,11 +166,6 @@ def coarse(events: Any) -> np.ndarray:
 def few(n: float) -> str:
     """Say that an estimate rests on too few people to be shown; empty where it does not."""
     return say("few", least=rules.least) if 0 < n < rules.least else ""
-
-
-def rounded(n: Any) -> Any:
-    """Round counts to the base in force."""
-    return n if rules.base < 2 else rules.base * np.round(n / rules.base)
 
 
 def model_allowed(n: float, parameters: int) -> bool:

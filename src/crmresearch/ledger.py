@@ -27,6 +27,7 @@ from crmresearch.estimators.causal.unrecorded import strength
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Bound, Deviation
 from crmresearch.result import Check
+from crmresearch.rules import rounded
 
 say = words.of("top.ledger")
 
@@ -266,7 +267,7 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
         return {"reason": words.told(finding.reason)}
     if line_id not in IMPERSONAL and (few := disclosure.few(finding.n)):
         return {"reason": few}
-    return asdict(finding)
+    return asdict(finding) | ({} if line_id in IMPERSONAL else {"n": rounded(finding.n)})
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:

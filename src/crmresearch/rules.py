@@ -102,6 +102,11 @@ def few(n: Any) -> bool:
     return n is None or bool(n != n or 0 < n < rules.least)
 
 
+def rounded(n: Any) -> Any:
+    """Round a count to the base in force."""
+    return n if rules.base < 2 or n != n else rules.base * round(n / rules.base)
+
+
 def dominated(contributions: Iterable[float]) -> bool:
     """Tell whether one contributor, or two, make most of a total of money, or can be told from it.
 

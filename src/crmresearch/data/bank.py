@@ -227,6 +227,7 @@ class Bank:
         import pandas as pd
 
         from crmresearch.result import Result
+        from crmresearch.rules import rounded
 
         rows = []
         for name in self.tables:
@@ -236,7 +237,8 @@ class Bank:
             found = self.frame(t.aggregate(n=t[who].nunique(), **ends)).iloc[0]
             first, last = ("–" if pd.isna(d) else d.date().isoformat() for d in (found.get("first"), found.get("last")))
             absent = [c for c in table.names if c not in self.columns(name)]
-            rows.append((name, table.row, self.rows(name), int(found["n"]), first, last, ", ".join(absent) or "–"))
+            n = rounded(self.rows(name))
+            rows.append((name, table.row, n, int(found["n"]), first, last, ", ".join(absent) or "–"))
         header = list(say.names("describe.columns").values())
         lacking = ", ".join(t for t in TABLES if t not in self.tables) or say("describe.nothing")
         period = say("describe.dated", about=self.about) if self.about.dated else say("describe.undated")
@@ -286,7 +288,7 @@ class Bank:
         left |= {name: n["dormant"] - n[name] for name in ("closed_later", "came_back")}
 
         def told(count: int, rest: int) -> str:
-            most = say("rules.most") if 0 < rest < rules.least else f"{count:,}"
+            most = say("rules.most") if 0 < rest < rules.least else words.counted(count)
             return say("rules.few") if 0 < count < rules.least else most
 
         return {name: told(count, left.get(name, 0)) for name, count in n.items()}

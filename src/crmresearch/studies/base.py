@@ -13,6 +13,7 @@ from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, held_out_r2, poisson_rate, ratio_delta
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, leading, study
+from crmresearch.rules import rounded
 
 say = words.of("base")
 BLOCKS = {
@@ -53,6 +54,7 @@ def breaches(frame: pd.DataFrame) -> Result:
     rows, rules, bad = (int(frame[c].sum()) for c in ("rows", "rules", "breaches"))
     sentence = say("breaches.sentence", rows=rows, tables=len(frame), rules=rules, bad=bad)
     share = bad / rows if rows else math.nan
+    frame = frame.assign(rows=frame["rows"].map(rounded))  # a table of people has a row for each of them
     return Result(frame, sentence, estimates={"S07": _census(share, say("units.rows"), rows)}, counts=())
 
 

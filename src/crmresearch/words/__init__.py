@@ -24,7 +24,7 @@ from string import Formatter
 from typing import Any
 
 from crmresearch.errors import InputError
-from crmresearch.rules import few, rules
+from crmresearch.rules import few, rounded, rules
 
 NOTHING = "–"  # a number that is not there, or must not be told
 
@@ -140,15 +140,20 @@ _PEOPLE = re.compile(
 
 
 def told(reason: str) -> str:
-    """Return why something cannot be answered, as an estimator wrote it, with no number of few people in it."""
-    return _PEOPLE.sub(lambda n: rules.below if few(int(n[0].replace(",", ""))) else n[0], reason)
+    """Return why something cannot be answered, as an estimator wrote it, its numbers of people as they are told."""
+    return _PEOPLE.sub(lambda n: counted(int(n[0].replace(",", ""))), reason)
+
+
+def counted(n: Any) -> str:
+    """Write a count: one of few as <10, another one rounded where the rules say so."""
+    return rules.below if few(n) else f"{rounded(n):,.0f}"
 
 
 class Careful(Formatter):
     """Fill templates, and tell no number of few people: the door of every sentence, title, label and legend.
 
     A number that is missing is a dash. So is every number of a value that counts its people (``n``) and counts few, and
-    of a table's row that is suppressed. A count is a whole number written with ``,``: one of few is written <10.
+    of a table's row that is suppressed. A count is a whole number written with ``,``: see :func:`counted`.
     """
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
@@ -167,8 +172,8 @@ class Careful(Formatter):
         number = getattr(value, "value", value)  # of an estimate
         if isinstance(number, numbers.Real) and number != number:
             return NOTHING
-        if format_spec == "," and isinstance(value, numbers.Real) and few(value):
-            return rules.below
+        if format_spec == "," and isinstance(value, numbers.Real):
+            return counted(value)
         return str(super().format_field(local(told(value)) if isinstance(value, str) else value, format_spec))
 
 
