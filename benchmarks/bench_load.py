@@ -4,7 +4,8 @@
 
 FOLDER is a checkout of that state, which loads the same files without the keys it does not know. Every load runs in a
 process of its own with an empty cache, in turn; CPU seconds are user plus system time of opening the bank, imports
-excluded. ``check`` is the whole of ``crmresearch bank check`` on a bank that is loaded already.
+excluded, and memory is the peak of that process. ``check`` is the whole of ``crmresearch bank check`` on a bank that is
+loaded already.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def cpu() -> float:
 
 
 def measure(folder: str, step: str) -> None:
-    """Print the CPU seconds of one step."""
+    """Print the CPU seconds of one step, and the peak of memory in MiB."""
     from crmresearch.data.bank import open_bank
 
     start = cpu()
@@ -70,7 +71,7 @@ def measure(folder: str, step: str) -> None:
 
         start = cpu()
         CliRunner().invoke(app, ["bank", "check", folder], catch_exceptions=False)
-    print(cpu() - start)
+    print(cpu() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -83,9 +84,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write(folder, given.rows)
-        print("| step | before, CPU s | ours, CPU s | ours with keys, CPU s | ratio |\n|---|---:|---:|---:|---:|")
+        print("| step | before, CPU s (MiB) | ours | ours with keys | ratio |\n|---|---:|---:|---:|---:|")
         for form in ("csv", "parquet"):
-            found: dict[str, list[float]] = {}
+            found: dict[str, list[tuple[float, float]]] = {}
             for _ in range(given.rounds):
                 for name, home, keys, step in (
                     ("before", given.before, "", "load"),
@@ -100,14 +101,14 @@ def main() -> None:
                         env = {**os.environ, "PYTHONPATH": f"{home}/src", "CRMRESEARCH_CACHE": cache}
                         command = [sys.executable, __file__, "--step", step, scratch]
                         out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
-                    found.setdefault(name, []).append(float(out.split()[-1]))
-            s = {name: statistics.median(values) for name, values in found.items()}
+                    seconds, memory = map(float, out.split()[-2:])
+                    found.setdefault(name, []).append((seconds, memory))
+            s = {name: statistics.median(seconds for seconds, _ in values) for name, values in found.items()}
+            shown = {n: f"{s[n]:.2f} ({statistics.median(m for _, m in v):.0f})" for n, v in found.items()}
             ratio = f"{s['keys'] / s['before']:.2f}" if "before" in s else "–"
-            before = f"{s['before']:.2f}" if "before" in s else "–"
-            print(f"| load, {form} | {before} | {s['ours']:.2f} | {s['keys']:.2f} | {ratio} |")
-            print(
-                f"| check, {form} | – | – | {s['check']:.2f} | {s['check'] / s['keys']:.2f} of the load |", flush=True
-            )
+            print(f"| load, {form} | {shown.get('before', '–')} | {shown['ours']} | {shown['keys']} | {ratio} |")
+            share = f"{s['check'] / s['keys']:.2f} of the load"
+            print(f"| check, {form} | – | – | {shown['check']} | {share} |", flush=True)
 
 
 if __name__ == "__main__":

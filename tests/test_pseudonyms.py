@@ -75,6 +75,19 @@ def test_a_pseudonym_is_the_hmac_of_the_identifier_and_follows_it_into_every_tab
     assert not first & second
 
 
+def test_codes_of_people_leave_the_engine_as_names_only(both):
+    for query, n in (
+        ("SELECT max(customer_id) AS who FROM customers", 1),
+        ("SELECT referrer_id AS who FROM customers ORDER BY customer_id", both[0].rows("customers")),
+        ("SELECT coalesce(customer_id, prospect_id) AS who FROM prospects", both[0].rows("prospects")),
+        ("SELECT customer_id AS who FROM customers WHERE false", 0),
+    ):
+        frame = both[0].frame(query)
+        assert len(frame) == n
+        assert frame["who"].dropna().astype(str).str.fullmatch(r"\d{11}-[0-9a-f]{16}").all(), query
+        assert all(who is None for who in frame["who"][frame["who"].isna()])
+
+
 def same(found: object) -> object:
     """A result without names of people."""
     if isinstance(found, pd.DataFrame):

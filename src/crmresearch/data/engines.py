@@ -9,6 +9,7 @@ Ibis writes differently for each engine, or slowly for this one, is declared her
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ SUFFIX = ".duckdb"  # of loaded banks, and of databases that bring one
 LANGUAGE = "duckdb"  # what a parser of SQL calls that of this engine
 PACKAGES = ("duckdb", "ibis-framework")  # whose versions a run states
 NOTES = "_crmresearch"  # the table in which a load notes what it did
+PEOPLE = "_people"  # the table of the pseudonyms of people, by code, and of what finds their identifiers again
+CODE = "UBIGINT"  # type of these codes, and of nothing else
 
 
 class Statement(NamedTuple):
@@ -97,9 +100,19 @@ class DuckDB:
         return Statement(str(ibis.to_sql(expr, dialect="duckdb")), expr.schema())
 
     def frame(self, expr: Any) -> pd.DataFrame:
-        """Run an expression, or a :class:`Statement`, and return a frame of :func:`typed` columns."""
+        """Run an expression, or a :class:`Statement`; return :func:`typed` columns, people by their names."""
         text, schema = expr if isinstance(expr, Statement) else self.compiled(expr)
-        return typed(self._raw.execute(text).df(), schema)
+        frame = typed(self._raw.execute(text).df(), schema)
+        for name, kind in schema.items():
+            if kind.is_uint64():
+                named = frame[name].map(self._names)
+                frame[name] = named.astype(object).where(named.notna(), None)
+        return frame
+
+    @functools.cached_property
+    def _names(self) -> pd.Series:
+        """Names of people by their code."""
+        return self._raw.execute(f"SELECT code, name FROM {PEOPLE}").df().set_index("code")["name"]
 
     def scalar(self, expr: Any) -> Any:
         """Run an expression that has one value, and return it."""
@@ -162,7 +175,7 @@ class DuckDB:
     def copy(self, path: Path, queries: Mapping[str, str]) -> None:
         """Write all tables into a new file, those of ``queries`` as these give them, and nothing else of this one."""
         target = str(path).replace("'", "''")
-        self.run(f"ATTACH '{target}' AS copied")
+        self.run(f"ATTACH '{target}' AS copied (STORAGE_VERSION 'v1.4.0')")  # texts are packed at less cost
         own = "database_name = current_database() AND NOT temporary"
         for (name,) in self.run(f"SELECT table_name FROM duckdb_tables() WHERE {own} ORDER BY table_oid"):
             query = queries.get(name, f'FROM "{name}"')

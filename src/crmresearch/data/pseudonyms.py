@@ -3,6 +3,9 @@
 ``00001220077-9c1f0a33b5d2e846``: the last part is HMAC-SHA256 of the identifier by the key. What goes before it is
 fixed by the identifier, not by the key: the place in the order of all, and the block that resampling draws. So two keys
 give two banks that nobody can join, and equal results. The identifiers themselves are kept nowhere.
+
+Rows hold the code of a person (place and block, one whole number), which takes a quarter of the room and is written and
+grouped fast; :data:`PEOPLE` has the name of each code, and stands in its place wherever the engine gives a frame.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crmresearch.data.engines import DuckDB
+from crmresearch.data.engines import CODE, PEOPLE, DuckDB
 from crmresearch.data.places import cache_dir, put
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
@@ -26,7 +29,6 @@ KEY, KEY_FILE = "CRMRESEARCH_KEY", "CRMRESEARCH_KEY_FILE"  # the key, or the fil
 DIGITS = 16  # of a pseudonym: one chance in ten million that two of a million people share one
 BLOCKS = 1024  # of people, by a hash of the identifier
 LEAST = 16  # signs of a key
-PEOPLE = "_people"  # table of a loaded bank: pseudonyms, and what finds the identifiers again
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -101,6 +103,7 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], ke
     people = pa.table(
         {
             "id": pa.array([r[0] for r in rows], pa.string()),
+            "code": pa.array([k * BLOCKS + b for k, (_, b, _) in enumerate(rows)], pa.uint64()),
             "name": named,
             "found_by": [digest(key, f"={text}") if text else None for text in plain],
             "size": pa.array([len(text) for text in plain], pa.int32()),
@@ -108,17 +111,17 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], ke
         }
     )
     with engine.visible({"_made": people}):
-        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT right(name, {DIGITS}) AS name, found_by, size, number FROM _made")
-        engine.run("CREATE TEMP TABLE _ids AS SELECT id, name FROM _made")
+        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT * EXCLUDE id FROM _made")
+        engine.run(f"CREATE TEMP TABLE _ids AS SELECT id, CAST(code AS {CODE}) AS code FROM _made")
 
 
 def replacing(tables: Iterable[str]) -> dict[str, str]:
-    """Write the query of each table that has pseudonyms, made before, in the place of identifiers."""
+    """Write the query of each table that has the codes of people, made before, in the place of identifiers."""
     found: dict[str, dict[str, str]] = {}
     for table, column in _places(tables):
         found.setdefault(table, {})[column] = f"_{column}"
     return {
-        table: f'SELECT t.* REPLACE ({", ".join(f"{p}.name AS {c}" for c, p in columns.items())}) FROM "{table}" t '
+        table: f'SELECT t.* REPLACE ({", ".join(f"{p}.code AS {c}" for c, p in columns.items())}) FROM "{table}" t '
         + " ".join(f"LEFT JOIN _ids {p} ON t.{c} = {p}.id" for c, p in columns.items())
         + " ORDER BY t.rowid"
         for table, columns in found.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crmresearch.data import pseudonyms
+from crmresearch.data.engines import PEOPLE
 from crmresearch.data.pseudonyms import normal
 from crmresearch.errors import InputError
 
@@ -75,7 +76,7 @@ class People:
             places = [(t, c) for t in bank.tables if t not in bank.about.unlinked for c in pseudonyms.COLUMNS]
             parts = [f'SELECT "{c}" FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places if c in bank.columns(t)]
             return cls.called(i for (i,) in (bank.engine.run(" UNION ".join(parts)) if parts else ()))
-        rows = bank.engine.run(f"SELECT name, found_by, size, number FROM {pseudonyms.PEOPLE}")
+        rows = bank.engine.run(f"SELECT right(name, {pseudonyms.DIGITS}), found_by, size, number FROM {PEOPLE}")
         shapes = Counter((size, number) for _, _, size, number in rows if size)
         return cls((n for row in rows for n in row[:2] if n), shapes, pseudonyms.key())
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from crmresearch.data.bank import Bank
 from crmresearch.data.contract import quoted
 from crmresearch.data.description import TableSource
+from crmresearch.data.engines import CODE
 from crmresearch.data.loading import breaches, made_missing
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.data.sources.names import find
@@ -66,7 +67,8 @@ class Seen(NamedTuple):
 def seen(bank: Bank, table: str) -> dict[str, Seen]:
     """Look at all columns of a table in one pass of the engine."""
     brought = bank.columns(table)
-    columns = {c[0]: str(c[1]) for c in bank.engine.run(f"DESCRIBE {quoted(table)}") if c[0] in brought}
+    described = [(c[0], str(c[1])) for c in bank.engine.run(f"DESCRIBE {quoted(table)}")]
+    columns = {c: "VARCHAR" if kind == CODE else kind for c, kind in described if c in brought}
     parts = []
     for c, kind in columns.items():
         q = quoted(c)

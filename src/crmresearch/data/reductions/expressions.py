@@ -15,7 +15,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import md5
-from crmresearch.data.pseudonyms import BLOCKS, DIGITS
+from crmresearch.data.pseudonyms import BLOCKS
 from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
 
@@ -174,12 +174,12 @@ def exit_within(bank: Bank, exit_on: Any, cause: Any, since: Any, *most: int) ->
 def block_of(key: Any, pseudonymous: bool = False) -> Any:
     """Block of a person, by a hash of the identifier: a random thousandth of all, the same on every engine.
 
-    A pseudonymous name holds the block of the identifier that it stands for.
+    The code of a person holds the block of the identifier that it stands for.
     """
     import ibis
 
     if pseudonymous:
-        return key.right(DIGITS + 5).left(4).cast("int32")
+        return (key % BLOCKS).cast("int32")
     digits = md5(key)
     a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(k, 1)) for k in range(3))
     return ((a * 256 + b * 16 + c) % BLOCKS).cast("int32")
