@@ -21,7 +21,8 @@ from crmresearch.lab import simulated
 from crmresearch.lab.recover import preference
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
-from crmresearch.lab.simulated.estimands import FOLLOW, model_fingerprint
+from crmresearch.lab.simulated.draws import FOLLOW
+from crmresearch.lab.simulated.estimands import model_fingerprint
 from crmresearch.lab.simulated.life import (
     DOSES,
     Life,

@@ -64,7 +64,6 @@ def customers(s: Settings, life: Life, block: int) -> Block:
     first, gone = day_range(life)
     start = month_starts(life.months)[0]
     birth = 2021 + np.floor(who.acquired / 12 - who.age).astype(np.int64)
-    manager = (life.log_balance[:, 0] > np.log(s.parameters.vip_threshold)) & (who.value > 0)
     n = len(ids)
     g = stream(s, "consent", block)
     g.standard_normal(n)  # those of the marketing consent come first
@@ -80,7 +79,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         "city_tier": who.tier,
         "birth_year": birth,
         "manager_id": Codes(
-            np.where(manager, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]
+            np.where(life.managed, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]
         ),
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),

@@ -28,6 +28,7 @@ from crmresearch.lab.simulated.people import (
     voluntary_cumulative,
 )
 from crmresearch.lab.simulated.settings import Settings
+from crmresearch.lab.simulated.shocks import common
 
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")
 FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insurance")
@@ -70,6 +71,8 @@ class Life:
     vip: Array  # balance above the threshold at the end of the month before
     adopted: Array  # mobile banking
     rival: Array  # rivals in the city
+    managed: Array  # by a relationship manager of the city
+    common: Array  # log hazard shared with others: of the month, the city, the manager, the household
     concern: Array
     attitudes: dict[str, Array]  # construct -> customer x wave
     consent: Array
@@ -272,9 +275,11 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     arms["target"] = (u_target < 1 / (1 + np.exp(-logit))).astype(np.int8)
     if "target" in force:
         arms["target"][:] = force["target"]
+    managed = (log_balance[:, 1] > np.log(p.vip_threshold)) & (people.value > 0)
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
-        concern, attitudes, consent, arms, logit, exposed, exposed, exposed[:, 0], exposed[:, 0],
+        managed, common(s, people, managed, block), concern, attitudes, consent, arms, logit, exposed, exposed,
+        exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
@@ -323,6 +328,7 @@ def _hazards(s: Settings, life: Life, tenure_years: Array) -> None:
         linear = linear * effect_factor(p, tenure_years)
     linear += _contact_effect(p, life)
     linear += p.satisfaction_exit * life.satisfaction
+    linear += life.common
     linear += (p.ease_exit * people.ease + np.log(people.frailty))[:, None]
     edges = (np.arange(months + 1)[None, :] - people.acquired[:, None]) / 12
     baseline = np.diff(voluntary_cumulative(p, edges), axis=1)

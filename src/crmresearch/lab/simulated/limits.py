@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from crmresearch.errors import InputError
-from crmresearch.lab.simulated.estimands import limits, model_fingerprint, stored
+from crmresearch.lab.simulated.draws import limits
+from crmresearch.lab.simulated.estimands import model_fingerprint, stored
 from crmresearch.lab.simulated.settings import BLOCK, Settings, world_names
 
 # Truths are as exact as the banks held against them are large: 20,000 customers in the baseline, 4,000 elsewhere.

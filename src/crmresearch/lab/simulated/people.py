@@ -16,6 +16,7 @@ CHANNELS = ("branch", "online", "agent", "referral")
 _PURPOSES = (
     "candidates", "attitudes", "products", "complaints", "balance", "adoption", "campaigns", "exit", "monthly",
     "transactions", "visits", "care", "survey", "choices", "markets", "referrals", "consent", "terms",
+    "shocks", "households", "platforms", "counterparties",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 
@@ -102,6 +103,11 @@ def history_cumulative(
     return np.asarray(voluntary + steady + death_cumulative(parameters, age, tenure))
 
 
+def city_weights(tier: Array) -> Array:
+    """Weights of cities by tier: larger ones hold more customers."""
+    return np.asarray(1.0 / tier**0.5)
+
+
 def _candidates(settings: Settings, g: np.random.Generator) -> dict[str, Array]:
     p, k = settings.parameters, _CANDIDATES
     acquired = g.uniform(-12.0 * p.history_years, settings.months, k)
@@ -118,7 +124,7 @@ def _candidates(settings: Settings, g: np.random.Generator) -> dict[str, Array]:
     spend = np.round(spend, 2)
     rho = p.ease_value
     cities = np.repeat(list(p.cities), list(p.cities.values()))
-    weight = 1.0 / cities**0.5  # larger cities hold more customers
+    weight = city_weights(cities)
     city = np.searchsorted(np.cumsum(weight) / weight.sum(), g.random(k), side="right").clip(0, len(cities) - 1)
     age = np.clip(18 + g.gamma(3.0, 7.0, k), 18, 80)
     v = p.frailty_variance

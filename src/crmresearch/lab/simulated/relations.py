@@ -12,6 +12,7 @@ from crmresearch.lab.simulated.life import CONSTRUCTS, DOSES, Life, any_before, 
 from crmresearch.lab.simulated.markets import city_tiers, entry_months, share_loss
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.settings import Settings
+from crmresearch.lab.simulated.shocks import draw_shocks
 
 _NAMES = ("image", "expectation", "quality", "value", "satisfaction", "loyalty", "concern")
 ITEMS = {c: [f"{name}_{i}" for i in range(1, 5)] for c, name in zip((*CONSTRUCTS, "CONC"), _NAMES, strict=True)}
@@ -223,10 +224,13 @@ def choices(s: Settings, life: Life, block: int) -> Block:
 
 def markets(s: Settings) -> Block:
     """Build the table of markets: city by month."""
-    g, tier, entry = stream(s, "markets", 0), city_tiers(s), entry_months(s)
-    cities = len(tier)
+    p, g, tier, entry = s.parameters, stream(s, "markets", 0), city_tiers(s), entry_months(s)
+    cities, shocks = len(tier), draw_shocks(s)
     level = np.array([0.0, 0.22, 0.32, 0.40])[np.minimum(tier, 3)] + 0.04 * g.standard_normal(cities)
     share = level[:, None] - share_loss(s) + 0.004 * g.standard_normal((cities, s.months))
+    share = share + shocks.share
+    # rivals choose cities where the share falls anyway, and there it goes on falling
+    share = share - p.entry_pretrend * np.where(np.isfinite(entry)[:, None], np.arange(s.months), 0)
     since = np.arange(s.months)[None, :] - entry[:, None]
     branches = np.where(since >= 0, 1 + np.floor(np.maximum(np.where(np.isfinite(since), since, 0), 0) / 6), 0)
     branches = branches + np.where(tier == 1, 12, 0)[:, None]
@@ -234,6 +238,7 @@ def markets(s: Settings) -> Block:
     entered = np.where(
         np.isfinite(entry), month_starts(s.months)[np.where(np.isfinite(entry), entry, 0).astype(int)], NO_DATE
     )
+    known = {"crm_intensity": np.round(shocks.intensity, 4)[city]}
     return {
         "city_id": Codes(city, city_ids(s)),
         "month": month_starts(s.months)[month],
@@ -241,4 +246,5 @@ def markets(s: Settings) -> Block:
         "own_share": np.round(np.clip(share, 0.02, 0.95), 5).ravel(),
         "rival_branches": branches.ravel().astype(np.int64),
         "rival_entered_on": entered[city].astype(np.int32),
+        **(known if p.intensity_entry or p.intensity_follows_risk else {}),
     }

@@ -24,6 +24,9 @@ def worlds() -> dict[str, dict[str, Any]]:
     """Return the worlds of ``worlds.yaml`` by name."""
     text = (files(__package__) / "worlds.yaml").read_text(encoding="utf-8")
     loaded: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    for world in loaded.values():
+        if "like" in world:  # one that stands above
+            world["changes"] = {**loaded[world.pop("like")]["changes"], **world["changes"]}
     return loaded
 
 

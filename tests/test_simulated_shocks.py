@@ -1,0 +1,231 @@
+"""What customers of the simulated bank share: nothing where it is off, the truth by two routes where it is on."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from crmresearch.errors import InputError
+from crmresearch.lab import simulated
+from crmresearch.lab.simulated import draws, estimands, life, markets, shocks
+
+Settings = simulated.Settings
+BLOCKS = 6
+TIME = ("trend_exit", "season_exit", "nation_shock", "city_shock")
+
+
+def drawn(s):
+    return [life.draw_life(s, b) for b in range(BLOCKS)]
+
+
+def without(*names, world="wider", seed=7):
+    """The same bank, the same random numbers, some effects taken away."""
+    return Settings(seed=seed, world=world, changes=dict.fromkeys(names, 0.0))
+
+
+def joined(lives, of):
+    return np.concatenate([of(d) for d in lives])
+
+
+# --- nothing where it is off ------------------------------------------------------------------------------------------
+
+# of all tables of banks of 150 customers and 24 months, seed 3, before there were shocks
+BEFORE = {
+    "baseline": "d2f263582b3ec637",
+    "null": "92a15853433fb149",
+    "non_proportional": "03a605873c307dea",
+    "no_overlap": "520d061facd17288",
+    "reverse_causation": "00ba0ecf2f0742ef",
+    "informative_censoring": "3ef999796df5705d",
+    "one_factor_survey": "d2f149c5d8da9924",
+    "endogenous_spend": "beebaa3ce9ff6950",
+    "no_late_entry": "f7353734dbb96f3b",
+    "heavy_tail": "248e343c2c212ef4",
+    "mar_response": "0c7fb2be7bbe5b65",
+    "mnar_response": "505837b1c4c3d048",
+    "no_frailty": "06165ae9b1ebb424",
+}
+
+
+@pytest.mark.parametrize("world", BEFORE)
+def test_former_worlds_give_the_former_tables(world):
+    bank = simulated.frames(Settings(150, 24, 3, world))
+    text = "".join(f"{name}\n{frame.to_csv(index=False, float_format='%.9g')}" for name, frame in bank.items())
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == BEFORE[world]
+
+
+def test_wider_without_its_effects_is_the_baseline():
+    off = without(*simulated.worlds()["wider"]["changes"])
+    assert off.parameters == Settings().parameters
+    assert estimands.closed_forms(off)["trend.exit.realised"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"city_shock": -0.1}, "city_shock=-0.1: .*greater than or equal to 0"),
+        ({"season_exit": 6.0}, "season_exit=6.0: .*less than or equal to 5"),
+        ({"entry_pretrend": 1.5}, "entry_pretrend=1.5: .*less than or equal to 1"),
+        ({"intensity_follows_risk": 1.0}, "intensity_follows_risk=1.0: .*less than 1"),
+    ],
+)
+def test_bad_shocks_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        Settings(world="wider", changes=given)
+
+
+def test_a_world_like_another_takes_its_changes():
+    wider, risky = (simulated.worlds()[w] for w in ("wider", "risky_cities"))
+    assert risky["changes"] == {**wider["changes"], "city_risk": 0.4, "intensity_follows_risk": 0.8}
+    assert "like" not in risky
+
+
+# --- the truth by two routes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_realised_trend_is_that_of_expected_exits(seed):
+    """Slope of the log of expected exits, with the effects over without; random numbers and customers are the same."""
+    on, off = Settings(seed=seed, world="wider"), without(*TIME, seed=seed)
+    exits = [sum((draws.alive(b) * a.cumulative[:, :, 0]).sum(axis=0) for a, b in pairs) for pairs in (
+        list(zip(drawn(on), drawn(off), strict=True)), [(d, d) for d in drawn(off)]
+    )]  # fmt: skip
+    month = np.arange(on.months)
+    x = np.column_stack([month / 12, month[:, None] % 12 == np.arange(12)])
+    slope = np.linalg.lstsq(x, np.log(exits[0] / exits[1]), rcond=None)[0]
+    truth = simulated.truth(dataclasses.replace(on, customers=10))["estimands"]
+    assert slope[0] == pytest.approx(truth["trend.exit.realised"], abs=0.006)  # cities' weights in 6,144 customers
+    assert truth["trend.exit"] == 0.08
+    assert slope[1] - slope[7] == pytest.approx(2 * on.parameters.season_exit, abs=0.15)  # January less July
+
+
+def test_drawn_exits_rise_as_the_trend_says():
+    """Exits drawn with and without a trend of .3 a year, by year, against the expected ones."""
+    on, off = Settings(seed=7, changes={"trend_exit": 0.3}), Settings(seed=7)
+    late = [np.floor(joined(drawn(s), lambda d: d.left[d.cause == 0]) / 12) for s in (on, off)]
+    counts = [np.bincount(x.astype(int), minlength=5) for x in late]
+    at_risk = [sum(draws.alive(d)[:, ::12].sum(axis=0) for d in drawn(s)) for s in (on, off)]
+    log = np.log(counts[0] / at_risk[0]) - np.log(counts[1] / at_risk[1])
+    error = np.sqrt((1 / counts[0] + 1 / counts[1]).mean() / 10)  # of a slope over five years
+    assert np.polyfit(np.arange(5), log, 1)[0] == pytest.approx(0.3, abs=4 * error)
+
+
+def test_shocks_have_their_size_persist_and_differ_by_seed():
+    drawn_ = [shocks.draw_shocks(Settings(seed=k, world="risky_cities")) for k in range(20)]
+    city = np.concatenate([d.city for d in drawn_])
+    assert city.std() == pytest.approx(0.15, abs=0.006)
+    assert np.corrcoef(city[:, :-1].ravel(), city[:, 1:].ravel())[0, 1] == pytest.approx(0.7, abs=0.02)
+    assert np.mean([d.manager.std() for d in drawn_]) == pytest.approx(0.2, abs=0.02)
+    assert np.mean([d.share.std() for d in drawn_]) == pytest.approx(0.003, abs=0.0002)
+    followed = [np.corrcoef(d.risk, d.intensity)[0, 1] for d in drawn_]
+    assert np.mean(followed) == pytest.approx(0.8, abs=0.05)
+    entry = [markets.entry_months(Settings(seed=k, world="wider")) for k in (1, 2)]
+    np.testing.assert_array_equal(*entry)  # a circumstance of the world
+
+
+@pytest.mark.parametrize("name", ["household_shock", "manager_shock"])
+def test_households_and_managers_share_a_term(name):
+    """Customers of one group have one term, of the size planted; nobody else has any."""
+    size = Settings(world="wider").parameters.model_dump()[name]
+    found = []
+    for seed in range(4):
+        pairs = zip(drawn(Settings(seed=seed, world="wider")), drawn(without(name, seed=seed)), strict=True)
+        for on, off in pairs:
+            term = (on.linear - off.linear)[:, 0]
+            if name == "household_shock":
+                np.testing.assert_allclose(term[::2], term[1::2], atol=1e-12)
+                found.append(term[::2])
+            else:
+                assert not term[~on.managed].any()
+                _, first = np.unique(on.people.city[on.managed], return_index=True)
+                found.append(term[on.managed][first])
+    values = np.concatenate(found)
+    distinct = len(np.unique(values.round(9)))
+    assert values.std() == pytest.approx(size, abs=4 * size / np.sqrt(2 * distinct))
+
+
+def test_two_of_a_household_leave_together():
+    """Exits of the two move together with a shared term of one, and do not without."""
+    both = []
+    for size in (1.0, 0.0):
+        gone = joined(drawn(Settings(seed=3, changes={"household_shock": size})), lambda d: d.cause == 0)
+        both.append(np.corrcoef(gone[::2], gone[1::2])[0, 1])
+    error = 1 / np.sqrt(512 * BLOCKS)
+    assert both[0] > 4 * error
+    assert abs(both[1]) < 4 * error
+
+
+@pytest.mark.parametrize("world", ["wider", "risky_cities"])
+def test_intensity_weakens_entry_and_nothing_before_it(world):
+    """Expected exits with the effect over without, by city, on the table's intensity: the parameter, after entry."""
+    on, off = Settings(seed=7, world=world), without("intensity_entry", world=world)
+    table = simulated.frames(dataclasses.replace(on, customers=1), ["markets"])["markets"]
+    intensity = table.groupby("city_id")["crm_intensity"].first().to_numpy()
+    assert intensity.mean() == pytest.approx(0, abs=1e-4)
+    assert intensity.std() == pytest.approx(1, abs=1e-3)
+    x, y = [], []
+    for a, b in zip(drawn(on), drawn(off), strict=True):
+        log = np.log(a.cumulative[:, 30, 0].clip(1e-300) / b.cumulative[:, 30, 0].clip(1e-300))
+        x.append(intensity[a.people.city] * a.rival[:, 30])
+        y.append(log)
+    x, y = np.concatenate(x), np.concatenate(y)
+    seen = (y != 0) | (x == 0)  # who is won later has no hazard yet
+    assert abs(y[x == 0]).max() < 1e-12
+    assert np.polyfit(x[seen], y[seen], 1)[0] == pytest.approx(on.parameters.intensity_entry, abs=1e-3)
+    assert estimands.parameter_estimands(on)["entry.intensity.log_hazard"] == on.parameters.intensity_entry
+
+
+def test_drawn_exits_after_entry_are_fewer_where_crm_was_intense():
+    """Exits drawn with a strong effect less those without, same random numbers: the sign turns with the intensity."""
+    on, off = Settings(seed=7, world="wider", changes={"intensity_entry": -0.6}), without("intensity_entry")
+    intensity, change = shocks.draw_shocks(on).intensity, np.zeros(2)
+    for a, b in zip(drawn(on), drawn(off), strict=True):
+        after = a.rival.argmax(axis=1)
+        more = [(d.cause == 0) & (d.left >= after) & a.rival.any(axis=1) for d in (a, b)]
+        for k, side in enumerate((intensity[a.people.city] < -0.5, intensity[a.people.city] > 0.5)):
+            change[k] += (more[0] & side).sum() - (more[1] & side).sum()
+    assert change[0] > 0 > change[1]
+
+
+def test_between_cities_intensity_misleads_where_it_follows_risk():
+    """The hazard after entry by city, on intensity: near the effect in `wider`, far above it in `risky_cities`."""
+    slope = {}
+    for world in ("wider", "risky_cities"):
+        found = []
+        for seed in range(6):
+            s = Settings(seed=seed, world=world)
+            entered = np.isfinite(markets.entry_months(s))
+            of = shocks.draw_shocks(s)
+            level = of.risk + s.parameters.intensity_entry * of.intensity + of.city[:, -12:].mean(axis=1)
+            found.append(np.polyfit(of.intensity[entered], level[entered], 1)[0])
+        slope[world] = np.mean(found)
+    assert slope["wider"] == pytest.approx(-0.2, abs=0.05)
+    assert slope["risky_cities"] > 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_share_falls_before_entry_where_it_is_selected(seed):
+    """Market shares of `selected_entry` less those of `wider`: the pre-trend, in cities that rivals enter."""
+    share = {}
+    for world in ("wider", "selected_entry"):
+        frame = simulated.frames(Settings(1, 60, seed, world), ["markets"])["markets"]
+        share[world] = frame.pivot(index="city_id", columns="month", values="own_share").to_numpy()
+    change = np.diff(share["selected_entry"] - share["wider"], axis=1)
+    enters = np.isfinite(markets.entry_months(Settings()))
+    truth = estimands.parameter_estimands(Settings(world="selected_entry"))["market.pretrend"]
+    assert truth == -0.0005
+    assert change[enters] == pytest.approx(truth, abs=2.1e-5)  # shares are rounded to five digits
+    assert not change[~enters].any()
+
+
+def test_intensity_is_told_only_where_it_does_something():
+    for world, there in (("baseline", False), ("null", False), ("wider", True), ("selected_entry", True)):
+        frame = simulated.frames(Settings(1, 6, world=world), ["markets"])["markets"]
+        assert ("crm_intensity" in frame) is there
+
+
+def test_limits_average_over_shocks():
+    """Blocks are taken from banks of other seeds where shocks are shared, and from one bank where none are."""
+    assert [draws._bank(Settings(seed=5, world="wider"), b).seed for b in (0, 3)] == [5, 8]
+    assert draws._bank(Settings(seed=5), 3).seed == 5
