@@ -108,6 +108,7 @@ def test_what_does_not_pass_stays_and_is_named(make, tmp_path, name, text):
         (ROWS.replace("0.512345678", "0.512345679"), "d2", True),  # one changed for another
         (ROWS.replace("0.512345678", "0.612345679"), "d1", False),  # the same people, another question
         (ROWS.replace("branch", "branches"), "d2", False),
+        (ROWS.replace("0.512345678", "0.5"), "d1", False),
     ],
 )
 def test_a_release_that_differs_by_a_few_people_is_refused_and_the_remedy_works(make, tmp_path, rows, data, refused):
@@ -128,6 +129,26 @@ def test_a_release_that_differs_by_a_few_people_is_refused_and_the_remedy_works(
     assert table[0][1] in ("0.512", "0.612")
     assert "in round numbers" in found["sign.txt"].decode()
     assert done.left_out == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("tables/01_a_groups.csv", ROWS.replace("0.512345678", "0.5"), ROWS.replace("0.512345678", "0.51")),  # 150, 153
+        ("figures/01_a_curve.txt", "Of 1,187 customers 40% stay.", "Of 1,188 customers 40% stay."),
+        ("figures/01_a_curve.txt", "Share kept (n = 300).", "Share kept (n = 299)."),
+        ("notebooks/01_a.ipynb", '{"x": "Among 312 respondents"}', '{"x": "Among 315 respondents"}'),
+    ],
+)
+def test_what_shares_and_sentences_count_is_compared_too(make, tmp_path, file, before, after):
+    head = "group,share,n,left\n" if file.startswith("tables") else ""
+    first, second = make("first", "d1", ROWS), make("second", "d1", ROWS)
+    (first / file).write_text(head + before)
+    (second / file).write_text(head + after)
+    release(first, tmp_path / "first.zip", NOBODY)
+    with pytest.raises(InputError, match="fewer than 10 people"):
+        release(second, tmp_path / "second.zip", NOBODY)
+    release(second, tmp_path / "second.zip", NOBODY, rounded=True)
 
 
 def test_another_bank_is_no_earlier_release_and_the_record_is_the_user_s_alone(make, tmp_path):

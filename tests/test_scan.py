@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -26,6 +28,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png(*chunks: bytes) -> bytes:
     start = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     return PNG + start + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
+
+
+def packed_as(name: str) -> bytes:
+    out = io.BytesIO()
+    with gzip.GzipFile(name, "wb", fileobj=out) as file:
+        file.write(b"x")
+    return out.getvalue()
 
 
 PICTURE = base64.b64encode(png()).decode()
@@ -53,7 +62,10 @@ def run(tmp_path: Path) -> Path:
     pages = {
         "run.json": '{"bank": {"name": "mine"}, "fingerprints": {"data": "0"}, "seed": 4711}',
         "ledger.csv": "line_id,estimate,n,bound\nS01,0.5,4711,0.5\nS34,0,9,\nS09,0,3,\n",
-        "tables/00_a.csv": "group,n,left,share\nbranch,4711,0,0.471100000001\nonline,12,11,\nother,,,\n",
+        "tables/00_a.csv": "group,n,left,share\nbranch,4711,0,0.471100000001\nonline,32,11,\nother,,,\n",
+        "tables/00_b.csv": "group,n,share\nbranch,4711,0.0017\nonline,5000,0.002\ntotal,9711,\n",
+        "findings/00_a.json": '{"lines": {"S34": {"n": 9, "value": 0.0}, "S01": {"n": 4711}}}',
+        "site/rule.md": "Fewer than 10 customers, or <10 persons; 5.5 customers a day, n = 4,711, at least 5 people.",
         "notebooks/00_a.ipynb": notebook(output(**{"text/plain": shown, "image/png": PICTURE})),
         f"site/_images/15398840650{'e' * 53}.svg": '<path d="M 4111 1111 1111 1111 L 5500.0000 0000.0004z"/>',
         "site/about.html": "<table><tr><th>title</th><td>Telephone campaigns</td></tr></table>"
@@ -91,6 +103,75 @@ ID = "client-0007"
 PARTS = "client</span><span>-</span><span>0007"
 WINDOWS, SHARE = "\\".join(("C:", "bank", "kunden.csv")), "\\" + "\\".join(("", "server", "share", "kunden.csv"))
 LEAKS = {
+    "in parts of a drawing": ("figures/a.svg", "<text>client<tspan>-0007</tspan></text>", "customer identifier"),
+    "beside a comment": ("site/a.html", "<p>client-00<!-- x -->07</p>", "customer identifier"),
+    "a hyphen that is not seen": ("site/a.html", "<p>client-00&shy;07</p>", "customer identifier"),
+    "a space without width": ("site/a.html", "<p>client-\u200b0007</p>", "customer identifier"),
+    "in two lines": ("site/a.html", "<p>client-\n  0007</p>", "customer identifier"),
+    "Markdown": ("site/a.md", "client-**00**07", "customer identifier"),
+    "other digits": ("site/a.html", "client-\u0660\u0660\u0660\u0667", "customer identifier"),
+    "an address": ("site/a.html", '<a href="x?q=%63lient%2D0007">', "customer identifier"),
+    "an address twice": ("site/a.html", '<a href="x?q=client%252D0007">', "customer identifier"),
+    "an entity of an entity": ("site/a.html", "client&amp;#45;0007", "customer identifier"),
+    "base64": ("site/a.html", base64.b64encode(f"seen by {ID}".encode()).decode(), "customer identifier"),
+    "base64 of addresses": (
+        "a.json",
+        json.dumps(base64.urlsafe_b64encode(b"~~~>> " + ID.encode()).decode()),
+        "customer identifier",
+    ),
+    "an escape": ("site/_static/x.js", 'var x = "client\\u002d0007"', "customer identifier"),
+    "another escape": ("site/_static/x.js", 'var x = "client\\x2d0007"', "customer identifier"),
+    "put together": ("site/_static/x.js", 'var x = "client-" + "0007"', "customer identifier"),
+    "a style sheet": ("site/_static/x.css", '.x:after {content: "client\\2d 0007"}', "customer identifier"),
+    "lines of JSON": ("findings/a.jsonl", '{"x": "client\\u002d0007"}\n', "customer identifier"),
+    "colours of a terminal": ("logs/a.log", "\x1b[31mclient\x1b[0m-0007", "customer identifier"),
+    "UTF-32": ("tables/a.csv", f"group,note\nx,{ID}\n".encode("utf-32"), "customer identifier"),
+    "name of what is packed": ("tables/b.gz", packed_as(ID), "customer identifier"),
+    "a file's name in code": ("tables/client%2D0007.csv", "group\nx\n", "customer identifier"),
+    "unknown part of a picture": ("figures/a.png", png(chunk(b"prVt", ID.encode())), "customer identifier"),
+    "two bytes a sign": ("figures/a.png", png(chunk(b"eXIf", ID.encode("utf-16-le"))), "customer identifier"),
+    "name of a profile": ("figures/a.png", png(chunk(b"iCCP", ID.encode() + b"\0\0")), "customer identifier"),
+    "behind a picture": ("figures/a.png", png() + b"PK\3\4 packed", "what is no part of it"),
+    "attachment": (
+        "notebooks/a.ipynb",
+        notebook(cell(attachments={"x.txt": {"text/plain": base64.b64encode(f"see {ID}".encode()).decode()}})),
+        "customer identifier",
+    ),
+    "attached picture": (
+        "notebooks/a.ipynb",
+        notebook(cell(attachments={"x": {"image/png": base64.b64encode(png(chunk(b"prVt", ID.encode()))).decode()}})),
+        "customer identifier",
+    ),
+    "document in a notebook": (
+        "notebooks/a.ipynb",
+        notebook(output(**{"application/pdf": base64.b64encode(b"%PDF-1.7\n\0\1").decode()})),
+        "embedded file that cannot be read",
+    ),
+    "small cell of a text": (
+        "notebooks/a.ipynb",
+        notebook(output(**{"text/plain": "group   n  share\n    x   3   0.10\n    y  50   0.90"})),
+        "fewer than 10 people in 'n'",
+    ),
+    "small cell of Markdown": ("site/a.md", "| group | n |\n|---|---|\n| x | 3 |\n", "fewer than 10 people in 'n'"),
+    "small cell of a line": ("tables/a.csv", "group,x,y\nn,3,50\n", "fewer than 10 people in 'n'"),
+    "small cell of JSON": ("findings/a.json", '{"S01": {"n": 3}}', "fewer than 10 people"),
+    "small cell with a point": ("tables/a.csv", "group,n\nx,3.00\n", "fewer than 10 people in 'n'"),
+    "small cell by another name": (
+        "tables/a.csv",
+        "# made today\ngroup,Number of customers\nx,3\n",
+        "fewer than 10 people in 'Number of customers'",
+    ),
+    "complement": ("tables/a.csv", "group,n,left\nx,50,47\n", "fewer than 10 people in 'left'"),
+    "rest of a total": ("tables/a.csv", "group,n\nx,50\ny,\nTotal,53\n", "fewer than 10 people in 'n'"),
+    "by a share": ("tables/a.csv", "group,share,n\nx,0.04,50\n", "fewer than 10 people by 'share'"),
+    "by the share of the others": (
+        "tables/a.csv",
+        "group,n,share who left\nx,50,96%\n",
+        "fewer than 10 people by 'share who left'",
+    ),
+    "in a sentence": ("site/a.html", "<p>Of 300 customers 3 customers left</p>", "fewer than 10 people"),
+    "of a mean": ("figures/a.txt", "mean 5.2 (n = 3)", "fewer than 10 people"),
+    "in Chinese": ("site/a.html", "其中 3 位客户已流失", "fewer than 10 people"),
     "in a page": ("site/a.html", f"<p>{ID}</p>", "customer identifier"),
     "upper case": ("site/a.html", f"<p>{ID.upper()}</p>", "customer identifier"),
     "other spelling": ("site/a.html", "<p>client 0007</p>", "customer identifier"),
@@ -200,11 +281,20 @@ def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
     table = pa.table({"group": ["x", "y"], "n": [50, 4], "note": ["", ID]})
     parquet.write_table(table.replace_schema_metadata({"by": "ann@bank.example.org"}), run / "tables" / "a.parquet")
     (run / "tables" / "b.csv").symlink_to("/etc/hostname")
+    os.mkfifo(run / "tables" / "c.csv")  # would never end
+    kinds = pa.DictionaryArray.from_arrays(pa.array([0, 0]), pa.array(["x", ID]))  # no row has the second
+    parquet.write_table(pa.table({"kind": kinds}), run / "tables" / "d.parquet")
+    parquet.write_table(pa.table({"row": [{"n": 3, "group": "x"}]}), run / "tables" / "e.parquet")
+    noted = pa.schema([pa.field("group", pa.string(), metadata={"by": ID})])
+    parquet.write_table(pa.table([pa.array(["x"])], schema=noted), run / "tables" / "f.parquet")
     assert {(b.file, b.rule) for b in scan(run, WHO).breaches} == {
         ("tables/a.parquet", "customer identifier"),
         ("tables/a.parquet", "e-mail addresses"),
         ("tables/a.parquet", "fewer than 10 people in 'n'"),
         ("tables/b.csv", "link to another place"),
+        ("tables/d.parquet", "customer identifier"),
+        ("tables/e.parquet", "fewer than 10 people"),
+        ("tables/f.parquet", "customer identifier"),
     }
 
 

@@ -102,7 +102,7 @@ def gini(values: Any) -> float:
     """
     x = np.sort(checked(values))
     if x.mean() <= 0:
-        raise InputError(f"the mean value is {x.mean():.4g}; a Gini coefficient needs a positive mean")
+        raise InputError("the mean value is not positive; a Gini coefficient needs a positive mean")
     rank = (np.arange(x.size) + 0.5) / x.size
     return float(2 * (x * rank).sum() / x.sum() - 1)
 
@@ -211,7 +211,7 @@ def intervals(values: Any, *, seed: int, resamples: int = 999, cells: int = CELL
     """
     x = np.sort(checked(values))
     if x.mean() <= 0:
-        raise InputError(f"the mean value is {x.mean():.4g}; shares of a total need a positive mean")
+        raise InputError("the mean value is not positive; shares of a total need a positive mean")
     estimate, se = (a[0] for a in _moments(x, np.ones((1, x.size))))
     pooled, count = _pool(x, cells)
     centre = _moments(pooled, count[None, :])[0][0]

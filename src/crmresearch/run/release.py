@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from typing import Any
 from crmresearch import ledger
 from crmresearch.data.places import locked, private, put
 from crmresearch.errors import InputError
+from crmresearch.run.leaks import counted, number, of_people, shared, told
 from crmresearch.run.people import People
-from crmresearch.run.scan import COUNTS, PRIVATE, Breach, counted, least, scan
+from crmresearch.run.scan import PRIVATE, Breach, least, scan
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
@@ -93,9 +94,9 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
         fingerprint = hashlib.sha256(manifest).hexdigest()
         how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
-        put(out, _zip({**contents, "manifest.csv": manifest, "sign.txt": form.encode()}), private=False)
-        if fingerprint not in [old["fingerprint"] for old in before]:
+        if fingerprint not in [old["fingerprint"] for old in before]:  # before it leaves: no release without a record
             put(record, json.dumps([*before, {"fingerprint": fingerprint, "data": data, "cells": cells}]).encode())
+        put(out, _zip({**contents, "manifest.csv": manifest, "sign.txt": form.encode()}), private=False)
     return Released(len(contents), fingerprint, left_out)
 
 
@@ -128,7 +129,7 @@ def _manifest(folder: Path, contents: Mapping[str, bytes]) -> bytes:
         if part == "figures" and name.endswith(".png") and told.exists():
             what = f"figure: {' '.join(told.read_text('utf-8').split())[:200]}"
         rows = _rows(content) if name.endswith(".csv") else []
-        counts = [n for row in rows for key, cell in row.items() if key in COUNTS and (n := counted(cell))]
+        counts = [n for row in rows for key, cell in row.items() if of_people(key) and (n := counted(cell))]
         hidden = suppressed.get(Path(name).name, {})
         digest = hashlib.sha256(content).hexdigest()
         writer.writerow([name, digest, len(content), what, len(rows) or "", min(counts, default=""),
@@ -145,28 +146,29 @@ def _rows(content: bytes) -> list[dict[str, str]]:
 
 
 def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """Take out what tables count, by file and row, and a digest of what else the row says."""
+    """Take out what tables count, by file and row, what their shares give back, and a digest of what else a row says.
+
+    And what texts count: alt texts, and notebooks.
+    """
     found: dict[str, dict[str, Any]] = {}
+
+    def put_down(key: str, counts: dict[str, int], said: Iterable[str] = ()) -> None:
+        while key in found:
+            key += " +"
+        found[key] = {"counts": counts, "said": hashlib.sha256("|".join(said).encode()).hexdigest()[:16]}
+
     for name, content in contents.items():
         for row in _rows(content) if name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv") else ():
-            counts = {k: n for k, v in row.items() if k in COUNTS and (n := counted(v)) is not None}
+            counts = {k: n for k, v in row.items() if of_people(k) and (n := counted(v)) is not None}
             first, *_ = row
-            words = [v for k, v in row.items() if k == first or (k not in COUNTS and not _number(v))]
-            said = [v for k, v in row.items() if k not in COUNTS and _number(v)]
-            key = key_of = f"{name}: {', '.join(words[:6])}"
-            while key in found:
-                key = f"{key_of} ({len(found)})"
+            words = [v for k, v in row.items() if k == first or (not of_people(k) and not number(v))]
+            said = [v for k, v in row.items() if not of_people(k) and number(v)]
             if counts:
-                found[key] = {"counts": counts, "said": hashlib.sha256("|".join(said).encode()).hexdigest()[:16]}
+                counts |= dict(shared(row, counts.get("n", 0)))
+                put_down(f"{name}: {', '.join(words[:6])}", counts, said)
+        for before, n in told(content.decode("utf-8")) if name.endswith((".txt", ".ipynb")) else ():
+            put_down(f"{name}: {before}", {"": n})
     return found
-
-
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]], base: int) -> None:
@@ -198,10 +200,10 @@ def _rounded(text: str, base: int) -> bytes:
     for row in rest:
         cells = []
         for k, (name, cell) in enumerate(zip(first, row, strict=True)):
-            count = counted(cell) if name.casefold() in COUNTS and row[0] not in ledger.IMPERSONAL else None
+            count = counted(cell) if of_people(name) and row[0] not in ledger.IMPERSONAL else None
             if count is not None:
                 cell = str(base * round(count / base))
-            elif k and _number(cell) and "year" not in name.casefold():
+            elif k and number(cell) and "year" not in name.casefold():
                 cell = f"{float(cell):.{DIGITS}g}"
             cells.append(cell)
         writer.writerow(cells)

@@ -1,7 +1,8 @@
 """What of a run must not leave: identifiers, small cells, paths and secrets, in every file that can be read.
 
-``run``, ``site``, ``check`` and ``release`` use this one scan. Text is read by lines, JSON and notebooks by their
-strings, CSV, Parquet and HTML also as tables, pictures by the text that they carry beside their pixels.
+``run``, ``site``, ``check`` and ``release`` use this one scan; what it looks for is in :mod:`.leaks`. Text is read by
+lines, JSON and notebooks by their strings, CSV, Parquet, HTML and Markdown also as tables, pictures by what they carry
+beside their pixels.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import gzip
 import html
 import io
+import itertools
 import json
 import re
 import zlib
@@ -21,18 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crmresearch import disclosure, identifiers, ledger
+from crmresearch import identifiers, ledger
 from crmresearch.rules import rules
+from crmresearch.run.leaks import counted, heading, of_people, said, shared
 from crmresearch.run.people import People
 
 PRIVATE = "restricted"  # lists of customers, which stay where they are
 HERE = ("local path", "object address")  # what logs may tell, which never leave
+_END = b"IEND\xaeB`\x82"  # how a PNG ends
 PNG, PARQUET, GZIP = b"\x89PNG\r\n\x1a\n", b"PAR1", b"\x1f\x8b"
-_COUNTS = (
-    "n customers clients people persons prospects respondents exits events left stayed wins kunden personen anzahl "
-    "客户数 人数"
-)
-COUNTS = frozenset(_COUNTS.split())  # columns that count people, whatever a table calls them
+_WHOLE, _PARTS = "n", ("left", "exits", "stayed", "wins")
+_TOTAL = re.compile(r"(?i)(?:grand )?total|sum|summe|gesamt|overall|合计|总计")
 _IMPERSONAL = [[line] for line in ledger.IMPERSONAL]
 
 
@@ -59,56 +60,9 @@ class Report:
     people: bool = True
 
 
-# --- what is looked for in a text ------------------------------------------------------------------------------------
-
-_TOP = "home root tmp Users work mnt private data opt srv var etc usr media Volumes nfs export proc scratch run net app"
-_PERSON = r"(?:customer|client|kunden?|prospect|account|konto|person|member|user|referrer|manager|holder)s?"
-_NUMBERED = r"(?:id|nr|no|num|number|nummer|key|code)"
-_CALL = r"(?i:\b(?:tel|phone|telephone|telefon|mobile?|mobil|fax|handy|tél|whatsapp)\w*|电话|手机|電話)\W{0,4}"
-RULES = [
-    ("object address", r"\bat 0x[0-9a-f]{6,}\b"),
-    ("local path", rf"(?<![\w/.:~…-])/(?:{'|'.join(_TOP.split())})/[^\s\"'<>]+"),
-    ("local path", r"(?<!\w)file:/{1,3}[\w.]"),
-    ("local path", r"(?<![\w\\])(?:[A-Z]:\\{1,2}(?![nrtu]\b)\w|[a-z]:\\{1,2}[\w .$-]+(?:\\|\.\w))"),
-    ("local path", r"(?<!\\)\\\\[A-Za-z][\w.-]+\\{1,2}[\w$][\w.$-]*(?:\\|\.\w|\s|$)"),
-    ("local path", r"(?<![\w/])~/?[\w.-]*/[\w.-]+/"),
-    ("password in an address", r"\b[A-Za-z][\w+.-]*://[^\s/:@\"'<>]*:[^\s/@\"'<>]+@"),
-    ("secret", r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,})"),
-    ("secret", r"\b(?:sk|pk|rk)[-_][\w-]{20,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.|-----BEGIN [A-Z ]*PRIVATE KEY"),
-    ("secret", r"(?i)(?<![\w-])(?:\w*password|passwd|pwd|\w*secret|\w*api[_-]?key|\w*token)[\"']?\s*[=:]\s*"
-               r"[\"']?(?=[^\s\"'<>]*\d)[^\s\"'<>(){}\[\],;]{8,}"),
-    ("secret", r"(?i)\bauthorization\W{1,4}(?:bearer|basic)\s+\S{8,}"),
-    ("telephone number", _CALL + r"(?:\+|\b0)\d(?:[ ./()-]{0,3}\d){6,13}\b"),
-    ("telephone number", r"(?<![\w.,+-])1(?:3\d|4[5-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9\d)\d{8}(?![\w.,]?\d)"),
-]  # fmt: skip
-_RULES = [(rule, re.compile(pattern)) for rule, pattern in RULES]
-_SHAPES = [s for s in identifiers.SHAPES if not s.pattern.pattern.startswith("^")]
-_IDS = f"{_PERSON}[\\W_]*{_NUMBERED}|{'|'.join(disclosure.IDENTIFIER_COLUMNS)}"
-_HEADER = re.compile(rf"{_IDS}|(?:客户|客戶|会员|用户)(?:号|號|编号|编码|id)", re.I)
 _EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+[^,\s]{0,40};base64,([A-Za-z0-9+/=\s]+)")
-_FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")  # of a picture, which is called by it
 _DRAWN = re.compile(r'\b(?:d|points)="[MLHVCSQTAZmlhvcsqtaz\d\s.,+-]*"')  # coordinates of a drawing, which say nothing
-_INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|u|wbr)\b[^>]*>", re.I)
-
-
-@functools.lru_cache(maxsize=300_000)
-def _said(text: str, people: People) -> frozenset[str]:
-    """What in a text must not leave: names of rules. Lines that return are looked at once."""
-    text = _FINGERPRINT.sub("…", text)
-    found = people.named(text) | {rule for rule, pattern in _RULES if pattern.search(text)}
-    for shape in _SHAPES:
-        if any(shape.holds is None or shape.holds(m[0]) for m in shape.pattern.finditer(text)):
-            found.add(shape.what)
-    return frozenset(found)
-
-
-def _heading(name: str) -> str | None:
-    """Tell whether a column's heading announces what identifies people."""
-    name = name.strip()
-    if _HEADER.fullmatch(name):
-        return "identifier column"
-    kind = identifiers.named(name)
-    return f"column of {kind}" if kind and name.casefold() not in ("name", "names") else None
+_INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|tspan|u|wbr)\b[^>]*>", re.I)
 
 
 # --- how a file is read ----------------------------------------------------------------------------------------------
@@ -124,7 +78,7 @@ class _Reader:
     """Looks through one file after another."""
 
     def __init__(self, people: People, least: int) -> None:
-        self.said, self.least = functools.partial(_said, people=people), least
+        self.said, self.least = functools.partial(said, people=people, least=least), least
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
@@ -132,6 +86,8 @@ class _Reader:
         if path.is_symlink():
             yield "the file", "link to another place"
             return
+        if not path.is_file():
+            raise _Unreadable
         with path.open("rb") as handle:
             start = handle.read(8)
         if start[:4] == PARQUET:
@@ -140,6 +96,8 @@ class _Reader:
         content = path.read_bytes()
         ending = path.suffix.lower()
         if start[:2] == GZIP:
+            if content[3] & 8:  # what it was called when it was packed
+                yield from self.lines([("its packed name", content[10:500].partition(b"\0")[0].decode("latin-1"))])
             try:
                 content, ending = gzip.decompress(content), Path(path.stem).suffix.lower()
             except (OSError, EOFError, zlib.error):
@@ -152,6 +110,8 @@ class _Reader:
         """Look through the content of a file."""
         if content.startswith(PNG):
             yield from self.lines(png_texts(content))
+            if not content.endswith(_END):
+                yield "behind the image", "what is no part of it"
             return
         text = _decoded(content)
         if ending in (".ipynb", ".json"):
@@ -168,16 +128,20 @@ class _Reader:
 
     def text(self, text: str, within: str = "") -> Iterator[tuple[str, str]]:
         """Look through a text by lines and tables, and into what is embedded in it."""
+        broken = ""
         for number, line in enumerate(text.splitlines(), start=1):
             where = f"{within}line {number}"
             for match in _EMBEDDED.finditer(line) if "base64," in line else ():
                 with contextlib.suppress(_Unreadable):  # pixels, fonts
                     yield from ((f"{where}, embedded {w}", rule) for w, rule in self.content(_base64(match[1]), ""))
-            line = html.unescape(_EMBEDDED.sub("", line) if "base64," in line else line)
+            line = _EMBEDDED.sub("", line) if "base64," in line else line
+            line, broken = html.unescape(f"{broken}{line.lstrip()}" if broken else line), ""
+            if len(line) < 500 and line.rstrip().endswith(("-", "/", "_")):  # a word may go on in the next line
+                broken = line.split()[-1]
             yield from self.lines([(where, line)])
             if (shown := _INLINE.sub("", line)) != line:  # as one reads it: words may be marked up in parts
                 yield from self.lines([(where, shown)])
-        for k, rows in enumerate(_html_tables(text), start=1):
+        for k, rows in enumerate((*_html_tables(text), *_text_tables(text, "text/plain" in within)), start=1):
             yield from self.table(rows, f"{within}table {k}, ", cells=False)
 
     def lines(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
@@ -189,17 +153,22 @@ class _Reader:
     def strings(self, value: Any, where: str) -> Iterator[tuple[str, str]]:
         """Look through all strings of JSON, names included; of a notebook's images, the text they carry."""
         if isinstance(value, dict):
+            impersonal = where.rpartition(", ")[2] in ledger.IMPERSONAL or value.get("line_id") in ledger.IMPERSONAL
             for key, part in value.items():
                 place = f"{where}, {key}".removeprefix(", ")
                 yield from self.lines([(place, key)])
-                if key.startswith("image/") and key != "image/svg+xml":
-                    with contextlib.suppress(_Unreadable):
-                        found = self.content(_base64("".join(part)), "")
-                        yield from ((f"{place}, {w}", rule) for w, rule in found)
+                if of_people(key) and not impersonal and self.few(counted(part)):
+                    yield place, f"fewer than {self.least} people"
+                if re.fullmatch(r"image/(?!svg)\S+|application/(?!.*json)\S+", key) and not isinstance(part, dict):
+                    try:
+                        found = list(self.content(_base64("".join(part)), ""))
+                    except _Unreadable:
+                        found = [("it", "embedded file that cannot be read")]
+                    yield from ((f"{place}, {w}", rule) for w, rule in found)
                 elif isinstance(part, str) or (isinstance(part, list) and all(isinstance(p, str) for p in part)):
                     text = part if isinstance(part, str) else ("" if key in _JOINED else "\n").join(part)
                     # what JSON names so, its value is: "customer_id": "17", "password": "…"
-                    named = f"{key}: {text}" if len(text) < 200 else text
+                    named = f"{key}: {text}" if len(text) < 200 and "\n" not in text else text
                     yield from self.text(named, f"{place}, ")
                 else:
                     yield from self.strings(part, place)
@@ -218,31 +187,44 @@ class _Reader:
             file = parquet.ParquetFile(path)
         except Exception as error:
             raise _Unreadable from error
-        notes = file.schema_arrow.metadata or {}
-        yield from self.lines(("its notes", f"{_decoded(k)}: {_decoded(v)}") for k, v in notes.items())
+        schema = file.schema_arrow
+        notes = [*(schema.metadata or {}).items(), *(kv for f in schema for kv in (f.metadata or {}).items())]
+        yield from self.lines(("its notes", f"{_decoded(k)}: {_decoded(v)}") for k, v in notes)
 
         def rows() -> Iterator[list[str]]:
-            yield list(file.schema_arrow.names)
+            yield list(schema.names)
             for batch in file.iter_batches():
                 for row in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                     yield ["" if v is None else str(v) for v in row]
 
         yield from self.table(rows())
+        for batch in file.iter_batches():
+            for name, column in zip(schema.names, batch.columns, strict=True):
+                for value in column.dictionary.to_pylist() if hasattr(column, "dictionary") else ():  # unused ones, too
+                    yield from self.lines([(f"column '{name}'", str(value))])
+                for value in column.to_pylist() if hasattr(column, "flatten") else ():  # a cell that is a table itself
+                    yield from self.strings(value, name)
 
     def table(self, rows: Iterable[list[str]], within: str = "", cells: bool = True) -> Iterator[tuple[str, str]]:
         """Look at a table: its headings, cells of one to nine people, and columns whose values identify as a whole."""
-        rows = iter(rows)
+        rows = (row for row in rows if not (row and row[0].startswith("#")))
         header = next(rows, [])
-        yield from ((f"{within}heading", rule) for name in header if (rule := _heading(name)))
+        yield from ((f"{within}heading", rule) for name in header if (rule := heading(name)))
         if cells:
             yield from self.lines((f"{within}line 1", name) for name in header)
-        counting = [k for k, name in enumerate(header) if name.strip().casefold() in COUNTS]
         line = header.index("line_id") if "line_id" in header else None  # of a ledger, where some count no people
         different: list[set[str]] = [set() for _ in header]
+        sums: dict[str, int] = {}
         for number, row in enumerate(rows, start=2):
-            for k in counting if line is None or row[line : line + 1] not in _IMPERSONAL else ():
-                if k < len(row) and 0 < (counted(row[k]) or 0) < self.least:
-                    yield f"{within}line {number}", f"fewer than {self.least} people in '{header[k]}'"
+            here = {
+                name: n for name, cell in zip(header, row, strict=False) if of_people(name) and (n := counted(cell))
+            }
+            if line is not None and row[line : line + 1] in _IMPERSONAL:
+                here = {}
+            if row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):  # counts stand in a line
+                yield f"{within}line {number}", f"fewer than {self.least} people in '{row[0]}'"
+            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums):
+                yield f"{within}line {number}", rule
             for k, cell in enumerate(row):
                 if cells:
                     yield from self.lines([(f"{within}line {number}", cell)])
@@ -252,14 +234,25 @@ class _Reader:
             if found := identifiers.among(values):
                 yield f"{within}column '{name}'", found[0]
 
+    def few(self, n: int | None) -> bool:
+        """Tell whether a count is of few people."""
+        return n is not None and 0 < n < self.least
+
+    def _few_in(self, row: dict[str, str], here: dict[str, int], sums: dict[str, int]) -> Iterator[str]:
+        """Tell which counts of a row are of few people: as it stands, by its complement, its shares, or its total."""
+        whole = next((n for name, n in here.items() if name.strip().casefold() == _WHOLE), 0)
+        for name, n in here.items():
+            rest = whole - n if name.strip().casefold() in _PARTS else 0
+            total = n - sums.get(name, 0) if _TOTAL.fullmatch(next(iter(row.values())).strip()) else 0
+            if any(map(self.few, (n, rest, total))):
+                yield f"fewer than {self.least} people in '{name}'"
+            sums[name] = sums.get(name, 0) + n
+        for name, part in shared(row, whole):
+            if any(map(self.few, (part, whole - part))):
+                yield f"fewer than {self.least} people by '{name}'"
+
 
 _JOINED = ("source", "text", "text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "traceback")
-
-
-def counted(cell: str) -> int | None:
-    """Return what a cell counts, if it does."""
-    text = cell.strip().removesuffix(".0")
-    return int(text) if text.isdecimal() else None
 
 
 def least(folder: Path) -> int:
@@ -268,8 +261,11 @@ def least(folder: Path) -> int:
     return max(rules.least, json.loads(path.read_text("utf-8")).get("threshold", 0) if path.exists() else 0)
 
 
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+
+
 def _decoded(content: bytes) -> str:
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
+    for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             return content.decode(encoding, errors="replace")
     if b"\0" in content[:100_000]:
@@ -286,20 +282,38 @@ def _base64(text: str) -> bytes:
 
 def png_texts(content: bytes) -> list[Piece]:
     """Return the texts that a PNG carries beside its pixels (other images have none that could be read)."""
-    found, at = [], len(PNG)
-    while content.startswith(PNG) and at + 8 <= len(content):
+    found, at, kind = [], len(PNG), b""
+    while content.startswith(PNG) and at + 8 <= len(content) and kind != b"IEND":
         size, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         data, at = content[at + 8 : at + 8 + size], at + 12 + size
-        if kind in (b"tEXt", b"zTXt", b"iTXt", b"eXIf"):
-            if kind == b"zTXt" or (kind == b"iTXt" and data.partition(b"\0")[2][:1] == b"\1"):
-                name, _, packed = data.partition(b"\0")
-                packed = packed[1:] if kind == b"zTXt" else packed[2:].split(b"\0", 2)[-1]
-                with contextlib.suppress(zlib.error):
-                    data = name + b" " + zlib.decompress(packed)
-            found += [("text in the image", t) for t in re.split(r"[\0\n]+", data.decode("utf-8", errors="replace"))]
-    if at < len(content) and content.startswith(PNG):
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"fdAT"):  # pixels
+            continue
+        if kind == b"zTXt" or (kind == b"iTXt" and data.partition(b"\0")[2][:1] == b"\1"):
+            name, _, packed = data.partition(b"\0")
+            packed = packed[1:] if kind == b"zTXt" else packed[2:].split(b"\0", 2)[-1]
+            with contextlib.suppress(zlib.error):
+                data = name + b" " + zlib.decompress(packed)
+        for text in (data, data.replace(b"\0", b"")):  # the latter of signs of two bytes
+            found += [("text in the image", t) for t in re.split(r"[\0\n]+", text.decode("utf-8", errors="replace"))]
+    if at < len(content):
         found.append(("behind the image", content[at:].decode("utf-8", errors="replace")))
     return found
+
+
+def _text_tables(text: str, plain: bool) -> Iterator[list[list[str]]]:
+    """Yield the tables of a text: of Markdown, and if plain those with numbers that end where their head does."""
+    lines, rows = text.splitlines(), list[list[str]]()
+    for line in (*lines, ""):
+        if line.lstrip().startswith("|"):
+            rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+        elif rows:
+            yield rows
+            rows = []
+    for at, head in enumerate(lines if plain else ()):
+        for word in re.finditer(r"(?<=\s)\S+", head) if "  " in head else ():
+            if word[0].isalpha() and of_people(word[0]):
+                cells = (re.search(r"(?<!\S)(?:[\d,.]+|–)$", line[: word.end()]) for line in lines[at + 1 :])
+                yield [[word[0]], *([c[0]] for c in itertools.takewhile(bool, cells) if c)]
 
 
 def _html_tables(text: str) -> Iterator[list[list[str]]]:

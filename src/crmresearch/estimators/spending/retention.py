@@ -86,7 +86,7 @@ def elasticities(margin: float, retention: float, discount: float, acquisition_c
     gross = customer_value(margin, retention, discount, "residual")
     net = gross - acquisition_cost
     if not net > 0:
-        raise InputError(f"value net of acquisition cost is {net:,.2f}; an elasticity needs it above zero")
+        raise InputError("value net of acquisition cost is not above zero; an elasticity needs it to be")
     rest = 1 + discount - retention
     return pd.Series(
         {

@@ -90,7 +90,7 @@ def _facts(row: Mapping[str, Any]) -> str:
     line = ledger.lines()[row["line_id"]]
     because = say("because", because=local(line.because)) if line.because else ""
     facts = {"rule": escape(ledger.rule_text(line) + because)}
-    if pd.notna(row["n"]):
+    if pd.notna(row["n"]) and row["line_id"] not in ledger.IMPERSONAL:
         facts["n"] = f"n = {row['n']:,.0f}"
         tests = [f"{key[0]} {chance(row[key])}" for key in ("p_value", "q_value") if pd.notna(row[key])]
         gates = "".join(f"<li>{status_names[status]}: {escape(text)}</li>" for status, text in _gates(row))

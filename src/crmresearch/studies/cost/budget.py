@@ -94,7 +94,7 @@ def response_curves(
     won_there = prospects["won"].to_numpy(float)[top]
     out["top_won"], out["top_low"], out["top_high"] = map(float, wilson(won_there.sum(), len(won_there)))
     if not out["margin"].iloc[0] > 0:
-        return Missing(say("no_margin", margin=out["margin"].iloc[0]))
+        return Missing(say("no_margin"))
     one = heavy(prospects, "spend") or heavy(campaigns, "cost") or heavy(upkeep, "contribution", "retention_cost")
     return out[out["margin"] > 0].assign(n=len(prospects), dominated=one).reset_index(drop=True)
 

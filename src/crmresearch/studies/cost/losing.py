@@ -208,7 +208,7 @@ def retention_point(
     hazard, margin = per(tenure, "exits", "years", blocks), per(tenure, "contribution", "years", blocks)
     kept, d = float(np.exp(-hazard.value)), discount_annual
     if not margin.value > 0:
-        raise NotApplicable(say("point.loses", margin=margin.value))
+        raise NotApplicable(say("point.loses"))
     if kept + POINT >= 1:
         raise NotApplicable(say("point.full", kept=kept))
     gain = point_gain(margin, hazard, d, POINT)
