@@ -25,7 +25,7 @@ PEOPLE = re.compile(
 COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|events|sold|at_risk)$")
 
 
-@pytest.fixture(scope="module", params=["00", "01", "02", "03", "04", "09"])
+@pytest.fixture(scope="module", params=["00", "01", "02", "03", "04", "06", "09"])
 def leaked(request, tmp_path_factory) -> tuple[Path, str]:
     """Everything a notebook wrote or showed of the bank."""
     folder, told = tmp_path_factory.mktemp("redteam"), []
@@ -112,7 +112,9 @@ def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
     assert [name for name in redteam.TYPED if name in text] == []
 
 
-@pytest.mark.parametrize(("notebook", "blank"), [("00", False), *((n, True) for n in ("01", "02", "03", "04", "09"))])
+@pytest.mark.parametrize(
+    ("notebook", "blank"), [("00", False), *((n, True) for n in ("01", "02", "03", "04", "06", "09"))]
+)
 def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(notebook, blank, tmp_path, monkeypatch):
     """Every figure of a notebook, from frames whose hidden rows hold what nobody could have.
 
@@ -143,5 +145,5 @@ def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(notebook, b
     )
     poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == notebook])
     figures.use()
-    assert len(drawn) > (5 if notebook == "09" else 10)
+    assert len(drawn) > (5 if notebook in ("06", "09") else 10)
     assert [t for t in drawn if re.search(r"12,?345,?678|1\.23\d*e\+?0?7", t)] == []

@@ -12,6 +12,7 @@ import yaml
 from crmresearch.errors import InputError
 from crmresearch.estimators.causal.staggered import (
     Panel,
+    across,
     bounded,
     breakdown,
     by_block,
@@ -171,7 +172,7 @@ def test_influence_is_what_leaving_a_unit_out_changes():
         "pooled": lambda p: treated(group_time(p, controls="not yet"), 3).pooled(),
         "groups": lambda p: by_group(group_time(p)).pooled(),
         "time": lambda p: by_time(group_time(p)).mean(),
-        "blocks": lambda p: by_block(group_time(p, base="universal"), 3),
+        "blocks": lambda p: by_block(group_time(p, base="universal"), 3, 1, 1),
         "two-way": two_way,
     }
     for name, fit in fits.items():
@@ -203,7 +204,7 @@ def test_imputation_and_two_way_are_regressions_on_dummies():
 
 def test_blocks_are_means_over_periods():
     y, first = drawn(np.random.default_rng(8), units=80, periods=16, starts=(6, 8, NEVER))
-    found = by_block(group_time(Panel(y, first), base="universal"), 3)
+    found = by_block(group_time(Panel(y, first), base="universal"), 3, 2, 2)
     assert found.when.tolist() == [-2, 0, 1]
 
     def block(g, b):
@@ -214,6 +215,21 @@ def test_blocks_are_means_over_periods():
     n = [(first == g).sum() for g in (6, 8)]
     want = [np.average([block(g, b) for g in (6, 8)], weights=n) for b in found.when]
     assert found.effect == pytest.approx(want, abs=1e-12)
+
+
+def test_separate_panels_are_put_together_by_weights_and_may_share_clusters():
+    rng, state = np.random.default_rng(10), np.arange(200) % 7
+    panels = [Panel(*drawn(rng), state) for _ in range(2)]
+    parts = [by_event(group_time(p, base="universal")) for p in panels]
+    both = across(parts, [1, 3])
+    assert both.effect == pytest.approx(0.25 * parts[0].effect + 0.75 * parts[1].effect)
+    sums = [np.stack([p.influence[state == s].sum(axis=0) for s in range(7)]) for p in parts]
+    together = 0.25 * sums[0] + 0.75 * sums[1]
+    assert both.covariance == pytest.approx(together.T @ together)
+    apart = across([by_event(group_time(Panel(p.values, p.first), base="universal")) for p in panels], [1, 3])
+    alone = [w**2 * (p.influence**2).sum(axis=0) for w, p in zip((0.25, 0.75), parts, strict=True)]
+    assert apart.se**2 == pytest.approx(sum(alone))
+    assert bounded(both, 1.0)[0] < bounded(both, 0.0)[0]
 
 
 def test_a_difference_within_units_removes_what_both_groups_share():
@@ -380,8 +396,8 @@ def test_nothing_to_compare_with_is_refused():
     assert later.when.max() == 5  # until the last group is treated
     with pytest.raises(InputError, match="no group is seen for 9 periods"):
         treated(later, 9)
-    with pytest.raises(InputError, match="no group is seen for 7 periods before and after"):
-        by_block(group_time(Panel(*drawn(np.random.default_rng(2))), base="universal"), 7)
+    with pytest.raises(InputError, match="no group is seen for 1 and 1 blocks of 7"):
+        by_block(group_time(Panel(*drawn(np.random.default_rng(2))), base="universal"), 7, 1, 1)
     with pytest.raises(InputError, match="no unit is seen for 9 periods"):
         imputed(Panel(*drawn(np.random.default_rng(2), starts=(4, NEVER))), window=9)
     with pytest.raises(InputError, match="no two periods before treatment"):

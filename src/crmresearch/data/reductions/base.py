@@ -41,6 +41,7 @@ STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("snapshot",),
     ),
     "04 satisfaction and loyalty": (("survey", "customers", "monthly.contribution"), ("survey",)),
+    "06 competition": (("customers", "monthly", "markets", "prospects"), ("markets",), ("customers",)),
     "09 product preference": (("choices", "customers.birth_year"), ("choices",)),
 }
 

@@ -23,6 +23,7 @@ from crmresearch.errors import InputError
 from crmresearch.estimators.inference import LEVEL, by_cluster, complete, z
 
 WEBB = np.sqrt([0.5, 1.0, 1.5])  # with either sign
+MOST = 10.0  # magnitude up to which a breakdown is looked for
 
 
 class Panel:
@@ -101,6 +102,11 @@ class Effects:
         for g, rows in enumerate(p.rows):
             out[rows] = (p.values[rows] - p.mean[g]) @ self.weight[:, g].T / len(rows) + self.shift[:, g]
         return out
+
+    @property
+    def cluster(self) -> np.ndarray | None:
+        """What was assigned together."""
+        return self.panel.cluster
 
     @property
     def covariance(self) -> np.ndarray:
@@ -236,31 +242,68 @@ def treated(fit: Effects, window: int | None = None) -> Effects:
     return fit.where((since >= 0) & (since < window) & np.isin(fit.group, seen))
 
 
-def by_block(fit: Effects, length: int) -> Effects:
-    """Effects by blocks of periods since treatment less the block before it, of groups seen in every block told.
+def by_block(fit: Effects, length: int, before: int, after: int) -> Effects:
+    """Effects by blocks of periods since treatment less the last block before it; needs the universal base.
 
-    Needs the universal base. Blocks before the last but one are told where all these groups are seen in them.
+    Parameters
+    ----------
+    fit : Effects
+    length : int
+        Periods of a block.
+    before, after : int
+        Blocks that are told; groups that are not seen in all of them are left out.
     """
-    block = np.floor((fit.when - fit.group) / length)
-    seen = pd.crosstab(fit.group, block)
-    whole = seen.eq(length).assign(**{"-1.0": False}).rename(columns={"-1.0": "reference"})
-    whole["reference"] = seen.get(-1.0, pd.Series(0, seen.index)).eq(length - 1)  # of the base itself no effect is told
-    groups = whole.index[whole["reference"] & whole.get(0.0, False)]
-    told = [float(b) for b in np.unique(block) if b != -1 and len(groups) and whole.loc[groups, b].all()]
-    if not told:
-        raise InputError(f"no group is seen for {length} periods before and after its treatment; use shorter blocks")
+    blocks = [b for b in range(-before, after) if b != -1]
+    rows = []
+    for g in np.unique(fit.group):
+        since = np.where(fit.group == g, fit.when - g, np.nan)  # the base itself, at -1, is 0 and has no column
+        inside = [(since >= length * b) & (since < length * (b + 1)) for b in (-1, *blocks)]
+        if [k.sum() for k in inside] == [length - 1, *[length] * len(blocks)]:
+            rows.append((g, [(k.astype(float) - inside[0]) / length for k in inside[1:]]))
+    if not rows:
+        raise InputError(f"no group is seen for {before} and {after} blocks of {length} before and after its treatment")
+    return joined([
+        joined([fit.where(fit.group == g).mean(w[j][fit.group == g]) for g, w in rows]).pooled(float(b))
+        for j, b in enumerate(blocks)
+    ])  # fmt: skip
 
-    def one(g: float, b: float) -> Effects:
-        part = (fit.group == g) & ((block == b) | (block == -1))
-        return fit.where(part).mean(np.where(block[part] == b, 1.0, -1.0) / length)
 
-    return joined([joined([one(g, b) for g in groups]).pooled(b) for b in told])
+@dataclass(frozen=True)
+class Several:
+    """Effects of separate panels put together by weights that are given; fields as those of :class:`Effects`."""
+
+    when: np.ndarray
+    effect: np.ndarray
+    influence: np.ndarray
+    n: np.ndarray
+    cluster: np.ndarray | None
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the effects, by cluster."""
+        return by_cluster(self.influence, self.cluster)
+
+    @property
+    def se(self) -> np.ndarray:
+        """Standard errors."""
+        return np.sqrt(np.diag(self.covariance))
+
+
+def across(parts: list[Effects], weights: ArrayLike) -> Several:
+    """Weighted mean of the same effects in separate panels, whose units may share clusters."""
+    w = np.asarray(weights, dtype=float)
+    w = w / w.sum()
+    psi = np.concatenate([one * p.influence for one, p in zip(w, parts, strict=True)])
+    effect = sum(one * p.effect for one, p in zip(w, parts, strict=True))
+    clusters = [p.cluster for p in parts]
+    cluster = None if any(c is None for c in clusters) else np.concatenate([c for c in clusters if c is not None])
+    return Several(parts[0].when, np.asarray(effect), psi, sum(p.n for p in parts), cluster)  # type: ignore[arg-type]
 
 
 # --- few units --------------------------------------------------------------------------------------------------------
 
 
-def wild(effects: Effects, *, draws: int, seed: int) -> tuple[np.ndarray, float]:
+def wild(effects: Effects | Several, *, draws: int, seed: int) -> tuple[np.ndarray, float]:
     """Critical values from a wild bootstrap by cluster, for few of them: influences times Webb's six weights.
 
     Each draw has its own errors, so that the values allow for what few clusters tell of these.
@@ -278,8 +321,8 @@ def wild(effects: Effects, *, draws: int, seed: int) -> tuple[np.ndarray, float]
     1, 23-41, on the bootstrap of influences.
     """
     psi = effects.influence
-    if effects.panel.cluster is not None:
-        code = np.unique(effects.panel.cluster, return_inverse=True)[1]
+    if effects.cluster is not None:
+        code = np.unique(effects.cluster, return_inverse=True)[1]
         psi = np.stack([np.bincount(code, column) for column in psi.T], axis=1)
     rng, n = np.random.default_rng(seed), len(psi)
     weight = rng.choice(np.r_[-WEBB, WEBB], (draws, n))
@@ -292,7 +335,7 @@ def wild(effects: Effects, *, draws: int, seed: int) -> tuple[np.ndarray, float]
 # --- how far trends that differ may carry it --------------------------------------------------------------------------
 
 
-def bounded(event: Effects, magnitude: float, weights: ArrayLike | None = None) -> tuple[float, float]:
+def bounded(event: Effects | Several, magnitude: float, weights: ArrayLike | None = None) -> tuple[float, float]:
     """Interval of a mean effect where trends after treatment may differ as much as they did before it.
 
     From one period to the next the gap between trends moves at most ``magnitude`` times as far as it moved at most
@@ -302,7 +345,7 @@ def bounded(event: Effects, magnitude: float, weights: ArrayLike | None = None) 
 
     Parameters
     ----------
-    event : Effects
+    event : Effects or Several
         By periods since treatment, with a universal base (:func:`by_event`, :func:`blocks`); period -1 is left out.
     magnitude : float
         0 gives the interval that takes trends for parallel.
@@ -333,19 +376,21 @@ def bounded(event: Effects, magnitude: float, weights: ArrayLike | None = None) 
     return ends[0], ends[1]
 
 
-def breakdown(event: Effects, point: float = 0.0, weights: ArrayLike | None = None, most: float = 10.0) -> float:
+def breakdown(
+    event: Effects | Several, point: float = 0.0, weights: ArrayLike | None = None, most: float = 10.0
+) -> float:
     """Largest magnitude at which the bounded interval does not hold a point; 0 where it always does."""
     from scipy.optimize import brentq
 
-    low, high = bounded(event, 0.0, weights)
+    low, high = bounded(event, 0.0)
     if low <= point <= high:
         return 0.0
 
     def gap(m: float) -> float:
-        a, b = bounded(event, m, weights)
+        a, b = bounded(event, m)
         return a - point if low > point else point - b
 
-    return most if gap(most) > 0 else float(brentq(gap, 0.0, most, xtol=1e-6))
+    return MOST if gap(MOST) > 0 else float(brentq(gap, 0.0, MOST, xtol=1e-6))
 
 
 # --- imputation -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ CHUNK = 20  # seeds of one task
 OWN = "own process"  # the world of a model that is tried on data of its own
 MOST = 1000  # seeds of one estimator and world
 VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate closes takes fewer
-ENTRY = {"00": "base", "01": "value", "02": "churn", "03": "cost", "04": "loyalty", "09": "preference"}
+ENTRY = {
+    "00": "base", "01": "value", "02": "churn", "03": "cost", "04": "loyalty", "06": "competition", "09": "preference",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

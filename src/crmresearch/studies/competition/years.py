@@ -1,0 +1,114 @@
+"""Whether customers become harder to keep and to win from year to year (S01, S01a, S01b)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import FitError, Missing, NotApplicable
+from crmresearch.estimators.inference import Estimate, by_cluster, full_rank, normal
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, gate, study
+
+say = words.of("competition.trend")
+LEAST = 24  # months, so that each month of the year is seen twice
+CONSTANT = 1  # column of the design
+EVENTS = 50  # exits or wins that a trend rests on
+
+
+@study
+def trend(stays: pd.DataFrame, beside: Mapping[str, pd.DataFrame | Missing]) -> Result:
+    """Yearly change of the hazard of exit and of the cost per win, month of the year removed (S01, S01a, S01b).
+
+    Parameters
+    ----------
+    stays : DataFrame
+        From :func:`crmresearch.data.reductions.competition.stays`.
+    beside : mapping of str to DataFrame or Missing
+        ``winning`` and ``markets``, from the functions of these names there.
+
+    References
+    ----------
+    McCullagh and Nelder (1989), *Generalized Linear Models*, 6; errors by cluster: Cameron and Miller (2015),
+    *Journal of Human Resources* 50, 317-372.
+    """
+    if (months := stays["month"].nunique()) < LEAST:
+        raise NotApplicable(say("short", n=months, least=LEAST), "customers")
+    if (exits := int(stays["exits"].sum())) < EVENTS:
+        raise NotApplicable(say("few", n=exits, least=EVENTS), "customers")
+    found: dict[str, Estimate | Missing]
+    found = {"S01": _hazard(stays), "S01a": _cost(beside["winning"]), "S01b": _held(stays, beside["markets"])}
+    told = {line: one for line, one in found.items() if isinstance(one, Estimate)}
+    named = say.names("lines")
+    rows = [(named[line], one.value, one.ci_low, one.ci_high, one.n) for line, one in told.items()]
+    table = pd.DataFrame(rows, columns=["label", "estimate", "low", "high", "n"])
+    return Result(
+        table.rename(columns=say.names("columns")),
+        say("sentence", found=told["S01"], n=exits, months=months),
+        estimates=found,
+        picture=Picture("intervals", table, say("title"), say("x"), options={"marks": [Mark(0, style="none")]}),
+    )
+
+
+def _hazard(stays: pd.DataFrame, *more: str) -> Estimate:
+    """Trend of the log hazard, given years of tenure, tier (where known), month of the year and further columns."""
+    some = stays[stays["at_risk"] > 0]
+    kinds = [k for k in ("year", "tier") if k in some]
+    x = [_calendar(some["month"]), some[list(more)].to_numpy(float), *(_levels(some[k]) for k in kinds)]
+    clusters = [some[k].to_numpy() for k in ("month", "city")]
+    value, se = _slope(np.column_stack(x), some["exits"], some["at_risk"], clusters)
+    return normal(value, se, say("hazard"), int(some["exits"].sum()), checks=(gate(say, "cohorts", None),))
+
+
+def _held(stays: pd.DataFrame, markets: pd.DataFrame | Missing) -> Estimate | Missing:
+    """Trend with the number of rival branches held: what rivals do not explain."""
+    if isinstance(markets, Missing):
+        return markets
+    both = stays.merge(markets[["city", "month", "rivals", "tier"]], on=["city", "month"])
+    if both["exits"].sum() < EVENTS or both["rivals"].nunique() < 2:
+        return Missing(say("no_rivals"), ("markets",))
+    return _hazard(both.assign(rivals=np.log1p(both["rivals"])), "rivals")
+
+
+def _cost(winning: pd.DataFrame | Missing) -> Estimate | Missing:
+    """Trend of the log of spend per win: wins per unit of spend, with its sign turned."""
+    if isinstance(winning, Missing):
+        return winning
+    some = winning[winning["spend"] > 0]
+    if some["month"].nunique() < LEAST or some["won"].sum() < EVENTS:
+        return Missing(say("few_wins", n=int(some["won"].sum()), least=EVENTS, months=LEAST), ("prospects",))
+    value, se = _slope(_calendar(some["month"]), some["won"], some["spend"], [some["month"].to_numpy()])
+    return normal(-value, se, say("cost"), int(some["n"].sum()))
+
+
+def _calendar(month: pd.Series) -> np.ndarray:
+    """Years since the first month, a constant, and the month of the year."""
+    return np.column_stack([(month - month.min()) / 12, np.ones(len(month)), _levels(month % 12)])
+
+
+def _levels(values: pd.Series) -> np.ndarray:
+    return pd.get_dummies(values, drop_first=True).to_numpy(float)
+
+
+def _slope(x: np.ndarray, events: pd.Series, exposure: pd.Series, clusters: list[np.ndarray]) -> tuple[float, float]:
+    """Coefficient of the first column of a log-linear rate, with the largest of its errors by cluster."""
+    full_rank(x)
+    y, time = events.to_numpy(float), exposure.to_numpy(float)
+    b = np.zeros(x.shape[1])
+    b[CONSTANT] = np.log(y.sum() / time.sum())
+    for _ in range(50):
+        mu = time * np.exp(x @ b)
+        bread = np.linalg.inv(x.T @ (x * mu[:, None]))
+        step = bread @ (x.T @ (y - mu))
+        b = b + step
+        if np.abs(step).max() < 1e-9:
+            break
+    else:
+        raise FitError(say("settle"))
+    psi = (x * (y - mu)[:, None]) @ bread[0]
+    sizes = [len(np.unique(c)) for c in clusters]  # one place alone tells nothing
+    errors = [by_cluster(psi, c)[0, 0] * g / (g - 1) for c, g in zip(clusters, sizes, strict=True) if g > 1]
+    return float(b[0]), float(np.sqrt(max(errors)))
