@@ -26,7 +26,8 @@ WORDS = yaml.safe_load((HOME / "words" / "en.yaml").read_text("utf-8"))
 KINDS = {
     "measured": """
         churn.gates.proportional churn.gates.entry churn.gates.overlap churn.relationship.lag churn.breadth.control
-        churn.forecast.calibration cost.saved.balance cost.targeted.overlap cost.split.fits
+        churn.forecast.calibration competition.entry.placebo competition.leaving.earlier cost.saved.balance
+        cost.targeted.overlap cost.split.fits
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
@@ -48,14 +49,15 @@ KINDS = {
     # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
-        churn.gates.influence churn.relationship.doubtful churn.retention.censoring cost.paid.dominance
+        churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
+        cost.paid.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
         loyalty.response.overlap loyalty.structure.prediction.gate preference.told value.forecast.scores.naive
         value.shares.mean value.shares.tail value.shares.dominance
     """,
     "declared": """
-        churn.aimed.recorded churn.duration.form cost.targeted.unseen cost.calls.alike cost.response.aim
+        churn.aimed.recorded churn.duration.form competition.trend.cohorts cost.targeted.unseen cost.calls.alike cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
         preference.stated value.margin.clv.unproved
     """,
