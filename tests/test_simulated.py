@@ -18,7 +18,8 @@ from crmresearch.lab.simulated import draws, estimands, life, people, storage
 from crmresearch.lab.simulated.settings import BLOCK
 
 Settings = simulated.Settings
-NOT_EVERYWHERE = {"region_id", "owner_share", "crm_intensity"}  # of real markets, and of wider worlds
+# of real markets, and of wider worlds
+NOT_EVERYWHERE = {"region_id", "owner_share", "crm_intensity", "direction", "counterparty"}
 BLOCKS = 8  # 8,192 customers: the two-route checks see differences of a few percent
 
 

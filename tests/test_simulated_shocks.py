@@ -8,7 +8,7 @@ import pytest
 
 from crmresearch.errors import InputError
 from crmresearch.lab import simulated
-from crmresearch.lab.simulated import draws, estimands, life, markets, shocks
+from crmresearch.lab.simulated import accounts, columns, draws, estimands, life, markets, shocks
 
 Settings = simulated.Settings
 BLOCKS = 6
@@ -229,3 +229,67 @@ def test_limits_average_over_shocks():
     """Blocks are taken from banks of other seeds where shocks are shared, and from one bank where none are."""
     assert [draws._bank(Settings(seed=5, world="wider"), b).seed for b in (0, 3)] == [5, 8]
     assert draws._bank(Settings(seed=5), 3).seed == 5
+
+
+# --- outside platforms ------------------------------------------------------------------------------------------------
+
+
+def payments(s):
+    """Transactions of some blocks with the months to a voluntary exit (infinite without one), and the lives."""
+    lives, parts = drawn(s), []
+    for block, d in enumerate(lives):
+        t = accounts.transactions(s, d, block)
+        row = t["customer_id"].codes
+        month = np.searchsorted(columns.month_starts(s.months), t["occurred_on"], side="right") - 1
+        goes = np.where(d.cause == 0, np.floor(d.left), np.inf)[row] - month
+        parts.append([t["direction"].codes, t["counterparty"].codes, d.platforms[row], goes])
+    return lives, [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"platform_share": 0.2}, {"platform_share": 0.5, "platform_exit": 0.0}])
+def test_platform_share_of_payments_follows_the_leaning(changes):
+    s = Settings(seed=7, world="wider", changes=changes)
+    _, (out, to, lean, goes) = payments(s)
+    paid = (out == 1) & (goes >= s.parameters.rundown_months)
+    slope, level = np.polyfit(lean[paid], to[paid] == 2, 1)
+    error = 0.5 / np.sqrt(paid.sum())
+    assert level == pytest.approx(s.parameters.platform_share, abs=4 * error)
+    assert slope == pytest.approx(s.parameters.platform_share * accounts.LEANING, abs=4 * error + 0.003)  # few at zero
+    assert not (to[out == 0] == 2).any()
+
+
+def test_payments_to_banks_before_an_exit_mislead_and_those_three_months_earlier_do_not():
+    """With no effect of platforms: their share falls in the run-down, to banks, and is as ever three months before."""
+    s = Settings(seed=7, world="wider", changes={"platform_exit": 0.0})
+    _, (out, to, _, goes) = payments(s)
+    paid = out == 1
+    usual = paid & ~np.isfinite(goes)
+    share = {c: (to[usual] == c).mean() for c in (1, 2)}
+    for lag, moved in ((0, True), (1, True), (2, True), (3, False), (4, False)):
+        at = paid & (goes == lag)
+        error = np.sqrt(0.25 / at.sum())
+        for c, sign in ((1, 1), (2, -1)):
+            change = sign * ((to[at] == c).mean() - share[c])
+            assert change > 3 * error if moved else abs(change) < 4 * error, (lag, c)
+
+
+def test_leaning_raises_the_hazard_as_planted():
+    """Expected and drawn exits with the effect and without, same random numbers, against the parameter."""
+    on, off = Settings(seed=7, world="wider"), without("platform_exit")
+    lives = [drawn(on), drawn(off)]
+    log = [joined(pair, lambda d: d.linear[:, 30]) for pair in lives]
+    lean = joined(lives[0], lambda d: d.platforms)
+    truth = estimands.parameter_estimands(on)
+    np.testing.assert_allclose(log[0] - log[1], truth["cox.platform.log_hr"] * lean, atol=1e-12)
+    # who leaves has the leaning of the others tilted by the effect: a normal whose mean is moved by it
+    gone = [joined(pair, lambda d: (d.cause == 0) & (d.left < 12)) for pair in lives]
+    moved = lean[gone[0]].mean() - lean[gone[1]].mean()
+    assert moved == pytest.approx(truth["cox.platform.log_hr"], abs=4 / np.sqrt(gone[1].sum()))
+    assert truth["outflow.ten_points.log_hr"] == pytest.approx(0.4 * 0.1 / (0.4 * 0.35))
+
+
+def test_where_payments_go_is_told_only_where_it_is_known_and_changes_nothing_else():
+    plain = simulated.frames(Settings(300, 12, 3), ["transactions"])["transactions"]
+    known = simulated.frames(Settings(300, 12, 3, changes={"platform_share": 0.25}), ["transactions"])["transactions"]
+    assert set(known) - set(plain) == {"direction", "counterparty"}
+    assert known[plain.columns].equals(plain)

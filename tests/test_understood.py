@@ -93,6 +93,16 @@ def test_debits_without_a_minus_are_found_and_the_advised_formula_gives_them_one
     assert code == 0, said
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [(["in", "out"], 0), (["out", None], 0), (["in", "debit"], 1), (["D", "C"], 1)]
+)
+def test_money_moved_whose_direction_is_told_in_the_words_of_the_contract_is_no_doubt(check, words, code):
+    moves = {"customer_id": "a", "occurred_on": "2020-02-01", "amount": [5.0, 7.0], "direction": words}
+    found, said = check({"transactions": moves})
+    assert found == code
+    assert ("debits carry a minus" in said) is (code == 1)
+
+
 def test_purchases_without_a_way_are_no_doubt(check):
     code, said = check({"transactions": {"customer_id": "a", "occurred_on": "2020-02-01", "amount": [5.0, 7.0]}})
     assert code == 0

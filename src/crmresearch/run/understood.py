@@ -229,7 +229,10 @@ def _signs(bank: Bank, table: str, facts: Mapping[str, Seen], theirs: Mapping[st
 
 def _way(bank: Bank, facts: Mapping[str, Seen]) -> str:
     """Return the column that says whether an amount is a debit, if the source has one."""
-    columns = (*facts, *bank.unread("transactions"))
+    columns = [*facts, *bank.unread("transactions")]
+    other = "SELECT count(*) FILTER (direction NOT IN ('in', 'out')) FROM transactions"
+    if "direction" in facts and bank.engine.run(other) == [(0,)]:
+        columns.remove("direction")  # the contract's own words: money moved, whose way is known without a sign
     return next((c for c in columns if c.casefold().replace(" ", "_").replace("/", "_") in WAYS), "")
 
 

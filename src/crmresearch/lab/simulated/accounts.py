@@ -15,6 +15,10 @@ YES_NO = ("no", "yes")
 TX_CHANNELS = ("branch", "atm", "online", "phone", "mobile")
 TX_SHARE = (0.22, 0.38, 0.33, 0.07)  # before mobile banking; afterwards it takes over half
 TX_MOBILE = 0.55
+OUTGOING = 0.6  # share of transactions that are payments
+TO_BANKS = 0.4  # share of what does not go to platforms that goes to, or comes from, other banks
+LEANING = 0.4  # change of a customer's platform share per standard deviation of leaning, as a share of it
+DIRECTIONS, COUNTERPARTIES = ("in", "out"), ("own", "bank", "platform")
 DORMANT_MONTHS = 12  # without activity before the bank closes an account as dormant
 
 
@@ -169,6 +173,19 @@ def days_within(life: Life, row: Array, month: Array, u: Array) -> Array:
     return (low + np.floor(u * (high - low))).astype(np.int32)
 
 
+def _counterparties(s: Settings, life: Life, block: int, row: Array, month: Array) -> Block:
+    """Tell where payments go; before a voluntary exit what runs down goes to other banks."""
+    p, (leaves, pays, via, which) = s.parameters, stream(s, "counterparties", block).random((4, len(row)))
+    leaving = leaves > life.rundown(p.rundown_depth, p.rundown_months)[row, month]
+    out = leaving | (pays < OUTGOING)
+    platform = out & ~leaving & (via < p.platform_share * (1 + LEANING * life.platforms[row]))
+    bank = leaving | (which < TO_BANKS)
+    return {
+        "direction": Codes(out.astype(np.int64), DIRECTIONS),
+        "counterparty": Codes(np.where(platform, 2, bank), COUNTERPARTIES),
+    }
+
+
 def transactions(s: Settings, life: Life, block: int) -> Block:
     """Build the table of transactions; the rate differs between customers (gamma)."""
     p, g, who = s.parameters, stream(s, "transactions", block), life.people
@@ -186,10 +203,12 @@ def transactions(s: Settings, life: Life, block: int) -> Block:
     mobile = (life.adopted[row] < month) & (u < TX_MOBILE)
     u = np.where(life.adopted[row] < month, (u - TX_MOBILE) / (1 - TX_MOBILE), u)
     channel = np.where(mobile, 4, np.searchsorted(np.cumsum(TX_SHARE)[:-1], u))
+    known = _counterparties(s, life, block, row, month) if p.platform_share > 0 else {}
     return {
         "customer_id": Codes(row, customer_ids(block)),
         "occurred_on": day,
         "amount": np.maximum(cents(amount), 1),
         "channel": Codes(channel, TX_CHANNELS),
         "status": Codes((g.random(k, dtype=np.float32) < p.failed_share).astype(np.int64), ("completed", "failed")),
+        **known,
     }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from crmresearch.lab.simulated.accounts import customer_ids
+from crmresearch.lab.simulated.accounts import LEANING, customer_ids
 from crmresearch.lab.simulated.columns import Block, Codes
 from crmresearch.lab.simulated.draws import DRAW_BLOCKS, limits
 from crmresearch.lab.simulated.life import DOSES, Life, campaign_months, wave_months
@@ -81,6 +81,9 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     out["market.pretrend"] = -p.entry_pretrend
     out["entry.intensity.log_hazard"] = p.intensity_entry
     out["trend.exit"] = p.trend_exit
+    out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning
+    if p.platform_share > 0:  # ten points of all payments a customer would ever make; a year's share is a noisy measure
+        out["outflow.ten_points.log_hr"] = p.platform_exit * 0.1 / (LEANING * p.platform_share)
     return out
 
 

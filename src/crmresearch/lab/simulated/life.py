@@ -73,6 +73,7 @@ class Life:
     rival: Array  # rivals in the city
     managed: Array  # by a relationship manager of the city
     common: Array  # log hazard shared with others: of the month, the city, the manager, the household
+    platforms: Array  # leaning to pay through outside platforms, standardised
     concern: Array
     attitudes: dict[str, Array]  # construct -> customer x wave
     consent: Array
@@ -278,8 +279,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     managed = (log_balance[:, 1] > np.log(p.vip_threshold)) & (people.value > 0)
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
-        managed, common(s, people, managed, block), concern, attitudes, consent, arms, logit, exposed, exposed,
-        exposed[:, 0], exposed[:, 0],
+        managed, common(s, people, managed, block), stream(s, "platforms", block).standard_normal(n), concern,
+        attitudes, consent, arms, logit, exposed, exposed, exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
@@ -329,7 +330,7 @@ def _hazards(s: Settings, life: Life, tenure_years: Array) -> None:
     linear += _contact_effect(p, life)
     linear += p.satisfaction_exit * life.satisfaction
     linear += life.common
-    linear += (p.ease_exit * people.ease + np.log(people.frailty))[:, None]
+    linear += (p.ease_exit * people.ease + np.log(people.frailty) + p.platform_exit * life.platforms)[:, None]
     edges = (np.arange(months + 1)[None, :] - people.acquired[:, None]) / 12
     baseline = np.diff(voluntary_cumulative(p, edges), axis=1)
     mass = np.empty((*life.exposed.shape, len(CAUSES)))

@@ -34,7 +34,8 @@ def draw_shocks(s: Settings) -> Shocks:
     p, g, shape = s.parameters, stream(s, "shocks", 0), (len(city_tiers(s)), s.months)
     month = np.arange(s.months)
     nation = p.nation_shock * g.standard_normal(s.months)
-    nation = nation + p.trend_exit * month / 12 + p.season_exit * np.cos(2 * np.pi * month / 12)
+    # around the middle of the window, so that a trend leaves the mean of exits what it is
+    nation = nation + p.trend_exit * (month - s.months / 2) / 12 + p.season_exit * np.cos(2 * np.pi * month / 12)
     city, share = (_persistent(g.standard_normal(shape)) for _ in range(2))
     risk, manager, other = g.standard_normal((3, shape[0]))
     rho = p.intensity_follows_risk
