@@ -333,6 +333,56 @@ def test_short_or_empty_histories_have_no_trend(few):
     assert not grown(few(stays), markets).applicable
 
 
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+def managed(rng, weaker=0.0, follows=0.0, early=0.0):
+    """Draw exits of forty places, most of them entered; intensity weakens entry, and may follow a place's risk."""
+    city, month = (a.ravel() for a in np.indices((40, 60)))
+    z, risk_of = rng.normal(size=(2, 40))
+    z = follows * risk_of + np.sqrt(1 - follows**2) * z
+    entered = np.where(np.arange(40) < 30, rng.integers(15, 45, 40), np.inf)
+    after = month >= entered[city]
+    before = (month >= entered[city] - 12) & ~after
+    log = (
+        0.3 * risk_of[city]
+        + 0.1 * rng.normal(size=60)[month]
+        + after * (0.3 + weaker * z[city])
+        + before * early * z[city]
+    )
+    n = rng.integers(400, 600, len(city))
+    stays = pd.DataFrame({"city": city, "month": month, "year": month % 3, "at_risk": n})
+    stays["exits"] = rng.poisson(n * 0.006 * np.exp(log))
+    return stays, pd.DataFrame({"city": city, "month": month, "entered": entered[city], "intensity": 5 + 2 * z[city]})
+
+
+@pytest.mark.parametrize(("weaker", "follows"), [(0.0, 0.0), (-0.2, 0.0), (-0.2, 0.8)])
+def test_planted_weakening_is_covered_also_where_intensity_follows_risk(weaker, follows):
+    hits = []
+    for seed in range(40):
+        stays, markets = managed(np.random.default_rng(seed), weaker, follows)
+        sd = markets.groupby("city")["intensity"].first().std(ddof=0) / 2  # one standard deviation of the places drawn
+        e = competition.managed(stays, markets).finding("S47")
+        hits.append([e.ci_low <= weaker * sd <= e.ci_high, e.checks[0].status == "open"])
+    covered, opened = np.mean(hits, axis=0)
+    assert covered > 0.82  # Monte-Carlo error .035
+    assert opened > 0.9
+    ledger.checked("S47", e)
+
+
+def test_relations_that_act_before_any_rival_comes_close_the_gate():
+    e = competition.managed(*managed(np.random.default_rng(1), -0.2, early=-0.4)).finding("S47")
+    assert e.checks[0].status == "closed"
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda m: m.assign(intensity=np.nan), lambda m: m.assign(intensity=1.0), lambda m: m.assign(entered=np.inf),
+])  # fmt: skip
+def test_places_without_intensity_or_entry_have_no_weakening(spoil):
+    stays, markets = managed(np.random.default_rng(2))
+    assert not competition.managed(stays, spoil(markets)).applicable
+
+
 # --- banks ------------------------------------------------------------------------------------------------------------
 
 

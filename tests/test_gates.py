@@ -26,8 +26,8 @@ WORDS = yaml.safe_load((HOME / "words" / "en.yaml").read_text("utf-8"))
 KINDS = {
     "measured": """
         churn.gates.proportional churn.gates.entry churn.gates.overlap churn.relationship.lag churn.breadth.control
-        churn.forecast.calibration competition.entry.placebo competition.leaving.earlier cost.saved.balance
-        cost.targeted.overlap cost.split.fits
+        churn.forecast.calibration competition.entry.placebo competition.leaving.earlier
+        competition.managed.early cost.saved.balance cost.targeted.overlap cost.split.fits
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits

@@ -48,13 +48,14 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
         ``city``, ``month`` (since the year 0), ``tier``, ``share``, ``rivals`` (branches), ``entered`` (month of the
         first rival: the date the bank gives, or the first month with a branch; minus infinity where rivals were there
         from the first month on, infinity where none came), ``region`` (the place itself where the bank names none),
-        ``owner_share`` (missing where the bank brings none).
+        ``owner_share`` and ``intensity`` (of relationship management; missing where the bank brings none).
     """
     import ibis
 
     t = bank.table("markets")
     t = t.inner_join(_cities(bank), "city_id")
-    region, owners = (bank.require(f"markets.{c}") is None for c in ("region_id", "owner_share"))
+    columns = ("region_id", "owner_share", "crm_intensity")
+    region, owners, managed = (bank.require(f"markets.{c}") is None for c in columns)
     frame = bank.frame(
         t.select(
             city=t.city,
@@ -66,6 +67,7 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
             always=t.always,
             region=ibis.dense_rank().over(ibis.window(order_by="region_id")) if region else t.city,
             owner_share=as_float(t.owner_share) if owners else ibis.null("float64"),
+            intensity=as_float(t.crm_intensity) if managed else ibis.null("float64"),
         ).order_by("city", "month")
     )
     entered = frame.pop("came").fillna(np.inf).mask(frame.pop("always").astype(bool), -np.inf)

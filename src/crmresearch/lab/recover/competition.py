@@ -44,6 +44,12 @@ def trend(bank: Bank) -> dict[str, Estimate]:
     return findings(competition.trend(reduced(bank, reductions.stays), beside), "S01", "S01a", "S01b")
 
 
+def managed(bank: Bank) -> dict[str, Estimate]:
+    """What relationship management does to the effect of entry."""
+    frames = (reduced(bank, reductions.stays), reduced(bank, reductions.markets))
+    return findings(competition.managed(*frames), "S47")
+
+
 def planted(truth: dict[str, Any]) -> dict[str, float]:
     """Mean loss of share over the window, in closed form: tiers by the places that are seen that long."""
     from crmresearch.lab.simulated import Settings
@@ -69,4 +75,5 @@ ESTIMATORS = [
         "trend", "competition", trend, tables=(*TABLES, "prospects"), limits=("S01", "S01a", "S01b"),
         nothing={"S01": 0.0, "S01a": 0.0, "S01b": 0.0}, seeds=200,
     ),
+    Estimator("managed", "competition", managed, tables=TABLES, worlds=("wider", "risky_cities"), limits=("S47",)),
 ]  # fmt: skip
