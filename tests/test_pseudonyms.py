@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 from crmresearch.data import pseudonyms
 from crmresearch.data.bank import Bank, open_bank
+from crmresearch.data.engines import DuckDB
 from crmresearch.data.reductions import base, churn, cost, value
-from crmresearch.errors import InputError, Missing
+from crmresearch.errors import CrmError, InputError, Missing
 from crmresearch.lab import simulated
 from crmresearch.run import batch
 from crmresearch.run.people import People
@@ -218,3 +220,35 @@ def test_who_does_not_consent_to_analysis_is_left_out_of_every_table_and_counted
     assert won["customer_id"].notna().sum() == 6  # their prospects stay, without them
     assert "left out of every table: 12." in bank.describe().sentence
     assert "12 did not consent to analysis" in " ".join(bank.made("customers"))
+
+
+# --- room ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "form", "times"), [(0, "csv", 2), (200_000, "csv", 2), (200_000, "parquet", 6)])
+def test_a_load_asks_for_the_room_that_it_takes(keyed, tmp_path, monkeypatch, rows, form, times):
+    (tmp_path / "b").mkdir()
+    days = pd.date_range("2020-01-01", "2020-12-31")
+    moves = pd.DataFrame(
+        {"customer_id": [f"c{k % 997}" for k in range(rows)], "amount": [k / 100 for k in range(rows)]}
+    )
+    moves.insert(1, "occurred_on", [days[k % 366] for k in range(rows)])
+    file = tmp_path / "b" / f"t.{form}"
+    moves.to_csv(file, index=False) if form == "csv" else moves.to_parquet(file)
+    (tmp_path / "b" / "bank.yaml").write_text(
+        "{name: mine, currency: EUR, observation_start: 2020-01-01, observation_end: 2020-12-31, evidence: simulated, "
+        f"tables: {{transactions: t.{form}}}}}"
+    )
+    free, taken = shutil.disk_usage(tmp_path)._replace(free=(20 << 20) + file.stat().st_size * times), []
+    copied = DuckDB.copy
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(
+        DuckDB, "copy", lambda *given: (copied(*given), taken.append(sum(p.stat().st_size for p in keyed.rglob("*"))))
+    )
+    assert open_bank(tmp_path / "b").rows("transactions") == rows
+    assert taken[0] < free.free
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=free.free - 1))
+    with pytest.raises(CrmError, match="no room for mine-"):
+        open_bank(tmp_path / "b")
+    assert list((tmp_path / "other" / "banks").glob("*.duckdb")) == []

@@ -6,8 +6,9 @@ Strict ones stop at the first value that cannot be read; the others make it miss
 from __future__ import annotations
 
 import datetime
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from crmresearch.data import formulas
@@ -23,7 +24,7 @@ ISO = r"\d{4}-\d{2}-\d{2}"  # a date
 ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
 NUMERIC = ("money", "number")
 MINUS = r"^\((.*)\)$|^(.*\d.*?)\s*-$"  # how accounts write what is below 0: (1,250.50), 1.250,50-
-WIDE = ("−０１２３４５６７８９．，－＋（）", "-0123456789.,-+()")  # signs of numbers, and what they are written as here
+WIDE = ("−０１２３４５６７８９．，－＋（）／：", "-0123456789.,-+()/:")  # and what is read instead
 SIGN = {
     "EUR": "€",
     "GBP": "£",
@@ -35,9 +36,13 @@ SIGN = {
     "CHF": r"Fr\.",
 }
 FORMATS = (  # of dates, as they are looked for
-    "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y",
-    "%m/%d/%y", "%Y年%m月%d日", "%Y-%m", "%m/%Y", "%m.%Y", "%Y%m", "%d-%b-%Y", "%d %b %Y", "%b %Y",
+    "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%Y%m%d", "%d%m%Y", "%m%d%Y",
+    "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%y/%m/%d",
+    "%y.%m.%d", "%y%m%d", "%d%m%y", "%m%d%y", "%Y年%m月%d日", "%y年%m月%d日", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y",
+    "%d. %b %Y", "%d.%b.%Y", "%b %d, %Y", "%a, %d %b %Y", "%Y-%m", "%m/%Y", "%m.%Y", "%Y%m", "%b %Y", "%Y年%m月",
 )  # fmt: skip
+HOURS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S.%f")  # behind them
+MONTHS = (("m(är|rz)", "Mar"), ("mai", "May"), ("okt", "Oct"), ("dez", "Dec"), ("jän", "Jan"))  # in German
 SERIAL = (  # numbers that are days: least and most, what they count from, and how many make a day
     (2e4, 8e4, "1899-12-30", 1),  # Excel
     (3e8, 5e9, "1970-01-01", 86_400),
@@ -76,9 +81,58 @@ def codes_of(table: Table, name: str, source: TableSource) -> list[str]:
     """Return how values that mean "missing" are written in a column: dates in its format too."""
     known = table[name] if name in table.names else None
     codes = source.missing.get(name, () if known and known.kind == "id" else source.missing.get("*", ()))
-    fmt = source.formats.get(name, source.formats.get("*"))
-    days = [c for c in codes if fmt and known and known.kind in ("date", "month") and re.fullmatch(ISO, c)]
-    return [*codes, *(datetime.date.fromisoformat(day).strftime(fmt or "") for day in days)]
+    forms = source.forms(name) if known and known.kind in ("date", "month") else ()
+    return [*codes, *(_spelled(day, form) for day in codes if re.fullmatch(ISO, day) for form in forms)]
+
+
+def _spelled(day: str, form: str) -> str:
+    """Write a day in a format; one that is none, such as 0000-00-00, in its digits."""
+    try:
+        return datetime.date.fromisoformat(day).strftime(form)
+    except ValueError:
+        for sign, part in (("%Y", day[:4]), ("%y", day[2:4]), ("%m", day[5:7]), ("%d", day[8:])):
+            form = form.replace(sign, part)
+        return form
+
+
+def texts(table: Table, source: TableSource, types: Mapping[str, str]) -> list[str]:
+    """Return the columns of text that hold dates and numbers of the contract."""
+    kinds = {c.name for c in table.columns if c.kind in ("date", "month", "count", *NUMERIC)}
+    return [
+        c for c, t in types.items() if t == "VARCHAR" and (c in kinds or c.startswith(FILE)) and c not in source.recode
+    ]
+
+
+def asks_wide(name: str, source: TableSource) -> str:
+    """Write the query that has a row if a column holds digits of full width."""
+    return f"SELECT 1 FROM ({source.query}) WHERE regexp_matches({quoted(name)}, '[０-９]') LIMIT 1"
+
+
+def narrowed(source: TableSource, names: list[str]) -> TableSource:
+    """Write the digits of these columns as numbers have them here."""
+    items = ", ".join(f"translate({q}, '{WIDE[0]}', '{WIDE[1]}') AS {q}" for q in map(quoted, names))
+    return replace(source, query=f"SELECT * REPLACE ({items}) FROM ({source.query})")
+
+
+@functools.cache
+def shape(form: str) -> re.Pattern[str]:
+    """Return what texts in a format of days look like."""
+    parts = {"Y": r"\d{4}", "b": r"[^\W\d_]{3,}\.?", "a": r"[^\W\d_]{3}", "p": "[AaPp][Mm]", "f": r"\d+"}
+    return re.compile(re.sub("%([A-Za-z])", lambda m: parts.get(m[1], r"\d\d?"), re.sub(r"[.]", r"\\.", form)))
+
+
+def _day(text: str, forms: Sequence[str], strict: bool, bad: str) -> str:
+    """Write the reading of a day; one of two digits is no year of the first century."""
+    if any(name in form for form in forms for name in ("%b", "%B")):  # names of months: three letters, in English
+        forms = [form.replace("%B", "%b") for form in forms]
+        for theirs, ours in ((r"(\pL{3})\pL*[.] ", r"\1 "), (r"(\pL{3})\pL+", r"\1"), *MONTHS):
+            text = f"regexp_replace({text}, '{theirs}', '{ours}', 'gi')"
+    if forms:
+        days = f"CAST({'' if strict else 'try_'}strptime({text}, [{', '.join(map(literal, forms))}]) AS DATE)"
+    else:
+        days = f"{'' if strict else 'TRY_'}CAST({text} AS DATE)"
+    short = f"{days} < DATE '1000-01-01' AND NOT regexp_matches({text}, '0[0-9]{{3}}')"
+    return f"CASE WHEN {short} THEN {bad} ELSE {days} END"
 
 
 def _kind(raw_type: str) -> str | None:
@@ -197,14 +251,14 @@ def cast(column: Column, raw_type: str, source: TableSource, strict: bool) -> st
     if raw_type == "BOOLEAN" and column.allowed == CONSENT:
         return f"CASE WHEN {q} THEN 'yes' WHEN NOT {q} THEN 'no' END"
     if column.kind in ("date", "month"):
-        fmt = source.formats.get(column.name, source.formats.get("*"))
-        if fmt and raw_type not in ("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "TIMESTAMP_MS"):
-            parse = "strptime" if strict else "try_strptime"
-            return f"CAST({parse}(CAST({q} AS VARCHAR), {literal(fmt)}) AS DATE)"
+        forms = source.forms(column.name)
+        if forms and raw_type not in ("DATE", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "TIMESTAMP_MS"):
+            return _day(f"CAST({q} AS VARCHAR)", forms, strict, bad)
         if (not text and "INT" in raw_type) or raw_type in ("DOUBLE", "FLOAT"):
             return f"{cast}(CAST({q} AS VARCHAR) AS DATE)"
-        days = f"{cast}({q} AS DATE)"  # midnight in a bank's zone is another day in UTC
-        return f"CASE WHEN suffix({q}, 'Z') THEN {bad} ELSE {days} END" if text else days
+        if text:  # midnight in a bank's zone is another day in UTC
+            return f"CASE WHEN suffix({q}, 'Z') THEN {bad} ELSE {_day(q, (), strict, bad)} END"
+        return f"{cast}({q} AS DATE)"
     if text and column.kind in ("count", *NUMERIC):
         q = plain(column.name, source)
     if column.kind == "money" and source.rates:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -203,7 +203,7 @@ class TableSource:
     text : bool
         Whether the columns are raw text, whose types are to be found out.
     formats : mapping
-        ``strptime`` format of text dates, by column; ``"*"`` for every date of the table.
+        ``strptime`` format of text dates, or several, by column; ``"*"`` for every date of the table.
     recode : mapping
         For a column, its values in the source and what they mean in the contract.
     origin : str
@@ -233,7 +233,7 @@ class TableSource:
 
     query: str
     text: bool = False
-    formats: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     recode: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     origin: str = ""
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -247,6 +247,11 @@ class TableSource:
     beside: str = ""
     returns: str = ""
     derived: Mapping[str, str] = field(default_factory=dict)
+
+    def forms(self, column: str) -> Sequence[str]:
+        """Return the formats that the dates of a column are written in, each tried in turn."""
+        found = self.formats.get(column, self.formats.get("*", ()))
+        return (found,) if isinstance(found, str) else found
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ such values left out, to count them and to find their rows.
 
 from __future__ import annotations
 
-import json
+import datetime
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crmresearch.data import casting, checking, contract, pseudonyms, rules, steps
+from crmresearch.data import advice, casting, checking, contract, pseudonyms, rules, steps
 from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, Reconciliation, TableSource
 from crmresearch.data.engines import DuckDB
@@ -65,7 +65,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
         if checked:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
-            problems = [_century(p, brought, source, about.observation_end) for p in problems]
+            problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
             # rows that a step made have no number in the source
             found += [replace(p, examples=()) if {*STEPS} & {*sources} else p for p in problems]
         else:
@@ -107,28 +107,6 @@ def _broken(
     return int(row[0]), problems
 
 
-def _century(p: Problem, brought: Collection[str], source: TableSource | None, end: Any) -> Problem:
-    """Advise a formula where years of two digits lie after the end: 68 is read as 2068, 69 as 1969."""
-    if source is None or p.column not in brought or not p.rule.endswith("after the observation end"):
-        return p
-    if "%y" not in source.formats.get(p.column, source.formats.get("*", "")):
-        return p
-    day = _theirs(p.column, source)
-    formula = f"case when {day} > date('{end}') then add_months({day}, -1200) else {day} end"
-    return replace(p, hint=f"years of two digits up to 68 are read as 20xx; {_derive(p.column, formula)}, or {p.hint}")
-
-
-def _theirs(name: str, source: TableSource) -> str:
-    """Write a column's name in the file for a formula."""
-    theirs = source.theirs.get(name, name)
-    return theirs if re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", theirs) else quoted(theirs)
-
-
-def _derive(name: str, formula: str) -> str:
-    shown = json.dumps(formula, ensure_ascii=False)
-    return f"declare derived: {{{name}: {shown}}}, in the place of its entry under columns"
-
-
 def _checked(
     engine: DuckDB, table: Table, brought: Collection[str], loaded: Sequence[str], about: About, untyped: Sequence[str]
 ) -> tuple[Any, Any]:
@@ -159,11 +137,12 @@ def _create(
     engine: DuckDB, table: Table, source: TableSource, about: About, sources: Mapping[str, Any]
 ) -> tuple[dict[str, str] | None, list[Problem]]:
     """Create one table; return the columns the bank brought, with types (None if it cannot be made), and problems."""
+    given = source
     try:
         described = engine.run(f"DESCRIBE ({source.query})")
     except engine.error as error:
         return None, [_unreadable(table.name, source, error)]
-    types = {c[0]: c[1] for c in described}
+    types = types_given = {c[0]: c[1] for c in described}
     table = steps.shaped(table, {**types, **source.derived}, sources)
     problems = _column_problems(table, types, source, about)
     if problems:
@@ -198,10 +177,13 @@ def _create(
         try:
             engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
         except engine.bad_value as error:
+            wide = [c for c in casting.texts(table, given, types_given) if engine.run(casting.asks_wide(c, given))]
+            if wide:
+                return _create(engine, table, casting.narrowed(given, wide), about, sources)
             source = casting.computed(table, cleaned, read, strict=False)[0]
             with engine.piecewise():
                 engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
-                problems = _type_problems(engine, table, columns, source)
+                problems = _type_problems(engine, table, columns, source, about.observation_end)
             problems = problems or [_unreadable(table.name, source, error)]
         numbers = [
             c.name for c, t in columns if c.kind in casting.NUMERIC and t == "VARCHAR" and c.name not in source.recode
@@ -273,7 +255,7 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
 
 
 def _type_problems(
-    engine: DuckDB, table: Table, columns: list[tuple[Column, str]], source: TableSource
+    engine: DuckDB, table: Table, columns: list[tuple[Column, str]], source: TableSource, end: datetime.date
 ) -> list[Problem]:
     """Count the values that could not be read, with five row numbers each, in one pass over the source.
 
@@ -303,7 +285,7 @@ def _type_problems(
             continue
         rule, hint = f"{c.name} must be {WANTED[c.kind]}", ""
         if c.name == casting.CURRENCY:
-            codes = _codes_without_rate(engine, source)
+            codes = advice.codes_without_rate(engine, source)
             rule = f"amounts are in a currency without a rate: {', '.join(codes)}"
             rates = f"{{column: {source.theirs[c.name]}, rates: {{{', '.join(f'{code}: …' for code in codes)}}}}}"
             hint = f"declare what one unit of each is worth: currency: {rates} in bank.yaml"
@@ -314,15 +296,14 @@ def _type_problems(
             rule = f"{c.name} holds values without a recoding"
             hint = f"add them to recode: {{{c.name}: …}} in bank.yaml"
         elif c.kind in ("date", "month"):
-            hints = [f"codes for none (missing: {{{c.name}: [0000-00-00]}})", _written(engine, c, t, source, bad)]
-            first, second = hints[::-1] if bad + missing == row[-1] else hints  # all: another format; some: codes
-            hint = f"declare {first}, or {second}, or timezone, in bank.yaml"
+            hint, _ = advice.dates(engine, c, t, source, end)
         elif c.kind in ("count", *casting.NUMERIC):
-            marks = _marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
+            marks = advice.marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
+            marks = marks or (advice.born(engine, c, t, source, end) if c.name == "birth_year" else "")
             hint = f"declare {marks}codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
-            if t == "VARCHAR" and (percent := _percent(engine, c, source)):
+            if t == "VARCHAR" and (percent := advice.percent(engine, c, source)):
                 hint = f"{percent}, or {hint}"
-            elif t == "VARCHAR" and not marks and (foreign := _foreign(engine, c, source)):
+            elif t == "VARCHAR" and not marks and (foreign := advice.foreign(engine, c, source)):
                 hint = f"{foreign} with the sign of a currency are not in {source.currency}: convert them, or {hint}"
         elif c.kind == "flag":
             hint = f"recode the values in bank.yaml (recode: {{{c.name}: {{ja: yes, nein: no}}}})"
@@ -332,83 +313,6 @@ def _type_problems(
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
     return found
-
-
-def _percent(engine: DuckDB, column: Column, source: TableSource) -> str:
-    """Advise a formula where percent signs stand behind numbers: hundredths, or what the sign stands behind."""
-    value = f"regexp_extract({quoted(column.name)}, '[.,]?[0-9]+ *[%％]$')"
-    asked = f"SELECT count(*), count(*) FILTER (WHERE v[1] = ',') FROM (SELECT {value} AS v FROM ({source.query}))"
-    [(n, commas)] = engine.run(f"{asked} WHERE v <> ''")
-    number = f"replace(replace({_theirs(column.name, source)}, '%', ''), '％', '')"
-    declared = source.decimal.get(column.name, source.decimal.get("*"))
-    mark = "" if declared == "." else "."  # 1,200% are twelve where a point is declared
-    number = f"replace({number}, ',', '{mark}')" if commas else number
-    return _derive(column.name, f"number({number}) / 100") if n else ""
-
-
-def _foreign(engine: DuckDB, column: Column, source: TableSource) -> int:
-    """Count the amounts with the sign of another currency than the bank's."""
-    own = casting.SIGN.get(source.currency, "")
-    signs = "|".join(sign for sign in {*casting.SIGN.values(), "[A-Z]{3}"} if sign != own)
-    where = f"regexp_matches({quoted(column.name)}, '[0-9] ?({signs})|({signs}) ?[0-9]')"
-    [(n,)] = engine.run(f"SELECT count(*) FROM ({source.query}) WHERE {where}")
-    return int(n)
-
-
-def _written(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:
-    """Say how most values of a column of dates are written; both ways, where day and month may be either."""
-    name, q = column.name, quoted(column.name)
-    forms = [replace(source, formats={name: form}) for form in casting.FORMATS]
-    number = f"TRY_CAST(CAST({q} AS VARCHAR) AS DOUBLE)"
-    reads = [casting.cast(column, raw_type, form, False) for form in forms]
-    counts = [f"count(*) FILTER (WHERE coalesce(year({read}) NOT BETWEEN 1850 AND 2150, true))" for read in reads]
-    asked = (
-        f"SELECT {', '.join(counts)}, min({number}), max({number}), count(*) - count({number}) FROM ({source.query})"
-    )
-    [row] = engine.run(f"{asked} WHERE trim(CAST({q} AS VARCHAR)) <> ''")
-    left, (low, high, no_number) = row[: len(forms)], row[len(forms) :]
-    if min(left) < bad:
-        best = [form for form, n in zip(casting.FORMATS, left, strict=True) if n == min(left)]
-        either = f" or '{best[1]}'" if len(best) > 1 else ""
-        return f"how dates are written (date_format: {{{name}: '{best[0]}'}}{either})"
-    theirs = _theirs(name, source)
-    for least, most, start, day in casting.SERIAL if not no_number else ():
-        if least <= low and high <= most:
-            days = json.dumps(f"add_days('{start}', floor(number({theirs}) / {day}))", ensure_ascii=False)
-            return f"that the numbers count days (derived: {{{name}: {days}}}, in the place of its entry under columns)"
-    return "how dates are written (date_format: '%d.%m.%Y')"
-
-
-def _marks(engine: DuckDB, column: Column, raw_type: str, source: TableSource, bad: int) -> str:
-    """Say which marks of numbers, declared, would let most values be read; both, where two do."""
-    name, left = column.name, dict[int, list[str]]()
-    told = source.decimal.get(name, source.decimal.get("*"))
-    for decimal, thousands in ((",", ""), ("", ","), ("", "'"), (",", " "), (",", "\u00a0"), (",", "\u202f")):
-        marks = {"decimal": decimal, "thousands": thousands}
-        by = {key: {name: mark} if mark else {} for key, mark in marks.items()}
-        read = casting.cast(column, raw_type, replace(source, decimal=by["decimal"], thousands=by["thousands"]), False)
-        where = f"trim({quoted(name)}) <> '' AND ({read}) IS NULL"
-        [(n,)] = engine.run(f"SELECT count(*) FROM ({source.query}) WHERE {where}")
-        shown = [
-            f"{key}: {literal(mark) if mark in ', ' else json.dumps(mark)}"
-            for key, mark in marks.items()
-            if mark and (key, mark) != ("decimal", told)
-        ]
-        left.setdefault(int(n), []).append(", ".join(shown))
-    best = min(left)
-    if best >= bad:
-        return ""
-    first, *more = left[best]
-    two = first == "decimal: ','" and "thousands: ','" in more
-    return f"{first} (if 1,250 is 1.25) or thousands: ',' (if it is 1250), or " if two else f"{first}, or "
-
-
-def _codes_without_rate(engine: DuckDB, source: TableSource) -> list[str]:
-    """Return the codes of currencies that have no rate; what is too long for one is not shown."""
-    known = ", ".join(map(literal, source.recode[casting.CURRENCY]))
-    asked = f"SELECT DISTINCT {casting.CURRENCY} FROM ({source.query}) WHERE {casting.CURRENCY} NOT IN ({known})"
-    codes = sorted(code for (code,) in engine.run(f"{asked} LIMIT 20") if len(code) <= 4)
-    return codes or ["(texts that are no codes)"]
 
 
 def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], source: TableSource) -> dict[str, str]:

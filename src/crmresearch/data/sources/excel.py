@@ -83,6 +83,7 @@ def _column(table: str, file: Path, name: str, cells: Sequence[Any], spec: Mappi
         rule = f"{file.name} holds numbers of more than 15 digits, of which Excel keeps 15"
         refuse(table, rule, f"export them as text, or drop: ['{name}'] in bank.yaml", name)
     day, point, thousands = (_declared(spec, key, name) for key in ("date_format", "decimal", "thousands"))
+    day = day[0] if isinstance(day, list) else day
     point = point or ("," if thousands == "." else ".")
     return [_text(v, day, point) or None for v in cells]
 

@@ -31,7 +31,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "derived": ({"": ""}, '{exit_months: "quarters * 3"}'),
     "recode": ({"": {"": ("", None)}}, "{column: {theirs: ours}}"),
     "missing": (([""], {"": [""]}), "[98, 99] (or {column: [98, 99]})"),
-    "date_format": (EITHER, "'%d.%m.%Y' (or {column: '%d.%m.%Y'})"),
+    "date_format": (("", [""], {"": ("", [""])}), "'%d.%m.%Y' (or {column: '%d.%m.%Y'}, or a list of formats)"),
     "decimal": (EITHER, "',' (or {column: ','})"),
     "thousands": (EITHER, "'.' (or {column: '.'})"),
     "timezone": (EITHER, "Asia/Shanghai (or {column: Asia/Shanghai})"),
