@@ -75,7 +75,8 @@ def _make(description: Description, path: Path, name: str, key: bytes) -> None:
     if os.name != "nt":  # whoever began these held the lock we hold now, so they were killed
         for stale in folder.glob(f".{name}-*"):
             shutil.rmtree(stale, ignore_errors=True)
-    needed = LEAST + sum(p.stat().st_size * (2 if p.suffix == ".csv" else 6) for p in description.files)  # as measured
+    packed = {p: p.suffix not in (".csv", ".yaml") for p in description.files}
+    needed = LEAST + sum(p.stat().st_size * (6 if packed[p] else 2) for p in packed)  # as was measured
     remedy = "free some, or set CRMRESEARCH_CACHE to a folder on another disk"
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary, room(folder, name, needed, remedy):
         fresh = Path(temporary) / f"loaded{SUFFIX}"
