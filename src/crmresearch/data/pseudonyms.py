@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch.data.engines import CODE, PEOPLE, DuckDB
-from crmresearch.data.places import cache_dir, put
+from crmresearch.data.places import cache_dir, locked, put
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
@@ -50,8 +50,9 @@ def key() -> bytes:
             raise InputError(f"{where} cannot be read ({error.strerror}); name one that can") from None
     else:
         own = cache_dir() / "key"
-        if not own.exists():
-            put(own, secrets.token_hex(32).encode())
+        with locked(own):  # of two processes at once, one makes it
+            if not own.exists():
+                put(own, secrets.token_hex(32).encode())
         return own.read_bytes()
     if len(found) < LEAST:
         raise InputError(f"the key in {where} has fewer than {LEAST} signs; make one: openssl rand -hex 32")
