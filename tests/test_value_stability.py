@@ -91,6 +91,13 @@ def test_core_overlap_result():
     assert result.plot() is not None
 
 
+def test_that_few_left_the_bank_hides_their_number_and_not_the_overlap():
+    result = value.core_overlap(years(n=600, leave=0.01), seed=1, resamples=99)
+    assert result.table["left"].isna().all()
+    assert result.finding("S22").value > 0
+    assert "nan" not in repr(result)
+
+
 @pytest.mark.parametrize("n", [1, 20, 40])  # 8 are core where all forty make something
 def test_a_core_of_a_few_is_a_reason_and_no_number(n):
     result = value.core_overlap(years(n=n, leave=0.0).abs(), seed=1, resamples=19)
