@@ -383,6 +383,64 @@ def test_places_without_intensity_or_entry_have_no_weakening(spoil):
     assert not competition.managed(stays, spoil(markets)).applicable
 
 
+# --- platforms --------------------------------------------------------------------------------------------------------
+
+
+def test_payments_of_the_year_before_are_counted_by_hand(tmp_path):
+    """Four payments of the first leave in 2021, one in four to a platform; the second pays to none and stays."""
+    customers = people(["2019-01-05"] * 2, ["2021-08-15", ""])
+    days = ["2020-01-15", "2020-04-15", "2020-08-15", "2020-11-15"]
+    rows = [("k0", day, to, "out") for day, to in zip(days, ("platform", "bank", "bank", "own"), strict=True)]
+    rows += [("k1", day, "bank", "out") for day in days] + [("k1", days[0], "platform", "in")]
+    paid = pd.DataFrame(rows, columns=["customer_id", "occurred_on", "counterparty", "direction"]).assign(amount=5.0)
+    bank = own_bank(tmp_path, customers=customers, transactions=paid)
+    t = reductions.payments(bank, lag=1).set_index(["quarter", "share"])
+    first = 2021 * 4 + 1  # a whole year of payments ends a quarter before April 2021
+    assert t.index.get_level_values("quarter").min() == first
+    assert t.loc[(first, 0.25), ["n", "exits"]].tolist() == [1, 0]
+    assert t.loc[(first, 0.0), ["n", "exits"]].tolist() == [1, 0]
+    third = t.loc[first + 1].sum()  # January's payment to the platform is older than a year by then
+    assert third[["n", "exits"]].tolist() == [2, 1]
+    assert t.loc[first + 1].index.tolist() == [0.0]
+    assert reductions.payments(bank, lag=0)["quarter"].min() == first - 1
+    assert isinstance(reductions.payments(bank, lag=9), Missing)
+
+
+def paying(rng, effect=0.07, n=250):
+    frame = pd.MultiIndex.from_product(
+        [range(12), range(5), np.arange(0, 0.65, 0.05)], names=["quarter", "year", "share"]
+    )
+    frame = frame.to_frame(index=False).assign(n=n)
+    log = effect * frame["share"] / 0.1 - 0.1 * frame["year"] + 0.1 * rng.normal(size=12)[frame["quarter"]]
+    return frame.assign(exits=rng.poisson(n * 0.015 * np.exp(log)))
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.07])
+def test_planted_ratios_are_covered(effect):
+    hits = []
+    for seed in range(60):
+        frame = paying(np.random.default_rng(seed), effect)
+        e = competition.platforms({"earlier": frame, "until": Missing("not seen")}).finding("S17")
+        hits.append(e.ci_low <= np.exp(effect) <= e.ci_high)
+    assert np.mean(hits) > 0.86
+    ledger.checked("S17", e)
+
+
+@pytest.mark.parametrize("few", [lambda f: f.assign(exits=0), lambda f: f.assign(share=0.0)])
+def test_payments_without_exits_or_differences_are_not_applicable(few):
+    frame = few(paying(np.random.default_rng(1)))
+    assert not competition.platforms({"earlier": frame, "until": frame}).applicable
+    assert not competition.platforms({"earlier": Missing("no payments"), "until": frame}).applicable
+
+
+def test_leaning_to_platforms_is_found_where_it_is_planted_and_relations_weaken_entry():
+    """One bank of the world with both: more leave with platforms, fewer where relations are kept."""
+    bank = simulated.bank(simulated.Settings(20_000, seed=3, world="wider"), ["customers", "markets", "transactions"])
+    assert trials.platforms(bank)["S17"].ci_low > 1
+    assert trials.managed(bank)["S47"].ci_high < 0
+    bank.engine.close()
+
+
 # --- banks ------------------------------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,8 @@ KINDS = {
         value.shares.mean value.shares.tail value.shares.dominance
     """,
     "declared": """
-        churn.aimed.recorded churn.duration.form competition.trend.cohorts cost.targeted.unseen cost.calls.alike
+        churn.aimed.recorded churn.duration.form competition.platforms.leaning competition.trend.cohorts
+        cost.targeted.unseen cost.calls.alike
         cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
         preference.stated value.margin.clv.unproved

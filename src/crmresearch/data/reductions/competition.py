@@ -192,3 +192,48 @@ def after_entry(
     by = {"city": t.city, "entered": t.came.notnull(), "date": t.date, "high": t.high}
     sums = {"n": t.count(), "exits": (stay < window).sum(), "exposure": as_float((stay + half).sum())}
     return grouped(bank, t, by, **sums)
+
+
+@needs("customers.left_on", "transactions.direction", "transactions.counterparty")
+def payments(bank: Bank, *, lag: int = 1) -> pd.DataFrame | Missing:
+    """Customers at risk and exits by quarter and by where the payments of a year before it went.
+
+    Parameters
+    ----------
+    bank : Bank
+    lag : int
+        Quarters between that year and the quarter.
+
+    Returns
+    -------
+    DataFrame
+        ``quarter``, ``year`` of tenure (10 all later ones), ``share`` of payments to outside platforms, in steps of
+        five points (payments are counted: one large transfer would stand for a year), ``n`` customers there when the
+        quarter begins, who had come before that year and paid in it, ``exits`` in the quarter.
+    """
+    import ibis
+
+    start = bank.period("transactions")[0]
+    first, last = -(-month_number(start) // 3) + (start.day > 1), month_number(day_after(bank)) // 3 - 1
+    t = bank.table("transactions")
+    t = t.filter((t.direction == "out") & t.counterparty.notnull())
+    paid = {"all": t.count(), "platform": (t.counterparty == "platform").sum()}
+    t = t.group_by("customer_id", paid_in=month_number(t.occurred_on) // 3).aggregate(**paid)
+    later = ibis.array([ibis.literal(lag + k, "int32") for k in range(1, 5)])
+    t = t.mutate(ahead=later.unnest())
+    t = t.group_by("customer_id", quarter=t.paid_in + t.ahead)
+    t = t.aggregate(all=lambda r: r["all"].sum(), platform=lambda r: r.platform.sum())
+    c = bank.table("customers").select("customer_id", "acquired_on", "left_on")
+    t = t.inner_join(c, "customer_id")
+    gone, came = month_number(t.left_on) // 3, month_number(t.acquired_on) // 3
+    t = t.filter(t.quarter.between(first + lag + 4, last) & (came < t.quarter - lag - 4))
+    t = t.filter(t.left_on.isnull() | (gone >= t.quarter))
+    by = {
+        "quarter": t.quarter,
+        "year": ibis.least((t.quarter - came) // 4, 10),
+        "share": (as_float(t.platform) / as_float(t["all"]) * 20).round().cast("int64") / 20,
+    }
+    frame = grouped(bank, t, by, n=t.count(), exits=(gone == t.quarter).fill_null(False).sum())
+    if frame.empty:
+        return Missing("no customer is seen long enough after a year of payments", ("transactions",))
+    return frame

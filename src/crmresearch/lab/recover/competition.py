@@ -50,6 +50,12 @@ def managed(bank: Bank) -> dict[str, Estimate]:
     return findings(competition.managed(*frames), "S47")
 
 
+def platforms(bank: Bank) -> dict[str, Estimate]:
+    """Payments to outside platforms, read a quarter before the exit and up to it."""
+    read = {name: reduced(bank, reductions.payments, lag=lag) for name, lag in (("earlier", 1), ("until", 0))}
+    return findings(competition.platforms(read), "S17")
+
+
 def planted(truth: dict[str, Any]) -> dict[str, float]:
     """Mean loss of share over the window, in closed form: tiers by the places that are seen that long."""
     from crmresearch.lab.simulated import Settings
@@ -74,6 +80,9 @@ ESTIMATORS = [
     Estimator(
         "trend", "competition", trend, tables=(*TABLES, "prospects"), limits=("S01", "S01a", "S01b"),
         nothing={"S01": 0.0, "S01a": 0.0, "S01b": 0.0}, seeds=200,
+    ),
+    Estimator(
+        "platforms", "competition", platforms, tables=("customers", "transactions"), worlds=("wider",), limits=("S17",)
     ),
     Estimator("managed", "competition", managed, tables=TABLES, worlds=("wider", "risky_cities"), limits=("S47",)),
 ]  # fmt: skip
