@@ -73,6 +73,14 @@ def test_entry_is_read_from_branches_or_dates_and_starts_with_rivals_are_told_ap
     assert (frame["region"] == frame["city"]).all()
 
 
+def test_a_bank_of_markets_alone_knows_nobody(tmp_path, monkeypatch):
+    from crmresearch.data import pseudonyms
+    from crmresearch.run.people import People
+
+    monkeypatch.setattr(pseudonyms, "key", lambda: b"k" * 32)
+    assert len(People.of(own_bank(tmp_path, markets=market_rows()))) == 0
+
+
 def test_the_date_that_a_bank_gives_goes_before_its_branches(tmp_path):
     rows = market_rows().assign(rival_entered_on="", region_id="north", owner_share=0.3)
     rows.loc[rows["city_id"] == "a", "rival_entered_on"] = "2020-09-15"

@@ -72,9 +72,10 @@ class People:
     @classmethod
     def of(cls, bank: Bank) -> People:
         """Return the people of a loaded bank, those aside whose identifiers are row numbers."""
-        if not bank.pseudonymous:
-            places = [(t, c) for t in bank.tables if t not in bank.about.unlinked for c in pseudonyms.COLUMNS]
-            parts = [f'SELECT "{c}" FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places if c in bank.columns(t)]
+        places = [(t, c) for t in bank.tables for c in pseudonyms.COLUMNS if c in bank.columns(t)]
+        if not bank.pseudonymous or not places:  # a bank of markets alone knows nobody
+            known = [(t, c) for t, c in places if t not in bank.about.unlinked]
+            parts = [f'SELECT "{c}" FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in known]
             return cls.called(i for (i,) in (bank.engine.run(" UNION ".join(parts)) if parts else ()))
         rows = bank.engine.run(f"SELECT right(name, {pseudonyms.DIGITS}), found_by, size, number FROM {PEOPLE}")
         shapes = Counter((size, number) for _, _, size, number in rows if size)
