@@ -14,16 +14,25 @@ FEES = 98_765_432.10  # a month, of one customer
 TYPED = ("ask for Zhang Wei", "see Li Na in 203")  # names of channels, cities' tellers, reasons
 
 
+DOMINATED = ("monthly.service_cost", "monthly.balance", "contacts.cost", "prospects.spend", "transactions.amount")
+HUGE = 9.87654321e12  # in another column of money
+
+
 @functools.cache
-def frames(customers: int = 1_200) -> dict[str, pd.DataFrame]:
-    """Tables of a simulated bank with the leaks."""
+def frames(customers: int = 1_200, dominated: str = "") -> dict[str, pd.DataFrame]:
+    """Tables of a simulated bank with the leaks; one customer makes the fees, or the column ``dominated``."""
     from crmresearch.lab import simulated
 
     bank = simulated.bank(simulated.Settings(customers=customers, months=36, seed=5))
     out = {t: bank.frame(bank.table(t)[list(bank.columns(t))]) for t in bank.tables}
     people, monthly = out["customers"], out["monthly"]
     giant = monthly["customer_id"].value_counts().index[0]
-    monthly.loc[monthly["customer_id"] == giant, "fees"] += FEES
+    if dominated:
+        table, _, column = dominated.partition(".")
+        own = out[table]["customer_id"] == giant
+        out[table].loc[own if own.any() else out[table].index[:1], column] = HUGE
+    else:
+        monthly.loc[monthly["customer_id"] == giant, "fees"] += FEES
     people.loc[people.index[:2], "acquisition_channel"] = TYPED[0]
     people.loc[people.index[2:3], "acquisition_channel"] = TYPED[1]
     moves = out["transactions"]
@@ -33,9 +42,9 @@ def frames(customers: int = 1_200) -> dict[str, pd.DataFrame]:
     return out
 
 
-def bank(customers: int = 1_200) -> Bank:
+def bank(customers: int = 1_200, dominated: str = "") -> Bank:
     """The bank itself."""
     first, last = datetime.date(2021, 1, 1), datetime.date(2023, 12, 31)
     about = {"name": f"redteam-{customers}", "currency": "EUR", "evidence": "simulated"}
     about |= {"observation_start": first, "observation_end": last}
-    return Bank.from_frames(frames(customers), about)
+    return Bank.from_frames(frames(customers, dominated), about)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import disclosure, rules, words
-from crmresearch.errors import InputError, NotApplicable
-from crmresearch.estimators.inference import Estimate
+from crmresearch import disclosure, estimators, rules, words
+from crmresearch.errors import InputError
+from crmresearch.estimators.inference import Estimate, robust_ols, sizes
+from crmresearch.result import Result, study
 from crmresearch.studies.churn.gates import model_gates
 
 CELLS = pd.DataFrame({"band": list("abcd"), "n": [400, 7, 25, 90], "share": [0.4, 0.9, 0.2, 0.1]})
@@ -149,15 +152,51 @@ def test_a_dominated_row_is_hidden_and_cannot_be_had_from_the_total():
     assert safe.frame["fees"].isna().tolist() == [True, False, True]
 
 
-def test_model_needs_residual_degrees_of_freedom():
-    assert disclosure.model_allowed(30, 20)
-    assert not disclosure.model_allowed(29, 20)
-    assert {c.status for c in model_gates(12, 2)} == {"closed"}  # told, though too few events per parameter
-    for events, parameters in ((11, 2), (10, 1), (29, 20)):
-        with pytest.raises(NotApplicable, match="fewer than 10 residual degrees of freedom"):
-            model_gates(events, parameters)
+SIZE = re.compile(r"linalg\.(?:solve|inv|lstsq)|minimize\(|\.fit\(|_newton\(")
+SIZED_ELSEWHERE = {  # what solves, and is no model of its own
+    "survival/diagnostics.py": "tests of a model that was fitted",
+    "survival/curves.py": "a test of curves, without parameters",
+    "survival/finegray.py": "fitted by cox.fit_sets",
+    "causal/staggered.py": "of places and months, not of people",
+    "causal/discontinuity.py": "in no study yet",
+    "blocks.py": "a test of means",
+    "measurement/panel.py": "fitted by robust_ols and cox",
+    "measurement/response.py": "fitted by logit_fit",
+    "measurement/lags.py": "moments.resampled_covariances puts down rows and items",
+    "worth/purchases.py": "four parameters, of 250 customers at least",
+}  # fmt: skip
+
+
+def test_every_model_puts_down_its_size():
+    folder = Path(estimators.__file__).parent
+    solving = {}
+    for path in folder.rglob("*.py"):
+        name, source = path.relative_to(folder).as_posix(), path.read_text("utf-8")
+        if SIZE.search(source) and not name.startswith("lifetime/"):  # fitted by worth/purchases.py
+            solving[name] = "sized(" in source
+    assert {name for name, known in solving.items() if not known} == set(SIZED_ELSEWHERE)
+    assert sum(solving.values()) >= 12
+
+
+@study
+def fitted(n: int, columns: int) -> Result:
+    x = np.random.default_rng(1).normal(size=(n, columns))
+    beta, _ = robust_ols(x, x @ np.ones(columns))
+    return Result(pd.DataFrame({"n": [n], "slope": beta[:1]}), "told")
+
+
+def test_a_result_of_a_model_needs_residual_degrees_of_freedom():
+    assert fitted(30, 20).fitted == {(30, 20)}
+    assert fitted(30, 20).applicable
+    refused = fitted(29, 20)
+    assert "fewer than 10 residual degrees of freedom" in str(refused.missing)
+    assert refused.table.empty
     rules.use("default, freedom=9")
-    model_gates(11, 2)
+    assert fitted(29, 20).applicable
+    rules.use()
+    with sizes() as found:
+        assert {c.status for c in model_gates(12, 2)} == {"closed"}  # told, though too few events per parameter
+    assert found == {(12, 2)}
 
 
 # -- sets of rules -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 import poor_banks
 import redteam
 from crmresearch import disclosure, figures, ledger, rules
+from crmresearch.result import Result
 
 BASE = 7
 PEOPLE = re.compile(
@@ -28,17 +29,21 @@ COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|eve
 @pytest.fixture(scope="module", params=["00", "01", "02", "03", "04", "06", "09"])
 def leaked(request, tmp_path_factory) -> tuple[Path, str]:
     """Everything a notebook wrote or showed of the bank."""
-    folder, told = tmp_path_factory.mktemp("redteam"), []
-    notebooks = [p for p in poor_banks.NOTEBOOKS if p.name.startswith(request.param)]
+    folder = tmp_path_factory.mktemp("redteam")
+    return folder, written_of(redteam.bank(), folder, request.param)
+
+
+def written_of(bank, folder: Path, notebook: str) -> str:
+    told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(poor_banks, "shown", lambda *shown, **_: told.extend(map(_written, shown)))
         patch.setenv(rules.CHOSEN, f"default, base={BASE}")
-        poor_banks.run(redteam.bank(), folder, notebooks)
+        poor_banks.run(bank, folder, [p for p in poor_banks.NOTEBOOKS if p.name.startswith(notebook)])
     for path in folder.rglob("*"):
         if path.is_file() and "restricted" not in path.parts and path.suffix in {".csv", ".json", ".txt"}:
             told.append(path.read_text("utf-8"))
     figures.use()
-    return folder, "\n".join(told)
+    return "\n".join(told)
 
 
 def _written(shown) -> str:
@@ -64,6 +69,16 @@ def test_nobody_who_dominates_is_told_from_a_total_a_mean_or_a_quantile(leaked):
     for path in folder.rglob("*.csv"):  # where commas stand between numbers
         told = told.replace(path.read_text("utf-8"), "")
     assert re.findall(r"[1-9]\d{0,2}(?:,\d{3}){2,}", told) == []  # nobody else has millions, alone or in a mean
+
+
+@pytest.mark.parametrize(
+    ("column", "notebook"),
+    [(column, "03") for column in redteam.DOMINATED[:4]]
+    + [("monthly.service_cost", "01"), ("transactions.amount", "00")],
+)
+def test_nobody_who_dominates_another_column_of_money_is_told(column, notebook, tmp_path):
+    told = written_of(redteam.bank(dominated=column), tmp_path, notebook)
+    assert re.findall(r"(?<![\w.])\d{9,}\b|e\+(?:09|[1-9]\d)|(?<![\d.])\d{1,3}(?:,\d{3}){3,}(?!\.?\d*,)", told) == []
 
 
 def test_no_count_of_one_to_nine_stands_in_a_table(leaked):
@@ -110,6 +125,21 @@ def test_a_bank_of_sixty_renders_suppressed_and_explained(tmp_path):
     text = "\n".join(told)
     assert "too few people" in text
     assert [name for name in redteam.TYPED if name in text] == []
+
+
+@pytest.mark.parametrize("notebook", ["02", "04", "09"])
+def test_every_study_that_fits_a_model_passes_the_rule_of_residual_degrees_of_freedom(notebook, tmp_path):
+    """Where no model may be told, what is left are counts, curves and means."""
+    shown: list[Result] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            poor_banks, "shown", lambda *values, **_: shown.extend(v for v in values if isinstance(v, Result))
+        )
+        patch.setenv(rules.CHOSEN, "default, freedom=1000000")
+        poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name.startswith(notebook)])
+    figures.use()
+    assert {line for r in shown for line in r.estimates} <= {"S28", "stated_over_actual", "stated_less_actual"}
+    assert sum("degrees of freedom" in str(r.missing) for r in shown) > {"02": 7, "04": 14, "09": 0}[notebook]
 
 
 @pytest.mark.parametrize(

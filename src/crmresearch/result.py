@@ -17,9 +17,10 @@ import pandas as pd
 from crmresearch import disclosure, figures, words
 from crmresearch.disclosure import Counts
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, Withheld, answered
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.inference import Estimate, sizes
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
+from crmresearch.rules import rules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,6 +117,7 @@ class Result:
     money: Mapping[str, str] = field(default_factory=dict)
     model: Any = None
     hidden: Mapping[str, int] = field(init=False, default_factory=dict)  # rows, by the rule that hides them
+    fitted: frozenset[tuple[float, int]] = field(init=False, default=frozenset())  # rows or events, and parameters
 
     def __post_init__(self) -> None:
         """Pass the table through the door, and keep nothing else of it."""
@@ -197,13 +199,19 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
     model that cannot be fitted (a bank with a handful of exits, say) is no error of the run either: the result is not
     applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`), estimates
     that all rest on too few people to be shown, and money whose whole table is hidden, as sentence and estimates are
-    made of the same people. ``tables`` are those that it would need, where the reason names none.
+    made of the same people. Every model that was fitted on the way says how large it is (:func:`.sized`): where one
+    leaves too few residual degrees of freedom, nothing of the result is told. ``tables`` are those that it would need,
+    where the reason names none.
     """
     guarded = answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)
 
     @wraps(function)
     def enough(*args: P.args, **values: P.kwargs) -> Result:
-        result = guarded(*args, **values)
+        with sizes() as fitted:
+            result = guarded(*args, **values)
+        if result.applicable and not all(disclosure.model_allowed(*size) for size in fitted):
+            return Result.not_applicable(Withheld(say("freedom", least=rules.freedom), tables))
+        object.__setattr__(result, "fitted", frozenset(fitted))
         if not (Reader.in_notebook and result.counts):
             return result
         few = [disclosure.few(e.n) for e in result.estimates.values() if isinstance(e, Estimate)]

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import LEVEL, Fieller, by_cluster, complete, fieller, full_rank, ratio_delta
+from crmresearch.estimators.inference import (
+    LEVEL,
+    Fieller,
+    by_cluster,
+    complete,
+    fieller,
+    full_rank,
+    ratio_delta,
+    sized,
+)
 
 LARGEST = 35.0  # differences of utility beyond which probabilities are 0 and 1 to the last digit
 
@@ -113,6 +122,7 @@ def conditional_logit(
     _one_each(size, np.add.reduceat(y.astype(int), start))
     x = x - (np.add.reduceat(x, start) / size[:, None])[code]  # only differences within a task tell
     full_rank(x, names)
+    sized(len(start), len(names))
     b = step = np.zeros(x.shape[1])
     before = -float(np.log(size).sum())
     for _ in range(50):

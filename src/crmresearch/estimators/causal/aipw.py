@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.blocks import Array, Functional, checked, summed
-from crmresearch.estimators.inference import complete, full_rank, logit_fit
+from crmresearch.estimators.inference import complete, full_rank, logit_fit, sized
 
 MIN_ARM = 50  # customers an arm needs
 RIDGE = 1e-6  # keeps separated columns finite
@@ -94,6 +94,7 @@ def aipw(frame: pd.DataFrame, outcome: Array, covariates: tuple[str, ...], block
     fitted = []
     for arm in (1.0, 0.0):
         own = t == arm
+        sized(own.sum(), x.shape[1])
         if binary:
             fitted.append(logit_fit(x[own], y[own], ridge=RIDGE).predict(x))
         else:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.estimators.blocks import Array, Functional, summed
-from crmresearch.estimators.inference import LEVEL, ends, z
+from crmresearch.estimators.inference import LEVEL, ends, sized, z
 
 
 def covariates_of(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -64,6 +64,7 @@ def held_equal(frame: pd.DataFrame, value: Array, before: Array) -> Array:
         share = t[own].mean()
         for arm, weight in ((True, 1 - share), (False, share)):
             x, y = (v[own & (t == arm)] for v in (before, value))
+            sized(len(x), 2)
             spread = ((x - x.mean()) ** 2).sum()
             slope += weight * float(((x - x.mean()) * y).sum() / spread) if spread > 0 else 0.0
         out[own] -= slope * (before[own] - before[own].mean())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from crmresearch.errors import FitError
 from crmresearch.estimators.blocks import Array, checked
-from crmresearch.estimators.inference import ends, full_rank
+from crmresearch.estimators.inference import ends, full_rank, sized
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -69,6 +69,7 @@ def _parts(
     x = np.column_stack([np.ones(len(own)), *(own[c].to_numpy(float) for c in regressors)])
     full_rank(z, ("intercept", *select))
     full_rank(x, ("intercept", *regressors))
+    sized(len(own), x.shape[1])
     return won, z, x, own[outcome].to_numpy(float)
 
 

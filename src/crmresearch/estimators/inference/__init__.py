@@ -25,6 +25,8 @@ from crmresearch.estimators.inference.regression import (
     logit_fit,
     natural_spline,
     robust_ols,
+    sized,
+    sizes,
     tied_groups,
 )
 from crmresearch.estimators.inference.resampling import Jackknife, jackknife, need_events, resample

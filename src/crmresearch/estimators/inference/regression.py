@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,27 @@ def complete(**arrays: ArrayLike) -> list[np.ndarray]:
             raise InputError(f"{name} is missing or infinite in {bad} of {len(values)} rows; drop or fill them first")
         out.append(values)
     return out
+
+
+_FITTED: ContextVar[set[tuple[float, int]] | None] = ContextVar("fitted", default=None)
+
+
+@contextmanager
+def sizes() -> Iterator[set[tuple[float, int]]]:
+    """Collect how large each model is that is fitted meanwhile; see :func:`sized`."""
+    found: set[tuple[float, int]] = set()
+    before = _FITTED.set(found)
+    try:
+        yield found
+    finally:
+        _FITTED.reset(before)
+
+
+def sized(n: float, parameters: int) -> None:
+    """Put down the size of a model that is fitted: its rows (its events, where it models those) and parameters."""
+    found = _FITTED.get()
+    if found is not None:
+        found.add((float(n), int(parameters)))
 
 
 def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
@@ -208,6 +231,7 @@ def logit_fit(
     if not ridge:
         full_rank(x)
     n = np.ones(len(y)) if n is None else n
+    sized(n.sum(), x.shape[1])
     w = n if weights is None else n * weights
     base = np.zeros(len(y)) if offset is None else offset
     penalty = ridge * w.sum() * np.eye(x.shape[1])
@@ -246,6 +270,7 @@ def robust_ols(x: np.ndarray, y: np.ndarray, cluster: np.ndarray | None = None) 
     """
     x, y = complete(x=x, y=y)
     full_rank(x)
+    sized(len(y), x.shape[1])
     bread = np.linalg.inv(x.T @ x)
     beta = bread @ (x.T @ y)
     leverage = np.einsum("ij,jk,ik->i", x, bread, x)
@@ -292,6 +317,7 @@ def held_out_r2(
     x, rows = np.ones((n, 1)), []
     for name, columns in blocks.items():
         x = np.column_stack([x, columns, columns**2])
+        sized(n - n // folds, x.shape[1])
         error = np.empty(n)
         for k in range(folds):
             beta, *_ = np.linalg.lstsq(x[fold != k], y[fold != k], rcond=None)

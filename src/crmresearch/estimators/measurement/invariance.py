@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import NotApplicable
+from crmresearch.estimators.inference import sized
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import covariance
 from crmresearch.estimators.measurement.pls import fit_pls
@@ -39,6 +40,7 @@ def permutation_tests(
         inside = label.isin([names[0], other]).to_numpy()
         part = (x[inside] - x[inside].mean(axis=0)) / x[inside].std(axis=0)
         member = (label[inside] == other).to_numpy()
+        sized(min(member.sum(), (~member).sum()), len(model.items))
         marks = np.stack([member] + [rng.permutation(member) for _ in range(permutations)])
         agree, mean, spread = _micom(part, marks, model)
         p = [(sign[1:] >= sign[0]).sum(axis=0) for sign in (-agree, np.abs(mean), np.abs(spread))]

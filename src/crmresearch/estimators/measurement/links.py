@@ -19,6 +19,7 @@ from crmresearch.estimators.inference import (
     natural_spline,
     normal,
     robust_ols,
+    sized,
 )
 
 BOOTSTRAPS = 300  # most resamples of the place of a kink
@@ -56,6 +57,7 @@ def kink(x: np.ndarray, y: np.ndarray, *, resamples: int, seed: int) -> Kink:
     grid = np.unique(np.quantile(x, np.linspace(0.1, 0.9, 33)))
     f, slope = _hinge_search(x, y[:, None], grid)
     best = int(f[:, 0].argmax())
+    sized(len(x), 4)  # two straight lines and where they meet
     base = np.column_stack([np.ones_like(x), x])
     straight = base @ np.linalg.lstsq(base, y, rcond=None)[0]
     flips = rng.choice([-1.0, 1.0], size=(len(x), resamples))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crmresearch.estimators.inference import Estimate, complete, ends, from_draws
+from crmresearch.estimators.inference import Estimate, complete, ends, from_draws, sized
 
 ROWS, REPS = 8192, 64  # rows and resamples held at a time
 
@@ -48,6 +48,7 @@ def resampled_covariances(x: np.ndarray, resamples: int, seed: int, *, cluster: 
     """
     (x,) = complete(items=x)
     n, p = x.shape
+    sized(n, p)
     rng = np.random.default_rng(seed)
     x = x - x.mean(axis=0)  # keeps the moments small, so that nothing cancels
     upper = np.triu_indices(p)

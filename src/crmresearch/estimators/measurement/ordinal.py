@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import by_cluster, complete, full_rank
+from crmresearch.estimators.inference import by_cluster, complete, full_rank, sized
 
 LEAST = 20  # rows on either side of a cut whose slopes are compared
 
@@ -66,6 +66,7 @@ def fit_ordered_logit(
         raise InputError(f"the outcome has one answer in all {n} rows")
     full_rank(np.column_stack([np.ones(n), x]), ["constant", *names])
     cuts_n = len(levels) - 1
+    sized(n, k + cuts_n)
     below = np.cumsum(np.bincount(code))[:-1] / n
     params = np.concatenate([np.log(below / (1 - below)), np.zeros(k)])
     # design of the upper and lower limit of each row's interval; the outer limits are infinite

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.inference import sized
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import correlations, covariance
 
@@ -266,6 +267,7 @@ def predict_folds(items: pd.DataFrame, model: PathModel, *, seed: int) -> pd.Dat
         if not sd.all():
             raise InputError("an item has no variance in a training fold; too few answers differ")
         z, z_new = (train - mean) / sd, (test - mean) / sd
+        sized(len(z), len(model.items))
         fit = fit_pls(covariance(z), model)
         own = fit.weights[0][:, None] * member
         score = z_new[:, inputs] @ own[inputs][:, exogenous]

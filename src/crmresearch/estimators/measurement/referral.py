@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.inference import Estimate, complete, from_draws, full_rank, normal, z
+from crmresearch.estimators.inference import Estimate, complete, from_draws, full_rank, normal, sized, z
 from crmresearch.estimators.measurement.moments import draw_counts
 from crmresearch.estimators.measurement.panel import account_covariates
 from crmresearch.estimators.survival.cox import cox
@@ -27,6 +27,7 @@ def referral_ratio(rows: pd.DataFrame, unit: str) -> Estimate:
     covariates = account_covariates(rows)
     x = np.column_stack([np.ones(len(rows)), rows["satisfaction"], covariates]).astype(float)
     full_rank(x, ["constant", "satisfaction", *map(str, covariates.columns)])
+    sized(len(y), x.shape[1])
     first = sm.GLM(y, x, family=sm.families.Poisson(), offset=np.log(years)).fit()
     mu = first.fittedvalues
     alpha = float(max((((y - mu) ** 2 - mu) / mu).sum() / (mu).sum(), 0))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError, NotApplicable
-from crmresearch.estimators.inference import LEVEL, complete
+from crmresearch.estimators.inference import LEVEL, complete, sized
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import correlations, covariance, resampled_covariances
 
@@ -99,6 +99,7 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
     if "B" in model.modes.values():
         raise InputError("formative blocks (mode B) have no covariance structure model here; use fit_pls")
     complete(**{i: items[i] for i in model.items})
+    sized(len(items), len(model.items))
     text = _measurement(model)
     if structural:
         text += "\n" + "\n".join(f"{c} ~ {' + '.join(model.predictors(c))}" for c in model.names if model.predictors(c))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import complete
+from crmresearch.estimators.inference import complete, sized
 from crmresearch.estimators.measurement.moments import covariance
 
 ROUNDS, SETTLED = 500, 1e-10  # of scoring; the decrement of the discrepancy at which it ends
@@ -139,6 +139,7 @@ def within_customer(panel: pd.DataFrame, waves: int, *, error: tuple[float, floa
     if np.linalg.cond(cov) > SINGULAR:
         raise FitError("the cross-lagged model has no maximum: one wave of a score is a function of the others")
     lowest, values = min((_climb(cov, model, start) for start in model.starts(cov)), key=lambda found: found[0])
+    sized(n, model.size)
     information = n * _information(model.implied(values), model.slopes(values))
     root = np.sqrt(np.diag(information))
     if not np.isfinite(lowest) or np.linalg.eigvalsh(information / np.outer(root, root))[0] < 1e-9:

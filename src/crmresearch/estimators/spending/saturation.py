@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.estimators.blocks import Array
+from crmresearch.estimators.inference import sized
 from crmresearch.estimators.spending.winning import WinModel, link_values
 
 GRID = 25  # spends at which the standardised win probability is read off
@@ -91,6 +92,7 @@ def kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Arr
     same = (campaign[:, None] == campaign).astype(float)
     cost = spent / n
     top = cost.max(axis=1)
+    sized(left.sum(), len(np.unique(campaign)) + 2)
 
     def fit(log_rate: Array) -> tuple[Array, Array]:
         return _fall(1 - np.exp(-(np.exp(log_rate) / top)[:, None] * cost), gone, n, same)

@@ -20,7 +20,7 @@ from crmresearch.estimators.blocks import (
     summed,
     unit_of,
 )
-from crmresearch.estimators.inference import ends, full_rank
+from crmresearch.estimators.inference import ends, full_rank, sized
 
 Link = Literal["probit", "logit"]
 
@@ -163,6 +163,7 @@ def win_model(
     size = np.where(size > 0, size, 1.0)
     z = x / size * scale
     full_rank(z, names)
+    sized(y.sum(), len(names))
     separated = "spend or a covariate separates won from lost completely; there is no finite estimate"
     b = np.zeros(x.shape[1])
 

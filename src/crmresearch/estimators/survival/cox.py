@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import by_cluster, full_rank, need_events, resample
+from crmresearch.estimators.inference import by_cluster, full_rank, need_events, resample, sized
 from crmresearch.estimators.survival.risk import Spells, hazard_ratios, read_spells
 
 Ties = Literal["efron", "breslow"]
@@ -365,6 +365,7 @@ def fit_sets(sets: RiskSets, names: list[str], ties: Ties) -> tuple[CoxFit, _Sta
     sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, ties, derivatives=False)
     events, scale = round(sets.weight[sets.died].sum()), sets.scale
+    sized(events, len(names))
     try:
         beta, state = _newton(sets, sets.weight, ties, None)
     except FitError as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, FitWarning
-from crmresearch.estimators.inference import ends
+from crmresearch.estimators.inference import ends, sized
 from crmresearch.estimators.survival.discrete import frailty
 
 
@@ -40,6 +40,7 @@ def duration_models(spells: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     p : float
         Of the frailty model against the plain one.
     """
+    sized((spells["n"] * spells["event"]).sum(), 3)
     fit = frailty(spells)
     rows: dict[str, Any] = {
         "plain": (fit.shape_plain, *fit.shape_plain_ci, 0.0, fit.loglik_plain, np.nan, np.nan),

@@ -144,7 +144,7 @@ def fit_exit_model(rows: pd.DataFrame, of_interest: Sequence[str] = ("voluntary"
     own = cox(_split(x, rows["exit"], left), columns).shrunk()
     rest = (rows["event"] == 1) & ~left
     base = x.assign(exit=rows["exit"], event=rest.astype(int))
-    other = cox(base, list(x.columns[:1])) if rest.sum() >= 10 else None
+    other = cox(base, list(x.columns[:1])) if rest.sum() > 10 else None
     return ExitModel(own, other, curves, tuple(columns))
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.estimators.frames import need, without_each
-from crmresearch.estimators.inference import jackknife
+from crmresearch.estimators.inference import jackknife, sized
 
 MIN_CUSTOMERS = 50  # customers an age, year or vintage needs to be shown
 FACTORS = ("age", "period", "vintage")
@@ -123,6 +123,7 @@ def _fit(cells: pd.DataFrame, n: np.ndarray, money: np.ndarray, weights: dict[st
         bases[factor] = _detrended(levels.astype(float), weights[factor])
         design.append(bases[factor][code])
     x, root = np.hstack(design), np.sqrt(n)
+    sized(n.sum(), x.shape[1])
     beta, _, rank, _ = np.linalg.lstsq(x * root[:, None], money / np.maximum(n, 1e-300) * root, rcond=None)
     if rank < x.shape[1]:
         raise InputError("the cells do not hold enough different ages, years and vintages to separate their curvatures")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import from_draws
+from crmresearch.estimators.inference import from_draws, sized
 
 CUTS = (0.5, 0.8, 0.95)  # ranks, from below, at which a value band ends; losses are a band of their own
 BLOCK = 32  # resamples computed at once: keeps memory flat
@@ -174,6 +174,7 @@ def jaccard(before: Any, after: Any, *, share: float = 0.2, seed: int, resamples
 
 def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Least-squares slope with its HC1 standard error."""
+    sized(len(x), 2)
     d = x - x.mean()
     scale = float(d @ d)
     if not scale > 0:

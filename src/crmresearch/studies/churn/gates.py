@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crmresearch import disclosure, words
-from crmresearch.errors import FitError, NotApplicable
-from crmresearch.estimators.inference import ends, wilson
+from crmresearch import words
+from crmresearch.errors import FitError
+from crmresearch.estimators.inference import ends, sized, wilson
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import share_outside
 from crmresearch.estimators.survival.risk import read_spells
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Check, gate
-from crmresearch.rules import rules
 
 EVENTS_PER_PARAMETER = 10
 MAX_PULL = 1.0  # standard errors one customer may move a coefficient
@@ -48,14 +47,8 @@ def model_gates(
         Exits or stayers on the scarcest side of a covariate: both sides need both.
     pull : (float, str), optional
         Standard errors by which one customer moves a coefficient: one at most.
-
-    Raises
-    ------
-    NotApplicable
-        If the model leaves fewer residual degrees of freedom than the rules of disclosure ask for.
     """
-    if not disclosure.model_allowed(events, parameters):
-        raise NotApplicable(say("freedom", least=rules.freedom), "customers")
+    sized(events, parameters)
     checks = []
     if trend is not None:
         drift, size, chi2 = (float(trend[k]) for k in ("drift", "size", "chi2"))

@@ -189,8 +189,10 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     found += [row(say_paid("campaign", name=c), *of(f), n=count) for c, f, count in parts]
     table = pd.DataFrame(found)
     table["n"] = table["n"].fillna(len(rows)).astype(int)
-    one = {c: dominated(after[own]) for c, own in each}
-    table["dominated"] = [dominated(after)] * (len(found) - len(each)) + list(one.values())
+    heavy = [
+        dominated(after[own]) or dominated(cost[own]) for own in (rows.index == rows.index, *(own for _, own in each))
+    ]
+    table["dominated"] = heavy[:1] * (len(found) - len(each)) + heavy[1:]
     table = safe(table, parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
     checks = (_balance(rows), gate(say_paid, "dominance", largest < DOMINATING, largest=largest))

@@ -102,6 +102,9 @@ def ratios_by(
         per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
         if by == "segment" and group["wins"]:
             per_win["all"] = shared_per_win(acquisition, name, "spend", blocks)
+            channels = acquisition.groupby("channel", observed=True)  # each shares its spend out to all segments
+            group["dominated"] |= any(heavy(c, "spend") for _, c in channels if c["won"].sum() >= MIN_WINS)
+            group["dominated"] |= heavy(acquisition, "spend")
             group["prospects"] = shared_per_win(acquisition, name, "n", blocks).value * group["wins"]
         if note := _unusable(a, u):
             rows.append(group | {"note": note})

@@ -189,6 +189,8 @@ def beside_sem(items: pd.DataFrame, model: PathModel, modelled: Result, *, resam
     resamples, seed : int
         Percentile bootstrap over respondents, as for the composite paths (:func:`.sem.bootstrap_sem`).
     """
+    if modelled.missing is not None:
+        return Result.not_applicable(modelled.missing)
     model, n = model.connected, len(items)
     try:
         fitted = sem.fit_sem(items, model)
