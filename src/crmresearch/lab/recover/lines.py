@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from crmresearch.lab import simulated
-from crmresearch.lab.recover import preference
+from crmresearch.lab.recover import competition, preference
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.draws import FOLLOW
@@ -41,6 +41,9 @@ SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.recover.lines"
 # By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
 PLANTED: dict[str, tuple[str, str, str]] = {
+    "S01": ("", "competition.trend", "S01"),
+    "S01a": ("", "competition.trend", "S01a"),
+    "S01b": ("", "competition.trend", "S01b"),
     "S04": ("win.second_derivative", "", ""),
     "S06": ("", "churn.relationship", "S06"),
     "S10a": ("path.SAT_LOY", "loyalty.paths", "S10a"),
@@ -65,6 +68,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
+    "S46": ("", "competition.leaving", "S46"),
+    "S46a": ("", "competition.leaving", "S46a"),
     "S50": ("", "loyalty.importance", "S50"),
     "S54a": ("", "preference.worth", "S54a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
@@ -171,6 +176,7 @@ def known() -> dict[str, dict[str, float]]:
         found[line] = one
     # privacy concern is fixed for life, and noise in the items is the same in every wave
     found |= {"S16": {"world": 0.0, "error": 0.0}}
+    found |= {line: {"world": value, "error": 0.0} for line, value in competition.planted(facts).items()}
     return found | {
         line: {"world": value, "error": error} for line, (value, error) in preference.planted(facts).items()
     }

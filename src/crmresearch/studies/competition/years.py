@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError, Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, full_rank, normal
+from crmresearch.estimators.inference import Estimate, full_rank, normal, sized
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
@@ -100,6 +100,7 @@ def rates(
     """Coefficients of a log-linear rate, the second one constant, each with the largest of its errors by cluster."""
     full_rank(x)
     y, time = events.to_numpy(float), exposure.to_numpy(float)
+    sized(y.sum(), x.shape[1])
     b = np.zeros(x.shape[1])
     b[CONSTANT] = np.log(y.sum() / time.sum())
     for _ in range(50):
