@@ -232,7 +232,7 @@ def _shares(values: Array) -> dict[str, float]:
 def _bank(s: Settings, block: int) -> Settings:
     """Take every block from another bank where customers share shocks, so that these are averaged out, too."""
     p = s.parameters
-    shared = p.nation_shock or p.city_shock or p.city_risk or p.manager_shock
+    shared = p.nation_shock or p.city_shock or p.city_risk or p.manager_shock or p.rate_exit
     return replace(s, seed=s.seed + block) if shared else s
 
 

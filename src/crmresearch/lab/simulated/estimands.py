@@ -73,7 +73,7 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     for segment, taste in p.taste.items():
         for name, value in taste.items():
             out[f"taste.{segment}.{name}"] = value
-            if name != "yield_bp":
+            if name not in ("yield_bp", "opt_out"):
                 out[f"wtp.{segment}.{name}_bp"] = value / taste["yield_bp"]
     for tier in (2, 3):
         out[f"market.share_effect.tier{tier}"] = -p.market_share_loss * (1.0 if tier == 3 else 0.5)
@@ -81,6 +81,8 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     out["market.pretrend"] = -p.entry_pretrend
     out["entry.intensity.log_hazard"] = p.intensity_entry
     out["trend.exit"] = p.trend_exit
+    out["cox.rate_gap.log_hr"] = p.rate_exit  # per 25 basis points
+    out["concern.growth"] = p.concern_growth
     out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning
     if p.platform_share > 0:  # ten points of all payments a customer would ever make; a year's share is a noisy measure
         out["outflow.ten_points.log_hr"] = p.platform_exit * 0.1 / (LEANING * p.platform_share)

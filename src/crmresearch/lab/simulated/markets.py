@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crmresearch.lab.simulated.people import stream
 from crmresearch.lab.simulated.settings import Settings
 
 Array = NDArray[Any]
@@ -42,3 +43,9 @@ def share_loss(s: Settings) -> Array:
     since = np.arange(s.months)[None, :] - entry_months(s)[:, None] + 1
     size = s.parameters.market_share_loss * np.where(city_tiers(s) == 3, 1.0, 0.5)
     return np.asarray(size[:, None] * np.clip(since / 12, 0.0, 1.0))
+
+
+def rate_gaps(s: Settings) -> Array:
+    """City x month: basis points the bank pays more than others there, drawn by lot."""
+    lot = stream(s, "rates", 0).integers(-1, 2, (len(city_tiers(s)), s.months))
+    return np.asarray(s.parameters.rate_spread * lot)

@@ -17,6 +17,7 @@ _PURPOSES = (
     "candidates", "attitudes", "products", "complaints", "balance", "adoption", "campaigns", "exit", "monthly",
     "transactions", "visits", "care", "survey", "choices", "markets", "referrals", "consent", "terms",
     "shocks", "households", "platforms", "counterparties",
+    "rates", "declined",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 

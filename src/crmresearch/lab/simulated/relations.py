@@ -9,7 +9,7 @@ import numpy as np
 from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
 from crmresearch.lab.simulated.life import CONSTRUCTS, DOSES, Life, any_before, campaign_months, contacted, wave_months
-from crmresearch.lab.simulated.markets import city_tiers, entry_months, share_loss
+from crmresearch.lab.simulated.markets import city_tiers, entry_months, rate_gaps, share_loss
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import draw_shocks
@@ -157,7 +157,8 @@ def survey(s: Settings, life: Life, block: int) -> Block:
     trouble = any_before(life.complaints, 6)
     out: list[dict[str, Array]] = []
     for w, month in enumerate(wave_months(life.months)):
-        latent = {c: life.attitudes[c][:, w] for c in CONSTRUCTS} | {"CONC": life.concern}
+        grown = p.concern_growth * (month - wave_months(life.months)[0]) / 12
+        latent = {c: life.attitudes[c][:, w] for c in CONSTRUCTS} | {"CONC": life.concern + grown}
         age = life.people.age + (month - life.people.acquired) / 12
         logit = response_logit(p, trouble[:, month], life.vip[:, month], age, latent["SAT"])
         answers = g.random(n) < 1 / (1 + np.exp(-logit))
@@ -192,7 +193,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
 
 
 def choices(s: Settings, life: Life, block: int) -> Block:
-    """Build the table of choice tasks: three deposit products, chosen by the tastes of two age groups."""
+    """Build the table of choice tasks: three deposit products, or none, chosen by the tastes of two age groups."""
     p, g, n = s.parameters, stream(s, "choices", block), len(life.left)
     member = g.random(n) < p.choice_share
     shape = (n, TASKS, OPTIONS)
@@ -209,14 +210,21 @@ def choices(s: Settings, life: Life, block: int) -> Block:
     utility = g.gumbel(size=shape)
     for name, values in x.items():
         utility += np.where(older, p.taste["older"][name], p.taste["younger"][name]) * values
+    if "opt_out" in p.taste["younger"]:  # one more option, which has no other attribute
+        none = np.where(older[:, :, 0], p.taste["older"]["opt_out"], p.taste["younger"]["opt_out"])
+        none = none + stream(s, "declined", block).gumbel(size=shape[:2])
+        utility = np.concatenate([utility, none[:, :, None]], axis=2)
+        x = {name: np.pad(values, ((0, 0), (0, 0), (0, 1))) for name, values in x.items()}
+        x["opt_out"] = np.broadcast_to(np.arange(OPTIONS + 1) == OPTIONS, utility.shape).astype(float)
+    options = utility.shape[2]
     chosen = utility == utility.max(axis=2, keepdims=True)
     rows = np.flatnonzero(member)
     ids = customer_ids(block)
-    row, task, option = (a.ravel() for a in np.meshgrid(rows, np.arange(TASKS), np.arange(OPTIONS), indexing="ij"))
+    row, task, option = (a.ravel() for a in np.meshgrid(rows, np.arange(TASKS), np.arange(options), indexing="ij"))
     return {
         "customer_id": Codes(row, ids),
         "task_id": Codes(task, [f"task-{i + 1}" for i in range(TASKS)]),
-        "option_id": Codes(option, [f"option-{i + 1}" for i in range(OPTIONS)]),
+        "option_id": Codes(option, [f"option-{i + 1}" for i in range(options)]),
         "chosen": chosen[rows].ravel().astype(np.int8),
         **{name: values[rows].ravel() for name, values in x.items()},
     }
@@ -238,7 +246,11 @@ def markets(s: Settings) -> Block:
     entered = np.where(
         np.isfinite(entry), month_starts(s.months)[np.where(np.isfinite(entry), entry, 0).astype(int)], NO_DATE
     )
-    known = {"crm_intensity": np.round(shocks.intensity, 4)[city]}
+    known = {}
+    if p.intensity_entry or p.intensity_follows_risk:
+        known["crm_intensity"] = np.round(shocks.intensity, 4)[city]
+    if p.rate_spread > 0:
+        known["rate_gap"] = rate_gaps(s).ravel()
     return {
         "city_id": Codes(city, city_ids(s)),
         "month": month_starts(s.months)[month],
@@ -246,5 +258,5 @@ def markets(s: Settings) -> Block:
         "own_share": np.round(np.clip(share, 0.02, 0.95), 5).ravel(),
         "rival_branches": branches.ravel().astype(np.int64),
         "rival_entered_on": entered[city].astype(np.int32),
-        **(known if p.intensity_entry or p.intensity_follows_risk else {}),
+        **known,
     }

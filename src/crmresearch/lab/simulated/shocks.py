@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crmresearch.lab.simulated.markets import city_tiers, rival_months
+from crmresearch.lab.simulated.markets import city_tiers, rate_gaps, rival_months
 from crmresearch.lab.simulated.people import Array, People, city_weights, stream
 from crmresearch.lab.simulated.settings import Settings
 
 PERSISTENCE = 0.7  # of a city's shocks, from month to month
+RATE_STEP = 25  # basis points of the rate gap that `rate_exit` is about
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def common(s: Settings, people: People, managed: Array, block: int) -> Array:
     """Log hazard that customers share with others, customer x month; two neighbours in a block are a household."""
     p, of = s.parameters, draw_shocks(s)
     entered = p.intensity_entry * of.intensity[:, None] * rival_months(s)
-    by_city = of.nation + of.city + of.risk[:, None] + entered
+    by_city = of.nation + of.city + of.risk[:, None] + entered + p.rate_exit * rate_gaps(s) / RATE_STEP
     household = np.repeat(stream(s, "households", block).standard_normal(-(-len(managed) // 2)), 2)[: len(managed)]
     own = np.where(managed, of.manager[people.city], 0.0) + p.household_shock * household
     return np.asarray(by_city[people.city] + own[:, None])
