@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import disclosure, estimators, rules, words
+from crmresearch import disclosure, estimators, rules, studies, words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import Estimate, robust_ols, sizes
 from crmresearch.result import Result, study
@@ -170,8 +170,8 @@ SIZED_ELSEWHERE = {  # what solves, and is no model of its own
 def test_every_model_puts_down_its_size():
     folder = Path(estimators.__file__).parent
     solving = {}
-    for path in folder.rglob("*.py"):
-        name, source = path.relative_to(folder).as_posix(), path.read_text("utf-8")
+    for path in (*folder.rglob("*.py"), *Path(studies.__file__).parent.rglob("*.py")):
+        name, source = path.as_posix().rpartition("/estimators/")[2].rpartition("/studies/")[2], path.read_text("utf-8")
         if SIZE.search(source) and not name.startswith("lifetime/"):  # fitted by worth/purchases.py
             solving[name] = "sized(" in source
     assert {name for name, known in solving.items() if not known} == set(SIZED_ELSEWHERE)
