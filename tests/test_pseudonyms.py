@@ -90,6 +90,30 @@ def test_codes_of_people_leave_the_engine_as_names_only(both):
         assert all(who is None for who in frame["who"][frame["who"].isna()])
 
 
+def test_rows_keep_the_order_of_their_file(keyed, tmp_path):
+    sent = {"purpose": "retain", "campaign_id": "x", "arm": "a", "randomised": True, "channel": "web", "cost": 1.0}
+    tables = (  # of fewer rows than people, and of more
+        ("customers", 5_000, "acquired_on", {}),
+        ("contacts", 50, "contacted_on", sent),
+        ("transactions", 300_000, "occurred_on", {"amount": 1.5}),
+    )
+    raw = {}
+    for name, n, day, more in tables:
+        days = pd.to_timedelta([1 if name == "customers" else 10 + k % 90 for k in range(n)], "D")
+        who = [f"c{k * 7919 % 5_000:05d}" for k in range(n)]
+        raw[name] = pd.DataFrame({"customer_id": who, day: pd.Timestamp("2020-01-31") + days})
+        raw[name].assign(**more).to_parquet(tmp_path / f"{name}.parquet")
+    (tmp_path / "bank.yaml").write_text(
+        "{name: mine, currency: EUR, observation_start: 2020-01-01, observation_end: 2020-12-31, evidence: simulated, "
+        "tables: {customers: customers.parquet, contacts: contacts.parquet, transactions: transactions.parquet}}"
+    )
+    bank = open_bank(tmp_path)
+    for name, _, day, _ in tables:
+        found = bank.frame(f"SELECT customer_id, {day} FROM {name} ORDER BY rowid")
+        assert found[day].tolist() == raw[name][day].tolist(), name
+        assert found["customer_id"].str[2:7].tolist() == raw[name]["customer_id"].str[1:].tolist(), name
+
+
 def same(found: object) -> object:
     """A result without names of people."""
     if isinstance(found, pd.DataFrame):

@@ -122,7 +122,7 @@ def shape(form: str) -> re.Pattern[str]:
 
 
 def _day(text: str, forms: Sequence[str], strict: bool, bad: str) -> str:
-    """Write the reading of a day; one of two digits is no year of the first century."""
+    """Write the reading of a day; unless strict, one of two digits is no year of the first century."""
     if any(name in form for form in forms for name in ("%b", "%B")):  # names of months: three letters, in English
         forms = [form.replace("%B", "%b") for form in forms]
         for theirs, ours in ((r"(\pL{3})\pL*[.] ", r"\1 "), (r"(\pL{3})\pL+", r"\1"), *MONTHS):
@@ -131,6 +131,8 @@ def _day(text: str, forms: Sequence[str], strict: bool, bad: str) -> str:
         days = f"CAST({'' if strict else 'try_'}strptime({text}, [{', '.join(map(literal, forms))}]) AS DATE)"
     else:
         days = f"{'' if strict else 'TRY_'}CAST({text} AS DATE)"
+    if strict:  # years are looked at afterwards, all at once
+        return days
     short = f"{days} < DATE '1000-01-01' AND NOT regexp_matches({text}, '0[0-9]{{3}}')"
     return f"CASE WHEN {short} THEN {bad} ELSE {days} END"
 

@@ -173,8 +173,13 @@ class DuckDB:
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""
 
     def copy(self, path: Path, queries: Mapping[str, str]) -> None:
-        """Write all tables into a new file, those of ``queries`` as these give them, and nothing else of this one."""
+        """Write all tables into a new file, those of ``queries`` as these give them, and nothing else of this one.
+
+        One thread, and joins as they are written, keep the order of rows at less cost than a sort by their numbers.
+        """
         target = str(path).replace("'", "''")
+        self.run("SET threads = 1")
+        self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         self.run(f"ATTACH '{target}' AS copied (STORAGE_VERSION 'v1.4.0')")  # texts are packed at less cost
         own = "database_name = current_database() AND NOT temporary"
         for (name,) in self.run(f"SELECT table_name FROM duckdb_tables() WHERE {own} ORDER BY table_oid"):
@@ -182,6 +187,8 @@ class DuckDB:
             self.run(f'CREATE TABLE copied."{name}" AS {query}')
         self.run("CHECKPOINT copied")  # which the end of this connection need not do
         self.run("DETACH copied")
+        self.run("RESET threads")
+        self.run("RESET disabled_optimizers")
 
     def close(self) -> None:
         """End the connection."""

@@ -174,17 +174,24 @@ def _create(
 
     try:
         extra_types = _extra_types(engine, extras, types, source)
+        doubted: Any = None
         try:
             engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
-        except engine.bad_value as error:
+            days = [quoted(c.name) for c, t in columns if c.kind in ("date", "month") and t == "VARCHAR"]
+            early = " OR ".join(f"{day} < DATE '1000-01-01'" for day in days)  # 29/02/20 is no day of the year 29
+            doubted = early and engine.run(f'SELECT 1 FROM "{table.name}" WHERE {early} LIMIT 1')
+        except engine.bad_value as raised:
+            doubted = raised
+        if doubted:
             wide = [c for c in casting.texts(table, given, types_given) if engine.run(casting.asks_wide(c, given))]
             if wide:
                 return _create(engine, table, casting.narrowed(given, wide), about, sources)
             source = casting.computed(table, cleaned, read, strict=False)[0]
             with engine.piecewise():
-                engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=False)}')
+                engine.run(f'CREATE OR REPLACE TABLE "{table.name}" AS {project(strict=False)}')
                 problems = _type_problems(engine, table, columns, source, about.observation_end)
-            problems = problems or [_unreadable(table.name, source, error)]
+            if isinstance(doubted, Exception):
+                problems = problems or [_unreadable(table.name, source, doubted)]
         numbers = [
             c.name for c, t in columns if c.kind in casting.NUMERIC and t == "VARCHAR" and c.name not in source.recode
         ]

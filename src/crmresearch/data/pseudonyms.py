@@ -124,6 +124,5 @@ def replacing(tables: Iterable[str]) -> dict[str, str]:
     return {
         table: f'SELECT t.* REPLACE ({", ".join(f"{p}.code AS {c}" for c, p in columns.items())}) FROM "{table}" t '
         + " ".join(f"LEFT JOIN _ids {p} ON t.{c} = {p}.id" for c, p in columns.items())
-        + " ORDER BY t.rowid"
         for table, columns in found.items()
     }
