@@ -322,8 +322,8 @@ def suggest(paths: Sequence[Path], folder: Path) -> str:
             found[seen.table] = seen
     if not found:
         raise InputError(
-            "none of the files has a column that names a customer, so no table could be guessed; call that column "
-            "customer_id in the file, or write bank.yaml after data/example/bank.yaml"
+            "none of the files has a column that names a customer, so no table could be guessed; delete what stands "
+            "above the header, call that column customer_id, or write bank.yaml after data/example/bank.yaml"
         )
     lines: list[str] = []
     days: dict[str, list[datetime.date]] = {}
