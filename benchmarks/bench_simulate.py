@@ -26,12 +26,11 @@ def one(customers: int, months: int, jobs: int, tables: tuple[str, ...] | None) 
     import pyarrow.parquet as pq
 
     from crmresearch.lab import simulated
-    from crmresearch.lab.simulated import storage
 
     settings = simulated.Settings(customers=customers, months=months)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        out = storage.write_bank(settings, Path(folder) / "bank", tables or simulated.TABLES, jobs)
+        out = simulated.write(settings, Path(folder) / "bank", tables)
         seconds = time.perf_counter() - begin
         files = sorted(out.glob("*.parquet"))
         rows = {p.stem: pq.ParquetFile(p).metadata.num_rows for p in files}
