@@ -38,7 +38,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("S10a", "paths", "null", "unrelated"),
     ("", "concentration", "small", "small"),
     ("", "concentration", "baseline", "long_tail"),
-    ("S40", "groups", "", "inexact"),
+    ("path.SAT_LOY", "latent_paths", "baseline", "answering"),
     ("S04", "response", "", "curvature"),
     ("marginal_cost", "response", "", "reciprocal"),
     ("stated_over_actual", "intention", "null", "unknown"),
