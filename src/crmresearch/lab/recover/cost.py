@@ -190,7 +190,7 @@ ESTIMATORS = [
         tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
     Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
-    Estimator("response", "cost", response, RESPONSE, customers=6_000, tables=PEOPLE, sizes=SMALL),
+    Estimator("response", "cost", response, RESPONSE, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
     Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL, nothing={"S02": 0.0, "S02a": 0.0}),
     Estimator(
