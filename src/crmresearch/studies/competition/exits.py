@@ -69,8 +69,8 @@ def leaving(frames: Mapping[str, pd.DataFrame | Missing], *, window_months: int)
         Picture(
             "intervals",
             shown.rename(columns={"share": "estimate"})[["label", "group", "estimate", "low", "high", "n"]],
-            say("title"),
-            say("x", months=window_months),
+            say("title", found=s46),
+            say("x", months=window_months, n=int(table["n"].sum())),
             options={"unit": "percent"},
         ),
     )

@@ -71,7 +71,7 @@ def entry(frame: pd.DataFrame, *, window_months: int, resamples: int, seed: int)
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         _sentence(share, window * step, out, blocks),
         estimates={"S45": share},
-        picture=_picture(panels, step),
+        picture=_picture(panels, step, share, window * step),
         counts=(),
         digits=4,
     )
@@ -225,7 +225,7 @@ def _left_out(out: dict[str, int]) -> str:
     return (say("gaps", n=gaps) if gaps else "") + (say("always", n=always) if always else "")
 
 
-def _picture(panels: dict[int, Panel], step: int) -> Picture:
+def _picture(panels: dict[int, Panel], step: int, share: Estimate, months: int) -> Picture:
     """Effects by time since entry, one curve a tier, two years to either side."""
     rows = []
     for tier, panel in panels.items():
@@ -236,7 +236,9 @@ def _picture(panels: dict[int, Panel], step: int) -> Picture:
         rows.append(data[near & np.isfinite(event.se)].assign(group=say("tier", tier=tier)))
     curves = pd.concat(rows, ignore_index=True)
     marks = [Mark(0, style="none", axis="y"), Mark(-step / 2, say("arrival"), style="limit", axis="x")]
-    return Picture("curves", curves, say("title"), say("x"), say("y"), {"unit": "points", "marks": marks}, people=False)
+    entered = sum(float(np.isfinite(panel.first).sum()) for panel in panels.values())
+    title, x = say("title", points=100 * share.value, months=months), say("x", n=entered)
+    return Picture("curves", curves, title, x, say("y"), {"unit": "points", "marks": marks}, people=False)
 
 
 # --- every group ------------------------------------------------------------------------------------------------------

@@ -45,11 +45,12 @@ def trend(stays: pd.DataFrame, beside: Mapping[str, pd.DataFrame | Missing]) -> 
     named = say.names("lines")
     rows = [(named[line], one.value, one.ci_low, one.ci_high, one.n) for line, one in told.items()]
     table = pd.DataFrame(rows, columns=["label", "estimate", "low", "high", "n"])
+    title = say("title", found=told["S01"])
     return Result(
         table.rename(columns=say.names("columns")),
         say("sentence", found=told["S01"], n=exits, months=months),
         estimates=found,
-        picture=Picture("intervals", table, say("title"), say("x"), options={"marks": [Mark(0, style="none")]}),
+        picture=Picture("intervals", table, title, say("x", n=exits), options={"marks": [Mark(0, style="none")]}),
     )
 
 
