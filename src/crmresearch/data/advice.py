@@ -34,7 +34,7 @@ def century(
     day = _theirs(p.column, source)
     if p.column == "birth_year" and p.rule.startswith("birth_year must be from"):
         last = engine.run("SELECT max(birth_year) FILTER (birth_year < 1850), min(birth_year) FROM customers")
-        if not 0 <= last[0][1] <= last[0][0] < 100:
+        if last[0][0] is None or not 0 <= last[0][1] <= last[0][0] < 100:
             return p
         formula = (
             f"case when {day} > 99 then {day} when {day} > {end.year % 100} then 1900 + {day} else 2000 + {day} end"
