@@ -13,6 +13,7 @@ from crmresearch.estimators.inference import Estimate
 from crmresearch.lab import simulated
 from crmresearch.lab.recover import competition as trials
 from crmresearch.studies import competition
+from crmresearch.studies.competition import rivals
 
 OPTIONS = {"window_months": 24, "resamples": 199, "seed": 1}
 
@@ -326,3 +327,8 @@ def test_a_bank_without_the_tables_says_so(open_data):
     for frame in (reductions.markets(bank), reductions.income(bank), reductions.after_entry(bank, window=24)):
         assert isinstance(frame, Missing)
     assert not competition.entry(reductions.markets(bank), **OPTIONS).applicable
+
+
+def test_bounds_beside_trends_are_those_of_the_register():
+    known = ledger.lines()
+    assert {"share": known["S45"].bound.at, "income": known["S45a"].bound.at} == rivals.BOUNDS

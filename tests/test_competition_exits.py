@@ -8,6 +8,7 @@ import pytest
 
 from crmresearch import ledger
 from crmresearch.errors import Missing
+from crmresearch.rules import rules
 from crmresearch.studies import competition
 
 
@@ -68,6 +69,18 @@ def test_groups_that_part_before_entry_close_the_gate():
     for name, before in (("alike", counted(rng)), ("parted", counted(rng, 0.15))):
         status[name] = left(after, before).finding("S46").checks[0].status
     assert status == {"alike": "open", "parted": "closed"}
+
+
+@pytest.mark.parametrize("least", [10, 50, 200])
+def test_exits_of_few_are_told_by_no_share(least, monkeypatch):
+    frame = counted(np.random.default_rng(4))
+    fewest = frame.groupby(["entered", "high"])["exits"].sum().min()
+    monkeypatch.setattr(rules, "least", least)
+    found = left(frame)
+    assert found.applicable == (fewest >= least)
+    assert 50 < fewest < 200
+    if found.applicable:
+        assert found.table["exits"].min() == fewest
 
 
 @pytest.mark.parametrize("few", [

@@ -86,7 +86,7 @@ def test_an_average_ratio_of_five_to_one_at_the_optimum():
 def test_curves_and_settings_out_of_range_are_refused():
     with pytest.raises(InputError, match="0 <= floor < ceiling <= 1"):
         Curve(0.3, 0.1, 0.4)
-    with pytest.raises(InputError, match="positive margin"):
+    with pytest.raises(InputError, match="positive margin and discount"):
         optimum(-1, Curve(0.4, 0.1), Curve(0.8, 0.1), 0.1)
     with pytest.raises(InputError, match="budget cannot be negative"):
         optimum(10, Curve(0.4, 0.1), Curve(0.8, 0.1), 0.1, -1)
@@ -210,7 +210,7 @@ def test_values_out_of_range_are_refused():
         customer_value(1, 0.8, 0.1, "later")
     with pytest.raises(InputError, match="pass 100%"):
         cost.five_points(0.97, 0.1)
-    with pytest.raises(InputError, match="is not above zero"):
+    with pytest.raises(InputError, match="value net of acquisition cost is not above zero"):
         elasticities(1, 0.5, 0.1, 100)
 
 

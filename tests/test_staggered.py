@@ -10,11 +10,10 @@ import pytest
 import yaml
 
 from crmresearch.errors import InputError
+from crmresearch.estimators.causal.pretrends import bounded, breakdown
 from crmresearch.estimators.causal.staggered import (
     Panel,
     across,
-    bounded,
-    breakdown,
     by_block,
     by_event,
     by_group,

@@ -7,6 +7,7 @@ from scipy.stats import beta
 
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.worth.stability import _core, _pairs, band_names, bands, jaccard, slope
+from crmresearch.rules import rules
 from crmresearch.studies import value
 
 
@@ -96,6 +97,17 @@ def test_that_few_left_the_bank_hides_their_number_and_not_the_overlap():
     assert result.table["left"].isna().all()
     assert result.finding("S22").value > 0
     assert "nan" not in repr(result)
+
+
+@pytest.mark.parametrize("leave", [0.1, 0.5])
+def test_who_left_is_counted_in_round_numbers_where_the_rules_round(leave, monkeypatch):
+    frame = years(n=2_000, leave=leave)
+    exact = value.core_overlap(frame, seed=1, resamples=19).table["left"]
+    monkeypatch.setattr(rules, "base", 7)
+    told = value.core_overlap(frame, seed=1, resamples=19).table["left"]
+    assert (told % 7 == 0).all()
+    assert ((told - exact).abs() <= 3).all()
+    assert (exact % 7 != 0).any()
 
 
 @pytest.mark.parametrize("n", [1, 20, 40])  # 8 are core where all forty make something

@@ -24,6 +24,7 @@ from crmresearch.estimators.inference.regression import (
     held_out_r2,
     logit_fit,
     natural_spline,
+    rates,
     robust_ols,
     sized,
     sizes,

@@ -287,6 +287,62 @@ def by_cluster(influence: np.ndarray, cluster: np.ndarray | None) -> np.ndarray:
     return np.asarray(sums.T @ sums)
 
 
+def rates(
+    x: np.ndarray, events: ArrayLike, exposure: ArrayLike, clusters: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-linear rates of events per exposure, with the largest of the errors that several clusterings give.
+
+    Errors are those of the jackknife by cluster, in one step each: few or uneven clusters hardly shorten them.
+
+    Parameters
+    ----------
+    x : array, (cells, columns)
+        A constant among them, or columns that sum to one.
+    events, exposure : array, (cells,)
+    clusters : sequence of array
+        One that has a single value tells nothing and is passed over.
+
+    Returns
+    -------
+    coefficients, standard errors : array
+
+    Raises
+    ------
+    InputError
+        If columns are combinations of others.
+    FitError
+        If the likelihood has no maximum that can be reached.
+
+    References
+    ----------
+    McCullagh and Nelder (1989). *Generalized Linear Models*, 6. MacKinnon, Nielsen and Webb (2023). *Journal of
+    Econometrics* 232, 272-299.
+    """
+    x, y, time = complete(x=x, events=events, exposure=exposure)
+    full_rank(x)
+    sized(y.sum(), x.shape[1])
+    b = np.linalg.lstsq(x, np.full(len(y), np.log(y.sum() / time.sum())), rcond=None)[0]
+    for _ in range(50):
+        mu = time * np.exp(x @ b)
+        step = np.linalg.solve(x.T @ (x * mu[:, None]), x.T @ (y - mu))
+        b = b + step
+        if np.abs(step).max() < 1e-9:
+            break
+    else:
+        raise FitError("a model of rates did not settle; some of its groups have too few events")
+    return b, np.sqrt(np.max([_left_out(x, y, mu, c) for c in clusters if len(np.unique(c)) > 1], axis=0))
+
+
+def _left_out(x: np.ndarray, y: np.ndarray, mu: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Jackknife variances by cluster; a constant of the cluster's own goes with it."""
+    code = np.unique(cluster, return_inverse=True)[1]
+    groups = [np.flatnonzero(code == g) for g in range(code.max() + 1)]
+    weighted = x * mu[:, None]
+    whole, score = x.T @ weighted, x * (y - mu)[:, None]
+    moved = [np.linalg.pinv(whole - x[r].T @ weighted[r], hermitian=True) @ score[r].sum(axis=0) for r in groups]
+    return np.asarray((1 - 1 / len(groups)) * np.square(moved).sum(axis=0))
+
+
 def held_out_r2(
     y: np.ndarray, blocks: Mapping[str, np.ndarray], *, seed: int, repetitions: int, folds: int = 5
 ) -> pd.DataFrame:

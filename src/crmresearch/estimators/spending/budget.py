@@ -181,7 +181,7 @@ def optimum(margin: Any, won: Curve, kept: Curve, discount: float, budget: Any =
     Pfeifer (2005). The optimal ratio of acquisition and retention costs. *J. Targeting* 13, 179-188.
     """
     if not (np.all(np.asarray(margin) > 0) and discount > 0):
-        raise InputError(f"the optimum needs a positive margin, and a positive discount rate, not {discount:g}")
+        raise InputError(f"the optimum needs a positive margin and discount rate; the rate is {discount:g}")
     if budget is not None and not np.all(np.asarray(budget) >= 0):
         raise InputError(f"a budget cannot be negative ({np.min(budget):g})")
     price = 1.0 if budget is None else _price(budget, margin, won, kept, discount)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, Jackknife, jackknife, wilson
+from crmresearch.disclosure import safe
+from crmresearch.errors import Missing, NotApplicable
+from crmresearch.estimators.causal.triple import triple
+from crmresearch.estimators.inference import Estimate, Jackknife, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, study
+from crmresearch.rules import rules
 
 say = words.of("competition.leaving")
 EVENTS = 10  # exits in each of the four groups
@@ -27,7 +30,8 @@ def leaving(frames: Mapping[str, pd.DataFrame | Missing], *, window_months: int)
     """Exits after entry among high-value customers less those among others, against places without entry.
 
     What a place shares (a branch that closes, a factory that shuts) drops out between its two groups; what the two
-    groups would do anyway drops out between places that were entered and the same dates where none came.
+    groups would do anyway drops out between places that were entered and the same dates where none came
+    (:func:`.triple`).
 
     Parameters
     ----------
@@ -36,11 +40,6 @@ def leaving(frames: Mapping[str, pd.DataFrame | Missing], *, window_months: int)
         moved back, so that the window ends when the rivals come.
     window_months : int
         Months that are followed.
-
-    References
-    ----------
-    Olden and Møen (2022), The triple difference estimator. *Econometrics Journal* 25, 531-553; jackknife by cluster:
-    MacKinnon, Nielsen and Webb (2023), *Journal of Econometrics* 232, 272-299.
     """
     after = frames["after"]
     if isinstance(after, Missing):
@@ -50,15 +49,15 @@ def leaving(frames: Mapping[str, pd.DataFrame | Missing], *, window_months: int)
     if min(came, never) < LEAST:
         raise NotApplicable(say("places", entered=came, never=never, least=LEAST), "markets")
     exits = np.array([[cells[e, :, k, 1].sum() for k in (HIGH, OTHER)] for e in (entered, ~entered)])
-    if exits.min() < EVENTS:
-        raise NotApplicable(say("exits", n=int(exits.min()), least=EVENTS), "customers")
+    if exits.min() < (least := max(EVENTS, rules.least)):
+        raise NotApplicable(say("exits", n=int(exits.min()), least=least), "customers")
     people = int(after.loc[after["entered"].astype(bool), "n"].sum())
-    points, logs = (_estimated(cells, entered, f) for f in (_difference, _log_ratio))
+    points, logs = _of(cells, entered), _of(cells, entered, log=True)
     ratio, low, high = (math.exp(v) for v in (logs.value, logs.low, logs.high))
     checks = _earlier(frames["before"])
     s46 = Estimate(points.value, points.low, points.high, say("points"), people, se=points.se, checks=checks)
     s46a = Estimate(ratio, low, high, say("ratio"), people, se=ratio * logs.se, checks=checks)
-    table = _table(after)
+    table = safe(_table(after), (("n", "exits"),))
     named = say.names("groups")
     shown = table.assign(label=table["value"].map(named), group=table["place"].map(named))
     return Result(
@@ -73,6 +72,7 @@ def leaving(frames: Mapping[str, pd.DataFrame | Missing], *, window_months: int)
             say("x", months=window_months, n=int(table["n"].sum())),
             options={"unit": "percent"},
         ),
+        counts=(("n", "exits"),),
     )
 
 
@@ -86,34 +86,10 @@ def _cells(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return cells, entered
 
 
-def _pairs(cells: np.ndarray, entered: np.ndarray, per: int) -> np.ndarray:
-    """Exits per customer (0) or month at risk (2), entered and not, high and other, at the dates of high value."""
-    came, rest = cells[entered].sum(axis=0), cells[~entered].sum(axis=0)
-    weight = came[:, HIGH, 0]
-    known = (weight > 0) & (rest[:, :, 0] > 0).all(axis=1) & (came[:, OTHER, 0] > 0)
-    if not known.any():
-        raise FitError(say("dates"))
-    w = weight[known] / weight[known].sum()
-    return np.stack([w @ (part[known, :, 1] / part[known, :, per]) for part in (came, rest)])
-
-
-def _difference(cells: np.ndarray, entered: np.ndarray) -> float:
-    (a, b) = _pairs(cells, entered, 0)
-    return float((a[HIGH] - a[OTHER]) - (b[HIGH] - b[OTHER]))
-
-
-def _log_ratio(cells: np.ndarray, entered: np.ndarray) -> float:
-    (a, b) = np.log(_pairs(cells, entered, 2))
-    return float((a[HIGH] - a[OTHER]) - (b[HIGH] - b[OTHER]))
-
-
-def _estimated(
-    cells: np.ndarray, entered: np.ndarray, estimate: Callable[[np.ndarray, np.ndarray], float]
-) -> Jackknife:
-    """Estimate with the jackknife over places, which are what rivals enter."""
-    every = np.arange(len(cells))
-    values = [estimate(cells, entered), *(estimate(cells[every != i], entered[every != i]) for i in every)]
-    return Jackknife(*map(float, jackknife(np.array(values))))
+def _of(cells: np.ndarray, entered: np.ndarray, *, log: bool = False) -> Jackknife:
+    """Of exits per customer, or of the log of exits per month at risk."""
+    people, exits, time = np.moveaxis(cells, -1, 0)
+    return triple(exits, time if log else people, people, entered, log=log)
 
 
 def _earlier(before: pd.DataFrame | Missing) -> tuple[Check, ...]:
@@ -123,7 +99,7 @@ def _earlier(before: pd.DataFrame | Missing) -> tuple[Check, ...]:
     cells, entered = _cells(before)
     if min(entered.sum(), (~entered).sum()) < LEAST:
         return ()
-    found = _estimated(cells, entered, _difference)
+    found = _of(cells, entered)
     return (gate(say, "earlier", Deviation(found.value, found.low, found.high, limit=MOVED)),)
 
 
@@ -133,5 +109,5 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     share, low, high = wilson(sums["exits"], sums["n"])
     return pd.DataFrame({
         "value": np.where(sums["high"], "high", "other"), "place": np.where(sums["entered"], "entered", "never"),
-        "share": share, "low": low, "high": high, "n": sums["n"],
+        "share": share, "low": low, "high": high, "n": sums["n"], "exits": sums["exits"],
     })  # fmt: skip

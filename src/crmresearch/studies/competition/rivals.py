@@ -10,20 +10,19 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
+from crmresearch.estimators.causal.pretrends import bounded, breakdown
 from crmresearch.estimators.causal.staggered import (
     Effects,
     Panel,
     Several,
     across,
-    bounded,
-    breakdown,
     by_block,
     by_event,
     group_time,
     imputed,
     treated,
     two_way,
-    wild,
+    wild_interval,
 )
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
@@ -162,17 +161,14 @@ def _readings(panels: dict[int, Panel], window: int, step: int) -> tuple[dict[st
     return {name: one for name, one in found.items() if one is not None}, blocks
 
 
-def _interval(one: Several, resamples: int, seed: int) -> tuple[float, float, float]:
-    half = float(wild(one, draws=resamples, seed=seed)[0][0] * one.se[0])
-    return float(one.effect[0]), float(one.effect[0]) - half, float(one.effect[0]) + half
-
-
 def _row(name: str, one: Several, resamples: int, seed: int) -> tuple[Any, ...]:
-    return name, int(one.n[0]), *_interval(one, resamples, seed)
+    return name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)
 
 
 def _estimate(one: Several, unit: str, resamples: int, seed: int, checks: tuple[Check, ...]) -> Estimate:
-    return Estimate(*_interval(one, resamples, seed), unit, len(one.influence), se=float(one.se[0]), checks=checks)
+    return Estimate(
+        *wild_interval(one, draws=resamples, seed=seed), unit, len(one.influence), se=float(one.se[0]), checks=checks
+    )
 
 
 def _bounds(blocks: Several | None) -> list[tuple[Any, ...]]:
@@ -267,10 +263,11 @@ def cohorts(frame: pd.DataFrame, *, window_months: int) -> Result:
                     one = fit.where(mine).mean()
                     month = int(periods[int(g)])
                     entered = f"{month // 12}-{month % 12 + 1:02d}"
-                    rows.append((tier, entered, int(one.n[0]), k + 1, one.effect[0], one.se[0]))
+                    low, high = ends(one.effect[0], one.se[0])
+                    rows.append((tier, entered, int(one.n[0]), k + 1, one.effect[0], low, high))
     if not rows:
         raise NotApplicable(say("no_panel", least=LEAST, months=window_months), "markets")
-    table = pd.DataFrame(rows, columns=["tier", "entered", "places", "year", "effect", "se"])
+    table = pd.DataFrame(rows, columns=["tier", "entered", "places", "year", "effect", "low", "high"])
     alone = table.groupby(["tier", "entered"])["places"].first() == 1
     return Result(
         table.rename(columns=say.names("columns")),

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError, Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, full_rank, normal, sized
+from crmresearch.errors import Missing, NotApplicable
+from crmresearch.estimators.inference import Estimate, normal, rates
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
 say = words.of("competition.trend")
 LEAST = 24  # months, so that each month of the year is seen twice
-CONSTANT = 1  # column of the design
 EVENTS = 50  # exits or wins that a trend rests on
 
 
@@ -93,35 +92,3 @@ def _calendar(month: pd.Series) -> np.ndarray:
 def levels(values: pd.Series) -> np.ndarray:
     """One column a value, the first one left out."""
     return pd.get_dummies(values, drop_first=True).to_numpy(float)
-
-
-def rates(
-    x: np.ndarray, events: pd.Series, exposure: pd.Series, clusters: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of a log-linear rate, the second one constant, each with the largest of its errors by cluster."""
-    full_rank(x)
-    y, time = events.to_numpy(float), exposure.to_numpy(float)
-    sized(y.sum(), x.shape[1])
-    b = np.zeros(x.shape[1])
-    b[CONSTANT] = np.log(y.sum() / time.sum())
-    for _ in range(50):
-        mu = time * np.exp(x @ b)
-        bread = np.linalg.inv(x.T @ (x * mu[:, None]))
-        step = bread @ (x.T @ (y - mu))
-        b = b + step
-        if np.abs(step).max() < 1e-9:
-            break
-    else:
-        raise FitError(say("settle"))
-    return b, np.sqrt(np.max([_variance(x, y, mu, c) for c in clusters if len(np.unique(c)) > 1], axis=0))
-
-
-def _variance(x: np.ndarray, y: np.ndarray, mu: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Jackknife by cluster, in one step each; a constant of the cluster's own goes with it."""
-    code = np.unique(cluster, return_inverse=True)[1]
-    groups = [np.flatnonzero(code == g) for g in range(code.max() + 1)]
-    weighted = x * mu[:, None]
-    whole = x.T @ weighted
-    score = x * (y - mu)[:, None]
-    moved = [np.linalg.pinv(whole - x[r].T @ weighted[r], hermitian=True) @ score[r].sum(axis=0) for r in groups]
-    return np.asarray((1 - 1 / len(groups)) * np.square(moved).sum(axis=0))

@@ -19,7 +19,7 @@ from crmresearch.estimators.worth.forecasts import rank_correlation
 from crmresearch.estimators.worth.stability import band_names, jaccard, slope, year_bands, years_of
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import dominated, few, rules
+from crmresearch.rules import dominated, few, rounded, rules
 
 say = words.of("value.stability")
 
@@ -47,7 +47,8 @@ def core_overlap(frame: pd.DataFrame, *, share: float = 0.2, seed: int, resample
         for a, b in itertools.pairwise(years)
     ]
     table = pd.DataFrame(rows).rename(columns={"core_before": "n"})
-    table["left"] = table["left"].mask(table["left"].map(few))  # the overlap does not rest on who left the bank
+    stayed = table["n"] - table["left"]  # the overlap does not rest on who left: their number alone is hidden
+    table["left"] = table["left"].mask(table["left"].map(few) | stayed.map(few)).map(rounded)
     table = safe(table.set_index(["from", "to"]), (("n", "both"), ("core_after", "both"))).reset_index()
     last = table.iloc[-1]
     if pd.isna(last["n"]):

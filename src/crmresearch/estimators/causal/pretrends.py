@@ -1,0 +1,72 @@
+"""How far trends that differ may carry an effect: intervals where they may go on to part as they did before."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from crmresearch.errors import InputError
+from crmresearch.estimators.causal.staggered import Effects, Several
+from crmresearch.estimators.inference import z
+
+MOST = 10.0  # magnitude up to which a breakdown is looked for
+
+
+def bounded(event: Effects | Several, magnitude: float, weights: ArrayLike | None = None) -> tuple[float, float]:
+    """Interval of a mean effect where trends after treatment may differ as much as they did before it.
+
+    From one period to the next the gap between trends moves at most ``magnitude`` times as far as it moved at most
+    between two periods before treatment. Each of those may be the largest, in either direction: the interval holds
+    those of all. It is valid and simple, and wider than the conditional sets of the reference, which use
+    that the other moves are smaller.
+
+    Parameters
+    ----------
+    event : Effects or Several
+        By periods since treatment, with a universal base (:func:`.by_event`, :func:`.by_block`); period -1 is left out.
+    magnitude : float
+        0 gives the interval that takes trends for parallel.
+    weights : array, optional
+        Of the periods from 0 on; equal ones by default.
+
+    References
+    ----------
+    Rambachan and Roth (2023), A more credible approach to parallel trends. *Review of Economic Studies* 90, 2555-2591.
+    """
+    k = len(event.when)
+    after = event.when >= 0
+    w = np.zeros(k)
+    w[after] = 1 / after.sum() if weights is None else np.asarray(weights, dtype=float)
+    reach = magnitude * float(w @ np.where(after, event.when + 1, 0.0))
+    before = sorted(event.when[event.when < -1].tolist())
+    moves = np.zeros((max(len(before), 1), k))
+    for row, (one, two) in enumerate(itertools.pairwise([*before, -1.0])):
+        moves[row, event.when == two] += 1  # the reference has no column: it is 0
+        moves[row, event.when == one] -= 1
+    if not before and magnitude:
+        raise InputError("no two periods before treatment, by which trends could be bounded")
+    found = []
+    for side in (-1.0, 1.0):
+        lines = np.concatenate([w + side * reach * moves, w - side * reach * moves])
+        value, se = lines @ event.effect, np.sqrt(np.einsum("ij,jk,ik->i", lines, event.covariance, lines))
+        found.append(side * float((side * value + z() * se).max()))
+    return found[0], found[1]
+
+
+def breakdown(
+    event: Effects | Several, point: float = 0.0, weights: ArrayLike | None = None, most: float = 10.0
+) -> float:
+    """Largest magnitude at which the bounded interval does not hold a point; 0 where it always does."""
+    from scipy.optimize import brentq
+
+    low, high = bounded(event, 0.0)
+    if low <= point <= high:
+        return 0.0
+
+    def gap(m: float) -> float:
+        a, b = bounded(event, m)
+        return a - point if low > point else point - b
+
+    return MOST if gap(MOST) > 0 else float(brentq(gap, 0.0, MOST, xtol=1e-6))
