@@ -164,7 +164,8 @@ def database(server, monkeypatch):
                 cursor.execute(statement)
 
         run.ingest = cursor.adbc_ingest
-        run(f"CREATE SCHEMA {schema}", f"SET search_path = {schema}")
+        # whoever still reads fails a test, and does not make it wait
+        run(f"CREATE SCHEMA {schema}", f"SET search_path = {schema}", "SET lock_timeout = '10s'")
         monkeypatch.setenv("OWN_BANK", f"{server}&options=-csearch_path%3D{schema}")
         yield run
         run(f"DROP SCHEMA {schema} CASCADE")

@@ -174,14 +174,14 @@ def _create(
 
     try:
         extra_types = _extra_types(engine, extras, types, source)
-        doubted: Any = None
+        unread: list[Problem] = []
         try:
             engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
             days = [quoted(c.name) for c, t in columns if c.kind in ("date", "month") and t == "VARCHAR"]
             early = " OR ".join(f"{day} < DATE '1000-01-01'" for day in days)  # 29/02/20 is no day of the year 29
-            doubted = early and engine.run(f'SELECT 1 FROM "{table.name}" WHERE {early} LIMIT 1')
-        except engine.bad_value as raised:
-            doubted = raised
+            doubted = bool(early and engine.run(f'SELECT 1 FROM "{table.name}" WHERE {early} LIMIT 1'))
+        except engine.bad_value as error:  # it must not be kept: with it would stay what it passed, a server's too
+            doubted, unread = True, [_unreadable(table.name, source, error)]
         if doubted:
             wide = [c for c in casting.texts(table, given, types_given) if engine.run(casting.asks_wide(c, given))]
             if wide:
@@ -190,8 +190,7 @@ def _create(
             with engine.piecewise():
                 engine.run(f'CREATE OR REPLACE TABLE "{table.name}" AS {project(strict=False)}')
                 problems = _type_problems(engine, table, columns, source, about.observation_end)
-            if isinstance(doubted, Exception):
-                problems = problems or [_unreadable(table.name, source, doubted)]
+            problems = problems or unread
         numbers = [
             c.name for c, t in columns if c.kind in casting.NUMERIC and t == "VARCHAR" and c.name not in source.recode
         ]
