@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ORACLES := $(VENV)/.oracles
 JOBS ?= 2
 # One run must not change another: the same hash seed, time zone and thread count everywhere.
 export PYTHONHASHSEED := 0
@@ -27,7 +28,7 @@ help:
 	@echo "make site       build the site of the reference run again"
 	@echo "make recover    run every estimator on banks whose truth is known (hours)"
 	@echo "make bench      measure against the peers, side by side"
-	@echo "make lock       resolve requirements.lock anew from pyproject.toml"
+	@echo "make lock       resolve requirements.lock and tests/oracles.lock anew from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -44,11 +45,16 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m ipykernel install --sys-prefix --name crmresearch --display-name "crmresearch" >/dev/null
 	@touch $@
 
+# What tests of effects compare with. Some of it is GPL, so that nothing but the tests installs or imports it.
+$(ORACLES): $(READY) tests/oracles.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/oracles.lock
+	@touch $@
+
 study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
 	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS) --resume
 
-test: $(READY) lint
+test: $(ORACLES) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
 
@@ -79,6 +85,9 @@ bench: $(READY)
 lock:
 	@uv pip compile pyproject.toml --extra postgres --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock $(ARGS)
+	@python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['oracles'], sep='\n')" \
+	  | uv pip compile - --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --constraint requirements.lock --output-file tests/oracles.lock $(ARGS)
 
 clean:
 	rm -rf $(VENV) outputs/runs

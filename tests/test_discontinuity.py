@@ -10,7 +10,7 @@ import yaml
 from crmresearch.errors import InputError
 from crmresearch.estimators.causal.discontinuity import _residuals, density, false_cuts, jump
 
-ORACLE = "an oracle of the extra `oracles`, which is not installed"
+ORACLE = "an oracle of the extra `oracles`, which `make test` installs"
 
 
 @pytest.fixture(scope="module")

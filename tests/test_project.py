@@ -27,13 +27,16 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def declared() -> dict[str, str]:
-    """Dependencies of pyproject.toml, with those of development and of the server: name to version bounds."""
+LOCKS = ("requirements.lock", "tests/oracles.lock")
+
+
+def declared(lock: str = "requirements.lock") -> dict[str, str]:
+    """Dependencies of pyproject.toml that a lock is to hold: name to version bounds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     more = project["optional-dependencies"]
-    more.pop("oracles")  # 75 MB that only some tests compare with: in no lock, and installed by hand
+    oracles = more.pop("oracles")  # a lock of its own, as some are GPL: only tests install them
     out = {}
-    for text in [*project["dependencies"], *itertools.chain(*more.values())]:
+    for text in oracles if lock == LOCKS[1] else [*project["dependencies"], *itertools.chain(*more.values())]:
         name, bounds = re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?(.*)", text).groups()
         out[canonical(name)] = bounds
     return out
@@ -68,11 +71,11 @@ def test_environment_parses_strictly():
         MatchSpec("jupyterlab=4.6.*", strict=True)  # the parser does refuse
 
 
-def locked() -> dict[str, list[str]]:
-    """Lines of requirements.lock by package."""
+def locked(lock: str) -> dict[str, list[str]]:
+    """Lines of a lock by package."""
     out: dict[str, list[str]] = {}
     name = ""
-    for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines():
+    for line in (ROOT / lock).read_text("utf-8").splitlines():
         pin = re.match(r"([\w.-]+)==\S+", line)
         if pin:
             name = canonical(pin[1])
@@ -82,22 +85,24 @@ def locked() -> dict[str, list[str]]:
     return out
 
 
-def test_lock_pins_and_hashes_every_dependency_and_names_no_index():
-    lock = locked()
-    missing = [name for name in declared() if name not in lock]
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_pins_and_hashes_every_dependency_and_names_no_index(lock):
+    found = locked(lock)
+    missing = [name for name in declared(lock) if name not in found]
     assert missing == []
-    assert [name for name, lines in lock.items() if not any("--hash=sha256:" in line for line in lines)] == []
-    text = (ROOT / "requirements.lock").read_text("utf-8")
+    assert [name for name, lines in found.items() if not any("--hash=sha256:" in line for line in lines)] == []
+    text = (ROOT / lock).read_text("utf-8")
     assert not re.search(r"https?://|index-url|find-links|trusted-host", text)
 
 
-def test_lock_satisfies_the_bounds_of_pyproject():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_satisfies_the_bounds_of_pyproject(lock):
     from packaging.specifiers import SpecifierSet
 
-    text = (ROOT / "requirements.lock").read_text("utf-8")
+    text = (ROOT / lock).read_text("utf-8")
     pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE)
     for name, version in pins:
-        bounds = declared().get(canonical(name))
+        bounds = declared(lock).get(canonical(name))
         if bounds is not None:
             assert SpecifierSet(bounds).contains(version), f"{name}=={version} is outside {bounds}"
 
@@ -296,7 +301,7 @@ def test_no_file_tells_where_it_was_made():
     allowed = {"test_execution.py", "test_batch.py", "disclosure.py", "test_base.py", "test_result.py"}
     found = []
     for path in tracked():
-        if path.name in allowed or path.name == "requirements.lock":
+        if path.name in allowed or path.suffix == ".lock":
             continue
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
             if pattern.search(re.sub(r"(?<=base64,)[\w+/=]+", "", line)):

@@ -130,7 +130,7 @@ def test_castle_decomposition_is_the_published_one(castle, published):
 @pytest.mark.parametrize("controls", ["never", "not yet"])
 def test_effects_are_those_of_diff_diff(controls):
     """Effects and errors of every cell, and their mean; equal to rounding."""
-    peer = pytest.importorskip("diff_diff", reason="an oracle of the extra `oracles`, which is not installed")
+    peer = pytest.importorskip("diff_diff", reason="an oracle of the extra `oracles`, which `make test` installs")
     y, first = drawn(np.random.default_rng(5), units=150)
     n, t = y.shape
     columns = {"unit": np.repeat(np.arange(n), t), "time": np.tile(np.arange(t), n), "y": y.ravel()}
