@@ -19,7 +19,15 @@ from crmresearch.lab.simulated.settings import BLOCK
 
 Settings = simulated.Settings
 # of real markets, and of wider worlds
-NOT_EVERYWHERE = {"region_id", "owner_share", "crm_intensity", "direction", "counterparty", "rate_gap"}
+NOT_EVERYWHERE = {
+    "region_id",
+    "owner_share",
+    "crm_intensity",
+    "direction",
+    "counterparty",
+    "rate_gap",
+    "outside_estimate",
+}
 BLOCKS = 8  # 8,192 customers: the two-route checks see differences of a few percent
 
 

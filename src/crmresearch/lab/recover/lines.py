@@ -21,18 +21,10 @@ from crmresearch.lab import simulated
 from crmresearch.lab.recover import competition, preference
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
+from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.draws import FOLLOW
 from crmresearch.lab.simulated.estimands import model_fingerprint
-from crmresearch.lab.simulated.life import (
-    DOSES,
-    Life,
-    any_before,
-    campaign_months,
-    contacted,
-    draw_life,
-    wave_months,
-    with_arm,
-)
+from crmresearch.lab.simulated.life import Life, any_before, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.relations import other_banks, response_logit
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 

@@ -116,7 +116,8 @@ def _standardised_path(world: str, months: int) -> float:
     """
     import numpy as np
 
-    from crmresearch.lab.simulated.life import draw_life, wave_months
+    from crmresearch.lab.simulated.campaigns import wave_months
+    from crmresearch.lab.simulated.life import draw_life
     from crmresearch.lab.simulated.settings import BLOCK, Settings
 
     settings = Settings(240 * BLOCK, months, 900_001, world)

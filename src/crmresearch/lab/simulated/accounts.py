@@ -10,6 +10,7 @@ from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days
 from crmresearch.lab.simulated.life import CAUSES, FAMILIES, Life
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.settings import BLOCK, Settings
+from crmresearch.lab.simulated.wallet import elsewhere
 
 YES_NO = ("no", "yes")
 TX_CHANNELS = ("branch", "atm", "online", "phone", "mobile")
@@ -85,6 +86,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         "manager_id": Codes(
             np.where(life.managed, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]
         ),
+        **({"outside_estimate": cents(elsewhere(s, block)[1])} if s.parameters.outside_median > 0 else {}),
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),
     }

@@ -13,8 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from crmresearch.lab.simulated import accounts
-from crmresearch.lab.simulated.life import CAUSES, DOSES, Life, campaign_months, contacted, draw_life, with_arm
+from crmresearch.lab.simulated.campaigns import DOSES, campaign_months
+from crmresearch.lab.simulated.life import CAUSES, Life, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.people import Array, People
+from crmresearch.lab.simulated.policies import offer_estimands, offer_sums
 from crmresearch.lab.simulated.relations import ITEMS
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 
@@ -145,6 +147,7 @@ def block_sums(s: Settings, block: int) -> dict[str, float]:
     _cost_sums(s, life, out)
     _survey_sums(s, block, life, out)
     _rmst_sums(s, life, out)
+    offer_sums(s, block, out)
     return out
 
 
@@ -195,7 +198,7 @@ def _from_sums(s: Settings) -> dict[str, Callable[[Mapping[str, float]], float]]
     if campaign_months(s.months)["dose"] + FOLLOW <= s.months:
         for dose in DOSES[1:]:
             out[f"campaign.dose_{dose}.retention_12m"] = _ratio(f"dose_{dose}.kept", f"dose_{dose}.reached")
-    return out
+    return out | offer_estimands(s)
 
 
 def _hazards_by_tenure(z: Mapping[str, float], horizon: int) -> tuple[Array, Array]:

@@ -17,9 +17,10 @@ import numpy as np
 import yaml
 
 from crmresearch.lab.simulated.accounts import LEANING, customer_ids
+from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import Block, Codes
 from crmresearch.lab.simulated.draws import DRAW_BLOCKS, limits
-from crmresearch.lab.simulated.life import DOSES, Life, campaign_months, wave_months
+from crmresearch.lab.simulated.life import Life
 from crmresearch.lab.simulated.people import CHANNELS
 from crmresearch.lab.simulated.settings import BLOCK, Settings, worlds
 from crmresearch.lab.simulated.shocks import realised_trend
@@ -82,6 +83,7 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     out["entry.intensity.log_hazard"] = p.intensity_entry
     out["trend.exit"] = p.trend_exit
     out["cox.rate_gap.log_hr"] = p.rate_exit  # per 25 basis points
+    out["offer.balance.per_gap"] = p.offer_wallet
     out["concern.growth"] = p.concern_growth
     out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning
     if p.platform_share > 0:  # ten points of all payments a customer would ever make; a year's share is a noisy measure

@@ -15,6 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from crmresearch.lab.simulated.campaigns import (
+    DOSES,
+    EFFECT_MONTHS,
+    campaign_months,
+    draw_arms,
+    target_logit,
+    wave_months,
+)
 from crmresearch.lab.simulated.columns import days, last_day
 from crmresearch.lab.simulated.markets import rival_months
 from crmresearch.lab.simulated.people import (
@@ -29,30 +37,14 @@ from crmresearch.lab.simulated.people import (
 )
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import common
+from crmresearch.lab.simulated.wallet import acts, with_offers
 
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")
 FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insurance")
 CONSTRUCTS = ("IMAG", "EXPE", "QUAL", "VAL", "SAT", "LOY")
-DOSES = ("control", "low", "medium", "high")
-EFFECT_MONTHS = 12  # a retention contact works that long
 UNMET_MONTHS = 12  # and so does a complaint that was not resolved
 NEVER = np.inf
 NOTHING: Mapping[str, int] = MappingProxyType({})
-
-
-def wave_months(months: int) -> list[int]:
-    """Months in which the survey waves go out."""
-    return sorted({int(months * f) for f in (0.1, 0.4, 0.7)})
-
-
-def campaign_months(months: int) -> dict[str, int]:
-    """Month, by campaign, at whose start its contacts are made."""
-    return {
-        "dose": int(months * 0.10),
-        "develop": int(months * 0.2),
-        "trial": int(months * 0.35),
-        "target": int(months * 0.6),
-    }
 
 
 @dataclass
@@ -217,26 +209,10 @@ def disturbances(p: Any) -> dict[str, float]:
     return {name: float(np.sqrt(max(1 - e, 0.05))) for name, e in explained.items()}
 
 
-def _arms(s: Settings, block: int, n: int, force: Mapping[str, int]) -> tuple[dict[str, Array], Array]:
-    g = stream(s, "campaigns", block)
-    arms = {
-        "trial": (g.random(n) < 0.5).astype(np.int8),
-        "dose": g.integers(0, 4, n).astype(np.int8),
-        "develop": (g.random(n) < 0.5).astype(np.int8),
-    }
-    u = g.random(n)  # settles who is targeted, given the score
-    for name, arm in force.items():
-        if name in arms:
-            arms[name][:] = arm
-    return arms, u
-
-
-def target_logit(p: Any, unmet: Array, breadth: Array, tenure_years: Array, tier: Array) -> Array:
-    """Logit of being targeted: what the bank thinks is risk, all of it in the tables."""
-    families = np.minimum(breadth, 4) - 2.5
-    score = 1.4 * unmet - 0.35 * families + 1.3 * (tenure_years < 3) + 0.3 * (tier == 3) - 0.55
-    middle = NormalDist().inv_cdf(p.target_share) * 1.7
-    return np.asarray(middle + p.target_slope * score)
+def _consent(s: Settings, block: int, n: int) -> Array:
+    p, concern = s.parameters, stream(s, "attitudes", block).standard_normal(n)  # the first of that stream
+    index = NormalDist().inv_cdf(p.consent_marketing) * np.sqrt(1 + p.consent_concern**2)
+    return np.asarray(stream(s, "consent", block).standard_normal(n) < index - p.consent_concern * concern)
 
 
 def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Life:
@@ -257,15 +233,15 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     n, grid = len(people.acquired), np.arange(months)
     exposed = np.clip(grid[None, :] + 1 - people.acquired[:, None], 0.0, 1.0)
     at = campaign_months(months)
-    arms, u_target = _arms(s, block, n, force)
+    arms, u_target = draw_arms(s, block, n, force)
     opened, closed = _products(s, people, block, at["develop"], arms["develop"])
     breadth = held(opened, closed, months)
     complaints, unmet = _complaints(s, people, block, exposed)
-    log_balance = _log_balance(s, people, block, months)
+    consent = _consent(s, block, n)
+    willing = {name: consent & (people.acquired < month) for name, month in at.items()}
+    log_balance = with_offers(s, block, _log_balance(s, people, block, months), arms, willing)
     vip = (log_balance[:, :-1] >= np.log(p.vip_threshold)) & (people.acquired[:, None] < grid[None, :])
     concern, attitudes = _attitudes(s, people, block, vip, any_before(complaints, 6))
-    index = NormalDist().inv_cdf(p.consent_marketing) * np.sqrt(1 + p.consent_concern**2)
-    consent = stream(s, "consent", block).standard_normal(n) < index - p.consent_concern * concern
     rate = p.mobile_rate / 12 * np.exp(p.mobile_age * (people.age - 40) + p.mobile_concern * concern)
     with np.errstate(divide="ignore"):
         adopted = np.maximum(people.acquired, 0.0) + stream(s, "adoption", block).standard_exponential(n) / rate
@@ -288,7 +264,9 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
 
 
 def with_arm(s: Settings, life: Life, block: int, campaign: str, arm: int) -> Life:
-    """Return the same lives had everybody been given one arm of a campaign of retention; they differ by exits only."""
+    """Return the same lives had everybody been given one arm of a campaign of retention."""
+    if campaign == "dose" and acts(s.parameters):  # it moves balances, and all that hangs on them
+        return draw_life(s, block, {campaign: arm})
     other = replace(life, arms={**life.arms, campaign: np.full_like(life.arms[campaign], arm)})
     tenure_years = np.maximum(np.arange(s.months)[None, :] + 0.5 - life.people.acquired[:, None], 0.0) / 12
     _hazards(s, other, tenure_years)

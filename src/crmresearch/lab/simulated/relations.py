@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
+from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
-from crmresearch.lab.simulated.life import CONSTRUCTS, DOSES, Life, any_before, campaign_months, contacted, wave_months
+from crmresearch.lab.simulated.life import CONSTRUCTS, Life, any_before, contacted
 from crmresearch.lab.simulated.markets import city_tiers, entry_months, rate_gaps, share_loss
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.settings import Settings
