@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from crmresearch.lab.simulated import accounts
-from crmresearch.lab.simulated.campaigns import DOSES, campaign_months
+from crmresearch.lab.simulated.campaigns import COSTS, DOSES, campaign_months
 from crmresearch.lab.simulated.life import CAUSES, Life, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.people import Array, People
-from crmresearch.lab.simulated.policies import offer_estimands, offer_sums
+from crmresearch.lab.simulated.policies import lot_sums, offer_estimands, offer_sums
 from crmresearch.lab.simulated.relations import ITEMS
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 
@@ -101,6 +101,10 @@ def _cost_sums(s: Settings, life: Life, out: dict[str, float]) -> None:
         reached = contacted(life, campaign) * there[:, campaign_months(s.months)[campaign]]
         arm = life.arms[campaign]
         spent += float((reached * (costs[arm] if campaign == "dose" else p.contact_cost * arm)).sum())
+    for campaign, by_arm in COSTS.items():
+        lot = p.personal_lot if campaign == "personal" else p.invite_lot
+        reached = contacted(life, campaign) * there[:, campaign_months(s.months)[campaign]]
+        spent += float((reached * np.array(by_arm)[life.arms[campaign]]).sum()) * p.contact_cost * (lot > 0)
     out["retention_spend"] = spent
     for c, cause in enumerate(CAUSES):
         share = np.divide(life.cumulative[:, :, c], mass, out=np.zeros_like(mass), where=mass > 0)
@@ -148,6 +152,7 @@ def block_sums(s: Settings, block: int) -> dict[str, float]:
     _survey_sums(s, block, life, out)
     _rmst_sums(s, life, out)
     offer_sums(s, block, out)
+    lot_sums(s, life, block, out)
     return out
 
 

@@ -83,6 +83,10 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     out["entry.intensity.log_hazard"] = p.intensity_entry
     out["trend.exit"] = p.trend_exit
     out["cox.rate_gap.log_hr"] = p.rate_exit  # per 25 basis points
+    out["satisfaction.personal_offer"] = p.personal_satisfaction
+    out["cox.came.log_hr"] = p.invite_exit
+    for offer in ("generic", "personal"):
+        out[f"cox.{offer}.log_hr"] = getattr(p, f"{offer}_exit")
     out["offer.balance.per_gap"] = p.offer_wallet
     out["concern.growth"] = p.concern_growth
     out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning

@@ -17,9 +17,12 @@ import numpy as np
 
 from crmresearch.lab.simulated.campaigns import (
     DOSES,
-    EFFECT_MONTHS,
+    SCORED,
+    attends,
     campaign_months,
     draw_arms,
+    effect_span,
+    risk_score,
     target_logit,
     wave_months,
 )
@@ -71,6 +74,8 @@ class Life:
     consent: Array
     arms: dict[str, Array]  # campaign -> arm of everybody (whether present or not)
     target_score: Array
+    scored: Array  # whether the score lies in the band of the campaign `personal`
+    comes: Array  # whether a customer comes who is invited
     linear: Array  # log hazard ratio of voluntary exit, without baseline
     cumulative: Array  # customer x month x cause: hazard mass of each month
     left: Array  # NEVER if not within the window
@@ -161,7 +166,9 @@ def _log_balance(s: Settings, people: People, block: int, months: int) -> Array:
     return np.asarray(level[:, None] + noise.T)  # column 0 is the month before the window
 
 
-def _attitudes(s: Settings, people: People, block: int, vip: Array, recent: Array) -> tuple[Array, dict[str, Array]]:
+def _attitudes(
+    s: Settings, people: People, block: int, vip: Array, recent: Array, pleased: Array
+) -> tuple[Array, dict[str, Array]]:
     p, g, n = s.parameters, stream(s, "attitudes", block), len(people.acquired)
     b, waves = p.paths, wave_months(s.months)
     concern = g.standard_normal(n)
@@ -179,7 +186,7 @@ def _attitudes(s: Settings, people: People, block: int, vip: Array, recent: Arra
         val = b["EXPE_VAL"] * expe + b["QUAL_VAL"] * qual + sd["VAL"] * shock[:, 3]
         sat = b["IMAG_SAT"] * imag + b["EXPE_SAT"] * expe + b["QUAL_SAT"] * qual + b["VAL_SAT"] * val
         sat = sat + sd["SAT"] * shock[:, 4] + p.vip_satisfaction * vip[:, month]
-        sat = sat + p.complaint_satisfaction * recent[:, month]
+        sat = sat + p.complaint_satisfaction * recent[:, month] + pleased[:, month]
         if w > 0:  # feedback acts from one wave to the next only
             sat = sat + p.loyalty_feedback * out["LOY"][:, w - 1]
         loy = b["IMAG_LOY"] * imag + b["SAT_LOY"] * sat + p.concern_loyalty * sat * concern + sd["LOY"] * shock[:, 5]
@@ -241,14 +248,22 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     willing = {name: consent & (people.acquired < month) for name, month in at.items()}
     log_balance = with_offers(s, block, _log_balance(s, people, block, months), arms, willing)
     vip = (log_balance[:, :-1] >= np.log(p.vip_threshold)) & (people.acquired[:, None] < grid[None, :])
-    concern, attitudes = _attitudes(s, people, block, vip, any_before(complaints, 6))
+    tenure_years = np.maximum(grid[None, :] + 0.5 - people.acquired[:, None], 0.0) / 12
+    score = {
+        name: risk_score(
+            any_before(unmet, UNMET_MONTHS)[:, at[name]], breadth[:, at[name]], tenure_years[:, at[name]], people.tier
+        )
+        for name in ("personal", "target")
+    }
+    scored = (score["personal"] >= SCORED[0]) & (score["personal"] < SCORED[1])
+    pleased = p.personal_satisfaction * (willing["personal"] & scored & (arms["personal"] == 2))
+    recent, within = any_before(complaints, 6), effect_span(months, "personal")
+    concern, attitudes = _attitudes(s, people, block, vip, recent, pleased[:, None] * within)
     rate = p.mobile_rate / 12 * np.exp(p.mobile_age * (people.age - 40) + p.mobile_concern * concern)
     with np.errstate(divide="ignore"):
         adopted = np.maximum(people.acquired, 0.0) + stream(s, "adoption", block).standard_exponential(n) / rate
     rival = rival_months(s)[people.city]
-    tenure_years = np.maximum(grid[None, :] + 0.5 - people.acquired[:, None], 0.0) / 12
-    t = at["target"]
-    logit = target_logit(p, any_before(unmet, UNMET_MONTHS)[:, t], breadth[:, t], tenure_years[:, t], people.tier)
+    logit = target_logit(p, score["target"])
     arms["target"] = (u_target < 1 / (1 + np.exp(-logit))).astype(np.int8)
     if "target" in force:
         arms["target"][:] = force["target"]
@@ -256,7 +271,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
         managed, common(s, people, managed, block), stream(s, "platforms", block).standard_normal(n), concern,
-        attitudes, consent, arms, logit, exposed, exposed, exposed[:, 0], exposed[:, 0],
+        attitudes, consent, arms, logit, scored, attends(s, block, attitudes["LOY"]), exposed, exposed, exposed[:, 0],
+        exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
@@ -265,7 +281,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
 
 def with_arm(s: Settings, life: Life, block: int, campaign: str, arm: int) -> Life:
     """Return the same lives had everybody been given one arm of a campaign of retention."""
-    if campaign == "dose" and acts(s.parameters):  # it moves balances, and all that hangs on them
+    p = s.parameters
+    if (campaign == "dose" and acts(p)) or campaign == "personal":  # which move balances, or satisfaction
         return draw_life(s, block, {campaign: arm})
     other = replace(life, arms={**life.arms, campaign: np.full_like(life.arms[campaign], arm)})
     tenure_years = np.maximum(np.arange(s.months)[None, :] + 0.5 - life.people.acquired[:, None], 0.0) / 12
@@ -275,21 +292,22 @@ def with_arm(s: Settings, life: Life, block: int, campaign: str, arm: int) -> Li
 
 
 def contacted(life: Life, campaign: str) -> Array:
-    """Whether a customer consents and was acquired when a campaign goes out (exits are not known yet)."""
-    return life.consent & (life.people.acquired < campaign_months(life.months)[campaign])
+    """Whether a customer consents, was acquired and is meant when a campaign goes out (exits are not known yet)."""
+    meant = life.scored if campaign == "personal" else True
+    return np.asarray(life.consent & (life.people.acquired < campaign_months(life.months)[campaign]) & meant)
 
 
 def _contact_effect(p: Any, life: Life) -> Array:
     """Log hazard ratio of retention contacts, by month."""
     effect = np.zeros(life.exposed.shape)
-    at = campaign_months(life.months)
     sizes = {"trial": np.array([0.0, p.retain_exit]), "target": np.array([0.0, p.retain_exit])}
     costs = np.array([0.0, *(p.dose_costs[d] for d in DOSES[1:])])
     sizes["dose"] = p.dose_exit * (1 - np.exp(-costs / p.dose_scale))
+    sizes["personal"] = np.array([0.0, p.generic_exit, p.personal_exit])
+    sizes["invite"] = np.array([0.0, p.invite_exit])
     for campaign, size in sizes.items():
-        reached = contacted(life, campaign)
-        span = slice(at[campaign], at[campaign] + EFFECT_MONTHS)
-        effect[:, span] += (size[life.arms[campaign]] * reached)[:, None]
+        reached = contacted(life, campaign) & (life.comes if campaign == "invite" else True)
+        effect += (size[life.arms[campaign]] * reached)[:, None] * effect_span(life.months, campaign)
     return effect
 
 

@@ -18,7 +18,7 @@ _PURPOSES = (
     "transactions", "visits", "care", "survey", "choices", "markets", "referrals", "consent", "terms",
     "shocks", "households", "platforms", "counterparties",
     "rates", "declined",
-    "wallet",
+    "wallet", "lots", "offers",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 

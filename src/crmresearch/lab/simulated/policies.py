@@ -8,7 +8,7 @@ import numpy as np
 
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.campaigns import DOSES, EFFECT_MONTHS, campaign_months
-from crmresearch.lab.simulated.life import Life, contacted, draw_life
+from crmresearch.lab.simulated.life import Life, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.people import Array
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 from crmresearch.lab.simulated.wallet import BANDS, acts, bands, elsewhere
@@ -48,6 +48,27 @@ def offer_sums(s: Settings, block: int, out: dict[str, float]) -> None:
     out |= {"offer.y": float(y.sum()), "offer.xy": float(x @ y), "offer.families": families}
 
 
+def lot_sums(s: Settings, life: Life, block: int, out: dict[str, float]) -> None:
+    """Sums over those in the campaigns `personal` and `invite`: who is kept for a year, by arm, exits averaged out."""
+    for campaign in _lots(s):
+        at, reached = campaign_months(s.months)[campaign], contacted(life, campaign)
+        months = slice(at, at + EFFECT_MONTHS)
+        weight = reached * np.exp(-life.cumulative[:, :at].sum(axis=(1, 2)))
+        out[f"{campaign}.n"] = float(weight.sum())
+        for arm in range(3 if campaign == "personal" else 2):
+            kept = np.exp(-with_arm(s, life, block, campaign, arm).cumulative[:, months].sum(axis=(1, 2)))
+            out[f"{campaign}.{arm}"] = float(weight @ kept)
+        if campaign == "invite":  # who comes, against who does not, of those invited: what a reader of lists would do
+            came = weight * life.comes
+            out |= {"came.n": float(came.sum()), "came": float(came @ kept)}
+
+
+def _lots(s: Settings) -> list[str]:
+    """Campaigns in which somebody is drawn, and a year after which is observed."""
+    lots = {"personal": s.parameters.personal_lot, "invite": s.parameters.invite_lot}
+    return [c for c, lot in lots.items() if lot > 0 and campaign_months(s.months)[c] + EFFECT_MONTHS <= s.months]
+
+
 def _year(s: Settings, life: Life, block: int, at: int, *columns: str, months: int = EFFECT_MONTHS) -> Array:
     """Sum of columns of the monthly table by customer, over some months from ``at`` on."""
     table = accounts.monthly(s, life, block)
@@ -77,9 +98,18 @@ def best(s: Settings, z: Sums, segments: list[str]) -> tuple[float, float]:
 
 def offer_estimands(s: Settings) -> dict[str, Callable[[Sums], float]]:
     """Estimands of offers as functions of sums over blocks."""
+    out: dict[str, Callable[[Sums], float]] = {}
+    if "personal" in _lots(s):
+        out["campaign.personal.retention_12m"] = lambda z: (z["personal.2"] - z["personal.1"]) / z["personal.n"]
+        out["campaign.generic.retention_12m"] = lambda z: (z["personal.1"] - z["personal.0"]) / z["personal.n"]
+    if "invite" in _lots(s):
+        out["campaign.invite.retention_12m"] = lambda z: (z["invite.1"] - z["invite.0"]) / z["invite.n"]
+        out["campaign.came.naive.retention_12m"] = lambda z: (
+            z["came"] / z["came.n"] - (z["invite.1"] - z["came"]) / (z["invite.n"] - z["came.n"])
+        )
     if not is_seen(s):
-        return {}
-    out: dict[str, Callable[[Sums], float]] = {
+        return out
+    out |= {
         "policy.gain": lambda z: best(s, z, _segments())[0],
         "policy.cost": lambda z: best(s, z, _segments())[1],
         "policy.top_band.gain": lambda z: best(s, z, _segments()[-len(GAPS) :])[0],

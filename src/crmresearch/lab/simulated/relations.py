@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
-from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
+from crmresearch.lab.simulated.campaigns import COSTS, DOSES, OFFERS, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
 from crmresearch.lab.simulated.life import CONSTRUCTS, Life, any_before, contacted
 from crmresearch.lab.simulated.markets import city_tiers, entry_months, rate_gaps, share_loss
@@ -19,6 +19,7 @@ _NAMES = ("image", "expectation", "quality", "value", "satisfaction", "loyalty",
 ITEMS = {c: [f"{name}_{i}" for i in range(1, 5)] for c, name in zip((*CONSTRUCTS, "CONC"), _NAMES, strict=True)}
 CONTACT_CHANNELS = ("phone", "mail", "branch")
 CAMPAIGNS = ("care", "dose", "trial", "target", "develop")
+LATER = ("personal", "invite")  # whose lots stay empty in most worlds
 ARMS = ("control", "treatment", "low", "medium", "high")
 SERVICE_KINDS = ("visit", "call", "advice", "complaint")
 SERVICE_CHANNELS = ("branch", "phone", "online")
@@ -92,19 +93,52 @@ def contacts(s: Settings, life: Life, block: int) -> Block:
     a = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((a["campaign"], a["day"], a["row"]))
     a = {name: column[order] for name, column in a.items()}
+    a["channel"] = g.integers(0, len(CONTACT_CHANNELS), len(order))
+    campaigns: tuple[str, ...] = CAMPAIGNS
+    arms: tuple[str, ...] = ARMS
+    if later := _later_contacts(s, life, block):
+        a = {name: np.concatenate([a[name], *(part[name] for part in later)]) for name in a}
+        order = np.lexsort((a["campaign"], a["day"], a["row"]))
+        a = {name: column[order] for name, column in a.items()}
+        campaigns, arms = (*CAMPAIGNS, *LATER), (*ARMS, *OFFERS[1:])
     return {
         "customer_id": Codes(a["row"], customer_ids(block)),
         "contacted_on": a["day"].astype(np.int32),
         "purpose": Codes((a["campaign"] == CAMPAIGNS.index("develop")).astype(np.int64), ("retain", "develop")),
-        "campaign_id": Codes(a["campaign"], CAMPAIGNS),
-        "arm": Codes(a["arm"], ARMS),
-        "randomised": np.isin(a["campaign"], [CAMPAIGNS.index(c) for c in ("dose", "trial", "develop")]).astype(
-            np.int8
-        ),
-        "channel": Codes(g.integers(0, len(CONTACT_CHANNELS), len(order)), CONTACT_CHANNELS),
+        "campaign_id": Codes(a["campaign"], campaigns),
+        "arm": Codes(a["arm"], arms),
+        "randomised": (~np.isin(a["campaign"], [CAMPAIGNS.index(c) for c in ("care", "target")])).astype(np.int8),
+        "channel": Codes(a["channel"], CONTACT_CHANNELS),
         "cost": cents(a["cost"]),
         "responded": a["responded"],
     }
+
+
+def _later_contacts(s: Settings, life: Life, block: int) -> list[dict[str, Array]]:
+    """Rows of the campaigns `personal` and `invite`, drawn by lot; who is invited has responded if he came."""
+    p, g, n = s.parameters, stream(s, "offers", block), len(life.left)
+    g.random(n)  # that of coming is the first
+    parts = []
+    for campaign, lot in zip(LATER, (p.personal_lot, p.invite_lot), strict=True):
+        noise, answer, channel = g.standard_normal(n), g.random(n) < 0.2, g.integers(0, len(CONTACT_CHANNELS), n)
+        if lot == 0:
+            continue
+        at, arm = campaign_months(life.months)[campaign], life.arms[campaign].astype(np.int64)
+        rows = np.flatnonzero(contacted(life, campaign) & (life.left > at))
+        cost = p.contact_cost * np.array(COSTS[campaign])[arm] * np.exp(0.2 * noise - 0.02)
+        answered = np.where(arm > 0, life.comes if campaign == "invite" else answer, -1).astype(np.int64)
+        parts.append(
+            {
+                "row": rows,
+                "day": np.full(len(rows), month_starts(life.months)[at]),
+                "campaign": np.full(len(rows), len(CAMPAIGNS) + LATER.index(campaign)),
+                "arm": np.where((arm > 0) & (campaign == "personal"), len(ARMS) - 1 + arm, arm)[rows],
+                "cost": cost[rows],
+                "responded": answered[rows],
+                "channel": channel[rows],
+            }
+        )
+    return parts
 
 
 def service(s: Settings, life: Life, block: int) -> Block:
