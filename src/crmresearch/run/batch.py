@@ -152,6 +152,7 @@ def run(
     inject: bool = True,
     folder: Path | None = None,
     site: bool = True,
+    cold: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Execute notebooks on a bank, merge their findings into the ledger, build the site, scan all of it.
@@ -181,6 +182,8 @@ def run(
         Where the notebooks are.
     site : bool
         Whether to build the reviewers' site.
+    cold : bool
+        Whether every kernel is a new process that imports all of its own.
     progress : Progress, optional
         Listener.
 
@@ -225,10 +228,11 @@ def run(
         for kept, record in done.items():
             progress.end(kept, record)
         staging.clear(partial, done)
-        with workers.team(max(1, jobs), _environment(opened, partial, jobs), lock) as team:
+        warm = not cold and len(names) - len(done) > 1  # a single kernel costs the same
+        with workers.team(max(1, jobs), _environment(), lock, warm) as team:
             for last in (False, True):
                 part = [n for n in names if n not in done and (n == LAST) is last]
-                common = {"folder": str(partial), "timeout": timeout}
+                common = {"folder": str(partial), "timeout": timeout, "environment": _own(opened, partial, jobs)}
                 work = [{"source": str(available[n].resolve()), "parameters": given[n], **common} for n in part]
                 workers.execute(work, team, progress, done, fingerprints)
                 _record_breaches(partial, known)
@@ -272,17 +276,18 @@ def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str,
     return parameters.split(notebooks, values)
 
 
-def _environment(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
-    """Return what kernels are told: the same everywhere, their share of the machine, and what they read and write.
-
-    They read what was loaded before they began, whatever becomes of its sources meanwhile, and need no key.
-    """
-    from crmresearch.data.bank import PINNED
+def _environment() -> dict[str, str]:
+    """Return what kernels are told, the same everywhere; they read what was loaded before, and need no key."""
     from crmresearch.data.pseudonyms import KEY, KEY_FILE
 
-    own = {"CRMRESEARCH_OUT": str(partial), PINNED: str(opened.engine.path)}
-    given = {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)}
-    return {**given, **execution.ENVIRONMENT, **opened.engine.share(jobs), **own}
+    return {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)} | execution.ENVIRONMENT
+
+
+def _own(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
+    """Return what the kernels of one run are told: what they read and write, and their share of the machine."""
+    from crmresearch.data.bank import PINNED
+
+    return {**opened.engine.share(jobs), "CRMRESEARCH_OUT": str(partial), PINNED: str(opened.engine.path)}
 
 
 def _unchanged(bank: str, from_dir: Path | None, opened: Bank) -> bool:

@@ -78,6 +78,7 @@ Resume = Annotated[
 ]
 Studies = Annotated[str | None, typer.Option(help="Numbers or names, e.g. 00,01; all by default.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds per notebook.")]
+Cold = Annotated[bool, typer.Option("--cold", help="Start every kernel anew, as papermill does; slower.")]
 Whose = Annotated[
     str | None, typer.Option("--bank", help="The run's bank, where it is no longer loaded: name, or path of bank.yaml.")
 ]
@@ -186,6 +187,7 @@ def run(
     given: Given = None,
     resume: Resume = None,
     timeout: Timeout = 1800,
+    cold: Cold = False,
     lang: Lang = None,
     disclosure: Disclosure = None,
 ) -> None:
@@ -201,6 +203,7 @@ def run(
             "from_dir": from_dir,
             "resume": resume,
             "timeout": timeout,
+            "cold": cold,
             "progress": listener,
         }
         done: Any = batch.run_open(**options) if bank == "all-open" else batch.run(bank, **options)

@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -26,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 from crmresearch import escape, words
 from crmresearch.data.places import put
 from crmresearch.run import spare_grammars
+from crmresearch.run.kernels import KERNELSPEC, SCRATCH, Manager
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -42,8 +42,6 @@ ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a debugger hint on frozen modules
 }
-KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
-SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner removes it whatever happens
 INJECTED = "injected-parameters"
 say = words.of("site")
 UNFINISHED = "unfinished"
@@ -129,49 +127,14 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def scratch_folder(inside: str | None = None) -> str:
-    """Make a temporary folder with a short name: the path of a socket may have about a hundred characters."""
-    return tempfile.mkdtemp(prefix="crm-", dir=inside or ("/tmp" if os.path.isdir("/tmp") else None))
-
-
-def _kernel_class(kernels: list[Any]) -> type:
-    """Return a manager that starts this interpreter's kernel, whatever kernels are registered, over Unix sockets."""
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class Kernel(AsyncKernelManager):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            if os.name == "posix":  # no ports to race for, and nothing on the network
-                folder = scratch_folder(os.environ.get(SCRATCH))
-                self.transport, self.connection_file = "ipc", os.path.join(folder, "k.json")
-            kernels.append(self)
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            argv = [sys.executable, "-m", "crmresearch.run.execution", "--kernel", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name=KERNELSPEC["display_name"], language="python")
-
-    return Kernel
-
-
-def _kill(kernels: list[Any]) -> None:
-    """Kill kernels and what their cells have started: each leads a process group of its own."""
-    for kernel in kernels:
-        pid = getattr(kernel.provisioner, "pid", None)
-        if pid:
-            with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(pid, signal.SIGTERM)
-
-
 @contextlib.contextmanager
-def _deadline(seconds: float, kernels: list[Any]) -> Iterator[dict[str, bool]]:
+def _deadline(seconds: float) -> Iterator[dict[str, bool]]:
     """Kill the kernel when the whole notebook has taken too long; papermill knows time-outs per cell alone."""
     state = {"passed": False}
 
     def kill(*_: Any) -> None:
         state["passed"] = True
-        _kill(kernels)
+        Manager.kill_all()
 
     if not hasattr(signal, "setitimer"):  # Windows: the time-out per cell stands alone
         yield state
@@ -200,7 +163,6 @@ def execute(
     parameters: Mapping[str, Any],
     timeout: float,
     progress: Callable[[int, int], None] | None = None,
-    kernels: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Execute a notebook and write it normalised; whatever happens, what was reached is kept.
 
@@ -216,8 +178,6 @@ def execute(
         Seconds for the whole notebook.
     progress : callable, optional
         Called with (cells done, cells) after each code cell.
-    kernels : list, optional
-        Holds the kernel while it runs.
 
     Returns
     -------
@@ -241,12 +201,11 @@ def execute(
         if progress is not None:
             progress(len(ran), total)
 
-    kernels = [] if kernels is None else kernels
     reached_so_far = target.with_name(f".{target.name}")  # papermill writes it again and again, in place
     result: dict[str, Any] = {"status": "completed"}
     begin = time.monotonic()
     try:
-        with _deadline(timeout, kernels) as deadline:
+        with _deadline(timeout) as deadline:
             papermill.execute_notebook(
                 source,
                 reached_so_far,
@@ -257,7 +216,7 @@ def execute(
                 cwd=source.parent,
                 start_timeout=120,
                 execution_timeout=max(1, int(timeout) + 1),
-                kernel_manager_class=_kernel_class(kernels),
+                kernel_manager_class=Manager,
                 on_cell_start=started,
                 on_cell_executed=executed,
             )
@@ -276,10 +235,7 @@ def execute(
             traceback.print_exc()
         result = {"status": "failed", "error": f"{type(error).__name__}: {error}".split("\n")[0]}
     finally:
-        for kernel in kernels:
-            if kernel.transport == "ipc":
-                shutil.rmtree(os.path.dirname(kernel.connection_file), ignore_errors=True)
-        kernels.clear()
+        Manager.forget_all()
     result["seconds"] = round(time.monotonic() - begin, 2)
     try:
         reached = normalise(read_notebook(reached_so_far))
@@ -303,11 +259,10 @@ def serve(jobs: IO[str], events: IO[str]) -> None:
 
     The runner's end of ``jobs`` closes with the runner, however that ended; kernel and worker then end at once.
     """
-    kernels: list[Any] = []
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def end(*_: Any) -> None:
-        _kill(kernels)
+        Manager.kill_all()
         os._exit(1)
 
     def listen() -> None:
@@ -325,6 +280,7 @@ def serve(jobs: IO[str], events: IO[str]) -> None:
     while True:
         job = json.loads(waiting.get())
         source, folder = Path(job["source"]), Path(job["folder"])
+        os.environ.update(job["environment"])  # what this run tells its kernels
         log = os.open(folder / "logs" / f"{source.stem}.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -336,24 +292,11 @@ def serve(jobs: IO[str], events: IO[str]) -> None:
                 job["parameters"],
                 job["timeout"],
                 progress=lambda done, total: send(done=done, total=total),
-                kernels=kernels,
             )
         except OSError as error:  # no room for the notebook itself
             where = Path(error.filename or source.name).name
             outcome = {"status": "failed", "error": f"{where} could not be written ({error.strerror})", "cell": ""}
         send(outcome=outcome)
-
-
-def _kernel() -> None:
-    """Be a kernel that is killed with the worker it belongs to, whatever its cell is doing."""
-    import runpy
-
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere ipykernel watches its parent
-    del sys.argv[1]
-    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 
 
 def text(path: Path) -> str:
@@ -365,9 +308,6 @@ def text(path: Path) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--text"]:
         sys.stdout.write(text(Path(sys.argv[2])))
-        sys.exit()
-    if sys.argv[1:2] == ["--kernel"]:
-        _kernel()
         sys.exit()
     # events keep a descriptor of their own: kernels inherit standard output and may write there
     spare_grammars()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crmresearch import ledger
-from crmresearch.run import execution
+from crmresearch.run import kernels
 from crmresearch.run.progress import Progress
 
 
@@ -22,10 +22,10 @@ class Worker:
     """A process that executes one notebook after the other; started again if it was lost."""
 
     def __init__(self, environment: Mapping[str, str], lock: int | None) -> None:
-        self.scratch = execution.scratch_folder()
+        self.scratch = kernels.scratch_folder()
         self.held = () if lock is None else (lock,)  # the run's lock, which ends with the last of its processes
         # the user's own start-up files must not change a run
-        self.environment = {**environment, execution.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
+        self.environment = {**environment, kernels.SCRATCH: self.scratch, "IPYTHONDIR": f"{self.scratch}/ipython"}
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
         self.lock = threading.Lock()  # no process is started once the worker is stopped
@@ -81,52 +81,92 @@ class Worker:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def team(size: int, environment: Mapping[str, str], lock: int | None) -> Iterator[list[Worker]]:
-    """Give workers that hold the run's lock, and end them whatever happens."""
-    workers = [Worker(environment, lock) for _ in range(size)]
-    try:
-        yield workers
-    finally:
-        for worker in workers:
+class Team:
+    """Workers that runs share, each of which executes one notebook at a time, and the server of their kernels.
+
+    Parameters
+    ----------
+    size : int
+        Notebooks at a time.
+    environment : mapping
+        What workers and kernels are told; a job adds what its own run tells.
+    lock : int, optional
+        Descriptor that workers hold.
+    warm : bool
+        Whether kernels are forked from one process that has imported the stack.
+    """
+
+    def __init__(self, size: int, environment: Mapping[str, str], lock: int | None, warm: bool) -> None:
+        self.size, self.stopped = size, False
+        self.server = kernels.Server(environment) if warm and kernels.FORKS else None
+        told = {kernels.SERVER: self.server.place} if self.server else {}
+        self.workers = [Worker({**environment, **told}, lock) for _ in range(size)]
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self.workers:
+            self.idle.put(worker)
+
+    def run(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Execute one notebook as soon as a worker is idle."""
+        worker = self.idle.get()
+        try:
+            return worker.run(job, progress)
+        finally:
+            self.idle.put(worker)
+
+    def stop(self) -> None:
+        """End all of it, whatever it is doing."""
+        self.stopped = True
+        for worker in self.workers:
             worker.stop()
+        if self.server is not None:
+            self.server.stop()
+
+
+@contextlib.contextmanager
+def team(size: int, environment: Mapping[str, str], lock: int | None, warm: bool) -> Iterator[Team]:
+    """Give a team, and end it whatever happens."""
+    one = Team(size, environment, lock, warm)
+    try:
+        yield one
+    finally:
+        one.stop()
 
 
 def execute(
     jobs: list[dict[str, Any]],
-    workers: list[Worker],
+    team: Team,
     progress: Progress,
     done: dict[str, dict[str, Any]],
     fingerprints: Mapping[str, str],
 ) -> None:
-    """Execute jobs on the workers; a record of each outcome is kept, so that a run can be resumed."""
+    """Execute jobs by a team; a record of each outcome is kept, so that a run can be taken up again."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
 
     lost: list[BaseException] = []
 
-    def consume(worker: Worker) -> None:
+    def consume() -> None:
         try:
-            serve(worker)
+            serve()
         except BaseException as error:  # a full disk ends the run, not only this thread
             lost.append(error)
 
-    def serve(worker: Worker) -> None:
+    def serve() -> None:
         while not lost:
             try:
                 job = waiting.get_nowait()
             except queue.Empty:
                 return
             name = Path(job["source"]).stem
-            outcome = worker.run(job, progress) | {"fingerprint": fingerprints[name]}
-            if worker.stopped:  # the run was interrupted: that is no outcome of the notebook
-                return
+            outcome = team.run(job, progress) | {"fingerprint": fingerprints[name]}
+            if team.stopped:  # the run was interrupted: that is no outcome of the notebook
+                raise KeyboardInterrupt
             ledger.write_json(Path(job["folder"]) / "records" / f"{name}.json", outcome)
             done[name] = outcome
             progress.end(name, outcome)
 
-    threads = [threading.Thread(target=consume, args=(w,), daemon=True) for w in workers[: len(jobs)]]
+    threads = [threading.Thread(target=consume, daemon=True) for _ in jobs[: team.size]]
     for thread in threads:
         thread.start()
     for thread in threads:
