@@ -27,6 +27,8 @@ NOT_EVERYWHERE = {
     "counterparty",
     "rate_gap",
     "outside_estimate",
+    "branch_id",
+    "handling_minutes",
 }
 BLOCKS = 8  # 8,192 customers: the two-route checks see differences of a few percent
 

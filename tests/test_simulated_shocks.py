@@ -100,7 +100,7 @@ def test_a_world_like_another_takes_its_changes():
 @pytest.mark.parametrize("seed", [7, 8, 9])
 def test_realised_trend_is_that_of_expected_exits(seed):
     """Slope of the log of expected exits, with the effects over without; random numbers and customers are the same."""
-    on, off = Settings(seed=seed, world="wider"), without(*TIME, seed=seed)
+    on, off = Settings(seed=seed, world="wider"), without(*TIME, "branches", seed=seed)
     exits = [sum((draws.alive(b) * a.cumulative[:, :, 0]).sum(axis=0) for a, b in pairs) for pairs in (
         list(zip(drawn(on), drawn(off), strict=True)), [(d, d) for d in drawn(off)]
     )]  # fmt: skip

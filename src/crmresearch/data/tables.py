@@ -103,6 +103,7 @@ class Table:
     rules: tuple[Rule, ...] = ()
     refers: str = ""  # the column that names a customer of another row
     open: bool = False  # takes columns beyond the contract without their being mapped
+    dated: bool = True  # whether a row happened on its first date
 
     def __getitem__(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -115,7 +116,7 @@ class Table:
     @property
     def day(self) -> str | None:
         """The first date of a row, which is when it happened (later ones may lie open); None where there is none."""
-        return next((c.name for c in self.columns if c.kind in ("date", "month")), None)
+        return None if not self.dated else next((c.name for c in self.columns if c.kind in ("date", "month")), None)
 
 
 def _column(name: str, facts: Any) -> Column:
@@ -147,6 +148,7 @@ def _table(name: str, facts: Mapping[str, Any]) -> Table:
         tuple(_rule(**rule) for rule in facts.get("rules", ())),
         facts.get("refers", "customer_id" if "customer_id" in facts["columns"] else ""),
         facts.get("open", False),
+        facts.get("dated", True),
     )
 
 

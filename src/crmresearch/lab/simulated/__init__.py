@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.lab.simulated import accounts, relations
+from crmresearch.lab.simulated import accounts, relations, service
 from crmresearch.lab.simulated.columns import Block, Codes, joined, last_day, to_arrow, to_frame
 from crmresearch.lab.simulated.estimands import latent, line_truths, truth
 from crmresearch.lab.simulated.life import Life, draw_life
@@ -36,10 +36,13 @@ _BY_BLOCK: dict[str, Callable[[Settings, Life, int], Block]] = {
     "prospects": relations.prospects,
     "contacts": relations.contacts,
     "survey": relations.survey,
-    "service": relations.service,
+    "service": service.service,
     "choices": relations.choices,
 }
-TABLES = (*_BY_BLOCK, "markets")
+_WHOLE: dict[str, Callable[[Settings], Block]] = {"markets": relations.markets}  # drawn once per bank
+TABLES = (*_BY_BLOCK, *_WHOLE)
+_BY_BLOCK["pulse"] = service.pulse
+_WHOLE["branches"] = service.branches
 _BY_BLOCK["truth"] = latent  # beside the tables, never among them
 PATHS = (
     ("IMAG", "EXPE"), ("EXPE", "QUAL"), ("EXPE", "VAL"), ("QUAL", "VAL"), ("IMAG", "SAT"), ("EXPE", "SAT"),
@@ -84,13 +87,16 @@ def _cut(block: Block, settings: Settings, index: int) -> Block:
     return out
 
 
-def _chosen(tables: Sequence[str] | None) -> tuple[str, ...]:
+def _chosen(settings: Settings, tables: Sequence[str] | None) -> tuple[str, ...]:
+    p = settings.parameters
+    there = {"branches": p.branches > 0, "pulse": p.pulse_share > 0}
+    own = (*TABLES, *(t for t, is_there in there.items() if is_there))
     if tables is None:
-        return TABLES
-    unknown = [t for t in tables if t not in TABLES]
+        return own
+    unknown = [t for t in tables if t not in own]
     if unknown:
-        raise InputError(f"the simulated bank has no table {', '.join(unknown)}; it has {', '.join(TABLES)}")
-    return tuple(t for t in TABLES if t in tables)
+        raise InputError(f"the simulated bank has no table {', '.join(unknown)}; it has {', '.join(own)}")
+    return tuple(t for t in own if t in tables)
 
 
 def blocks(settings: Settings, names: Sequence[str], first: int, last: int) -> Iterator[dict[str, Block]]:
@@ -120,16 +126,13 @@ def frames(settings: Settings, tables: Sequence[str] | None = None) -> dict[str,
     InputError
         A table the bank does not have.
     """
-    names = _chosen(tables)
+    names = _chosen(settings, tables)
     drawn = list(blocks(settings, names, 0, settings.blocks))
-    out = {t: to_frame(joined([b[t] for b in drawn])) for t in names if t in _BY_BLOCK}
-    if "markets" in names:
-        out["markets"] = to_frame(relations.markets(settings))
-    return out
+    return {t: to_frame(_WHOLE[t](settings) if t in _WHOLE else joined([b[t] for b in drawn])) for t in names}
 
 
 def arrow(settings: Settings, names: Sequence[str], first: int, last: int) -> dict[str, pa.Table]:
-    """Draw some blocks of tables as Arrow, ``markets`` aside."""
+    """Draw some blocks of tables as Arrow, those aside that are drawn once."""
     import pyarrow as pa
 
     batches: dict[str, list[pa.RecordBatch]] = {}
@@ -146,10 +149,9 @@ def bank(settings: Settings, tables: Sequence[str] | None = None) -> Bank:
     from crmresearch.data.bank import Bank
     from crmresearch.data.description import About
 
-    names = _chosen(tables)
+    names = _chosen(settings, tables)
     drawn = arrow(settings, names, 0, settings.blocks)
-    if "markets" in names:
-        drawn["markets"] = pa.Table.from_batches([to_arrow(relations.markets(settings))])
+    drawn |= {t: pa.Table.from_batches([to_arrow(_WHOLE[t](settings))]) for t in names if t in _WHOLE}
     return Bank.from_frames(drawn, About.of(about(settings)), checked=False)
 
 
@@ -178,4 +180,4 @@ def write(settings: Settings, out_dir: str | Path, tables: Sequence[str] | None 
     """
     from crmresearch.lab.simulated.storage import write_bank
 
-    return write_bank(arrow, settings, about(settings), Path(out_dir), _chosen(tables))
+    return write_bank(arrow, _WHOLE, settings, about(settings), Path(out_dir), _chosen(settings, tables))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crmresearch.lab.simulated.branches import branch_ids, draw_branches
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
 from crmresearch.lab.simulated.life import CAUSES, FAMILIES, Life
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
@@ -89,6 +90,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         **({"outside_estimate": cents(elsewhere(s, block)[1])} if s.parameters.outside_median > 0 else {}),
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),
+        **({"branch_id": Codes(life.home, branch_ids(s))} if s.parameters.branches else {}),
     }
 
 
@@ -141,6 +143,8 @@ def monthly(s: Settings, life: Life, block: int) -> Block:
     margin = margin * (1 + p.referral_margin * referred * np.exp(-tenure / p.referral_fade_years))
     margin = margin * (1 + p.rival_income * life.rival[at])
     fees = p.fee * life.breadth[at] * np.exp(0.5 * noise[0][at] - 0.125)
+    if p.branches:
+        fees = fees * np.exp(p.convert_fees * draw_branches(s).built[life.home[row], month])
     since = month + 0.5 - life.adopted[row]
     mobile = np.where(since < 0, 0.0, np.where(since < 12, p.mobile_cost_first, p.mobile_cost_later))
     service = cost_level[row] * np.exp(0.3 * noise[1][at] - 0.045) * (1 + mobile)

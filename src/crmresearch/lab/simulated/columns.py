@@ -57,7 +57,8 @@ def cents(amount: Array) -> Array:
 
 
 _DATES = {"acquired_on", "observed_from", "left_on", "opened_on", "closed_on", "month", "occurred_on",
-          "first_contact_on", "contacted_on", "wave_on", "rival_entered_on"}  # fmt: skip
+          "first_contact_on", "contacted_on", "wave_on", "rival_entered_on",
+          "converted_on", "help_from", "asked_on", "priority_since"}  # fmt: skip
 _MONEY = {"balance", "net_interest", "fees", "service_cost", "risk_cost", "allocated_cost", "amount", "spend", "cost",
           "outside_estimate"}  # fmt: skip
 _FLAGS = {"won", "randomised", "responded", "sampled", "resolved", "chosen", "principal_guaranteed", "spend_randomised"}

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crmresearch.lab.simulated import accounts
+from crmresearch.lab.simulated import accounts, service
 from crmresearch.lab.simulated.campaigns import COSTS, DOSES, campaign_months
 from crmresearch.lab.simulated.life import CAUSES, Life, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.people import Array, People
@@ -153,6 +153,8 @@ def block_sums(s: Settings, block: int) -> dict[str, float]:
     _rmst_sums(s, life, out)
     offer_sums(s, block, out)
     lot_sums(s, life, block, out)
+    if s.parameters.branches:
+        out |= service.effect_sums(s, life, alive(life))
     return out
 
 
@@ -171,7 +173,7 @@ def _ratio(top: str, bottom: str) -> Callable[[Mapping[str, float]], float]:
 
 def _from_sums(s: Settings) -> dict[str, Callable[[Mapping[str, float]], float]]:
     """Estimands as functions of sums over blocks."""
-    out: dict[str, Callable[[Mapping[str, float]], float]] = {}
+    out: dict[str, Callable[[Mapping[str, float]], float]] = dict(service.EFFECTS) if s.parameters.branches else {}
     for cause in CAUSES:
         out[f"exit_rate.{cause}"] = _ratio(f"exits.{cause}", "years")
     out["exit_rate.any"] = lambda z: sum(z[f"exits.{c}"] for c in CAUSES) / z["years"]
@@ -240,7 +242,7 @@ def _shares(values: Array) -> dict[str, float]:
 def _bank(s: Settings, block: int) -> Settings:
     """Take every block from another bank where customers share shocks, so that these are averaged out, too."""
     p = s.parameters
-    shared = p.nation_shock or p.city_shock or p.city_risk or p.manager_shock or p.rate_exit
+    shared = p.nation_shock or p.city_shock or p.city_risk or p.manager_shock or p.rate_exit or p.branches
     return replace(s, seed=s.seed + block) if shared else s
 
 

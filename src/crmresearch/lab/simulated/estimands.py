@@ -89,6 +89,15 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
         out[f"cox.{offer}.log_hr"] = getattr(p, f"{offer}_exit")
     out["offer.balance.per_gap"] = p.offer_wallet
     out["concern.growth"] = p.concern_growth
+    if p.branches:
+        b = p.paths
+        out["conversion.quality"] = p.convert_quality
+        out["conversion.satisfaction.by_quality"] = p.convert_quality * (b["QUAL_SAT"] + b["QUAL_VAL"] * b["VAL_SAT"])
+        out["conversion.log_wait"] = p.convert_wait
+        out["conversion.log_fees"] = p.convert_fees
+        out["waiting.satisfaction.ten_minutes"] = p.wait_satisfaction
+        out["waiting.exit.ten_minutes_less.log_hr"] = -p.wait_satisfaction * p.satisfaction_exit
+        out["handling.step"] = p.handling_step
     out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning
     if p.platform_share > 0:  # ten points of all payments a customer would ever make; a year's share is a noisy measure
         out["outflow.ten_points.log_hr"] = p.platform_exit * 0.1 / (LEANING * p.platform_share)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from crmresearch.lab.simulated.branches import draw_branches, homes, lifts
 from crmresearch.lab.simulated.campaigns import (
     DOSES,
     SCORED,
@@ -71,6 +72,8 @@ class Life:
     platforms: Array  # leaning to pay through outside platforms, standardised
     concern: Array
     attitudes: dict[str, Array]  # construct -> customer x wave
+    home: Array  # branch
+    lift: dict[str, Array]  # construct -> customer x month: what the branch adds; empty without branches
     consent: Array
     arms: dict[str, Array]  # campaign -> arm of everybody (whether present or not)
     target_score: Array
@@ -83,9 +86,17 @@ class Life:
 
     @property
     def satisfaction(self) -> Array:
-        """Satisfaction in each month: that of the latest wave, the first one's before it."""
-        wave = np.searchsorted(wave_months(self.months), np.arange(self.months), side="right") - 1
-        return self.attitudes["SAT"][:, np.maximum(wave, 0)]
+        """Satisfaction in each month."""
+        return self.by_month("SAT")
+
+    def by_month(self, construct: str) -> Array:
+        """Give an attitude in each month: of the latest wave (the first one before it), and the branch since."""
+        waves = np.array(wave_months(self.months))
+        wave = np.maximum(np.searchsorted(waves, np.arange(self.months), side="right") - 1, 0)
+        value = self.attitudes[construct][:, wave]
+        if construct in self.lift:
+            value = value + self.lift[construct] - self.lift[construct][:, waves[wave]]
+        return np.asarray(value)
 
     def rundown(self, depth: float, length: int) -> Array:
         """Factor on balance and activity in the months before a voluntary exit."""
@@ -195,6 +206,14 @@ def _attitudes(
     return concern, out
 
 
+def _lifted(p: Any, attitudes: dict[str, Array], lift: dict[str, Array], concern: Array) -> None:
+    """Add what the branch does to the attitudes of the waves."""
+    waves = wave_months(next(iter(lift.values())).shape[1])
+    for construct, added in lift.items():
+        attitudes[construct] += added[:, waves]
+    attitudes["LOY"] += (p.paths["SAT_LOY"] + p.concern_loyalty * concern[:, None]) * lift["SAT"][:, waves]
+
+
 def disturbances(p: Any) -> dict[str, float]:
     """Standard deviations that give every construct unit variance in the first wave (complaints and priority aside)."""
     b = p.paths
@@ -259,6 +278,10 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     pleased = p.personal_satisfaction * (willing["personal"] & scored & (arms["personal"] == 2))
     recent, within = any_before(complaints, 6), effect_span(months, "personal")
     concern, attitudes = _attitudes(s, people, block, vip, recent, pleased[:, None] * within)
+    home = homes(s, people.city, block)
+    lift = lifts(draw_branches(s), people.service, vip, home) if p.branches else {}
+    if lift:
+        _lifted(p, attitudes, lift, concern)
     rate = p.mobile_rate / 12 * np.exp(p.mobile_age * (people.age - 40) + p.mobile_concern * concern)
     with np.errstate(divide="ignore"):
         adopted = np.maximum(people.acquired, 0.0) + stream(s, "adoption", block).standard_exponential(n) / rate
@@ -271,8 +294,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
         managed, common(s, people, managed, block), stream(s, "platforms", block).standard_normal(n), concern,
-        attitudes, consent, arms, logit, scored, attends(s, block, attitudes["LOY"]), exposed, exposed, exposed[:, 0],
-        exposed[:, 0],
+        attitudes, home, lift, consent, arms, logit, scored, attends(s, block, attitudes["LOY"]), exposed, exposed,
+        exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)

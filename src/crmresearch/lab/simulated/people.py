@@ -19,6 +19,7 @@ _PURPOSES = (
     "shocks", "households", "platforms", "counterparties",
     "rates", "declined",
     "wallet", "lots", "offers",
+    "branches", "homes", "pulse", "handling", "skills", "lifting",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 

@@ -1,4 +1,4 @@
-"""The tables of relations: prospects, campaign contacts, service, survey, choices, and markets."""
+"""The tables of relations: prospects, campaign contacts, survey, choices, and markets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
+from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within
 from crmresearch.lab.simulated.campaigns import COSTS, DOSES, OFFERS, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
 from crmresearch.lab.simulated.life import CONSTRUCTS, Life, any_before, contacted
@@ -21,8 +21,6 @@ CONTACT_CHANNELS = ("phone", "mail", "branch")
 CAMPAIGNS = ("care", "dose", "trial", "target", "develop")
 LATER = ("personal", "invite")  # whose lots stay empty in most worlds
 ARMS = ("control", "treatment", "low", "medium", "high")
-SERVICE_KINDS = ("visit", "call", "advice", "complaint")
-SERVICE_CHANNELS = ("branch", "phone", "online")
 TASKS, OPTIONS = 6, 3
 TERMS = np.array([0.25, 0.5, 1.0, 2.0])
 
@@ -141,38 +139,6 @@ def _later_contacts(s: Settings, life: Life, block: int) -> list[dict[str, Array
     return parts
 
 
-def service(s: Settings, life: Life, block: int) -> Block:
-    """Build the table of service events: visits, calls, advice, and complaints."""
-    p, g, who = s.parameters, stream(s, "visits", block), life.people
-    share = np.minimum(life.exposed, np.clip(life.left[:, None] - np.arange(life.months)[None, :], 0.0, 1.0))
-    count = g.poisson(p.visits_month * share)
-    complaints = life.complaints & present(life)
-    row, month = np.nonzero(count)
-    repeat = count[row, month]
-    c_row, c_month = np.nonzero(complaints)
-    k, c = int(repeat.sum()), len(c_row)
-    row, month = np.concatenate([np.repeat(row, repeat), c_row]), np.concatenate([np.repeat(month, repeat), c_month])
-    complaint = np.arange(k + c) >= k
-    kind = np.where(complaint, 3, g.choice(3, k + c, p=[0.6, 0.3, 0.1]))
-    wait = np.exp(
-        2.6 + p.wait_service * who.service[row] + p.wait_vip * life.vip[row, month] + 0.4 * g.standard_normal(k + c)
-    )
-    steps = 1 + g.poisson(2.5 * np.exp(p.steps_service * who.service[row]))
-    channel = np.where(kind == 1, 1, np.where(g.random(k + c) < 0.75, 0, 2))
-    day = days_within(life, row, month, g.random(k + c))
-    resolved = np.where(complaint, ~life.unmet[row, month], -1)  # the question arises for complaints only
-    order = np.lexsort((day, row))
-    return {
-        "customer_id": Codes(row[order], customer_ids(block)),
-        "occurred_on": day[order],
-        "kind": Codes(kind[order], SERVICE_KINDS),
-        "channel": Codes(channel[order], SERVICE_CHANNELS),
-        "wait_minutes": np.where((channel == 2) | complaint, np.nan, np.round(wait, 1))[order],
-        "steps": np.where(complaint, -1, steps)[order],
-        "resolved": resolved[order].astype(np.int8),
-    }
-
-
 def response_logit(p: Any, complaint: Array, vip: Array, age: Array, satisfaction: Array) -> Array:
     """Logit of answering the survey."""
     middle = np.log(p.response / (1 - p.response))
@@ -183,6 +149,21 @@ def response_logit(p: Any, complaint: Array, vip: Array, age: Array, satisfactio
 def other_banks(p: Any, satisfaction: Array, month: int) -> Array:
     """Expected number of other banks a customer uses."""
     return np.asarray(np.exp(-0.3 + p.satisfaction_banks * satisfaction + p.banks_growth * month / 12))
+
+
+def answered(p: Any, attitude: Array, noise: Array) -> Array:
+    """Answer, from 1 to 10, to an item that measures an attitude with noise."""
+    y = p.item_loading * attitude + np.sqrt(1 - p.item_loading**2) * noise
+    return np.asarray(np.clip(np.rint(6.6 + 1.9 * y), 1, 10))
+
+
+def answer_moments(p: Any, attitude: Array) -> tuple[Array, Array]:
+    """Mean and mean square of the answers to an item that measures an attitude."""
+    from scipy.special import ndtr
+
+    edge = (np.arange(1.5, 10) - 6.6) / 1.9
+    above = ndtr((p.item_loading * attitude[..., None] - edge) / np.sqrt(1 - p.item_loading**2))
+    return 1 + above.sum(axis=-1), 1 + above @ (2 * np.arange(1, 10) + 1)
 
 
 def survey(s: Settings, life: Life, block: int) -> Block:
@@ -202,8 +183,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         for c, items in ITEMS.items():
             common = (1 - p.one_factor) * latent[c] + p.one_factor * latent["SAT"]
             for item in items:
-                y = p.item_loading * common + np.sqrt(1 - p.item_loading**2) * noise[:, len(values)]
-                values[item] = np.clip(np.rint(6.6 + 1.9 * y), 1, 10)
+                values[item] = answered(p, common, noise[:, len(values)])
         mass = life.cumulative[:, month : month + 12].sum(axis=(1, 2)) * (12 / max(min(12, life.months - month), 1))
         stated = p.intention_factor * -np.expm1(-mass) * np.exp(0.5 * g.standard_normal(n) - 0.125)
         values["switch_chance"] = np.rint(100 * np.clip(stated, 0, 1))

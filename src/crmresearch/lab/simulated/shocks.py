@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crmresearch.lab.simulated.branches import mean_lift
 from crmresearch.lab.simulated.markets import city_tiers, rate_gaps, rival_months
 from crmresearch.lab.simulated.people import Array, People, city_weights, stream
 from crmresearch.lab.simulated.settings import Settings
@@ -66,10 +67,12 @@ def common(s: Settings, people: People, managed: Array, block: int) -> Array:
 
 
 def realised_trend(s: Settings) -> float:
-    """Yearly slope of the log hazard that trend and shocks come to, the month of the year removed."""
+    """Yearly slope of the log hazard that trend, shocks and branches come to, the month of the year removed."""
     of, tier = draw_shocks(s), city_tiers(s)
     weight = city_weights(tier)
     month = np.arange(s.months)
     y = of.nation + weight @ of.city / weight.sum()
+    if s.parameters.branches:
+        y = y + s.parameters.satisfaction_exit * mean_lift(s)
     x = np.column_stack([month / 12, month[:, None] % 12 == np.arange(12)])
     return float(np.linalg.lstsq(x, y, rcond=None)[0][0])

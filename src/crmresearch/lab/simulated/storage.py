@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from crmresearch.errors import InputError
-from crmresearch.lab.simulated import relations
-from crmresearch.lab.simulated.columns import to_arrow
+from crmresearch.lab.simulated.columns import Block, to_arrow
 from crmresearch.lab.simulated.estimands import truth
 from crmresearch.lab.simulated.settings import Settings
 
@@ -44,8 +43,15 @@ def _yaml(path: Path, content: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
 
 
-def write_bank(draw: Draw, settings: Settings, facts: dict[str, Any], out: Path, names: Sequence[str]) -> Path:
-    """Write the tables ``names``, drawn by ``draw``; see :func:`crmresearch.lab.simulated.write`."""
+def write_bank(
+    draw: Draw,
+    whole: Mapping[str, Callable[[Settings], Block]],
+    settings: Settings,
+    facts: dict[str, Any],
+    out: Path,
+    names: Sequence[str],
+) -> Path:
+    """Write the tables ``names``, drawn by ``draw`` or as a ``whole``; see :func:`crmresearch.lab.simulated.write`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -55,7 +61,7 @@ def write_bank(draw: Draw, settings: Settings, facts: dict[str, Any], out: Path,
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "store_decimal_as_integer": True}
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
-        per_block = [n for n in (*names, "truth") if n != "markets"]
+        per_block = [n for n in (*names, "truth") if n not in whole]
         for tables in _in_order(draw, settings, per_block):
             for name, table in tables.items():
                 if name not in writers:
@@ -63,10 +69,8 @@ def write_bank(draw: Draw, settings: Settings, facts: dict[str, Any], out: Path,
                         pq.ParquetWriter(out / f"{name}.parquet", table.schema, **options)
                     )
                 writers[name].write_table(table, row_group_size=max(len(table), 1))
-    if "markets" in names:
-        pq.write_table(
-            pa.Table.from_batches([to_arrow(relations.markets(settings))]), out / "markets.parquet", **options
-        )
+    for name in (n for n in names if n in whole):
+        pq.write_table(pa.Table.from_batches([to_arrow(whole[name](settings))]), out / f"{name}.parquet", **options)
     _yaml(out / "truth.yaml", truth(settings))
     files = {name: {"file": f"{name}.parquet"} for name in names}
     _yaml(out / "bank.yaml", facts | {"tables": files})  # last: a folder with it is complete
