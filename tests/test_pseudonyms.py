@@ -143,6 +143,96 @@ def test_results_are_those_of_the_identifiers_themselves(both, folder, tmp_path,
         pd.testing.assert_frame_equal(same(ask(plain)), same(ask(both[0])))
 
 
+# --- the same bank, whatever its description works in -----------------------------------------------------------------
+
+HEAD = "{name: mine, currency: EUR, evidence: simulated, observation_start: 2020-01-01, observation_end: 2021-12-31, "
+DAY = [pd.Timestamp("2020-01-01") + pd.Timedelta(days=k) for k in range(700)]
+WHO = [f"c{k * 7 % 60:02d}" for k in range(60)]  # in no order
+PEOPLE = pd.DataFrame({"customer_id": WHO, "acquired_on": DAY[:60], "referrer_id": [None] * 30 + WHO[:30]})
+MOVES = pd.DataFrame({"customer_id": WHO * 5, "occurred_on": DAY[100:400], "amount": [float(k) for k in range(300)]})
+ACCOUNTS = MOVES.rename(columns={"customer_id": "account_id"})
+OWNERS = pd.DataFrame({"account_id": WHO + WHO[:9], "customer_id": WHO + WHO[1:10]})
+PAST = pd.DataFrame({"customer_id": WHO * 2, "since": DAY[:120], "status": ["active"] * 60 + ["voluntary"] * 60})
+ASKED = PEOPLE.assign(consent_analysis=["no" if k % 5 == 0 else "yes" for k in range(60)])
+LEADS = pd.DataFrame({"prospect_id": ["p2", "c00", "p1"], "channel": "x", "first_contact_on": DAY[3], "spend": 1.0,
+                      "won": [True, True, False], "customer_id": ["c00", "c01", None]})  # fmt: skip
+AGES = "segments: {tier: {birth_year: [1970]}}, "
+WORKED = {
+    "customers and their rows": ({"customers": PEOPLE, "transactions": MOVES}, ""),
+    "several ids of one person": (
+        {"customers": PEOPLE, "transactions": MOVES, "same_as": PEOPLE[["customer_id"]].assign(same_as="c00")[1:4]},
+        "",
+    ),
+    "accounts of several owners": ({"customers": PEOPLE, "transactions": ACCOUNTS, "owners": OWNERS}, ""),
+    "a history of statuses": ({"history": PAST, "transactions": MOVES[:0]}, ""),
+    "an exit rule": ({"customers": PEOPLE, "transactions": MOVES}, "exit_rule: {without: transactions, months: 3}, "),
+    "segments": ({"customers": PEOPLE.assign(birth_year=range(1940, 2000)), "transactions": MOVES}, AGES),
+    "who does not consent": ({"customers": ASKED, "transactions": MOVES, "prospects": LEADS}, ""),
+    "rows alone": ({"transactions": MOVES}, ""),
+    "rows that nothing is joined by": ({"customers": PEOPLE, "transactions": MOVES}, "unlinked: [transactions], "),
+}
+LATE = MOVES.assign(occurred_on=pd.Timestamp("2019-01-01")).iloc[[3]]
+STRANGERS = MOVES[:4].assign(customer_id=["x", "x", "y", None])
+SHUFFLED = pd.concat([MOVES, STRANGERS]).sample(frac=1, random_state=3)
+MONTHS = pd.DataFrame({"customer_id": ["x", "y", "x"], "month": pd.Timestamp("2020-03-01"), "balance": 1.0})
+BROKEN = {
+    "rows of nobody": {"customers": PEOPLE, "transactions": SHUFFLED},
+    "months of several nobodies": {"customers": PEOPLE, "monthly": MONTHS},
+    "rows before their customer": {"customers": PEOPLE, "transactions": pd.concat([MOVES, LATE])},
+    "customers that cannot be read": {"customers": PEOPLE.drop(columns="acquired_on"), "transactions": STRANGERS},
+    "a customer who is there twice": {"customers": pd.concat([PEOPLE, PEOPLE[:2]]), "transactions": MOVES},
+    "an amount that is none": {"customers": PEOPLE, "transactions": MOVES.assign(amount=["x", *"1" * 299])},
+    "someone referred by nobody": {"customers": PEOPLE.assign(referrer_id="nobody"), "transactions": MOVES},
+}
+
+
+@pytest.fixture
+def loads(keyed, tmp_path, monkeypatch):
+    """Load tables without pseudonyms and with them; what became of each."""
+
+    def loaded(tables: dict[str, pd.DataFrame], more: str = "") -> list[Bank | str]:
+        for name, frame in tables.items():
+            frame.to_parquet(tmp_path / f"{name}.parquet")
+        given = ", ".join(f"{name}: {name}.parquet" for name in tables)
+        (tmp_path / "bank.yaml").write_text(f"{HEAD}{more}tables: {{{given}}}}}")
+        made = pseudonyms.key
+        found: list[Bank | str] = []
+        for key in (lambda: b"", made):
+            monkeypatch.setattr(pseudonyms, "key", key)
+            monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / f"cache-{len(found)}"))
+            monkeypatch.setenv(pseudonyms.KEY, KEYS[0])
+            try:
+                found.append(open_bank(tmp_path))
+            except InputError as error:
+                found.append(str(error))
+        return found
+
+    return loaded
+
+
+@pytest.mark.parametrize("what", WORKED)
+def test_a_bank_is_the_same_with_pseudonyms(loads, what):
+    plain, keyed = loads(*WORKED[what])
+    assert isinstance(plain, Bank), plain
+    assert isinstance(keyed, Bank), keyed
+    for table in plain.tables:
+        assert (plain.made(table), plain.rows(table)) == (keyed.made(table), keyed.rows(table))
+        ours, theirs = (bank.frame(f"SELECT * FROM {table} ORDER BY rowid") for bank in (plain, keyed))
+        for column in {*pseudonyms.COLUMNS} & {*ours}:
+            said = ours[column].dropna()
+            expected = [pseudonyms.digest(KEYS[0].encode(), who) for who in said]
+            assert pseudonyms.pseudonym(theirs[column].dropna()).tolist() == expected
+            assert said.rank().tolist() == theirs[column].dropna().rank().tolist()
+        pd.testing.assert_frame_equal(same(ours), same(theirs))
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_report_is_the_same_with_pseudonyms(loads, what):
+    plain, keyed = loads(BROKEN[what])
+    assert isinstance(plain, str)
+    assert plain == keyed
+
+
 # --- the key ---------------------------------------------------------------------------------------------------------
 
 
@@ -262,13 +352,13 @@ def test_a_load_asks_for_the_room_that_it_takes(keyed, tmp_path, monkeypatch, ro
     )
     size = file.stat().st_size * times + (tmp_path / "b" / "bank.yaml").stat().st_size * 2
     free, taken = shutil.disk_usage(tmp_path)._replace(free=(20 << 20) + size), []
-    copied = DuckDB.copy
+    written = DuckDB.finish
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     monkeypatch.setattr(
-        DuckDB, "copy", lambda *given: (copied(*given), taken.append(sum(p.stat().st_size for p in keyed.rglob("*"))))
+        DuckDB, "finish", lambda e: (written(e), taken.append(sum(p.stat().st_size for p in keyed.rglob("*"))))
     )
     assert open_bank(tmp_path / "b").rows("transactions") == rows
-    assert taken[0] < free.free
+    assert taken[0] < free.free, (taken, file.stat().st_size)
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=free.free - 1))
     with pytest.raises(CrmError, match="no room for mine-"):

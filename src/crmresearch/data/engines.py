@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SUFFIX = ".duckdb"  # of loaded banks, and of databases that bring one
 LANGUAGE = "duckdb"  # what a parser of SQL calls that of this engine
 PACKAGES = ("duckdb", "ibis-framework")  # whose versions a run states
+FINAL = "_final"  # what the file of a loaded bank is called while it is written
 NOTES = "_crmresearch"  # the table in which a load notes what it did
 PEOPLE = "_people"  # the table of the pseudonyms of people, by code, and of what finds their identifiers again
 CODE = "UBIGINT"  # type of these codes, and of nothing else
@@ -141,11 +142,20 @@ class DuckDB:
     @contextlib.contextmanager
     def piecewise(self) -> Iterator[None]:
         """Let ``TRY`` catch all that fails within it, for a while: what stands twice is else computed before it."""
-        self.run("SET disabled_optimizers = 'common_subexpressions'")
+        with self._set(disabled_optimizers="common_subexpressions"):
+            yield
+
+    @contextlib.contextmanager
+    def _set(self, **settings: str) -> Iterator[None]:
+        """Set options of the engine, for a while."""
+        before = {name: self.run(f"SELECT current_setting('{name}')")[0][0] for name in settings}
+        for name, value in settings.items():
+            self.run(f"SET {name} = '{value}'")
         try:
             yield
         finally:
-            self.run("RESET disabled_optimizers")
+            for name, value in before.items():
+                self.run(f"SET {name} = '{value}'")
 
     @contextlib.contextmanager
     def uncompressed(self) -> Iterator[None]:
@@ -154,11 +164,26 @@ class DuckDB:
         Compressing them, and putting the file in order at the end, would cost half of a load.
         """
         self.run("PRAGMA disable_checkpoint_on_shutdown")
-        self.run("SET force_compression = 'uncompressed'")
-        try:
+        with self._set(force_compression="uncompressed"):
             yield
-        finally:
-            self.run("RESET force_compression")
+
+    def beside(self, path: Path) -> None:
+        """Begin the new file that the tables are for; what :meth:`write` puts there is found as if it stood here."""
+        target, here = str(path).replace("'", "''"), self.run("SELECT current_database()")[0][0]
+        self.run(f"ATTACH '{target}' AS {FINAL} (STORAGE_VERSION 'v1.4.0')")  # texts are packed at less cost
+        self.run(f"SET search_path = '{here}.main,{FINAL}.main'")
+
+    def write(self, name: str, query: str, *, joined: bool = False, final: bool = False) -> None:
+        """Write a table, in the order of its rows: here, or packed into the file that was begun.
+
+        One thread, and joins as they are written, keep the order of rows at less cost than a sort by their numbers.
+        """
+        place = f"{FINAL}.{name}" if final else f'"{name}"'
+        off = ("join_order", "build_side_probe_side", self.run("SELECT current_setting('disabled_optimizers')")[0][0])
+        settings = {"threads": "1", "disabled_optimizers": ",".join(filter(None, off))} if joined else {}
+        settings |= {"force_compression": "auto"} if final else {}
+        with self._set(**settings):
+            self.run(f"CREATE OR REPLACE TABLE {place} AS {query}")
 
     def share(self, jobs: int) -> dict[str, str]:
         """Return what each of so many processes side by side may use: threads, and memory in MiB."""
@@ -172,23 +197,14 @@ class DuckDB:
         """Return the hash of the sources a file was loaded from, which its name carries; nothing in memory."""
         return self.path.name.removesuffix(SUFFIX).rpartition(".")[2] if self.path else ""
 
-    def copy(self, path: Path, queries: Mapping[str, str]) -> None:
-        """Write all tables into a new file, those of ``queries`` as these give them, and nothing else of this one.
-
-        One thread, and joins as they are written, keep the order of rows at less cost than a sort by their numbers.
-        """
-        target = str(path).replace("'", "''")
-        self.run("SET threads = 1")
-        self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-        self.run(f"ATTACH '{target}' AS copied (STORAGE_VERSION 'v1.4.0')")  # texts are packed at less cost
+    def finish(self) -> None:
+        """Write all tables that stand here into the file that was begun, and nothing else of this one."""
         own = "database_name = current_database() AND NOT temporary"
         for (name,) in self.run(f"SELECT table_name FROM duckdb_tables() WHERE {own} ORDER BY table_oid"):
-            query = queries.get(name, f'FROM "{name}"')
-            self.run(f'CREATE TABLE copied."{name}" AS {query}')
-        self.run("CHECKPOINT copied")  # which the end of this connection need not do
-        self.run("DETACH copied")
-        self.run("RESET threads")
-        self.run("RESET disabled_optimizers")
+            self.write(name, f'FROM "{name}"', final=True)
+        self.run("RESET search_path")
+        self.run(f"CHECKPOINT {FINAL}")  # which the end of this connection need not do
+        self.run(f"DETACH {FINAL}")
 
     def close(self) -> None:
         """End the connection."""

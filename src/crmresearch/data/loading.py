@@ -22,8 +22,8 @@ from crmresearch.data.tables import SQL_TYPE, STEPS, TABLES, WANTED, Column, Tab
 def load(engine: DuckDB, description: Description, *, checked: bool = True, key: bytes = b"") -> None:
     """Create every table in the contract's types, check it, and raise one error for all problems.
 
-    Who did not consent to analysis is left out, in every table; with a key, pseudonyms are made that replace the
-    identifiers of people where the database is written (:func:`.pseudonyms.replacing`).
+    Who did not consent to analysis is left out, in every table; with a key, pseudonyms replace the identifiers of
+    people. Tables that name customers alone are then read last, and written once, with codes, into the final file.
 
     The engine then notes, by table, the columns brought and the rows; under ``_reconciled`` the numbers compared, under
     ``_consent`` customers by consent to analysis, under ``_exits`` what the bank's exit rule changed, under ``_about``
@@ -41,12 +41,18 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
         broken |= {p.table for p in unreadable}
     noted: dict[str, Any] = {}
     untyped: dict[str, list[str]] = {}
+    refused: bool | None = None  # whether anybody did, once pseudonyms are made
     sources = dict(description.tables)
-    for name, table in {**TABLES, **STEPS}.items():
+    stepped = bool({*STEPS} & {*sources})
+    last = [t for t in TABLES if key and not stepped and not about.exit_rule and pseudonyms.linked(t, about.unlinked)]
+    for name, table in sorted({**TABLES, **STEPS}.items(), key=lambda entry: entry[0] in last):
         source = sources.get(name)
         if source is None or name in broken:
             continue
-        brought, problems = _create(engine, table, source, about, sources)
+        final = name in last and "customers" in noted
+        if final and refused is None:
+            refused = pseudonyms.make(engine, noted, about.unlinked, key)
+        brought, problems = _create(engine, table, source, about, sources, final=final)
         found += problems
         spoilt = {p.column for p in problems}
         if source.theirs.get(casting.CURRENCY) in spoilt:
@@ -56,18 +62,21 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             made = [f"derived: {', '.join(source.derived)}"] if source.derived else []
             made += ["ids are row numbers"] if name in about.unlinked else []
             noted[name] = {"brought": brought, "unread": source.unread, "made": made}
-    if {*STEPS} & {*sources}:
+    if stepped:
         for table in (STEPS[name] for name in STEPS if name in noted):
             found += _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
         if found := found or steps.work(engine, about, noted, sources):
             raise ContractError(about.name, found)
+    if key and refused is None:
+        refused = pseudonyms.make(engine, noted, about.unlinked, key)
+    moved = [*TABLES] if stepped else last if refused else []
     for name in noted:
         if checked:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
             problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
-            # rows that a step made have no number in the source
-            found += [replace(p, examples=()) if {*STEPS} & {*sources} else p for p in problems]
+            # rows that a step made, and those after one that was left out, have another number in the source
+            found += [replace(p, examples=()) if name in moved else p for p in problems]
         else:
             noted[name]["rows"] = int(engine.run(f'SELECT count(*) FROM "{name}"')[0][0])
     if checked:
@@ -76,7 +85,6 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
     if key:
-        pseudonyms.make(engine, noted, about.unlinked, key)
         noted["_key"] = pseudonyms.mark(key)
     if checked and "customers" in noted:
         noted["_consent"] = rules.consent(engine, noted)
@@ -134,9 +142,12 @@ def _constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _create(
-    engine: DuckDB, table: Table, source: TableSource, about: About, sources: Mapping[str, Any]
+    engine: DuckDB, table: Table, source: TableSource, about: About, sources: Mapping[str, Any], *, final: bool
 ) -> tuple[dict[str, str] | None, list[Problem]]:
-    """Create one table; return the columns the bank brought, with types (None if it cannot be made), and problems."""
+    """Create one table; return the columns the bank brought, with types (None if it cannot be made), and problems.
+
+    One that is ``final`` is written as it will stand in the loaded database, with codes of people.
+    """
     given = source
     try:
         described = engine.run(f"DESCRIBE ({source.query})")
@@ -172,11 +183,15 @@ def _create(
         names = ", ".join(map(quoted, named))
         return f"SELECT {names} FROM (SELECT *{defaults} FROM ({inner}))"
 
+    def write(query: str) -> None:
+        query = pseudonyms.coded(table.name, query, consenting=True) if final else query
+        engine.write(table.name, query, joined=final, final=final)
+
     try:
         extra_types = _extra_types(engine, extras, types, source)
         unread: list[Problem] = []
         try:
-            engine.run(f'CREATE TABLE "{table.name}" AS {project(strict=True)}')
+            write(project(strict=True))
             days = [quoted(c.name) for c, t in columns if c.kind in ("date", "month") and t == "VARCHAR"]
             early = " OR ".join(f"{day} < DATE '1000-01-01'" for day in days)  # 29/02/20 is no day of the year 29
             doubted = bool(early and engine.run(f'SELECT 1 FROM "{table.name}" WHERE {early} LIMIT 1'))
@@ -185,10 +200,10 @@ def _create(
         if doubted:
             wide = [c for c in casting.texts(table, given, types_given) if engine.run(casting.asks_wide(c, given))]
             if wide:
-                return _create(engine, table, casting.narrowed(given, wide), about, sources)
+                return _create(engine, table, casting.narrowed(given, wide), about, sources, final=final)
             source = casting.computed(table, cleaned, read, strict=False)[0]
             with engine.piecewise():
-                engine.run(f'CREATE OR REPLACE TABLE "{table.name}" AS {project(strict=False)}')
+                write(project(strict=False))
                 problems = _type_problems(engine, table, columns, source, about.observation_end)
             problems = problems or unread
         numbers = [

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ KEY, KEY_FILE = "CRMRESEARCH_KEY", "CRMRESEARCH_KEY_FILE"  # the key, or the fil
 DIGITS = 16  # of a pseudonym: one chance in ten million that two of a million people share one
 BLOCKS = 1024  # of people, by a hash of the identifier
 LEAST = 16  # signs of a key
+OUT = 2**64 - 1  # in the place of the code of who did not consent, whose rows are left out
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -83,19 +84,24 @@ def _places(noted: Iterable[str]) -> list[tuple[str, str]]:
     return [(t, c) for t in noted if t in TABLES for c in COLUMNS if c in TABLES[t].names]
 
 
-def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], key: bytes) -> None:
-    """Make a pseudonym for every identifier of people in a loaded bank, before anybody is left out."""
+def linked(table: str, unlinked: Collection[str]) -> bool:
+    """Tell whether a table names customers alone, who are all among those of ``customers``, as is checked."""
+    others = ("customers", "prospects", *unlinked)
+    return "customers" not in unlinked and table not in others and [c for _, c in _places([table])] == ["customer_id"]
+
+
+def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], key: bytes) -> bool:
+    """Make a pseudonym for every identifier of people in the tables read, and put its code in their place.
+
+    Where tables that name them are yet to be read, :func:`coded` writes these with codes at once. Returns whether any
+    of them did not consent to analysis.
+    """
     import pyarrow as pa
 
-    joined = "customers" in noted and "customers" not in unlinked  # then other tables name nobody else, as was checked
-    places = [
-        (t, c)
-        for t, c in _places(noted)
-        if not (joined and c == "customer_id" and t not in (*unlinked, "customers", "prospects"))
-    ]
+    places = [(t, c) for t, c in _places(noted) if "customers" not in noted or not linked(t, unlinked)]
     parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
     if not parts:
-        return
+        return False
     block = f"CAST(concat('0x', substr(md5(id), 1, 3)) AS INTEGER) % {BLOCKS}"
     rows = engine.run(f"SELECT id, {block}, bool_or(known) FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
     width = max(7, len(str(len(rows))))
@@ -111,18 +117,25 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: tuple[str, ...], ke
             "number": [text.isdecimal() for text in plain],
         }
     )
+    refused = "SELECT customer_id FROM customers WHERE consent_analysis = 'no'"
+    here = f"CASE WHEN id IN ({refused}) THEN {OUT} ELSE code END" if "customers" in noted else "code"
     with engine.visible({"_made": people}):
         engine.run(f"CREATE TABLE {PEOPLE} AS SELECT * EXCLUDE id FROM _made")
-        engine.run(f"CREATE TEMP TABLE _ids AS SELECT id, CAST(code AS {CODE}) AS code FROM _made")
+        engine.run(f"CREATE TEMP TABLE _codes AS SELECT id, CAST(code AS {CODE}) AS code, {here} AS here FROM _made")
+    for table in dict.fromkeys(t for t, _ in _places(noted)):
+        engine.write(table, coded(table, f'FROM "{table}"'), joined=True)
+    return bool(engine.run(f"SELECT 1 FROM _codes WHERE here = {OUT} LIMIT 1"))
 
 
-def replacing(tables: Iterable[str]) -> dict[str, str]:
-    """Write the query of each table that has the codes of people, made before, in the place of identifiers."""
-    found: dict[str, dict[str, str]] = {}
-    for table, column in _places(tables):
-        found.setdefault(table, {})[column] = f"_{column}"
-    return {
-        table: f'SELECT t.* REPLACE ({", ".join(f"{p}.code AS {c}" for c, p in columns.items())}) FROM "{table}" t '
-        + " ".join(f"LEFT JOIN _ids {p} ON t.{c} = {p}.id" for c, p in columns.items())
-        for table, columns in found.items()
-    }
+def coded(table: str, query: str, *, consenting: bool = False) -> str:
+    """Write the query of a table that has codes of people, made before, in the place of identifiers.
+
+    Who is nobody known gets a code of no person, each their own, which the checks find. ``consenting`` leaves the rows
+    of those out who did not consent to analysis.
+    """
+    column = "here" if consenting else "code"
+    code = f"(SELECT {column} FROM _codes WHERE id = t.{{0}})"  # a LEFT JOIN puts rows of nobody behind others
+    nobody = "CASE WHEN t.{0} IS NOT NULL THEN hash(t.{0}) | 9223372036854775808 END"
+    items = ", ".join(f"coalesce({code}, {nobody}) AS {{0}}".format(c) for _, c in _places([table]))
+    query = f"SELECT t.* REPLACE ({items}) FROM ({query}) t"
+    return f"FROM ({query}) WHERE customer_id IS DISTINCT FROM {OUT}" if consenting else query

@@ -82,10 +82,10 @@ def _make(description: Description, path: Path, name: str, key: bytes) -> None:
         fresh = Path(temporary) / f"loaded{SUFFIX}"
         engine = DuckDB(Path(temporary) / f"load{SUFFIX}")
         try:
+            engine.beside(fresh)  # a new file, no block of which holds an identifier that is replaced
             with engine.uncompressed():
                 load(engine, description, key=key)
-            # a new file, no block of which holds an identifier that was replaced
-            engine.copy(fresh, pseudonyms.replacing(engine.tables()) if key else {})
+            engine.finish()
         finally:
             engine.close()
         if description.state is None and path != folder / f"{name}.{fingerprint(description)}{SUFFIX}":
