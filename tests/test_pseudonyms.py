@@ -285,7 +285,7 @@ def test_a_key_that_is_none_is_refused(keyed, example, monkeypatch, name, value,
 
 def test_kernels_are_not_told_the_key(keyed, example, monkeypatch):
     monkeypatch.setenv(pseudonyms.KEY, KEYS[0])
-    told = batch._environment(open_bank(example), Path("run"), 1)
+    told = batch._environment() | batch._own(open_bank(example), Path("run"), 1)
     assert KEYS[0] not in told.values()
     assert pseudonyms.KEY not in told
 
