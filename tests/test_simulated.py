@@ -28,6 +28,7 @@ NOT_EVERYWHERE = {
     "rate_gap",
     "outside_estimate",
     "branch_id",
+    "priority_since",
     "handling_minutes",
 }
 BLOCKS = 8  # 8,192 customers: the two-route checks see differences of a few percent

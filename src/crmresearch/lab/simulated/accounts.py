@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from crmresearch.lab.simulated.branches import branch_ids, draw_branches
+from crmresearch.lab.simulated.branches import branch_ids, draw_branches, failing
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
 from crmresearch.lab.simulated.life import CAUSES, FAMILIES, Life
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
+from crmresearch.lab.simulated.priority import since
 from crmresearch.lab.simulated.settings import BLOCK, Settings
 from crmresearch.lab.simulated.wallet import elsewhere
 
@@ -91,6 +92,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),
         **({"branch_id": Codes(life.home, branch_ids(s))} if s.parameters.branches else {}),
+        **({"priority_since": days(since(life.vip, life.left))} if s.parameters.survey_near else {}),
     }
 
 
@@ -209,12 +211,13 @@ def transactions(s: Settings, life: Life, block: int) -> Block:
     mobile = (life.adopted[row] < month) & (u < TX_MOBILE)
     u = np.where(life.adopted[row] < month, (u - TX_MOBILE) / (1 - TX_MOBILE), u)
     channel = np.where(mobile, 4, np.searchsorted(np.cumsum(TX_SHARE)[:-1], u))
+    fails = failing(s, block, who.acquired / 12 - who.age, life.home, row, month)
     known = _counterparties(s, life, block, row, month) if p.platform_share > 0 else {}
     return {
         "customer_id": Codes(row, customer_ids(block)),
         "occurred_on": day,
         "amount": np.maximum(cents(amount), 1),
         "channel": Codes(channel, TX_CHANNELS),
-        "status": Codes((g.random(k, dtype=np.float32) < p.failed_share).astype(np.int64), ("completed", "failed")),
+        "status": Codes((g.random(k, dtype=np.float32) < fails).astype(np.int64), ("completed", "failed")),
         **known,
     }

@@ -99,6 +99,21 @@ def lifts(of: Branches, service: Array, vip: Array, home: Array) -> dict[str, Ar
     return {"QUAL": quality, "VAL": value, "SAT": satisfaction}
 
 
+def failing(s: Settings, block: int, born: Array, home: Array, row: Array, month: Array) -> Array | float:
+    """Chance that a transaction fails: rises with age, falls with digital skill and where the branch helps.
+
+    Births are in years from the observation start.
+    """
+    p = s.parameters
+    if not (p.failed_age or p.failed_skill or p.help_failed):
+        return float(p.failed_share)
+    skill = stream(s, "skills", block).standard_normal(len(home))
+    log = p.failed_age * (month / 12 - born[row] - 50) / 10 - (p.failed_skill * skill + p.failed_skill**2 / 2)[row]
+    if p.branches:
+        log = log + p.help_failed * (draw_branches(s).helped[home[row]] <= month)
+    return np.asarray(np.minimum(p.failed_share * np.exp(log), 1.0))
+
+
 def mean_lift(s: Settings) -> Array:
     """Mean lift of satisfaction by month, of customers without priority."""
     of, total = draw_branches(s), np.zeros(s.months)

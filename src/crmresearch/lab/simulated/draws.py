@@ -124,10 +124,11 @@ def _survey_sums(s: Settings, block: int, life: Life, out: dict[str, float]) -> 
     frame = survey(Settings(s.customers, s.months, s.seed, s.world, {**s.changes, "response": 1 - 1e-12}), life, block)
     items = np.mean([frame[i] for i in ITEMS["SAT"]], axis=0)
     usual = survey(s, life, block)["responded"] == 1
-    out["satisfaction.n"] = float(len(items))
-    out["satisfaction.sum"] = float(np.nansum(items))
-    out["answers.n"] = float(usual.sum())
-    out["answers.sum"] = float(items[usual].sum())
+    weight = np.where(np.isnan(items), 0.0, frame["weight"])
+    out["satisfaction.n"] = float(frame["weight"].sum())
+    out["satisfaction.sum"] = float((weight * np.nan_to_num(items)).sum())
+    out["answers.n"] = float(frame["weight"][usual].sum())
+    out["answers.sum"] = float((weight * np.nan_to_num(items))[usual].sum())
 
 
 def _rmst_sums(s: Settings, life: Life, out: dict[str, float]) -> None:
@@ -154,7 +155,7 @@ def block_sums(s: Settings, block: int) -> dict[str, float]:
     offer_sums(s, block, out)
     lot_sums(s, life, block, out)
     if s.parameters.branches:
-        out |= service.effect_sums(s, life, alive(life))
+        out |= service.effect_sums(s, life, block, alive(life))
     return out
 
 

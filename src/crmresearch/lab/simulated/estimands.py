@@ -98,6 +98,7 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
         out["waiting.satisfaction.ten_minutes"] = p.wait_satisfaction
         out["waiting.exit.ten_minutes_less.log_hr"] = -p.wait_satisfaction * p.satisfaction_exit
         out["handling.step"] = p.handling_step
+        out["help.failed.log"] = p.help_failed
     out["cox.platform.log_hr"] = p.platform_exit  # per standard deviation of leaning
     if p.platform_share > 0:  # ten points of all payments a customer would ever make; a year's share is a noisy measure
         out["outflow.ten_points.log_hr"] = p.platform_exit * 0.1 / (LEANING * p.platform_share)
@@ -235,6 +236,10 @@ def truth(settings: Settings) -> dict[str, Any]:
             estimands[name] = estimands[f"cost_per_win.{cost}"] / estimands["retention_cost.year"]
             errors[name] = estimands[name] * errors["retention_cost.year"] / estimands["retention_cost.year"]
             origin[name] = f"closed form over a {how}"
+    if p.branches:
+        left = "failed.older.without_help"
+        estimands["help.failed.older"] = estimands[left] * float(np.expm1(p.help_failed))
+        origin["help.failed.older"] = "parameter times a limit"
     gain = ("campaign.targeted.retention_12m", "campaign.targeted.eligible.retention_12m")
     if gain[0] in estimands:  # value of targeting over contacting at random, customers kept per contact
         estimands["policy.targeting_gain.retention_12m"] = estimands[gain[0]] - estimands[gain[1]]

@@ -39,6 +39,7 @@ from crmresearch.lab.simulated.people import (
     stream,
     voluntary_cumulative,
 )
+from crmresearch.lab.simulated.priority import lifted_over
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import common
 from crmresearch.lab.simulated.wallet import acts, with_offers
@@ -266,6 +267,7 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     consent = _consent(s, block, n)
     willing = {name: consent & (people.acquired < month) for name, month in at.items()}
     log_balance = with_offers(s, block, _log_balance(s, people, block, months), arms, willing)
+    log_balance = lifted_over(s, block, log_balance, people.service)
     vip = (log_balance[:, :-1] >= np.log(p.vip_threshold)) & (people.acquired[:, None] < grid[None, :])
     tenure_years = np.maximum(grid[None, :] + 0.5 - people.acquired[:, None], 0.0) / 12
     score = {

@@ -12,6 +12,7 @@ from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days
 from crmresearch.lab.simulated.life import CONSTRUCTS, Life, any_before, contacted
 from crmresearch.lab.simulated.markets import city_tiers, entry_months, rate_gaps, share_loss
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
+from crmresearch.lab.simulated.priority import asked_share
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import draw_shocks
 
@@ -22,6 +23,7 @@ CAMPAIGNS = ("care", "dose", "trial", "target", "develop")
 LATER = ("personal", "invite")  # whose lots stay empty in most worlds
 ARMS = ("control", "treatment", "low", "medium", "high")
 TASKS, OPTIONS = 6, 3
+OLDER = 1970  # born until then
 TERMS = np.array([0.25, 0.5, 1.0, 2.0])
 
 
@@ -169,7 +171,7 @@ def answer_moments(p: Any, attitude: Array) -> tuple[Array, Array]:
 def survey(s: Settings, life: Life, block: int) -> Block:
     """Build the table of survey invitations: a panel of customers, every wave, answers on scales from 1 to 10."""
     p, g, n = s.parameters, stream(s, "survey", block), len(life.left)
-    member = g.random(n) < p.survey_share
+    lot = g.random(n)
     trouble = any_before(life.complaints, 6)
     out: list[dict[str, Array]] = []
     for w, month in enumerate(wave_months(life.months)):
@@ -190,9 +192,18 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         values["other_banks"] = g.poisson(other_banks(p, latent["SAT"], month)).astype(float)
         values["weather"] = np.clip(np.rint(6.0 + 2.0 * g.standard_normal(n)), 1, 10)  # marker: related to nothing
         there = (life.people.acquired < month) & (life.left > month + 1)
-        rows = np.flatnonzero(member & there)
+        share = asked_share(s, life.log_balance[:, max(month - 1, 0)])
+        rows = np.flatnonzero((lot < share) & there)
         shown = {name: np.where(answers, v, np.nan)[rows] for name, v in values.items()}
-        out.append({"row": rows, "month": np.full(len(rows), month), "responded": answers[rows], **shown})
+        out.append(
+            {
+                "row": rows,
+                "month": np.full(len(rows), month),
+                "responded": answers[rows],
+                "weight": 1 / share[rows],
+                **shown,
+            }
+        )
     a = {name: np.concatenate([part[name] for part in out]) for name in out[0]}
     order = np.lexsort((a["month"], a["row"]))
     a = {name: column[order] for name, column in a.items()}
@@ -202,7 +213,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         "wave_on": (month_starts(life.months)[a.pop("month")] + 14).astype(np.int32),
         "sampled": np.ones(k, dtype=np.int8),
         "responded": a.pop("responded").astype(np.int8),
-        "weight": np.full(k, 1 / p.survey_share) if p.survey_share > 0 else np.empty(0),
+        "weight": a.pop("weight"),
         **a,
     }
 
@@ -221,7 +232,7 @@ def choices(s: Settings, life: Life, block: int) -> Block:
         "priority_service": g.integers(0, 2, shape).astype(float),
     }
     born = 2021 + np.floor(life.people.acquired / 12 - life.people.age)
-    older = (born <= 1970)[:, None, None]
+    older = (born <= OLDER)[:, None, None]
     utility = g.gumbel(size=shape)
     for name, values in x.items():
         utility += np.where(older, p.taste["older"][name], p.taste["younger"][name]) * values

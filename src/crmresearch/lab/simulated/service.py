@@ -8,11 +8,21 @@ from dataclasses import replace
 import numpy as np
 
 from crmresearch.lab.simulated.accounts import city_ids, customer_ids, days_within, present
-from crmresearch.lab.simulated.branches import QUARTER, SPREAD, USUAL, branch_ids, draw_branches, lifts, minutes
+from crmresearch.lab.simulated.branches import (
+    QUARTER,
+    SPREAD,
+    USUAL,
+    branch_ids,
+    draw_branches,
+    failing,
+    lifts,
+    minutes,
+)
+from crmresearch.lab.simulated.campaigns import wave_months
 from crmresearch.lab.simulated.columns import Block, Codes, days, month_starts
 from crmresearch.lab.simulated.life import Life
 from crmresearch.lab.simulated.people import Array, stream
-from crmresearch.lab.simulated.relations import answer_moments, answered
+from crmresearch.lab.simulated.relations import ITEMS, OLDER, answer_moments, answered
 from crmresearch.lab.simulated.settings import Settings
 
 SERVICE_KINDS = ("visit", "call", "advice", "complaint")
@@ -105,8 +115,8 @@ def branches(s: Settings) -> Block:
     }
 
 
-def effect_sums(s: Settings, life: Life, weight: Array) -> dict[str, float]:
-    """Sums of satisfaction under full conversion and under none, and under a load that is a little more and less."""
+def effect_sums(s: Settings, life: Life, block: int, weight: Array) -> dict[str, float]:
+    """Sums of satisfaction under full conversion and none, and a little more and less load; of failing without help."""
     p, of, who = s.parameters, draw_branches(s), life.people
     weight = weight * (life.exposed == 1)
     level = life.by_month("SAT") - life.lift["SAT"]
@@ -122,7 +132,42 @@ def effect_sums(s: Settings, life: Life, weight: Array) -> dict[str, float]:
         wait = [minutes(b, who.service, life.vip, life.home) for b in (more, less)]
         for of_what, (a, b) in {"latent": lift, "answer": answer, "wait": wait}.items():
             out[f"{name}.{of_what}"] = (weight * (a - b)).sum()
+    out |= _priority_sums(s, life, weight)
+    born = who.acquired / 12 - who.age
+    row, month = np.nonzero(weight * (np.floor(born) <= OLDER - 2021)[:, None])
+    helpless = replace(s, changes={**s.changes, "help_failed": 0.0})
+    chance = failing(helpless, block, born, life.home, row, month)
+    out |= {"older": weight[row, month].sum(), "failed": (weight[row, month] * chance).sum()}
     return {f"service.{name}": float(value) for name, value in out.items()}
+
+
+def _priority_sums(s: Settings, life: Life, weight: Array) -> dict[str, float]:
+    """Sums of the answers of the survey, and of what priority adds to them just at the threshold."""
+    p, of, waves = s.parameters, draw_branches(s), wave_months(life.months)
+    weight = weight[:, waves]
+    with_, without = (
+        lifts(of, life.people.service, np.full(life.vip.shape, vip), life.home)["SAT"][:, waves]
+        + vip * p.vip_satisfaction
+        for vip in (True, False)
+    )
+    level = life.attitudes["SAT"]
+    mean, square = answer_moments(p, level)
+    near = weight * (np.abs(life.log_balance[:, [max(m - 1, 0) for m in waves]] - np.log(p.vip_threshold)) < 0.1)
+    vip = life.vip[:, waves]
+    more, less = (answer_moments(p, level + at - np.where(vip, with_, without))[0] for at in (with_, without))
+    return {
+        "near": near.sum(), "jump": (near * (more - less)).sum(), "waves": weight.sum(),
+        "items": (weight * mean).sum(), "item_means": (weight * mean**2).sum(), "item_squares": (weight * square).sum(),
+    }  # fmt: skip
+
+
+def _jump(z: Mapping[str, float]) -> float:
+    """What priority adds to the mean of four answers, in standard deviations of it."""
+    mean, mean_square, square = (
+        z[f"service.{k}"] / z["service.waves"] for k in ("items", "item_means", "item_squares")
+    )
+    spread = np.sqrt((square - mean_square) / len(ITEMS["SAT"]) + mean_square - mean**2)
+    return float(z["service.jump"] / z["service.near"] / spread) if z["service.near"] else float("nan")
 
 
 def _spread(z: Mapping[str, float]) -> float:
@@ -139,4 +184,6 @@ EFFECTS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "waiting.satisfaction.by_load.observed": lambda z: (
         10 * z["service.load.answer"] / z["service.load.wait"] / _spread(z)
     ),
+    "priority.satisfaction.observed": _jump,
+    "failed.older.without_help": lambda z: z["service.failed"] / z["service.older"],
 }  # functions of the sums above, over blocks
