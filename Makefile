@@ -52,7 +52,7 @@ $(ORACLES): $(READY) tests/oracles.lock
 
 study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
-	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS) --resume
+	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
 
 test: $(ORACLES) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"

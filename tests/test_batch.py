@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from crmresearch.errors import InputError
-from crmresearch.run import batch, execution, site, workers
+from crmresearch.run import batch, execution, plan, site, workers
 
 BANK = """
 name: tiny
@@ -66,7 +66,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "runner-cache"))
     monkeypatch.delenv("CRMRESEARCH_BANKS", raising=False)
-    monkeypatch.setattr(batch, "_code", lambda: "unchanged")  # somebody may be editing the package meanwhile
+    for name in ("imported", "whole"):  # somebody may be editing the package meanwhile
+        monkeypatch.setattr(plan.Code, name, lambda *_: "unchanged")
 
 
 @pytest.fixture
@@ -176,14 +177,14 @@ def test_two_runs_give_the_same_bytes(tiny, tmp_path, no_site):
     assert "notebooks/01_set.ipynb" in files[0]
 
 
-def test_a_later_run_replaces_the_folder_whole_and_resume_keeps_what_is_unchanged(tiny, tmp_path, no_site):
+def test_a_later_run_replaces_the_folder_whole_and_keeps_what_is_unchanged(tiny, tmp_path, no_site):
     folder, out = tmp_path / "n", tmp_path / "run"
     notebook(folder / "00_ok.ipynb", *SOURCES["00_ok"])
     notebook(folder / "01_fail.ipynb", *SOURCES["01_fail"])
     assert not batch.run(str(tiny), folder=folder, out=out).completed
     (out / "notebooks" / "07_stray.ipynb").write_text("{}")
     notebook(folder / "01_fail.ipynb", "print('mended')")
-    again = batch.run(str(tiny), folder=folder, out=out, resume=True)
+    again = batch.run(str(tiny), folder=folder, out=out)
     assert again.completed
     assert again.status["notebooks"]["00_ok"]["reused"]
     assert "reused" not in again.status["notebooks"]["01_fail"]
@@ -195,9 +196,9 @@ def test_the_language_reaches_kernels_and_a_run_in_another_is_another_run(tiny, 
     notebook(tmp_path / "n" / "00_ok.ipynb", "import os; print(os.environ.get('CRMRESEARCH_LANG'))")
     for spoken, reused in (("zh", False), ("zh", True), ("en", False)):
         monkeypatch.setenv("CRMRESEARCH_LANG", spoken)
-        outcome = batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run", resume=True)
+        outcome = batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run")
         assert outcome.completed
-        assert ("reused" in outcome.status["notebooks"]["00_ok"]) is reused
+        assert outcome.unchanged is reused
         assert spoken in outputs(outcome, "00_ok")
         assert json.loads((outcome.folder / "run.json").read_text("utf-8"))["fingerprints"]["language"] == spoken
 
@@ -214,9 +215,9 @@ def test_an_interrupted_run_leaves_the_earlier_one(tiny, tmp_path, no_site, monk
 
         patch.setattr(site, "build", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            batch.run(str(tiny), folder=folder, out=out)
+            batch.run(str(tiny), folder=folder, out=out, force=True)
     assert (out / "status.json").read_bytes() == before
-    resumed = batch.run(str(tiny), folder=folder, out=out, resume=True)
+    resumed = batch.run(str(tiny), folder=folder, out=out)
     assert resumed.status["notebooks"]["00_ok"]["reused"]
     assert [p.name for p in tmp_path.iterdir()] == [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")]
 
@@ -291,7 +292,7 @@ def test_unknown_bank_and_folder_are_refused(tiny, tmp_path, no_kernel):
     with pytest.raises(InputError, match="cannot write to"):
         batch.run(str(tiny), folder=tmp_path / "n", out=mine / "chapter.txt" / "run")
     with pytest.raises(InputError, match="no notebooks"):
-        batch.find_notebooks(tmp_path)
+        plan.find_notebooks(tmp_path)
 
 
 def test_a_bank_that_takes_an_embedded_name_is_refused(tiny, tmp_path, no_kernel):
@@ -324,9 +325,9 @@ def test_studies_are_chosen_by_number_or_name(studies, chosen):
     names = ["01_customer_value", "00_customer_base"]
     if chosen is None:
         with pytest.raises(InputError, match="did you mean 01_customer_value"):
-            batch.select(names, studies)
+            plan.select(names, studies)
     else:
-        assert batch.select(names, studies) == chosen
+        assert plan.select(names, studies) == chosen
 
 
 def test_store_refuses_an_unfinished_run_and_says_what_changed(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from crmresearch.data.sources import names
 from crmresearch.errors import CrmError, InputError
 from crmresearch.lab import recover
-from crmresearch.run import batch, cli, workers
+from crmresearch.run import batch, cli, options, workers
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def outcome(tmp_path, monkeypatch):
     ],
 )
 def test_values_are_read_as_what_they_look_like(text, value):
-    read = cli._values([f"name={text}"])["name"]
+    read = options.values([f"name={text}"])["name"]
     assert read == value
     assert type(read) is type(value)
 
@@ -68,7 +68,7 @@ def test_values_are_read_as_what_they_look_like(text, value):
 @pytest.mark.parametrize(("given", "match"), [(["seed"], "name=value"), (["seed=1", "seed=2"], "twice")])
 def test_malformed_parameters_are_refused(given, match):
     with pytest.raises(InputError, match=match):
-        cli._values(given)
+        options.values(given)
 
 
 def test_a_completed_run_exits_with_0(crm, outcome):
@@ -142,7 +142,7 @@ def test_an_interruption_exits_with_130(crm, monkeypatch):
     monkeypatch.setattr(batch, "run", run)
     code, _, err = crm("run")
     assert code == 130
-    assert "--resume" in err
+    assert "go on with: crmresearch" in err
 
 
 def test_recover_passes_on_what_was_asked(crm, monkeypatch, tmp_path):

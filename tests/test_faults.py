@@ -6,6 +6,7 @@ writable a file stands in its place, and a disk is full by the system's limit on
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -170,7 +171,7 @@ def test_a_killed_run_leaves_no_process_and_no_page_in_the_next(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_was_finished_is_asked_for_and_kept(place, number):
+def test_what_was_finished_is_kept(place, number):
     place.go("00")
     first = place.begin("run", "--jobs", "1", "--studies", "00,01")
     pids = place.reached("01")
@@ -185,11 +186,8 @@ def test_what_was_finished_is_asked_for_and_kept(place, number):
         again = shlex.split(last.partition("go on with: crmresearch ")[2])
     else:
         (kept,) = place.folder.glob(".run.partial-*")
-        code, said = place.run("run", "--jobs", "1", "--studies", "00,01")
-        assert code == 2
-        assert "had finished 00_a; say --resume" in said
         assert (kept / "notebooks" / "00_a.ipynb").exists()
-        again = ["run", "--jobs", "1", "--studies", "00,01", "--resume"]
+        again = ["run", "--jobs", "1", "--studies", "00,01"]
     code, said = ended(place.begin(*again)) if again.count("--bank") else place.run(*again)
     assert code == 0, said
     assert "00_a: completed (unchanged, kept)" in said
@@ -214,6 +212,43 @@ def test_a_sweep_ends_with_its_parent(place):
     first.kill()
     until(lambda: gone(pids))
     assert not (place.out / "seed-1").exists()
+
+
+def test_a_sweep_that_was_killed_goes_on_with_exactly_the_rest(place):
+    tell = "import os\nopen(os.environ['GATE'] + '/ran', 'a').write(f'{seed}\\n')"
+    notebook(place.folder / "notebooks" / "00_a.ipynb", tell, parameters=PARAMETERS)
+    seeds = ",".join(map(str, range(40)))
+    words = ["--bank", str(place.bank), "--studies", "00", "-p", f"seed={seeds}", "--out", str(place.out)]
+    first = place.begin("sweep", *words)
+    ran = place.gate / "ran"
+    until(lambda: ran.exists() and len(ran.read_text().split()) > 12)
+    code, said = ended(place.begin("sweep", *words))
+    assert (code, said.splitlines()[-1].startswith("crmresearch: another run is writing")) == (2, True)
+    first.kill()
+    first.communicate()
+    until(lambda: not place.folder.joinpath(".run.lock").exists() or free(place.folder / ".run.lock"))
+    there = {p.parent.name.removeprefix("seed-") for p in place.out.glob("seed-*/status.json")}
+    before = ran.read_text().split()
+    assert 0 < len(there) < 40
+    code, said = ended(place.begin("sweep", *words))
+    assert code == 0, said
+    assert f"40 runs, {len(there)} unchanged, 0 failed" in said
+    again = ran.read_text().split()[len(before) :]
+    assert not there & {*again}
+    assert len(again) == len({*again}) >= 40 - len({*before})
+    assert {*before, *again} == {*map(str, range(40))}
+    code, said = ended(place.begin("sweep", *words, "--json", "--dry-run"))
+    assert not any(json.loads(said.splitlines()[0])["runs"].values())
+
+
+def free(lock: Path) -> bool:
+    """Tell whether nobody holds it."""
+    with lock.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def test_a_second_runner_of_a_folder_is_refused_and_the_first_goes_on(place):
@@ -350,7 +385,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(place):
     place.go("00")
     assert place.run("run", "--studies", "00")[0] == 0
     before = {p: p.read_bytes() for p in place.out.rglob("*") if p.is_file()}
-    code, said = limited(place, 500, "run", "--bank", str(place.bank), "--studies", "00", "--out", str(place.out))
+    again = ["run", "--bank", str(place.bank), "--studies", "00", "--out", str(place.out), "--force"]
+    code, said = limited(place, 500, *again)
     assert code == 1
     last = said.splitlines()[-1]
     assert last.startswith("crmresearch: no room for ")
@@ -373,6 +409,6 @@ def test_a_cell_that_takes_all_memory_loses_its_own_notebook_alone(place):
     assert "03_killed kernel died: the kernel died (killed, or out of memory; --jobs 1 needs less) (cell c0)" in lines
     assert "04_hanging timed out: not finished after 15 s (cell c0)" in lines
     again = shlex.join(["--studies", "00,02,03,04", "--timeout", "15", "--bank", str(place.bank)])
-    assert lines[-1] == f"run again what failed: crmresearch run {again} --out {place.out} --resume"
+    assert lines[-1] == f"run again what failed: crmresearch run {again} --out {place.out}"
     status = json.loads((place.out / "status.json").read_text())
     assert status["notebooks"]["00_a"]["status"] == "completed"

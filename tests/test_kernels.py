@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crmresearch.run import batch, execution, kernels, workers
+from crmresearch.run import batch, execution, kernels, plan, workers
 from crmresearch.run.progress import Progress
 from test_batch import BANK, notebook
 from test_faults import gone, until
@@ -45,7 +45,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = ["customer_id,acquired_on,observed_from", *(f"client-{i:04d},2019-03-01,2020-01-01" for i in range(40))]
     (tmp_path / "bank" / "customers.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(batch, "_code", lambda: "unchanged")
+    for name in ("imported", "whole"):
+        monkeypatch.setattr(plan.Code, name, lambda *_: "unchanged")
     return tmp_path
 
 
@@ -129,7 +130,7 @@ def test_without_a_server_kernels_start_cold(place, monkeypatch):
     assert outcome.completed
     assert "this one starts cold" in (outcome.folder / "logs" / "00_a.log").read_text()
     monkeypatch.setattr(kernels, "FORKS", False)
-    assert run(place, "run", resume=False).completed
+    assert run(place, "run", force=True).completed
 
 
 FORKS = """

@@ -158,8 +158,8 @@ def test_an_installed_wheel_knows_the_notebooks_and_their_parameters(tmp_path):
     look = """
 import json, sys
 from crmresearch import parameters
-from crmresearch.run import batch
-found = batch.find_notebooks()
+from crmresearch.run import plan
+found = plan.find_notebooks()
 names = list(parameters.read(parameters.find("01_customer_value")))
 print(json.dumps([parameters.__file__, *map(str, found.values()), names]))
 """

@@ -17,7 +17,7 @@ from crmresearch.data.engines import DuckDB
 from crmresearch.data.reductions import base, churn, cost, value
 from crmresearch.errors import CrmError, InputError, Missing
 from crmresearch.lab import simulated
-from crmresearch.run import batch
+from crmresearch.run import batch, plan
 from crmresearch.run.people import People
 
 KEYS = ("a" * 32, "another key of the bank")
@@ -283,9 +283,10 @@ def test_a_key_that_is_none_is_refused(keyed, example, monkeypatch, name, value,
         open_bank(example)
 
 
-def test_kernels_are_not_told_the_key(keyed, example, monkeypatch):
+def test_kernels_are_not_told_the_key(keyed, example, monkeypatch, tmp_path):
     monkeypatch.setenv(pseudonyms.KEY, KEYS[0])
-    told = batch._environment() | batch._own(open_bank(example), Path("run"), 1)
+    planned = plan.Planner().plan(str(example), ["00"], {}, tmp_path / "run", None)
+    told = batch.environment() | batch._own(planned, tmp_path / "run", 1)
     assert KEYS[0] not in told.values()
     assert pseudonyms.KEY not in told
 

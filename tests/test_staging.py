@@ -40,19 +40,17 @@ def leftover(out: Path, mark: str, *finished: str) -> Path:
 
 
 @pytest.mark.parametrize("finished", [["00_a"], ["00_a", "01_b"], ["99_ledger"]])
-def test_what_interrupted_runs_finished_is_removed_only_when_asked(tmp_path, finished):
+def test_what_interrupted_runs_finished_is_kept_or_removed_with_a_word(tmp_path, finished):
     out, said = tmp_path / "run", []
     older, newer = leftover(out, "1a", "00_a"), leftover(out, "2b", *finished)
     stranger = leftover(tmp_path / "run.partial-1a", "3c", "00_a")  # of a run by another name
     os.utime(older, (1, 1))
-    with pytest.raises(InputError, match=f"had finished {', '.join(sorted({'00_a', *finished}))}; say --resume"):
-        staging.check(out, None)
-    with staging.staging(out, True, said.append) as (partial, _):
+    with staging.staging(out, False, said.append) as (partial, _):
         assert sorted(p.stem for p in (partial / "records").iterdir()) == sorted(["09_failed", *finished])
         assert said == ["removed what an interrupted run left (00_a finished)"]
         assert not older.exists()
     assert not newer.exists()
-    with staging.staging(out, False, said.append) as (partial, _):
+    with staging.staging(out, True, said.append) as (partial, _):
         assert list(partial.iterdir()) == []
     assert said[1:] == [f"removed what an interrupted run left ({', '.join(finished)} finished)"]
     assert [p.name for p in tmp_path.iterdir()] == [stranger.name]
@@ -81,7 +79,7 @@ def test_a_mount_point_is_refused_and_the_remedy_works(tmp_path, monkeypatch):
 def test_a_folder_that_turns_out_not_to_be_replaceable_keeps_the_finished_run(tmp_path, monkeypatch):
     out = tmp_path / "run"
     out.mkdir()
-    with staging.staging(out, None, print) as (partial, _):
+    with staging.staging(out, False, print) as (partial, _):
         (partial / "records").mkdir()
         (partial / "records" / "00_a.json").write_text('{"status": "completed"}')
         (partial / "ledger.csv").write_text("x")
@@ -105,6 +103,7 @@ def test_a_folder_that_turns_out_not_to_be_replaceable_keeps_the_finished_run(tm
         ({"marker": ["Ab", "aB", "ab"]}, None),
         ({"marker": ["x" * 300, "x" * 299 + "y"], "seed": [1, 2]}, None),
         ({"marker": ["/", "..", "银行", "银 行"]}, None),
+        ({"seed": [1, "1", 1.0, True, [1], "true"], "a": ["1_b-2", "null"], "A": [-1, 1e-9]}, None),
         ({"seed": [1, 2, 1]}, "parameter seed has the same value twice"),
     ],
 )
@@ -115,8 +114,11 @@ def test_every_combination_of_a_sweep_has_a_folder_of_its_own(tmp_path, values, 
         return
     runs = sweep.combinations(values)
     assert len({name.casefold() for name in runs}) == math.prod(map(len, values.values()))
-    for name in runs:
+    for name, one in runs.items():
         (tmp_path / name).mkdir()
+        assert list(sweep.combinations({key: [value] for key, value in one.items()})) == [
+            name
+        ]  # whatever else there is
     assert all(p.parent == tmp_path for p in tmp_path.rglob("*"))
 
 
@@ -156,8 +158,8 @@ def test_caches_and_restricted_rows_are_their_users_alone(place, monkeypatch):
     before = os.umask(0)  # the most open of all
     try:
         open_bank(place.bank)
-        with staging.staging(place.out, None, print) as (partial, _):
-            staging.clear(partial, ())
+        with staging.staging(place.out, False, print) as (partial, _):
+            staging.clear(partial, (), print)
             modes = {p.name: p.stat().st_mode & 0o077 for p in partial.iterdir()}
     finally:
         os.umask(before)

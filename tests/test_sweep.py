@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from crmresearch.errors import InputError
-from crmresearch.run import batch, cli, execution, sweep
+from crmresearch.run import execution, options, plan, sweep
 from test_batch import BANK
 
 # the share in the table of products without a customer follows the parameter; above one seventh the verdict changes
@@ -43,27 +46,58 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CRMRESEARCH_BANKS", raising=False)
-    monkeypatch.setattr(batch, "_code", lambda: "unchanged")
+    for name in ("imported", "whole"):
+        monkeypatch.setattr(plan.Code, name, lambda *_: "unchanged")
     return tmp_path
 
 
+def prepared(place: Path, values: dict, name: str = "out", **more: object) -> sweep.Sweep:
+    return sweep.prepare(values, place / name, banks=[str(place / "bank")], folder=place / "n", **more)
+
+
 def test_combinations_are_complete_and_named_for_folders():
-    runs = sweep.combinations({"a": [1, 2], "months": [[3, 6]]})
-    assert runs == {"a-1_months-3-6": {"a": 1, "months": [3, 6]}, "a-2_months-3-6": {"a": 2, "months": [3, 6]}}
+    runs = sweep.combinations({"a": [1, 2], "months": [3, 6]}, exclude=[{"a": 2, "months": [3, 12]}])
+    assert runs == {
+        "a-1_months-3": {"a": 1, "months": 3},
+        "a-1_months-6": {"a": 1, "months": 6},
+        "a-2_months-6": {"a": 2, "months": 6},
+    }
+    runs = sweep.combinations({"a": [1]}, specifications={"cautious": {"a": 2, "b": 3}}, seeds=[1, 2], banks=["x", "y"])
+    assert list(runs)[:4] == [
+        "bank-x_a-1_seed-1",
+        "bank-x_a-1_seed-2",
+        "bank-x_cautious_seed-1",
+        "bank-x_cautious_seed-2",
+    ]
+    assert runs["bank-y_cautious_seed-2"] == {"bank": "y", "specification": "cautious", "a": 2, "b": 3, "seed": 2}
+    assert len(sweep.combinations({}, studies=[["00"], ["01", "02"]], seeds=range(3))) == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"exclude": [{"size": 3}, {"size": 1}]}, ['exclude {"size": 3} excludes nothing']),
+        ({"exclude": [{}]}, ["nothing is left to run: every combination is excluded"]),
+        ({"banks": ["a", "a"]}, ["--bank has the same value twice"]),
+    ],
+)
+def test_combinations_that_cannot_be_meant_are_refused(more, said):
+    with pytest.raises(InputError) as refused:
+        sweep.combinations({"size": [1, 2]}, **more)
+    assert str(refused.value).splitlines() == said
 
 
 def test_values_within_brackets_are_one():
-    assert cli._several("1, 2") == [1, 2]
-    assert cli._several("[3,6],[12]") == [[3, 6], [12]]
-    assert cli._several("week,month") == ["week", "month"]
+    assert options.several("1, 2") == [1, 2]
+    assert options.several("[3,6],[12]") == [[3, 6], [12]]
+    assert options.several("week,month") == ["week", "month"]
 
 
 def test_a_sweep_sets_ledgers_side_by_side_and_names_what_changed(place):
-    with ThreadPoolExecutor(2) as executor:
-        table, statuses = sweep.run(
-            str(place / "bank"), {"size": [1, 6, 9]}, place / "out", folder=place / "n", executor=executor
-        )
-    assert statuses == {"size-1": "completed", "size-6": "completed", "size-9": "failed"}
+    table, statuses = sweep.run(prepared(place, {"size": [1, 6, 9]}))
+    ended = {name: one["status"] for name, one in statuses.items()}
+    assert ended == {"size-1": "completed", "size-6": "completed", "size-9": "failed"}
+    assert "AssertionError" in statuses["size-9"]["error"]
     verdicts = table[table["line_id"].eq("S21")].set_index("size")["verdict"].to_dict()
     assert verdicts == {"1": "holds", "6": "fails", "9": "fails"}
     assert sweep.changed(table) == {"S21": ["fails", "holds"]}
@@ -72,14 +106,142 @@ def test_a_sweep_sets_ledgers_side_by_side_and_names_what_changed(place):
     assert len(written) == len(table)
     assert (place / "out" / "size-1" / "ledger.csv").exists()
     assert not (place / "out" / "size-1" / "site").exists()
+    events = [json.loads(line) for line in (place / "out" / "events.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "begin"
+    assert {e["name"]: e["status"] for e in events[1:]} == ended
+
+
+def test_workers_and_any_executor_write_the_same(place):
+    files = []
+    for name, executor in (("team", None), ("threads", ThreadPoolExecutor(2))):
+        sweep.run(prepared(place, {"size": [1, 6]}, name), executor=executor)
+        found = [p for p in sorted((place / name).rglob("*")) if p.is_file() and "logs" not in p.parts]
+        kept = [p for p in found if p.name not in ("status.json", "events.jsonl")]
+        files.append({str(p.relative_to(place / name)): p.read_bytes() for p in kept})
+    assert files[0] == files[1]
+    assert "size-6/notebooks/00_ok.ipynb" in files[0]
+
+
+def test_notebooks_are_a_dimension_and_run_once_where_nothing_they_take_differs(place):
+    first = new_code_cell(PARAMETERS.replace("size", "width"), id="p", metadata={"tags": ["parameters"]})
+    execution.write_notebook(new_notebook(cells=[first]), place / "n" / "01_other.ipynb")
+    planned = prepared(place, {"size": [1, 2], "seed": [1, 2]}, studies=[["00"], ["01"]])
+    assert len(planned.plans) == 4 + 2
+    with pytest.raises(InputError, match="no study 07") as refused:
+        prepared(place, {"size": [1, 10], "seed": [-1]}, studies=[["00"], ["07"]])
+    assert len(str(refused.value).splitlines()) == 1
+    with pytest.raises(InputError) as refused:
+        prepared(place, {"size": [1, 10], "depth": [1, 2], "seed": [-1, 1]}, studies=[["00"], ["01"]])
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(set(lines))
+    for part in ("size = 10", "parameter depth", "seed = -1"):
+        assert any(part in line for line in lines)
 
 
 def test_what_is_refused_is_refused_before_anything_runs(place):
     with pytest.raises(InputError, match="size"):
-        sweep.run(str(place / "bank"), {"size": [1, 10]}, place / "out", folder=place / "n")
+        prepared(place, {"size": [1, 10]})
+    with pytest.raises(InputError, match="berka"):
+        sweep.prepare({"size": [1]}, place / "out", banks=["berca", str(place / "bank")], folder=place / "n")
     (place / "thesis").mkdir()
     (place / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not this sweep"):
-        sweep.run(str(place / "bank"), {"size": [1]}, place / "thesis", folder=place / "n")
+    with pytest.raises(InputError, match="not a sweep"):
+        prepared(place, {"size": [1]}, "thesis")
     assert not (place / "out").exists()
     assert [p.name for p in (place / "thesis").iterdir()] == ["chapter.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grid: {size: [1, 2]}\nseed: 3", ["no seed; did you mean seeds?"]),
+        ("grid: [1]\nseeds: true", ["grid should be a mapping of parameters", "seeds should be a number of seeds"]),
+        ("grid: {size: 1, seed: [1]}\nspecifications: {a: 1}", ["grid size should be", "specifications a should be"]),
+        ("grid: {", ["is not valid YAML"]),
+        ("", ["says nothing of a sweep"]),
+    ],
+)
+def test_a_file_is_refused_with_a_line_for_each_mistake(place, text, said):
+    (place / "s.yaml").write_text(text)
+    with pytest.raises(InputError) as refused:
+        sweep.read(place / "s.yaml")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(said)
+    for line, part in zip(lines, said, strict=True):
+        assert part in line
+
+
+# --- never twice -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_executed_twice_unless_what_decides_it_changed(place, monkeypatch):
+    values = {"size": [1, 2, 3]}
+    sweep.run(prepared(place, values))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", None)  # no process
+        _, statuses = sweep.run(prepared(place, values))
+    assert all(one["reused"] for one in statuses.values())
+    assert prepared(place, {"size": [1, 2, 3, 4]}).states(False) == {
+        "size-1": [], "size-2": [], "size-3": [], "size-4": ["00_ok"]
+    }  # fmt: skip
+    assert all(prepared(place, values).states(True).values())
+    for harm in ("source", "data", "rules", "lost"):
+        planned = prepared(place, values)
+        assert not any(planned.states(False).values())
+        if harm == "source":
+            content = execution.read_notebook(place / "n" / "00_ok.ipynb")
+            content.cells[1].source += "  # changed"
+            execution.write_notebook(content, place / "n" / "00_ok.ipynb")
+        elif harm == "data":
+            with (place / "bank" / "customers.csv").open("a") as file:
+                file.write("c9999,2019-03-01,2020-01-01\n")
+        elif harm == "rules":
+            monkeypatch.setenv("CRMRESEARCH_DISCLOSURE", "eurostat")
+        else:
+            for name in planned.plans:
+                (place / "out" / name / "notebooks" / "00_ok.ipynb").unlink()
+        planned = prepared(place, values)
+        assert all(planned.states(False).values()), harm
+        sweep.run(planned)
+
+
+def test_a_notebook_depends_on_the_code_it_imports_and_no_other(tmp_path, monkeypatch):
+    package = tmp_path / "crmresearch"
+    files = {
+        "__init__.py": "", "a.py": "def f():\n    from crmresearch.deep import inner", "b.py": "", "words.yaml": "x: 1",
+        "deep/__init__.py": "", "deep/inner.py": "", "deep/other.py": "", "walk/__init__.py": "import pkgutil",
+        "walk/found.py": "", "run/kernels.py": "", "run/site.yaml": "y: 1",
+    }  # fmt: skip
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    monkeypatch.setattr(plan, "PACKAGE", package)
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / "helper.py").write_text("from crmresearch import walk")
+    sources = ["%matplotlib inline\nfrom crmresearch import a", "import helper, json"]
+    content = {"cells": [{"cell_type": "code", "source": [s]} for s in sources]}
+
+    def print_() -> str:
+        return plan.Code().imported(content, tmp_path / "n")
+
+    reach = (
+        "a.py",
+        "deep/__init__.py",
+        "deep/inner.py",
+        "words.yaml",
+        "walk/found.py",
+        "run/kernels.py",
+        "../n/helper.py",
+    )
+    for name in (*reach, "b.py", "deep/other.py", "run/site.yaml"):
+        before, text = print_(), (package / name).read_text()
+        (package / name).write_text(f"{text}\n# changed")
+        assert (print_() != before) is (name in reach), name
+
+
+def test_two_runners_of_one_sweep_are_one_too_many(place):
+    planned = prepared(place, {"size": [1]})
+    with (place / ".out.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run"):
+            sweep.run(planned)

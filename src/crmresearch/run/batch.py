@@ -1,41 +1,39 @@
 """Run the notebooks: check first, execute in parallel, keep what was reached, swap the finished folder in.
 
 A run is staged beside its folder (:mod:`.staging`) and swapped in when everything is written, ``status.json`` last; a
-run that is interrupted leaves the earlier one as it was, and ``resume`` takes up the notebooks it had finished.
+run that is interrupted leaves the earlier one as it was, and the next takes up the notebooks it had finished.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crmresearch import ledger, parameters, words
+from crmresearch import ledger, words
 from crmresearch.errors import CrmError, InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
 from crmresearch.rules import rules, use
 from crmresearch.run import execution, staging, workers
 from crmresearch.run.people import People
-from crmresearch.run.progress import Progress
+from crmresearch.run.plan import Plan, Planner, load
+from crmresearch.run.progress import Events, Progress
 from crmresearch.run.scan import Breach, Report, scan
 from crmresearch.run.staging import LAST, PARTS
 
-if TYPE_CHECKING:
-    from crmresearch.data.bank import Bank
-
-
 say = words.of("site.batch")
 PROJECT = Path(__file__).resolve().parents[3]
+ONE = threading.RLock()  # rules of disclosure are in force for a whole process, and a bank has one connection
 PRIVACY = "S09"  # the line of the ledger that the scan of the rendered output decides
 TIMEOUT = 1800.0  # seconds per notebook
 LONGEST = 604_800.0  # a week
@@ -52,74 +50,18 @@ class Outcome:
         The run's folder.
     status : mapping
         Content of ``status.json``.
+    unchanged : bool
+        Whether nothing was done, as everything was done before.
     """
 
     folder: Path
     status: Mapping[str, Any]
+    unchanged: bool = False
 
     @property
     def completed(self) -> bool:
         """Whether every notebook completed and nothing breached the disclosure rules."""
         return self.status["status"] == "completed"
-
-
-def find_notebooks(folder: Path | None = None) -> dict[str, Path]:
-    """Return the study notebooks by name; by default those of a clone, of ``./notebooks``, or of the package.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
-    for place in [folder] if folder is not None else parameters.folders():
-        found = {p.stem: p for p in sorted(place.glob("[0-9][0-9]_*.ipynb"))}
-        if found:
-            return found
-    raise InputError("no notebooks here; a study's notebook is named like 05_example.ipynb")
-
-
-def select(available: Iterable[str], studies: Iterable[str] | None = None) -> list[str]:
-    """Return the notebooks chosen by name or number (all when ``studies`` is None), in their order.
-
-    Raises
-    ------
-    InputError
-        If a study is unknown; the nearest one is named.
-    """
-    names = sorted(available)
-    if studies is None:
-        return names
-    chosen = set()
-    for study in studies:
-        wanted = study.strip().removesuffix(".ipynb")
-        match = [n for n in names if wanted in (n, n.partition("_")[0], n.partition("_")[2])]
-        if not match:
-            known = [*names, *(n.partition("_")[2] for n in names)]
-            raise InputError(f"no study {study.strip() or '(empty)'}; {parameters.near(wanted, known, 'there are')}")
-        chosen |= set(match)
-    return sorted(chosen)
-
-
-def _sha(*parts: bytes | str) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _code() -> str:
-    """Fingerprint of the package's source and data."""
-    package = Path(__file__).parents[1]
-    files = sorted(p for p in package.rglob("*") if p.suffix in {".py", ".yaml", ".css"})
-    return _sha(*(part for p in files for part in (p.relative_to(package).as_posix(), p.read_bytes())))
-
-
-def _lock() -> str:
-    """Fingerprint of what is installed: exact versions of every distribution."""
-    from importlib.metadata import distributions
-
-    return _sha("\n".join(sorted({f"{d.name}=={d.version}".lower() for d in distributions() if d.name})))
 
 
 def _commit() -> str:
@@ -145,15 +87,11 @@ def run(
     studies: Iterable[str] | None = None,
     values: Mapping[str, Any] | None = None,
     out: Path | None = None,
-    jobs: int = 2,
     from_dir: Path | None = None,
-    resume: bool | None = None,
-    timeout: float = TIMEOUT,
     inject: bool = True,
     folder: Path | None = None,
-    site: bool = True,
-    cold: bool = False,
     progress: Progress | None = None,
+    **ways: Any,
 ) -> Outcome:
     """Execute notebooks on a bank, merge their findings into the ledger, build the site, scan all of it.
 
@@ -167,25 +105,16 @@ def run(
         Notebook parameters; each must be taken by a selected notebook.
     out : Path, optional
         The run's folder, ``outputs/runs/<bank>`` by default; an earlier run there is replaced at the end.
-    jobs : int
-        Notebooks at a time.
     from_dir : Path, optional
         Folder with the files of an open data set already on disk, or one whose files a ``bank.yaml`` may name.
-    resume : bool, optional
-        Keep notebooks that completed before on the same sources, parameters, data, code and versions; False removes
-        what an interrupted run had finished. By default that is refused, so that nobody loses work unasked.
-    timeout : float
-        Seconds per notebook.
     inject : bool
         False executes the notebooks as they are, with no cell of parameters.
     folder : Path, optional
         Where the notebooks are.
-    site : bool
-        Whether to build the reviewers' site.
-    cold : bool
-        Whether every kernel is a new process that imports all of its own.
     progress : Progress, optional
         Listener.
+    **ways
+        As for :func:`carry_out`.
 
     Raises
     ------
@@ -196,54 +125,79 @@ def run(
         If the disk is too small, or fills up.
     """
     progress = progress or Progress()
-    if not 1 <= timeout <= LONGEST:
-        raise InputError(f"timeout = {timeout:g}: should be 1 to {LONGEST:,.0f} seconds per notebook")
-    available = find_notebooks(folder)
-    names = select(available, studies)
-    given = split({n: available[n] for n in names}, values or {})
+    check_timeout(ways.get("timeout", TIMEOUT))
+    planner = Planner(folder, inject)
+    planner.check(studies, values or {})
     if out is not None:
-        staging.check(out, resume)
+        staging.place(out)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    opened = load(bank, from_dir)
-    name = opened.about.name
-    if inject:
-        given = {n: {"bank_name": name} | part for n, part in given.items()}
-    out = staging.place(out or Path("outputs") / "runs" / name)
-    sources = {n: execution.source_of(execution.read_notebook(available[n])) for n in names}
-    prints: dict[str, Any] = {
-        "data": opened.engine.fingerprint(),
-        "code": _code(),
-        "lock": _lock(),
-        "register": ledger.register_hash(),
-        "language": words.language(),
-    }
-    fingerprints = {n: _sha(sources[n], json.dumps(given[n], sort_keys=True), *prints.values()) for n in names}
-    prints["notebooks"] = {n: _sha(text) for n, text in sources.items()}
-    known = People.of(opened)
-    started = datetime.now(UTC)
+    return carry_out(planner.plan(bank, studies, values or {}, out, from_dir), progress=progress, **ways)
 
-    with staging.staging(out, resume, progress.say) as (partial, lock):
+
+def check_timeout(seconds: float) -> None:
+    """Refuse a deadline that no timer keeps."""
+    if not 1 <= seconds <= LONGEST:
+        raise InputError(f"timeout = {seconds:g}: should be 1 to {LONGEST:,.0f} seconds per notebook")
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    progress: Progress,
+    jobs: int = 2,
+    force: bool = False,
+    timeout: float = TIMEOUT,
+    site: bool = True,
+    cold: bool = False,
+    team: workers.Team | None = None,
+) -> Outcome:
+    """Do what is planned and not done yet.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do.
+    progress : Progress
+        Listener.
+    jobs : int
+        Notebooks at a time.
+    force : bool
+        Execute what is unchanged, too.
+    timeout : float
+        Seconds per notebook.
+    site : bool
+        Whether to build the reviewers' site.
+    cold : bool
+        Whether every kernel is a new process that imports all of its own.
+    team : Team, optional
+        Executes the notebooks; one of this run's own by default.
+    """
+    if not force and (status := plan.finished(site)) is not None:
+        return Outcome(plan.out, status, unchanged=True)
+    started, names = datetime.now(UTC), list(plan.keys)
+    with contextlib.ExitStack() as held:
+        partial, lock = held.enter_context(staging.staging(plan.out, force, progress.say))
+        done: dict[str, dict[str, Any]] = {} if force else staging.kept(partial, plan.out, plan.keys)
+        staging.clear(partial, done, progress.say)
+        progress = held.enter_context(Events(partial / "logs" / "events.jsonl", progress))
         progress.begin(len(names))
-        done = staging.kept(partial, out, fingerprints) if resume else {}
         for kept, record in done.items():
             progress.end(kept, record)
-        staging.clear(partial, done)
-        warm = not cold and len(names) - len(done) > 1  # a single kernel costs the same
-        with workers.team(max(1, jobs), _environment(), lock, warm) as team:
-            for last in (False, True):
-                part = [n for n in names if n not in done and (n == LAST) is last]
-                common = {"folder": str(partial), "timeout": timeout, "environment": _own(opened, partial, jobs)}
-                work = [{"source": str(available[n].resolve()), "parameters": given[n], **common} for n in part]
-                workers.execute(work, team, progress, done, fingerprints)
+        if team is None:
+            warm = not cold and len(names) - len(done) > 1  # a single kernel costs the same
+            team = held.enter_context(workers.team(jobs, environment(), lock, warm))
+        with ONE:
+            known, told = plan.loaded.people, _own(plan, partial, jobs)
+        common = {"folder": str(partial), "timeout": timeout, "environment": told}
+        for last in (False, True):
+            part = [n for n in names if n not in done and (n == LAST) is last]
+            work = [{"source": str(plan.sources[n].resolve()), "parameters": plan.given[n], **common} for n in part]
+            workers.execute(work, team, progress, done, plan.keys)
+            with ONE:
+                use(plan.loaded.opened.about.disclosure)
                 _record_breaches(partial, known)
-                whole = set(names) == set(available) and all(d["status"] == "completed" for d in done.values())
+                whole = plan.whole and all(d["status"] == "completed" for d in done.values())
                 frame = ledger.merge(partial, whole=whole)
-        about = {
-            "bank": opened.about.plain() | {"tables": sorted(opened.tables)}, "rules": opened.rules(),
-            "parameters": given, "fingerprints": prints, "versions": _versions(),
-        }  # fmt: skip
-        ledger.write_json(partial / "run.json", about)
-        _merge_disclosure(partial)
         status = {
             "status": "completed" if all(d["status"] == "completed" for d in done.values()) else "failed",
             "started": started.isoformat(timespec="seconds"),
@@ -251,69 +205,56 @@ def run(
             "notebooks": {n: done[n] for n in names},
             "verdicts": {str(k): int(v) for k, v in frame["verdict"].value_counts().sort_index().items()},
         }
-        if not _unchanged(bank, from_dir, opened):
-            status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
-        _publish(partial, status, known, progress, site)
-        for empty in PARTS:
-            with contextlib.suppress(OSError):  # an empty folder tells nothing
-                (partial / empty).rmdir()
-        status["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        ledger.write_json(partial / "status.json", status)
-        staging.swap(partial, out)
-    return Outcome(out, status)
+        with ONE:
+            _finish(plan, partial, status, progress, site)
+        staging.swap(partial, plan.out)
+    return Outcome(plan.out, status)
 
 
-def split(notebooks: Mapping[str, Path], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each notebook the values it takes, all but the bank, which is the run's.
+def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progress, site: bool) -> None:
+    """Write what a run tells of itself, its site, and last of all its status."""
+    opened = plan.loaded.opened
+    use(opened.about.disclosure)
+    about = {
+        "bank": opened.about.plain() | {"tables": sorted(opened.tables)}, "rules": opened.rules(),
+        "parameters": plan.given, "fingerprints": plan.prints, "versions": _versions(),
+    }  # fmt: skip
+    ledger.write_json(partial / "run.json", about)
+    _merge_disclosure(partial)
+    if not _unchanged(plan):
+        status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
+    _publish(partial, status, plan.loaded.people, progress, site)
+    for empty in PARTS:
+        with contextlib.suppress(OSError):  # an empty folder tells nothing
+            (partial / empty).rmdir()
+    status["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    ledger.write_json(partial / "status.json", status)
 
-    Raises
-    ------
-    InputError
-        If a value names the bank, or :func:`crmresearch.parameters.split` refuses one.
-    """
-    if "bank_name" in values:
-        raise InputError("the bank of a run is named once: use --bank NAME instead of -p bank_name=NAME")
-    return parameters.split(notebooks, values)
 
-
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return what kernels are told, the same everywhere; they read what was loaded before, and need no key."""
     from crmresearch.data.pseudonyms import KEY, KEY_FILE
 
     return {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)} | execution.ENVIRONMENT
 
 
-def _own(opened: Bank, partial: Path, jobs: int) -> dict[str, str]:
+def _own(plan: Plan, partial: Path, jobs: int) -> dict[str, str]:
     """Return what the kernels of one run are told: what they read and write, and their share of the machine."""
     from crmresearch.data.bank import PINNED
 
-    return {**opened.engine.share(jobs), "CRMRESEARCH_OUT": str(partial), PINNED: str(opened.engine.path)}
+    engine = plan.loaded.opened.engine
+    return {**engine.share(jobs), "CRMRESEARCH_OUT": str(partial), PINNED: str(engine.path)}
 
 
-def _unchanged(bank: str, from_dir: Path | None, opened: Bank) -> bool:
+def _unchanged(plan: Plan) -> bool:
     """Tell whether the sources of a bank are still those that were loaded."""
     from crmresearch.data import store
     from crmresearch.data.sources.names import find
 
     try:
-        return store.fingerprint(find(bank, from_dir)) == opened.engine.fingerprint()
+        return store.fingerprint(find(plan.bank, plan.from_dir)) == plan.loaded.data
     except (InputError, OSError):
         return False
-
-
-def load(bank: str, from_dir: Path | None = None) -> Bank:
-    """Load the bank once, before any kernel asks for it."""
-    from crmresearch.data.bank import open_bank
-    from crmresearch.data.sources import names, open_data
-
-    if from_dir is not None and bank in open_data.catalogue():
-        open_data.get(bank, from_dir)
-    opened = open_bank(bank, from_dir)
-    use(opened.about.disclosure)
-    name = opened.about.name
-    if bank != name and name in {row["name"] for row in names.listing() if row["status"] != "own files"}:
-        raise InputError(f"{bank} calls its bank {name}, the name of an embedded one; rename it in bank.yaml")
-    return opened
 
 
 def _record_breaches(folder: Path, known: People) -> None:
@@ -405,9 +346,8 @@ def run_open(
     """
     from crmresearch.data.sources import names, open_data
 
-    available = find_notebooks()
-    studies = select(available, studies)
-    split({n: available[n] for n in studies}, values)  # refused once, not bank by bank
+    studies = None if studies is None else list(studies)
+    Planner().check(studies, values)  # refused once, not bank by bank
     progress, out = options.get("progress") or Progress(), out or Path("outputs") / "open"
     if from_dir is not None and not from_dir.is_dir():
         raise InputError(f"there is no folder {from_dir.name}/ to take open banks from")

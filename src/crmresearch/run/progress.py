@@ -1,9 +1,15 @@
-"""Say what a run is doing: a progress bar on a terminal, plain lines elsewhere."""
+"""Say what a run is doing: a live table on a terminal, plain lines elsewhere, and events for programs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any
 
 from crmresearch import escape
@@ -34,29 +40,58 @@ class Progress:
         """Hear how a notebook ended."""
 
 
-class Lines(Progress):
+class Tally(Progress):
+    """Counts what was done, skipped and failed, and how long the rest will take."""
+
+    total = 0
+
+    def begin(self, total: int) -> None:
+        """Remember the number of notebooks or runs, of which none has ended."""
+        self.total, self.ended, self.started = total, Counter[str](), time.monotonic()
+
+    def end(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Count it."""
+        self.ended[
+            "skipped" if outcome.get("reused") else "done" if outcome["status"] == "completed" else "failed"
+        ] += 1
+
+    def __str__(self) -> str:
+        worked, over = self.ended["done"] + self.ended["failed"], self.total - self.ended.total()
+        counts = ", ".join(f"{n} {word}" for word, n in {**self.ended, "to go": over}.items() if n)
+        seconds = (time.monotonic() - self.started) / worked * over if worked else 0
+        return counts + (f", about {lasting(seconds)} left" if seconds else "")
+
+
+def lasting(seconds: float) -> str:
+    """Write a time that is estimated."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+class Lines(Tally):
     """One line per event."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.total, self.ended = stream, 0, 0
-
-    def begin(self, total: int) -> None:
-        """Remember the number of notebooks, of which none has ended."""
-        self.total, self.ended = total, 0
+        self.stream = stream
 
     def say(self, words: str) -> None:
         """Write the remark."""
         print(f"== {escape.terminal(words)}", file=self.stream, flush=True)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
-        """Write how the notebook ended, and how many have."""
-        self.ended += 1
-        width = len(str(self.total))
-        print(f"[{self.ended:>{width}}/{self.total}] {_summary(name, outcome)}", file=self.stream, flush=True)
+        """Write how it ended, and how many have."""
+        super().end(name, outcome)
+        ended = f"[{self.ended.total():>{len(str(self.total))}}/{self.total}]"
+        print(f"{ended} {_summary(name, outcome)}", file=self.stream, flush=True)
 
 
-class Bar(Progress):
-    """A bar for the run and one for each notebook under way."""
+class Bar(Tally):
+    """A bar for the whole, with its counts, and one for each notebook under way."""
 
     def __init__(self, stream: IO[str]) -> None:
         from rich import progress as rich
@@ -75,10 +110,11 @@ class Bar(Progress):
         self.tasks: dict[str, Any] = {}
 
     def begin(self, total: int) -> None:
-        """Start the bar of the run; that of an earlier one goes."""
+        """Start the bar of the whole; that of an earlier one goes."""
+        super().begin(total)
         if self.whole is not None:
             self.bars.remove_task(self.whole)
-        self.whole = self.bars.add_task("notebooks", total=total)
+        self.whole = self.bars.add_task(str(self), total=total)
 
     def say(self, words: str) -> None:
         """Write the remark above the bars."""
@@ -91,12 +127,71 @@ class Bar(Progress):
         self.bars.update(self.tasks[name], completed=done)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
-        """Replace the notebook's bar by a line that stays."""
-        if name in self.tasks:
-            self.bars.remove_task(self.tasks.pop(name))
-        self.bars.advance(self.whole)
+        """Replace the bars of a notebook, or of a run's notebooks, by a line that stays."""
+        super().end(name, outcome)
+        for key in [k for k in self.tasks if k == name or k.startswith(f"{name} ")]:
+            self.bars.remove_task(self.tasks.pop(key))
+        self.bars.update(self.whole, advance=1, description=str(self))
         mark, style = ("✓", "green") if outcome["status"] == "completed" else ("✗", "red")
         self.bars.print(f" {mark} {_summary(name, outcome)}", markup=False, highlight=False, style=style)
+
+
+class Within(Progress):
+    """Tells the listener of a sweep what one of its runs is doing."""
+
+    def __init__(self, listener: Progress, run: str) -> None:
+        self.listener, self.run = listener, run
+
+    def cell(self, name: str, done: int, total: int) -> None:
+        """Say whose cell has run."""
+        self.listener.cell(f"{self.run} {name}", done, total)
+
+
+class Events(Progress):
+    """Adds what happens to a file, one JSON object a line, and tells a listener.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it grows.
+    listener : Progress, optional
+        Is told the same.
+    """
+
+    def __init__(self, path: Path, listener: Progress | None) -> None:
+        self.listener, self.lock = listener or Progress(), threading.Lock()
+        self.file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def _write(self, **event: Any) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self.lock:
+            self.file.write(json.dumps({"at": at, **event}, ensure_ascii=False) + "\n")
+            self.file.flush()
+
+    def begin(self, total: int) -> None:
+        """Write how many there are."""
+        self._write(event="begin", total=total)
+        self.listener.begin(total)
+
+    def say(self, words: str) -> None:
+        """Write the remark."""
+        self._write(event="remark", words=words)
+        self.listener.say(words)
+
+    def cell(self, name: str, done: int, total: int) -> None:
+        """Pass it on alone: cells are many."""
+        self.listener.cell(name, done, total)
+
+    def end(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Write how it ended."""
+        self._write(event="end", name=name, **outcome)
+        self.listener.end(name, outcome)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Where a run is written: a folder of its own beside the run's, under a lock, swapped in when all of it is there.
 
 No two runs share a staging folder, so that a process of a run that was killed can write into no later one. What a
-killed run had finished is taken up again, or removed, only where the user says which.
+killed run had finished is taken up by the next, or removed with a word.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def place(out: Path) -> Path:
     return out
 
 
-def _left(out: Path) -> dict[Path, list[str]]:
+def left(out: Path) -> dict[Path, list[str]]:
     """Return the staging folders that earlier runs left beside ``out``, oldest first, and what each had finished."""
     if not out.parent.is_dir():
         return {}
@@ -69,42 +69,24 @@ def _records(partial: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check(out: Path, resume: bool | None) -> None:
-    """Refuse what :func:`staging` would refuse, before anything is loaded."""
-    out = place(out)
-    with _lock(out):
-        _asked(out, resume)
-
-
-def _asked(out: Path, resume: bool | None) -> None:
-    """Ask what is to become of what an interrupted run had finished, where the user did not say."""
-    finished = sorted({name for names in _left(out).values() for name in names})
-    if finished and resume is None:
-        raise InputError(
-            f"an interrupted run into {out} had finished {', '.join(finished)}; "
-            "say --resume to keep what is unchanged, or --no-resume to remove it and begin anew"
-        )
-
-
 @contextlib.contextmanager
-def staging(out: Path, resume: bool | None, say: Callable[[str], None]) -> Iterator[tuple[Path, int | None]]:
+def staging(out: Path, force: bool, say: Callable[[str], None]) -> Iterator[tuple[Path, int | None]]:
     """Give a folder beside ``out`` for this run alone, and the lock that its workers hold with it.
 
-    The folder stays, for ``--resume``, when the run is interrupted after a notebook was finished.
+    The folder stays, for the next run, when this one is interrupted after a notebook was finished.
 
     Raises
     ------
     InputError
-        If another run is writing ``out``, or an interrupted one had finished notebooks and ``resume`` is None.
+        If another run is writing ``out``.
     CrmError
         If the disk is too small, or fills up.
     """
-    with _lock(out) as lock:
-        _asked(out, resume)
-        before = _left(out)
+    with locked(out) as lock:
+        before = left(out)
         partial = out.with_name(f".{out.name}.partial-{secrets.token_hex(4)}")
         partial.mkdir()
-        kept = next((p for p in reversed(before) if before[p]), None) if resume else None
+        kept = next((p for p in reversed(before) if before[p]), None) if not force else None
         for folder, finished in before.items():
             if folder == kept:
                 partial.rmdir()
@@ -112,7 +94,7 @@ def staging(out: Path, resume: bool | None, say: Callable[[str], None]) -> Itera
                 continue
             say(f"removed what an interrupted run left ({', '.join(finished) or 'nothing'} finished)")
             shutil.rmtree(folder)
-        remedy = "the earlier run, if any, is as it was; free some, and run again with --resume"
+        remedy = "the earlier run, if any, is as it was; free some, and run again"
         try:
             with room(partial, "the run", size(out), remedy):
                 yield partial, lock
@@ -122,7 +104,7 @@ def staging(out: Path, resume: bool | None, say: Callable[[str], None]) -> Itera
 
 
 @contextlib.contextmanager
-def _lock(out: Path) -> Iterator[int | None]:
+def locked(out: Path) -> Iterator[int | None]:
     """Let one run at a time write ``out``; whoever inherits the descriptor holds the lock, too."""
     path = out.with_name(f".{out.name}.lock")
     try:
@@ -186,8 +168,10 @@ def kept(partial: Path, out: Path, fingerprints: Mapping[str, str]) -> dict[str,
     return found
 
 
-def clear(partial: Path, done: Iterable[str]) -> None:
+def clear(partial: Path, done: Iterable[str], say: Callable[[str], None]) -> None:
     """Make the parts of the staging folder, with nothing in them but what finished notebooks wrote."""
+    if changed := [name for name in _records(partial) if name not in done and name != LAST]:
+        say(f"removed what an interrupted run had finished on other input: {', '.join(changed)}")
     keep = {p for name in done for p in owned(partial, name)}
     for part in PARTS:
         _make(partial, part)
