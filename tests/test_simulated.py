@@ -21,6 +21,9 @@ Settings = simulated.Settings
 # of real markets, and of wider worlds
 NOT_EVERYWHERE = {
     "region_id",
+    "customer_type",
+    "lookups",
+    "lookups_last_week",
     "owner_share",
     "crm_intensity",
     "direction",

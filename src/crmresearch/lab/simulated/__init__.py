@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError
-from crmresearch.lab.simulated import accounts, relations, service
+from crmresearch.lab.simulated import accounts, managers, relations, service
 from crmresearch.lab.simulated.columns import Block, Codes, joined, last_day, to_arrow, to_frame
 from crmresearch.lab.simulated.estimands import latent, line_truths, truth
 from crmresearch.lab.simulated.life import Life, draw_life
@@ -42,7 +42,7 @@ _BY_BLOCK: dict[str, Callable[[Settings, Life, int], Block]] = {
 _WHOLE: dict[str, Callable[[Settings], Block]] = {"markets": relations.markets}  # drawn once per bank
 TABLES = (*_BY_BLOCK, *_WHOLE)
 _BY_BLOCK["pulse"] = service.pulse
-_WHOLE["branches"] = service.branches
+_WHOLE |= {"branches": service.branches, "managers": managers.managers}
 _BY_BLOCK["truth"] = latent  # beside the tables, never among them
 PATHS = (
     ("IMAG", "EXPE"), ("EXPE", "QUAL"), ("EXPE", "VAL"), ("QUAL", "VAL"), ("IMAG", "SAT"), ("EXPE", "SAT"),
@@ -89,7 +89,7 @@ def _cut(block: Block, settings: Settings, index: int) -> Block:
 
 def _chosen(settings: Settings, tables: Sequence[str] | None) -> tuple[str, ...]:
     p = settings.parameters
-    there = {"branches": p.branches > 0, "pulse": p.pulse_share > 0}
+    there = {"branches": p.branches > 0, "pulse": p.pulse_share > 0, "managers": p.crm_hours > 0}
     own = (*TABLES, *(t for t, is_there in there.items() if is_there))
     if tables is None:
         return own

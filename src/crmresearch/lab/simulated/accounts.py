@@ -8,10 +8,13 @@ import numpy as np
 
 from crmresearch.lab.simulated.branches import branch_ids, draw_branches, failing
 from crmresearch.lab.simulated.columns import NO_DATE, Block, Codes, cents, days, month_starts
+from crmresearch.lab.simulated.intentions import lookups
 from crmresearch.lab.simulated.life import CAUSES, FAMILIES, Life
+from crmresearch.lab.simulated.managers import managed_margin
 from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.priority import since
 from crmresearch.lab.simulated.settings import BLOCK, Settings
+from crmresearch.lab.simulated.traits import PAYS, TYPES, class_factor, corporate, own_margin
 from crmresearch.lab.simulated.wallet import elsewhere
 
 YES_NO = ("no", "yes")
@@ -74,6 +77,11 @@ def customers(s: Settings, life: Life, block: int) -> Block:
     n = len(ids)
     g = stream(s, "consent", block)
     g.standard_normal(n)  # those of the marketing consent come first
+    known: Block = {}
+    if s.parameters.outside_median > 0:
+        known["outside_estimate"] = cents(elsewhere(s, block)[1])
+    if s.parameters.corporate_share > 0:
+        known["customer_type"] = Codes(corporate(s, block).astype(np.int64), TYPES)
     return {
         "customer_id": Codes(np.arange(n), ids),
         "acquired_on": first,
@@ -88,7 +96,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
         "manager_id": Codes(
             np.where(life.managed, who.city, -1), [f"M{i + 1:03d}" for i in range(sum(s.parameters.cities.values()))]
         ),
-        **({"outside_estimate": cents(elsewhere(s, block)[1])} if s.parameters.outside_median > 0 else {}),
+        **known,
         "consent_analysis": Codes((g.random(n) < 0.98).astype(np.int64), YES_NO),
         "consent_marketing": Codes(life.consent.astype(np.int64), YES_NO),
         **({"branch_id": Codes(life.home, branch_ids(s))} if s.parameters.branches else {}),
@@ -99,7 +107,7 @@ def customers(s: Settings, life: Life, block: int) -> Block:
 def holdings(s: Settings, life: Life, block: int) -> Block:
     """Build the table of products held; products end when the customer leaves."""
     g = stream(s, "terms", block)
-    shape = life.opened.shape
+    shape = (len(life.opened), len(FAMILIES))  # ecommerce, which some worlds have beside these, has no terms
     draws = {
         "term": g.integers(0, 4, shape),
         "floating": g.random(shape),
@@ -115,16 +123,17 @@ def holdings(s: Settings, life: Life, block: int) -> Block:
     leaves = gone[row] != NO_DATE
     closed = np.where(leaves & ((closed == NO_DATE) | (closed > gone[row])), gone[row], closed)
     savings = np.isin(family, [FAMILIES.index("term_deposit"), FAMILIES.index("fund")])
-    term = np.array([3, 6, 12, 24])[draws["term"][row, family]]
+    own = (row, np.minimum(family, len(FAMILIES) - 1))
+    term = np.array([3, 6, 12, 24])[draws["term"][own]]
     return {
         "customer_id": Codes(row, customer_ids(block)),
-        "product_family": Codes(family, FAMILIES),
+        "product_family": Codes(family, (*FAMILIES, "ecommerce")[: life.opened.shape[1]]),
         "opened_on": np.maximum(opened, first[row]),
         "closed_on": closed.astype(np.int32),
         "term_months": np.where(savings, term, -1),
-        "rate_type": Codes(np.where(savings, draws["floating"][row, family] < 0.3, -1), ("fixed", "floating")),
-        "principal_guaranteed": np.where(savings, draws["guaranteed"][row, family] < 0.6, -1).astype(np.int8),
-        "yield_annual": np.where(savings, np.round(0.02 + 0.025 * draws["yield"][row, family], 4), np.nan),
+        "rate_type": Codes(np.where(savings, draws["floating"][own] < 0.3, -1), ("fixed", "floating")),
+        "principal_guaranteed": np.where(savings, draws["guaranteed"][own] < 0.6, -1).astype(np.int8),
+        "yield_annual": np.where(savings, np.round(0.02 + 0.025 * draws["yield"][own], 4), np.nan),
     }
 
 
@@ -144,6 +153,8 @@ def monthly(s: Settings, life: Life, block: int) -> Block:
     margin = p.margin / 12 * np.exp(p.margin_satisfaction * life.satisfaction[at])
     margin = margin * (1 + p.referral_margin * referred * np.exp(-tenure / p.referral_fade_years))
     margin = margin * (1 + p.rival_income * life.rival[at])
+    if p.benefit_margin or p.class_distance or p.ability_margin or p.use_margin:
+        margin = margin * np.exp(np.broadcast_to(own_margin(s, block) + managed_margin(s, life), (n, months))[at])
     fees = p.fee * life.breadth[at] * np.exp(0.5 * noise[0][at] - 0.125)
     if p.branches:
         fees = fees * np.exp(p.convert_fees * draw_branches(s).built[life.home[row], month])
@@ -161,6 +172,7 @@ def monthly(s: Settings, life: Life, block: int) -> Block:
         "service_cost": cents(service),
         "risk_cost": cents(loss),
         "allocated_cost": np.full(len(row), round(p.allocated_cost * 100), dtype=np.int64),
+        **(lookups(s, block, life, row, month) if p.lookups_month > 0 else {}),
     }
 
 
@@ -197,7 +209,7 @@ def _counterparties(s: Settings, life: Life, block: int, row: Array, month: Arra
 def transactions(s: Settings, life: Life, block: int) -> Block:
     """Build the table of transactions; the rate differs between customers (gamma)."""
     p, g, who = s.parameters, stream(s, "transactions", block), life.people
-    rate = p.transactions_month * g.gamma(2.0, 0.5, len(who.value))
+    rate = p.transactions_month * g.gamma(2.0, 0.5, len(who.value)) * class_factor(s, block, PAYS)
     count = g.poisson(rate[:, None] * _activity(p, life))
     row, month = np.nonzero(count)
     repeat = count[row, month]

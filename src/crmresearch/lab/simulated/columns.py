@@ -62,7 +62,7 @@ _DATES = {"acquired_on", "observed_from", "left_on", "opened_on", "closed_on", "
 _MONEY = {"balance", "net_interest", "fees", "service_cost", "risk_cost", "allocated_cost", "amount", "spend", "cost",
           "outside_estimate"}  # fmt: skip
 _FLAGS = {"won", "randomised", "responded", "sampled", "resolved", "chosen", "principal_guaranteed", "spend_randomised"}
-_COUNTS = {"city_tier", "birth_year", "term_months", "tier", "rival_branches", "steps"}
+_COUNTS = {"city_tier", "birth_year", "term_months", "tier", "rival_branches", "steps", "lookups", "lookups_last_week"}
 
 
 def _kind(name: str, value: Any) -> str:

@@ -19,6 +19,7 @@ from crmresearch.lab.simulated.people import Array, People
 from crmresearch.lab.simulated.policies import lot_sums, offer_estimands, offer_sums
 from crmresearch.lab.simulated.relations import ITEMS
 from crmresearch.lab.simulated.settings import BLOCK, Settings
+from crmresearch.lab.simulated.traits import corporate
 
 DRAW_BLOCKS = 8  # blocks drawn where no stored limit fits
 GROUPS = 40  # groups of blocks that are left out in turn
@@ -143,6 +144,24 @@ def _rmst_sums(s: Settings, life: Life, out: dict[str, float]) -> None:
         out[f"rmst.{name}.months"] = float(months[group].sum())
 
 
+def _trait_sums(s: Settings, block: int, life: Life, out: dict[str, float]) -> None:
+    """What managers' use can move, companies with electronic commerce, adopters from before the observation."""
+    p, there = s.parameters, alive(life)
+    if p.crm_hours > 0:
+        table = accounts.monthly(s, life, block)
+        own = life.managed[table["customer_id"].codes]
+        interest = table["net_interest"][own].sum()
+        made = interest + (table["fees"] - table["service_cost"] - table["risk_cost"])[own].sum()
+        out |= {"managed.interest": float(interest), "managed.contribution": float(made)}
+    if p.corporate_share > 0:
+        firm = there[:, -1] * corporate(s, block) * (life.people.acquired < s.months)
+        has = (life.opened[:, -1] < s.months) & (life.closed[:, -1] >= s.months)
+        out |= {"firms": float(firm.sum()), "firms.online": float((firm * has).sum())}
+    if p.mobile_history > 0:
+        old = life.people.acquired < 0
+        out |= {"old": float(old.sum()), "old.mobile": float((old & (life.adopted < 0)).sum())}
+
+
 def block_sums(s: Settings, block: int) -> dict[str, float]:
     """Sums over one block from which the limits are made."""
     life = draw_life(s, block)
@@ -156,6 +175,7 @@ def block_sums(s: Settings, block: int) -> dict[str, float]:
     lot_sums(s, life, block, out)
     if s.parameters.branches:
         out |= service.effect_sums(s, life, block, alive(life))
+    _trait_sums(s, block, life, out)
     return out
 
 
@@ -206,6 +226,17 @@ def _from_sums(s: Settings) -> dict[str, Callable[[Mapping[str, float]], float]]
     if campaign_months(s.months)["dose"] + FOLLOW <= s.months:
         for dose in DOSES[1:]:
             out[f"campaign.dose_{dose}.retention_12m"] = _ratio(f"dose_{dose}.kept", f"dose_{dose}.reached")
+    out |= {
+        name: _ratio(top, bottom)
+        for name, (needed, top, bottom) in {
+            "corporate.ecommerce.share": (s.parameters.corporate_share, "firms.online", "firms"),
+            "mobile.before.share": (s.parameters.mobile_history, "old.mobile", "old"),
+        }.items()
+        if needed > 0
+    }
+    if s.parameters.crm_hours > 0:  # of contribution that a manager makes, by one standard deviation more use
+        moved = float(np.expm1(s.parameters.use_margin))
+        out["manager.use.contribution"] = lambda z: moved * z["managed.interest"] / z["managed.contribution"]
     return out | offer_estimands(s)
 
 

@@ -20,10 +20,12 @@ from crmresearch.lab.simulated.accounts import LEANING, customer_ids
 from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import Block, Codes
 from crmresearch.lab.simulated.draws import DRAW_BLOCKS, limits
+from crmresearch.lab.simulated.intentions import share_felt
 from crmresearch.lab.simulated.life import Life
 from crmresearch.lab.simulated.people import CHANNELS
 from crmresearch.lab.simulated.settings import BLOCK, Settings, worlds
 from crmresearch.lab.simulated.shocks import realised_trend
+from crmresearch.lab.simulated.traits import CLASSES, classes
 
 
 def latent(settings: Settings, life: Life, block: int) -> Block:
@@ -40,6 +42,7 @@ def latent(settings: Settings, life: Life, block: int) -> Block:
         "left_month": np.where(np.isfinite(life.left), life.left, np.nan),
         "mobile_month": life.adopted,
         "target_logit": life.target_score,
+        **({"class": classes(settings, block)} if settings.parameters.class_distance else {}),
         **waves,
     }
 
@@ -83,6 +86,12 @@ def parameter_estimands(s: Settings) -> dict[str, float]:
     out["entry.intensity.log_hazard"] = p.intensity_entry
     out["trend.exit"] = p.trend_exit
     out["cox.rate_gap.log_hr"] = p.rate_exit  # per 25 basis points
+    out["manager.use.log_margin"] = p.use_margin
+    out["manager.use.log_margin.between"] = p.use_margin + p.ability_margin * p.use_follows_ability  # the naive one
+    out["corporate.share"] = p.corporate_share
+    out["benefit.log_margin"] = p.benefit_margin
+    out["classes.planted"] = float(len(CLASSES)) if p.class_distance else 1.0
+    out["cox.intention.log_hr"] = p.intention_exit
     out["satisfaction.personal_offer"] = p.personal_satisfaction
     out["cox.came.log_hr"] = p.invite_exit
     for offer in ("generic", "personal"):
@@ -111,6 +120,7 @@ def closed_forms(s: Settings) -> dict[str, float]:
     fade = p.referral_fade_years
     out["referral.margin_gap.first_year"] = p.referral_margin * fade * (1 - float(np.exp(-1 / fade)))
     out.update(_win_integrals(s))
+    out["intention.share"] = share_felt(p)
     if s.months > 12:  # a year alone cannot tell trend and season apart
         out["trend.exit.realised"] = realised_trend(s)
     if _care_is_constant(p):

@@ -28,6 +28,7 @@ from crmresearch.lab.simulated.campaigns import (
     wave_months,
 )
 from crmresearch.lab.simulated.columns import days, last_day
+from crmresearch.lab.simulated.intentions import log_hazard
 from crmresearch.lab.simulated.markets import rival_months
 from crmresearch.lab.simulated.people import (
     Array,
@@ -42,6 +43,7 @@ from crmresearch.lab.simulated.people import (
 from crmresearch.lab.simulated.priority import lifted_over
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import common
+from crmresearch.lab.simulated.traits import OPENS, class_factor, ecommerce
 from crmresearch.lab.simulated.wallet import acts, with_offers
 
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")
@@ -70,6 +72,7 @@ class Life:
     rival: Array  # rivals in the city
     managed: Array  # by a relationship manager of the city
     common: Array  # log hazard shared with others: of the month, the city, the manager, the household
+    intends: Array | float  # log hazard of an intention to leave
     platforms: Array  # leaning to pay through outside platforms, standardised
     concern: Array
     attitudes: dict[str, Array]  # construct -> customer x wave
@@ -127,7 +130,7 @@ def _products(s: Settings, people: People, block: int, develop_at: int, develop_
     wait = g.standard_exponential((n, len(FAMILIES)))
     last = g.standard_exponential((n, len(FAMILIES)))
     rate = np.array([0.0, *(p.family_rate[f] for f in FAMILIES[1:])]) / 12
-    rate = rate[None, :] * np.exp(p.family_value * people.value)[:, None]
+    rate = rate[None, :] * (np.exp(p.family_value * people.value) * class_factor(s, block, OPENS))[:, None]
     with np.errstate(divide="ignore"):
         # a contact at `develop_at` multiplies the rates for six months: invert the piecewise linear hazard
         boost = np.where(develop_arm == 1, p.develop_boost, 1.0)[:, None]
@@ -262,6 +265,9 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     at = campaign_months(months)
     arms, u_target = draw_arms(s, block, n, force)
     opened, closed = _products(s, people, block, at["develop"], arms["develop"])
+    if p.corporate_share > 0:
+        more = ecommerce(s, block, people.acquired)
+        opened, closed = (np.column_stack(pair) for pair in zip((opened, closed), more, strict=True))
     breadth = held(opened, closed, months)
     complaints, unmet = _complaints(s, people, block, exposed)
     consent = _consent(s, block, n)
@@ -286,7 +292,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
         _lifted(p, attitudes, lift, concern)
     rate = p.mobile_rate / 12 * np.exp(p.mobile_age * (people.age - 40) + p.mobile_concern * concern)
     with np.errstate(divide="ignore"):
-        adopted = np.maximum(people.acquired, 0.0) + stream(s, "adoption", block).standard_exponential(n) / rate
+        wait = stream(s, "adoption", block).standard_exponential(n) / rate
+    adopted = np.maximum(people.acquired, -12.0 * p.mobile_history) + wait
     rival = rival_months(s)[people.city]
     logit = target_logit(p, score["target"])
     arms["target"] = (u_target < 1 / (1 + np.exp(-logit))).astype(np.int8)
@@ -295,9 +302,9 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     managed = (log_balance[:, 1] > np.log(p.vip_threshold)) & (people.value > 0)
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
-        managed, common(s, people, managed, block), stream(s, "platforms", block).standard_normal(n), concern,
-        attitudes, home, lift, consent, arms, logit, scored, attends(s, block, attitudes["LOY"]), exposed, exposed,
-        exposed[:, 0], exposed[:, 0],
+        managed, common(s, people, managed, block), log_hazard(s, block),
+        stream(s, "platforms", block).standard_normal(n), concern, attitudes, home, lift, consent, arms, logit, scored,
+        attends(s, block, attitudes["LOY"]), exposed, exposed, exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
@@ -350,7 +357,7 @@ def _hazards(s: Settings, life: Life, tenure_years: Array) -> None:
         linear = linear * effect_factor(p, tenure_years)
     linear += _contact_effect(p, life)
     linear += p.satisfaction_exit * life.satisfaction
-    linear += life.common
+    linear += life.common + life.intends
     linear += (p.ease_exit * people.ease + np.log(people.frailty) + p.platform_exit * life.platforms)[:, None]
     edges = (np.arange(months + 1)[None, :] - people.acquired[:, None]) / 12
     baseline = np.diff(voluntary_cumulative(p, edges), axis=1)

@@ -20,6 +20,7 @@ _PURPOSES = (
     "rates", "declined",
     "wallet", "lots", "offers",
     "branches", "homes", "pulse", "handling", "skills", "lifting",
+    "intentions", "lookups", "managers", "types", "benefit", "classes",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 

@@ -15,6 +15,7 @@ from crmresearch.lab.simulated.people import CHANNELS, Array, stream
 from crmresearch.lab.simulated.priority import asked_share
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.shocks import draw_shocks
+from crmresearch.lab.simulated.traits import benefit
 
 _NAMES = ("image", "expectation", "quality", "value", "satisfaction", "loyalty", "concern")
 ITEMS = {c: [f"{name}_{i}" for i in range(1, 5)] for c, name in zip((*CONSTRUCTS, "CONC"), _NAMES, strict=True)}
@@ -173,6 +174,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
     p, g, n = s.parameters, stream(s, "survey", block), len(life.left)
     lot = g.random(n)
     trouble = any_before(life.complaints, 6)
+    _, gains = benefit(s, block)
     out: list[dict[str, Array]] = []
     for w, month in enumerate(wave_months(life.months)):
         grown = p.concern_growth * (month - wave_months(life.months)[0]) / 12
@@ -190,6 +192,7 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         stated = p.intention_factor * -np.expm1(-mass) * np.exp(0.5 * g.standard_normal(n) - 0.125)
         values["switch_chance"] = np.rint(100 * np.clip(stated, 0, 1))
         values["other_banks"] = g.poisson(other_banks(p, latent["SAT"], month)).astype(float)
+        values |= {"net_benefit": gains[:, w]} if p.benefit_share > 0 else {}
         values["weather"] = np.clip(np.rint(6.0 + 2.0 * g.standard_normal(n)), 1, 10)  # marker: related to nothing
         there = (life.people.acquired < month) & (life.left > month + 1)
         share = asked_share(s, life.log_balance[:, max(month - 1, 0)])

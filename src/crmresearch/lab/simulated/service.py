@@ -24,6 +24,7 @@ from crmresearch.lab.simulated.life import Life
 from crmresearch.lab.simulated.people import Array, stream
 from crmresearch.lab.simulated.relations import ITEMS, OLDER, answer_moments, answered
 from crmresearch.lab.simulated.settings import Settings
+from crmresearch.lab.simulated.traits import VISITS, class_factor
 
 SERVICE_KINDS = ("visit", "call", "advice", "complaint")
 SERVICE_CHANNELS = ("branch", "phone", "online")
@@ -34,7 +35,7 @@ def service(s: Settings, life: Life, block: int) -> Block:
     """Build the table of service events: visits, calls, advice, and complaints."""
     p, g, who = s.parameters, stream(s, "visits", block), life.people
     share = np.minimum(life.exposed, np.clip(life.left[:, None] - np.arange(life.months)[None, :], 0.0, 1.0))
-    count = g.poisson(p.visits_month * share)
+    count = g.poisson(p.visits_month * share * np.reshape(class_factor(s, block, VISITS), (-1, 1)))
     complaints = life.complaints & present(life)
     row, month = np.nonzero(count)
     repeat = count[row, month]

@@ -38,7 +38,7 @@ def draw_shocks(s: Settings) -> Shocks:
     nation = p.nation_shock * g.standard_normal(s.months)
     # around the middle of the window, so that a trend leaves the mean of exits what it is
     nation = nation + p.trend_exit * (month - s.months / 2) / 12 + p.season_exit * np.cos(2 * np.pi * month / 12)
-    city, share = (_persistent(g.standard_normal(shape)) for _ in range(2))
+    city, share = (persistent(g.standard_normal(shape)) for _ in range(2))
     risk, manager, other = g.standard_normal((3, shape[0]))
     rho = p.intensity_follows_risk
     intensity = rho * risk + np.sqrt(1 - rho**2) * other
@@ -48,7 +48,7 @@ def draw_shocks(s: Settings) -> Shocks:
     )
 
 
-def _persistent(noise: Array) -> Array:
+def persistent(noise: Array) -> Array:
     """Turn independent shocks into ones that persist, with the same variance."""
     out = noise.copy()
     for m in range(1, noise.shape[1]):
