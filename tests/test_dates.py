@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from types import SimpleNamespace
 
 import pytest
 
 import test_remedies
+from crmresearch.data import casting
 from crmresearch.errors import InputError
 from test_remedies import advised
 
@@ -64,6 +66,16 @@ def followed(bank, column, values, before=""):
         ("%Y年%m月%d日 %H:%M", ("2020年2月29日 10:15", "2019年12月1日 00:00", "2020年3月13日 9:05")),
         ("%Y年%m月%d日", ("２０２０年２月２９日", "２０１９年１２月１日", "２０２０年３月１３日")),
         ("%d.%m.%Y", ("２９．０２．２０２０", "０１．１２．２０１９", "１３．０３．２０２０")),
+        ("%d %b %Y", ("29 févr. 2020", "1er déc. 2019", "13 mars 2020")),
+        ("%d %b %Y", ("29 de febrero de 2020", "1 de diciembre de 2019", "13 de marzo de 2020")),
+        ("%d/%b/%Y", ("29/fev/2020", "01/dez/2019", "13/mar/2020")),
+        ("%d %b %Y", ("29 feb 2020", "1 dec 2019", "13 mrt 2020")),
+        ("%b %d, %Y", ("February 29th, 2020", "December 1st, 2019", "March 13th, 2020")),
+        ("%a, %d.%m.%Y", ("Sa, 29.02.2020", "So, 01.12.2019", "Fr, 13.03.2020")),
+        ("%a %d %b %Y", ("samedi 29 février 2020", "dimanche 1 décembre 2019", "vendredi 13 mars 2020")),
+        ("%Y년 %m월 %d일", ("2020년 2월 29일", "2019년 12월 1일", "2020년 3월 13일")),
+        ("%G-W%V-%u", ("2020-W09-6", "2019-W48-7", "2020-W11-5")),
+        ("%Y-%j", ("2020-060", "2019-335", "2020-073")),
         ("", ("２０２０－０２－２９", "２０１９/１２/０１", "2020-03-1３")),
     ],
 )
@@ -118,6 +130,45 @@ def test_times_in_utc_are_told_by_their_sign(bank):
     told, read = followed(bank, "acquired_on", ("2020-02-28T23:00:00Z", "2019-12-01T10:00:00Z", "2020-03-13T10:00:00Z"))
     assert told == ["timezone: {acquired_on: UTC}"]
     assert read == ["2020-02-28", *DAYS[1:]]
+
+
+@pytest.mark.parametrize(
+    "months",
+    [
+        "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+        "janv. févr. mars avr. mai juin juil. août sept. oct. nov. déc.",
+        "ene feb mar abr may jun jul ago sep oct nov dic",
+        "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+        "jan fev mar abr mai jun jul ago set out nov dez",
+        "januari februari maart april mei juni juli augustus september oktober november december",
+        "Jänner Februar März April Mai Juni Juli August September Oktober November Dezember",
+        "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC",
+    ],
+)
+def test_names_of_months_are_read_in_several_languages(bank, months):
+    days = [f"5 {month} 2020" for month in months.split()]
+    text = "customer_id;acquired_on\n" + "".join(f"c{k:02d};{day}\n" for k, day in enumerate(days))
+    found = bank("customers", text, ", sep: ';', date_format: '%d %b %Y'")
+    read = found.frame("SELECT acquired_on FROM customers ORDER BY customer_id")["acquired_on"]
+    assert read.dt.month.tolist() == [*range(1, 13)]
+    assert [datetime.datetime.strptime(casting.english(day), "%d %b %Y").month for day in days] == [*range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (("2020Q1", "2020Q2", "2019Q4"), ["2020-01-01", "2020-04-01", "2019-10-01"]),
+        (("2020-Q1", "2020-Q2", "2019-Q4"), ["2020-01-01", "2020-04-01", "2019-10-01"]),
+        (("T1 2020", "T2 2020", "T4 2019"), ["2020-01-01", "2020-04-01", "2019-10-01"]),
+        (("1. Quartal 2020", "2. Quartal 2020", "4. Quartal 2019"), ["2020-01-01", "2020-04-01", "2019-10-01"]),
+        (("109/02/29", "108/12/01", "109/03/13"), DAYS),
+        (("'2020-02-29", "'2019-12-01", "'2020-03-13"), DAYS),
+    ],
+)
+def test_what_no_format_reads_gets_a_formula_that_reads_it(bank, values, read):
+    told, found = followed(bank, "acquired_on", values)
+    assert [t.partition(":")[0] for t in told] == ["derived"]
+    assert found == read
 
 
 @pytest.mark.parametrize(

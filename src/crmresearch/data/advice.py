@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from crmresearch.data import casting
@@ -17,6 +17,15 @@ from crmresearch.data.description import TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import Column
 
+_QUARTER = "date(number(substring({{t}}, {}, 4)), 3 * number(substring({{t}}, {}, 1)) - 2, 1)"
+_PARTS = "date({}number(substring({{t}}, {}, {})), number(substring({{t}}, {}, 2)), number(substring({{t}}, {}, 2)))"
+WRITTEN = (  # what no format reads: quarters, by their first day, years of the Republic of China, Excel's mark of text
+    (r"\d{4}[-/ ]?[QT][1-4]", _QUARTER.format(1, "length({t})")),
+    (r"[QT][1-4][-/ ]?\d{4}", _QUARTER.format("length({t}) - 3", 2)),
+    (r"[1-4]\D{1,12}\d{4}", _QUARTER.format("length({t}) - 3", 1)),
+    (r"\d{3}[-/.]\d\d[-/.]\d\d", _PARTS.format("1911 + ", 1, 3, 5, 8)),
+    (r"'\d{4}-\d\d-\d\d", _PARTS.format("", 2, 4, 7, 10)),
+)  # fmt: skip
 DISTINCT = 10_000  # values of a column that are looked at: the days of 27 years
 NONE = (
     *("0000-00-00", "00.00.0000", "00/00/0000", "00000000", "0", "-", "--", ".", "?", "n/a", "na", "#n/a", "n.a."),
@@ -57,6 +66,54 @@ def _theirs(name: str, source: TableSource) -> str:
 def _derive(name: str, formula: str) -> str:
     shown = json.dumps(formula, ensure_ascii=False)
     return f"declare derived: {{{name}: {shown}}}, in the place of its entry under columns"
+
+
+def edge(p: Problem, rows: int) -> Problem:
+    """Say where the one bad row may be none: a total at the foot, units below the header."""
+    if p.rows != 1 or rows < 10 or p.examples not in ((1,), (rows,)):
+        return p
+    where = "the first, below the header: if it holds units or a second header" if p.examples == (1,) else "the last"
+    where += "" if p.examples == (1,) else ": if it holds a total"
+    return replace(p, hint=f"that row is {where}, delete it; {p.hint or 'or fill the value in'}")
+
+
+ALIKE = (  # ids that differ in how they are written: as compared here, and the formula that writes them alike
+    ("zeros in front are left out", "[0-9]{1,15}([.]0)?", "ltrim(regexp_replace({t}, '[.]0$', ''), '0')",
+     "text(number({t}))"),
+    ("capitals are small", ".*", "lower({t})", "lower({t})"),
+    ("signs within are left out", ".*", "translate({t}, '- ./', '')",
+     "replace(replace(replace(replace({t}, '-', ''), ' ', ''), '.', ''), '/', '')"),
+)  # fmt: skip
+
+
+def alike(engine: DuckDB, p: Problem, sources: Mapping[str, TableSource]) -> Problem:
+    """Advise formulas where rows of nobody name customers, whose ids are written otherwise there."""
+    ours, theirs = sources.get("customers"), sources.get(p.table)
+    if not p.rule.endswith("must occur in customers.customer_id") or not ours or not theirs or ours.origin == "frame":
+        return p
+    ids = [
+        f"(SELECT DISTINCT trim(CAST({column} AS VARCHAR)) AS i FROM ({source.query}) WHERE {column} IS NOT NULL)"
+        for source, column in ((ours, "customer_id"), (theirs, p.column))
+    ]
+    best: tuple[int, str] = (0, "")
+    for how, shape, form, formula in ALIKE:
+        written, plain = form.format(t="i"), f"count(*) = count(DISTINCT {form.format(t='i')})"
+        known = f"SELECT {written} FROM {ids[0]}"
+        fits = f"bool_and(regexp_full_match(i, '{shape}'))"
+        [(apart, fit)] = engine.run(f"SELECT {plain}, {fits} FROM {ids[0]}")
+        asked = f"SELECT count(*) FILTER ({written} IN ({known})), {fits} FROM {ids[1]} WHERE i NOT IN (FROM {ids[0]})"
+        [(n, others)] = engine.run(asked)
+        if apart and fit and others and n > best[0]:
+            needed = []
+            for table, column, source, column_ids in (
+                ("customers", "customer_id", ours, ids[0]),
+                (p.table, p.column, theirs, ids[1]),
+            ):
+                if engine.run(f"SELECT 1 FROM {column_ids} WHERE i <> {written} LIMIT 1"):
+                    told = _derive(column, formula.format(t=_theirs(column, source)))
+                    needed.append(f"under {table} {told}")
+            best = n, f"{n:,} of these ids are there when {how}: {'; and '.join(needed)}"
+    return replace(p, hint=f"{best[1]}; or {p.hint}") if best[0] else p
 
 
 def percent(engine: DuckDB, column: Column, source: TableSource) -> str:
@@ -137,6 +194,10 @@ def dates(
         if least <= low and high <= most:
             value = f"add_days('{start}', floor(number({_theirs(name, source)}) / {day}))"
             shown, rest = f"that the numbers count days ({_derive(name, value).removeprefix('declare ')})", 0
+    for shape, formula in WRITTEN if not forms and some and not shown else ():
+        if all(re.fullmatch(shape, t) for t in some):
+            derived = _derive(name, formula.format(t=_theirs(name, source))).removeprefix("declare ")
+            shown, rest = f"a formula ({derived})", 0
     codes = f"codes for none (missing: {{{name}: {words}}})" if words else ""
     hint = f"declare {' and '.join(filter(None, (shown, codes)))} in bank.yaml" if shown or codes else ""
     if rest or not hint:
@@ -175,8 +236,27 @@ def marks(engine: DuckDB, column: Column, raw_type: str, source: TableSource, ba
     if best >= bad:
         return ""
     first, *more = left[best]
+    rest = f" ({best:,} are then left to correct)" if best else ""
     two = first == "decimal: ','" and "thousands: ','" in more
-    return f"{first} (if 1,250 is 1.25) or thousands: ',' (if it is 1250), or " if two else f"{first}, or "
+    return f"{first} (if 1,250 is 1.25) or thousands: ',' (if it is 1250), or " if two else f"{first}{rest}, or "
+
+
+def signed(engine: DuckDB, column: Column, source: TableSource) -> str:
+    """Advise a formula where letters behind the amounts tell debits from credits: 12.50 CR, 12,50 S."""
+    value, t = f"trim({quoted(column.name)})", f"trim({_theirs(column.name, source)})"
+    for plus, minus in (
+        (("CR", "DR"), ("Cr", "Dr"), ("H", "S"), ("C", "D"), ("+", "-")) if column.kind == "money" else ()
+    ):
+        shape = f"[-0-9.,'' ]*[0-9] ?({re.escape(plus)}|{re.escape(minus)})"
+        query = f"SELECT 1 FROM ({source.query}) WHERE {value} <> ''"
+        if not engine.run(f"{query} AND NOT regexp_full_match({value}, '{shape}') LIMIT 1"):
+            number = f"trim(substring({t}, 1, length({t}) - {len(plus)}))"
+            comma = source.decimal.get(column.name, source.decimal.get("*")) == ","
+            number = f"replace(replace({number}, '.', ''), ',', '.')" if comma else f"replace({number}, ',', '')"
+            number = f"number({number})"
+            ends = f"substring({t}, length({t}) - {len(minus) - 1}, {len(minus)}) = '{minus}'"
+            return _derive(column.name, f"case when {ends} then -{number} else {number} end")
+    return ""
 
 
 def codes_without_rate(engine: DuckDB, source: TableSource) -> list[str]:

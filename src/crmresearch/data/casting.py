@@ -24,7 +24,7 @@ ISO = r"\d{4}-\d{2}-\d{2}"  # a date
 ZONED = ":[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # the end of a time that carries a zone
 NUMERIC = ("money", "number")
 MINUS = r"^\((.*)\)$|^(.*\d.*?)\s*-$"  # how accounts write what is below 0: (1,250.50), 1.250,50-
-WIDE = ("−０１２３４５６７８９．，－＋（）／：", "-0123456789.,-+()/:")  # and what is read instead
+WIDE = ("−–０１２３４５６７８９．，－＋（）／：", "--0123456789.,-+()/:")  # and what is read instead
 SIGN = {
     "EUR": "€",
     "GBP": "£",
@@ -39,10 +39,17 @@ FORMATS = (  # of dates, as they are looked for
     "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y. %m. %d.", "%Y%m%d", "%d%m%Y", "%m%d%Y",
     "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%y/%m/%d",
     "%y.%m.%d", "%y%m%d", "%d%m%y", "%m%d%y", "%Y年%m月%d日", "%y年%m月%d日", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y",
-    "%d. %b %Y", "%d.%b.%Y", "%b %d, %Y", "%a, %d %b %Y", "%Y-%m", "%m/%Y", "%m.%Y", "%Y%m", "%b %Y", "%Y年%m月",
+    "%d. %b %Y", "%d.%b.%Y", "%d/%b/%Y", "%d/%b/%y", "%b %d, %Y", "%a, %d %b %Y", "%a %d %b %Y", "%a, %d.%m.%Y",
+    "%a %d.%m.%Y", "%a %d/%m/%Y", "%Y-%m", "%m/%Y", "%m.%Y", "%Y%m", "%b %Y", "%b %y", "%b-%Y", "%b-%y", "%b/%Y",
+    "%b/%y", "%Y年%m月", "%Y년 %m월 %d일", "%Y년 %m월", "%G-W%V-%u", "%G-W%V", "%Y-%j",
 )  # fmt: skip
 HOURS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S.%f")  # behind them
-MONTHS = (("m(är|rz)", "Mar"), ("mai", "May"), ("okt", "Oct"), ("dez", "Dec"), ("jän", "Jan"))  # in German
+MONTHS = (  # in other languages, what is cut to three letters; and how they stand between the numbers
+    (r"(\d)(st|nd|rd|th|er)\b", r"\1"), (r" de ", " "), (r"\bjuin\b[.]?", "Jun"), (r"\bjuil\pL*[.]?", "Jul"),
+    (r"(\pL{3})\pL*[.] ", r"\1 "), (r"(\pL{3})\pL+", r"\1"), ("jän|ene|gen", "Jan"), ("f[ée]v", "Feb"),
+    ("m(är|rz|rt|aa)", "Mar"), ("abr|avr", "Apr"), ("ma[ig]|mei", "May"), ("giu", "Jun"), ("lug", "Jul"),
+    ("ago|ao[ûu]", "Aug"), ("set", "Sep"), ("okt|ott|out", "Oct"), ("dez|dic|déc", "Dec"),
+)  # fmt: skip
 SERIAL = (  # numbers that are days: least and most, what they count from, and how many make a day
     (2e4, 8e4, "1899-12-30", 1),  # Excel
     (3e8, 5e9, "1970-01-01", 86_400),
@@ -117,15 +124,31 @@ def narrowed(source: TableSource, names: list[str]) -> TableSource:
 @functools.cache
 def shape(form: str) -> re.Pattern[str]:
     """Return what texts in a format of days look like."""
-    parts = {"Y": r"\d{4}", "b": r"[^\W\d_]{3,}\.?", "a": r"[^\W\d_]{3}", "p": "[AaPp][Mm]", "f": r"\d+"}
+    parts = {
+        "Y": r"\d{4}",
+        "b": r"(?:de )?[^\W\d_]{3,}\.?(?: de)?",
+        "a": r"[^\W\d_]+\.?",
+        "p": "[AaPp][Mm]",
+        "f": r"\d+",
+    }
+    parts |= {"G": r"\d{4}", "j": r"\d{3}"} | ({"d": r"\d\d?(?:st|nd|rd|th|er)?"} if "%b" in form else {})
     return re.compile(re.sub("%([A-Za-z])", lambda m: parts.get(m[1], r"\d\d?"), re.sub(r"[.]", r"\\.", form)))
+
+
+def english(text: str) -> str:
+    """Write the names of months in a text as formats read them."""
+    for theirs, ours in MONTHS:
+        text = re.sub(theirs.replace(r"\pL", r"[^\W\d_]"), ours, text, flags=re.IGNORECASE)
+    return text
 
 
 def _day(text: str, forms: Sequence[str], strict: bool, bad: str) -> str:
     """Write the reading of a day; unless strict, one of two digits is no year of the first century."""
+    if forms and all(form.startswith("%a") for form in forms):  # the name of the weekday, in any language
+        text, forms = f"regexp_replace({text}, '^\\pL+[.]?,? *', '')", [form[2:].lstrip(", ") for form in forms]
     if any(name in form for form in forms for name in ("%b", "%B")):  # names of months: three letters, in English
         forms = [form.replace("%B", "%b") for form in forms]
-        for theirs, ours in ((r"(\pL{3})\pL*[.] ", r"\1 "), (r"(\pL{3})\pL+", r"\1"), *MONTHS):
+        for theirs, ours in MONTHS:
             text = f"regexp_replace({text}, '{theirs}', '{ours}', 'gi')"
     if forms:
         days = f"CAST({'' if strict else 'try_'}strptime({text}, [{', '.join(map(literal, forms))}]) AS DATE)"
@@ -224,7 +247,8 @@ def plain(name: str, source: TableSource) -> str:
     first, last = f"left(ltrim(trim({q}), '+-'), 1)", f"right(trim({q}), 1)"
     q = f"CASE WHEN {first} BETWEEN '0' AND '9' AND {last} BETWEEN '0' AND '9' THEN {q} ELSE {bare} END"
     mark, point = re.escape(thousands), re.escape(decimal)
-    whole = literal(rf"[-+]?\d{{1,3}}({mark}\d{{3}})+({point}\d*)?(e[48])?")
+    parted = rf"(({mark}\d{{2}})*{mark}\d{{3}}|({mark}\d{{3}})+)"  # 1,25,000 is an Indian 125,000
+    whole = literal(rf"[-+]?\d{{1,3}}{parted}({point}\d*)?(e[48])?")
     bare = f"replace({q}, {literal(thousands)}, '')"
     bare = bare if decimal == "." else f"translate({bare}, '{decimal}.', '.?')"
     return (

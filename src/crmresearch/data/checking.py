@@ -8,7 +8,7 @@ from typing import Any
 
 from crmresearch import identifiers
 from crmresearch.data import pseudonyms
-from crmresearch.data.contract import Problem, literal, quoted
+from crmresearch.data.contract import Problem, flow, literal, quoted
 from crmresearch.data.description import FILE, TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import TABLES, Table
@@ -49,6 +49,15 @@ def identifiers_by_name(table: Table, columns: Mapping[str, str], source: TableS
             yield Problem(table.name, shown, rule, hint=_out(table, name, source))
 
 
+def shortened(engine: DuckDB, table: Table, brought: Mapping[str, str]) -> Iterator[Problem]:
+    """Refuse ids that Excel has rounded to a few digits, 1.23E+11: they no longer tell people apart."""
+    for column in (c for c in pseudonyms.COLUMNS if c in brought):
+        rounded = f"contains({column}, 'E+') AND regexp_full_match({column}, '[0-9]([.,][0-9]+)?E[+][0-9]+')"
+        if n := engine.run(f"SELECT count(*) FROM {table.name} WHERE {rounded}")[0][0]:
+            rule = "holds numbers that Excel has shortened (as in 1.23E+11), which no longer tell people apart"
+            yield Problem(table.name, column, rule, int(n), hint="export the column as text, with all its digits")
+
+
 def identifiers_by_value(
     engine: DuckDB, noted: Mapping[str, Any], sources: Mapping[str, TableSource]
 ) -> Iterator[Problem]:
@@ -70,13 +79,8 @@ def identifiers_by_value(
                 yield Problem(name, column, rule, hint=_out(table, column, sources[name]))
 
 
-def _flow(name: str) -> str:
-    """Write the name of a column within brackets of YAML."""
-    return name if re.fullmatch(r"[^\W\d][\w .-]*", name) else "'" + name.replace("'", "''") + "'"
-
-
 def _out(table: Table, column: str, source: TableSource) -> str:
-    theirs = _flow(source.theirs.get(column, column))
+    theirs = flow(source.theirs.get(column, column))
     out = "leave the column out"
     return out if source.origin == "frame" else f"{out}: drop: [{theirs}] under {table.name} in bank.yaml"
 
@@ -125,7 +129,7 @@ def currencies(engine: DuckDB, table: Table, source: TableSource, extras: Sequen
             found = {c for (c,) in engine.run(asked)}
             if found <= CODES and found - {own} and found != {"ALL"}:
                 rule = f"holds codes of currencies ({', '.join(sorted(found)[:5])}), and amounts are read as {own}"
-                theirs = _flow(source.theirs.get(column, column))
+                theirs = flow(source.theirs.get(column, column))
                 rates = ", ".join(f"{c}: …" for c in sorted(found - {own}))
                 said = f"currency: {{column: {theirs}, rates: {{{rates}}}}}"
                 hint = f"declare {said} under {table.name}, or that it says nothing of the amounts: drop: [{theirs}]"

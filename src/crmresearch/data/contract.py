@@ -7,6 +7,7 @@ loaded table (:func:`check_sql`): seconds for sixty million rows, and it returns
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def close_to(name: str, absent: Iterable[str]) -> str | None:
 
 def lacking(table: Table, there: Iterable[str], others: Iterable[str], origin: str) -> list[Problem]:
     """Name the required columns that are not there, and a column of the source that bears the name in another form."""
-    alike = {"_".join(name.casefold().split()): name for name in others}
+    alike = {"_".join(name.casefold().split()): flow(name) for name in others}
     found = []
     for c in (c for c in table.columns if c.required and c.name not in there):
         hint = f"map it in bank.yaml (columns: {{{c.name}: {alike.get(c.name, 'theirs')}}})"
@@ -114,6 +115,11 @@ def _missing(c: Column) -> str:
 def quoted(name: str) -> str:
     """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def flow(name: str) -> str:
+    """Write the name of a column within brackets of YAML."""
+    return name if re.fullmatch(r"[^\W\d](?:[\w .-]*[\w.-])?", name) else "'" + name.replace("'", "''") + "'"
 
 
 def literal(text: object) -> str:

@@ -62,6 +62,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             made = [f"derived: {', '.join(source.derived)}"] if source.derived else []
             made += ["ids are row numbers"] if name in about.unlinked else []
             noted[name] = {"brought": brought, "unread": source.unread, "made": made}
+            found += [] if final or not source.text else checking.shortened(engine, table, brought)
     if stepped:
         for table in (STEPS[name] for name in STEPS if name in noted):
             found += _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
@@ -75,6 +76,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
             problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
+            problems = [advice.edge(advice.alike(engine, p, sources), noted[name]["rows"]) for p in problems]
             # rows that a step made, and those after one that was left out, have another number in the source
             found += [replace(p, examples=()) if name in moved else p for p in problems]
         else:
@@ -264,6 +266,11 @@ def _column_problems(table: Table, types: Mapping[str, str], source: TableSource
         rule = "times with a zone, whose days depend on it"
         return [Problem(table.name, c.removeprefix(FILE), rule, hint=hint) for c in zoned]
     problems = contract.lacking(table, types, source.unread, source.origin)
+    for nested in (c for c, t in types.items() if re.match(r"(STRUCT|MAP|UNION)\(", t) or t.endswith("]")):
+        theirs = contract.flow(source.theirs.get(nested, nested).removeprefix(FILE))
+        drop = "" if nested in table.names else f", or drop: [{theirs}] under {table.name} in bank.yaml"
+        hint = f"write each field as a column of its own{drop}"
+        problems.append(Problem(table.name, nested.removeprefix(FILE), "is nested: a value holds several", hint=hint))
     problems += checking.identifiers_by_name(table, types, source)
     absent = [c.name for c in table.columns if c.name not in types]
     for name in types:
@@ -319,9 +326,11 @@ def _type_problems(
         elif c.kind in ("date", "month"):
             hint, _ = advice.dates(engine, c, t, source, end)
         elif c.kind in ("count", *casting.NUMERIC):
-            marks = advice.marks(engine, c, t, source, bad) if t == "VARCHAR" else ""
+            by_letter = advice.signed(engine, c, source) if t == "VARCHAR" else ""
+            marks = advice.marks(engine, c, t, source, bad) if t == "VARCHAR" and not by_letter else ""
             marks = marks or (advice.born(engine, c, t, source, end) if c.name == "birth_year" else "")
-            hint = f"declare {marks}codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
+            none = f"codes for none (missing: {{{c.name}: [n/a]}}) in bank.yaml"
+            hint = by_letter or (f"declare {marks}{none}" if marks else f"correct these values, or declare {none}")
             if t == "VARCHAR" and (percent := advice.percent(engine, c, source)):
                 hint = f"{percent}, or {hint}"
             elif t == "VARCHAR" and not marks and (foreign := advice.foreign(engine, c, source)):
@@ -333,7 +342,7 @@ def _type_problems(
         if missing and not c.nullable:
             rule = f"{c.name} must not be missing"
             found.append(Problem(table.name, c.name, rule, int(missing), tuple(missing_rows)))
-    return found
+    return [advice.edge(p, int(row[-1])) for p in found]
 
 
 def _extra_types(engine: DuckDB, extras: list[str], types: Mapping[str, str], source: TableSource) -> dict[str, str]:
@@ -374,9 +383,11 @@ def _unreadable(table: str, source: TableSource, error: Exception) -> Problem:
             table, "", f"the text is not in the declared encoding{where}", hint="declare encoding in bank.yaml"
         )
     if "Number of Columns" in text:
-        return Problem(
-            table, "", f"a row has another number of columns than the header{where}", hint="declare sep, or repair it"
+        rule, hint = (
+            "a row has another number of columns than the header",
+            "declare sep, or repair it (delete a total or a note)",
         )
+        return Problem(table, "", f"{rule}{where}", hint=hint)
     if "strftime/strptime" in text:
         hint = "write %d, %m, %Y (%y of two digits), %H, %M, %S and what stands between them"
         return Problem(table, "", f"its date_format cannot be read{where}", hint=hint)

@@ -144,7 +144,7 @@ def _columns(bank: Bank, table: str, facts: Mapping[str, Seen]) -> Iterator[str]
 
 def _told(n: int, of: int = 0) -> str:
     """Write how many rows there are, unless they, or the rest of all, are few."""
-    most = MOST if 0 < of - n < rules.least else f"{n:,}"
+    most = MOST if n > 0 and 0 < of - n < rules.least else f"{n:,}"
     return rules.below if 0 < n < rules.least else most
 
 

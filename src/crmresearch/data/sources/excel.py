@@ -40,7 +40,7 @@ def relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Rel
     if "" in names:
         rule = f"row {filled[0] + 1} of sheet '{sheet}' names {len(used) - names.count('')} of {len(used)} columns"
         refuse(table, rule, f"delete what stands above the header in {file.name}, and give each column a name")
-    if len(set(names)) < len(names):
+    if len({name.casefold() for name in names}) < len(names):
         refuse(table, f"sheet '{sheet}' of {file.name} names a column twice", "give each column its own name")
     cells = [[row[i] for row in body] for i in used]
     columns = [_column(table, file, name, values, spec) for name, values in zip(names, cells, strict=True)]

@@ -24,7 +24,7 @@ from crmresearch.data.engines import DuckDB
 from crmresearch.data.sources import databases, excel
 from crmresearch.data.sources.relations import Relation, Unreadable, copy_text, refuse
 
-DATA = (".csv", ".csv.gz", ".parquet")  # files that a folder is read for
+DATA = (".csv", ".csv.gz", ".tsv", ".parquet", *excel.SUFFIXES)  # files that a folder is read for
 OTHERS = (  # kinds of files that are data, and none of those
     *(
         ".zip",
@@ -43,6 +43,7 @@ OTHERS = (  # kinds of files that are data, and none of those
     ),
     *(".dta", ".sav", ".sas7bdat", ".xpt", ".rds", ".rda", ".rdata", ".ods", ".xlsb", ".mdb", ".accdb", ".dbf", ".pdf"),
 )
+BELOW = "is empty below its header"
 NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodings the engine reads itself
 
 
@@ -55,10 +56,11 @@ def parts_of(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _within(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
+    """Find data files, those of partitions too, and other folders that hold some, which are refused."""
+    for path in (p for p in folder.iterdir() if p.name[0] not in "._"):
         if path.is_dir() and "=" in path.name:
             yield from _within(path)
-        elif path.name.endswith(DATA) and path.name[0] not in "._":
+        elif any(_within(path)) if path.is_dir() else path.name.lower().endswith(DATA):
             yield path
 
 
@@ -73,13 +75,24 @@ def _partitions(file: Path) -> dict[str, str | None]:
 
 def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> Relation:
     """Look at the files of a table, without reading their rows: one relation for all of them."""
+    several = len(parts) > 1
     if problems := [p for file in parts for p in problems_of(table, file)]:
-        raise Unreadable(*problems)
-    found = [_part(table, file, spec, f"_{table}_{i}") for i, file in enumerate(parts)]
+        out = "write it again, or take it out of the folder"
+        raise Unreadable(*(replace(p, hint=out) if several and p.rule.endswith("is empty") else p for p in problems))
+    found: list[Relation] = []
+    for i, file in enumerate(parts):
+        try:
+            found.append(_part(table, file, spec, f"_{table}_{i}"))
+        except Unreadable as error:
+            bare = error.problems[0].rule.endswith(BELOW)  # a part without rows
+            if not bare or (file == parts[-1] and not found):
+                like = "make it like the other parts"
+                raise Unreadable(*(replace(p, hint=like if found else p.hint) for p in error.problems)) from None
     header = found[0].header
     for part in found[1:]:
-        if set(part.header) != set(header):
-            rule = f"the columns of {part.origin} are not those of {parts[0].name}"
+        for name in sorted({*part.header} ^ {*header}):
+            has, lacks = (part, found[0]) if name in part.header else (found[0], part)
+            rule = f"{lacks.origin} has no column '{name}', which {has.origin} has"
             refuse(table, rule, "give the parts of a table the same columns")
     selects = [f"SELECT {', '.join(map(quoted, header))} FROM {part.name}" for part in found]
     return Relation(
@@ -110,6 +123,10 @@ def problems_of(table: str, file: Path) -> list[Problem]:
     def problem(rule: str, hint: str) -> list[Problem]:
         return [Problem(table, "", f"{file.name} {rule}", hint=hint)]
 
+    if file.is_dir():
+        if any(_within(file)):
+            return problem("is a folder within a folder, and is not read", "move its files up, or the folder away")
+        return problem("holds no CSV, Parquet or Excel file", "put them there, or check file: in bank.yaml")
     if not file.is_file():
         return problem("does not exist", "check file: in bank.yaml (names count from its folder)")
     try:
@@ -121,7 +138,7 @@ def problems_of(table: str, file: Path) -> list[Problem]:
             with gzip.open(file) as packed:  # the engine reads a cut file up to the cut, without a word
                 while packed.read(1 << 20):
                     pass
-        if file.suffix == ".parquet" and head != b"PAR1":
+        if file.suffix.lower() == ".parquet" and head != b"PAR1":
             return problem("is no Parquet file", "write it again")
     except PermissionError:
         return problem("may not be read", "check its permissions")
@@ -144,7 +161,7 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
         return excel.relation(table, file, spec, alias)
     if file.suffix in databases.SUFFIXES:
         return databases.relation(table, file, spec, alias)
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         return _parquet(table, file)
     if file.suffix.lower() in OTHERS:
         refuse(table, f"{file.name} is of a kind that is not read", "save it as CSV, Parquet or .xlsx")
@@ -169,6 +186,7 @@ def _parquet(table: str, file: Path) -> Relation:
         schema = pq.read_schema(file)
     except (OSError, ValueError):
         refuse(table, *databases.damaged(file))
+    _told_apart(table, file, schema.names)
     zones = {f.name: zone for f in schema if (zone := _zone(getattr(f.type, "tz", None) or ""))}
     return Relation(
         f"read_parquet({literal(file)}, hive_partitioning = false)",
@@ -219,6 +237,8 @@ def _encoding(head: bytes) -> str:
     """Guess: UTF-8 if it is; Chinese signs come in pairs of high bytes, accents of European letters alone."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
+    if head.count(0) > len(head) / 4:  # without a mark of the order of bytes
+        return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
     try:
         head.decode("utf-8")
         return "utf-8"
@@ -250,8 +270,8 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         refuse(table, *foreign)
     if encoding == "utf-8" != written:
         refuse(table, *foreign)
-    if len({c.casefold() for c in header}) < len(header):  # the engine does not tell Day from day
-        refuse(table, f"{file.name} names a column twice", "give each column its own name")
+    _told_apart(table, file, header)
+    _headed(table, file, header, sep, encoding)
     if header[0].lower().startswith("sep="):
         refuse(table, f"{file.name} begins with a line for Excel, sep=", "take its first line out")
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
@@ -260,7 +280,7 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as handle:
         handle.readline()
         if not any(line.strip() for line in handle):
-            refuse(table, f"{file.name} is empty below its header", "take the table out of bank.yaml")
+            refuse(table, f"{file.name} {BELOW}", "take the table out of bank.yaml")
     if encoding in NATIVE:
         return Relation(csv_relation(file, header, sep, NATIVE[encoding]), header, file.name)
 
@@ -273,6 +293,25 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
             refuse(table, f"{error} of {file.name}", "declare sep, or repair it")
 
     return Relation(alias, header, file.name, makes=(make,))
+
+
+def _told_apart(table: str, file: Path, header: Sequence[str]) -> None:
+    """Refuse names that stand twice; the engine does not tell Day from day."""
+    if len({c.casefold() for c in header}) < len(header):
+        refuse(table, f"{file.name} names a column twice", "give each column its own name")
+
+
+def _headed(table: str, file: Path, header: Sequence[str], sep: str, encoding: str) -> None:
+    """Refuse a title, or nothing, where the header should stand."""
+    if len(header) > 1 or (header and set(header[0]) & set(";\t|,")):
+        return
+    with _csv_reader(file, sep, encoding) as reader:
+        width = max((len(row) for row in itertools.islice(reader, 20)), default=0)
+    if width > len(header):
+        rule = f"line 1 of {file.name} names {len(header) or 'none'} of {width} columns"
+        refuse(table, rule, f"delete what stands above the header in {file.name}")
+    if not header:
+        refuse(table, f"{file.name} is empty", "write the file again, or take the table out of bank.yaml")
 
 
 def _text_rows(file: Path, sep: str, encoding: str, width: int) -> Iterator[list[str | None]]:

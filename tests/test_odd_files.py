@@ -1,0 +1,283 @@
+"""Files with something odd about them: what they mean is read, or one line says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crmresearch.data.bank import Bank, open_bank
+from crmresearch.errors import InputError
+from crmresearch.run import understood
+from test_reading import FACTS
+
+CUSTOMERS = "customer_id,acquired_on\n" + "".join(f"c{k:02d},2020-05-{k + 10}\n" for k in range(12))
+MOVES = "customer_id,occurred_on,amount\n" + "".join(f"c{k:02d},2020-06-{k + 10},{k}.5\n" for k in range(12))
+DAY = datetime.date(2020, 6, 13)
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Write files of any kind and a description, and open them."""
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tmp_path / "cache"))
+
+    def load(files: dict[str, object], tables: str) -> Bank:
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            if isinstance(content, pd.DataFrame):
+                content.to_excel(path, index=False) if name.endswith("xlsx") else content.to_parquet(path)
+            elif isinstance(content, pa.Table):
+                pq.write_table(content, path)
+            else:
+                path.write_bytes(content if isinstance(content, bytes) else str(content).encode())
+        (tmp_path / "bank.yaml").write_text(f"{FACTS}tables: {{{tables}}}\n", "utf-8")
+        return open_bank(tmp_path)
+
+    return load
+
+
+def refused(opened, files, tables) -> str:
+    with pytest.raises(InputError) as error:
+        opened(files, tables)
+    lines = [line for line in str(error.value).splitlines() if line.startswith("  - ")]
+    assert lines
+    return "\n".join(lines)
+
+
+# --- above the header, below it, at the foot --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("Customers as of 2020-12-31\n", "line 1 of c.csv names 1 of 2 columns"),
+        ("Kundenliste\n\n", "line 1 of c.csv names 1 of 2 columns"),
+        ("\n", "line 1 of c.csv names none of 2 columns"),
+        ("\ufeff客户清单\n", "line 1 of c.csv names 1 of 2 columns"),
+    ],
+)
+def test_what_stands_above_the_header_is_to_be_deleted(opened, before, said):
+    told = refused(opened, {"c.csv": before + CUSTOMERS}, "customers: c.csv")
+    assert said in told
+    assert "Try: delete what stands above the header in c.csv" in told
+    assert opened({"c.csv": CUSTOMERS}, "customers: c.csv").rows("customers") == 12
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "\r\n"])
+def test_a_file_of_nothing_is_empty(opened, content):
+    assert "c.csv is empty. Try: write the file again" in refused(opened, {"c.csv": content}, "customers: c.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (MOVES.replace("amount\n", "amount\nclient,date,EUR\n"), "the first, below the header"),
+        (MOVES + "Total,,78.0\n", "the last: if it holds a total"),
+        (MOVES + "Summe,13 Buchungen,78.0\n", "the last: if it holds a total"),
+    ],
+)
+def test_a_row_that_is_no_row_is_to_be_deleted(opened, content, where):
+    told = refused(opened, {"t.csv": content}, "transactions: t.csv")
+    assert all(f"Try: that row is {where}" in line for line in told.splitlines())
+
+
+@pytest.mark.parametrize("foot", ["Rows: 12", "\n-- end of report --", "合计：78"])
+def test_a_note_at_the_foot_is_to_be_deleted(opened, foot):
+    told = refused(opened, {"t.csv": MOVES + foot + "\n"}, "transactions: t.csv")
+    assert "near line 14 of t.csv" in told or "near line 15 of t.csv" in told
+    assert "delete a total or a note" in told
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_two_bytes_a_sign_are_found_without_their_mark(opened, encoding):
+    files = {"c.csv": CUSTOMERS.encode(encoding)}
+    told = refused(opened, files, "customers: c.csv")
+    declared = re.search(r"declare (encoding: [\w-]+) in", told)[1]
+    assert opened(files, f"customers: {{file: c.csv, {declared}}}").rows("customers") == 12
+
+
+# --- columns that stand twice, or hold several values -----------------------------------------------------------------
+
+PAID = {"customer_id": pa.array(["a", "b"]), "occurred_on": pa.array([DAY, DAY]), "amount": pa.array([1.5, 2.5])}
+
+
+@pytest.mark.parametrize("name", ["amount", "Amount", "AMOUNT"])
+@pytest.mark.parametrize("form", ["csv", "parquet", "xlsx"])
+def test_a_column_that_stands_twice_is_refused_in_every_form(opened, name, form):
+    columns = [*PAID, name]
+    if form == "xlsx":
+        frame = pd.DataFrame([["a", DAY, 1.5, 2.5]], columns=columns)
+    elif form == "csv":
+        frame = f"{','.join(columns)}\na,2020-06-13,1.5,2.5\n"
+    else:
+        frame = pa.Table.from_arrays([*PAID.values(), PAID["amount"]], names=columns)
+    assert "names a column twice" in refused(opened, {f"t.{form}": frame}, f"transactions: t.{form}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([{"x": 1}, {"x": 2}]),
+        pa.array([["x"], ["y", "z"]]),
+        pa.array([[("k", 1)], []], pa.map_("string", "int32")),
+    ],
+)
+@pytest.mark.parametrize("name", ["extra", "Ex tra,"])
+def test_a_nested_column_is_refused_and_can_be_dropped(opened, values, name):
+    files = {"s.parquet": pa.table({"customer_id": ["a", "b"], "income": [1.0, 2.0], name: values})}
+    told = refused(opened, files, "snapshot: s.parquet")
+    assert f"snapshot.{name}: is nested" in told
+    dropped = re.search(r"drop: \[.*\]", told)[0]
+    assert opened(files, f"snapshot: {{file: s.parquet, {dropped}}}").columns("snapshot") == ("customer_id", "income")
+    needed = refused(opened, {"t.parquet": pa.table(PAID | {"amount": values})}, "transactions: t.parquet")
+    assert "transactions.amount: is nested" in needed
+    assert "drop" not in needed
+
+
+@pytest.mark.parametrize("name", [" customer_id ", "customer_id ", "Customer_ID"])
+def test_a_name_that_needs_quotes_is_advised_with_them(opened, name):
+    files = {"t.parquet": pa.table({name: PAID["customer_id"]} | {c: PAID[c] for c in ("occurred_on", "amount")})}
+    told = refused(opened, files, "transactions: t.parquet")
+    columns = re.search(r"columns: {.*?}", told)[0]
+    assert opened(files, f"transactions: {{file: t.parquet, {columns}}}").rows("transactions") == 2
+
+
+# --- a folder with one odd part ---------------------------------------------------------------------------------------
+
+PART = "customer_id,occurred_on,amount\nz,2020-06-13,1.5\n"
+FRAME = pd.DataFrame({"customer_id": ["z"], "occurred_on": ["2020-06-13"], "amount": ["1.5"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("b.CSV", PART, 13),
+        ("b.xlsx", FRAME, 13),
+        ("b.parquet", FRAME, 13),
+        ("b.csv", "amount,customer_id,occurred_on\n1.5,z,2020-06-13\n", 13),
+        ("b.csv", "customer_id,occurred_on,amount\n", 12),
+        ("0.csv", "customer_id,occurred_on,amount\n", 12),
+        ("README.txt", "how this was made", 12),
+        ("_SUCCESS", "", 12),
+    ],
+)
+def test_every_part_of_a_folder_is_read(opened, name, content, rows):
+    assert opened({"m/a.csv": MOVES, f"m/{name}": content}, "transactions: m").rows("transactions") == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("b.csv", PART.replace(",", ";"), "b.csv has one column only. Try: make it like the other parts"),
+        (
+            "b.csv",
+            PART.replace("z", "ä").encode("cp1252"),
+            "b.csv is not utf-8 text. Try: make it like the other parts",
+        ),
+        ("b.csv", PART.replace("amount", "sum"), "b.csv has no column 'amount', which a.csv has"),
+        (
+            "b.csv",
+            PART.replace("amount", "amount,x").replace("1.5", "1.5,1"),
+            "a.csv has no column 'x', which b.csv has",
+        ),
+        ("b.csv", "", "b.csv is empty. Try: write it again, or take it out of the folder"),
+        ("old/b.csv", PART, "old is a folder within a folder, and is not read"),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_named(opened, name, content, said):
+    assert said in refused(opened, {"m/a.csv": MOVES, f"m/{name}": content}, "transactions: m")
+
+
+@pytest.mark.parametrize("name", ["x.txt", ".hidden.csv", "sub/x.md"])
+def test_a_folder_without_data_says_so(opened, name):
+    told = refused(opened, {f"m/{name}": PART}, "transactions: m")
+    assert "m holds no CSV, Parquet or Excel file" in told
+
+
+# --- one person, written in two ways ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "form"),
+    [
+        (("00123", "00456"), (123, 456), "parquet"),
+        (("00123", "00456"), (123, 456), "xlsx"),
+        (("123", "456"), ("000123", "000456"), "csv"),
+        (("123", "456"), ("123.0", "456.0"), "csv"),
+        (("AB1", "CD2"), ("ab1", "cd2"), "csv"),
+        (("12-34", "56-78"), ("1234", "5678"), "csv"),
+        (("12 34", "56 78"), ("12.34", "56.78"), "csv"),
+    ],
+)
+def test_ids_that_are_written_otherwise_get_formulas_that_join_them(opened, ours, theirs, form):
+    files: dict[str, object] = {"c.csv": "nr,acquired_on\n" + "".join(f"{i},2020-05-13\n" for i in ours)}
+    moves = pd.DataFrame({"who": [*theirs, theirs[0]], "occurred_on": "2020-06-13", "amount": 1.5})
+    files[f"t.{form}"] = moves.to_csv(index=False) if form == "csv" else moves
+    given = {"customers": "file: c.csv, columns: {customer_id: nr}"}
+    given["transactions"] = f"file: t.{form}, columns: {{customer_id: who}}"
+    told = refused(opened, files, ", ".join(f"{t}: {{{spec}}}" for t, spec in given.items()))
+    assert "2 of these ids are there when" in told
+    advised = dict(re.findall(r"under (\w+) declare (derived: {.*?\"})", told))
+    bare = {t: f"{t}: {{{given[t].partition(', columns')[0]}, {advised[t]}}}" for t in given}
+    found = opened(files, ", ".join(bare.values()))
+    assert found.scalar(found.table("transactions").customer_id.nunique()) == 2
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(("a1", "A1"), ("a1 ", "b1")), (("1", "01"), ("001", "1")), (("x", "y"), ("z", "x"))]
+)
+def test_ids_that_would_make_two_customers_one_are_not_advised(opened, ours, theirs):
+    files = {"c.csv": "customer_id,acquired_on\n" + "".join(f"{i},2020-05-13\n" for i in ours)}
+    files["t.csv"] = "customer_id,occurred_on,amount\n" + "".join(f"{i},2020-06-13,1.5\n" for i in theirs)
+    told = refused(opened, files, "customers: c.csv, transactions: t.csv")
+    assert "of these ids" not in told
+
+
+@pytest.mark.parametrize("shown", ["1.23E+11", "4E+15", "1,5E+12"])
+def test_ids_that_excel_has_shortened_are_refused(opened, shown):
+    files = {"c.csv": f'customer_id,acquired_on\n"{shown}",2020-05-13\nb,2020-05-13\n'}
+    assert "Excel has shortened" in refused(opened, files, "customers: c.csv")
+    moves = {"t.csv": f'customer_id,occurred_on,amount\n"{shown}",2020-05-13,1.5\n'}
+    assert "(1 row). Try: export the column as text" in refused(opened, moves, "transactions: t.csv")
+
+
+# --- amounts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "read"),
+    [
+        (("12.50 CR", "3.00 DR", "4 CR"), "", [12.5, -3, 4]),
+        (("12,50 H", "3,00 S", "4,10S"), ", decimal: ','", [12.5, -3, 4.1]),
+        (("12.50C", "3.00D", "4.10 C"), "", [12.5, -3, 4.1]),
+        (("1,25,000.50", "12,34,567", "3,500.00"), "", [125000.5, 1234567, 3500]),
+        (("\u22121,250.25", "\u20133.50", "2.00"), "", [-1250.25, -3.5, 2]),
+    ],
+)
+def test_amounts_with_letters_groups_or_signs_of_their_own_are_read_as_advised(opened, values, spec, read):
+    files = {
+        "t.csv": "customer_id;occurred_on;amount\n" + "".join(f"c{k};2020-06-13;{v}\n" for k, v in enumerate(values))
+    }
+    told = refused(opened, files, f"transactions: {{file: t.csv, sep: ';'{spec}}}")
+    advised = re.search(r"declare (derived: {.*?\"}|thousands: ','|decimal: ',')", told)[1]
+    found = opened(files, f"transactions: {{file: t.csv, sep: ';'{spec}, {advised}}}")
+    assert found.frame("SELECT amount FROM transactions ORDER BY customer_id")["amount"].tolist() == read
+
+
+@pytest.mark.parametrize("values", [("1.250,50", "1,250.50", "3,5"), ("1.5k", "2", "3"), ("1,5", "2,5", "x")])
+def test_amounts_that_nothing_reads_are_to_be_corrected(opened, values):
+    files = {
+        "t.csv": "customer_id;occurred_on;amount\n" + "".join(f"c{k};2020-06-13;{v}\n" for k, v in enumerate(values))
+    }
+    told = refused(opened, files, "transactions: {file: t.csv, sep: ';'}")
+    assert "then left to correct)" in told or "Try: correct these values" in told
+
+
+@pytest.mark.parametrize(("n", "of", "told"), [(0, 3, "0"), (2, 5, "<10"), (0, 400, "0"), (396, 400, "nearly all")])
+def test_a_count_of_none_is_told(n, of, told):
+    assert understood._told(n, of) == told
