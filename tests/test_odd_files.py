@@ -223,8 +223,9 @@ def test_ids_that_are_written_otherwise_get_formulas_that_join_them(opened, ours
     told = refused(opened, files, ", ".join(f"{t}: {{{spec}}}" for t, spec in given.items()))
     assert "2 of these ids are there when" in told
     advised = dict(re.findall(r"under (\w+) declare (derived: {.*?\"})", told))
-    bare = {t: f"{t}: {{{given[t].partition(', columns')[0]}, {advised[t]}}}" for t in given}
-    found = opened(files, ", ".join(bare.values()))
+    for table in advised:
+        given[table] = f"{given[table].partition(', columns')[0]}, {advised[table]}"
+    found = opened(files, ", ".join(f"{t}: {{{spec}}}" for t, spec in given.items()))
     assert found.scalar(found.table("transactions").customer_id.nunique()) == 2
 
 
@@ -253,7 +254,7 @@ def test_ids_that_excel_has_shortened_are_refused(opened, shown):
     ("values", "spec", "read"),
     [
         (("12.50 CR", "3.00 DR", "4 CR"), "", [12.5, -3, 4]),
-        (("12,50 H", "3,00 S", "4,10S"), ", decimal: ','", [12.5, -3, 4.1]),
+        (("12,50 H", "3,00 S", "4,10S"), ", decimal: ','", [12.5, -3, -4.1]),
         (("12.50C", "3.00D", "4.10 C"), "", [12.5, -3, 4.1]),
         (("1,25,000.50", "12,34,567", "3,500.00"), "", [125000.5, 1234567, 3500]),
         (("\u22121,250.25", "\u20133.50", "2.00"), "", [-1250.25, -3.5, 2]),
