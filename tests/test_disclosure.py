@@ -159,6 +159,7 @@ SIZED_ELSEWHERE = {  # what solves, and is no model of its own
     "survival/finegray.py": "fitted by cox.fit_sets",
     "causal/staggered.py": "of places and months, not of people",
     "causal/discontinuity.py": "in no study yet",
+    "causal/doubly_robust.py": "in no study yet",
     "blocks.py": "a test of means",
     "measurement/panel.py": "fitted by robust_ols and cox",
     "measurement/response.py": "fitted by logit_fit",
