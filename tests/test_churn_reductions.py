@@ -222,6 +222,10 @@ def test_dormancy_by_hand():
     moves = pd.DataFrame({"customer_id": list("aaabbb"), "occurred_on": pd.to_datetime(days), "amount": 1.0})
     bank = Bank.from_frames({"customers": customers, "transactions": moves}, ABOUT)
     found = reductions.spells(bank, definition="dormancy", months=6)
+    rest = Bank.from_frames({"customers": customers, "transactions": moves.iloc[[2, 3, 4, 5]]}, ABOUT)
+    late = reductions.spells(rest, definition="dormancy", months=6)  # exits are kept by bank, and by months
+    assert late["event"].sum() == 0
+    assert reductions.spells(rest, definition="dormancy", months=3)["n"].tolist() == [1, 1]
     # a is silent from 5 February to 5 September: dormant on 5 August, in month 8; b is never silent for six months
     assert found[["exit", "event", "cause"]].to_numpy().tolist() == [[8, 1, "dormancy"], [12, 0, None]]
 

@@ -60,6 +60,7 @@ class Bank:
         self._meta = engine.tables()
         self.tables: tuple[str, ...] = tuple(t for t in TABLES if t in self._meta)
         self.pseudonymous: bool = "_key" in self._meta
+        self._kept: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Bank '{self.about.name}' ({self.about.evidence}): {', '.join(self.tables)}"
@@ -221,6 +222,13 @@ class Bank:
         if key not in _STATEMENTS:
             _STATEMENTS[key] = self.engine.compiled(build())
         return self.frame(_STATEMENTS[key])
+
+    def kept(self, name: str, build: Callable[[], ibis.Table]) -> ibis.Table:
+        """Compute a table once, in the engine, for all that is asked of it; ``build`` is called the first time."""
+        if name not in self._kept:
+            self.engine.keep(name, build())
+            self._kept.add(name)
+        return self.engine.table(name)
 
     def describe(self) -> Result:
         """Return the tables the bank holds: rows, customers, period, columns not brought."""

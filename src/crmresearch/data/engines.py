@@ -115,6 +115,10 @@ class DuckDB:
         """Names of people by their code."""
         return self._raw.execute(f"SELECT code, name FROM {PEOPLE}").df().set_index("code")["name"]
 
+    def keep(self, name: str, expr: Any) -> None:
+        """Compute a table for as long as this connection lasts; one of the name that is kept already stays."""
+        self.run(f'CREATE TEMPORARY TABLE IF NOT EXISTS "{name}" AS {self.compiled(expr).text}')
+
     def scalar(self, expr: Any) -> Any:
         """Run an expression that has one value, and return it."""
         return self.frame(expr.name("value").as_table()).iloc[0, 0]

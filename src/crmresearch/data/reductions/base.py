@@ -6,7 +6,10 @@ Every function returns a small, ordered frame of counts, or :class:`~crmresearch
 from __future__ import annotations
 
 import datetime
+import functools
+import operator
 
+import numpy as np
 import pandas as pd
 
 from crmresearch.data.bank import Bank
@@ -220,16 +223,21 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     import ibis
 
     t, c = bank.table("transactions"), bank.table("customers")
-    kinds = int(bank.scalar(t.channel.nunique()))
-    seen = t.group_by("customer_id", month=t.occurred_on.truncate("M")).aggregate(kinds=t.channel.nunique())
-    months = seen.group_by("month").aggregate(
-        with_any=seen.count(), with_all=((seen.kinds == kinds) & (ibis.literal(kinds) > 0)).sum()
-    )
-    here = months.left_join(
-        c, [c.acquired_on.truncate("M") <= months.month, c.left_on.isnull() | (c.left_on >= months.month)]
-    )
-    kept = {name: here[name].max() for name in ("with_any", "with_all")}
-    return grouped(bank, here, ["month"], n=here.customer_id.count(), **kept)
+    names = grouped(bank, t, ["channel"], n=t.count())["channel"].dropna().tolist()
+    used = {f"used_{k}": (t.channel == name).any() for k, name in enumerate(names)}  # dearer: counting distinct ones
+    seen = t.group_by("customer_id", month=month_number(t.occurred_on)).aggregate(**used, n=t.count())
+    every = functools.reduce(operator.and_, (seen[k] for k in used), ibis.literal(bool(names)))
+    frame = grouped(bank, seen, ["month"], with_any=seen.count(), with_all=every.sum())
+    stays = grouped(bank, c, {"came": month_number(c.acquired_on), "gone": month_number(c.left_on)}, n=c.count())
+    month = frame.pop("month").to_numpy()
+
+    def by_then(edge: str, month: np.ndarray) -> np.ndarray:
+        counts = stays.groupby(edge)["n"].sum()
+        return np.concatenate([[0], counts.cumsum()])[np.searchsorted(counts.index, month, side="right")]
+
+    n = by_then("came", month) - by_then("gone", month - 1)
+    day = pd.DatetimeIndex([first_of_month(m) for m in month]).as_unit("ns")
+    return pd.DataFrame({"month": day, "n": n.astype("int64"), **frame})
 
 
 @needs()

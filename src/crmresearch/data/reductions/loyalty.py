@@ -114,6 +114,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
 
     end = ibis.date(bank.about.observation_end)
     t = bank.table("survey").mutate(wave=_wave(bank))
+    key = t.select("customer_id", "wave", "wave_on")
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)
     c = bank.table("customers")
@@ -131,7 +132,6 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
         left=ibis.ifelse(whole, gone.cast("float64"), None),
         whole=whole,
     )
-    key = t.select("customer_id", "wave", "wave_on")
     extras = [add(bank, key) for add in (_families, _complaints, _digital, _referrals)]
     for extra in (_accounts(bank, key, horizon_months), *extras):
         if not isinstance(extra, Missing):

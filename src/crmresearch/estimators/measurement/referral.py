@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.estimators.inference import Estimate, complete, from_draws, full_rank, normal, sized, z
-from crmresearch.estimators.measurement.moments import draw_counts
 from crmresearch.estimators.measurement.panel import account_covariates
 from crmresearch.estimators.survival.cox import cox
 
@@ -87,7 +86,10 @@ def within_cells(rows: pd.DataFrame, column: str, unit: str) -> Estimate | None:
 
 
 def stay_gap(rows: pd.DataFrame, years: int, *, resamples: int, seed: int) -> dict[int, Estimate]:
-    """Difference of matched survival curves at whole years, with bootstrap intervals."""
+    """Difference of matched survival curves at whole years, with bootstrap intervals.
+
+    Customers who are alike to the curves are drawn as one number, so that memory does not grow with customers.
+    """
     complete(exit_months=rows["exit_months"])
     flag = rows["referred"].to_numpy(bool)
     cells = rows.groupby("cell")["referred"]
@@ -95,13 +97,17 @@ def stay_gap(rows: pd.DataFrame, years: int, *, resamples: int, seed: int) -> di
     weight = np.where(flag, 1.0, (inside / (cells.transform("size") - inside)).to_numpy(float))
     month = np.ceil(rows["exit_months"].to_numpy(float)).clip(1)
     grid = np.arange(1, 12 * years + 1)
-    risk = (month[:, None] >= grid) * weight[:, None]
-    leave = ((month[:, None] == grid) & (rows["event"].to_numpy(bool)[:, None])) * weight[:, None]
-    count = draw_counts(len(rows), resamples, np.random.default_rng(seed))
-    count = np.vstack([np.ones(len(rows)), count]).astype(float)
+    until = np.minimum(month, 12 * years + 1)  # what comes later is not told
+    gone = rows["event"].to_numpy(bool) & (month <= 12 * years)
+    kind, n = np.unique(np.column_stack([flag, weight, until, gone]), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(rows), n / len(rows), size=resamples)
+    count = np.vstack([n, drawn]) * kind[:, 1]
     curves = []
-    for side in (flag, ~flag):
-        at_risk, left = count[:, side] @ risk[side], count[:, side] @ leave[side]
+    for referred in (1, 0):
+        mine = kind[:, 0] == referred
+        stays = kind[mine, 2][:, None]
+        at_risk = count[:, mine] @ (stays >= grid)
+        left = count[:, mine] @ ((stays == grid) & (kind[mine, 3][:, None] == 1))
         curves.append(np.cumprod(1 - left / np.maximum(at_risk, 1e-12), axis=1))
     out = {}
     for year in range(1, years + 1):

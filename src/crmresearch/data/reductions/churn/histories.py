@@ -53,12 +53,19 @@ ACTIVITY_SHARE = 0.15  # of the own monthly rate of transactions in the year bef
 
 def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
     """Date and cause of exit under a definition, for customers who have one; closures count under all of them."""
+    if definition == "closure":
+        return _closed(bank)
+    return bank.kept(f"exits by {definition} of {months}", lambda: _gone(bank, definition, months))
+
+
+def _closed(bank: Bank) -> ibis.Table:
+    t = bank.table("customers")
+    return t.filter(t.left_on.notnull()).select("customer_id", exit_on="left_on", cause="exit_cause")
+
+
+def _gone(bank: Bank, definition: str, months: int) -> ibis.Table:
     import ibis
 
-    t = bank.table("customers")
-    closed = t.filter(t.left_on.notnull()).select("customer_id", exit_on="left_on", cause="exit_cause")
-    if definition == "closure":
-        return closed
     end = day_after(bank)
     if definition == "dormancy":
         x = bank.table("transactions").select("customer_id", "occurred_on").distinct()
@@ -88,7 +95,7 @@ def _exits(bank: Bank, definition: str, months: int) -> ibis.Table:
     gone = gone.filter(gone.exit_on < end)
     first = gone.group_by("customer_id").aggregate(exit_on=gone.exit_on.cast("date").min())
     first = first.mutate(cause=ibis.literal(definition))
-    both = first.union(closed.mutate(exit_on=closed.exit_on.cast("date")))
+    both = first.union(_closed(bank).mutate(exit_on=lambda r: r.exit_on.cast("date")))
     order = ibis.window(group_by="customer_id", order_by=["exit_on", "cause"])
     return both.mutate(rank=ibis.row_number().over(order)).filter(lambda r: r["rank"] == 0).drop("rank")
 
@@ -115,14 +122,14 @@ def _column(group: str) -> str:
     return "monthly" if group == "value_band" else f"customers.{group}"
 
 
-def _base(bank: Bank, definition: str, months: int, groups: Sequence[str]) -> ibis.Table:
+def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
     """One row per customer: entry and exit in whole months of tenure, event, cause, and groups known at entry."""
     import ibis
 
     t = bank.table("customers")
     keep = [g for g in groups if g != "value_band"]
     t = t.select("customer_id", "acquired_on", "observed_from", *keep)
-    t = beside(t, _exits(bank, definition, months), "customer_id")
+    t = beside(t, exits, "customer_id")
     entry = months_between(t.observed_from, t.acquired_on, up=True)
     t = t.mutate(entry=entry, **exit_within(bank, t.exit_on, t.cause, t.acquired_on))
     t = t.filter(t.exit > t.entry)
@@ -187,9 +194,10 @@ def spells(
     if missing is not None:
         return missing
     keys = ["entry", "exit", "event", "cause", *groups, *states]
+    exits = _exits(bank, definition, months)
 
     def counted() -> ibis.Table:
-        base = _fill(_base(bank, definition, months, groups), groups)
+        base = _fill(_base(bank, exits, groups), groups)
         if states:
             base = _segments(bank, base, states, (0,), groups)
             base = base.filter(base.start == base.first_month)
@@ -360,11 +368,11 @@ def person_months_by_lag(
     missing = _lacks(bank, definition, states, groups)
     if missing is not None:
         return missing
-    keys = [*groups, *states]
+    keys, exits = [*groups, *states], _exits(bank, definition, months)
     cell = ["lag", "start", "stop", "event", "cause", *keys]
 
     def counted() -> ibis.Table:
-        parts = _segments(bank, _fill(_base(bank, definition, months, groups), groups), states, lags, groups)
+        parts = _segments(bank, _fill(_base(bank, exits, groups), groups), states, lags, groups)
         return parts.group_by(cell).aggregate(n=lambda r: r.count())
 
     request = ("person-months", definition, months, tuple(groups), tuple(states), tuple(lags))
