@@ -28,6 +28,7 @@ SUFFIX = ".duckdb"  # of loaded banks, and of databases that bring one
 LANGUAGE = "duckdb"  # what a parser of SQL calls that of this engine
 PACKAGES = ("duckdb", "ibis-framework")  # whose versions a run states
 FINAL = "_final"  # what the file of a loaded bank is called while it is written
+MODULES = ("duckdb", "ibis.backends.duckdb", "ibis.formats.pandas")  # what its use imports
 NOTES = "_crmresearch"  # the table in which a load notes what it did
 PEOPLE = "_people"  # the table of the pseudonyms of people, by code, and of what finds their identifiers again
 CODE = "UBIGINT"  # type of these codes, and of nothing else
@@ -235,6 +236,13 @@ def typed(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
         if column.dtype != wanted or column is not frame[name]:
             frame[name] = column.astype(wanted)
     return frame
+
+
+def workers(on: bool) -> None:
+    """Let the connection that every process has from its start have threads, or none: they are lost in a fork."""
+    import duckdb
+
+    duckdb.execute("RESET threads" if on else "SET threads = 1")
 
 
 def earliest(value: Any, day: Any) -> Any:

@@ -29,6 +29,8 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
+from crmresearch.data import engines
+
 SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner removes it whatever happens
 SERVER = "CRMRESEARCH_KERNELS"  # socket of the fork server; without it kernels start cold
 FORKS = sys.platform == "linux"  # Windows cannot, and the numerical library of macOS does not survive it
@@ -37,7 +39,7 @@ KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3
 # not the backend of figures, which finds the shell it shows them in when it is first imported
 STACK = (
     "numpy", "pandas.io.formats.string", "pyarrow.parquet", "scipy.stats", "scipy.optimize", "statsmodels.api",
-    "lifelines", "duckdb", "ibis.backends.duckdb", "ibis.formats.pandas", "yaml", "PIL.PngImagePlugin",
+    "lifelines", *engines.MODULES, "yaml", "PIL.PngImagePlugin",
     "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
     "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell",
     "crmresearch.notebook", "crmresearch.data.bank", "crmresearch.data.reductions.expressions",
@@ -202,16 +204,13 @@ def warm() -> None:
     for name in STACK:
         with contextlib.suppress(Exception):  # a notebook that needs it says why it cannot be had
             importlib.import_module(name)
-    import duckdb
-
-    duckdb.execute("SET threads = 1")  # its default connection has workers of its own
+    engines.workers(False)
     gc.collect()
     gc.freeze()  # pages that no collection touches stay shared
 
 
 def fresh(environment: dict[str, str], folder: str) -> None:
     """Make a forked process what a new one would be."""
-    import duckdb
     import numpy as np
 
     die_with_parent()
@@ -220,7 +219,7 @@ def fresh(environment: dict[str, str], folder: str) -> None:
     time.tzset()
     os.chdir(folder)
     np.random.seed()  # the generator that all share; that of the module random is seeded by the fork
-    duckdb.execute("RESET threads")
+    engines.workers(True)
 
 
 def serve(listener: socket.socket) -> dict[str, Any] | None:
