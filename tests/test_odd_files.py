@@ -12,7 +12,7 @@ import pytest
 
 from crmresearch.data.bank import Bank, open_bank
 from crmresearch.errors import InputError
-from crmresearch.run import understood
+from crmresearch.run import suggest, understood
 from test_reading import FACTS
 
 CUSTOMERS = "customer_id,acquired_on\n" + "".join(f"c{k:02d},2020-05-{k + 10}\n" for k in range(12))
@@ -38,6 +38,7 @@ def opened(tmp_path, monkeypatch):
         (tmp_path / "bank.yaml").write_text(f"{FACTS}tables: {{{tables}}}\n", "utf-8")
         return open_bank(tmp_path)
 
+    load.folder = tmp_path
     return load
 
 
@@ -282,3 +283,92 @@ def test_amounts_that_nothing_reads_are_to_be_corrected(opened, values):
 @pytest.mark.parametrize(("n", "of", "told"), [(0, 3, "0"), (2, 5, "<10"), (0, 400, "0"), (396, 400, "nearly all")])
 def test_a_count_of_none_is_told(n, of, told):
     assert understood._told(n, of) == told
+
+
+@pytest.mark.parametrize(("name", "share"), [("Anteil", "50"), ("share", "100"), ("Teil in %", "60")])
+def test_shares_in_hundredths_are_advised_by_their_own_name(opened, name, share):
+    files = {
+        "c.csv": CUSTOMERS,
+        "o.csv": f"account_id,customer_id,{name}\nk,c01,{share}\nk,c02,{100 - int(share)}\n",
+        "m.csv": "account_id,month,balance\nk,2020-07-01,200\n",
+    }
+    tables = "customers: c.csv, monthly: m.csv, owners: {{file: o.csv, {}}}"
+    told = refused(opened, files, tables.format(f"columns: {{share: '{name}'}}"))
+    advised = re.search(r"derived: ({.*})\)", told)[0].removesuffix(")")
+    found = opened(files, tables.format(advised))
+    assert found.scalar(found.table("monthly").balance.sum()) == 200
+
+
+@pytest.mark.parametrize("column", ["service_cost", "risk_cost", "allocated_cost"])
+def test_costs_whose_sign_is_turned_in_part_get_a_formula(opened, column):
+    rows = [f"c{k % 12:02d},2020-{6 + k // 12:02d}-01,9,{-k if k % 3 else k}" for k in range(24)]
+    files = {"m.csv": f"customer_id,month,balance,{column}\n" + "\n".join(rows) + "\n"}
+    bank = opened(files, "monthly: m.csv")
+    lines, doubts = understood.report(bank, str(opened.folder))
+    assert doubts == 1
+    told = " ".join(" ".join(lines).split())
+    advised = re.search(r"declare (derived: {.*?}) under monthly", told)[1]
+    again = opened(files, f"monthly: {{file: m.csv, {advised}}}")
+    assert understood.report(again, str(opened.folder))[1] == 0
+
+
+# --- a first description ----------------------------------------------------------------------------------------------
+
+
+def suggested(folder, name: str, content: str) -> Bank:
+    (folder / name).write_text(content, "utf-8")
+    text = suggest.suggest([folder / name], folder)
+    (folder / "bank.yaml").write_text(text, "utf-8")
+    return open_bank(folder)
+
+
+@pytest.mark.parametrize(
+    ("form", "end"),
+    [
+        ("%d.%m.%Y", "31.12.2999"),
+        ("%d.%m.%Y", "31.12.9999"),
+        ("%Y-%m-%d", "2999-12-31"),
+        ("%m/%d/%Y", "01/01/1900"),
+        ("%d/%m/%Y", "31/12/2099"),
+    ],
+)
+def test_open_ends_are_suggested_as_missing(opened, form, end):
+    days = [(datetime.date(2020, 1, 5) + datetime.timedelta(days=7 * k)).strftime(form) for k in range(60)]
+    gone = datetime.date(2021, 12, 30).strftime(form)
+    rows = [f"{1000 + k};{day};{end if k % 3 else gone}" for k, day in enumerate(days)]
+    bank = suggested(opened.folder, "Kunden.csv", "\n".join(["Kundennr;Kunde seit;Kunde bis", *rows]) + "\n")
+    assert bank.about.observation_end == datetime.date(2021, 12, 31)
+    assert bank.scalar(bank.table("customers").left_on.count()) == 20
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        ("12 janv. 2020", "3 févr. 2020", "1 août 2020", "14 juil. 2020"),
+        ("12 de enero de 2020", "3 de febrero de 2020", "1 de agosto de 2020", "14 de julio de 2020"),
+        ("12 gen 2020", "3 feb 2020", "1 ago 2020", "14 lug 2020"),
+        ("12. Januar 2020", "3. Februar 2020", "1. August 2020", "14. Juli 2020"),
+        ("2020년 1월 12일", "2020년 2월 3일", "2020년 8월 1일", "2020년 7월 14일"),
+    ],
+)
+def test_dates_of_other_languages_are_suggested(opened, days):
+    bank = suggested(
+        opened.folder, "k.csv", "Kundennr;Kunde seit\n" + "".join(f"{k};{d}\n" for k, d in enumerate(days))
+    )
+    found = bank.frame("SELECT acquired_on FROM customers ORDER BY rowid")["acquired_on"]
+    assert [f"{d:%m-%d}" for d in found] == ["01-12", "02-03", "08-01", "07-14"]
+
+
+@pytest.mark.parametrize("title", ["Kundenliste Stand 31.12.2022;", "Kundenliste\n", ";", ""])
+def test_a_title_is_named_where_a_description_is_asked_for(opened, title):
+    (opened.folder / "k.csv").write_text(f"{title}\nKundennr;Kunde seit\n1;13.05.2020\n2;14.05.2020\n", "utf-8")
+    with pytest.raises(InputError, match=r"line 1 of k\.csv names (none|1) of 2 columns; delete what stands above"):
+        suggest.suggest([opened.folder / "k.csv"], opened.folder)
+
+
+@pytest.mark.parametrize("months", [("2020Q1", "2020Q2"), ("43831", "43862"), ("P1", "P2")])
+def test_dates_that_cannot_be_told_are_no_lack_of_dates(opened, months):
+    (opened.folder / "m.csv").write_text("Kundennr;Monat;Saldo\n" + "".join(f"1;{m};5\n" for m in months), "utf-8")
+    text = suggest.suggest([opened.folder / "m.csv"], opened.folder)
+    assert "dated: false" not in text
+    assert "# to fill in: observation_start and observation_end" in text

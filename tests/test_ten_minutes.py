@@ -198,7 +198,7 @@ def test_what_cannot_be_guessed_is_marked(folder):
         ("x.parquet", b"PAR1" + b"x" * 99, "x.parquet is damaged"),
         ("x.csv", b"", "x.csv is empty"),
         ("x.csv", b"\n\n\n", "no table could be guessed"),
-        ("x.csv", bytes(range(256)) * 9, "no table could be guessed"),
+        ("x.csv", bytes(range(256)) * 9, "line 1 of x.csv names 1 of 2 columns"),
         ("x.csv.gz", b"no gzip", "x.csv.gz is a damaged or incomplete gzip file"),
         ("x.sqlite", b"SQLite format 3", "x.sqlite is no CSV"),
     ],

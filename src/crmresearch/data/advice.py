@@ -68,6 +68,12 @@ def _derive(name: str, formula: str) -> str:
     return f"declare derived: {{{name}: {shown}}}, in the place of its entry under columns"
 
 
+def named(p: Problem, source: TableSource | None) -> Problem:
+    """Put the name that a column bears in the file into the formula that is advised for it."""
+    formula = json.dumps(f"{_theirs(p.column, source)} / 100", ensure_ascii=False) if source else '"theirs / 100"'
+    return replace(p, hint=p.hint.replace('"theirs / 100"', formula))
+
+
 def edge(p: Problem, rows: int) -> Problem:
     """Say where the one bad row may be none: a total at the foot, units below the header."""
     if p.rows != 1 or rows < 10 or p.examples not in ((1,), (rows,)):

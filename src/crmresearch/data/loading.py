@@ -65,7 +65,8 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             found += [] if final or not source.text else checking.shortened(engine, table, brought)
     if stepped:
         for table in (STEPS[name] for name in STEPS if name in noted):
-            found += _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
+            problems = _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
+            found += [advice.named(p, sources[table.name]) for p in problems]
         if found := found or steps.work(engine, about, noted, sources):
             raise ContractError(about.name, found)
     if key and refused is None:
@@ -76,6 +77,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
             problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
+            problems = [advice.named(p, source) for p in problems]
             if not stepped:
                 problems = [advice.edge(advice.alike(engine, p, sources), noted[name]["rows"]) for p in problems]
             # rows that a step made, and those after one that was left out, have another number in the source

@@ -104,6 +104,10 @@ def _text(file: Path) -> Seen:
         text = io.TextIOWrapper(handle, encoding=marked, errors="replace", newline="")
         rows = list(itertools.islice(csv.reader(text, delimiter=sep), LOOK + 1)) or [[]]
     header = [c.removeprefix("\ufeff").strip() for c in rows[0]]
+    named, width = sum(map(bool, header)), max(sum(map(bool, row)) for row in rows[:20])
+    if named < 2 <= width:
+        what = f"line 1 of {file.name} names {named or 'none'} of {width} columns"
+        raise InputError(f"{what}; delete what stands above the header")
     return Seen(file, keys, _columns(header, [r for r in rows[1:] if len(r) == len(header)]))
 
 
@@ -148,8 +152,11 @@ def _days(values: Sequence[str], typed: bool) -> tuple[str, list[datetime.date]]
     missing = _synonyms()["words"]["missing"]
     given = [v for v in values if v and _plain(v) not in missing]
     for form in (("%Y-%m-%d",) if typed else casting.FORMATS) if given else ():
+        read = casting.english if "%b" in form else str.strip
+        if re.fullmatch("(%[Ymdy])+", form) and {*map(len, given)} != {len(form) + 2 * ("%Y" in form)}:
+            continue  # 43831 is no day of 2043
         try:
-            return form, [datetime.datetime.strptime(v[:10] if typed else v, form).date() for v in given]
+            return form, [datetime.datetime.strptime(v[:10] if typed else read(v), form).date() for v in given]
         except ValueError:
             continue
     return "", []
@@ -222,7 +229,10 @@ def _table_lines(seen: Seen, folder: Path) -> tuple[list[str], dict[str, list[da
     lines = [f"  {seen.table}:  # guessed: {of}", f"    file: {_said(place.as_posix())}"]
     lines += [f"    {key}: {_said(value)}  # guessed" for key, value in seen.keys.items()]
     kept = {theirs: ours for ours, theirs in seen.named.items()}
-    people = {t: k for t in seen.columns if (k := identifiers.named(t) or _by_value(seen.columns[t]))}
+    other = [theirs for ours, theirs in seen.named.items() if kinds[ours].kind not in ("id", "text")]
+    people = {
+        t: k for t in seen.columns if (k := identifiers.named(t) or (t not in other and _by_value(seen.columns[t])))
+    }
     if table.open:
         kept |= {t: t for t in seen.columns if t not in kept and t not in people}
     dates: dict[str, list[datetime.date]] = {}
@@ -236,7 +246,10 @@ def _table_lines(seen: Seen, folder: Path) -> tuple[list[str], dict[str, list[da
         if kind != "id" and (found := _codes(values)):
             codes[ours] = found
         if kind in ("date", "month"):
-            formats[ours], dates[ours] = _days(values, seen.typed)
+            formats[ours], days = _days(values, seen.typed)
+            none = {d for d in days if kinds[ours].nullable and str(d) in casting.STAND_INS}  # ends that are open
+            dates[ours] = [d for d in days if d not in none]
+            codes |= {ours: [*codes.get(ours, ()), *map(str, sorted(none))]} if none else {}
         elif kind in ("money", "number", "") and not seen.typed:
             marks |= _marks(values)
         if ours in kinds:
@@ -341,6 +354,8 @@ def suggest(paths: Sequence[Path], folder: Path) -> str:
         last = (max(d for v in days.values() for d in v).replace(day=28) + datetime.timedelta(days=4)).replace(day=1)
         head.append(f"observation_start: {first}  # guessed: first day covered")
         head.append(f"observation_end: {last - datetime.timedelta(days=1)}  # guessed: last day covered")
+    elif any("date_format" in line for line in lines):
+        head.append("# to fill in: observation_start and observation_end, the first and the last day covered")
     else:
         head.append("dated: false  # guessed: no dates were found")
     return "\n".join([*head, "tables:", *lines, *_constructs(found.get("survey")), *left]) + "\n"

@@ -213,7 +213,10 @@ def _signs(bank: Bank, table: str, facts: Mapping[str, Seen], theirs: Mapping[st
             yield f"{table}.{column}: no amount is positive, but {expected}. Try: {turned(column)}"
         elif column in COSTS and s.below > s.above / 10:
             both = f"{_told(s.below, s.n)} amounts are negative and {_told(s.above, s.n)} positive"
-            yield f"{table}.{column}: {both}, but {expected}"
+            name = _term(theirs.get(column, column))
+            whole = f"derived: {{{column}: {json.dumps(f'abs({name})', ensure_ascii=False)}}}"
+            remedy = f"correct them, or, where none is a refund, declare {whole} under {table}"
+            yield f"{table}.{column}: {both}, but {expected}. Try: {remedy}"
     if table == "transactions":
         s = facts["amount"]
         if s.above and not s.below and (way := _way(bank, facts)):

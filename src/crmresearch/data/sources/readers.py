@@ -230,6 +230,8 @@ def guessed(file: Path) -> tuple[str, str]:
         head = handle.read(1 << 18)
     encoding = _encoding(head)
     lines = head.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()[:50]
+    below = (lines[k:] for k in range(5))  # a title may stand above the header
+    lines = next((some for some in below if some and max(_regular(some, s) for s in ";,\t|") > 1), lines)
     return max(";,\t|", key=lambda s: _regular(lines, s)), encoding
 
 
@@ -303,12 +305,12 @@ def _told_apart(table: str, file: Path, header: Sequence[str]) -> None:
 
 def _headed(table: str, file: Path, header: Sequence[str], sep: str, encoding: str) -> None:
     """Refuse a title, or nothing, where the header should stand."""
-    if len(header) > 1 or (header and set(header[0]) & set(";\t|,")):
+    if len(header) == 1 and set(header[0]) & set(";\t|,"):
         return
     with _csv_reader(file, sep, encoding) as reader:
-        width = max((len(row) for row in itertools.islice(reader, 20)), default=0)
-    if width > len(header):
-        rule = f"line 1 of {file.name} names {len(header) or 'none'} of {width} columns"
+        named, *others = [sum(map(bool, row)) for row in itertools.islice(reader, 20)] or [0]
+    if named < 2 <= (width := max(others, default=0)):
+        rule = f"line 1 of {file.name} names {named or 'none'} of {width} columns"
         refuse(table, rule, f"delete what stands above the header in {file.name}")
     if not header:
         refuse(table, f"{file.name} is empty", "write the file again, or take the table out of bank.yaml")
