@@ -133,6 +133,34 @@ def test_without_a_server_kernels_start_cold(place, monkeypatch):
     assert run(place, "run", force=True).completed
 
 
+LOOP = """
+import sys, papermill
+from papermill.engines import papermill_engines
+from crmresearch.run import engine
+papermill_engines.register("crmresearch", engine.Engine)  # as an installed package is by its entry point
+for number in range(2):
+    given = {"kernel_name": "python3", "progress_bar": False, "cwd": sys.argv[1], "engine_name": "crmresearch"}
+    papermill.execute_notebook(f"{sys.argv[1]}/00_a.ipynb", f"{sys.argv[1]}/{number}.ipynb", {"size": number}, **given)
+"""
+
+
+def test_papermill_can_fork_its_kernels_too(tmp_path):
+    source = "import os, matplotlib.pyplot as plt\nprint(size, os.getppid())\nplt.plot([1, 2]); plt.show()"
+    path = notebook(tmp_path / "00_a.ipynb", source, parameters="size = 7")
+    content = execution.read_notebook(path)
+    content.metadata["kernelspec"] = kernels.KERNELSPEC
+    execution.write_notebook(content, path)
+    subprocess.run([sys.executable, "-c", LOOP, str(tmp_path)], check=True, timeout=200)
+    outputs = [execution.read_notebook(tmp_path / f"{n}.ipynb").cells[-1].outputs for n in range(2)]
+    sizes, servers = zip(*(found[0]["text"].split() for found in outputs), strict=True)
+    assert sizes == ("0", "1")
+    assert len({*servers}) == 1
+    assert all("image/png" in found[1]["data"] for found in outputs)
+    until(functools.partial(gone, [int(servers[0])]))
+    root = Path(__file__).parents[1]
+    assert 'crmresearch = "crmresearch.run.engine:Engine"' in (root / "pyproject.toml").read_text("utf-8")
+
+
 FORKS = """
 import os, signal, sys
 from crmresearch.run import kernels
@@ -161,4 +189,4 @@ for number in range(1000):
 
 def test_a_thousand_forks_work():
     environment = {**os.environ, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    subprocess.run([sys.executable, "-c", FORKS], check=True, env=environment | execution.ENVIRONMENT, timeout=300)
+    subprocess.run([sys.executable, "-c", FORKS], check=True, env=environment | kernels.ENVIRONMENT, timeout=300)

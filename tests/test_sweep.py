@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from typer.testing import CliRunner
 
 from crmresearch.errors import InputError
-from crmresearch.run import execution, options, plan, sweep
+from crmresearch.run import cli, execution, options, plan, sweep
 from test_batch import BANK
 
 # the share in the table of products without a customer follows the parameter; above one seventh the verdict changes
@@ -245,3 +246,28 @@ def test_two_runners_of_one_sweep_are_one_too_many(place):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run"):
             sweep.run(planned)
+
+
+def test_a_file_says_what_varies_and_a_dry_run_what_would_run(place):
+    said = {
+        "out": str(place / "sweeps"), "bank": str(place / "bank"), "studies": ["00"], "seeds": 2,
+        "grid": {"tenure_band_years": [1, 2]}, "specifications": {"wide": {"tenure_band_years": 5}},
+        "exclude": [{"tenure_band_years": 1, "seed": 2}],
+    }  # fmt: skip
+    (place / "s.yaml").write_text(json.dumps(said))
+    result = CliRunner().invoke(cli.app, ["sweep", str(place / "s.yaml"), "--dry-run"], catch_exceptions=False)
+    lines = [line for line in result.stdout.splitlines() if line[:2] != "=="]
+    names = ["tenure_band_years-1_seed-1", "tenure_band_years-2_seed-1", "tenure_band_years-2_seed-2"]
+    assert lines == [
+        *(f"{name}: 00_customer_base" for name in [*names, "wide_seed-1", "wide_seed-2"]),
+        "5 runs, 0 unchanged, 5 to run (5 notebooks): no earlier run tells how long",
+    ]
+    (place / "runs" / "earlier").mkdir(parents=True)
+    told = {"notebooks": {"00_customer_base": {"status": "completed", "seconds": 30}}}
+    (place / "runs" / "earlier" / "status.json").write_text(json.dumps(told))
+    words = ["sweep", str(place / "s.yaml"), "--dry-run", "--json", "--out", str(place / "runs" / "s")]
+    result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    planned = json.loads(next(line for line in result.stdout.splitlines() if line[:2] != "=="))
+    assert planned["seconds"] == 75
+    assert [*planned["runs"]] == [*names, "wide_seed-1", "wide_seed-2"]
+    assert not (place / "sweeps").exists()

@@ -24,7 +24,7 @@ from crmresearch.errors import CrmError, InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
 from crmresearch.rules import rules, use
-from crmresearch.run import execution, staging, workers
+from crmresearch.run import kernels, staging, workers
 from crmresearch.run.people import People
 from crmresearch.run.plan import Plan, Planner, load
 from crmresearch.run.progress import Events, Progress
@@ -128,8 +128,7 @@ def run(
     check_timeout(ways.get("timeout", TIMEOUT))
     planner = Planner(folder, inject)
     planner.check(studies, values or {})
-    if out is not None:
-        staging.place(out)
+    out = out and staging.place(out)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
     return carry_out(planner.plan(bank, studies, values or {}, out, from_dir), progress=progress, **ways)
 
@@ -235,7 +234,7 @@ def environment() -> dict[str, str]:
     """Return what kernels are told, the same everywhere; they read what was loaded before, and need no key."""
     from crmresearch.data.pseudonyms import KEY, KEY_FILE
 
-    return {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)} | execution.ENVIRONMENT
+    return {name: value for name, value in os.environ.items() if name not in (KEY, KEY_FILE)} | kernels.ENVIRONMENT
 
 
 def _own(plan: Plan, partial: Path, jobs: int) -> dict[str, str]:

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-# One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
-ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "TZ": "UTC",
-    "PYTHONUTF8": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a debugger hint on frozen modules
-}
 INJECTED = "injected-parameters"
 say = words.of("site")
 UNFINISHED = "unfinished"

@@ -35,11 +35,22 @@ SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner 
 SERVER = "CRMRESEARCH_KERNELS"  # socket of the fork server; without it kernels start cold
 FORKS = sys.platform == "linux"  # Windows cannot, and the numerical library of macOS does not survive it
 START = 120.0  # seconds for a kernel, or the server, to be there
+# One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "TZ": "UTC",
+    "PYTHONUTF8": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a debugger hint on frozen modules
+}
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # not the backend of figures, which finds the shell it shows them in when it is first imported
 STACK = (
     "numpy", "pandas.io.formats.string", "pyarrow.parquet", "scipy.stats", "scipy.optimize", "statsmodels.api",
-    "lifelines", *engines.MODULES, "yaml", "PIL.PngImagePlugin",
+    "lifelines", "seaborn", *engines.MODULES, "yaml", "PIL.PngImagePlugin",
     "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
     "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell",
     "crmresearch.notebook", "crmresearch.data.bank", "crmresearch.data.reductions.expressions",
@@ -147,17 +158,7 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the kernel is gone."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """Kill the kernel."""
-        self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        """Ask the kernel to end."""
-        self.send_signal(signal.SIGTERM)
+        """Do nothing: this is asked for where the kernel's process group is gone."""
 
 
 class Server:

@@ -113,6 +113,7 @@ class Planner:
         self.available, self.inject = find_notebooks(folder), inject
         self.banks: dict[tuple[str, Path | None], Loaded] = {}
         self.code = Code()
+        self.notebooks: dict[str, tuple[str, str]] = {}
 
     def check(self, studies: Iterable[str] | None, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the parameters of the notebooks chosen.
@@ -152,12 +153,12 @@ class Planner:
         given = self.check(studies, values)
         loaded = self.load(bank, from_dir)
         name = loaded.opened.about.name
-        out = staging.place(out or Path("outputs") / "runs" / name)
+        out = out or staging.place(Path("outputs") / "runs" / name)
         if self.inject:
             given = {n: {"bank_name": name} | part for n, part in given.items()}
-        prints = {"data": loaded.data, **self._shared, "notebooks": {n: self._notebooks[n][0] for n in given}}
+        prints = {"data": loaded.data, **self._shared, "notebooks": {n: self._notebook(n)[0] for n in given}}
         shared = [loaded.data, loaded.rules, *(self._shared[k] for k in ("lock", "register", "language"))]
-        keys = {n: sha(*self._notebooks[n], json.dumps(part, sort_keys=True), *shared) for n, part in given.items()}
+        keys = {n: sha(*self._notebook(n), json.dumps(part, sort_keys=True), *shared) for n, part in given.items()}
         sources = {n: self.available[n] for n in given}
         return Plan(bank, from_dir, loaded, sources, given, out, prints, keys, set(given) == set(self.available))
 
@@ -170,14 +171,13 @@ class Planner:
             "language": words.language(),
         }
 
-    @cached_property
-    def _notebooks(self) -> dict[str, tuple[str, str]]:
-        """Fingerprints of each notebook's source, and of the code it imports."""
-        read = {name: json.loads(path.read_text("utf-8")) for name, path in self.available.items()}
-        return {
-            name: (sha(execution.source_of(content)), self.code.imported(content, self.available[name].parent))
-            for name, content in read.items()
-        }
+    def _notebook(self, name: str) -> tuple[str, str]:
+        """Return the fingerprints of a notebook's source, and of the code it imports."""
+        if name not in self.notebooks:
+            content = json.loads(self.available[name].read_text("utf-8"))
+            code = self.code.imported(content, self.available[name].parent)
+            self.notebooks[name] = sha(execution.source_of(content)), code
+        return self.notebooks[name]
 
 
 class Code:
@@ -185,6 +185,7 @@ class Code:
 
     def __init__(self) -> None:
         self.files: dict[Path, tuple[str, frozenset[str]]] = {}
+        self.modules: dict[tuple[str, Path], set[Path]] = {}
 
     def whole(self) -> str:
         """Return that of the package's source and data."""
@@ -197,14 +198,13 @@ class Code:
         What is installed besides has its version in the lock.
         """
         sources = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-        places = (folder, PACKAGE.parent)
         found = {p for p in PACKAGE.rglob("*.yaml") if "run" not in p.relative_to(PACKAGE).parts[:1]}
-        waiting = {p for s in sources for name in _names(s) for p in _modules(name, places)}
+        waiting = {p for s in sources for name in _names(s) for p in self._modules(name, folder)}
         waiting |= {Path(execution.__file__), PACKAGE / "run" / "kernels.py"}  # which write it
         while waiting:
             path = waiting.pop()
             found.add(path)
-            waiting |= {p for name in self._file(path)[1] for p in _modules(name, places)} - found
+            waiting |= {p for name in self._file(path)[1] for p in self._modules(name, folder)} - found
             if {"importlib.import_module", "pkgutil"} & self._file(path)[1]:  # it finds its neighbours by name
                 waiting |= set(path.parent.glob("*.py")) - found
         return sha(*(part for p in sorted(found) for part in (p.name, self._file(p)[0])))
@@ -214,6 +214,11 @@ class Code:
             content = path.read_bytes()
             self.files[path] = sha(content), _names(content.decode("utf-8")) if path.suffix == ".py" else frozenset()
         return self.files[path]
+
+    def _modules(self, name: str, folder: Path) -> set[Path]:
+        if (name, folder) not in self.modules:
+            self.modules[name, folder] = _modules(name, (folder, PACKAGE.parent))
+        return self.modules[name, folder]
 
 
 def _names(source: str) -> frozenset[str]:

@@ -227,7 +227,7 @@ def prepare(
         wrong.append(f"{out} holds something that is not a sweep; choose another --out, or empty it first")
     if wrong:
         raise InputError("\n".join(dict.fromkeys(wrong)))
-    plans = {}
+    out, plans = out.absolute().resolve(), {}
     for name, one in kept.items():
         given = {k: v for k, v in one.items() if k not in ("bank", "studies", "specification")}
         chosen = one["studies"].split(",") if "studies" in one else None
@@ -284,11 +284,11 @@ def run(
     """
     batch.check_timeout(timeout)
     sweep.out.mkdir(parents=True, exist_ok=True)
-    with staging.locked(sweep.out.resolve()) as lock, Events(sweep.out / "events.jsonl", progress) as told:
+    with staging.locked(sweep.out) as lock, Events(sweep.out / "events.jsonl", progress) as told:
         told.begin(len(sweep.plans))
         todo = {name: part for name, part in sweep.states(force).items() if part}
         statuses: dict[str, dict[str, Any]] = {}
-        for name in sweep.plans.keys() - todo.keys():
+        for name in [n for n in sweep.plans if n not in todo]:
             statuses[name] = {"status": "completed", "reused": True}
             told.end(name, statuses[name])
         warm = not cold and executor is None and sum(map(len, todo.values())) > 1
