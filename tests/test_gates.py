@@ -30,6 +30,7 @@ KINDS = {
         competition.managed.early cost.saved.balance cost.targeted.overlap cost.split.fits
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
+        service.drift service.quality
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
     "count": """

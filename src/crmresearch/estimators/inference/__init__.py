@@ -22,6 +22,7 @@ from crmresearch.estimators.inference.regression import (
     complete,
     full_rank,
     held_out_r2,
+    levels,
     logit_fit,
     natural_spline,
     rates,

@@ -287,6 +287,11 @@ def by_cluster(influence: np.ndarray, cluster: np.ndarray | None) -> np.ndarray:
     return np.asarray(sums.T @ sums)
 
 
+def levels(values: pd.Series) -> np.ndarray:
+    """One column a value, the first one left out."""
+    return pd.get_dummies(values, drop_first=True).to_numpy(float)
+
+
 def rates(
     x: np.ndarray, events: ArrayLike, exposure: ArrayLike, clusters: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,8 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, normal, rates
+from crmresearch.estimators.inference import Estimate, levels, normal, rates
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.competition.years import levels
 
 say = words.of("competition.platforms")
 EXITS = 50  # that the ratio rests on

@@ -7,10 +7,9 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
-from crmresearch.estimators.inference import ends, normal, rates
+from crmresearch.estimators.inference import ends, levels, normal, rates
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.competition.years import levels
 
 say = words.of("competition.managed")
 YEAR = 12

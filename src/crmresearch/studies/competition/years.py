@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, normal, rates
+from crmresearch.estimators.inference import Estimate, levels, normal, rates
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 
@@ -87,8 +87,3 @@ def _cost(winning: pd.DataFrame | Missing) -> Estimate | Missing:
 def _calendar(month: pd.Series) -> np.ndarray:
     """Years since the first month, a constant, and the month of the year."""
     return np.column_stack([(month - month.min()) / 12, np.ones(len(month)), levels(month % 12)])
-
-
-def levels(values: pd.Series) -> np.ndarray:
-    """One column a value, the first one left out."""
-    return pd.get_dummies(values, drop_first=True).to_numpy(float)
