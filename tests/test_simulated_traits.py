@@ -218,6 +218,13 @@ def test_optional_parts_are_there_only_where_they_do_something():
         assert ("ecommerce" in set(bank["holdings"]["product_family"])) is there
 
 
+@pytest.mark.parametrize("world", ["baseline", "wider", "classes"])
+def test_a_bank_describes_every_table_it_has(world):
+    bank = simulated.bank(Settings(200, 24, world=world))
+    assert list(bank.describe().table.iloc[:, 0]) == list(bank.tables)
+    assert ("managers" in bank.tables) is (world != "baseline")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -240,7 +240,7 @@ class Bank:
         rows = []
         for name in self.tables:
             table, t = TABLES[name], self.table(name)
-            who = next(k for k in ("customer_id", "prospect_id", "city_id") if k in table.names)
+            who = next(k for k in ("customer_id", "prospect_id", "city_id", "manager_id") if k in table.names)
             ends = {"first": t[table.day].min(), "last": t[table.day].max()} if table.day else {}
             found = self.frame(t.aggregate(n=t[who].nunique(), **ends)).iloc[0]
             first, last = ("–" if pd.isna(d) else d.date().isoformat() for d in (found.get("first"), found.get("last")))
