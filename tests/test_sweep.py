@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
 from crmresearch.errors import InputError
-from crmresearch.run import cli, execution, options, plan, sweep
+from crmresearch.run import cli, execution, options, plan, sweep, workers
 from test_batch import BANK
 
 # the share in the table of products without a customer follows the parameter; above one seventh the verdict changes
@@ -182,11 +182,13 @@ def test_nothing_is_executed_twice_unless_what_decides_it_changed(place, monkeyp
         patch.setattr(subprocess, "Popen", None)  # no process
         _, statuses = sweep.run(prepared(place, values))
     assert all(one["reused"] for one in statuses.values())
-    assert prepared(place, {"size": [1, 2, 3, 4]}).states(False) == {
-        "size-1": [], "size-2": [], "size-3": [], "size-4": ["00_ok"]
-    }  # fmt: skip
+    states = prepared(place, {"size": [1, 2, 3, 4]}).states(False)
+    assert states == {"size-1": None, "size-2": None, "size-3": None, "size-4": ["00_ok"]}
     assert all(prepared(place, values).states(True).values())
-    for harm in ("source", "data", "rules", "lost"):
+    with monkeypatch.context() as patch:
+        patch.setenv("CRMRESEARCH_DISCLOSURE", "eurostat")
+        assert all(prepared(place, values).states(False).values())
+    for harm in ("source", "data", "lost"):
         planned = prepared(place, values)
         assert not any(planned.states(False).values())
         if harm == "source":
@@ -196,14 +198,18 @@ def test_nothing_is_executed_twice_unless_what_decides_it_changed(place, monkeyp
         elif harm == "data":
             with (place / "bank" / "customers.csv").open("a") as file:
                 file.write("c9999,2019-03-01,2020-01-01\n")
-        elif harm == "rules":
-            monkeypatch.setenv("CRMRESEARCH_DISCLOSURE", "eurostat")
         else:
             for name in planned.plans:
                 (place / "out" / name / "notebooks" / "00_ok.ipynb").unlink()
         planned = prepared(place, values)
         assert all(planned.states(False).values()), harm
         sweep.run(planned)
+    monkeypatch.setattr(plan.Code, "whole", lambda *_: "changed where no notebook looks")
+    assert list(prepared(place, values).states(False).values()) == [[], [], []]
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.Worker, "run", None)
+        sweep.run(prepared(place, values))
+    assert not any(names is not None for names in prepared(place, values).states(False).values())
 
 
 def test_a_notebook_depends_on_the_code_it_imports_and_no_other(tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def carry_out(
         with ONE:
             known, told = plan.loaded.people, _own(plan, partial, jobs)
         common = {"folder": str(partial), "timeout": timeout, "environment": told}
-        for last in (False, True):
+        for last in sorted({n == LAST for n in names}):
             part = [n for n in names if n not in done and (n == LAST) is last]
             work = [{"source": str(plan.sources[n].resolve()), "parameters": plan.given[n], **common} for n in part]
             workers.execute(work, team, progress, done, plan.keys)

@@ -248,15 +248,15 @@ def _plan(planned: Any, jobs: int, force: bool, as_object: bool) -> None:
     from crmresearch.run.progress import lasting
 
     states = planned.states(force)
-    wanted = [name for names in states.values() for name in names]
+    wanted = [name for names in states.values() for name in names or ()]
     seconds = planned.seconds(wanted, jobs)
     if as_object:
         _object(planned.out, "planned", runs=states, seconds=seconds)
         return
     for name, names in states.items():
-        options.echo(f"{name}: {', '.join(names) or 'unchanged'}")
+        options.echo(f"{name}: {'unchanged' if names is None else ', '.join(names) or 'merged anew'}")
     takes = f"about {lasting(seconds)} with --jobs {jobs}" if seconds is not None else "no earlier run tells how long"
-    todo = sum(map(bool, states.values()))
+    todo = sum(names is not None for names in states.values())
     options.echo(
         f"{len(states)} runs, {len(states) - todo} unchanged, {todo} to run ({len(wanted)} notebooks): {takes}"
     )

@@ -78,6 +78,11 @@ class Plan:
         same = json.loads(about.read_text("utf-8"))["fingerprints"] == self.prints
         return told if same and told["status"] == "completed" and keys == self.keys else None
 
+    def waiting(self, force: bool) -> list[str]:
+        """Return the notebooks to execute; what they found is merged anew with what is kept."""
+        there = set() if force else staging.unchanged(self.out, self.keys)
+        return [name for name in self.keys if name not in there]
+
     def request(self) -> dict[str, Any]:
         """Return what :func:`crmresearch.run.batch.run` is asked for, to do this elsewhere."""
         values = {k: v for part in self.given.values() for k, v in part.items() if k != "bank_name"}

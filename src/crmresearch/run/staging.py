@@ -149,16 +149,21 @@ def owned(folder: Path, name: str) -> list[Path]:
     return [p for part in PARTS for p in sorted((folder / part).glob(f"{name}*")) if p.stem.startswith(name)]
 
 
+def unchanged(
+    out: Path, fingerprints: Mapping[str, str], records: dict[str, dict[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the records of notebooks that completed on the same input, those of an interrupted run first."""
+    status = out / "status.json"
+    known: dict[str, Any] = json.loads(status.read_text("utf-8"))["notebooks"] if status.exists() else {}
+    known = {n: record for n, record in known.items() if (out / "notebooks" / f"{n}.ipynb").exists()} | (records or {})
+    same = {n: r for n, r in known.items() if (r["status"], r.get("fingerprint")) == ("completed", fingerprints.get(n))}
+    return {n: same[n] for n in fingerprints if n in same and n != LAST}
+
+
 def kept(partial: Path, out: Path, fingerprints: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Bring what an interrupted or an earlier run finished on the same input into the staging folder; its records."""
-    records = _records(partial)
-    status = out / "status.json"
-    earlier = json.loads(status.read_text("utf-8"))["notebooks"] if status.exists() else {}
-    found = {}
-    for name, fingerprint in fingerprints.items():
-        record = records.get(name) or earlier.get(name, {})
-        if name == LAST or (record.get("status"), record.get("fingerprint")) != ("completed", fingerprint):
-            continue
+    records, found = _records(partial), {}
+    for name, record in unchanged(out, fingerprints, records).items():
         for path in [] if name in records else owned(out, name):
             target = partial / path.relative_to(out)
             _make(partial, target.parent.name)

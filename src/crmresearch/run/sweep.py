@@ -154,9 +154,9 @@ class Sweep:
     combinations: Mapping[str, Mapping[str, Any]]
     plans: Mapping[str, Plan]
 
-    def states(self, force: bool) -> dict[str, list[str]]:
-        """Return the notebooks that each run has to execute."""
-        return {n: list(p.keys) if force or p.finished(False) is None else [] for n, p in self.plans.items()}
+    def states(self, force: bool) -> dict[str, list[str] | None]:
+        """Return the notebooks that each run has to execute; None where nothing is to do."""
+        return {n: p.waiting(force) if force or not p.finished(False) else None for n, p in self.plans.items()}
 
     def seconds(self, wanted: Iterable[str], jobs: int) -> float | None:
         """Estimate how long notebooks take, from runs in the sweep's folder and beside it; None without any."""
@@ -286,7 +286,7 @@ def run(
     sweep.out.mkdir(parents=True, exist_ok=True)
     with staging.locked(sweep.out) as lock, Events(sweep.out / "events.jsonl", progress) as told:
         told.begin(len(sweep.plans))
-        todo = {name: part for name, part in sweep.states(force).items() if part}
+        todo = {name: part for name, part in sweep.states(force).items() if part is not None}
         statuses: dict[str, dict[str, Any]] = {}
         for name in [n for n in sweep.plans if n not in todo]:
             statuses[name] = {"status": "completed", "reused": True}
