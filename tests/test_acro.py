@@ -62,7 +62,7 @@ def _default_rules():
 
 def ours(contributions: list[float], rule: str) -> bool:
     rules.use(OURS[rule])
-    return rules.few(len(contributions)) if rule == "few" else rules.dominated(contributions)
+    return rules.few(len(contributions)) if rule == "few" else rules.whose(contributions).dominated
 
 
 @pytest.mark.parametrize("rule", OURS)
@@ -74,7 +74,7 @@ def test_at_acros_parameters_each_rule_decides_as_acro_or_as_is_explained(cell, 
 
 def test_our_default_hides_what_acro_hides_and_more():
     rules.use()
-    hidden = {c for c, (x, _) in CELLS.items() if rules.few(len(x)) or rules.dominated(x)}
+    hidden = {c for c, (x, _) in CELLS.items() if rules.few(len(x)) or rules.whose(x).dominated}
     theirs = {c for c, (_, failed) in CELLS.items() if failed}
     assert theirs - hidden == {"nothing", "losses and gains"}  # see above
     assert hidden - theirs == {"one over half", "two over two thirds"}  # (1, 50%) and (2, 67%) are stricter

@@ -12,7 +12,8 @@ import pytest
 
 from crmresearch import disclosure, estimators, rules, studies, words
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import Estimate, robust_ols, sizes
+from crmresearch.estimators.inference import Estimate, logit_fit, rates, robust_ols, sizes
+from crmresearch.estimators.survival import cox
 from crmresearch.result import Result, study
 from crmresearch.studies.churn.gates import model_gates
 
@@ -141,14 +142,15 @@ def test_without_the_rule_for_totals_the_attack_succeeds():
      ([98_765_432.10, *[30.0] * 1199], True), ([0.0] * 20, False)],
 )  # fmt: skip
 def test_who_makes_most_of_a_total_is_found(contributions, found):
-    assert rules.dominated(contributions) is found
+    assert rules.whose(contributions).dominated is found
 
 
 def test_a_dominated_row_is_hidden_and_cannot_be_had_from_the_total():
-    frame = pd.DataFrame({"fees": [9e7, 1e3, 2e3], "n": [700, 300, 200], "dominated": [True, False, False]})
+    frame = pd.DataFrame({"fees": [9e7, 1e3, 2e3], "n": [700, 300, 200]})
+    frame["whose"] = [rules.whose(x) for x in ([9e7, *[1] * 699], [10] * 300, [10] * 200)]
     safe = disclosure.protect(frame)
     assert safe.rules == {"one or two dominate": 1, "would give another row away": 1}
-    assert "dominated" not in safe.frame
+    assert "whose" not in safe.frame
     assert safe.frame["fees"].isna().tolist() == [True, False, True]
 
 
@@ -197,7 +199,32 @@ def test_a_result_of_a_model_needs_residual_degrees_of_freedom():
     rules.use()
     with sizes() as found:
         assert {c.status for c in model_gates(12, 2)} == {"closed"}  # told, though too few events per parameter
-    assert found == {(12, 2)}
+    assert found == {(12, 2, 12)}
+
+
+@study
+def counted(people: int, events: int, columns: int, kind: str) -> Result:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(people, columns)), np.arange(people) < events
+    if kind == "logit":
+        beta = logit_fit(x, y.astype(float), ridge=1.0).params
+    elif kind == "rates":
+        beta, _ = rates(x, y, np.ones(people), [np.arange(people)])
+    else:
+        spells = pd.DataFrame(x).add_prefix("x").assign(entry=0.0, exit=rng.uniform(1, 9, people), event=y)
+        beta = cox.cox(spells, [f"x{k}" for k in range(columns)]).params.to_numpy()
+    return Result(pd.DataFrame({"n": [people], "slope": beta[:1]}), "told")
+
+
+@pytest.mark.parametrize("kind", ["logit", "rates", "cox"])
+def test_a_model_that_counts_events_needs_some_a_parameter(kind):
+    assert counted(400, 60, 12, kind).applicable
+    rules.use("default, events=6")
+    assert "fewer than 6 events a parameter" in str(counted(400, 60, 12, kind).missing)
+    rules.use()
+    assert not counted(400, 20, 12, kind).applicable  # eight more than parameters
+    if kind == "logit":
+        assert not counted(400, 380, 12, kind).applicable  # of outcomes that are one or the other the rarer counts
 
 
 # -- sets of rules -----------------------------------------------------------------------------------------------------
@@ -207,7 +234,7 @@ def test_sets_of_rules_differ_where_they_say():
     assert rules.use("abs") == "abs"
     assert hidden(pd.DataFrame({"n": [500, 400], "left": [470, 20]}), "n", "left")[0]  # nearly all of them
     assert rules.use("eurostat") == "eurostat"
-    assert not rules.dominated([45, 35, 10, 10])  # two may make four fifths
+    assert not rules.whose([45, 35, 10, 10]).dominated  # two may make four fifths
     assert disclosure.protect(CELLS.assign(n=[400, 31, 28, 93])).frame["n"].tolist() == [400, 30, 30, 95]
     assert rules.use("default, least=30") == "default, least=30"
     assert hidden(CELLS.assign(n=[400, 29, 250, 90])) == [False, True, False, True]

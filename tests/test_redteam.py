@@ -16,6 +16,9 @@ from matplotlib.text import Text
 import poor_banks
 import redteam
 from crmresearch import disclosure, figures, ledger, rules
+from crmresearch.errors import InputError, Reader, Withheld
+from crmresearch.estimators.inference import Estimate
+from crmresearch.notebook import Notebook
 from crmresearch.result import Result
 
 BASE = 7
@@ -177,3 +180,75 @@ def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(notebook, b
     figures.use()
     assert len(drawn) > (5 if notebook in ("06", "09") else 10)
     assert [t for t in drawn if re.search(r"12,?345,?678|1\.23\d*e\+?0?7", t)] == []
+
+
+NOBODYS = {"shares, pooled quantiles", "taken out above", "a score", "a share who stay", "a rate of leaving"}
+MONEY = re.compile(r"money|cost|contribution|spend|income|margin(?!al)|fees|balance|price|revenue", re.I)
+NOT_MONEY = {"costs"}  # what a row is
+DECLARED = {"00": 0, "01": 12, "02": 0, "03": 10, "04": 1, "06": 2, "09": 0}  # columns of money, at least
+
+
+@pytest.mark.parametrize("notebook", DECLARED)
+def test_no_money_leaves_that_says_not_whose_it_is(notebook, tmp_path, monkeypatch):
+    """Every table, line and figure of every study, where each total has somebody who dominates it: no money is left."""
+    made, shown, reasons, honest = [], [], set(), Result.__post_init__
+    everybody = property(lambda own: reasons.add(own.nobody) is None)
+    monkeypatch.setattr(rules.Whose, "dominated", everybody)
+    monkeypatch.setattr(Result, "__post_init__", lambda self: honest(self) or made.append(self))
+    monkeypatch.setattr(poor_banks, "shown", lambda *values, **_: shown.extend(values))
+    rows = poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == notebook])
+    figures.use()
+    for result in made:
+        bare = [str(c) for c in result.table if MONEY.search(str(c)) and c not in {*result.money, *NOT_MONEY}]
+        assert bare == [], result.sentence[:200]  # no column of money is forgotten
+        assert not result.table[result.table.columns.intersection([*result.money])].notna().any(axis=None)
+    assert [k for k, e in rows["estimate"].items() if ledger.lines()[k].money and pd.notna(e)] == []
+    of_money = [r for r in shown if isinstance(r, Result) and r.applicable and r.money]
+    assert [r.sentence for r in of_money if len(r.table)] == []
+    assert len({c for r in made for c in r.money}) >= DECLARED[notebook]
+    assert reasons - {""} <= NOBODYS  # a new reason is looked at here
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ({"spent": [5.0], "n": [50]}, {"money": ["spent"]}),
+        ({"spent": [5.0], "n": [50], "whose": [False]}, {"money": ["spent"]}),
+        (
+            {"x": [5.0], "n": [50]},
+            {
+                "picture": figures.Picture(
+                    "curves", pd.DataFrame({"x": [1.0], "y": [1.0], "n": [50]}), "", "", "", {"unit": "money"}
+                )
+            },
+        ),
+        ({"x": [5.0, 6.0], "n": [50, 60], "whose": [rules.nobodys("a score"), None]}, {"money": ["x"]}),
+    ],
+)
+def test_a_table_or_figure_of_money_that_says_not_whose_it_is_is_refused(table, values):
+    with pytest.raises(InputError, match="whose"):
+        Result(pd.DataFrame(table), "told", **values)
+
+
+@pytest.mark.parametrize("line", ["S12", "S45a", "S19", "S02"])
+def test_a_line_of_money_is_kept_only_where_the_result_says_which_columns_are(line, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crmresearch.data.bank.open_bank", lambda _: redteam.bank(60))
+        names: dict = {}
+        for cell in poor_banks.cells(poor_banks.NOTEBOOKS[0])[:2]:
+            exec(cell.source, names)
+        nb = next(v for v in names.values() if isinstance(v, Notebook))
+        found = {line: Estimate(1.0, 0.5, 1.5, "", 60)}
+        result = Result(pd.DataFrame({"x": [1.0], "n": [60]}), "told", estimates=found)
+        with pytest.raises(InputError, match=rf"{line} tell"):
+            nb.keep(result, "x", line)
+
+
+def test_an_estimate_of_a_hidden_row_is_withheld(monkeypatch):
+    monkeypatch.setattr(Reader, "in_notebook", True)
+    own = [rules.whose([9e6, *[1.0] * 60]), rules.whose([1.5] * 60), rules.whose([2.5] * 70)]
+    table = pd.DataFrame({"row": ["a", "b", "c"], "x": [1.25, 2.25, 3.25], "n": [61, 160, 70], "whose": own})
+    found = {k: Estimate(x, x - 1, x + 1, "", 61) for k, x in (("a", 1.25), ("b", 2.25), ("c", 3.25))}
+    result = Result(disclosure.safe(table, parts=False).rename(columns={"x": "y"}), "told", estimates=found)
+    assert [isinstance(result.estimates[k], Withheld) for k in found] == [True, False, False]
+    assert "off" not in result.table.attrs

@@ -14,6 +14,7 @@ import pytest
 
 from crmresearch import words
 from crmresearch.errors import InputError, Missing
+from crmresearch.estimators.inference import Estimate
 from crmresearch.lab import simulated
 
 ROOT = Path(__file__).parents[1]
@@ -160,8 +161,8 @@ SAME = re.findall(
 
 def fields(template: str) -> list[tuple[str, str]]:
     """What a template does with its values: each with its format, so that a number is told alike in every language."""
-    found = [(f"{name}!{turn}" if turn else name, spec or "") for _, name, spec, turn in Formatter().parse(template)
-             if name is not None]  # fmt: skip
+    found = [(f"{name}!{turn}" if turn else name, re.sub(r"^[^|]*\|[^|]*", "|", spec or ""))
+             for _, name, spec, turn in Formatter().parse(template) if name is not None]  # fmt: skip
     return sorted(found)
 
 
@@ -247,6 +248,7 @@ class Any_(float):
         return self
 
     def __format__(self, spec: str) -> str:
+        spec = re.sub(r"^[^|]*\|[^|]*\|?", "", spec)  # words for a direction
         return "2026-11" if spec.startswith("%") else format(float(self), spec) if "d" not in spec else str(int(self))
 
 
@@ -375,3 +377,51 @@ def test_a_count_of_people_is_written_so_that_few_are_not_told():
 def test_reasons_tell_no_number_of_few_people(reason, told):
     assert told in words.told(reason)
     assert told in words.of("top.result")("not_applicable", missing=Missing(reason))
+
+
+DIRECTED = re.compile(
+    r"\b(?:rose|fell|rises?|falls?|grew|drop(?:s|ped)|raises?|lowers?)(?: \w+){0,3} by \{[^}|]*:[^}|]*[f%]\}"
+    r"|\b(?:gains|loses|saves|keeps|adds) \{[^}|]*:[^}|]*[f%]\}"
+    r"|\{[^}|]*:[^}|]*[f%]\}(?: \[[^\]]*\])?(?: (?!or )[a-z]+)? (?!or )(?:more|less|fewer|higher|lower|longer|shorter)\b(?! \{)"
+    r"|(?:上升|下降|升高|降低|多|少|高|低)(?:留住|值)? ?\{[^}|]*:\+[^}|]*[f%]\}"
+)
+ONE_SIGN = {  # written only where the number has that sign, or has but one
+    "churn.randomised.title_fewer": "lowers exits by {points:.1f}",
+    "churn.randomised.title_more": "raises exits by {points:.1f}",
+    "cost.saved.title": "keeps {kept.value:.1%}",
+    "cost.paid.title_loses": "loses {loss:,.2f}",
+    "cost.losing.five.sentence": "{points:.0f} points more",  # a parameter above 0
+    "cost.losing.five.undiscounted": "rises by {gain:.0%}",
+    "cost.split.budget": "adds {gain:,.1f}",  # the best split is no worse than today's
+    "loyalty.structure.prediction.sentence": "saves {low:.0%}",  # the smaller end of a range
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_number_that_may_be_negative_is_behind_no_word_for_one_direction(language):
+    found = {}
+
+    def walk(node, key):
+        for part, below in node.items() if isinstance(node, dict) else ():
+            walk(below, f"{key}.{part}".lstrip("."))
+        if isinstance(node, str) and (match := DIRECTED.search(node)):
+            found[key] = match[0]
+
+    walk(words.catalogue(language), "")
+    assert found == (ONE_SIGN if language == "en" else {})
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "told"),
+    [
+        ("exits {x:rose|fell} by {x:||.1%}", 0.006, "exits rose by 0.6%"),
+        ("exits {x:rose|fell} by {x:||.1%}", -0.006, "exits fell by 0.6%"),
+        ("流失{x:上升|下降} {x:||.1%}", -0.006, "流失下降 0.6%"),
+        ("{x:||,.0f} {x:more|less}", Estimate(-7.0, -9.0, 2.0, "", 60), "7 [-2, 9] less"),
+        ("{x:||,.0f} {x:more|less}", Estimate(7.0, -2.0, 9.0, "", 60), "7 [-2, 9] more"),
+        ("{x:||,.0f} {x:more|less}", Estimate(-7.0, -9.0, 2.0, "", 6), "– more"),
+        ("{x:more|less}", float("nan"), "more"),
+    ],
+)
+def test_a_direction_is_said_in_words_and_not_by_a_sign(template, value, told):
+    assert words.careful.format(template, x=value) == told

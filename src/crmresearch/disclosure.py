@@ -15,13 +15,14 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError
-from crmresearch.rules import rounded, rules
+from crmresearch.rules import Whose, rounded, rules
 
 Counts = Sequence[str] | Sequence[Sequence[str]]
 NOTHING = "–"  # a cell without a value
 REASON = "suppressed"  # column that names the rule which hides a row
 FREE = ["channel", "acquisition_channel", "segment", "city", "campaign"]  # somebody may have typed their names
-HEAVY = "dominated"  # column that says whether one or two people make a row's money; it is taken out
+WHOSE = "whose"  # column that says whose a row's money is (:class:`.rules.Whose`); it is taken out
+OFF = "off"  # numbers of hidden rows, which the door remembers until the result is made
 say = words.of("top.disclosure")
 
 IDENTIFIER_COLUMNS = ("customer_id", "prospect_id", "account_id", "client_id", "referrer_id", "manager_id")
@@ -60,7 +61,8 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
     Parameters
     ----------
     frame : DataFrame
-        Aggregates, one row per cell. A column ``dominated`` says whose money one or two people make, and is taken out.
+        Aggregates, one row per cell. A column ``whose`` says whose money a row holds (:func:`.rules.whose`), and is
+        taken out.
     counts : sequence of str, or of sequences of str
         Columns that count people, as for :func:`hidden`.
     parts : bool
@@ -84,21 +86,26 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
             f"a table with the columns {', '.join(map(str, frame.columns))} counts people by {', '.join(lacking)}, "
             "which it lacks; name the columns that count people"
         )
-    heavy = frame[HEAVY].eq(True) if HEAVY in frame else None
-    out = frame.drop(columns=[HEAVY], errors="ignore").copy()
+    if WHOSE in frame and not all(isinstance(w, Whose) for w in frame[WHOSE]):
+        raise InputError("a table does not say of each row whose its money is; give rules.whose of the contributions")
+    heavy = frame[WHOSE].map(lambda w: w.dominated).astype(bool) if WHOSE in frame else None
+    out = frame.drop(columns=[WHOSE], errors="ignore").copy()
     why = hidden(out.drop(columns=[REASON], errors="ignore"), counts, heavy, parts).map(
         {"": ""} | dict(say.names("rules"))
     )
     why.index = out.index
     if REASON in out:
-        why = out[REASON].where(out[REASON].ne(""), why)
+        why = out[REASON].fillna("").where(out[REASON].fillna("").ne(""), why)
     off = why.ne("").to_numpy()
-    out.attrs |= {"counts": counts, "parts": parts, HEAVY: heavy is not None or out.attrs.get(HEAVY, False)}
+    out.attrs |= {"counts": counts, "parts": parts, WHOSE: heavy is not None or out.attrs.get(WHOSE, False)}
     if rules.base > 1:
         out[columns] = out[columns].apply(pd.to_numeric, errors="coerce").map(rounded)
     if not off.any():
         return Protected(out, {}, counts)
     numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]
+    out.attrs[OFF] = out.attrs.get(OFF, frozenset()) | {
+        v for v in out.loc[off].select_dtypes("float").to_numpy().ravel().tolist() if v % 1
+    }
     first = numbers.index(True) if True in numbers else len(numbers)
     for place, column in enumerate(out.columns):
         values, dtype = out[column], out[column].dtype
@@ -168,9 +175,9 @@ def few(n: float) -> str:
     return say("few", least=rules.least) if 0 < n < rules.least else ""
 
 
-def model_allowed(n: float, parameters: int) -> bool:
-    """Tell whether a model leaves enough residual degrees of freedom to be published (n: rows, or exits)."""
-    return n - parameters >= rules.freedom
+def model_allowed(n: float, parameters: float, events: float = np.inf) -> bool:
+    """Tell whether a model leaves enough residual degrees of freedom, and events a parameter, to be published."""
+    return min(n, events) - parameters >= rules.freedom and events >= rules.events * parameters
 
 
 def grouped(counts: Counts) -> list[list[str]]:
@@ -186,7 +193,7 @@ def hidden(frame: pd.DataFrame, counts: Counts, dominated: pd.Series | None = No
     """Name the rule that hides each row of a table; empty where it may be shown.
 
     ``few``: a count of some people, but too few. ``unknown``: no count. ``difference``: a part leaves too few of its
-    whole, or is nearly all of it. ``dominance``: see :func:`.rules.dominated`. ``total``: with this row shown, a hidden
+    whole, or is nearly all of it. ``dominance``: see :class:`.rules.Whose`. ``total``: with this row shown, a hidden
     one could be had back from a total: of every line of the table two rows are hidden at least, which together count
     twice the threshold, and in a table of two keys whatever linear programming would find out is hidden too.
 

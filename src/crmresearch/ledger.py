@@ -74,6 +74,11 @@ class Line:
     because: str = ""
     why: str = ""
 
+    @property
+    def money(self) -> bool:
+        """Whether it tells of people's money."""
+        return bool(re.search(r"\b(money|contribution|income|cost|flows)\b", self.unit))
+
 
 @cache
 def _register() -> tuple[dict[str, Any], str]:

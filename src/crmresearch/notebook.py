@@ -64,8 +64,12 @@ class Notebook:
         Raises
         ------
         InputError
-            If a line is not in the register or the result has no estimate for it.
+            If a line is not in the register, the result has no estimate for it, or it tells of money that no column of
+            the table is said to hold.
         """
+        bare = [line for line in lines if line in ledger.lines() and ledger.lines()[line].money]
+        if result.applicable and bare and not result.money:
+            raise InputError(f"{', '.join(bare)} tell of money; say which columns do (Result.money), and whose it is")
         findings = {line: result.finding(line) for line in lines}
         for line, finding in findings.items():
             ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written

@@ -6,7 +6,7 @@ display or in a file, is made from what may leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from html import escape
@@ -92,10 +92,9 @@ class Result:
     counts : sequence of str, or of sequences of str, optional
         Columns of ``table`` that count people, those of one group a whole and its parts; ``()`` where no row is about
         people. By default what the table was protected by, or its column ``n``; a table with neither is refused.
-    money : mapping of str to str
-        Columns of ``table`` that are sums, means, quantiles or shares of money, each with the column that counts the
-        people it is taken over. Whose money one or two people make says a column ``dominated``, which such a table
-        needs.
+    money : sequence of str
+        Columns of ``table`` that are sums, means, quantiles or shares of money over the people of a row. Whose it is
+        says a column ``whose`` (:func:`.rules.whose`), which such a table needs, and so does a figure in money.
     digits : int
         Digits after the point on display.
     details : mapping
@@ -114,20 +113,27 @@ class Result:
     digits: int = 3
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Missing | None = None
-    money: Mapping[str, str] = field(default_factory=dict)
+    money: Sequence[str] = ()
     model: Any = None
     hidden: Mapping[str, int] = field(init=False, default_factory=dict)  # rows, by the rule that hides them
-    fitted: frozenset[tuple[float, int]] = field(init=False, default=frozenset())  # rows or events, and parameters
+    fitted: frozenset[tuple[float, ...]] = field(init=False, default=frozenset())  # rows, parameters, events
 
     def __post_init__(self) -> None:
         """Pass the table through the door, and keep nothing else of it."""
         safe = disclosure.declared(self.table, self.counts)
-        if self.money and len(safe.frame) and not safe.frame.attrs[disclosure.HEAVY]:
+        shown = [unit for p in self.pictures for unit in (p.options.get("unit"), p.options.get("x_unit"))]
+        if (self.money or "money" in shown) and len(safe.frame) and not safe.frame.attrs[disclosure.WHOSE]:
             raise InputError(
-                f"a table of money ({', '.join(self.money)}) does not say whose it is; add a column dominated, from "
-                "rules.dominated of what each person contributes"
+                f"a table of money ({', '.join(self.money) or 'in its figure'}) does not say whose it is; add a column "
+                "whose, from rules.whose of what each person contributes"
             )
-        for name, value in (("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules)):
+        off, told = safe.frame.attrs.pop(disclosure.OFF, frozenset()), self.estimates
+        if Reader.in_notebook:  # an estimate of a hidden row is none to tell
+            told = {k: Withheld(say("row")) if getattr(e, "value", None) in off else e for k, e in told.items()}
+        for name, value in (
+            *(("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules)),
+            ("estimates", told),
+        ):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -161,10 +167,14 @@ class Result:
         return None if self.picture is None else figures.draw(self.picture, ax)
 
     @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What is drawn, one by one."""
+        return self.picture if isinstance(self.picture, tuple) else (self.picture,) if self.picture else ()
+
+    @property
     def alt(self) -> str:
         """What one sees in the plot, for readers who do not see it: told from the data that are drawn."""
-        several = self.picture if isinstance(self.picture, tuple) else (self.picture,) if self.picture else ()
-        return figures.told(several)
+        return figures.told(self.pictures)
 
     def __repr__(self) -> str:
         parts = [self.sentence]
@@ -200,8 +210,8 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
     applicable, with the reason; in a notebook, so are data that the study refuses (see :func:`.answered`), estimates
     that all rest on too few people to be shown, and money whose whole table is hidden, as sentence and estimates are
     made of the same people. Every model that was fitted on the way says how large it is (:func:`.sized`): where one
-    leaves too few residual degrees of freedom, nothing of the result is told. ``tables`` are those that it would need,
-    where the reason names none.
+    leaves too few residual degrees of freedom, or has too few events a parameter, nothing of the result is told.
+    ``tables`` are those that it would need, where the reason names none.
     """
     guarded = answered(Result.not_applicable, (NotApplicable, FitError), *tables)(function)
 
@@ -210,7 +220,7 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
         with sizes() as fitted:
             result = guarded(*args, **values)
         if result.applicable and not all(disclosure.model_allowed(*size) for size in fitted):
-            return Result.not_applicable(Withheld(say("freedom", least=rules.freedom), tables))
+            return Result.not_applicable(Withheld(say("freedom", least=rules.freedom, events=rules.events), tables))
         object.__setattr__(result, "fitted", frozenset(fitted))
         if not (Reader.in_notebook and result.counts):
             return result

@@ -3,7 +3,7 @@
 The rules are those of research data centres and statistical offices. A number rests on ten people or more; so do what
 is left of a whole when a part is taken away, and both sides of a quantile. Nobody makes up most of a sum, mean or share
 of money: neither one (1, k) nor two (2, k), and the rest give away neither of them (p%). A model leaves ten degrees of
-freedom. What is hidden cannot be had back from a total.
+freedom, and has two events a parameter. What is hidden cannot be had back from a total.
 
 References
 ----------
@@ -37,6 +37,8 @@ class Rules:
         Share of a whole from which on a part says something of everybody in it.
     freedom : int
         Residual degrees of freedom of a model.
+    events : int
+        Events a parameter of a model that counts events; of outcomes that are one or the other, the rarer.
     base : int
         Multiple to which counts are rounded; 0 for none.
     """
@@ -47,6 +49,7 @@ class Rules:
     rest: float = 0.1
     part: float = 1.0
     freedom: int = 10
+    events: int = 2
     base: int = 0
 
     @property
@@ -107,24 +110,51 @@ def rounded(n: Any) -> Any:
     return n if rules.base < 2 or n != n else rules.base * round(n / rules.base)
 
 
-def dominated(contributions: Iterable[float]) -> bool:
-    """Tell whether one contributor, or two, make most of a total of money, or can be told from it.
+@dataclass(frozen=True)
+class Whose:
+    """Whose a sum, mean or share of money is; the door, and nobody else, makes of it whether the money may be told.
+
+    Attributes
+    ----------
+    totals : tuple
+        Sizes of the largest contribution, of the two largest together and of all, for every total that is behind it.
+    nobody : str
+        Why it is no person's money, where it has no totals.
+    """
+
+    totals: tuple[tuple[float, float, float], ...] = ()
+    nobody: str = ""
+
+    def __or__(self, other: Whose) -> Whose:
+        """Join what is behind a number that rests on both."""
+        return Whose(self.totals + other.totals)
+
+    @property
+    def dominated(self) -> bool:
+        """Whether one contributor, or two, make most of a total, or can be told from it."""
+        return any(
+            one > rules.largest * every or two > rules.two * every or every - two < rules.rest * one
+            for one, two, every in self.totals
+        )
+
+
+def nobodys(why: str) -> Any:
+    """Say that a row holds no person's money, and why."""
+    return Whose(nobody=why)
+
+
+def of_squares(totals: Iterable[float], squares: Iterable[float]) -> Any:
+    """Take the same down where only sums of contributions and of their squares are there: the bounds those give."""
+    return Whose(tuple((s**0.5, (2 * s) ** 0.5, abs(t)) for t, s in zip(totals, squares, strict=True)))
+
+
+def whose(*totals: Iterable[float]) -> Any:
+    """Take down who makes totals of money, from what each person contributes to each of them.
 
     Contributions may be those of groups of people (blocks, folds) where each gives money of one sign: nobody makes more
     of a total than the group that holds him.
     """
     import numpy as np
 
-    size = np.sort(np.abs(np.fromiter(contributions, dtype=float)))[::-1]
-    if not size.size or not size[0] > 0:
-        return False
-    return bool(top_heavy(size[0], size[:2].sum(), size.sum()))
-
-
-def top_heavy(first: Any, both: Any, total: Any) -> Any:
-    """Tell the same of cells, from the sizes of the largest contribution, of the two largest together and of all.
-
-    Where the engine brings sums of squares, their root is no less than the largest, and that of twice them no less than
-    the two largest.
-    """
-    return (first > rules.largest * total) | (both > rules.two * total) | (total - both < rules.rest * first)
+    sizes = (np.sort(np.abs(np.fromiter(total, dtype=float)))[::-1] for total in totals)
+    return Whose(tuple((float(s[0]), float(s[:2].sum()), float(s.sum())) for s in sizes if s.size))

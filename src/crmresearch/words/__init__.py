@@ -153,7 +153,8 @@ class Careful(Formatter):
     """Fill templates, and tell no number of few people: the door of every sentence, title, label and legend.
 
     A number that is missing is a dash. So is every number of a value that counts its people (``n``) and counts few, and
-    of a table's row that is suppressed. A count is a whole number written with ``,``: see :func:`counted`.
+    of a table's row that is suppressed. A count is a whole number written with ``,``: see :func:`counted`. A number
+    with a direction says it in words, and its interval likewise: ``{change:rose|fell} by {change:||.1%}``.
     """
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
@@ -171,7 +172,14 @@ class Careful(Formatter):
         """Write one value."""
         number = getattr(value, "value", value)  # of an estimate
         if isinstance(number, numbers.Real) and number != number:
-            return NOTHING
+            return NOTHING if format_spec.count("|") != 1 else format_spec.partition("|")[0]
+        if "|" in format_spec and isinstance(number, numbers.Real):  # words for up and down, and a number without sign
+            up, down, *spec = format_spec.split("|")
+            ends = [getattr(value, f"ci_{end}", getattr(value, end, None)) for end in ("low", "high")]
+            word, way = (down, -1) if number < 0 else (up, 1)
+            span = [way * end for end in ends[::way] if end is not None and spec]
+            told_of = [format(x, spec[0]) for x in (way * number, *span)] if spec else []
+            return word + "".join(told_of[:1]) + (f" [{', '.join(told_of[1:])}]" if span else "")
         if format_spec == "," and isinstance(value, numbers.Real):
             return counted(value)
         return str(super().format_field(local(told(value)) if isinstance(value, str) else value, format_spec))

@@ -76,7 +76,7 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
 
 @needs("markets", "monthly", "customers.city_id")
 def income(bank: Bank) -> pd.DataFrame | Missing:
-    """Income from customers by place and month: ``city``, ``month``, ``income``, ``n`` customers."""
+    """Income from customers by place and month: ``city``, ``month``, ``income``, its ``squares``, ``n`` customers."""
     kinds = [k for k in ("net_interest", "fees") if bank.require(f"monthly.{k}") is None]
     if not kinds:
         return Missing("no income of customers is recorded", ("monthly",))
@@ -84,8 +84,9 @@ def income(bank: Bank) -> pd.DataFrame | Missing:
     t = m.inner_join(c, "customer_id").inner_join(_cities(bank), "city_id")
     first, last = whole_months(bank)
     t = t.filter(t.month.between(first_of_month(first), first_of_month(last)))
-    total = sum(as_float(t[k].sum().fill_null(0)) for k in kinds)
-    return grouped(bank, t, {"city": t.city, "month": month_number(t.month)}, income=total, n=t.count())
+    own = sum(as_float(t[k].fill_null(0)) for k in kinds)
+    sums = {"income": sum(as_float(t[k].sum().fill_null(0)) for k in kinds), "squares": (own * own).sum()}
+    return grouped(bank, t, {"city": t.city, "month": month_number(t.month)}, **sums, n=t.count())
 
 
 @needs("customers.left_on")
@@ -139,10 +140,11 @@ def stays(bank: Bank) -> pd.DataFrame | Missing:
 
 @needs("prospects")
 def winning(bank: Bank) -> pd.DataFrame | Missing:
-    """Spend on prospects and wins by month of the first contact: ``month``, ``spend``, ``won``, ``n`` prospects."""
+    """Spend on prospects and wins by month of first contact: ``month``, ``spend``, its ``squares``, ``won``, ``n``."""
     t = bank.table("prospects")
-    sums = {"spend": as_float(t.spend.sum()), "won": t.won.cast("int64").sum(), "n": t.count()}
-    return grouped(bank, t, {"month": month_number(t.first_contact_on)}, **sums)
+    spent = as_float(t.spend)
+    sums = {"spend": as_float(t.spend.sum()), "squares": (spent * spent).sum(), "won": t.won.cast("int64").sum()}
+    return grouped(bank, t, {"month": month_number(t.first_contact_on)}, **sums, n=t.count())
 
 
 @needs("markets", "monthly", "customers.left_on", "customers.city_id")

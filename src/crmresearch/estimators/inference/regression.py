@@ -36,13 +36,13 @@ def complete(**arrays: ArrayLike) -> list[np.ndarray]:
     return out
 
 
-_FITTED: ContextVar[set[tuple[float, int]] | None] = ContextVar("fitted", default=None)
+_FITTED: ContextVar[set[tuple[float, ...]] | None] = ContextVar("fitted", default=None)
 
 
 @contextmanager
-def sizes() -> Iterator[set[tuple[float, int]]]:
+def sizes() -> Iterator[set[tuple[float, ...]]]:
     """Collect how large each model is that is fitted meanwhile; see :func:`sized`."""
-    found: set[tuple[float, int]] = set()
+    found: set[tuple[float, ...]] = set()
     before = _FITTED.set(found)
     try:
         yield found
@@ -50,11 +50,11 @@ def sizes() -> Iterator[set[tuple[float, int]]]:
         _FITTED.reset(before)
 
 
-def sized(n: float, parameters: int) -> None:
-    """Put down the size of a model that is fitted: its rows (its events, where it models those) and parameters."""
+def sized(n: float, parameters: int, events: float | None = None) -> None:
+    """Put down the size of a model that is fitted: rows and parameters, and events where it counts those."""
     found = _FITTED.get()
     if found is not None:
-        found.add((float(n), int(parameters)))
+        found.add((float(n), int(parameters), *(() if events is None else (float(events),))))
 
 
 def full_rank(x: np.ndarray, names: Sequence[str] = ()) -> None:
@@ -231,7 +231,7 @@ def logit_fit(
     if not ridge:
         full_rank(x)
     n = np.ones(len(y)) if n is None else n
-    sized(n.sum(), x.shape[1])
+    sized(n.sum(), x.shape[1], min(n @ y, n @ (1 - y)))
     w = n if weights is None else n * weights
     base = np.zeros(len(y)) if offset is None else offset
     penalty = ridge * w.sum() * np.eye(x.shape[1])
@@ -325,7 +325,7 @@ def rates(
     """
     x, y, time = complete(x=x, events=events, exposure=exposure)
     full_rank(x)
-    sized(y.sum(), x.shape[1])
+    sized(y.sum(), x.shape[1], y.sum())
     b = np.linalg.lstsq(x, np.full(len(y), np.log(y.sum() / time.sum())), rcond=None)[0]
     for _ in range(50):
         mu = time * np.exp(x @ b)

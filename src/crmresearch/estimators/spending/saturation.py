@@ -92,7 +92,7 @@ def kept_curves(drawn: pd.DataFrame, weights: Array, horizon_months: int) -> Arr
     same = (campaign[:, None] == campaign).astype(float)
     cost = spent / n
     top = cost.max(axis=1)
-    sized(left.sum(), len(np.unique(campaign)) + 2)
+    sized(left.sum(), len(np.unique(campaign)) + 2, left.sum())
 
     def fit(log_rate: Array) -> tuple[Array, Array]:
         return _fall(1 - np.exp(-(np.exp(log_rate) / top)[:, None] * cost), gone, n, same)

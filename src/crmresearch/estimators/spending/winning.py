@@ -163,7 +163,7 @@ def win_model(
     size = np.where(size > 0, size, 1.0)
     z = x / size * scale
     full_rank(z, names)
-    sized(y.sum(), len(names))
+    sized(y.sum(), len(names), min(y.sum(), (1 - y).sum()))
     separated = "spend or a covariate separates won from lost completely; there is no finite estimate"
     b = np.zeros(x.shape[1])
 

@@ -365,7 +365,7 @@ def fit_sets(sets: RiskSets, names: list[str], ties: Ties) -> tuple[CoxFit, _Sta
     sets.refuse_collinear(names)
     null = _evaluate(sets, np.zeros(len(names)), sets.weight, ties, derivatives=False)
     events, scale = round(sets.weight[sets.died].sum()), sets.scale
-    sized(events, len(names))
+    sized(events, len(names), events)
     try:
         beta, state = _newton(sets, sets.weight, ties, None)
     except FitError as error:

@@ -90,7 +90,7 @@ def discrete_hazard(cells: pd.DataFrame, covariates: Sequence[str]) -> DiscreteF
     names = ["constant", *(f"tenure {i}" for i in range(1, spline.shape[1] + 1))]
     x = np.column_stack([cells[list(covariates)].to_numpy(dtype=float), base])
     full_rank(x[at_risk > 0], [*covariates, *names])
-    sized(cells["events"].sum(), x.shape[1])
+    sized(exits := cells["events"].sum(), x.shape[1], exits)
     y = np.column_stack([cells["events"].to_numpy(dtype=float), at_risk - cells["events"].to_numpy(dtype=float)])
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
     fit = sm.GLM(y, x, family=family).fit(tol=1e-10, rtol=1e-13, tol_criterion="deviance", maxiter=100)
@@ -263,7 +263,7 @@ def weibull_aft(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     spells = read_spells(frame, covariates)
     columns = {"exit": spells.exit, "event": spells.event.astype(int), "entry": spells.entry, "n": spells.n}
     full_rank(np.column_stack([np.ones(len(frame)), frame[list(covariates)]]), ["constant", *covariates])
-    sized((spells.n * spells.event).sum(), len(covariates) + 2)
+    sized(exits := (spells.n * spells.event).sum(), len(covariates) + 2, exits)
     data = pd.DataFrame({**columns, **{c: frame[c].to_numpy(dtype=float) for c in covariates}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines warns of robust errors for weights; ours are counts

@@ -40,7 +40,7 @@ def duration_models(spells: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     p : float
         Of the frailty model against the plain one.
     """
-    sized((spells["n"] * spells["event"]).sum(), 3)
+    sized(exits := (spells["n"] * spells["event"]).sum(), 3, exits)
     fit = frailty(spells)
     rows: dict[str, Any] = {
         "plain": (fit.shape_plain, *fit.shape_plain_ci, 0.0, fit.loglik_plain, np.nan, np.nan),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import jackknife, mean_interval, tied_groups
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 
 
 def rank_correlation(x: Any, y: Any) -> float:
@@ -82,9 +82,9 @@ def deciles(predicted: np.ndarray, actual: np.ndarray) -> pd.DataFrame:
     for number in np.unique(tenth):
         part = tenth == number
         if part.sum() > 1:
-            people = int(part.sum()), dominated(actual[part])
+            people = int(part.sum()), whose(actual[part])
             rows.append((number + 1, predicted[part].mean(), *mean_interval(actual[part]), *people))
-    return pd.DataFrame(rows, columns=["decile", "predicted", "actual", "ci_low", "ci_high", "n", "dominated"])
+    return pd.DataFrame(rows, columns=["decile", "predicted", "actual", "ci_low", "ci_high", "n", "whose"])
 
 
 def course(actual: Any, total: np.ndarray) -> pd.DataFrame:

@@ -17,7 +17,7 @@ group in turn, so months of one customer never count as independent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from crmresearch.errors import InputError, answered
 from crmresearch.estimators.frames import need, without_each
 from crmresearch.estimators.inference import Jackknife, jackknife
 from crmresearch.estimators.worth.stability import CUTS, band_codes, band_names
-from crmresearch.rules import dominated
+from crmresearch.rules import Whose, whose
 
 MIN_AT_RISK = 50  # customers a month of tenure needs to stand for itself
 TAIL = 12  # months pooled into the level that continues the curves beyond the last such month
@@ -92,8 +92,8 @@ class MarginModel:
         Labels of the groups, in order.
     own : tuple of str
         Names of the bank's own value bands, which stand in the place of cuts; empty where it has none.
-    heavy : bool
-        Whether one or two groups make most of all contributions (see :func:`.rules.dominated`).
+    whose : Whose
+        What the groups contribute.
     """
 
     hazard: np.ndarray
@@ -105,7 +105,7 @@ class MarginModel:
     cuts: tuple[float, ...]
     groups: np.ndarray
     own: tuple[str, ...] = ()
-    heavy: bool = False
+    whose: Any = field(default_factory=Whose)
 
     @property
     def seen(self) -> np.ndarray:
@@ -253,8 +253,8 @@ def fit_margin(table: pd.DataFrame | Any, landmark: pd.DataFrame | Any) -> Margi
     lasting[:, 0] = np.clip(lasting[:, 0], 0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         lasting[:, 1] = np.where(lasting[:, 0] > 0, np.clip(lasting[:, 1] / lasting[:, 0], 0, 1), 0)
-    heavy = dominated(table.groupby("fold")["contribution"].sum())
-    return replace(draft, heavy=heavy, ratio=_band_ratios(draft, landmark, codes), lasting=lasting)
+    own = whose(table.groupby("fold")["contribution"].sum())
+    return replace(draft, whose=own, ratio=_band_ratios(draft, landmark, codes), lasting=lasting)
 
 
 def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray) -> np.ndarray:

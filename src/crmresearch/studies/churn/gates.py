@@ -48,7 +48,7 @@ def model_gates(
     pull : (float, str), optional
         Standard errors by which one customer moves a coefficient: one at most.
     """
-    sized(events, parameters)
+    sized(events, parameters, events)
     checks = []
     if trend is not None:
         drift, size, chi2 = (float(trend[k]) for k in ("drift", "size", "chi2"))

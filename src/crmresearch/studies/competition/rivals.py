@@ -28,6 +28,7 @@ from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
+from crmresearch.rules import of_squares
 
 say = words.of("competition.entry")
 YEAR = 12
@@ -95,15 +96,16 @@ def income(frame: pd.DataFrame, monthly: pd.DataFrame, *, window_months: int, re
     read, blocks = _readings(panels, window, step)
     checks = tuple(_trends(blocks, BOUNDS["income"]))
     found = _estimate(read["not_yet"], say("log"), resamples, seed, checks)
-    table = pd.DataFrame(
-        [_row(name, one, resamples, seed) for name, one in read.items()],
-        columns=["row", "places", "effect", "low", "high"],
-    )
+    rows = [_row(name, one, resamples, seed) for name, one in read.items()]
+    table = pd.DataFrame(rows, columns=["row", "places", "effect", "low", "high"])
+    month = both.groupby("month")[["income", "squares"]].sum()
+    table = table.assign(whose=of_squares(month["income"], month["squares"]))
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("income", found=found, months=window * step) + _left_out(out) + ".",
         estimates={"S45a": found},
         counts=(),
+        money=[say.names("columns")["effect"]],
         digits=4,
     )
 

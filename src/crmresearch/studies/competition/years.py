@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, levels, normal, rates
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
+from crmresearch.rules import nobodys, of_squares
 
 say = words.of("competition.trend")
 LEAST = 24  # months, so that each month of the year is seen twice
@@ -44,11 +46,15 @@ def trend(stays: pd.DataFrame, beside: Mapping[str, pd.DataFrame | Missing]) -> 
     named = say.names("lines")
     rows = [(named[line], one.value, one.ci_low, one.ci_high, one.n) for line, one in told.items()]
     table = pd.DataFrame(rows, columns=["label", "estimate", "low", "high", "n"])
+    spent, nobody = beside["winning"], nobodys("a rate of leaving")
+    own = nobody if isinstance(spent, Missing) else of_squares([spent["spend"].sum()], [spent["squares"].sum()])
+    table = safe(table.assign(whose=[own if line == "S01a" else nobody for line in told]), parts=False)
     title = say("title", found=told["S01"])
     return Result(
         table.rename(columns=say.names("columns")),
         say("sentence", found=told["S01"], n=exits, months=months),
         estimates=found,
+        money=[say.names("columns")["estimate"]],
         picture=Picture("intervals", table, title, say("x", n=exits), options={"marks": [Mark(0, style="none")]}),
     )
 

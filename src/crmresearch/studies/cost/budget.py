@@ -18,7 +18,7 @@ from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import heavy
+from crmresearch.studies.cost.common import of_blocks
 
 say = words.of("cost.split")
 
@@ -95,8 +95,12 @@ def response_curves(
     out["top_won"], out["top_low"], out["top_high"] = map(float, wilson(won_there.sum(), len(won_there)))
     if not out["margin"].iloc[0] > 0:
         return Missing(say("no_margin"))
-    one = heavy(prospects, "spend") or heavy(campaigns, "cost") or heavy(upkeep, "contribution", "retention_cost")
-    return out[out["margin"] > 0].assign(n=len(prospects), dominated=one).reset_index(drop=True)
+    one = (
+        of_blocks(prospects, "spend")
+        | of_blocks(campaigns, "cost")
+        | of_blocks(upkeep, "contribution", "retention_cost")
+    )
+    return out[out["margin"] > 0].assign(n=len(prospects), whose=one).reset_index(drop=True)
 
 
 @study
@@ -131,7 +135,7 @@ def split(
     checked(curves, (*names, *spends, *tested, "n"), what="curves")
     if len(curves) <= MIN_RESAMPLES:
         raise InputError(say("few", count=len(curves) - 1, least=MIN_RESAMPLES))
-    c = {str(name): curves[name].to_numpy(float) for name in curves}
+    c = {str(name): curves[name].to_numpy(float) for name in curves if name != "whose"}
     won = Curve(c["won_ceiling"], c["won_rate"], c["won_floor"])
     kept = Curve(c["kept_ceiling"], c["kept_rate"], c["kept_floor"])
     spent = c["spend_acquisition"], c["spend_retention"]
@@ -152,10 +156,7 @@ def split(
         gains = found.equity - now
         gain = Estimate(float(gains[0]), *from_draws(gains[1:])[1:], currency, n)
         sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
-    table = safe(
-        pd.concat(parts, ignore_index=True).assign(dominated=bool(curves.get("dominated", pd.Series([False])).any())),
-        parts=False,
-    )
+    table = safe(pd.concat(parts, ignore_index=True).assign(whose=curves["whose"].iloc[0]), parts=False)
     off, low, high = (float(c[f"top_{end}"][0] - c["top_predicted"][0]) for end in ("won", "low", "high"))
     best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
     first = parts[-1]
@@ -179,7 +180,7 @@ def split(
             )
         },
         picture=_map(c, free, bound, discount_annual),
-        money={"value": "n"},
+        money=["value"],
         details={"gain": (free.equity - now)[0]},
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 from crmresearch.studies.cost.common import of, ratio_row, row, sampling, written
 
 say = words.of("cost.saved")
@@ -138,12 +138,12 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     )
     events = int(min(left[t].sum(), left[~t].sum()))
     return Result(
-        pd.DataFrame(found).assign(n=n, dominated=dominated(rows["cost"])),
+        pd.DataFrame(found).assign(n=n, whose=whose(rows["cost"])),
         sentence,
         checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), _balance(rows)),
         estimates={"S42": exits.estimate(say("unit"), n)},
         picture=_kept(curve, n, horizon_months, exits),
-        money={"value": "n"},
+        money=["value"],
         details={"kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months},
     )
 
@@ -189,10 +189,8 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
     found += [row(say_paid("campaign", name=c), *of(f), n=count) for c, f, count in parts]
     table = pd.DataFrame(found)
     table["n"] = table["n"].fillna(len(rows)).astype(int)
-    heavy = [
-        dominated(after[own]) or dominated(cost[own]) for own in (rows.index == rows.index, *(own for _, own in each))
-    ]
-    table["dominated"] = heavy[:1] * (len(found) - len(each)) + heavy[1:]
+    every = [whose(after, cost)] * (len(found) - len(each))
+    table["whose"] = every + [whose(after[own], cost[own]) for _, own in each]
     table = safe(table, parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
     checks = (_balance(rows), gate(say_paid, "dominance", largest < DOMINATING, largest=largest))
@@ -209,7 +207,7 @@ def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
         checks,
         {"S02": net.estimate(say_paid("unit"), len(rows)), "S02a": gross.estimate(say_paid("unit"), len(rows))},
         picture=Picture("intervals", data, title, say_paid("x"), options=options, size=(7.2, 3.4)),
-        money=dict.fromkeys(("value", "ci_low", "ci_high"), "n"),
+        money=["value", "ci_low", "ci_high"],
         digits=2,
     )
 
@@ -289,12 +287,12 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         by=" ",
     )
     return Result(
-        pd.concat([table.assign(n=n), calmed], ignore_index=True).assign(dominated=dominated(rows["cost"])),
+        pd.concat([table.assign(n=n), calmed], ignore_index=True).assign(whose=whose(rows["cost"])),
         sentence,
         checks=(gate(tell, "overlap", rare, low=EDGE, high=1 - EDGE), gate(tell, "unseen", None, tip=tip)),
         estimates={"targeted": fit.effect.estimate(say("unit"), n)},
         picture=_chances(t, fit.propensity, tell("title_closed" if rare.closed else "title", edge=edge)),
-        money={"value": "n"},
+        money=["value"],
         digits=4,
     )
 

@@ -12,7 +12,7 @@ from crmresearch.estimators.blocks import Functional, ratio_set
 from crmresearch.estimators.inference import Fieller
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.result import Check, gate
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 
 say = words.of("cost.common")
 
@@ -54,9 +54,9 @@ def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
     return wins
 
 
-def heavy(frame: pd.DataFrame, *money: str) -> bool:
-    """Tell whether one or two blocks of people make most of an amount."""
-    return any(dominated(frame.groupby("block")[c].sum()) for c in money if c in frame)
+def of_blocks(frame: pd.DataFrame, *money: str) -> Any:
+    """Say whose amounts are, by blocks of people."""
+    return whose(*(frame.groupby("block")[c].sum() for c in money if c in frame))
 
 
 def wins_gate(wins: int) -> Check:

@@ -17,7 +17,7 @@ from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.studies.cost.common import SEVERAL, enough_wins, heavy, wins_gate, written
+from crmresearch.studies.cost.common import SEVERAL, enough_wins, of_blocks, wins_gate, written
 
 say = words.of("cost.ratios")
 
@@ -28,9 +28,7 @@ LINES = {
     for keeping, letter in zip(("year", "tenure", "saved"), letters, strict=True)
 }
 PAID, DISCOUNTED = "as paid", "discounted"  # costs
-MONEY = dict.fromkeys(
-    ("ratio", "ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "simultaneous_low", "simultaneous_high"), "n"
-)
+MONEY = ("ratio", "ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "simultaneous_low", "simultaneous_high")
 Pair = tuple[Functional, Functional]  # numerator and denominator of a ratio
 
 
@@ -147,8 +145,8 @@ def ratios(
                 | tenure(d, costs, months)
             )
     table = leading(pd.DataFrame(rows), "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
-    one_sided = heavy(acquisition, "spend") or heavy(upkeep, "retention_cost")
-    table = safe(table.assign(dominated=one_sided), parts=False)
+    one_sided = of_blocks(acquisition, "spend") | of_blocks(upkeep, "retention_cost")
+    table = safe(table.assign(whose=one_sided), parts=False)
     known = table[table["costs"] != DISCOUNTED] if "costs" in table else table
     known = known.dropna(subset=["ratio"]) if "ratio" in known else known.iloc[:0]
     return Result(

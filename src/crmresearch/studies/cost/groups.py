@@ -17,7 +17,7 @@ from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, leading
 from crmresearch.studies.cost.campaigns import saved
-from crmresearch.studies.cost.common import SEVERAL, heavy, sampling
+from crmresearch.studies.cost.common import SEVERAL, of_blocks, sampling
 from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
 
 say = words.of("cost.groups")
@@ -98,13 +98,13 @@ def ratios_by(
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
         group["customers"] = u[counted[0]].sum()
-        group["dominated"] = heavy(a, "spend") or heavy(u, "retention_cost")
+        group["whose"] = of_blocks(a, "spend") | of_blocks(u, "retention_cost")
         per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
         if by == "segment" and group["wins"]:
             per_win["all"] = shared_per_win(acquisition, name, "spend", blocks)
             channels = acquisition.groupby("channel", observed=True)  # each shares its spend out to all segments
-            group["dominated"] |= any(heavy(c, "spend") for _, c in channels if c["won"].sum() >= MIN_WINS)
-            group["dominated"] |= heavy(acquisition, "spend")
+            for part in (acquisition, *(c for _, c in channels if c["won"].sum() >= MIN_WINS)):
+                group["whose"] |= of_blocks(part, "spend")
             group["prospects"] = shared_per_win(acquisition, name, "n", blocks).value * group["wins"]
         if note := _unusable(a, u):
             rows.append(group | {"note": note})
@@ -119,7 +119,7 @@ def ratios_by(
     table = safe(table, (("prospects", "wins"), ("customers",)), parts=False)
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
     sentence = _sentence(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
-    return Result(table, sentence, picture=_picture(known, by), money=dict.fromkeys(MONEY, "customers"))
+    return Result(table, sentence, picture=_picture(known, by), money=MONEY)
 
 
 def _lines(

@@ -15,7 +15,7 @@ from crmresearch.estimators.spending import tenure as lives
 from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import enough_wins, heavy, need_dated, of, ratio_row, row, wins_gate
+from crmresearch.studies.cost.common import enough_wins, need_dated, of, of_blocks, ratio_row, row, wins_gate
 
 say = words.of("cost.losing")
 
@@ -69,10 +69,10 @@ def payback(
     paid = np.isfinite(found.counted[0])
     title = say("payback.title", months=found.counted[0]) if paid else say("payback.title_longer", months=found.months)
     return Result(
-        pd.DataFrame(rows).assign(n=wins, dominated=heavy(acquisition, "spend") or heavy(tenure, "contribution")),
+        pd.DataFrame(rows).assign(n=wins, whose=of_blocks(acquisition, "spend") | of_blocks(tenure, "contribution")),
         sentence + words.local("."),
         picture=Picture("curves", curve, title, say("payback.x"), say("payback.y"), options),
-        money={"value": "n"},
+        money=["value"],
         details={"won": found.won},
     )
 
@@ -131,8 +131,8 @@ def replacement(
         zip(say.names("replacement.parts").values(), (found.won, found.ramp, found.service, found.total), strict=True)
     )
     rows = [{"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high} for name, f in parts.items()]
-    one = heavy(acquisition, "spend") or heavy(tenure, "revenue", "service_cost")
-    table = safe(pd.DataFrame(rows).assign(n=wins, dominated=one), parts=False)
+    one = of_blocks(acquisition, "spend") | of_blocks(tenure, "revenue", "service_cost")
+    table = safe(pd.DataFrame(rows).assign(n=wins, whose=one), parts=False)
     estimate, spared = found.total.estimate(say("replacement.unit"), wins), found.service.value
     saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
     return Result(
@@ -148,7 +148,7 @@ def replacement(
         ),
         estimates={"S41": estimate},
         picture=_waterfall(table, wins),
-        money={"money": "n"},
+        money=["money"],
         digits=0,
         details={"parts": parts},
     )  # fmt: skip
@@ -230,9 +230,9 @@ def retention_point(
     rows += [row(say("point.elasticity", name=name.replace("_", " ")), *of(f)) for name, f in share.items()]
     table = pd.DataFrame(rows).drop(columns="set", errors="ignore")
     return Result(
-        table.assign(n=int(tenure["entered"].sum()), dominated=heavy(tenure, "contribution")),
+        table.assign(n=int(tenure["entered"].sum()), whose=of_blocks(tenure, "contribution")),
         say("point.sentence", kept=kept, yearly=yearly, currency=currency, price=price, share=share["retention"]),
-        money={"value": "n"},
+        money=["value"],
         details={
             "retention": kept,
             "retention_interval": interval,

@@ -19,7 +19,7 @@ from crmresearch.estimators.causal.campaign import covariates_of, within
 from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 from crmresearch.studies.cost.campaigns import two_armed
 from crmresearch.studies.cost.common import sampling
 
@@ -157,10 +157,10 @@ def policies(
         table_rows.append(
             {"rule": name, "share": pick.mean(), "gain": value, "ci_low": low, "ci_high": high, "n": int(pick.sum())}
         )
-    table = safe(pd.DataFrame(table_rows).assign(dominated=dominated(t * cost)), parts=False)
+    table = safe(pd.DataFrame(table_rows).assign(whose=whose(t * cost)), parts=False)
     sure = ", ".join(table.loc[table["ci_low"] > 0, "rule"])
     sentence = tell(
         "sentence", value=value_saved, cost=cost[t == 1].mean(), best=table.loc[table["gain"].idxmax()],
         currency=currency,
     ).replace("  ", " ") + (tell("sure", names=sure) if sure else tell("unsure"))  # fmt: skip
-    return Result(table, words.joined([sentence, sampling(campaigns)], by=" "), money={"gain": "n"})
+    return Result(table, words.joined([sentence, sampling(campaigns)], by=" "), money=["gain"])

@@ -16,8 +16,8 @@ from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.rules import dominated
-from crmresearch.studies.cost.common import by_lot, further, heavy
+from crmresearch.rules import whose
+from crmresearch.studies.cost.common import by_lot, further, of_blocks
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -99,7 +99,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
         checks=(_selection_gate(fitted, shares, covariates, by_lot(prospects), second.value),),
         estimates={"S04": second.estimate(say("unit"), n)},
         picture=_curves(fitted, titles[returns]),
-        money=dict.fromkeys(("mean_spend", "cost_per_win", "marginal_cost"), "n"),
+        money=["mean_spend", "cost_per_win", "marginal_cost"],
         digits=4,
         details={
             "slope": slope, "second": second, "blocks": blocks, "fits": {c: f["model"] for c, f in fitted.items()},
@@ -114,7 +114,7 @@ def _fit_channel(
     """Row of a channel, and its fit; nothing where no curve can be fitted."""
     wins, total = int(part["won"].sum()), float(part["spend"].sum())
     row: dict[str, Any] = {"channel": name, "n": len(part), "wins": wins, "mean_spend": total / len(part)}
-    row |= {"cost_per_win": total / wins if wins else np.inf, "dominated": heavy(part, "spend")}
+    row |= {"cost_per_win": total / wins if wins else np.inf, "whose": of_blocks(part, "spend")}
     if total == 0:
         return row | {"note": say("free")}, {}
     if wins < MIN_WINS:
@@ -220,7 +220,7 @@ def jointly(
         for name in excluded:
             rows.append((tell("winning"), name, fitted.won[name], *ends(fitted.won[name], fitted.se_won[name])))
     table = pd.DataFrame(rows, columns=["equation", "term", "value", "ci_low", "ci_high"]).assign(n=len(sample))
-    table["dominated"] = dominated(sample["profit"].dropna())
+    table["whose"] = whose(sample["profit"].dropna())
     sentence = words.joined(
         [
             (tell("lower") if imr[4] < 0 else tell("higher") if imr[3] > 0 else tell("neither"))
@@ -236,6 +236,6 @@ def jointly(
         table,
         sentence + words.local("."),
         checks=(gate(tell, "relevance", wald > RELEVANT, wald=wald, needed=RELEVANT), excluded_gate),
-        money={"value": "n"},
+        money=["value"],
         digits=4,
     )

@@ -22,7 +22,7 @@ from crmresearch.estimators.measurement.response import clustered_mean, stated_a
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 from crmresearch.studies.loyalty.answers import forest, respondents, survey_study, tabled
 
 say = words.of("loyalty.behaviour")
@@ -130,8 +130,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
         raise NotApplicable(say("contribution.few", n=len(rows), needed=MIN_ACCOUNTS), "survey", "monthly")
     alone, equal, largest = panel.contribution_slopes(rows, say("contribution.unit"))
     both = {say("contribution.alone"): alone, say("contribution.equal"): equal}
-    heavy = dominated(rows["contribution_after"])
-    table = safe(tabled(both, "model", "money_per_sd").assign(dominated=heavy), parts=False)
+    table = safe(tabled(both, "model", "money_per_sd").assign(whose=whose(rows["contribution_after"])), parts=False)
     mean = rows["contribution_after"].mean()
     sentence = say("contribution.sentence", estimate=equal, months=horizon_months, mean=mean)
     clear = equal.ci_low > 0 or equal.ci_high < 0
@@ -139,8 +138,7 @@ def later_contribution(joined: pd.DataFrame, model: PathModel, *, horizon_months
     x = say("contribution.x", n=len(rows))
     picture = forest(table, "model", "money_per_sd", title, x, unit="money")
     checks = (respondents(), gate(say, "contribution.gate", largest < DOMINATING, largest=largest))
-    money = dict.fromkeys(("money_per_sd", "low", "high"), "n")
-    return Result(table, sentence, checks, {"S12": equal}, picture=picture, money=money, digits=1)
+    return Result(table, sentence, checks, {"S12": equal}, picture=picture, money=["money_per_sd"], digits=1)
 
 
 @survey_study

@@ -17,7 +17,7 @@ from crmresearch.estimators.measurement.response import clustered_mean
 from crmresearch.estimators.measurement.within import within_customer
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.rules import dominated
+from crmresearch.rules import nobodys, whose
 from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study, tabled
 from crmresearch.studies.loyalty.form import two_slopes
 
@@ -155,13 +155,13 @@ def changes(joined: pd.DataFrame, model: PathModel) -> Result:
     both = {name: pairs.dropna(subset=[name, f"{name}_next"]) for name in outcomes}
     found = {name: change_slope(p, name, units[name]) for name, p in both.items() if len(p) >= MIN_PAIRS}
     table = pd.DataFrame({"outcome": name, "unit": e.unit, **cells(e, "slope"), "n": e.n} for name, e in found.items())
-    table["dominated"] = [n == "contribution_after" and dominated(both[n][f"{n}_next"]) for n in found]
+    table["whose"] = [whose(both[n][f"{n}_next"]) if n == "contribution_after" else nobodys("a score") for n in found]
     table = safe(table, parts=False)
     sentence = say("changes.sentence", slope=found["loyalty"])
     rises = found["loyalty"].ci_low > 0
     title = say("changes.title", slope=found["loyalty"]) if rises else say("changes.title_open")
     picture = forest(table.iloc[:1], "outcome", "slope", title, say("changes.x"))
-    return Result(table, sentence, picture=picture, money=dict.fromkeys(("slope", "low", "high"), "n"))
+    return Result(table, sentence, picture=picture, money=["slope", "low", "high"])
 
 
 @survey_study

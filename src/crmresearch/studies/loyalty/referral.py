@@ -15,7 +15,7 @@ from crmresearch.estimators.measurement.panel import answers_with_accounts
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate
-from crmresearch.rules import dominated
+from crmresearch.rules import nobodys, whose
 from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
 
 say = words.of("loyalty.referral")
@@ -83,9 +83,9 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     lines = [(say("gaps.stay"), year, e) for year, e in stay.items()]
     lines += [(say("gaps.contribution"), year, e) for year, e in gains.items() if e is not None and e.n >= MIN_MONEY]
     table = pd.DataFrame({"gap": gap, "year": year, **cells(e), "n": e.n} for gap, year, e in lines)
-    heavy = {year: dominated(rows[f"contribution_{year}"].dropna()) for year in years}
-    contributed = table["gap"] == say("gaps.contribution")
-    table["dominated"] = [bool(money and heavy[y]) for money, y in zip(contributed, table["year"], strict=True)]
+    own = {(say("gaps.contribution"), year): whose(rows[f"contribution_{year}"].dropna()) for year in years}
+    stays = nobodys("a share who stay")
+    table["whose"] = [own.get((gap, year), stays) for gap, year, _ in lines]
     table = safe(table, parts=False)
     events, of = int(rows["event"].sum()), int(referred["referred"].sum())
     checks = (
@@ -99,7 +99,8 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
     else:
         few = gate(say, "gaps.no_hazard", False, events=events, needed=FEW_EVENTS)
         estimates["S44a"] = Estimate(np.nan, np.nan, np.nan, say("gaps.hazard"), len(rows), checks=(few,))
-    first = next((e for gap, year, e in lines if gap == say("gaps.contribution") and year == 1), None)
+    contributed = table["gap"] == say("gaps.contribution")
+    first = gains.get(1) if (contributed & (table["year"] == 1) & table["n"].notna()).any() else None
     if first is not None:
         estimates["S44b"] = first
         told += say("gaps.and_give", first=first) if told else say("gaps.give", first=first)
@@ -117,5 +118,4 @@ def referral_gaps(referred: pd.DataFrame, *, resamples: int = 500, seed: int) ->
             title = titles["more" if begin["low"] > 0 else "less" if begin["high"] < 0 else "open"]
             shown, x = part.rename(columns={"year": "label"}), say("gaps.x", n=part["n"].iloc[0])
             panels.append(Picture("intervals", shown, title, x, y, options | {"unit": unit}))
-    money = dict.fromkeys(("estimate", "low", "high"), "n")
-    return Result(table, sentence, checks, estimates, picture=tuple(panels), money=money)
+    return Result(table, sentence, checks, estimates, picture=tuple(panels), money=["estimate"])

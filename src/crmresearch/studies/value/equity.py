@@ -12,7 +12,7 @@ from crmresearch.estimators.worth.equity import SIGNS, TOLERANCE, refitted_flows
 from crmresearch.estimators.worth.margin import MarginModel
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import dominated
+from crmresearch.rules import whose
 
 say = words.of("value.equity")
 
@@ -53,7 +53,7 @@ def equity_accounting(
     total = jackknife(sign * flows.to_numpy())
     table = pd.DataFrame({"part": flows.columns, **total.columns("money", "ci"), "n": people.to_numpy()})
     whole, without = flows.to_numpy()[0], flows.to_numpy()[1:] * (1 - 1 / (len(flows) - 1))  # each group of customers
-    table = safe(table.assign(dominated=[dominated(part) for part in (whole - without).T]))
+    table = safe(table.assign(whose=[whose(part) for part in (whole - without).T]))
     # a waterfall: each part hangs at the sum of those before it, opening and closing stand on the ground
     base = np.append(0, total.value[:-1].cumsum())
     base[-1] = 0
@@ -77,6 +77,6 @@ def equity_accounting(
         (gate(say, "adds_up", gap <= TOLERANCE, gap=gap, allowed=TOLERANCE),),
         {"S03": Estimate(gap, gap, gap, say("unit"), len(frame))},
         picture=picture,
-        money={"money": "n"},
+        money=["money"],
         digits=0,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -14,20 +16,20 @@ from crmresearch.estimators.worth.forecasts import accuracy, course, deciles, na
 from crmresearch.estimators.worth.margin import MarginModel, fit_margin, group_means
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import dominated, top_heavy
+from crmresearch.rules import of_squares, whose
 
 say = words.of("value.forecast")
 OFF = 1.1  # ratio of predicted to actual, either way, beyond which a forecast misses the level
 NAIVE = 2  # forecasts without a model: the last of those that are scored
 
 
-def scored(scores: pd.DataFrame, what: str, unit: str, heavy: bool = False) -> Result:
+def scored(scores: pd.DataFrame, what: str, unit: str, own: Any) -> Result:
     """Say how forecasts of ``what`` (money, or a number) score on level and rank: the model first, naive ones last.
 
     A gate asks whether the model is better than each naive forecast on rank or error, and worse than none, on the same
-    customers. ``heavy`` tells whether one or two customers make what was forecast.
+    customers. ``own`` says whose it is that was forecast.
     """
-    scores = safe(scores.assign(dominated=heavy), parts=False)
+    scores = safe(scores.assign(whose=own), parts=False)
     model, naive = scores.iloc[0], scores.iloc[-NAIVE:]
     worse = naive[["rank_gap_low", "error_gap_high"]].to_numpy() * [1, -1] > 0  # than a naive forecast
     better = bool(((naive["rank_gap_high"] < 0) | (naive["error_gap_low"] > 0)).all() and not worse.any())
@@ -49,7 +51,7 @@ def scored(scores: pd.DataFrame, what: str, unit: str, heavy: bool = False) -> R
         f"{told} {say('scores.better') if better else say('scores.no_better')}",
         (gate(say, "scores.level", level), gate(say, "scores.naive", better, gaps=words.joined(gaps))),
         picture=tuple(pictures),
-        money={"error": "n", "error_gap": "n"} if unit == "money" else {},
+        money=["error", "error_gap"] if unit == "money" else [],
         details={"scores": scores},
     )
 
@@ -65,7 +67,7 @@ def calibrated(table: pd.DataFrame, what: str, unit: str) -> Result:
         table,
         say("calibration.sentence", inside=inside, tenths=len(table), top=table.iloc[-1]),
         picture=Picture("calibration", points, title, x, y, {"agreement": say("calibration.line"), "unit": unit}),
-        money={"predicted": "n", "actual": "n"} if unit == "money" else {},
+        money=["predicted", "actual"] if unit == "money" else [],
         digits=2,
     )
 
@@ -116,7 +118,7 @@ def holdout(model: MarginModel, frame: pd.DataFrame) -> Result:
     """
     predicted = {say("model"): model.values(frame, 12, 0.0), **naive_forecasts(frame)}
     actual = frame["after"].to_numpy(dtype=float)
-    return scored(accuracy(predicted, actual, model.codes(frame)), say("what"), "money", dominated(actual))
+    return scored(accuracy(predicted, actual, model.codes(frame)), say("what"), "money", whose(actual))
 
 
 @study
@@ -135,13 +137,14 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
     model, frame
         As for :func:`holdout`.
     actual : DataFrame
-        ``reductions.value.contribution_by_month``: ``ahead``, ``n``, ``contribution``, ``se``.
+        ``reductions.value.contribution_by_month``: ``ahead``, ``n``, ``contribution``, ``se``,
+        ``squares``.
     """
     months = range(1, int(actual["ahead"].max()) + 1)
     total = np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in months], axis=1)
     names = say.names("tracking.columns")
-    heavy = top_heavy(actual["largest"], 2**0.5 * actual["largest"], actual["contribution"])
-    table = safe(course(actual["contribution"], total).assign(n=actual["n"], dominated=heavy), parts=False)
+    own = [of_squares([made], [squares]) for made, squares in actual[["contribution", "squares"]].to_numpy()]
+    table = safe(course(actual["contribution"], total).assign(n=actual["n"], whose=own), parts=False)
     table.insert(0, names["ahead"], actual["ahead"])
     last = table.iloc[-1]
     miss = last["predicted_cumulative"] / last["cumulative"] - 1
@@ -150,7 +153,7 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
         say("tracking.sentence", month=actual["ahead"].iloc[-1], last=last, miss=miss),
         picture=tracked(table, names["ahead"], say("tracking.what"), len(frame), "money"),
         digits=0,
-        money={names.get(c, c): "n" for c in table.columns[1:-1]},
+        money=[names.get(c, c) for c in table.columns[1:-1]],
     )
 
 
@@ -187,7 +190,7 @@ def calibration_windows(
         score = accuracy({"": model.values(frame, 12, 0.0)}, actual, model.codes(frame)).iloc[0]
         scores = {f"{name}{end}": score[f"{name}{end}"] for name in ("level", "rank") for end in ("", "_low", "_high")}
         row = {"window": int(window), **value.columns("estimate", "ci"), **scores, "n": len(frame)}
-        rows.append(row | {"dominated": dominated(values[0])})
+        rows.append(row | {"whose": whose(values[0])})
     table = safe(pd.DataFrame(rows), parts=False)
     low, high = table.min(), table.max()
     data = table.assign(label=table["window"].astype(str))
@@ -198,6 +201,6 @@ def calibration_windows(
         table.rename(columns=names),
         say("windows.sentence", low=low, high=high, horizon=horizon_months),
         picture=Picture("intervals", data, title, x, say("windows.y", horizon=horizon_months), options),
-        money={names["estimate"]: "n"},
+        money=[names["estimate"]],
         digits=2,
     )

@@ -11,7 +11,7 @@ from crmresearch.estimators.inference import Estimate, jackknife
 from crmresearch.estimators.worth.margin import MIN_AT_RISK, MarginModel, tenure_months, tenure_years, value_by_band
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import dominated, rules
+from crmresearch.rules import rules, whose
 
 say = words.of("value.margin")
 
@@ -31,7 +31,7 @@ def tenure_curves(model: MarginModel) -> Result:
         By year of tenure: customers at risk, exits, chance to stay the year, mean monthly contribution of those who are
         there, both with jackknife intervals. Curves start at the first tenure with enough customers at risk.
     """
-    table = safe(tenure_years(model).assign(dominated=model.heavy), ("n", "exits"), parts=False)
+    table = safe(tenure_years(model).assign(whose=model.whose), ("n", "exits"), parts=False)
     shown = table.dropna(subset="n")
     if shown.empty:
         raise InputError(say("curves.too_few", threshold=rules.least))
@@ -57,7 +57,7 @@ def tenure_curves(model: MarginModel) -> Result:
         say("curves.sentence", first=first, last=last, lasting=lasting, further=further),
         (gate(say, "curves.at_risk", months >= 12, months=months, needed=MIN_AT_RISK),),
         picture=pictures,
-        money={names["money"]: "n"},
+        money=[names["money"]],
     )
 
 
@@ -103,9 +103,8 @@ def clv_by_band(
     title = say("clv.title", mean=mean, horizon=horizon_months)
     x = say("clv.x", horizon=horizon_months, rate=annual_discount, n=len(frame))
     picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
-    one = model.heavy or dominated(values)  # who is then told by the mean, too
-    heavy = [one or dominated(values[found.band == name]) for name in table["band"]]
-    table = safe(table.assign(dominated=heavy))
+    every = model.whose | whose(values)  # the mean is told, too
+    table = safe(table.assign(whose=[every | whose(values[found.band == name]) for name in table["band"]]))
     worst, best = table.iloc[0], table.iloc[-1]
     proof = holdout.checks if holdout is not None else ()
     if holdout is not None and not holdout.applicable:
@@ -122,7 +121,7 @@ def clv_by_band(
         proof,
         estimates=estimates,
         picture=picture,
-        money={names["estimate"]: "n", names["share"]: "n"},
+        money=[names["estimate"], names["share"]],
         digits=2,
         details={"customers": customers, "values": found.values, "mean": mean, "bands": found.bands},
     )

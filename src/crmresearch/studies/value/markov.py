@@ -19,7 +19,7 @@ from crmresearch.estimators.inference import jackknife
 from crmresearch.estimators.worth.stability import CUTS, band_codes, band_names, chain_values, years_of
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import dominated, rules
+from crmresearch.rules import rules, whose
 
 say = words.of("value.markov")
 GROUPS = 20
@@ -64,9 +64,8 @@ def markov_value(
     bands, earned = list(own[0].categories) if own else band_names(cuts), seen.iloc[:, -1].to_numpy(dtype=float)
     code = own[1].codes.to_numpy() if own else band_codes(earned, cuts)
     there = np.isfinite(earned)
-    one = dominated(earned[there])  # who is then told by the mean, too
-    heavy = [one or dominated(earned[(code == k) & there]) for k in kept]
-    columns = {"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "dominated": heavy}
+    own = [whose(earned[there], earned[(code == k) & there]) for k in kept]  # the mean is told, too
+    columns = {"band": [bands[k] for k in kept], **each.columns("estimate", "ci"), "n": n, "whose": own}
     table = safe(pd.DataFrame(columns))
     data = table.assign(label=[say("mark", row=row) for _, row in table.iterrows()])
     title = say("title", worst=table.iloc[0], best=table.iloc[-1])
@@ -77,7 +76,7 @@ def markov_value(
         table.rename(columns=names),
         say("sentence", year=seen.columns[-1], years=years, every=every, rate=annual_discount),
         picture=Picture("intervals", data, title, x, say("y", years=years), options),
-        money={names["estimate"]: "n"},
+        money=[names["estimate"]],
         digits=0,
         details={"mean": every},
     )

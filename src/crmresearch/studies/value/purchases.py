@@ -17,7 +17,7 @@ from crmresearch.estimators.worth.forecasts import accuracy, course, deciles
 from crmresearch.estimators.worth.purchases import PurchaseModel
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import dominated, rules
+from crmresearch.rules import nobodys, rules, whose
 from crmresearch.studies.value.forecast import calibrated, scored, tracked
 
 say = words.of("value.purchases")
@@ -48,8 +48,8 @@ def spend_gates(frame: pd.DataFrame) -> Result:
     label, bands = say("spend.label"), list(say.names("spend.bands").values())
     band = pd.cut(fit.frequency, [0, 1, 2, 3, 5, 9, np.inf], labels=bands)
     groups = [(name, fit.spend[band == name]) for name in bands]
-    rows = [(name, *mean_interval(s), fit.mean, s.size, dominated(s)) for name, s in groups if s.size > 1]
-    table = safe(pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n", "dominated"]))
+    rows = [(name, *mean_interval(s), fit.mean, s.size, whose(s)) for name, s in groups if s.size > 1]
+    table = safe(pd.DataFrame(rows, columns=[label, "estimate", "ci_low", "ci_high", "model", "n", "whose"]))
     data = table.assign(label=[say("mark", name=row[label], n=row["n"]) for _, row in table.iterrows()])
     options = {"upright": True, "marks": [Mark(fit.mean, say("spend.mark"), "estimate")]}
     title, seen = say("spend.title_open"), table.dropna(subset="n").to_numpy().tolist()
@@ -64,7 +64,7 @@ def spend_gates(frame: pd.DataFrame) -> Result:
         say("spend.sentence", fit=fit, n=fit.spend.size),
         (gate(say, "spend.independent", tied), gate(say, "spend.fits", apart)),
         picture=Picture("intervals", data, title, label, say("spend.y"), options),
-        money={names["estimate"]: "n"},
+        money=[names["estimate"]],
         digits=2,
         details={"correlation": fit.correlation, "model": fit.model},
     )
@@ -90,7 +90,7 @@ def purchase_holdout(model: PurchaseModel, frame: pd.DataFrame) -> Result:
     """
     actual = frame["frequency_holdout"].to_numpy(dtype=float)
     scores = accuracy(purchases.purchase_forecasts(model, frame), actual, purchases.group_codes(actual.size))
-    return scored(scores, say("what"), "number")
+    return scored(scores, say("what"), "number", nobodys("purchases are counted"))
 
 
 @study
@@ -173,8 +173,8 @@ def purchase_value(
         if inside.sum() >= 2 * purchases.GROUPS:
             mean = purchases.mean_value(values, codes, inside).columns("estimate", "ci")
             share = values[0, inside].sum() / values[0].sum()
-            heavy = dominated(values[0, inside])
-            rows.append({"repeats": name, **mean, "share": share, "n": int(inside.sum()), "dominated": heavy})
+            row = {"repeats": name, **mean, "share": share, "n": int(inside.sum())}
+            rows.append(row | {"whose": whose(values[0, inside])})
     own = jackknife(values).columns("value", "ci")
     ids = frame["customer_id"].to_numpy() if "customer_id" in frame else np.arange(len(frame))
     marks = [Mark(every.value, say("value.mean", every=every), "estimate")]
@@ -189,7 +189,7 @@ def purchase_value(
         + (say("value.refunds", refunds=told) if refunds else ""),
         gates,
         picture=picture,
-        money={names["estimate"]: "n", names["share"]: "n"},
+        money=[names["estimate"], names["share"]],
         digits=2,
         details={"customers": pd.DataFrame({"customer_id": ids, **own}), "values": values, "mean": every},
     )
@@ -220,7 +220,7 @@ def purchase_value_windows(
     for name, model in zip(say.names("windows.parts").values(), (early, late), strict=True):
         values = purchases.residual_values(model, frame, annual_discount=annual_discount, margin=margin, unit=unit)
         mean = purchases.mean_value(values, codes).columns("estimate", "ci")
-        rows.append({"calibration": name, **mean, "n": len(frame), "dominated": dominated(values[0])})
+        rows.append({"calibration": name, **mean, "n": len(frame), "whose": whose(values[0])})
     table = safe(pd.DataFrame(rows))
     least, most = table["estimate"].min(), table["estimate"].max()
     data = table.assign(label=[say("mark", name=name, n=len(frame)) for name in table["calibration"]])
@@ -230,6 +230,6 @@ def purchase_value_windows(
         table.rename(columns=names),
         say("windows.sentence", n=len(frame), least=least, most=most, factor=most / least),
         picture=Picture("intervals", data, title, say("windows.x"), say("windows.y"), options),
-        money={names["estimate"]: "n"},
+        money=[names["estimate"]],
         digits=2,
     )

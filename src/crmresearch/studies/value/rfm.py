@@ -17,7 +17,7 @@ from crmresearch.estimators.inference import mean_interval
 from crmresearch.estimators.worth.purchases import rfm_scores, rfm_segment
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import dominated, rules
+from crmresearch.rules import rules, whose
 
 say = words.of("value.rfm")
 times = words.of("value")
@@ -52,8 +52,8 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         row |= {"purchases": means["purchases"], "money": means["money"]}
         if later is not None:
             row |= dict(zip(("bought", "ci_low", "ci_high"), mean_interval(later[inside]), strict=True))
-        heavy = dominated(scores.loc[inside, "money"] * scores.loc[inside, "purchases"])
-        rows.append(row | {"share": n / len(frame), "n": n, "dominated": heavy})
+        spent = scores.loc[inside, "money"] * scores.loc[inside, "purchases"]
+        rows.append(row | {"share": n / len(frame), "n": n, "whose": whose(spent)})
     table = safe(pd.DataFrame(rows)) if rows else pd.DataFrame(columns=["n"])
     shown = table.dropna(subset="n")
     if shown.empty:
@@ -72,6 +72,6 @@ def rfm_segments(frame: pd.DataFrame, *, unit: str = "week") -> Result:
         table.rename(columns=say.names("columns")),
         sentence + words.local("."),
         picture=Picture("intervals", marks.assign(label=labels, base=0.0), title, x),
-        money={"money": "n"},
+        money=["money"],
         digits=2,
     )

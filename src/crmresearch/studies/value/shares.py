@@ -16,7 +16,7 @@ from crmresearch.estimators.frames import once
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.rules import dominated, rules
+from crmresearch.rules import nobodys, rules, whose
 
 say = words.of("value.shares")
 
@@ -34,7 +34,7 @@ def _gates(x: np.ndarray) -> tuple[Check, ...]:
     return (
         gate(say, "tail", tail[0] > MIN_TAIL, tail=tail, least=MIN_TAIL),
         gate(say, "mean", bool(x.mean() > 0 and z > MIN_MEAN_Z), z=z, least=MIN_MEAN_Z),
-        gate(say, "dominance", not dominated(x), one=rules.largest, two=rules.two),
+        gate(say, "dominance", not whose(x).dominated, one=rules.largest, two=rules.two),
     )
 
 
@@ -64,7 +64,7 @@ def _one(x: np.ndarray, seed: int, resamples: int) -> tuple[pd.DataFrame, tuple[
         rows = inequality.intervals(x, seed=seed, resamples=resamples)[columns]
     rows["n"] = [x.size, *(int(q * x.size) for q in inequality.TOP), int((x > 0).sum())]
     best = [x, *(np.sort(x)[-max(int(q * x.size), 1) :] for q in inequality.TOP), x[x > 0]]
-    rows["dominated"] = [dominated(own) for own in best]
+    rows["whose"] = [whose(own) for own in best]
     if x.min() >= 0:
         rows = rows.drop(index=PROFITABLE)  # without losses it is 1 by arithmetic
     closed = words.joined([c.name for c in checks if c.status == "closed"], ", ")
@@ -130,7 +130,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     for name in labels:
         x = inequality.checked(frame[name], name)
         tables[name], checks[name] = _one(x, seed, resamples)
-        if x.mean() > 0 and not dominated(x):
+        if x.mean() > 0 and not whose(x).dominated:
             curves[name] = inequality.lorenz(x, smallest=rules.least)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)
@@ -149,7 +149,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
         sentence += "" if lead in COSTED else say("stand_in", measure=labels[lead])
         sentence += say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""
-    elif dominated(frame[lead]):
+    elif whose(frame[lead]).dominated:
         sentence = say("heavy", n=n, measure=labels[lead])
     else:
         sentence = say("undefined", n=n, measure=labels[lead])
@@ -159,7 +159,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         checks[lead],
         estimates,
         picture=_curves(curves, tables, labels) if curves else None,
-        money={"estimate": "n"},
+        money=["estimate"],
         details={"curves": curves},
     )
 
@@ -199,8 +199,8 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
     if not rows:
         raise InputError(say("windows.too_few", least=rules.least))
     columns = ["months", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
-    table = leading(pd.concat(rows, ignore_index=True), *columns).assign(dominated=False)  # who is, is taken out above
-    table = safe(table, parts=False)
+    table = leading(pd.concat(rows, ignore_index=True), *columns)
+    table = safe(table.assign(whose=nobodys("taken out above")), parts=False)
     ginis = table[(table["statistic"] == GINI) & table["estimate"].notna()]
     title = sentence = say("windows.undefined", measure=measure)
     if len(ginis):
@@ -213,7 +213,7 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
         table,
         sentence + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
         picture=Picture("curves", data, *axes),
-        money={"estimate": "n"},
+        money=["estimate"],
     )
 
 
@@ -247,22 +247,22 @@ def distribution(frame: pd.DataFrame) -> Result:
         part, and quantiles with order-statistic intervals. S37 for contribution (or the fully loaded margin).
     """
     labels = measured(frame)
-    rows, values = [], []
+    rows, values, people = [], [], nobodys("shares, pooled quantiles")
     for name, label in labels.items():
         x = np.sort(inequality.checked(frame[name], name))
         for part, share, mean, n in inequality.parts(x):
             told = 0 if few_beside(share[0], x.size) else n  # of those on either side of zero
-            rows.append((label, say("distribution.share", part=part), *share, told or np.nan, False))
+            rows.append((label, say("distribution.share", part=part), *share, told or np.nan, people))
             if mean is not None:
-                heavy = dominated(x[x < 0] if part == "negative" else x[x > 0])
-                rows.append((label, say("distribution.mean", part=part), *mean, n, heavy))
+                own = whose(x[x < 0] if part == "negative" else x[x > 0])
+                rows.append((label, say("distribution.mean", part=part), *mean, n, own))
         for q, cells, n in inequality.quantiles(x, QUANTILES, pooled=rules.least):
-            rows.append((label, say("distribution.quantile", q=q), *cells, n, False))
+            rows.append((label, say("distribution.quantile", q=q), *cells, n, people))
         group = say("distribution.group", measure=label, n=x.size)
         if isinstance(found := _below(x), Estimate):
             group += say("distribution.group_below", below=found)
         values.append(pd.DataFrame({"value": x, "group": group}))
-    columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "dominated"]
+    columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "whose"]
     table = safe(pd.DataFrame(rows, columns=columns), parts=False)
     lead, n = next(iter(labels)), len(frame)
     below = _below(frame[lead])
@@ -284,5 +284,5 @@ def distribution(frame: pd.DataFrame) -> Result:
         sentence + words.local("."),
         estimates={"S37": below} if lead in COSTED else {},
         picture=Picture("distribution", pd.concat(values), *axes, options),
-        money={"estimate": "n"},
+        money=["estimate"],
     )

@@ -19,7 +19,7 @@ from crmresearch.estimators.worth.forecasts import rank_correlation
 from crmresearch.estimators.worth.stability import band_names, jaccard, slope, year_bands, years_of
 from crmresearch.figures import Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import dominated, few, rounded, rules
+from crmresearch.rules import few, rounded, rules, whose
 
 say = words.of("value.stability")
 
@@ -161,9 +161,8 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         means = both[inside].mean(axis=0)
         _, low, high = mean_interval(both[inside, -1])
         expected = y.mean() + lasting.value * (means[0] - x.mean())
-        heavy = any(dominated(year) for year in both[inside].T)
-        rows.append((name, *means, low, high, expected, n, heavy))
-    table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n", "dominated"])
+        rows.append((name, *means, low, high, expected, n, whose(*both[inside].T)))
+    table = pd.DataFrame(rows, columns=[label, *columns, "ci_low", "ci_high", by_slope, "n", "whose"])
     table = safe(table)
     known = table.dropna(subset="n") if table["n"].notna().any() else table  # with no row left the study passes on why
     for _, row in known.iterrows():
@@ -177,6 +176,6 @@ def regression_to_mean(frame: pd.DataFrame) -> Result:
         table,
         say("regression.sentence", lasting=lasting, year=years.columns[0], n=len(both), rank=rank_correlation(x, y)),
         picture=Picture("curves", pd.concat(points), title, "", say("regression.y"), options),
-        money=dict.fromkeys([*columns, by_slope], "n"),
+        money=[*columns, by_slope],
         details={"persistence": lasting},
     )

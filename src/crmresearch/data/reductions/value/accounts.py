@@ -430,7 +430,7 @@ def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``ahead`` (1 is the month after), ``n`` customers still there, ``contribution``, and its standard error
-        ``se`` (of the sum, over the customers of ``at``), ``largest`` (no customer gave more).
+        ``se`` (of the sum, over the customers of ``at``), ``squares`` (the sum over customers).
     """
     now = _number(at)
     t = _monthly(bank)
@@ -441,4 +441,4 @@ def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     sums = {"contribution": as_float(later.contribution.sum()), "squares": (later.value * later.value).sum()}
     frame = grouped(bank, later, ["ahead"], n=later.count(), **sums)
     spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)
-    return frame.assign(se=spread.clip(lower=0) ** 0.5, largest=frame["squares"] ** 0.5).drop(columns="squares")
+    return frame.assign(se=spread.clip(lower=0) ** 0.5)
