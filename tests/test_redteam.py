@@ -185,7 +185,7 @@ def test_impossible_values_of_hidden_rows_are_drawn_and_told_nowhere(notebook, b
 NOBODYS = {"shares, pooled quantiles", "taken out above", "a score", "a share who stay", "a rate of leaving"}
 MONEY = re.compile(r"money|cost|contribution|spend|income|margin(?!al)|fees|balance|price|revenue", re.I)
 NOT_MONEY = {"costs"}  # what a row is
-DECLARED = {"00": 0, "01": 12, "02": 0, "03": 10, "04": 1, "06": 2, "09": 0}  # columns of money, at least
+DECLARED = {"00": 0, "01": 6, "02": 0, "03": 8, "04": 0, "06": 2, "09": 0}  # columns of money, at least
 
 
 @pytest.mark.parametrize("notebook", DECLARED)
@@ -199,12 +199,16 @@ def test_no_money_leaves_that_says_not_whose_it_is(notebook, tmp_path, monkeypat
     rows = poor_banks.run(redteam.bank(), tmp_path, [p for p in poor_banks.NOTEBOOKS if p.name[:2] == notebook])
     figures.use()
     for result in made:
-        bare = [str(c) for c in result.table if MONEY.search(str(c)) and c not in {*result.money, *NOT_MONEY}]
+        bare = [
+            str(c)
+            for c in result.table
+            if result.counts and MONEY.search(str(c)) and c not in {*result.money, *NOT_MONEY}
+        ]
         assert bare == [], result.sentence[:200]  # no column of money is forgotten
         assert not result.table[result.table.columns.intersection([*result.money])].notna().any(axis=None)
     assert [k for k, e in rows["estimate"].items() if ledger.lines()[k].money and pd.notna(e)] == []
     of_money = [r for r in shown if isinstance(r, Result) and r.applicable and r.money]
-    assert [r.sentence for r in of_money if len(r.table)] == []
+    assert [r.sentence for r in of_money if re.search(r"\d[.,]\d", r.sentence)] == []
     assert len({c for r in made for c in r.money}) >= DECLARED[notebook]
     assert reasons - {""} <= NOBODYS  # a new reason is looked at here
 

@@ -222,9 +222,10 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
         if result.applicable and not all(disclosure.model_allowed(*size) for size in fitted):
             return Result.not_applicable(Withheld(say("freedom", least=rules.freedom, events=rules.events), tables))
         object.__setattr__(result, "fitted", frozenset(fitted))
-        if not (Reader.in_notebook and result.counts):
+        if not Reader.in_notebook:
             return result
-        few = [disclosure.few(e.n) for e in result.estimates.values() if isinstance(e, Estimate)]
+        estimates = [e for e in result.estimates.values() if result.counts and isinstance(e, Estimate)]
+        few = [disclosure.few(e.n) for e in estimates]
         if few and all(few):
             return Result.not_applicable(Withheld(few[0], tables))
         if result.money and 0 < len(result.table) == sum(result.hidden.values()):

@@ -1,6 +1,6 @@
 """What must not stand in a text or a row: identifiers, paths, secrets, and counts of few people; how a text reads.
 
-A text is looked at as it stands and as it reads when marks, entities, escapes and base64 are undone. Identifiers are
+A text is looked at as it stands and as it reads when marks, entities, escapes, base64, base32 and hex are undone. Identifiers are
 looked for as whole words.
 """
 
@@ -11,7 +11,7 @@ import functools
 import html
 import re
 import unicodedata
-from base64 import urlsafe_b64decode
+from base64 import b32decode, urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -58,11 +58,12 @@ _TOLD = re.compile(
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\x1b\\[[0-9;]*m|<!--.*?-->")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([0-9a-fA-F]{2}) ")  # of JSON, scripts, style sheets
 _CODED = re.compile(r"[%\\&\x1b]|[^\x00-\x7f]|<!--")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?(?:[0-9a-fA-F]{2}[ :,-]?){6,}(?![0-9A-Za-z])")
 _PACKED = re.compile(r"(?<![\w+/-])[A-Za-z0-9+/_-]{12,}={0,2}(?![\w+/=-])")
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield a text as it stands, as it reads with marks, entities and escapes undone, and what it holds in base64."""
+    """Yield a text as it stands, as it reads with marks, entities and escapes undone, and what it holds in base64, base32 or hex."""
     yield text
     plain = text
     for _ in range(3 if _CODED.search(text) else 0):
@@ -76,12 +77,26 @@ def _readings(text: str) -> Iterator[str]:
     if (shown := re.sub(r"\*\*|`|\\(?=\W)", "", plain)) != plain:  # marks of Markdown
         yield shown
     for match in _PACKED.finditer(plain):
+        for read in (_base64, _base32):
+            with contextlib.suppress(ValueError):
+                if (packed := read(match[0]).decode()).isprintable():
+                    yield packed
+    for match in _HEX.finditer(plain):
         with contextlib.suppress(ValueError):
-            if (packed := urlsafe_b64decode(f"{match[0].translate(_SAFE).rstrip('=')}===").decode()).isprintable():
+            if (packed := bytes.fromhex(re.sub(r"\W", "", match[0])).decode()).isprintable():
                 yield packed
 
 
 _SAFE = str.maketrans("+/", "-_")
+
+
+def _base64(text: str) -> bytes:
+    return urlsafe_b64decode(f"{text.translate(_SAFE).rstrip('=')}===")
+
+
+def _base32(text: str) -> bytes:
+    text = text.rstrip("=").upper()
+    return b32decode(text + "=" * (-len(text) % 8))
 
 
 def told(text: str) -> Iterator[tuple[str, int]]:

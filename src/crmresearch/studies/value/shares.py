@@ -207,7 +207,7 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
         first, last = ginis.iloc[0], ginis.iloc[-1]
         sentence = say("windows.sentence", measure=measure, first=first, last=last)
         title = say("windows.title", measure=measure, first=first, last=last)
-    data = table.rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
+    data = table.dropna(subset="n").rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
     axes = title, say("windows.x", least=table["n"].min(), most=table["n"].max()), say("windows.y")
     return Result(
         table,
