@@ -11,6 +11,7 @@ from crmresearch.estimators.blocks import mean_ratio
 from crmresearch.estimators.spending.budget import Curve, customer_equity, optimum
 from crmresearch.estimators.spending.retention import customer_value, elasticities
 from crmresearch.result import Result
+from crmresearch.rules import nobodys
 from crmresearch.studies import cost
 
 
@@ -100,7 +101,7 @@ def curve_frame(rows: int) -> pd.DataFrame:
     frame = pd.DataFrame(
         {"margin": 80 + g.standard_normal(rows), "won_floor": 0.0, "won_ceiling": 0.4, "won_rate": 0.02}
     )
-    frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000)
+    frame = frame.assign(kept_floor=0.0, kept_ceiling=0.8, kept_rate=0.1, n=1000, whose=nobodys("made up"))
     return frame.assign(
         spend_acquisition=10.0, spend_retention=10.0, most_acquisition=40.0, most_retention=40.0, **TESTED
     )

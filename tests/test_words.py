@@ -382,7 +382,8 @@ def test_reasons_tell_no_number_of_few_people(reason, told):
 DIRECTED = re.compile(
     r"\b(?:rose|fell|rises?|falls?|grew|drop(?:s|ped)|raises?|lowers?)(?: \w+){0,3} by \{[^}|]*:[^}|]*[f%]\}"
     r"|\b(?:gains|loses|saves|keeps|adds) \{[^}|]*:[^}|]*[f%]\}"
-    r"|\{[^}|]*:[^}|]*[f%]\}(?: \[[^\]]*\])?(?: (?!or )[a-z]+)? (?!or )(?:more|less|fewer|higher|lower|longer|shorter)\b(?! \{)"
+    r"|\{[^}|]*:[^}|]*[f%]\}(?: \[[^\]]*\])?(?: (?!or )[a-z]+)? (?!or )"
+    r"(?:more|less|fewer|higher|lower|longer|shorter)\b(?! \{)"
     r"|(?:上升|下降|升高|降低|多|少|高|低)(?:留住|值)? ?\{[^}|]*:\+[^}|]*[f%]\}"
 )
 ONE_SIGN = {  # written only where the number has that sign, or has but one

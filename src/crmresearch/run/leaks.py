@@ -1,7 +1,7 @@
 """What must not stand in a text or a row: identifiers, paths, secrets, and counts of few people; how a text reads.
 
-A text is looked at as it stands and as it reads when marks, entities, escapes, base64, base32 and hex are undone. Identifiers are
-looked for as whole words.
+A text is looked at as it stands and as it reads when marks, entities, escapes, base64, base32 and hex are undone.
+Identifiers are looked for as whole words, and in longer ones where letters and digits meet.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PACKED = re.compile(r"(?<![\w+/-])[A-Za-z0-9+/_-]{12,}={0,2}(?![\w+/=-])")
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield a text as it stands, as it reads with marks, entities and escapes undone, and what it holds in base64, base32 or hex."""
+    """Yield a text as it stands, with marks, entities and escapes undone, and what it holds in base64, base32, hex."""
     yield text
     plain = text
     for _ in range(3 if _CODED.search(text) else 0):

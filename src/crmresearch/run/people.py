@@ -22,6 +22,7 @@ SHORT = 6  # shorter identifiers are numbers and words that mean something else 
 DENSE = 1e-3  # and so are numbers, where so many of all numbers of their length are identifiers
 PARTS = 8  # an identifier may be written in so many groups
 _ATOM = re.compile(r"[^\W_]+")
+_RUN = re.compile(r"\d+|\D+")
 _GAPS = frozenset(" -+./_@:#*~&=\u2009\u202f\u2011")  # what may part the groups of an identifier
 _DIGIT_GAPS = frozenset(" -+/_\u2009\u202f\u2011")  # of digits: a point makes another number of them
 _CALLED = "id|nr|no|num|number|nummer|key|code"
@@ -90,6 +91,7 @@ class People:
             return set()
         text = unicodedata.normalize("NFKC", text)
         words = {*self._candidates(text.casefold()), *(normal(m[1] or m[2]) for m in _PLACE.finditer(text))}
+        words |= {word[::-1] for word in words if not word.isdecimal()}  # a number turned round is another number
         found = not self.names.isdisjoint(words)
         if self.key and not found:
             found = any(pseudonyms.digest(self.key, f"={word}") in self.names for word in words)
@@ -113,6 +115,14 @@ class People:
                     yield from self._unless_number(joined, text, start, end)
             if len(joined) == self.longest:
                 yield from self._unless_number(joined, text, start, end)
+        for atom in {a for *_, a in atoms if not a.isalpha() and not a.isdecimal()}:
+            edges = [0, *(m.end() for m in _RUN.finditer(atom))]
+            for edge in edges:  # inside a longer word, beside where letters and digits meet
+                for n in self.lengths:
+                    for start in (edge, edge - n):
+                        part = atom[max(start, 0) : start + n]
+                        if len(part) == n and (not part.isdecimal() or {start, start + n} <= {*edges}):
+                            yield part
 
     @staticmethod
     def _unless_number(joined: str, text: str, start: int, end: int) -> Iterator[str]:

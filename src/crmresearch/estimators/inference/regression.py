@@ -231,7 +231,8 @@ def logit_fit(
     if not ridge:
         full_rank(x)
     n = np.ones(len(y)) if n is None else n
-    sized(n.sum(), x.shape[1], min(n @ y, n @ (1 - y)))
+    # a penalty stands in for events; such fits are parts of others, and their coefficients are not told
+    sized(n.sum(), x.shape[1], None if ridge else min(n @ y, n @ (1 - y)))
     w = n if weights is None else n * weights
     base = np.zeros(len(y)) if offset is None else offset
     penalty = ridge * w.sum() * np.eye(x.shape[1])
