@@ -141,7 +141,13 @@ def test_cost_per_win_grows_as_planted():
     rng, month = np.random.default_rng(7), np.arange(60)
     spend = 1000 * np.exp(0.1 * rng.normal(size=60))
     winning = pd.DataFrame(
-        {"month": month, "spend": spend, "won": rng.poisson(0.1 * spend * np.exp(-0.06 * month / 12)), "n": 200}
+        {
+            "month": month,
+            "spend": spend,
+            "squares": spend**2 / 200,
+            "won": rng.poisson(0.1 * spend * np.exp(-0.06 * month / 12)),
+            "n": 200,
+        }
     )
     stays, markets = risk(rng)
     e = grown(stays, markets, winning).finding("S01a")
