@@ -372,3 +372,58 @@ def test_dates_that_cannot_be_told_are_no_lack_of_dates(opened, months):
     text = suggest.suggest([opened.folder / "m.csv"], opened.folder)
     assert "dated: false" not in text
     assert "# to fill in: observation_start and observation_end" in text
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("J", "N"), ("oui", "non"), ("sí", "no"), ("はい", "いいえ"), ("T", "F"), ("是", "否"), ("1", "0")]
+)
+@pytest.mark.parametrize("column", ["consent_analysis", "consent_marketing"])
+def test_words_of_consent_that_are_known_are_written_out(opened, yes, no, column):
+    rows = [f"c{k:02d},2020-05-13,{yes if k % 3 else no}" for k in range(30)]
+    files = {"c.csv": f"customer_id,acquired_on,{column}\n" + "\n".join(rows) + "\n"}
+    told = refused(opened, files, "customers: c.csv")
+    advised = re.search(r"recode: {\w+: {.*?}}", told)[0]
+    bank = opened(files, f"customers: {{file: c.csv, {advised}}}")
+    kept = bank.frame(f"SELECT {column} AS said FROM customers")["said"].value_counts()
+    assert kept.to_dict() == {"yes": 20} | ({"no": 10} if column == "consent_marketing" else {})
+
+
+@pytest.mark.parametrize("words", [("x", "y"), ("opt-in", "opt-out"), ("2", "1")])
+def test_words_of_consent_that_are_not_known_are_not_told(opened, words):
+    rows = [f"c{k:02d},2020-05-13,{words[k % 2]}" for k in range(20)]
+    told = refused(
+        opened, {"c.csv": "customer_id,acquired_on,consent_marketing\n" + "\n".join(rows)}, "customers: c.csv"
+    )
+    assert "recode: {consent_marketing: {theirs: yes}}" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["氏名", "顧客名", "メールアドレス", "住所", "携帯番号", "성명", "이메일", "주소", "주민등록번호"]
+)
+def test_identifiers_are_known_by_japanese_and_korean_names(opened, name):
+    files = {"s.csv": f"customer_id,income,{name}\na,5,x\nb,6,y\n"}
+    assert "a direct identifier" in refused(opened, files, "snapshot: s.csv")
+
+
+@pytest.mark.parametrize(("code", "scale"), [(9, 5), (8, 5), (9, 4), (8, 3)])
+def test_codes_just_above_a_short_scale_are_found_and_the_advice_works(opened, code, scale):
+    rows = [
+        f"c{k:02d},yes,yes,{1 + k % scale},{code if k % 6 == 0 else 1 + k % scale},{1 + k % scale}" for k in range(60)
+    ]
+    files = {"s.csv": "customer_id,sampled,responded,q1,q2,q3\n" + "\n".join(rows) + "\n"}
+    bank = described(opened, files, "")
+    told = " ".join(" ".join(understood.report(bank, str(opened.folder))[0]).split())
+    advised = re.search(r"missing: {q2: \[\d\]}", told)[0]
+    assert str(code) in advised
+    assert understood.report(described(opened, files, f", {advised}"), str(opened.folder))[1] == 0
+
+
+def described(opened, files, more) -> Bank:
+    """Open a survey with a model of two constructs."""
+    opened(files, "survey: s.csv")
+    model = "constructs: {sat: [q1, q2], loy: [q3]}\npaths: [[sat, loy]]\n"
+    (opened.folder / "bank.yaml").write_text(f"{FACTS}{model}tables: {{survey: {{file: s.csv{more}}}}}\n", "utf-8")
+    return open_bank(opened.folder)

@@ -79,12 +79,12 @@ _ABOUT = (
     "hashed sha md5 length score use used country city town region plan available known given response responded"
 )
 _SIGNS = {  # written without blanks
-    "a person's name": "姓名 姓氏 名字 客户名 客戶名 户名 戶名 联系人 聯絡人",
-    "a telephone number": "手机 手機 电话 電話 座机 联系方式 聯繫方式 微信号 微信號 QQ号",
-    "an e-mail address": "邮箱 郵箱 邮件 郵件 电邮 電郵",
-    "a postal address": "地址 住址",
-    "an identity document": "身份证 身分证 身份證 身分證 证件号 證件號 护照 護照 社保号 社保卡",
-    "a card or account number": "卡号 卡號 账号 帐号 帳號 账户号 帐户号 帳戶號",
+    "a person's name": "姓名 姓氏 名字 客户名 客戶名 户名 戶名 联系人 聯絡人 氏名 顧客名 성명 이름 고객명",
+    "a telephone number": "手机 手機 电话 電話 座机 联系方式 聯繫方式 微信号 微信號 QQ号 携帯 전화 휴대폰",
+    "an e-mail address": "邮箱 郵箱 邮件 郵件 电邮 電郵 メール 이메일",
+    "a postal address": "地址 住址 住所 주소",
+    "an identity document": "身份证 身分证 身份證 身分證 证件号 證件號 护照 護照 社保号 社保卡 マイナンバー 주민등록",
+    "a card or account number": "卡号 卡號 账号 帐号 帳號 账户号 帐户号 帳戶號 口座番号 계좌번호",
 }
 _ABOUT_SIGNS = re.compile(
     "银行(?!账|帐|卡号)|銀行(?!帳|卡號)|次数|次數|数量|數量|号数|號數|渠道|是否|类型|類型|日期|时间|時間|状态|狀態"
@@ -106,8 +106,8 @@ def named(column: str) -> str | None:
     Parameters
     ----------
     column : str
-        A name in English, German, French, Spanish, Italian, Portuguese or Chinese; compound, abbreviated, with or
-        without accents (``IBAN_NR``, ``Kundenname``, ``tel_privat``, ``身份证号``).
+        A name in English, German, French, Spanish, Italian, Portuguese, Chinese, Japanese or Korean; compound,
+        abbreviated, with or without accents (``IBAN_NR``, ``Kundenname``, ``tel_privat``, ``身份证号``).
     """
     text = unicodedata.normalize("NFKC", re.sub(r"\b[Nn][°º]", "numero ", column))
     for sign, kind in _SIGN.items():

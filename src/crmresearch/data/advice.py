@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from crmresearch.data import casting
-from crmresearch.data.contract import Problem, literal, quoted
+from crmresearch.data.contract import Problem, flow, literal, quoted
 from crmresearch.data.description import TableSource
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.tables import Column
@@ -72,6 +72,23 @@ def named(p: Problem, source: TableSource | None) -> Problem:
     """Put the name that a column bears in the file into the formula that is advised for it."""
     formula = json.dumps(f"{_theirs(p.column, source)} / 100", ensure_ascii=False) if source else '"theirs / 100"'
     return replace(p, hint=p.hint.replace('"theirs / 100"', formula))
+
+
+YES = frozenset(re.findall(r"\S+", "j ja y t true 1 o oui s si sí sim d da tak 是 有 同意 はい 예"))
+NO = frozenset(re.findall(r"\S+", "n nein f false 0 non no não nao nee net nie 否 无 不同意 いいえ 아니오"))
+
+
+def consents(engine: DuckDB, p: Problem, source: TableSource | None) -> Problem:
+    """Write out the recoding of a column of consents whose words are known."""
+    if source is None or not p.rule.endswith("must be one of yes, no, not recorded") or p.column in source.derived:
+        return p
+    query = f"SELECT DISTINCT trim(CAST({p.column} AS VARCHAR)) AS v FROM ({source.query}) WHERE v <> '' LIMIT 13"
+    given = [v for (v,) in engine.run(query)]
+    meant = {v: "yes" if v.lower() in YES else "no" for v in sorted(given) if v.lower() in (*YES, *NO, "yes")}
+    if {*meant} != {*given}:
+        return p
+    said = ", ".join(f"{flow(v)}: {ours}" for v, ours in meant.items())
+    return replace(p, hint=f"recode the values in bank.yaml (recode: {{{p.column}: {{{said}}}}})")
 
 
 def edge(p: Problem, rows: int) -> Problem:

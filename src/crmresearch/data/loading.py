@@ -77,7 +77,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
             problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
-            problems = [advice.named(p, source) for p in problems]
+            problems = [advice.consents(engine, advice.named(p, source), source) for p in problems]
             if not stepped:
                 problems = [advice.edge(advice.alike(engine, p, sources), noted[name]["rows"]) for p in problems]
             # rows that a step made, and those after one that was left out, have another number in the source

@@ -195,7 +195,11 @@ def complete_answers(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame:
     items = rows[list(model.items)].apply(pd.to_numeric, errors="coerce").astype(float)
     text = (items.isna() & rows[list(model.items)].notna()).sum()
     if text.any():
-        raise InputError(f"item {text.idxmax()} holds text in {int(text.max())} rows; answers must be numbers")
+        name = text.idxmax()
+        raise InputError(
+            f"item {name} holds text in {int(text.max())} rows; answers must be numbers. Try, for the table survey: "
+            f"missing: {{{name}: [words]}} for words that mean none, or recode: {{{name}: {{words: 1}}}} for answers"
+        )
     for name, k in zip(model.items, model.block, strict=True):
         _refuse_codes(items[name], model.ends(model.names[k]))
     items = items.dropna()
@@ -225,13 +229,16 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
         low, high = (usual.min(), usual.max()) if len(usual) else (values.min(), values.max())
         width = max(high - low, 1)
         low, high = (min(low, 0), high + 2 * width) if low >= 0 else (low - width, high + 2 * width)
+        *true, top = sorted(usual.unique()) or [0]
+        if top in (8, 9) and true[-4:] in ([2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3]) and len(usual) >= MIN_ROWS:
+            high = true[-1]  # 8 and 9 behind answers from 1 to 5 are codes, too
     wrong = values[(values < low) | (values > high)]
     if len(wrong):
         seen = ", ".join(f"{v:g}" for v in sorted(wrong.unique()))
         raise InputError(
             f"item {answers.name} has {len(wrong)} rows with {seen}, outside its scale: codes for 'do not know' or "
             "'refused' must be recoded to missing in bank.yaml; declare, for the table survey, "
-            f"missing: {{{answers.name}: [{seen}]}}"
+            f"missing: {{{answers.name}: [{seen}]}}, or the scale of its construct"
         )
 
 
