@@ -219,7 +219,7 @@ def counted(people: int, events: int, columns: int, kind: str) -> Result:
 @pytest.mark.parametrize("kind", ["logit", "rates", "cox"])
 def test_a_model_that_counts_events_needs_some_a_parameter(kind):
     assert counted(400, 60, 12, kind).applicable
-    rules.use("default, events=6")
+    rules.use("default, per_parameter=6")
     assert "fewer than 6 events a parameter" in str(counted(400, 60, 12, kind).missing)
     rules.use()
     assert not counted(400, 20, 12, kind).applicable  # eight more than parameters

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crmresearch import rules
 from crmresearch.data.bank import open_bank
 from crmresearch.run.people import People
 from crmresearch.run.scan import PNG, scan
@@ -371,3 +372,48 @@ def test_a_bank_given_by_path_is_known_by_what_was_loaded_and_else_by_its_name(r
     code, _, err = crm("check", str(run), "--bank", str(bank))
     assert code == 2
     assert "is a run of the bank other, not of mine" in err
+
+
+@pytest.mark.parametrize("chosen", ["default", "eurostat", "abs, least=20, base=5"])
+def test_the_rules_that_a_run_writes_down_are_no_breach_of_them(run, chosen):
+    values = rules.read(chosen)
+    (run / "disclosure.json").write_text(json.dumps({"threshold": values["least"], "rules": values}))
+    assert [b for b in scan(run, WHO).breaches if b.file == "disclosure.json"] == []
+
+
+PERSON = "C00004711"  # a letter and digits, as identifiers often are
+ENCODED = {
+    "hex": PERSON.encode().hex(),
+    "hex in groups": PERSON.encode().hex(" "),
+    "hex as a number": f"0x{PERSON.encode().hex()}",
+    "base32": base64.b32encode(PERSON.encode()).decode(),
+    "base32 in small letters": base64.b32encode(f"see {PERSON}".encode()).decode().lower().rstrip("="),
+    "turned round": PERSON[::-1],
+    "turned round with signs": f"see {PERSON[:4:-1]}-{PERSON[4::-1]}.",
+    "turned round, small": PERSON[::-1].lower(),
+    "behind a word": f"cust{PERSON}",
+    "before a word": f"{PERSON}x",
+    "within a word": f"row{PERSON}end",
+    "within a name of a file": f"figures/cohort{PERSON}b.png",
+}
+NONE = {
+    "another": "C00004712x",
+    "cut short": "C0000471",
+    "a fingerprint": "a3f9" * 16,
+    "hex of words": b"hello world".hex(),
+    "digits": "471100004711000047110000",
+}
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+def test_an_identifier_in_another_spelling_or_a_longer_word_is_found(kind):
+    from crmresearch.run.leaks import said
+
+    assert "customer identifier" in said(ENCODED[kind], People.called([PERSON]), 10)
+
+
+@pytest.mark.parametrize("kind", NONE)
+def test_what_looks_alike_is_no_false_alarm(kind):
+    from crmresearch.run.leaks import said
+
+    assert "customer identifier" not in said(NONE[kind], People.called([PERSON]), 10)

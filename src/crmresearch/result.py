@@ -220,7 +220,9 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
         with sizes() as fitted:
             result = guarded(*args, **values)
         if result.applicable and not all(disclosure.model_allowed(*size) for size in fitted):
-            return Result.not_applicable(Withheld(say("freedom", least=rules.freedom, events=rules.events), tables))
+            return Result.not_applicable(
+                Withheld(say("freedom", least=rules.freedom, events=rules.per_parameter), tables)
+            )
         object.__setattr__(result, "fitted", frozenset(fitted))
         if not Reader.in_notebook:
             return result

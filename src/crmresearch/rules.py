@@ -37,7 +37,7 @@ class Rules:
         Share of a whole from which on a part says something of everybody in it.
     freedom : int
         Residual degrees of freedom of a model.
-    events : int
+    per_parameter : int
         Events a parameter of a model that counts events; of outcomes that are one or the other, the rarer.
     base : int
         Multiple to which counts are rounded; 0 for none.
@@ -49,7 +49,7 @@ class Rules:
     rest: float = 0.1
     part: float = 1.0
     freedom: int = 10
-    events: int = 2
+    per_parameter: int = 2
     base: int = 0
 
     @property

@@ -58,7 +58,7 @@ _TOLD = re.compile(
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\x1b\\[[0-9;]*m|<!--.*?-->")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([0-9a-fA-F]{2}) ")  # of JSON, scripts, style sheets
 _CODED = re.compile(r"[%\\&\x1b]|[^\x00-\x7f]|<!--")
-_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?(?:[0-9a-fA-F]{2}[ :,-]?){6,}(?![0-9A-Za-z])")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?((?:[0-9a-fA-F]{2}[ :,-]?){6,})(?![0-9A-Za-z])")
 _PACKED = re.compile(r"(?<![\w+/-])[A-Za-z0-9+/_-]{12,}={0,2}(?![\w+/=-])")
 
 
@@ -83,7 +83,7 @@ def _readings(text: str) -> Iterator[str]:
                     yield packed
     for match in _HEX.finditer(plain):
         with contextlib.suppress(ValueError):
-            if (packed := bytes.fromhex(re.sub(r"\W", "", match[0])).decode()).isprintable():
+            if (packed := bytes.fromhex(re.sub(r"\W", "", match[1])).decode()).isprintable():
                 yield packed
 
 
