@@ -32,8 +32,8 @@ def let_through() -> None:
     from crmresearch import disclosure
 
     def identity(frame, counts=("n",), parts=True):
-        out = frame.drop(columns=[disclosure.HEAVY], errors="ignore").copy()
-        out.attrs |= {"counts": counts, "parts": parts, disclosure.HEAVY: True}
+        out = frame.drop(columns=[disclosure.WHOSE], errors="ignore").copy()
+        out.attrs |= {"counts": counts, "parts": parts, disclosure.WHOSE: True}
         return disclosure.Protected(out, {}, counts)
 
     disclosure.protect = identity
