@@ -177,7 +177,7 @@ def few(n: float) -> str:
 
 def model_allowed(n: float, parameters: float, events: float = np.inf) -> bool:
     """Tell whether a model leaves enough residual degrees of freedom, and events a parameter, to be published."""
-    return min(n, events) - parameters >= rules.freedom and events >= rules.per_parameter * parameters
+    return n - parameters >= rules.freedom and events >= rules.per_parameter * parameters
 
 
 def grouped(counts: Counts) -> list[list[str]]:

@@ -226,7 +226,7 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     names = grouped(bank, t, ["channel"], n=t.count())["channel"].dropna().tolist()
     used = {f"used_{k}": (t.channel == name).any() for k, name in enumerate(names)}  # dearer: counting distinct ones
     seen = t.group_by("customer_id", month=month_number(t.occurred_on)).aggregate(**used, n=t.count())
-    every = functools.reduce(operator.and_, (seen[k] for k in used), ibis.literal(bool(names)))
+    every = functools.reduce(operator.and_, (seen[k] for k in used), (seen.n > 0) & ibis.literal(bool(names)))
     frame = grouped(bank, seen, ["month"], with_any=seen.count(), with_all=every.sum())
     stays = grouped(bank, c, {"came": month_number(c.acquired_on), "gone": month_number(c.left_on)}, n=c.count())
     month = frame.pop("month").to_numpy()

@@ -272,10 +272,10 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         refuse(table, *foreign)
     if encoding == "utf-8" != written:
         refuse(table, *foreign)
+    if header and header[0].lower().startswith("sep="):
+        refuse(table, f"{file.name} begins with a line for Excel, sep=", "take its first line out")
     _told_apart(table, file, header)
     _headed(table, file, header, sep, encoding)
-    if header[0].lower().startswith("sep="):
-        refuse(table, f"{file.name} begins with a line for Excel, sep=", "take its first line out")
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
         like = {"\t": '"\\t"'}.get(like, literal(like))
         refuse(table, f"{file.name} has one column only", f"declare sep: {like} in bank.yaml")

@@ -62,7 +62,7 @@ def change(gain: np.ndarray, treated: np.ndarray, x: np.ndarray) -> tuple[float,
     d = treated.astype(float)
     full_rank(x[~treated])
     inverse = np.linalg.inv(x[~treated].T @ x[~treated])
-    fit = logit_fit(x, d)
+    fit = logit_fit(x, d, nuisance=True)
     left = gain - x @ (inverse @ (x[~treated].T @ gain[~treated]))
     odds = (1 - d) * fit.fitted / (1 - fit.fitted)
     of_line = (x * ((1 - d) * left)[:, None]) @ inverse

@@ -196,6 +196,7 @@ def logit_fit(
     weights: np.ndarray | None = None,
     offset: np.ndarray | None = None,
     ridge: float = 0.0,
+    nuisance: bool = False,
 ) -> LogitFit:
     """Logistic regression by Newton's method; robust errors.
 
@@ -215,6 +216,8 @@ def logit_fit(
         Added to the linear predictor.
     ridge : float
         Penalty on squared coefficients, per unit of weight; keeps separated columns finite.
+    nuisance : bool
+        Whether it is a part of another estimator, and its coefficients are not told: its events are not put down.
 
     Raises
     ------
@@ -231,8 +234,7 @@ def logit_fit(
     if not ridge:
         full_rank(x)
     n = np.ones(len(y)) if n is None else n
-    # a penalty stands in for events; such fits are parts of others, and their coefficients are not told
-    sized(n.sum(), x.shape[1], None if ridge else min(n @ y, n @ (1 - y)))
+    sized(n.sum(), x.shape[1], None if ridge or nuisance else min(n @ y, n @ (1 - y)))
     w = n if weights is None else n * weights
     base = np.zeros(len(y)) if offset is None else offset
     penalty = ridge * w.sum() * np.eye(x.shape[1])

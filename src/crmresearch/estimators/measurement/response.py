@@ -30,7 +30,7 @@ def weighted_response(x: pd.DataFrame, answered: np.ndarray, value: np.ndarray, 
     """Mean of ``value`` over all rows, from those that answered, weighted by the inverse probability of an answer."""
     design = x.assign(constant=1.0).to_numpy(float)
     full_rank(design, [*map(str, x.columns), "constant"])
-    probability = logit_fit(design, answered.astype(float)).fitted
+    probability = logit_fit(design, answered.astype(float), nuisance=True).fitted
     mean, se = _ipw_mean(x.to_numpy(float), answered, value, probability, cluster)
     return Response(mean, se, probability)
 

@@ -143,7 +143,7 @@ def share_outside(frame: pd.DataFrame, group: str, covariates: Sequence[str], bo
     """
     n = frame["n"].to_numpy(dtype=float) if "n" in frame.columns else np.ones(len(frame))
     x = np.column_stack([np.ones(len(frame)), frame[list(covariates)].to_numpy(dtype=float)])
-    p = logit_fit(x, frame[group].to_numpy(dtype=float), n=n).fitted
+    p = logit_fit(x, frame[group].to_numpy(dtype=float), n=n, nuisance=True).fitted
     return float(n[(p < bounds[0]) | (p > bounds[1])].sum() / n.sum())
 
 

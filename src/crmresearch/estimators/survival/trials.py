@@ -93,9 +93,10 @@ def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[s
         raise InputError(f"everybody or nobody has {treated}; there is nothing to compare")
     x = np.column_stack([np.ones(len(rows)), rows[list(covariates)].to_numpy(dtype=float)])
     try:
-        p = np.clip(logit_fit(x, a, n=n).fitted, 1e-3, 1 - 1e-3)
+        p = np.clip(logit_fit(x, a, n=n, nuisance=True).fitted, 1e-3, 1 - 1e-3)
         by_arm = [(w > 0) & (a == arm) for arm in (1, 0)]
-        m1, m0 = (logit_fit(x[some], y[some], n=n[some], weights=w[some]).predict(x) for some in by_arm)
+        own = ({"x": x[some], "y": y[some], "n": n[some], "weights": w[some]} for some in by_arm)
+        m1, m0 = (logit_fit(**rows_of, nuisance=True).predict(x) for rows_of in own)
     except FitError:
         raise FitError(
             f"{treated} or the exits are a function of the covariates; the groups cannot be compared"
