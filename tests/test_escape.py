@@ -20,7 +20,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from crmresearch import escape, figures, ledger, notebook, parameters
 from crmresearch.data.bank import Bank, open_bank
 from crmresearch.errors import InputError, Missing
-from crmresearch.run import execution, site
+from crmresearch.run import cli, execution, site
+from crmresearch.run.progress import Events
 from test_batch import BANK
 from test_cli import crm  # noqa: F401 (a fixture)
 from test_site import PIXEL, _run
@@ -138,7 +139,20 @@ def test_what_is_no_formula_is_written_as_before():
 # --- terminals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "a\rb", "\u202egnp.exe"])
+CODES = ["\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "a\rb", "\u202egnp.exe"]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_events_and_objects_for_programs_move_no_cursor_and_read_as_they_were(code, tmp_path, capsys):
+    with Events(tmp_path / "events.jsonl", None) as events:
+        events.end("00_a", {"status": "failed", "error": code})
+    cli._object(tmp_path, "failed", error=code)
+    for written in ((tmp_path / "events.jsonl").read_text("utf-8"), capsys.readouterr().out):
+        assert not set("\x1b\x07\x9b\r\u202e") & set(written)
+        assert json.loads(written)["error"] == code
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_no_name_moves_the_cursor_or_turns_the_text(code, tmp_path, crm, monkeypatch):  # noqa: F811
     folder = bank(tmp_path / "bank")
     text = (folder / "customers.csv").read_text()

@@ -86,6 +86,7 @@ def test_what_passes_is_packed_with_a_manifest_to_sign_and_the_same_bytes(make, 
         ("site/leak.html", "<p>client-0007</p>"),
         ("tables/small.csv", "group,n\nx,3\n"),
         ("report.pdf", "%PDF\0\1"),
+        ("tables/packed.csv.bz2", "BZh91AY&SY\x11\x02 without a zero"),
         ("tables/path.csv", "group,from\nx,/" + "data/bank\n"),
     ],
 )
@@ -95,6 +96,50 @@ def test_what_does_not_pass_stays_and_is_named(make, tmp_path, name, text):
     done = release(run, tmp_path / "a.zip", NOBODY)
     assert {b.file for b in done.left_out} == {name}
     assert name not in content(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "secret"),
+    [
+        ("figures/01_a_curve.txt", "A curve of client-0007.", "client-0007"),
+        ("figures/01_a_curve.txt", "A curve of 3 customers.", "3 customers"),
+        (
+            "disclosure.json",
+            '{"suppressed": {"01_a_groups.csv": {"rows": 2, "rule": "of client-0007"}}}',
+            "client-0007",
+        ),
+    ],
+)
+def test_what_does_not_pass_is_told_by_no_manifest(make, tmp_path, file, text, secret):
+    run = make("run", "d1", ROWS)
+    (run / file).write_text(text)
+    release(run, tmp_path / "a.zip", NOBODY)
+    found = content(tmp_path / "a.zip")
+    assert file not in found
+    assert [name for name, part in found.items() if secret.encode() in part] == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "data", "refused"),
+    [
+        (("to 13", 303, "from 13", 97), "d1", True),
+        (("to 13", 309, "from 13", 91), "d1", True),
+        (("to 11", 300, "from 11", 93), "d1", True),
+        (("to 13", 310, "from 13", 90), "d1", False),
+        (("to 13", 300, "from 13", 100), "d1", False),
+        (("to 13", 303, "from 13", 97), "d2", False),  # another quarter
+    ],
+)
+def test_the_same_people_cut_at_another_edge_tell_of_nobody(make, tmp_path, cut, data, refused):
+    rows = "{},0.5123457,{},40\n{},0.4123457,{},20\n"
+    release(make("first", "d1", rows.format("to 12", 300, "from 12", 100)), tmp_path / "first.zip", NOBODY)
+    second = make("second", data, rows.format(*cut))
+    if not refused:
+        release(second, tmp_path / "second.zip", NOBODY)
+        return
+    with pytest.raises(InputError, match=r"01_a_groups\.csv differ .*release with --round"):
+        release(second, tmp_path / "second.zip", NOBODY)
+    release(second, tmp_path / "second.zip", NOBODY, rounded=True)
 
 
 @pytest.mark.parametrize(

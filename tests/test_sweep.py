@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,6 +171,21 @@ def test_a_file_is_refused_with_a_line_for_each_mistake(place, text, said):
     assert len(lines) == len(said)
     for line, part in zip(lines, said, strict=True):
         assert part in line
+
+
+def test_what_must_not_leave_a_run_leaves_by_no_file_of_the_sweep(place):
+    first = new_code_cell(
+        f'{PARAMETERS}\nmarker: str = "x"  # name, not empty', id="p", metadata={"tags": ["parameters"]}
+    )
+    cells = [first, new_code_cell(KEEP, id="keep"), new_code_cell("assert marker == 'a', marker", id="told")]
+    execution.write_notebook(new_notebook(cells=cells), place / "n" / "00_ok.ipynb")
+    table, statuses = sweep.run(prepared(place, {"marker": ["a", "b", "customer no. c0007"]}))
+    assert [one["status"] for one in statuses.values()] == ["completed", "failed", "failed"]
+    assert set(table["marker"]) == {"a", "b"}
+    assert "c0007" not in (place / "out" / "sweep.csv").read_text()
+    events = place / "out" / "events.jsonl"  # which says how the run failed
+    assert "c0007" in events.read_text()
+    assert stat.S_IMODE(events.stat().st_mode) == 0o600
 
 
 # --- never twice -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ _FORMULA = re.compile(r"\s*[=@＝＠]|\t|\s*[-+＋－](?![\d.,\s%]*(?:e[-+]?\d+)
 
 def terminal(text: str) -> str:
     """Write out the characters that move a terminal's cursor, change its colours or turn the direction of text."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # as JSON reads it, too
 
 
 def markdown(text: object) -> str:

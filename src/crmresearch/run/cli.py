@@ -45,7 +45,7 @@ def _again() -> str:
 
 def _object(folder: Path, status: str, **told: Any) -> None:
     """Write one JSON object."""
-    typer.echo(json.dumps({"status": status, "folder": str(folder.absolute()), **told}, ensure_ascii=False))
+    options.echo(json.dumps({"status": status, "folder": str(folder.absolute()), **told}, ensure_ascii=False))
 
 
 def _answers(folder: Path) -> dict[str, str]:

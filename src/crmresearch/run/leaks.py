@@ -52,8 +52,9 @@ _HEADER = re.compile(rf"{_IDS}|(?:客户|客戶|会员|用户)(?:号|號|编号|
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")  # of a picture, which is called by it
 _TOLD = re.compile(
     r"(?<![\w.,%<-])(?<!least )(?<!than )(?<!needs )([1-9][\d,]*)(?= (?:of [\d,]+ )?"
-    r"(?:customers?|persons?|people|prospects?|exits?|respondents?)\b)"
-    r"|\bn\s?=\s?(\d[\d,]*)(?![\d.]*\d)|([1-9]\d*) ?[位名](?:客户|潜在客户|受访者|人)"
+    r"(?:customers?|clients?|leavers?|persons?|people|prospects?|exits?|respondents?)\b(?!-))"
+    r"|\b[nN] ?= ?(\d[\d,]*)(?![\d.]*\d)|([1-9]\d*) ?[位名](?:客户|潜在客户|受访者|人)"
+    r"|\b(?:[Cc]ustomers|[Cc]lients|[Pp]ersons|[Pp]eople|[Pp]rospects|[Rr]espondents) ?[=:] ?([1-9][\d,]*)(?![\d.]*\d)"
 )
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\x1b\\[[0-9;]*m|<!--.*?-->")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([0-9a-fA-F]{2}) ")  # of JSON, scripts, style sheets
@@ -101,6 +102,7 @@ def _base32(text: str) -> bytes:
 
 def told(text: str) -> Iterator[tuple[str, int]]:
     """Yield the counts of people that a text tells, each with the words before it."""
+    text = re.sub(r"\s", " ", text)  # blanks of every width
     for found in _TOLD.finditer(text):
         before = re.sub(r"[\d,.]+", "#", text[max(0, found.start() - 60) : found.start()])
         yield before, int(next(filter(None, found.groups())).replace(",", ""))
@@ -109,9 +111,10 @@ def told(text: str) -> Iterator[tuple[str, int]]:
 @functools.lru_cache(maxsize=300_000)
 def said(text: str, people: People, least: int) -> frozenset[str]:
     """What in a text must not leave: names of rules. Lines that return are looked at once."""
-    found = {f"fewer than {least} people" for _, n in told(text) if 0 < n < least}
+    found: set[str] = set()
     for reading in _readings(_FINGERPRINT.sub("…", text)):
         found |= people.named(reading) | {rule for rule, pattern in _RULES if pattern.search(reading)}
+        found |= {f"fewer than {least} people" for _, n in told(reading) if 0 < n < least}
         for shape in _SHAPES:
             if any(shape.holds is None or shape.holds(m[0]) for m in shape.pattern.finditer(reading)):
                 found.add(shape.what)
@@ -132,7 +135,7 @@ def heading(name: str) -> str | None:
 
 def of_people(name: str) -> bool:
     """Tell whether a heading announces a count of people."""
-    said = set(re.split(r"[\W_]+", name.strip().casefold())) - {""}
+    said = set(re.split(r"[\W_\d]+", name.strip().casefold())) - {""}
     return (bool(said & COUNTS) and said <= COUNTS | _OF) or said in ({"count"}, {"at", "risk"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -160,7 +161,7 @@ class Events(Progress):
 
     def __init__(self, path: Path, listener: Progress | None) -> None:
         self.listener, self.lock = listener or Progress(), threading.Lock()
-        self.file = path.open("a", encoding="utf-8")
+        self.file = os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "a", encoding="utf-8")
 
     def __enter__(self) -> Events:
         return self
@@ -171,7 +172,7 @@ class Events(Progress):
     def _write(self, **event: Any) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self.lock:
-            self.file.write(json.dumps({"at": at, **event}, ensure_ascii=False) + "\n")
+            self.file.write(escape.terminal(json.dumps({"at": at, **event}, ensure_ascii=False)) + "\n")
             self.file.flush()
 
     def begin(self, total: int) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
     with locked(record):
         before = json.loads(record.read_text("utf-8")) if record.exists() else []
         _compared(cells, data, before, base)
-        manifest = _manifest(folder, contents)
+        manifest = _manifest(folder, contents, refused)
         fingerprint = hashlib.sha256(manifest).hexdigest()
         how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
@@ -115,19 +115,23 @@ def _zip(contents: Mapping[str, bytes]) -> bytes:
 _WHAT = {"tables": "table", "figures": "figure", "notebooks": "notebook", "findings": "estimates", "site": "page"}
 
 
-def _manifest(folder: Path, contents: Mapping[str, bytes]) -> bytes:
-    """Write what leaves, file by file: what it is, how many it counts at least, which rules hid rows."""
+def _manifest(folder: Path, contents: Mapping[str, bytes], refused: Collection[str]) -> bytes:
+    """Write what leaves, file by file: what it is, how many it counts at least, which rules hid rows.
+
+    Nothing is told here that stands in a file that does not pass.
+    """
     path = folder / "disclosure.json"
-    suppressed = json.loads(path.read_text("utf-8"))["suppressed"] if path.exists() else {}
+    told = path.exists() and path.name not in refused
+    suppressed = json.loads(path.read_text("utf-8"))["suppressed"] if told else {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for name, content in sorted(contents.items()):
         part, stem = name.split("/")[0], Path(name).stem
-        told = folder / "figures" / f"{stem}.txt"
+        alt = f"figures/{stem}.txt"
         what = f"{_WHAT.get(part, 'part of the run')} {stem}".replace("_", " ")
-        if part == "figures" and name.endswith(".png") and told.exists():
-            what = f"figure: {' '.join(told.read_text('utf-8').split())[:200]}"
+        if part == "figures" and name.endswith(".png") and (folder / alt).exists() and alt not in refused:
+            what = f"figure: {' '.join((folder / alt).read_text('utf-8').split())[:200]}"
         rows = _rows(content) if name.endswith(".csv") else []
         counts = [n for row in rows for key, cell in row.items() if of_people(key) and (n := counted(cell))]
         hidden = suppressed.get(Path(name).name, {})
@@ -183,12 +187,24 @@ def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]],
             moved = old["data"] != data and now["said"] != cell["said"] and not any(apart)
             if moved or any(0 < d < base for d in apart):
                 found[key.partition(": ")[0]] = None
+        if old["data"] == data:
+            found |= dict.fromkeys(_cut_otherwise(old["cells"], cells, base))
     if found:
         few = f"{', '.join(list(found)[:3])}{' and others' if len(found) > 3 else ''}"
         raise InputError(
             f"cells of {few} differ from an earlier release of this bank by fewer than {base} people, who could "
             "be told by subtraction; release with --round (tables alone, in round numbers), or what was released before"
         )
+
+
+def _cut_otherwise(old: Mapping[str, Any], new: Mapping[str, Any], base: int) -> Iterator[str]:
+    """Yield tables where the same people are cut at another edge, so that a few change from one row to another."""
+    before, now = ({k: v for k, v in a.items() if k not in b} for a, b in ((old, new), (new, old)))
+    for key, cell in before.items():
+        name = key.partition(": ")[0]
+        alike = [c for k, c in now.items() if name.startswith("tables/") and k.startswith(f"{name}: ")]
+        if any(0 < abs(n - c["counts"].get(k, n)) < base for c in alike for k, n in cell["counts"].items()):
+            yield name
 
 
 def _rounded(text: str, base: int) -> bytes:

@@ -157,7 +157,8 @@ class _Reader:
             for key, part in value.items():
                 place = f"{where}, {key}".removeprefix(", ")
                 yield from self.lines([(place, key)])
-                if of_people(key) and not impersonal and self.few(counted(part)):
+                column = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
+                if of_people(key) and not impersonal and any(map(self.few, map(counted, column))):
                     yield place, f"fewer than {self.least} people"
                 if re.fullmatch(r"image/(?!svg)\S+|application/(?!.*json)\S+", key) and not isinstance(part, dict):
                     try:
@@ -268,7 +269,7 @@ def _decoded(content: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             return content.decode(encoding, errors="replace")
-    if b"\0" in content[:100_000]:
+    if re.search(rb"[\0-\x07\x0e-\x1a\x1c-\x1f]", content[:100_000]):  # packed, or no text at all
         raise _Unreadable
     return content.decode("utf-8", errors="replace")
 

@@ -329,7 +329,8 @@ def _ended(done: Any) -> dict[str, Any]:
     bad = [n for n, record in status["notebooks"].items() if record["status"] != "completed"]
     told = f"{', '.join(bad)}: {status['notebooks'][bad[0]].get('error', '')}" if bad else ""
     told = told or ("breaches of the disclosure rules" if "disclosure" in status else "")
-    return {"status": status["status"], "seconds": seconds} | ({"error": told} if told else {})
+    kept = {"disclosure": status["disclosure"]} if "disclosure" in status else {}
+    return {"status": status["status"], "seconds": seconds} | ({"error": told} if told else {}) | kept
 
 
 def _table(sweep: Sweep, statuses: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -342,7 +343,7 @@ def _table(sweep: Sweep, statuses: Mapping[str, Mapping[str, Any]]) -> pd.DataFr
     parts = []
     for name, one in sweep.combinations.items():
         place = sweep.out / name
-        if "lost" in statuses[name]:
+        if {"lost", "disclosure"} & {*statuses[name]}:  # what must not leave a run leaves by no other file
             continue
         prints = json.loads((place / "run.json").read_text("utf-8"))["fingerprints"]
         if prints["data"] != sweep.plans[name].prints["data"]:
