@@ -44,6 +44,8 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("stated_over_actual", "intention", "null", "unknown"),
     ("forecast.level", "forecast", "", "level"),
     ("S54a", "worth", "", "spread"),
+    ("r", "mbg_nbd", "", "skewed"),
+    ("b", "mbg_nbd", "", "skewed"),
     ("s", "pareto_nbd", "", "flat"),
     ("beta", "pareto_nbd", "", "flat"),
 )
