@@ -283,3 +283,11 @@ def test_a_currency_that_was_dropped_by_name_is_not_asked_for(bank):
     with pytest.raises(InputError, match="currency without a rate"):
         bank("transactions", PAID.format("Währung", "EUR", "USD", "EUR"))
     assert bank("transactions", PAID.format("Währung", "EUR", "USD", "EUR"), ", drop: [Währung]").rows("transactions")
+
+
+def test_a_currency_goes_with_amounts_that_the_file_brings(bank):
+    said = ", currency: {column: ccy, rates: {USD: 0.9}}"
+    with pytest.raises(InputError, match="customers: has no amounts of money"):
+        bank("customers", "customer_id,acquired_on,ccy\na,2020-05-13,USD\n", said)
+    found = bank("customers", "customer_id,acquired_on,outside_estimate,ccy\na,2020-05-13,1000,USD\n", said)
+    assert found.frame("SELECT outside_estimate FROM customers")["outside_estimate"].tolist() == [900]

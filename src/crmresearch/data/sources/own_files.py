@@ -357,7 +357,7 @@ def _declared(
     if odd or any(thousands.get(c) == mark for c, mark in decimal.items()):
         rule = "decimal must be a point or a comma, and thousands another sign"
         problems.append(Problem(table.name, "", rule, hint="decimal: ',' reads 1.250,50"))
-    if "currency" in spec and not any(c.kind == "money" and c.name in {*mapping, *made, *used} for c in table.columns):
+    if "currency" in spec and not any(c.kind == "money" and c.name in columns for c in table.columns):
         problems.append(Problem(table.name, "", "has no amounts of money", hint="take currency: out of it"))
     for code, rate in spec.get("currency", {}).get("rates", {}).items():
         if not (re.fullmatch(r"\d*\.?\d+", str(rate)) and float(rate) > 0):
