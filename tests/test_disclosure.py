@@ -139,7 +139,8 @@ def test_without_the_rule_for_totals_the_attack_succeeds():
 @pytest.mark.parametrize(
     ("contributions", "found"),
     [([60, 20, 20], True), ([40, 30, 10, 10, 10], True), ([20] * 5, False), ([-60, 20, 20], True), ([], False),
-     ([98_765_432.10, *[30.0] * 1199], True), ([0.0] * 20, False)],
+     ([98_765_432.10, *[30.0] * 1199], True), ([0.0] * 20, False), ([60, 20, 20, np.nan], True),
+     ([np.nan, *[20.0] * 5], False), ([np.nan], False)],
 )  # fmt: skip
 def test_who_makes_most_of_a_total_is_found(contributions, found):
     assert rules.whose(contributions).dominated is found

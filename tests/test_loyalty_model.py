@@ -70,6 +70,15 @@ def test_codes_left_in_are_counted(answers, model, code, rows):
         loyalty.prepare_items(answers, model)
 
 
+@pytest.mark.parametrize(
+    ("codes", "said"), [([8], "1 rows with 8"), ([9, 9], "2 rows with 9"), ([8, 9, 9], "3 rows with 8, 9")]
+)
+def test_eight_and_nine_behind_answers_up_to_five_are_codes_alone_and_together(answers, model, codes, said):
+    answers.loc[: len(codes) - 1, "q2"] = codes
+    with pytest.raises(InputError, match=f"item q2 has {said}, outside its scale"):
+        loyalty.prepare_items(answers, model)
+
+
 def test_declared_scale_decides_what_a_code_is(answers):
     model = PathModel(BLOCKS, PATHS, scale=(1, 5))
     answers.loc[0, "q1"] = 6

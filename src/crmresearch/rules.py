@@ -156,5 +156,6 @@ def whose(*totals: Iterable[float]) -> Any:
     """
     import numpy as np
 
-    sizes = (np.sort(np.abs(np.fromiter(total, dtype=float)))[::-1] for total in totals)
+    # what is missing gives nothing: it would stand first, and nothing is more than any part of it
+    sizes = (np.sort(np.abs(x[~np.isnan(x)]))[::-1] for x in (np.fromiter(total, dtype=float) for total in totals))
     return Whose(tuple((float(s[0]), float(s[:2].sum()), float(s.sum())) for s in sizes if s.size))

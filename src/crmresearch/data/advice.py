@@ -276,7 +276,9 @@ def signed(engine: DuckDB, column: Column, source: TableSource) -> str:
         query = f"SELECT 1 FROM ({source.query}) WHERE {value} <> ''"
         if not engine.run(f"{query} AND NOT regexp_full_match({value}, '{shape}') LIMIT 1"):
             number = f"trim(substring({t}, 1, length({t}) - {len(plus)}))"
-            comma = source.decimal.get(column.name, source.decimal.get("*")) == ","
+            declared = source.decimal.get(column.name, source.decimal.get("*"))
+            behind = f"{query} AND regexp_matches({value}, ',[0-9]{{1,2}} ?[^0-9]+$|[.][0-9]{{3}},') LIMIT 1"
+            comma = declared == "," or (declared is None and bool(engine.run(behind)))
             number = f"replace(replace({number}, '.', ''), ',', '.')" if comma else f"replace({number}, ',', '')"
             number = f"number({number})"
             ends = f"substring({t}, length({t}) - {len(minus) - 1}, {len(minus)}) = '{minus}'"

@@ -229,8 +229,8 @@ def _refuse_codes(answers: pd.Series, scale: tuple[float, float] | None) -> None
         low, high = (usual.min(), usual.max()) if len(usual) else (values.min(), values.max())
         width = max(high - low, 1)
         low, high = (min(low, 0), high + 2 * width) if low >= 0 else (low - width, high + 2 * width)
-        *true, top = sorted(usual.unique()) or [0]
-        if top in (8, 9) and true[-4:] in ([2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3]) and len(usual) >= MIN_ROWS:
+        true = sorted(usual[~usual.isin((8, 9))].unique())
+        if usual.max() in (8, 9) and true[-4:] in ([2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3]) and len(usual) >= MIN_ROWS:
             high = true[-1]  # 8 and 9 behind answers from 1 to 5 are codes, too
     wrong = values[(values < low) | (values > high)]
     if len(wrong):
