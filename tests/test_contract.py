@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import re
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -13,6 +15,7 @@ from crmresearch.data import contract
 from crmresearch.data.bank import Bank
 from crmresearch.data.contract import ContractError
 from crmresearch.data.tables import CONSENT, TABLES
+from crmresearch.lab import simulated
 
 END = datetime.date(2022, 12, 31)
 ABOUT = {
@@ -246,3 +249,19 @@ def test_misspelt_columns_are_refused_with_the_nearest_name():
         Bank.from_frames({"montly": frame}, ABOUT)
     with pytest.raises(ContractError, match="direct identifier"):
         Bank.from_frames({"customers": frame.rename(columns={"acquisition_chanel": "email"})}, ABOUT)
+
+
+README = (Path(__file__).parents[1] / "data" / "README.md").read_text("utf-8")
+
+
+def test_the_readme_names_every_table_and_column():
+    rows = {m[1]: m[2] for m in re.finditer(r"^\| `(\w+)` \| [^|]+ \| (.*) \|$", README, re.MULTILINE)}
+    for name, table in TABLES.items():
+        assert set(re.findall(r"`(\w+)`", rows[name])) == set(table.names), name
+        optional = {c.name for c in table.columns if not c.required or c.nullable}
+        assert set(re.findall(r"`(\w+)`\?", rows[name])) == optional, name
+
+
+def test_the_readme_names_the_tables_that_the_reference_bank_lacks():
+    [row] = re.findall(r"^\| `reference` \|([^|]+)\|", README, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == set(TABLES) - set(simulated.TABLES)

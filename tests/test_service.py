@@ -97,6 +97,17 @@ def test_panel_is_that_of_the_tables_by_hand(seed):
         np.testing.assert_array_equal(found[name].fillna(0), hand.reshape(180, 7, 3).sum(axis=2).ravel())
 
 
+@pytest.mark.parametrize(
+    ("start", "quarter"),
+    [("2021-01-01", 1), ("2021-01-15", 2), ("2021-02-15", 2), ("2021-03-31", 2), ("2021-04-01", 2), ("2021-04-02", 3)],
+)
+def test_every_quarter_that_is_seen_whole_is_told(start, quarter):
+    s = simulated.Settings(100, 21, 1, "wider")
+    about = simulated.about(s) | {"observation_start": pd.Timestamp(start).date()}
+    found = reductions.branch_quarters(Bank.from_frames(simulated.frames(s, TABLES), about, checked=False))
+    assert found["quarter"].min() == 2021 * 4 + quarter - 1
+
+
 @pytest.mark.parametrize("absent", [{"branches": None}, {"customers": "branch_id"}, {"customers": "left_on"}])
 def test_a_bank_without_branches_or_exits_says_what_it_lacks(absent):
     [(table, column)] = absent.items()

@@ -245,9 +245,16 @@ def test_steps_fall_by_the_share_planted():
         for x in (s, wider(convert_steps=0.0, satisfaction_exit=0.0))
     ]
     assert len(steps[0]) == len(steps[1])
-    fewer = steps[0] < steps[1]
     assert (steps[0] <= steps[1]).all()
-    assert fewer.any()
+    built = []
+    for block, d in enumerate(lives(s)):
+        t = service.service(s, d, block)
+        month = np.asarray(t["occurred_on"], "datetime64[D]").astype("datetime64[M]").astype(int) - 612
+        built.append(branches.draw_branches(s).built[d.home[t["customer_id"].codes], month])
+    kept, more = np.exp(-0.5 * np.concatenate(built)), np.maximum(steps[1] - 1, 0)  # none where there is no count
+    left = np.maximum(steps[0] - 1, 0)
+    assert left.sum() == pytest.approx((more * kept).sum(), abs=4 * np.sqrt((more * kept * (1 - kept)).sum()))
+    assert left.sum() < 0.85 * more.sum()
 
 
 # --- what the tables hold, and what is refused ------------------------------------------------------------------------

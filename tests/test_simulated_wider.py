@@ -58,8 +58,13 @@ def test_rates_are_drawn_by_lot(seed):
     assert abs(np.corrcoef(gap.ravel(), markets.rival_months(s).ravel())[0, 1]) < 4 * error
 
 
-def test_limits_average_over_rates():
-    assert draws._bank(Settings(seed=5, changes={"rate_exit": 0.1, "rate_spread": 25}), 3).seed == 8
+@pytest.mark.parametrize(
+    "shared",
+    [{"rate_exit": 0.1, "rate_spread": 25}, {"intensity_entry": -0.2}, {"use_margin": 0.1}, {"ability_margin": 0.1}],
+)
+def test_limits_average_over_what_customers_of_a_city_or_a_manager_share(shared):
+    assert draws._bank(Settings(seed=5, changes=shared), 3).seed == 8
+    assert draws._bank(Settings(seed=5), 3).seed == 5
 
 
 # --- growing concern --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Check, Result, gate, study
 
 say = words.of("service")
-LEAST = 10  # branches that convert, and as many that do not yet
+LEAST = 10  # branches that convert and are seen long enough; that have waiting and exits
 EXITS = 200  # what the effects of branches and quarters rest on
 # Yearly difference in trend between branches that convert a standard deviation apart; over two years S29's bound
 DRIFT = 0.01

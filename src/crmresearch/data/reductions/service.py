@@ -45,7 +45,7 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    first = -(-month_number(bank.about.observation_start) // QUARTER) + (bank.about.observation_start.day > 1)
+    first = -(-(month_number(bank.about.observation_start) + (bank.about.observation_start.day > 1)) // QUARTER)
     quarters = np.arange(first, month_number(day_after(bank)) // QUARTER)
     if len(quarters) == 0:
         return Missing(f"no quarter of the bank '{bank.name}' is seen whole", ("branches",))

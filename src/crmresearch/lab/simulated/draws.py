@@ -274,8 +274,9 @@ def _shares(values: Array) -> dict[str, float]:
 def _bank(s: Settings, block: int) -> Settings:
     """Take every block from another bank where customers share shocks, so that these are averaged out, too."""
     p = s.parameters
-    shared = p.nation_shock or p.city_shock or p.city_risk or p.manager_shock or p.rate_exit or p.branches
-    return replace(s, seed=s.seed + block) if shared else s
+    by_city = p.city_shock or p.city_risk or p.intensity_entry or p.rate_exit or p.branches
+    by_manager = p.manager_shock or p.ability_margin or p.use_margin
+    return replace(s, seed=s.seed + block) if p.nation_shock or by_city or by_manager else s
 
 
 def limits(

@@ -2,7 +2,7 @@
 
 Nothing here depends on the exit itself, so the hazard of every month can be written down before an exit is drawn. That
 makes counterfactuals cheap: change one thing, keep the random numbers, draw the exit again. Balances run down before a
-voluntary exit (reverse causation) only afterwards, in :mod:`monthly`.
+voluntary exit (reverse causation) only afterwards, in :mod:`accounts`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from crmresearch.lab.simulated.wallet import acts, with_offers
 CAUSES = ("voluntary", "bank_initiated", "death", "dormant", "unknown")
 FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insurance")
 CONSTRUCTS = ("IMAG", "EXPE", "QUAL", "VAL", "SAT", "LOY")
-UNMET_MONTHS = 12  # and so does a complaint that was not resolved
+UNMET_MONTHS = 12  # a complaint that was not resolved works that long
 NEVER = np.inf
 NOTHING: Mapping[str, int] = MappingProxyType({})
 

@@ -48,7 +48,7 @@ def prospects(s: Settings, life: Life, block: int) -> Block:
 
 
 def contacts(s: Settings, life: Life, block: int) -> Block:
-    """Build the table of contacts: four campaigns, and the care that goes on all the time."""
+    """Build the table of contacts: campaigns, and the care that goes on all the time."""
     p, g, n = s.parameters, stream(s, "care", block), len(life.left)
     rate = p.care_rate / 12 * (1 + p.care_vip * life.vip)
     if p.care_follows_risk != 0:
