@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -135,14 +136,21 @@ def test_notebooks_are_stored_in_a_clone_alone(crm, monkeypatch, tmp_path):
     assert "in a clone" in err
 
 
-def test_an_interruption_exits_with_130(crm, monkeypatch):
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("run", "what was finished is kept, go on with: crmresearch run"),
+        ("notebooks", "nothing was stored, begin anew with: crmresearch notebooks"),
+    ],
+)
+def test_an_interruption_exits_with_130(crm, monkeypatch, word, told):
     def run(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(batch, "run", run)
-    code, _, err = crm("run")
+    code, _, err = crm(word)
     assert code == 130
-    assert "go on with: crmresearch" in err
+    assert told in err
 
 
 def test_recover_passes_on_what_was_asked(crm, monkeypatch, tmp_path):
@@ -212,6 +220,34 @@ def test_progress_writes_plain_lines_when_nobody_watches(capsys):
         "[2/2] 01_b: failed in 2.0 s; ValueError: no",
         "[1/1] 00_a: completed in 1.2 s",
     ]
+
+
+def test_listeners_hear_one_thread_after_the_other(tmp_path):
+    from crmresearch.run import progress
+
+    within, heard = threading.Event(), threading.Event()
+
+    class Listener(progress.Progress):
+        busy, met = False, False
+
+        def cell(self, *_: object) -> None:
+            self.busy = True
+            within.set()
+            heard.wait(0.2)  # where both are heard at once, the other comes by now
+            self.busy = False
+
+        def end(self, *_: object) -> None:
+            self.met = self.busy
+            heard.set()
+
+    listener = Listener()
+    with progress.Events(tmp_path / "events.jsonl", listener) as events:
+        other = threading.Thread(target=events.cell, args=("00_a", 1, 2))
+        other.start()
+        within.wait()
+        events.end("01_b", {"status": "completed"})
+        other.join()
+    assert not listener.met
 
 
 def test_progress_draws_a_bar_on_a_terminal():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import select
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 from crmresearch.run import batch, execution, kernels, plan, workers
 from crmresearch.run.progress import Progress
 from test_batch import BANK, notebook
-from test_faults import gone, until
+from test_faults import PATIENCE, gone, until
 
 pytestmark = pytest.mark.skipif(not kernels.FORKS, reason="kernels start cold here")
 
@@ -59,7 +61,9 @@ def printed(outcome: batch.Outcome, name: str) -> str:
     return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
 
 
-def test_a_forked_kernel_is_what_a_cold_one_is_whatever_ran_before(place):
+def test_a_forked_kernel_is_what_a_cold_one_is_whatever_ran_before(place, monkeypatch):
+    monkeypatch.chdir(place)  # which the user has put on the path, too
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", str(place)), str(place)]))
     (place / "n").mkdir()
     (place / "n" / "helper.py").write_text("here = 'beside the notebook'")
     notebook(place / "n" / "00_spoil.ipynb", SPOIL)
@@ -98,6 +102,8 @@ def test_a_kernel_ends_with_its_deadline_its_client_or_its_server(place, monkeyp
         return [int(pid) for pid in pids.read_text().split()]
 
     with workers.team(1, dict(os.environ), None, warm=True) as team:
+        first = {"source": str(notebook(place / "n" / "01_first.ipynb", "1")), "timeout": 600}
+        assert team.run(job | first, Progress())["status"] == "completed"  # the stack is imported by now
         assert team.run(job | {"timeout": 8}, Progress())["status"] == "timed out"
         *kernel, server = told()
         assert team.server is not None
@@ -131,6 +137,43 @@ def test_without_a_server_kernels_start_cold(place, monkeypatch):
     assert "this one starts cold" in (outcome.folder / "logs" / "00_a.log").read_text()
     monkeypatch.setattr(kernels, "FORKS", False)
     assert run(place, "run", force=True).completed
+
+
+def test_a_kernel_that_ends_at_once_is_told_from_how_it_ended(tmp_path, monkeypatch):
+    """And a server that lost its runner removes its folder."""
+    send = socket.send_fds
+
+    def late(connection: socket.socket, *given: object) -> int:
+        sent = send(connection, *given)
+        poller = select.poll()
+        poller.register(connection, 0)  # until all is told and the other side has closed
+        assert poller.poll(PATIENCE * 1000)
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", late)
+    server = kernels.Server(dict(os.environ))
+    kernel = kernels.Forked(server.place, [], dict(os.environ), str(tmp_path / "nowhere"))
+    assert kernel.wait() == 1
+    assert gone([kernel.pid])
+    server.process.stdin.close()
+    server.process.wait()
+    assert not os.path.exists(server.folder)
+
+
+def test_a_worker_that_went_silent_is_replaced(monkeypatch):
+    begin, begun = subprocess.Popen, []
+
+    def silent(_: object, **ways: object) -> subprocess.Popen[str]:
+        begun.append(begin([sys.executable, "-c", "import os, time; os.close(1); time.sleep(900)"], **ways))
+        return begun[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", silent)
+    worker = workers.Worker(dict(os.environ), None)
+    for _ in range(2):
+        assert worker.run({"source": "00_a.ipynb", "timeout": 600}, Progress())["status"] == "failed"
+    worker.stop()
+    assert len(begun) == 2
+    assert all(process.poll() is not None for process in begun)
 
 
 LOOP = """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import math
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -56,6 +58,35 @@ def test_what_interrupted_runs_finished_is_kept_or_removed_with_a_word(tmp_path,
     assert [p.name for p in tmp_path.iterdir()] == [stranger.name]
 
 
+def test_what_is_removed_is_not_taken_up_for_what_is_written_in_its_place(tmp_path):
+    partial, said = leftover(tmp_path / "run", "1a"), []
+    (partial / "records" / "00_a.json").write_text('{"status": "completed", "fingerprint": "one"}')
+    staging.clear(partial, (), said.append)
+    assert said == ["removed what an interrupted run had finished on other input: 00_a"]
+    (partial / "notebooks" / "00_a.ipynb").write_text("of other input, its record not written yet")
+    assert staging.kept(partial, tmp_path / "run", {"00_a": "one"}) == {}
+    staging.clear(partial, (), said.append)
+    assert len(said) == 1
+
+
+def test_an_interruption_at_the_end_loses_neither_run(tmp_path, monkeypatch):
+    out, remove = tmp_path / "run", shutil.rmtree
+    out.mkdir()
+    (out / "ledger.csv").write_text("earlier")
+
+    def interrupted(path: Path, **ways: object) -> None:
+        remove(path, **ways)
+        if Path(path).name == "records":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with contextlib.suppress(KeyboardInterrupt), staging.staging(out, False, print) as (partial, _):
+        (partial / "records").mkdir()
+        (partial / "ledger.csv").write_text("new")
+        staging.swap(partial, out)
+    assert (out / "ledger.csv").read_text() == "new"
+
+
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     (tmp_path / "disk").mkdir()
     link = tmp_path / "run"
@@ -77,7 +108,7 @@ def test_a_mount_point_is_refused_and_the_remedy_works(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_turns_out_not_to_be_replaceable_keeps_the_finished_run(tmp_path, monkeypatch):
-    out = tmp_path / "run"
+    out = tmp_path / "my run"
     out.mkdir()
     with staging.staging(out, False, print) as (partial, _):
         (partial / "records").mkdir()
@@ -93,7 +124,7 @@ def test_a_folder_that_turns_out_not_to_be_replaceable_keeps_the_finished_run(tm
         ) as end:
             staging.swap(partial, out)
     assert (partial / "ledger.csv").read_text() == "x"
-    assert f"mv {partial} DIR" in str(end.value)
+    assert shlex.split(str(end.value).partition("move it with: ")[2]) == ["mv", str(partial), "DIR"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
+from crmresearch.data import pseudonyms
 from crmresearch.errors import InputError
 from crmresearch.run import cli, execution, options, plan, sweep, workers
 from test_batch import BANK
@@ -149,6 +150,11 @@ def test_what_is_refused_is_refused_before_anything_runs(place):
     (place / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(InputError, match="not a sweep"):
         prepared(place, {"size": [1]}, "thesis")
+    (place / "file").write_text("no folder")
+    with pytest.raises(InputError, match="not a sweep"):
+        prepared(place, {"size": [1]}, "file")
+    with pytest.raises(InputError, match=r"cannot write to .*; choose another --out"):
+        sweep.run(prepared(place, {"size": [1]}, "file/sweep"))
     assert not (place / "out").exists()
     assert [p.name for p in (place / "thesis").iterdir()] == ["chapter.txt"]
 
@@ -161,6 +167,10 @@ def test_what_is_refused_is_refused_before_anything_runs(place):
         ("grid: {size: 1, seed: [1]}\nspecifications: {a: 1}", ["grid size should be", "specifications a should be"]),
         ("grid: {", ["is not valid YAML"]),
         ("", ["says nothing of a sweep"]),
+        ("specifications: {1: {size: 2}}", ["specifications holds what is neither text nor number"]),
+        ("grid: {size: [2024-12-31]}\nexclude: [{2: 1}]", ["grid holds what is", "exclude holds what is"]),
+        ("bank: []", ["bank should be a name"]),
+        ("bank: [reference, 1]", ["bank should be a name"]),
     ],
 )
 def test_a_file_is_refused_with_a_line_for_each_mistake(place, text, said):
@@ -226,6 +236,8 @@ def test_nothing_is_executed_twice_unless_what_decides_it_changed(place, monkeyp
         patch.setattr(workers.Worker, "run", None)
         sweep.run(prepared(place, values))
     assert not any(names is not None for names in prepared(place, values).states(False).values())
+    monkeypatch.setattr(pseudonyms, "key", lambda: b"another key, which makes other pseudonyms")
+    assert all(prepared(place, values).states(False).values())
 
 
 def test_a_notebook_depends_on_the_code_it_imports_and_no_other(tmp_path, monkeypatch):
@@ -233,15 +245,20 @@ def test_a_notebook_depends_on_the_code_it_imports_and_no_other(tmp_path, monkey
     files = {
         "__init__.py": "", "a.py": "def f():\n    from crmresearch.deep import inner", "b.py": "", "words.yaml": "x: 1",
         "deep/__init__.py": "", "deep/inner.py": "", "deep/other.py": "", "walk/__init__.py": "import pkgutil",
-        "walk/found.py": "", "run/kernels.py": "", "run/site.yaml": "y: 1",
+        "walk/found.py": "", "run/kernels.py": "", "run/site.yaml": "y: 1", "run/site.js": "",
+        "lab/recover/report.py": "", "../recovery.csv": "", "../n/far.py": "", "../n/within.py": "",
+        "../n/near/__init__.py": "odd = (3\n    % 2)\nfrom .core import f\nfrom . import more", "../n/near/core.py": "",
+        "../n/near/more.py": "from ..far import g",
     }  # fmt: skip
     for name, text in files.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     monkeypatch.setattr(plan, "PACKAGE", package)
-    (tmp_path / "n").mkdir()
+    monkeypatch.setenv("CRMRESEARCH_RECOVERY", str(tmp_path / "recovery.csv"))
     (tmp_path / "n" / "helper.py").write_text("from crmresearch import walk")
     sources = ["%matplotlib inline\nfrom crmresearch import a", "import helper, json"]
+    sources += ["files = !ls\nfrom near import (\n    f,\n)", "for k in range(2):\n    %time k\n    import within"]
+    sources += ["from crmresearch.lab.recover import report"]
     content = {"cells": [{"cell_type": "code", "source": [s]} for s in sources]}
 
     def print_() -> str:
@@ -255,11 +272,17 @@ def test_a_notebook_depends_on_the_code_it_imports_and_no_other(tmp_path, monkey
         "walk/found.py",
         "run/kernels.py",
         "../n/helper.py",
+        "../n/near/core.py",
+        "../n/near/more.py",
+        "../n/far.py",
+        "../n/within.py",
+        "../recovery.csv",
     )
-    for name in (*reach, "b.py", "deep/other.py", "run/site.yaml"):
-        before, text = print_(), (package / name).read_text()
+    for name in (*reach, "b.py", "deep/other.py", "run/site.yaml", "run/site.js"):
+        before, text, whole = print_(), (package / name).read_text(), plan.Code().whole()
         (package / name).write_text(f"{text}\n# changed")
         assert (print_() != before) is (name in reach), name
+        assert (plan.Code().whole() != whole) is (name[0] != "."), name
 
 
 def test_two_runners_of_one_sweep_are_one_too_many(place):
@@ -287,6 +310,9 @@ def test_a_file_says_what_varies_and_a_dry_run_what_would_run(place):
     (place / "runs" / "earlier").mkdir(parents=True)
     told = {"notebooks": {"00_customer_base": {"status": "completed", "seconds": 30}}}
     (place / "runs" / "earlier" / "status.json").write_text(json.dumps(told))
+    (place / "runs" / "earlier" / "run.json").write_text("{}")
+    (place / "runs" / "stranger").mkdir()
+    (place / "runs" / "stranger" / "status.json").write_text('{"status": "another program\'s"}')
     words = ["sweep", str(place / "s.yaml"), "--dry-run", "--json", "--out", str(place / "runs" / "s")]
     result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
     planned = json.loads(next(line for line in result.stdout.splitlines() if line[:2] != "=="))

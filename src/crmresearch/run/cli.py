@@ -88,7 +88,7 @@ def _finish(outcome: Any, again: str, as_object: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _watched(again: str) -> Iterator[Progress]:
+def _watched(again: str, left: str = "what was finished is kept, go on with") -> Iterator[Progress]:
     """Show progress on standard error; an interruption ends in one line, with the command that goes on."""
     from crmresearch.run import progress
 
@@ -96,7 +96,7 @@ def _watched(again: str) -> Iterator[Progress]:
         with progress.for_stream(sys.stderr) as listener:
             yield listener
     except KeyboardInterrupt:
-        options.echo(f"crmresearch: interrupted; what was finished is kept, go on with: {again}", err=True)
+        options.echo(f"crmresearch: interrupted; {left}: {again}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -270,7 +270,7 @@ def notebooks(jobs: options.Jobs = 2) -> None:
     if not (batch.PROJECT / "notebooks").is_dir():
         raise InputError("notebooks are stored in a clone of the project, and this is none")
     out = batch.PROJECT / "outputs" / "runs" / "reference"
-    with _watched("crmresearch notebooks") as listener:
+    with _watched("crmresearch notebooks", "nothing was stored, begin anew with") as listener:
         outcome = batch.run(out=out, jobs=jobs, inject=False, force=True, progress=listener)
     if outcome.completed:
         changed = batch.store(outcome, batch.PROJECT / "notebooks", batch.PROJECT / "outputs" / "reference")

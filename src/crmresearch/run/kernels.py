@@ -35,6 +35,7 @@ SCRATCH = "CRMRESEARCH_SCRATCH"  # where a worker keeps its sockets; the runner 
 SERVER = "CRMRESEARCH_KERNELS"  # socket of the fork server; without it kernels start cold
 FORKS = sys.platform == "linux"  # Windows cannot, and the numerical library of macOS does not survive it
 START = 120.0  # seconds for a kernel, or the server, to be there
+WIDTH = 32  # bytes of each number that the server tells: a kernel's, and how it ended, which may come at once
 # One run must not change another: the same hash seed, time zone, thread count and figure backend everywhere.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
@@ -134,8 +135,9 @@ class Forked:
         self.server.connect(place)
         wanted = json.dumps({"arguments": arguments, "environment": environment, "folder": folder}).encode() + b"\n"
         sent = socket.send_fds(self.server, [wanted], [1, 2])
-        self.server.sendall(wanted[sent:])
-        told = self.server.recv(32)
+        if sent < len(wanted):  # asked of a kernel that has ended by now, even nothing more is refused
+            self.server.sendall(wanted[sent:])
+        told = self.server.recv(WIDTH)
         if not told:
             raise ConnectionError(0, "the server is gone")
         self.pid = int(told)
@@ -152,7 +154,7 @@ class Forked:
         if self.returncode is None:
             told = b""
             with contextlib.suppress(ConnectionError):
-                told = self.server.recv(32)
+                told = self.server.recv(WIDTH)
             self.returncode = int(told or -signal.SIGKILL)
             self.server.close()
         return self.returncode
@@ -253,7 +255,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
                 kernels[connection] = pid
             continue
         os.setsid()
-        connection.sendall(str(os.getpid()).encode())
+        _tell(connection, os.getpid())
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number, one in enumerate([os.open(os.devnull, os.O_RDONLY), *output]):
@@ -273,6 +275,10 @@ def _asked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(text or "{}"), output
 
 
+def _tell(connection: socket.socket, number: int) -> None:
+    connection.sendall(str(number).encode().ljust(WIDTH))
+
+
 def _reap(kernels: dict[socket.socket, int]) -> None:
     """Tell of each kernel that ended how it did."""
     ended = {}
@@ -281,7 +287,7 @@ def _reap(kernels: dict[socket.socket, int]) -> None:
             ended[found[0]] = os.waitstatus_to_exitcode(found[1])
     for connection in [c for c, pid in kernels.items() if pid in ended]:
         with contextlib.suppress(OSError):
-            connection.sendall(str(ended[kernels.pop(connection)]).encode())
+            _tell(connection, ended[kernels.pop(connection)])
         connection.close()
 
 
@@ -305,10 +311,13 @@ def main(words: list[str]) -> None:
         sys.argv[1:] = words
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interruption means
-        sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != os.getcwd()]
+        if not sys.flags.safe_path:
+            del sys.path[0]  # the folder it was started in, which no cold kernel sees
         warm()
-        wanted = serve(socket.socket(fileno=int(words[0])))
-        if wanted is None:
+        listener = socket.socket(fileno=int(words[0]))
+        wanted = serve(listener)
+        if wanted is None:  # the runner may be gone, and cannot do it
+            shutil.rmtree(os.path.dirname(listener.getsockname()), ignore_errors=True)
             return
         fresh(wanted["environment"], wanted["folder"])
         sys.argv[1:] = [*wanted["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"]

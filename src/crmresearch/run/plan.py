@@ -1,16 +1,19 @@
 """What runs are to do, checked whole before anything starts, and what of it is done already.
 
-What a notebook writes is decided by its source, its parameters, the bank's data, the code it imports, what is
-installed, the register, the language and the rules of disclosure: together its *key*. What completed under the same
-key is kept. All that runs of one call share is read once.
+What a notebook writes is decided by its source, its parameters, the bank's data and pseudonyms, the code it imports,
+what is installed, the register, the language and the rules of disclosure: together its *key*. What completed under the
+same key is kept. All that runs of one call share is read once.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
+import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crmresearch import ledger, parameters, words
+from crmresearch.data import pseudonyms
 from crmresearch.errors import InputError
 from crmresearch.rules import rules, use
 from crmresearch.run import execution, staging
@@ -96,6 +100,7 @@ class Loaded:
     def __init__(self, opened: Bank) -> None:
         self.opened, self.data = opened, opened.engine.fingerprint()
         self.rules = json.dumps(asdict(rules))  # those of disclosure, which loading put in force
+        self.key = pseudonyms.mark(pseudonyms.key())  # another key makes other pseudonyms
 
     @cached_property
     def people(self) -> People:
@@ -162,7 +167,7 @@ class Planner:
         if self.inject:
             given = {n: {"bank_name": name} | part for n, part in given.items()}
         prints = {"data": loaded.data, **self._shared, "notebooks": {n: self._notebook(n)[0] for n in given}}
-        shared = [loaded.data, loaded.rules, *(self._shared[k] for k in ("lock", "register", "language"))]
+        shared = [loaded.data, loaded.rules, loaded.key, *(self._shared[k] for k in ("lock", "register", "language"))]
         keys = {n: sha(*self._notebook(n), json.dumps(part, sort_keys=True), *shared) for n, part in given.items()}
         sources = {n: self.available[n] for n in given}
         return Plan(bank, from_dir, loaded, sources, given, out, prints, keys, set(given) == set(self.available))
@@ -190,11 +195,11 @@ class Code:
 
     def __init__(self) -> None:
         self.files: dict[Path, tuple[str, frozenset[str]]] = {}
-        self.modules: dict[tuple[str, Path], set[Path]] = {}
+        self.modules: dict[tuple[str, Path, Path], set[Path]] = {}
 
     def whole(self) -> str:
-        """Return that of the package's source and data."""
-        files = sorted(p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".yaml", ".css"})
+        """Return that of the package's source and data, and of what its site is made with."""
+        files = sorted(p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".yaml", ".css", ".js", ".html"})
         return sha(*(part for p in files for part in (p.relative_to(PACKAGE).as_posix(), p.read_bytes())))
 
     def imported(self, notebook: Mapping[str, Any], folder: Path) -> str:
@@ -204,14 +209,16 @@ class Code:
         """
         sources = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
         found = {p for p in PACKAGE.rglob("*.yaml") if "run" not in p.relative_to(PACKAGE).parts[:1]}
-        waiting = {p for s in sources for name in _names(s) for p in self._modules(name, folder)}
+        waiting = {p for s in sources for name in _names(s) for p in self._modules(name, folder, folder)}
         waiting |= {Path(execution.__file__), PACKAGE / "run" / "kernels.py"}  # which write it
         while waiting:
             path = waiting.pop()
             found.add(path)
-            waiting |= {p for name in self._file(path)[1] for p in self._modules(name, folder)} - found
+            waiting |= {p for name in self._file(path)[1] for p in self._modules(name, path.parent, folder)} - found
             if {"importlib.import_module", "pkgutil"} & self._file(path)[1]:  # it finds its neighbours by name
                 waiting |= set(path.parent.glob("*.py")) - found
+        if PACKAGE / "lab" / "recover" / "report.py" in found and (table := recovery()).is_file():
+            found.add(table)
         return sha(*(part for p in sorted(found) for part in (p.name, self._file(p)[0])))
 
     def _file(self, path: Path) -> tuple[str, frozenset[str]]:
@@ -220,26 +227,47 @@ class Code:
             self.files[path] = sha(content), _names(content.decode("utf-8")) if path.suffix == ".py" else frozenset()
         return self.files[path]
 
-    def _modules(self, name: str, folder: Path) -> set[Path]:
-        if (name, folder) not in self.modules:
-            self.modules[name, folder] = _modules(name, (folder, PACKAGE.parent))
-        return self.modules[name, folder]
+    def _modules(self, name: str, here: Path, folder: Path) -> set[Path]:
+        if (name, here, folder) not in self.modules:
+            plain = name.lstrip(".")
+            up = len(name) - len(plain)
+            self.modules[name, here, folder] = _modules(
+                plain, ([here, *here.parents][up - 1],) if up else (folder, PACKAGE.parent)
+            )
+        return self.modules[name, here, folder]
+
+
+def recovery() -> Path:
+    """Return where :func:`crmresearch.lab.recover.report.published` finds its table, which a notebook reads."""
+    default = PACKAGE.parents[1] / "outputs" / "reference" / "recovery.csv"
+    return Path(os.environ.get("CRMRESEARCH_RECOVERY") or default)
 
 
 def _names(source: str) -> frozenset[str]:
-    """Return what a source imports, by full name: ``from a import b`` is a and perhaps a module a.b."""
-    plain = "\n".join("pass" if line.lstrip()[:1] in ("%", "!", "?") else line for line in source.splitlines())
-    try:
-        tree = ast.parse(plain)
-    except SyntaxError:  # which the kernel will say
-        return frozenset()
+    """Return what a source imports, by full name: ``from a import b`` is a and perhaps a module a.b.
+
+    Dots in front say that it is looked for beside the source itself.
+    """
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(_parsed(source)):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            before = "." * node.level + (node.module or "")
+            names |= {before, *(f"{before}{'.' * bool(node.module)}{a.name}" for a in node.names)}
     return frozenset(names)
+
+
+_MAGIC = re.compile(r"^(\s*)[%!?].*", re.M)
+_IMPORT = re.compile(r"^[ \t]*((?:import|from)[ \t](?:[^(\n]*\([^)]*\)|.*))", re.M)
+
+
+def _parsed(source: str) -> ast.Module:
+    """Read a source: as Python, else without lines for the shell, else what looks like an import."""
+    for text in (source, _MAGIC.sub(r"\1pass", source), "\n".join(_IMPORT.findall(source))):
+        with contextlib.suppress(SyntaxError):
+            return ast.parse(text)
+    return ast.Module([], [])  # the kernel will say why
 
 
 def _modules(name: str, places: Iterable[Path]) -> set[Path]:

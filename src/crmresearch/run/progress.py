@@ -149,7 +149,7 @@ class Within(Progress):
 
 
 class Events(Progress):
-    """Adds what happens to a file, one JSON object a line, and tells a listener.
+    """Adds what happens to a file, one JSON object a line, and tells a listener: one thread after the other.
 
     Parameters
     ----------
@@ -171,28 +171,31 @@ class Events(Progress):
 
     def _write(self, **event: Any) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self.lock:
-            self.file.write(escape.terminal(json.dumps({"at": at, **event}, ensure_ascii=False)) + "\n")
-            self.file.flush()
+        self.file.write(escape.terminal(json.dumps({"at": at, **event}, ensure_ascii=False)) + "\n")
+        self.file.flush()
 
     def begin(self, total: int) -> None:
         """Write how many there are."""
-        self._write(event="begin", total=total)
-        self.listener.begin(total)
+        with self.lock:
+            self._write(event="begin", total=total)
+            self.listener.begin(total)
 
     def say(self, words: str) -> None:
         """Write the remark."""
-        self._write(event="remark", words=words)
-        self.listener.say(words)
+        with self.lock:
+            self._write(event="remark", words=words)
+            self.listener.say(words)
 
     def cell(self, name: str, done: int, total: int) -> None:
         """Pass it on alone: cells are many."""
-        self.listener.cell(name, done, total)
+        with self.lock:
+            self.listener.cell(name, done, total)
 
     def end(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Write how it ended."""
-        self._write(event="end", name=name, **outcome)
-        self.listener.end(name, outcome)
+        with self.lock:
+            self._write(event="end", name=name, **outcome)
+            self.listener.end(name, outcome)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -137,10 +138,10 @@ def swap(partial: Path, out: Path) -> None:
         except OSError as error:
             raise CrmError(
                 f"{out} cannot be replaced ({error.strerror}); it is as it was. The finished run stands beside it in "
-                f"{partial}; move it with: mv {partial} DIR"
+                f"{partial}; move it with: mv {shlex.quote(str(partial))} DIR"
             ) from None
-    shutil.rmtree(partial / "records", ignore_errors=True)
     partial.rename(out)
+    shutil.rmtree(out / "records", ignore_errors=True)  # until then whoever is interrupted leaves what can be taken up
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -178,6 +179,9 @@ def clear(partial: Path, done: Iterable[str], say: Callable[[str], None]) -> Non
     if changed := [name for name in _records(partial) if name not in done and name != LAST]:
         say(f"removed what an interrupted run had finished on other input: {', '.join(changed)}")
     keep = {p for name in done for p in owned(partial, name)}
+    for record in (partial / "records").glob("*.json"):  # else what is written now would pass for what it tells of
+        if record.stem not in done:
+            record.unlink()
     for part in PARTS:
         _make(partial, part)
         for path in (partial / part).glob("*"):

@@ -63,6 +63,13 @@ def read(path: Path) -> dict[str, Any]:
     for key, (told, kinds) in KEYS.items():
         if key in content and (not isinstance(content[key], kinds) or isinstance(content[key], bool)):
             wrong.append(f"{path}: {key} should be {told}")
+        elif key in content and not _written(content[key]):
+            wrong.append(
+                f"{path}: {key} holds what is neither text nor number; write names and dates in quotes: '2024-12-31'"
+            )
+    banks = content.get("bank", "reference")
+    if not wrong and (not banks or not all(isinstance(one, str) for one in banks)):
+        wrong.append(f"{path}: bank should be {KEYS['bank'][0]}")
     inner = [("grid", list), ("specifications", dict), ("exclude", dict)]
     for key, kind in [] if wrong else inner:
         part = content.get(key, {})
@@ -71,6 +78,14 @@ def read(path: Path) -> dict[str, Any]:
     if wrong:
         raise InputError("\n".join(wrong))
     return content
+
+
+def _written(part: Any) -> bool:
+    """Tell whether names are texts, and values what a notebook can be given."""
+    try:
+        return bool(json.loads(json.dumps(part, allow_nan=False)) == part)
+    except (TypeError, ValueError):
+        return False
 
 
 def combinations(
@@ -162,6 +177,8 @@ class Sweep:
         """Estimate how long notebooks take, from runs in the sweep's folder and beside it; None without any."""
         found: dict[str, list[float]] = {}
         for status in itertools.chain(self.out.glob("*/status.json"), self.out.parent.glob("*/status.json")):
+            if not status.with_name("run.json").exists():
+                continue  # another program's
             for name, record in json.loads(status.read_text("utf-8"))["notebooks"].items():
                 if record["status"] == "completed":
                     found.setdefault(name, []).append(record["seconds"])
@@ -222,7 +239,8 @@ def prepare(
                 wrong += _refused(planner.check, group.split(",") if group else None, {key: value})
     for bank in banks:
         wrong += _refused(planner.load, bank, from_dir)
-    strange = [p for p in out.iterdir() if p.name not in OWN and p.name[0] != "."] if out.exists() else []
+    there = out.iterdir() if out.is_dir() else [out] if out.exists() else []
+    strange = [p for p in there if p.name not in OWN and p.name[0] != "."]
     if any(not (p / "run.json").exists() for p in strange):
         wrong.append(f"{out} holds something that is not a sweep; choose another --out, or empty it first")
     if wrong:
@@ -283,7 +301,7 @@ def run(
         If a process was lost, or the bank's files changed meanwhile.
     """
     batch.check_timeout(timeout)
-    sweep.out.mkdir(parents=True, exist_ok=True)
+    staging.place(next(iter(sweep.plans.values())).out)  # makes the sweep's folder, or says why it cannot be written
     with staging.locked(sweep.out) as lock, Events(sweep.out / "events.jsonl", progress) as told:
         told.begin(len(sweep.plans))
         todo = {name: part for name, part in sweep.states(force).items() if part is not None}

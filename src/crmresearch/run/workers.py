@@ -62,6 +62,8 @@ class Worker:
             pass
         finally:
             last_resort.cancel()
+        process.kill()  # silent, but perhaps not gone yet: the next job needs one that listens
+        process.wait()
         return {"status": "failed", "error": "the process that executed the notebook was lost; see its log"}
 
     def stop(self) -> None:
