@@ -176,6 +176,15 @@ def test_a_release_that_differs_by_a_few_people_is_refused_and_the_remedy_works(
     assert done.left_out == []
 
 
+def shown(n: int, left: int = 40, share: float = 0.5) -> str:
+    """Write a notebook with a table that stands in no file."""
+    cells = f"<tr><td>branch</td><td>{n}</td><td>{left}</td><td>{share}</td></tr>"
+    table = f"<table><tr><th>group</th><th>n</th><th>left</th><th>share</th></tr>{cells}</table>"
+    return json.dumps(
+        {"cells": [{"outputs": [{"data": {"text/html": ["<table></table>", table]}}, {"text": "x"}]}, {}]}
+    )
+
+
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
@@ -183,6 +192,9 @@ def test_a_release_that_differs_by_a_few_people_is_refused_and_the_remedy_works(
         ("figures/01_a_curve.txt", "Of 1,187 customers 40% stay.", "Of 1,188 customers 40% stay."),
         ("figures/01_a_curve.txt", "Share kept (n = 300).", "Share kept (n = 299)."),
         ("notebooks/01_a.ipynb", '{"x": "Among 312 respondents"}', '{"x": "Among 315 respondents"}'),
+        ("notebooks/01_a.ipynb", shown(300), shown(299)),
+        ("notebooks/01_a.ipynb", shown(300, 40), shown(300, 43)),
+        ("notebooks/01_a.ipynb", shown(300, 40, 0.25), shown(300, 40, 0.26)),  # 75 and 78
     ],
 )
 def test_what_shares_and_sentences_count_is_compared_too(make, tmp_path, file, before, after):

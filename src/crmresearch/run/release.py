@@ -22,7 +22,7 @@ from crmresearch.data.places import locked, private, put
 from crmresearch.errors import InputError
 from crmresearch.run.leaks import counted, number, of_people, shared, told
 from crmresearch.run.people import People
-from crmresearch.run.scan import PRIVATE, Breach, least, scan
+from crmresearch.run.scan import PRIVATE, Breach, html_tables, least, scan
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
@@ -146,13 +146,21 @@ def _rows(content: bytes) -> list[dict[str, str]]:
     return [{k.casefold(): v or "" for k, v in row.items() if k} for row in found]
 
 
+def _shown(content: bytes) -> Iterator[dict[str, str]]:
+    """Yield the rows of the tables that a notebook shows, of which not all are written."""
+    for cell in json.loads(content).get("cells", []):
+        for output in cell.get("outputs", []):
+            for head, *rows in filter(None, html_tables("".join(output.get("data", {}).get("text/html", "")))):
+                yield from ({k.casefold(): v for k, v in zip(head, row, strict=False)} for row in rows if head and row)
+
+
 # --- differences between releases ------------------------------------------------------------------------------------
 
 
 def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     """Take out what tables count, by file and row, what their shares give back, and a digest of what else a row says.
 
-    And what texts count: alt texts, and notebooks.
+    Of tables that are written, and that notebooks show. And what texts count: alt texts, and notebooks.
     """
     found: dict[str, dict[str, Any]] = {}
 
@@ -162,7 +170,8 @@ def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
         found[key] = {"counts": counts, "said": hashlib.sha256("|".join(said).encode()).hexdigest()[:16]}
 
     for name, content in contents.items():
-        for row in _rows(content) if name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv") else ():
+        kept = name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv")
+        for row in _rows(content) if kept else _shown(content) if name.endswith(".ipynb") else ():
             counts = {k: n for k, v in row.items() if of_people(k) and (n := counted(v)) is not None}
             first, *_ = row
             words = [v for k, v in row.items() if k == first or (not of_people(k) and not number(v))]

@@ -141,7 +141,7 @@ class _Reader:
             yield from self.lines([(where, line)])
             if (shown := _INLINE.sub("", line)) != line:  # as one reads it: words may be marked up in parts
                 yield from self.lines([(where, shown)])
-        for k, rows in enumerate((*_html_tables(text), *_text_tables(text, "text/plain" in within)), start=1):
+        for k, rows in enumerate((*html_tables(text), *_text_tables(text, "text/plain" in within)), start=1):
             yield from self.table(rows, f"{within}table {k}, ", cells=False)
 
     def lines(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
@@ -317,7 +317,7 @@ def _text_tables(text: str, plain: bool) -> Iterator[list[list[str]]]:
                 yield [[word[0]], *([c[0]] for c in itertools.takewhile(bool, cells) if c)]
 
 
-def _html_tables(text: str) -> Iterator[list[list[str]]]:
+def html_tables(text: str) -> Iterator[list[list[str]]]:
     """Yield the tables of a page, row by row, without markup."""
     for table in re.findall(r"<table\b.*?</table>", text, re.S | re.I) if "<table" in text else ():
         rows = re.findall(r"<tr\b.*?</tr>", table, re.S | re.I)
