@@ -227,6 +227,7 @@ def test_no_money_leaves_that_says_not_whose_it_is(notebook, tmp_path, monkeypat
             },
         ),
         ({"x": [5.0, 6.0], "n": [50, 60], "whose": [rules.nobodys("a score"), None]}, {"money": ["x"]}),
+        ({"x": [], "n": []}, {"money": ["x"], "estimates": {"S02": Estimate(5.0, 4.0, 6.0, "money", 50)}}),
     ],
 )
 def test_a_table_or_figure_of_money_that_says_not_whose_it_is_is_refused(table, values):

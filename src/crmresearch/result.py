@@ -122,7 +122,8 @@ class Result:
         """Pass the table through the door, and keep nothing else of it."""
         safe = disclosure.declared(self.table, self.counts)
         shown = [unit for p in self.pictures for unit in (p.options.get("unit"), p.options.get("x_unit"))]
-        if (self.money or "money" in shown) and len(safe.frame) and not safe.frame.attrs[disclosure.WHOSE]:
+        told_of = len(safe.frame) or any(isinstance(e, Estimate) for e in self.estimates.values())
+        if (self.money or "money" in shown) and told_of and not safe.frame.attrs.get(disclosure.WHOSE):
             raise InputError(
                 f"a table of money ({', '.join(self.money) or 'in its figure'}) does not say whose it is; add a column "
                 "whose, from rules.whose of what each person contributes"
