@@ -163,6 +163,15 @@ LEAKS = {
         "fewer than 10 people in 'Number of customers'",
     ),
     "complement": ("tables/a.csv", "group,n,left\nx,50,47\n", "fewer than 10 people in 'left'"),
+    "complement of prospects": ("tables/a.csv", "group,prospects,wins\nx,50,47\n", "fewer than 10 people in 'wins'"),
+    "complement of invited": (
+        "tables/a.csv",
+        "group,invited,answered\nx,50,44\n",
+        "fewer than 10 people in 'answered'",
+    ),
+    "small cell with its share": ("tables/a.csv", "group,n\nx,3 (12%)\n", "fewer than 10 people in 'n'"),
+    "small cell with a mark": ("tables/a.csv", "group,n\nx,3*\n", "fewer than 10 people in 'n'"),
+    "small cell that is about": ("tables/a.csv", "group,n\nx,~3\n", "fewer than 10 people in 'n'"),
     "rest of a total": ("tables/a.csv", "group,n\nx,50\ny,\nTotal,53\n", "fewer than 10 people in 'n'"),
     "by a share": ("tables/a.csv", "group,share,n\nx,0.04,50\n", "fewer than 10 people by 'share'"),
     "by the share of the others": (

@@ -149,8 +149,8 @@ def shared(row: Mapping[str, str], whole: int) -> Iterator[tuple[str, int]]:
 
 
 def counted(cell: Any) -> int | None:
-    """Return what a cell counts, if it does."""
-    text = str(cell).strip().replace(",", "")
+    """Return what a cell counts, if it does; its share or a mark may stand behind it."""
+    text = re.sub(r"\s*(?:\([^)]*\)|[*†‡])$", "", str(cell).strip()).removeprefix("~").replace(",", "")
     return int(float(text)) if number(text) and float(text).is_integer() else None
 
 

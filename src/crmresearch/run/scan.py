@@ -32,7 +32,7 @@ PRIVATE = "restricted"  # lists of customers, which stay where they are
 HERE = ("local path", "object address")  # what logs may tell, which never leave
 _END = b"IEND\xaeB`\x82"  # how a PNG ends
 PNG, PARQUET, GZIP = b"\x89PNG\r\n\x1a\n", b"PAR1", b"\x1f\x8b"
-_WHOLE, _PARTS = "n", ("left", "exits", "stayed", "wins")
+_WHOLES, _PARTS = ("n", "prospects", "customers", "invited"), ("left", "exits", "stayed", "wins", "answered", "sold")
 _TOTAL = re.compile(r"(?i)(?:grand )?total|sum|summe|gesamt|overall|合计|总计")
 _IMPERSONAL = [[line] for line in ledger.IMPERSONAL]
 
@@ -241,7 +241,7 @@ class _Reader:
 
     def _few_in(self, row: dict[str, str], here: dict[str, int], sums: dict[str, int]) -> Iterator[str]:
         """Tell which counts of a row are of few people: as it stands, by its complement, its shares, or its total."""
-        whole = next((n for name, n in here.items() if name.strip().casefold() == _WHOLE), 0)
+        whole = next((n for name, n in here.items() if name.strip().casefold() in _WHOLES), 0)
         for name, n in here.items():
             rest = whole - n if name.strip().casefold() in _PARTS else 0
             total = n - sums.get(name, 0) if _TOTAL.fullmatch(next(iter(row.values())).strip()) else 0
