@@ -274,6 +274,18 @@ def test_amounts_with_letters_groups_or_signs_of_their_own_are_read_as_advised(o
     assert found.frame("SELECT amount FROM transactions ORDER BY customer_id")["amount"].tolist() == read
 
 
+@pytest.mark.parametrize("values", [("1.250 S", "3.000 H"), ("1.250CR", "80 DR"), ("12.345.678 C", "1.000 D")])
+def test_amounts_with_letters_that_read_in_two_ways_have_a_formula_for_each(opened, values):
+    files = {
+        "t.csv": "customer_id;occurred_on;amount\n" + "".join(f"c{k};2020-06-13;{v}\n" for k, v in enumerate(values))
+    }
+    told = refused(opened, files, "transactions: {file: t.csv, sep: ';'}")
+    _, whole = re.findall(r"(derived: {.*?\"}), in the place of its entry under columns \(if", told)
+    found = opened(files, f"transactions: {{file: t.csv, sep: ';', {whole}}}")
+    amounts = [int(re.sub(r"\D", "", v)) * (-1 if v[-1] in "SRD" and not v.endswith("CR") else 1) for v in values]
+    assert found.frame("SELECT amount FROM transactions ORDER BY customer_id")["amount"].tolist() == amounts
+
+
 @pytest.mark.parametrize("values", [("1.250,50", "1,250.50", "3,5"), ("1.5k", "2", "3"), ("1,5", "2,5", "x")])
 def test_amounts_that_nothing_reads_are_to_be_corrected(opened, values):
     files = {

@@ -275,14 +275,21 @@ def signed(engine: DuckDB, column: Column, source: TableSource) -> str:
         shape = f"[-0-9.,'' ]*[0-9] ?({re.escape(plus)}|{re.escape(minus)})"
         query = f"SELECT 1 FROM ({source.query}) WHERE {value} <> ''"
         if not engine.run(f"{query} AND NOT regexp_full_match({value}, '{shape}') LIMIT 1"):
-            number = f"trim(substring({t}, 1, length({t}) - {len(plus)}))"
-            declared = source.decimal.get(column.name, source.decimal.get("*"))
-            behind = f"{query} AND regexp_matches({value}, ',[0-9]{{1,2}} ?[^0-9]+$|[.][0-9]{{3}},') LIMIT 1"
-            comma = declared == "," or (declared is None and bool(engine.run(behind)))
-            number = f"replace(replace({number}, '.', ''), ',', '.')" if comma else f"replace({number}, ',', '')"
-            number = f"number({number})"
+            text = f"trim(substring({t}, 1, length({t}) - {len(plus)}))"
             ends = f"substring({t}, length({t}) - {len(minus) - 1}, {len(minus)}) = '{minus}'"
-            return _derive(column.name, f"case when {ends} then -{number} else {number} end")
+            point, comma = (
+                _derive(column.name, f"case when {ends} then -number({number}) else number({number}) end")
+                for number in (f"replace({text}, ',', '')", f"replace(replace({text}, '.', ''), ',', '.')")
+            )
+            declared = source.decimal.get(column.name, source.decimal.get("*"))
+            if declared is not None:
+                return comma if declared == "," else point
+            if engine.run(f"{query} AND regexp_matches({value}, ',[0-9]{{1,2}} ?[^0-9]+$|[.][0-9]{{3}},') LIMIT 1"):
+                return comma
+            parted = "[-+]?([1-9]\\d{0,2}([.]\\d{3})+|\\d{1,3}) ?[^0-9]+"  # 1.250: a thousand, or one and a quarter
+            two = not engine.run(f"{query} AND NOT regexp_full_match({value}, '{parted}') LIMIT 1")
+            two = two and bool(engine.run(f"{query} AND contains({value}, '.') LIMIT 1"))
+            return f"{point} (if 1.250 is 1.25) or {comma} (if it is 1250)" if two else point
     return ""
 
 

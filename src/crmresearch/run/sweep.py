@@ -100,7 +100,7 @@ def combinations(
     """Return what each run is made of, by the name of its folder, e.g. ``horizon_months-12_seed-1``.
 
     A specification stands beside the combinations of values, and seeds, banks and notebooks vary with both. Each
-    combination has a name of its own, whatever else is in the sweep.
+    combination has a name of its own; banks and notebooks stand in it where there are several.
 
     Raises
     ------
