@@ -249,11 +249,12 @@ def test_a_line_of_money_is_kept_only_where_the_result_says_which_columns_are(li
             nb.keep(result, "x", line)
 
 
-def test_an_estimate_of_a_hidden_row_is_withheld(monkeypatch):
+@pytest.mark.parametrize("hidden", [1.25, 250.0, -3.0])  # a whole number as well
+def test_an_estimate_of_a_hidden_row_is_withheld(monkeypatch, hidden):
     monkeypatch.setattr(Reader, "in_notebook", True)
     own = [rules.whose([9e6, *[1.0] * 60]), rules.whose([1.5] * 60), rules.whose([2.5] * 70)]
-    table = pd.DataFrame({"row": ["a", "b", "c"], "x": [1.25, 2.25, 3.25], "n": [61, 160, 70], "whose": own})
-    found = {k: Estimate(x, x - 1, x + 1, "", 61) for k, x in (("a", 1.25), ("b", 2.25), ("c", 3.25))}
+    table = pd.DataFrame({"row": ["a", "b", "c"], "x": [hidden, 2.25, 3.25], "n": [61, 160, 70], "whose": own})
+    found = {k: Estimate(x, x - 1, x + 1, "", 61) for k, x in (("a", hidden), ("b", 2.25), ("c", 3.25))}
     result = Result(disclosure.safe(table, parts=False).rename(columns={"x": "y"}), "told", estimates=found)
     assert [isinstance(result.estimates[k], Withheld) for k in found] == [True, False, False]
     assert "off" not in result.table.attrs

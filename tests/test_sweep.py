@@ -163,6 +163,7 @@ def test_what_is_refused_is_refused_before_anything_runs(place):
     ("text", "said"),
     [
         ("grid: {size: [1, 2]}\nseed: 3", ["no seed; did you mean seeds?"]),
+        ("seeds: 0", ["seeds should be 1 or more"]),
         ("grid: [1]\nseeds: true", ["grid should be a mapping of parameters", "seeds should be a number of seeds"]),
         ("grid: {size: 1, seed: [1]}\nspecifications: {a: 1}", ["grid size should be", "specifications a should be"]),
         ("grid: {", ["is not valid YAML"]),

@@ -104,7 +104,7 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
         return Protected(out, {}, counts)
     numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]
     out.attrs[OFF] = out.attrs.get(OFF, frozenset()) | {
-        v for v in out.loc[off].select_dtypes("float").to_numpy().ravel().tolist() if v % 1
+        v for v in out.loc[off].select_dtypes("float").to_numpy().ravel().tolist() if v not in (0, 1)
     }
     first = numbers.index(True) if True in numbers else len(numbers)
     for place, column in enumerate(out.columns):

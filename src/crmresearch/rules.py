@@ -75,7 +75,7 @@ def read(chosen: str = "") -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such preset or threshold, or a threshold is weaker than a rule can be.
+        If there is no such preset or threshold, or one that counts is weaker than a rule can be.
     """
     name, *own = [part.strip() for part in (chosen or "default").split(",")]
     if name not in PRESETS:
@@ -87,8 +87,10 @@ def read(chosen: str = "") -> dict[str, Any]:
             known = ", ".join(values)
             raise InputError(f"disclosure rules: '{part}' sets none of {known}; write it as in: {name}, least=20")
         values[key] = float(text) if isinstance(values[key], float) else int(float(text))
-    if values["least"] < 3 or values["freedom"] < 1:
-        raise InputError("disclosure rules: least is below 3, or freedom below 1; give at least that many")
+    if values["least"] < 3 or min(values["freedom"], values["per_parameter"]) < 1:
+        raise InputError(
+            "disclosure rules: least is below 3, or freedom or per_parameter below 1; give at least that many"
+        )
     return values
 
 

@@ -116,7 +116,7 @@ class Provisioner(LocalProvisioner):
             try:
                 forked: Any = Forked(place, cmd[3:], kwargs["env"], str(kwargs.get("cwd") or os.getcwd()))
             except OSError as error:  # the kernel must run, if not as cheaply
-                print(f"no kernel could be forked ({error.strerror}); this one starts cold", file=sys.stderr)
+                print(f"no kernel could be forked ({error.strerror or error}); this one starts cold", file=sys.stderr)
             else:
                 self.process, self.pid, self.pgid = forked, forked.pid, forked.pid
                 return self.connection_info

@@ -67,6 +67,8 @@ def read(path: Path) -> dict[str, Any]:
             wrong.append(
                 f"{path}: {key} holds what is neither text nor number; write names and dates in quotes: '2024-12-31'"
             )
+    if not wrong and isinstance(content.get("seeds", 1), int) and content.get("seeds", 1) < 1:
+        wrong.append(f"{path}: seeds should be 1 or more, or be left out")
     banks = content.get("bank", "reference")
     if not wrong and (not banks or not all(isinstance(one, str) for one in banks)):
         wrong.append(f"{path}: bank should be {KEYS['bank'][0]}")

@@ -64,10 +64,13 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     checks = (gate(say, "drift", _drift(panel)),)
     _, n, value, low, high = rows[0]
     found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
-    left = float((~whole).sum())
+    left, early = float((~whole).sum()), float(panel.left_out)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("converted", found=found, quarters=window_quarters) + (say("gaps", n=left) if left else "") + ".",
+        say("converted", found=found, quarters=window_quarters)
+        + (say("gaps", n=left) if left else "")
+        + (say("early", n=early) if early else "")
+        + ".",
         estimates={"S29": found},
         counts=(),
     )

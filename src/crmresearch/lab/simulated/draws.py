@@ -103,9 +103,8 @@ def _cost_sums(s: Settings, life: Life, out: dict[str, float]) -> None:
         arm = life.arms[campaign]
         spent += float((reached * (costs[arm] if campaign == "dose" else p.contact_cost * arm)).sum())
     for campaign, by_arm in COSTS.items():
-        lot = p.personal_lot if campaign == "personal" else p.invite_lot
         reached = contacted(life, campaign) * there[:, campaign_months(s.months)[campaign]]
-        spent += float((reached * np.array(by_arm)[life.arms[campaign]]).sum()) * p.contact_cost * (lot > 0)
+        spent += float((reached * np.array(by_arm)[life.arms[campaign]]).sum()) * p.contact_cost
     out["retention_spend"] = spent
     for c, cause in enumerate(CAUSES):
         share = np.divide(life.cumulative[:, :, c], mass, out=np.zeros_like(mass), where=mass > 0)
