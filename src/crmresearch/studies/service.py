@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
-from crmresearch.estimators.causal.staggered import Effects, Panel, group_time, imputed, treated, two_way, wild_interval
+from crmresearch.estimators.causal.staggered import Panel, wild_interval
+from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends, levels, normal, rates, robust_ols
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Check, Result, gate, study
@@ -52,13 +51,7 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     if (some & (first + window_quarters <= seen)).sum() < LEAST or (~np.isfinite(first)).sum() == 0:
         raise NotApplicable(say("few_branches", least=LEAST, quarters=window_quarters), "branches", "pulse")
     panel = Panel(wide.to_numpy(float)[whole], first)
-    ways: dict[str, Callable[[Panel], Effects]] = {
-        "not_yet": lambda p: treated(group_time(p, controls="not yet"), window_quarters).pooled(),
-        "never": lambda p: treated(group_time(p), window_quarters).pooled(),
-        "imputed": lambda p: imputed(p, window_quarters),
-        "two_way": two_way,
-    }
-    read = {name: way(panel) for name, way in ways.items()}
+    read = {name: way(panel) for name, way in ways(window_quarters).items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)) for name, one in read.items()]
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
     checks = (gate(say, "drift", _drift(panel)),)

@@ -19,11 +19,10 @@ from crmresearch.estimators.causal.staggered import (
     by_block,
     by_event,
     group_time,
-    imputed,
     treated,
-    two_way,
     wild_interval,
 )
+from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
@@ -149,13 +148,7 @@ def _over(panels: dict[int, Panel], estimate: Callable[[Panel], Effects]) -> Sev
 
 def _readings(panels: dict[int, Panel], window: int, step: int) -> tuple[dict[str, Several], Several | None]:
     """Estimate the same effect in four ways, the last one naive; and years after entry against the one before."""
-    ways: dict[str, Callable[[Panel], Effects]] = {
-        "not_yet": lambda p: treated(group_time(p, controls="not yet"), window).pooled(),
-        "never": lambda p: treated(group_time(p), window).pooled(),
-        "imputed": lambda p: imputed(p, window),
-        "two_way": two_way,
-    }
-    found = {name: _over(panels, way) for name, way in ways.items()}
+    found = {name: _over(panels, way) for name, way in ways(window).items()}
     if found["not_yet"] is None:
         raise NotApplicable(say("no_panel", least=LEAST, months=window * step), "markets")
     year, years = max(1, round(YEAR / step)), max(1, window * step // YEAR)
