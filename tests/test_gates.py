@@ -28,6 +28,7 @@ KINDS = {
         churn.gates.proportional churn.gates.entry churn.gates.overlap churn.relationship.lag churn.breadth.control
         churn.forecast.calibration competition.entry.placebo competition.leaving.earlier
         competition.managed.early cost.saved.balance cost.targeted.overlap cost.split.fits
+        strategy.balance strategy.answering strategy.policy.stated
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
         service.drift service.quality
@@ -51,7 +52,7 @@ KINDS = {
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
-        cost.paid.dominance
+        strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
         loyalty.response.overlap loyalty.structure.prediction.gate preference.told value.forecast.scores.naive

@@ -67,7 +67,8 @@ def test_no_gain_is_found_where_one_arm_is_best_for_all():
 def test_valued_where_it_was_learned_the_gain_is_flattered():
     """No arm does anything, and they cost next to nothing: the best is above the others in its own sample only."""
     found = [gain(*drawn(seed, n=2_400, effect=0 * BEST), costs=(0.0, 0.001, 0.002)) for seed in range(60)]
-    flattered, honest = (np.array([getattr(f, name) for f in found]) for name in ("in_sample", "value"))
+    both = np.array([(f.in_sample.value, f.value) for f in found])
+    flattered, honest = both.T
     error = found[0].scores.std() / np.sqrt(len(found) * 2_400)
     assert flattered.mean() > 4 * error
     assert honest.mean() < 2 * error

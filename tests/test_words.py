@@ -390,7 +390,9 @@ ONE_SIGN = {  # written only where the number has that sign, or has but one
     "churn.randomised.title_fewer": "lowers exits by {points:.1f}",
     "churn.randomised.title_more": "raises exits by {points:.1f}",
     "cost.saved.title": "keeps {kept.value:.1%}",
-    "cost.paid.title_loses": "loses {loss:,.2f}",
+    "strategy.paid.title_loses": "loses {loss:,.2f}",
+    "strategy.aimed.title": "keeps {kept.value:.1f}",
+    "strategy.held.title": "adds {found.value:.2f}",
     "cost.losing.five.sentence": "{points:.0f} points more",  # a parameter above 0
     "cost.losing.five.undiscounted": "rises by {gain:.0%}",
     "cost.split.budget": "adds {gain:,.1f}",  # the best split is no worse than today's

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from crmresearch.estimators.blocks import Array, Functional, summed
-from crmresearch.estimators.inference import LEVEL, ends, sized, z
+from crmresearch.estimators.inference import LEVEL, Jackknife, ends, jackknife, sized, z
+
+GROUPS = 20  # of blocks, for errors of bounds
+Mask = NDArray[np.bool_]
 
 
 def covariates_of(frame: pd.DataFrame) -> tuple[str, ...]:
     """Columns named ``x_...``: what is known of a customer before the contact."""
     return tuple(c for c in frame.columns if c.startswith("x_"))
+
+
+def two_armed(campaigns: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the campaigns that were drawn by lot and have offered customers and controls."""
+    drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
+    arms = drawn.groupby("campaign_id", observed=True)["treated"].agg(["min", "max"])
+    return drawn[drawn["campaign_id"].isin(arms.index[(arms["min"] == 0) & (arms["max"] == 1)])]
 
 
 def within(rows: pd.DataFrame, horizon_months: int) -> tuple[Array, Array]:
@@ -74,6 +85,39 @@ def held_equal(frame: pd.DataFrame, value: Array, before: Array) -> Array:
 def difference_of_means(a: Array, b: Array) -> tuple[float, float]:
     """Difference of the means of two samples, and its standard error."""
     return float(a.mean() - b.mean()), float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
+
+
+def answered_bounds(treated: Mask, value: Array, answered: Mask, block: Array) -> Jackknife:
+    """Bounds of the effect on those who answer in either arm, where an offer can only move answering in one direction.
+
+    The arm that answers more holds some who answer because of it: as many are taken off its top, or its bottom.
+
+    Parameters
+    ----------
+    treated, value, answered, block : array
+        Of those asked; ``value`` counts where ``answered``.
+
+    Returns
+    -------
+    Jackknife
+        Of the lower and the upper bound, by groups of blocks.
+
+    References
+    ----------
+    Lee (2009). Training, wages, and sample selection: estimating sharp bounds on treatment effects. *Review of Economic
+    Studies* 76, 1071-1102.
+    """
+    group = np.unique(block, return_inverse=True)[1] % GROUPS
+
+    def bounds(of: Mask) -> list[float]:
+        shares = [answered[of & (treated == arm)].mean() for arm in (0, 1)]
+        arms = [np.sort(value[of & answered & (treated == arm)]) for arm in (0, 1)]
+        more = int(shares[1] > shares[0])
+        rest = round(len(arms[more]) * shares[1 - more] / shares[more])
+        kept = (arms[more][:rest].mean(), arms[more][-rest:].mean())  # without its top, without its bottom
+        return sorted(one - arms[0].mean() if more else arms[1].mean() - one for one in kept)
+
+    return jackknife(np.array([bounds(group != k) for k in range(-1, GROUPS)]))
 
 
 def imbalance(rows: pd.DataFrame, by: str = "campaign_id") -> tuple[float, float, str, int]:

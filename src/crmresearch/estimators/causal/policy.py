@@ -30,7 +30,7 @@ class PolicyGain:
         Expected cost per customer, of the policy and of the lottery alike.
     chosen : array
         Half x segment: the arm that is best there, net of its cost, as learned on the other half.
-    in_sample : float
+    in_sample : Functional
         The same gain valued where it was learned, which flatters it.
     scores : array
         Customer x arm: doubly robust value of each arm; their means, over any group, are values of arms.
@@ -41,7 +41,7 @@ class PolicyGain:
     high: float
     cost: float
     chosen: Array
-    in_sample: float
+    in_sample: Functional
     scores: Array
 
 
@@ -114,7 +114,7 @@ def policy_gain(
         min(f.value + many * f.se for f in both),
         float(np.mean([cost for _, cost in gains])),
         chosen,
-        min(f.value for f in flattered),
+        min(flattered, key=lambda f: f.value),
         scores,
     )
 

@@ -77,11 +77,10 @@ def followed(bank: Bank) -> dict[str, Estimate]:
 
 
 def saved(bank: Bank) -> dict[str, Estimate]:
-    """What an offer saves by intention to treat: exits, customer-years, its cost per customer; what it earns (S02)."""
-    frame = reduced(bank, reductions.campaigns)
-    found = given(cost.saved(frame))
+    """What an offer saves by intention to treat: exits, customer-years, its cost per customer."""
+    found = given(cost.saved(reduced(bank, reductions.campaigns)))
     years = _own(found.details["years"], "years per customer", int(found.table["n"].iloc[0]))
-    out = {"exits": found.estimates["S42"], "years": years} | findings(cost.paid(frame), "S02", "S02a")
+    out = {"exits": found.estimates["S42"], "years": years}
     if found.details["spend"].value > 0:
         out["cost_per_saved"] = _listed(found, "spend per customer saved", "money per customer")
     return out
@@ -192,7 +191,7 @@ ESTIMATORS = [
     Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
     Estimator("response", "cost", response, RESPONSE, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
-    Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL, nothing={"S02": 0.0, "S02a": 0.0}),
+    Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL),
     Estimator(
         "targeted", "cost", targeted, TARGETED, ("baseline", "null", "no_overlap"),
         tables=AIMED, sizes=SMALL,

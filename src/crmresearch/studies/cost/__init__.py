@@ -1,7 +1,7 @@
 """Study 3: what it costs to win a customer, and what it costs to keep one."""
 
 from crmresearch.studies.cost.budget import five_to_one, response_curves, split
-from crmresearch.studies.cost.campaigns import paid, saved, targeted
+from crmresearch.studies.cost.campaigns import saved, targeted
 from crmresearch.studies.cost.evidence import gates, per_sale, published
 from crmresearch.studies.cost.grid import definitions, ratios
 from crmresearch.studies.cost.groups import ratios_by

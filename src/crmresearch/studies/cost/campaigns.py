@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
-from crmresearch.estimators.causal.campaign import covariates_of, difference, held_equal, imbalance, path, within
+from crmresearch.estimators.causal.campaign import covariates_of, difference, imbalance, path, two_armed, within
 from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
@@ -26,26 +25,21 @@ from crmresearch.studies.cost.common import of, ratio_row, row, sampling, writte
 
 say = words.of("cost.saved")
 tell = words.of("cost.targeted")
-say_paid = words.of("cost.paid")
 
 EDGE = 0.05  # estimated chance of an offer below which, or above one less which, few comparable customers exist
 MOST_AT_EDGE = 0.10  # share of customers there that closes the overlap gate
 UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
 MIN_LEFT = 10  # exits an arm needs
-DOMINATING = 0.5  # part of one customer in the variance of an estimate that is too much
 
 NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
 
 
-def two_armed(campaigns: pd.DataFrame, *, one_offer: bool = True) -> pd.DataFrame:
-    """Randomised campaigns with a control; of those, the ones with a single offer where there are any and asked for."""
-    drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
-    arms = drawn.groupby("campaign_id", observed=True)["treated"].agg(["min", "max"])
-    both = arms.index[(arms["min"] == 0) & (arms["max"] == 1)]
-    drawn = drawn[drawn["campaign_id"].isin(both)]
+def single_offers(campaigns: pd.DataFrame) -> pd.DataFrame:
+    """Randomised campaigns with a control; of those, the ones with a single offer where there are any."""
+    drawn = two_armed(campaigns)
     if drawn.empty:
         raise NotApplicable(say("none_drawn"), "contacts")
-    if one_offer and "arm" in drawn:
+    if "arm" in drawn:
         levels = drawn.groupby("campaign_id", observed=True)["arm"].nunique()
         simple = levels.index[levels == 2]
         if len(simple):
@@ -97,7 +91,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     at the horizon still there at twice the horizon.
     """
     checked(campaigns, NEEDED, ("cost", "months"), "campaigns")
-    rows = two_armed(campaigns)
+    rows = single_offers(campaigns)
     short = ~rows["left"].to_numpy(bool) & (rows["months"].to_numpy(float) < horizon_months - 1e-9)
     if short.any():
         raise InputError(say("short", count=int(short.sum()), months=horizon_months))
@@ -145,70 +139,6 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
         picture=_kept(curve, n, horizon_months, exits),
         money=["value"],
         details={"kept": kept, "years": stay, "spend": spend, "blocks": blocks, "horizon_months": horizon_months},
-    )
-
-
-@study
-def paid(campaigns: pd.DataFrame, *, currency: str = "") -> Result:
-    """Does a retention contact pay? Contribution in the twelve months after it, by lot, gross and net of its cost.
-
-    Parameters
-    ----------
-    campaigns : DataFrame
-        As for :func:`saved`, with ``value_before`` and ``value_after``: contribution of the twelve months before and
-        from the month of the contact on; nothing after leaving.
-    currency : str
-        For labels.
-
-    Returns
-    -------
-    Result
-        Estimates ``S02``: contribution of the offered less that of the controls and less what the contact cost, by
-        intention to treat, and ``S02a``: before the cost. Table: the same, without the year before held equal, the
-        cost, and each campaign's net.
-
-    Notes
-    -----
-    Every campaign drawn by lot counts, weighted by its customers. The year before the contact is held equal in any
-    case, and the table shows what that does to the error. Contribution is heavy in its tail: a gate says whether one
-    customer makes the error.
-    """
-    campaigns = campaigns[campaigns["value_after"].notna()] if "value_after" in campaigns else campaigns.iloc[:0]
-    if campaigns.empty:
-        raise NotApplicable(say_paid("no_money"), "monthly")
-    checked(campaigns, (*NEEDED, "value_before", "value_after"), ("cost", "months"), "campaigns")
-    rows, blocks = two_armed(campaigns, one_offer=False), unit_of(campaigns)
-    after, before, cost = (rows[c].to_numpy(float) for c in ("value_after", "value_before", "cost"))
-    equal = held_equal(rows, after, before)
-    plain, gross, spend = (difference(rows, v, blocks) for v in (after, equal, cost))
-    net = difference(rows, equal - cost, blocks)
-    found = [row(say_paid("net"), *of(net)), row(say_paid("gross"), *of(gross))]
-    found += [row(say_paid("plain"), *of(plain)), row(say_paid("spend"), *of(spend))]
-    each = [(str(c), rows["campaign_id"].eq(c).to_numpy()) for c in sorted(rows["campaign_id"].unique())]
-    parts = [(c, difference(rows[own], (equal - cost)[own], blocks), int(own.sum())) for c, own in each]
-    found += [row(say_paid("campaign", name=c), *of(f), n=count) for c, f, count in parts]
-    table = pd.DataFrame(found)
-    table["n"] = table["n"].fillna(len(rows)).astype(int)
-    every = [whose(after, cost)] * (len(found) - len(each))
-    table["whose"] = every + [whose(after[own], cost[own]) for _, own in each]
-    table = safe(table, parts=False)
-    largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
-    checks = (_balance(rows), gate(say_paid, "dominance", largest < DOMINATING, largest=largest))
-    n, k = len(rows), len(parts)
-    told = say_paid("sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=k, currency=currency)
-    sentence = words.joined([told, sampling(campaigns)], by=" ")
-    data = table.rename(columns={"value": "estimate", "quantity": "label"})
-    options = {"unit": "money", "marks": [Mark(0)]}
-    title = say_paid("title_pays", net=net) if net.low > 0 else say_paid("title_open")
-    title = say_paid("title_loses", loss=-net.value) if net.high < 0 else title
-    return Result(
-        table,
-        sentence,
-        checks,
-        {"S02": net.estimate(say_paid("unit"), len(rows)), "S02a": gross.estimate(say_paid("unit"), len(rows))},
-        picture=Picture("intervals", data, title, say_paid("x"), options=options, size=(7.2, 3.4)),
-        money=["value", "ci_low", "ci_high"],
-        digits=2,
     )
 
 

@@ -20,7 +20,7 @@ from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import whose
-from crmresearch.studies.cost.campaigns import two_armed
+from crmresearch.studies.cost.campaigns import single_offers
 from crmresearch.studies.cost.common import sampling
 
 say = words.of("cost.uplift")
@@ -29,7 +29,7 @@ tell = words.of("cost.policies")
 
 def _scored(campaigns: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, Array, Array, Array]:
     """Customers of the randomised campaign, whether they left, their risk and the fall of it by an offer."""
-    rows, names = two_armed(campaigns), covariates_of(campaigns)
+    rows, names = single_offers(campaigns), covariates_of(campaigns)
     if not names:
         raise NotApplicable(say("unknown"), "customers")
     left, _ = within(rows, horizon_months)

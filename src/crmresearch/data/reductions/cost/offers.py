@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -32,6 +33,8 @@ CAMPAIGN_DAYS = 31  # contacts that are not drawn and spread over more days are 
 MOST_CAMPAIGNS = 8
 TENURE_BANDS = (1, 3, 6, 10)  # years
 
+Part = Callable[[Bank, datetime.date, int], Any]  # more by customer (``who``), by a campaign's day and a horizon
+
 
 def recorded(bank: Bank, by: str) -> str:
     """Return the column of ``customers`` that records channel or segment (city tier, or the bank's own)."""
@@ -54,17 +57,17 @@ def one_currency(bank: Bank, table: str) -> None:
             raise InputError(f"{mixed}; convert to {bank.about.currency} first")
 
 
-def retention_costs(bank: Bank) -> Any:
-    """Retention spend by contact: everything whose purpose is to retain."""
+def contacts_to(bank: Bank, purpose: str = "retain") -> Any:
+    """Contacts of one purpose, within the observation."""
     one_currency(bank, "contacts")
     t = bank.table("contacts")
     a = bank.about
-    return t.filter((t.purpose == "retain") & t.contacted_on.between(a.observation_start, a.observation_end))
+    return t.filter((t.purpose == purpose) & t.contacted_on.between(a.observation_start, a.observation_end))
 
 
-def _dates(bank: Bank, horizon_months: int) -> pd.DataFrame:
+def campaign_dates(bank: Bank, horizon_months: int, purpose: str = "retain") -> pd.DataFrame:
     """Campaigns that can be studied: drawn by lot, or made within a month; with their first day and kind."""
-    t = retention_costs(bank)
+    t = contacts_to(bank, purpose)
     days = {"first": t.contacted_on.min(), "last": t.contacted_on.max()}
     f = grouped(bank, t, ["campaign_id"], **days, randomised=t.randomised.all(), n=t.customer_id.nunique())
     f["days"] = (f["last"] - f["first"]).dt.days
@@ -101,27 +104,42 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     Of a campaign that was not drawn, customers who could have been contacted are added: there at the time, with the
     same answer about marketing as somebody contacted.
     """
-    known = _dates(bank, horizon_months)
+    known = campaign_dates(bank, horizon_months)
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
+    return campaign_rows(bank, known, horizon_months, most)
+
+
+def campaign_rows(
+    bank: Bank,
+    known: pd.DataFrame,
+    horizon_months: int,
+    most: int,
+    purpose: str = "retain",
+    also: tuple[Part, ...] = (),
+) -> pd.DataFrame:
+    """Rows of :func:`campaigns` for some campaigns; with ``also``, what these parts tell of the customers, too."""
     keep = max(1, -(-int(known["n"].sum()) // most))
-    out = pd.concat([_campaign_rows(bank, row, keep, horizon_months) for row in known.itertuples()], ignore_index=True)
+    parts = []
+    for row in known.itertuples():
+
+        def build(row: Any = row) -> Any:
+            return _campaign(bank, row, keep, horizon_months, purpose, also).order_by("id").drop("id")
+
+        request = ("campaign", row.campaign_id, row.first, bool(row.randomised), keep, horizon_months, purpose)
+        parts.append(bank.frame(build()) if also else bank.compiled(request, build))
+    out = pd.concat(parts, ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     out = ordered(bank, out, "band") if "band" in out else out
     groups = {by: out[by].astype("category") for by in GROUPS if by in out}
     return out.drop(columns=constant).assign(one_in=keep, **groups)
 
 
-def _campaign_rows(bank: Bank, row: Any, keep: int, horizon_months: int) -> pd.DataFrame:
-    request = ("campaign", row.campaign_id, row.first, bool(row.randomised), keep, horizon_months)
-    return bank.compiled(request, lambda: _campaign(bank, row, keep, horizon_months).order_by("id").drop("id"))
-
-
-def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
+def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int, purpose: str, also: tuple[Part, ...]) -> Any:
     import ibis
 
     day = row.first.date()
-    t = retention_costs(bank)
+    t = contacts_to(bank, purpose)
     t = t.filter(t.campaign_id == row.campaign_id)
     arm = t.group_by("customer_id").aggregate(
         arm=t.arm.min(), treated=(t.arm != "control").any().cast("int8"), cost=t.cost.sum(),
@@ -162,15 +180,17 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int) -> Any:
         **x,
         **{by: group_of(bank, j, by) for by in GROUPS if bank.require(f"customers.{recorded(bank, by)}") is None},
     )
-    for part in (_families(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep)):
+    known = (families_before(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep))
+    for part in (*known, *(tell(bank, day, horizon_months) for tell in also)):
         if not isinstance(part, Missing):
             base = base.left_join(part, base.id == part.who).drop("who")
-    filled = [n for n in base.columns if n.startswith("x_") or n in ("value_before", "value_after", "complaint_after")]
+    filled = [n for n in base.columns if n.startswith("x_") or n.endswith(("_before", "_after"))]
     return base.mutate(**{n: as_float(base[n]).fill_null(0.0) for n in filled})
 
 
 @needs("holdings")
-def _families(bank: Bank, day: Any) -> Any:
+def families_before(bank: Bank, day: Any) -> Any:
+    """Product families held when a day begins, by customer."""
     h = bank.table("holdings")
     h = h.filter(open_before(h, day))
     return h.group_by(who=h.customer_id).aggregate(x_families=h.product_family.nunique())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, group_of, one_currency, recorded, retention_costs
+from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, contacts_to, group_of, one_currency, recorded
 from crmresearch.data.reductions.expressions import (
     BLOCKS,
     DAYS_PER_MONTH,
@@ -257,7 +257,7 @@ def _last_months(bank: Bank, by: str | None) -> Any:
 
 
 def _spend_by_month(bank: Bank, by: str | None) -> Any:
-    t = retention_costs(bank)
+    t = contacts_to(bank)
     return _by_month(bank, t.select("customer_id", at=t.contacted_on, retention_cost=t.cost), by)
 
 

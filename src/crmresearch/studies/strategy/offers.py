@@ -1,0 +1,330 @@
+"""What offers drawn by lot do: contribution net of their cost, products held, who stays, balances from elsewhere.
+
+Whoever was drawn counts as offered, reached or not; whoever left holds nothing and brings nothing from then on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.disclosure import safe
+from crmresearch.errors import NotApplicable
+from crmresearch.estimators.blocks import Array, Functional, checked, unit_of
+from crmresearch.estimators.causal.aipw import MIN_ARM
+from crmresearch.estimators.causal.campaign import (
+    answered_bounds,
+    covariates_of,
+    difference,
+    difference_of_means,
+    held_equal,
+    imbalance,
+    two_armed,
+    within,
+)
+from crmresearch.estimators.inference import ends, levels, normal, robust_ols, tied_groups, wilson
+from crmresearch.estimators.verdicts import Deviation
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Check, Result, gate, study
+from crmresearch.rules import whose
+
+say = words.of("strategy")
+
+UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
+DOMINATING = 0.5  # part of one customer in the variance of an estimate that is too much
+UNANSWERED = 0.05  # share of those asked by which answering may differ between arms
+NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
+
+
+def drawn(rows: pd.DataFrame) -> pd.DataFrame:
+    """Campaigns with an offer and a control, both of some size."""
+    checked(rows, NEEDED, ("cost", "months"), "offers")
+    rows = two_armed(rows)
+    if rows.empty:
+        raise NotApplicable(say("none_drawn"), "contacts")
+    smallest = int(rows.groupby(["campaign_id", "treated"], observed=True).size().min())
+    if smallest < MIN_ARM:
+        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
+    return rows
+
+
+def balance(rows: pd.DataFrame) -> Check:
+    """Gate: the arms of each campaign were alike before the offer."""
+    worst, reach, name, looks = imbalance(rows)
+    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
+    return gate(say, "balance", Deviation(worst, worst - reach, worst + reach, limit=UNLIKE), name=name, looks=looks)
+
+
+def row(quantity: str, found: Functional, n: int, **more: Any) -> dict[str, Any]:
+    """Return a row of a table."""
+    return {"quantity": quantity, "value": found.value, "ci_low": found.low, "ci_high": found.high, "n": n, **more}
+
+
+def shown(table: pd.DataFrame, title: str, x: str, unit: str) -> Picture:
+    """Draw the rows of a table with their intervals."""
+    data = table.rename(columns={"value": "estimate", "quantity": "label"})
+    options = {"unit": unit, "marks": [Mark(0)]}
+    return Picture("intervals", data, title, x, options=options, size=(7.2, 1.4 + 0.4 * len(data)))
+
+
+def told(sentence: str, rows: pd.DataFrame) -> str:
+    """Add that only part of the customers was studied, where that is so."""
+    one_in = int(rows["one_in"].iloc[0]) if "one_in" in rows else 1
+    return sentence if one_in == 1 else words.joined([sentence, say("sampling", one_in=one_in)], by=" ")
+
+
+@study
+def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
+    """Does contact pay? Contribution in the twelve months after it, by lot, gross and net of its cost.
+
+    Parameters
+    ----------
+    offers : DataFrame
+        From :func:`crmresearch.data.reductions.strategy.offers`, with ``value_before`` and ``value_after``:
+        contribution of the twelve months before and from the month of the contact on; nothing after leaving.
+    currency : str
+        For labels.
+
+    Returns
+    -------
+    Result
+        Estimates ``S02``: contribution of the offered less that of the controls and less what the contact cost, by
+        intention to treat, and ``S02a``: before the cost. Table: the same, without the year before held equal, the
+        cost, and each campaign's net.
+
+    Notes
+    -----
+    Every campaign counts, weighted by its customers. Contribution is heavy in its tail: a gate says whether one
+    customer makes the error.
+    """
+    offers = offers[offers["value_after"].notna()] if "value_after" in offers else offers.iloc[:0]
+    if offers.empty:
+        raise NotApplicable(say("paid.no_money"), "monthly")
+    rows, blocks = drawn(offers), unit_of(offers)
+    after, before, cost = (rows[c].to_numpy(float) for c in ("value_after", "value_before", "cost"))
+    equal = held_equal(rows, after, before)
+    plain, gross, spend = (difference(rows, v, blocks) for v in (after, equal, cost))
+    net, n = difference(rows, equal - cost, blocks), len(rows)
+    kinds = {"net": net, "gross": gross, "plain": plain, "spend": spend}
+    found = [row(say.names("paid.rows")[k], f, n, whose=whose(after, cost)) for k, f in kinds.items()]
+    names = sorted(rows["campaign_id"].unique())
+    for name in names:
+        own = rows["campaign_id"].eq(name).to_numpy()
+        part = difference(rows[own], (equal - cost)[own], blocks)
+        found.append(row(say("paid.campaign", name=name), part, int(own.sum()), whose=whose(after[own], cost[own])))
+    table = safe(pd.DataFrame(found), parts=False)
+    largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
+    sentence = say(
+        "paid.sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=len(names), currency=currency
+    )
+    title = say("paid.title_pays", net=net) if net.low > 0 else say("paid.title_open")
+    title = say("paid.title_loses", loss=-net.value) if net.high < 0 else title
+    return Result(
+        table,
+        told(sentence, rows),
+        (balance(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
+        {"S02": net.estimate(say("money"), n), "S02a": gross.estimate(say("money"), n)},
+        picture=shown(table, title, say("paid.x"), "money"),
+        money=["value", "ci_low", "ci_high"],
+        digits=2,
+    )
+
+
+@study
+def held(offers: pd.DataFrame, *, horizon_months: int = 12) -> Result:
+    """Product families held a year after an offer to develop, offered less control; those gone hold none (S05).
+
+    Parameters
+    ----------
+    offers : DataFrame
+        From :func:`crmresearch.data.reductions.strategy.offers`, with ``families_after``.
+    horizon_months : int
+        Months after the contact.
+
+    Returns
+    -------
+    Result
+        Estimate ``S05``, the number held before the offer held equal. Naive row: those who are still there.
+    """
+    if "families_after" not in offers:
+        raise NotApplicable(say("held.no_holdings"), "holdings")
+    rows, blocks = drawn(offers), unit_of(offers)
+    gone, _ = within(rows, horizon_months)
+    holds = rows["families_after"].to_numpy(float) * (1 - gone)
+    before = rows["x_families"].to_numpy(float) if "x_families" in rows else np.zeros(len(rows))
+    found = difference(rows, held_equal(rows, holds, before), blocks)
+    there, names, n = gone == 0, say.names("held.rows"), len(rows)
+    stayed = difference(rows[there], held_equal(rows[there], holds[there], before[there]), blocks)
+    lost = difference(rows, gone, blocks)
+    table = pd.DataFrame([
+        row(names["equal"], found, n),
+        row(names["plain"], difference(rows, holds, blocks), n),
+        row(names["stayed"], stayed, int(there.sum())),
+        row(names["gone"], lost, n),
+        row(names["before_gone"], difference(rows, gone * (before - before.mean()), blocks), n),
+    ])  # fmt: skip
+    sentence = say("held.sentence", found=found, months=horizon_months, gone=100.0 * lost, n=n)
+    title = say("held.title", found=found) if found.low > 0 else say("held.title_open")
+    return Result(
+        table,
+        told(sentence, rows),
+        (balance(rows),),
+        {"S05": found.estimate(say("held.unit"), n)},
+        picture=shown(table.iloc[:3], title, say("held.x", months=horizon_months), "number"),
+    )
+
+
+@study
+def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: int = 12) -> Result:
+    """A targeted offer against a generic one, by lot within the target group: who stays (S18), how content (S18a).
+
+    Parameters
+    ----------
+    offers : DataFrame
+        From :func:`crmresearch.data.reductions.strategy.offers`; with ``asked`` and ``answer`` satisfaction is told.
+    targeted, generic : str
+        Names of the arms.
+    horizon_months : int
+        Months after the contact.
+
+    Returns
+    -------
+    Result
+        Table: the share that stayed, targeted less generic, and each less the control; satisfaction of those who
+        answered in standard deviations, with bounds for those who did not answer because of the offer; who left before
+        the wave, was asked and answered, by arm.
+    """
+    checked(offers, (*NEEDED, "arm"), ("months",), "offers")
+    has = offers.groupby("campaign_id", observed=True)["arm"].agg(lambda arms: {targeted, generic} <= set(arms))
+    of = offers[offers["campaign_id"].isin(has.index[has])]
+    rows = of[of["arm"].isin([targeted, generic])]
+    if rows.empty:
+        raise NotApplicable(say("aimed.no_arms", targeted=targeted, generic=generic), "contacts")
+    rows, blocks, names = _pair(rows, targeted), unit_of(offers), say.names("aimed.rows")
+    if (smallest := int(rows.groupby("treated").size().min())) < MIN_ARM:
+        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
+    kept = difference(rows, 1 - within(rows, horizon_months)[0], blocks)
+    table = [row(names["kept"], kept, len(rows))]
+    for arm, name in ((targeted, "targeted"), (generic, "generic")):
+        beside = _pair(of[of["arm"].isin([arm, "control"])], arm)
+        if beside["treated"].nunique() == 2:
+            each = difference(beside, 1 - within(beside, horizon_months)[0], blocks)
+            table.append(row(names[name], each, len(beside)))
+    checks, estimates = (balance(rows),), {"S18": kept.estimate(say("aimed.unit"), len(rows))}
+    sentence = say("aimed.sentence", kept=100.0 * kept, months=horizon_months, n=len(rows))
+    title = say("aimed.title", kept=100.0 * kept) if kept.low > 0 else say("aimed.title_open")
+    picture = shown(safe(pd.DataFrame(table), parts=False), title, say("aimed.x", months=horizon_months), "points")
+    if "answer" in rows and rows.groupby("treated")["answer"].count().min() >= MIN_ARM:
+        more, content, check = _content(rows, blocks)
+        table += more
+        estimates["S18a"] = normal(*content, say("aimed.deviations"), int(rows["answer"].count()), checks=(check,))
+        sentence = words.joined([sentence, say("aimed.content", found=estimates["S18a"])], by=" ")
+    return Result(safe(pd.DataFrame(table), parts=False), told(sentence, rows), checks, estimates, picture=picture)
+
+
+def _pair(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """One arm against the other of two."""
+    return rows.assign(treated=(rows["arm"] == arm).astype("int8"))
+
+
+def _content(rows: pd.DataFrame, blocks: int) -> tuple[list[dict[str, Any]], tuple[float, float], Check]:
+    """Satisfaction of those who answered by arm, bounds for who answers because of the offer, and attrition."""
+    names, t = say.names("aimed.rows"), rows["treated"].to_numpy(bool)
+    asked = rows["asked"].fillna(0).to_numpy(float) > 0
+    answered = asked & rows["answer"].notna().to_numpy()
+    score = rows["answer"].to_numpy(float) / rows["answer"].std()
+    found = difference_of_means(score[answered & t], score[answered & ~t])
+    out = [_told(names["content"], *found, int(answered.sum()))]
+    bounds = answered_bounds(t[asked], score[asked], answered[asked], rows["block"].to_numpy()[asked])
+    for k, name in enumerate(("lower", "upper")):
+        ends_of = {"value": bounds.value[k], "ci_low": bounds.low[k], "ci_high": bounds.high[k]}
+        out.append({"quantity": names[name], **ends_of, "n": int(answered.sum())})
+    parts = {"asked": (asked, np.ones(len(rows), bool)), "answered": (answered, asked)}
+    for name, (has, of) in parts.items():
+        each = [wilson(has[of & arm].sum(), int((of & arm).sum())) for arm in (t, ~t)]
+        for side, (share, lo, hi) in zip(("targeted", "generic"), each, strict=True):
+            label = names[f"{name}_{side}"]
+            n = int((of & (t if side == "targeted" else ~t)).sum())
+            out.append({"quantity": label, "value": share, "ci_low": lo, "ci_high": hi, "n": n})
+    gap = difference(rows[asked], answered[asked].astype(float), blocks)
+    return out, found, gate(say, "answering", Deviation(gap.value, gap.low, gap.high, limit=UNANSWERED))
+
+
+def _told(quantity: str, value: float, se: float, n: int) -> dict[str, Any]:
+    low, high = ends(value, se)
+    return {"quantity": quantity, "value": value, "ci_low": low, "ci_high": high, "n": n}
+
+
+@study
+def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str = "") -> Result:
+    """Extra balance from an offer to develop for each unit of what the bank guesses is held elsewhere (S23).
+
+    Parameters
+    ----------
+    offers : DataFrame
+        From :func:`crmresearch.data.reductions.strategy.offers`, with ``outside``, ``balance_before`` and
+        ``balance_after``.
+    horizon_months : int
+        Months after the contact.
+    currency : str
+        For labels.
+
+    Returns
+    -------
+    Result
+        Table: the slope, the same without the balance before held equal, the mean effect, and the effect by quarter of
+        the guess. Whoever left has no balance.
+
+    Notes
+    -----
+    The slope is that of the effect on the guess: offered and control differ in it by nothing else, since the lot was
+    drawn after the guess was made. A guess that is noisy makes the slope flatter than that over what is really held.
+    """
+    if not {"outside", "balance_before", "balance_after"} <= set(offers):
+        raise NotApplicable(say("potential.no_guess"), "customers", "monthly")
+    rows = drawn(offers[offers[["outside", "balance_after"]].notna().all(axis=1)])
+    gone, _ = within(rows, horizon_months)
+    after, before = rows["balance_after"].to_numpy(float) * (1 - gone), rows["balance_before"].to_numpy(float)
+    t, guess = rows["treated"].to_numpy(float), rows["outside"].to_numpy(float)
+    blocks, n, names = unit_of(offers), len(rows), say.names("potential.rows")
+    slope, se, largest = _slope(rows, after, guess, t, np.column_stack([before, rows[[*covariates_of(rows)]]]))
+    plain, plain_se, _ = _slope(rows, after, guess, t, np.empty((n, 0)))
+    equal = held_equal(rows, after, before)
+    mean, quarter = difference(rows, equal, blocks), tied_groups(guess, 4)
+    parts = [(k, difference(rows[quarter == k], equal[quarter == k], blocks), quarter == k) for k in range(4)]
+    every = whose(before, after)
+    effects = [row(names["mean"], mean, n, whose=every)]
+    effects += [
+        row(label, part, int(own.sum()), whose=whose(before[own], after[own]))
+        for label, (_, part, own) in zip(say.names("potential.quarters").values(), parts, strict=True)
+    ]
+    slopes = [
+        _told(names["slope"], slope, se, n) | {"whose": every},
+        _told(names["plain"], plain, plain_se, n) | {"whose": every},
+    ]
+    found = normal(slope, se, say("potential.unit"), n)
+    table, drawn_rows = safe(pd.DataFrame([*slopes, *effects]), parts=False), safe(pd.DataFrame(effects), parts=False)
+    title = say("potential.title") if found.ci_low > 0 else say("potential.title_open")
+    return Result(
+        table,
+        told(say("potential.sentence", found=found, mean=mean, currency=currency, n=n), rows),
+        (balance(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
+        {"S23": found},
+        picture=shown(drawn_rows, title, say("potential.x", months=horizon_months), "money"),
+        money=["value", "ci_low", "ci_high"],
+    )
+
+
+def _slope(rows: pd.DataFrame, y: Array, guess: Array, t: Array, fixed: Array) -> tuple[float, float, float]:
+    """Slope of the effect on the guess, its error by block, and one customer's largest part in its variance."""
+    x, campaign = guess - guess.mean(), levels(rows["campaign_id"])
+    columns = [np.ones(len(y)), t * x, t, x, campaign, fixed]
+    design = np.column_stack([c for c in columns if c.ndim == 1 or c.shape[1]])
+    spread = design.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    b, v = robust_ols(design / scale, y, rows["block"].to_numpy())
+    own = (t - t.mean()) * x * (y - design / scale @ b)
+    return b[1] / scale[1], v[1, 1] ** 0.5 / scale[1], float((own**2).max() / (own**2).sum())
