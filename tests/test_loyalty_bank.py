@@ -127,6 +127,45 @@ def test_survey_waves(hand, small_bank):
     assert len(second) == (whole["wave"] == 2).sum()
 
 
+def asked_unevenly(n=4_000, **more):
+    """Customers of whom those with high answers were asked four times as often as the others, in two waves."""
+    g = np.random.default_rng(5)
+    ids = [f"K{k:05d}" for k in range(n)]
+    high = g.random(n) < 0.5
+    asked = g.random(n) < np.where(high, 0.8, 0.2)
+    rows = pd.DataFrame({"customer_id": ids, "sat1": np.where(high, 9.0, 3.0), "weight": np.where(high, 1.25, 5.0)})
+    waves = [rows[asked].assign(wave_on=pd.Timestamp(day)) for day in ("2022-03-15", "2022-09-15")]
+    survey = pd.concat(waves).assign(sampled=True, responded=True, **more)
+    about = {"name": "uneven", "currency": "EUR", "evidence": "simulated"}
+    about |= {"observation_start": datetime.date(2022, 1, 1), "observation_end": datetime.date(2022, 12, 31)}
+    people = pd.DataFrame({"customer_id": ids, "acquired_on": pd.Timestamp("2021-01-01")})
+    return Bank.from_frames({"customers": people, "survey": survey}, about), survey
+
+
+def test_customers_asked_more_often_are_thinned_to_equal_chances():
+    bank, survey = asked_unevenly()
+    kept = reductions.survey(bank)
+    assert survey["sat1"].mean() > 7.5  # the plain mean is of those who were asked; of all customers it is 6
+    assert kept["sat1"].mean() == pytest.approx(6, abs=4 * 3 / np.sqrt(len(kept) / 2))
+    assert (kept["sat1"] == 3).sum() == (survey["sat1"] == 3).sum()  # nobody with the largest weight goes
+    first, second = (set(kept.loc[kept["wave"] == w, "customer_id"]) for w in (1, 2))
+    assert first == second  # a panel stays one
+    assert len(reductions.joined(bank)) == len(kept)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3, np.nan])
+def test_equal_or_unknown_chances_leave_every_row(weight):
+    bank, survey = asked_unevenly(500, weight=weight)
+    assert len(reductions.survey(bank)) == len(survey)
+
+
+def test_a_row_without_a_weight_goes_where_others_have_one():
+    bank, survey = asked_unevenly(500)
+    holes = survey.assign(weight=survey["weight"].where(survey["sat1"] == 3))
+    kept = reductions.survey(Bank.from_frames({"survey": holes}, bank.about))
+    assert len(kept) == (survey["sat1"] == 3).sum()
+
+
 def test_joined_by_a_second_route(small_bank):
     """The engine's sums against pandas on the raw tables."""
     frame = reductions.joined(small_bank, horizon_months=12)

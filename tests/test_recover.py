@@ -339,14 +339,15 @@ def test_fingerprint_follows_the_imports_of_a_study_and_no_others():
 @pytest.fixture(scope="module")
 def table():
     """Summaries of a sampler without bias, one with, one without truth, and the null world."""
+    untold = synthetic(truth=math.nan, world="wider")
     rows = [
         synthetic() | {"quantity": "good"},
         synthetic(shift=1.0) | {"quantity": "shifted"},
         synthetic(truth=math.nan) | {"quantity": "unknown"},
         synthetic(world="null") | {"quantity": "good"},
         synthetic(closed=N, world="no_overlap") | {"quantity": "good"},
-        synthetic(truth=math.nan) | {"quantity": "q", "found": 0.9, "found_low": 0.88, "at_bound": 0.05},
-        synthetic(truth=math.nan) | {"quantity": "weak", "found": 0.4, "found_low": 0.38, "at_bound": 0.04},
+        untold | {"quantity": "q", "found": 0.9, "found_low": 0.88, "at_bound": 0.05},
+        untold | {"quantity": "weak", "found": 0.4, "found_low": 0.38, "at_bound": 0.04},
     ]
     return pd.DataFrame(rows).reindex(columns=list(recover.COLUMNS))
 
@@ -364,7 +365,8 @@ def test_report_tells_what_the_table_holds(table):
     decisions = recover.decisions(table)
     assert decisions.table["quantity"].tolist() == ["q", "weak"]
     assert decisions.sentence == (
-        "In baseline the truth of 1 of 2 lines is found in at least 80% of banks. Found less often: weak."
+        "In wider, the world of the reference bank, the truth of 1 of 2 lines is found in at least 80% of banks. "
+        "Found less often: weak."
     )
 
 
@@ -456,7 +458,7 @@ def test_every_stored_truth_is_exact_to_a_tenth_of_an_estimate():
     from crmresearch.estimators.inference import z
 
     found = pd.read_csv(COMMITTED.with_name("ledger.csv")).set_index("line_id")
-    stored, known, checked = simulated.about(simulated.Settings())["truth"], ledger.lines(), {}
+    stored, known, checked = simulated.about(simulated.Settings(world=simulated.REFERENCE))["truth"], ledger.lines(), {}
     for line, one in stored.items():
         low, high = (float(found.loc[line, end]) for end in ("ci_low", "ci_high"))
         ratio = known[line].bound is not None and known[line].bound.none == 1 and line[:3] != "S40"
@@ -464,7 +466,7 @@ def test_every_stored_truth_is_exact_to_a_tenth_of_an_estimate():
         errors = [one["error"] / (one.get("world", one.get("limit")) if ratio else 1)]
         if "limit" in one and "world" in one:  # the limit has its error where it comes from
             of, name = lines.PLANTED[line][1:]
-            value, error = summary.stored_limits()["limits"][of]["baseline"][name]
+            value, error = summary.stored_limits()["limits"][of][simulated.REFERENCE][name]
             errors.append(error / (value if ratio else 1))
         checked[line] = max(errors) / se
     assert len(checked) > 30
@@ -475,19 +477,19 @@ def test_truths_of_lines_agree_with_a_small_new_draw_and_travel_with_the_bank(tm
     from crmresearch import ledger
     from crmresearch.data.sources.own_files import about_in
 
-    stored = simulated.about(simulated.Settings())["truth"]
+    stored = simulated.about(simulated.Settings(world=simulated.REFERENCE))["truth"]
     assert stored, f"lines.yaml belongs to other worlds.yaml: {lines.COMMAND}"
     assert set(stored) <= set(ledger.lines())
-    fresh = lines.drawn([lines._sums(block) for block in range(300, 308)])
+    fresh = lines.drawn([lines._sums(simulated.REFERENCE, block) for block in range(300, 308)])
     for line, one in fresh.items():
         spread = math.hypot(one["error"], stored[line]["error"])
         assert abs(one["world"] - stored[line]["world"]) <= 4.5 * spread, line
     # what has a formula or a limit is stored as it is known today
-    for line, one in lines.known().items():
+    for line, one in lines.known(simulated.REFERENCE).items():
         assert stored[line] == pytest.approx(one, rel=1e-5), line
-    changed = simulated.Settings(300, months=60, changes={"retain_exit": 0.0})
+    changed = simulated.Settings(300, 60, world="wider", changes={"retain_exit": 0.0})
     assert simulated.about(changed)["truth"] == {}
-    folder = simulated.write(simulated.Settings(300), tmp_path / "bank", ["customers"])
+    folder = simulated.write(simulated.Settings(300, world="wider"), tmp_path / "bank", ["customers"])
     assert about_in(folder).truth == stored
     described = (folder / "bank.yaml").read_text()
     for broken in ("truth: {S06: {word: 1}}", "truth: {S06: {error: 1}}", "truth: {S06: {world: x}}"):

@@ -313,7 +313,8 @@ def _text_tables(text: str, plain: bool) -> Iterator[list[list[str]]]:
     for at, head in enumerate(lines if plain else ()):
         for word in re.finditer(r"(?<=\s)\S+", head) if "  " in head else ():
             if word[0].isalpha() and of_people(word[0]):
-                cells = (re.search(r"(?<!\S)(?:[\d,.]+|–)$", line[: word.end()]) for line in lines[at + 1 :])
+                number = re.compile(rf"(?<!\S)(?:[\d,.]+|–)(?<=^.{{{word.end()}}})(?!\S)")
+                cells = (number.search(line) for line in lines[at + 1 :])
                 yield [[word[0]], *([c[0]] for c in itertools.takewhile(bool, cells) if c)]
 
 

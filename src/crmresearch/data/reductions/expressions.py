@@ -176,10 +176,28 @@ def block_of(key: Any, pseudonymous: bool = False) -> Any:
 
     The code of a person holds the block of the identifier that it stands for.
     """
-    import ibis
-
     if pseudonymous:
         return (key % BLOCKS).cast("int32")
-    digits = md5(key)
-    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(k, 1)) for k in range(3))
-    return ((a * 256 + b * 16 + c) % BLOCKS).cast("int32")
+    return (_hashed(key) % BLOCKS).cast("int32")
+
+
+def _hashed(key: Any, start: int = 0) -> Any:
+    """Return a whole number below 4,096 by a hash of an identifier or its code, from its digits after ``start``."""
+    import ibis
+
+    digits = md5(key.cast("string"))
+    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(start + k, 1)) for k in range(3))
+    return a * 256 + b * 16 + c
+
+
+def equal_chances(table: ibis.Table, weight: str = "weight") -> ibis.Table:
+    """Thin rows of customers drawn with unequal chances to equal ones, by a hash of the customer.
+
+    A row stays with the chance of its weight over the largest, so that all that follows may count rows alike; one
+    without a weight goes, unless none has one. A customer's draw is the same in all rows, and no block's.
+    """
+    if weight not in table.columns:
+        return table
+    share = table[weight] / table[weight].max().as_scalar()
+    told = table[weight].notnull().any().as_scalar()
+    return table.filter(~told | (_hashed(table.customer_id, 3) < share * 4096).fill_null(False))

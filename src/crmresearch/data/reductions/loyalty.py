@@ -18,6 +18,7 @@ from crmresearch.data.reductions.expressions import (
     beside,
     contribution_of,
     days_between,
+    equal_chances,
     month_number,
     needs,
     open_before,
@@ -39,6 +40,8 @@ DIGITAL = ("online", "mobile", "internet", "app", "web")
 def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
+    Where some customers were asked more often than others (``weight``), they are thinned to equal chances.
+
     ``city_tier``, or ``segment`` of the bank's own, comes along where customers have one and the survey carries their
     ids.
 
@@ -51,7 +54,7 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    t = bank.table("survey").mutate(wave=_wave(bank))
+    t = equal_chances(bank.table("survey").mutate(wave=_wave(bank)))
     groups = [tier_of(bank)] if bank.require(f"customers.{tier_of(bank)}") is None else []
     if bank.require(*LINKED) is None and groups:
         t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
@@ -113,7 +116,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     import ibis
 
     end = ibis.date(bank.about.observation_end)
-    t = bank.table("survey").mutate(wave=_wave(bank))
+    t = equal_chances(bank.table("survey").mutate(wave=_wave(bank)))
     key = t.select("customer_id", "wave", "wave_on")
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)

@@ -105,6 +105,6 @@ def _reference() -> Path:
     with locked(folder):
         if not (folder / "bank.yaml").exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-                simulated.write(simulated.Settings(), Path(temporary) / "bank")
+                simulated.write(simulated.Settings(world=simulated.REFERENCE), Path(temporary) / "bank")
                 (Path(temporary) / "bank").rename(folder)
     return folder

@@ -90,15 +90,15 @@ ESTIMATORS = [
         customers=6_000, sizes=SMALLER, tables=("customers",), limits=(MONTHS,), nothing={MONTHS: 0.0},
     ),
     Estimator(
-        "relationship", "churn", relationship, {}, ("baseline", "null", "no_frailty", *BROKEN, "small"),
-        customers=6_000, sizes=SMALLER, tables=PEOPLE, limits=("S06",), nothing={"S06": 1.0},
+        "relationship", "churn", relationship, {}, ("baseline", "null", "wider", "no_frailty", *BROKEN, "small"),
+        customers=6_000, sizes=SMALLER | {"wider": 20_000}, tables=PEOPLE, limits=("S06",), nothing={"S06": 1.0},
     ),
     Estimator(
-        "breadth", "churn", breadth, {}, ("baseline", "null", "no_frailty"),
+        "breadth", "churn", breadth, {}, ("baseline", "null", "wider", "no_frailty"),
         sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=("S56",), nothing={"S56": 1.0},
     ),
     Estimator(
-        "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "no_overlap"),
+        "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "wider", "no_overlap"),
         sizes=SMALLER, tables=(*PEOPLE, "monthly", "contacts"), nothing={"S42": 0.0, "S42a": 0.0},
     ),
     Estimator("forecast", "churn", forecast, {}, ("baseline",), 8_000, tables=ROWS, seeds=200),

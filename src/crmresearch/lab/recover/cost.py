@@ -134,7 +134,7 @@ def _ratio_truth(truth: dict[str, Any]) -> dict[str, float]:
     if e.get("win.slope"):
         out["S40g"] = 1 / e["win.slope"] / e["retention_cost.year"]
     years = e.get("campaign.itt.years_12m")
-    if years is not None and p["contact_cost"] > 0:
+    if years is not None and p["invite_lot"] == 0 and p["contact_cost"] > 0:
         per_offer = years / p["contact_cost"]
         out |= {"S40c": e["cost_per_win.all"] * per_offer, "S40f": e["cost_per_win.won_only"] * per_offer}
         if e.get("win.slope"):
@@ -161,6 +161,8 @@ def _followed_truth(truth: dict[str, Any]) -> dict[str, float]:
 
 
 def _saved_truth(truth: dict[str, Any]) -> dict[str, float]:
+    if truth["parameters"]["invite_lot"] > 0:  # a second campaign with one offer, counted with the first
+        return {}
     years, kept = (truth["estimands"].get(f"campaign.itt.{n}_12m") for n in ("years", "retention"))
     own = {} if kept is None else {"exits": -kept}
     if years is not None:
@@ -201,5 +203,8 @@ ESTIMATORS = [
         "split", "cost", split, {}, ("baseline",),
         tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"),
     ),
-    Estimator("replacement", "cost", replacement, {}, customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL),
+    Estimator(
+        "replacement", "cost", replacement, {},
+        customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL | {"wider": 20_000},
+    ),
 ]  # fmt: skip

@@ -84,7 +84,7 @@ class Estimator:
     study: str
     run: Callable[[Any], Mapping[str, Estimate]]
     truth: Mapping[str, str | float] | Callable[[dict[str, Any]], Mapping[str, float]] = field(default_factory=dict)
-    worlds: tuple[str, ...] = ("baseline", "null")
+    worlds: tuple[str, ...] = ("baseline", "null", "wider")
     customers: int = 20_000
     months: int = 60
     tables: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""Limits of estimators: ``python -m crmresearch.lab.recover.limits [STUDY ...]``.
+"""Limits of estimators: ``python -m crmresearch.lab.recover.limits [STUDY or WORLD ...]``.
 
 Where a study reports a quantity that no parameter of the world equals (a Cox coefficient under unobserved frailty, a
 composite path), its truth is what the estimator tends to under the world's own entry and censoring. It is computed here
@@ -20,11 +20,11 @@ import yaml
 
 from crmresearch.lab.recover.harness import Estimator, discover, select
 from crmresearch.lab.recover.summary import formulas, stored_limits
+from crmresearch.lab.simulated.settings import REFERENCE, Settings, world_names
 
 CUSTOMERS = 60_000  # of one bank
 TIMES = 240  # customers of all banks over those of one trial
 FEWEST = 6  # banks
-REFERENCE = 20_000  # customers of the reference bank
 FIRST = 900_001  # seed
 NOISE = 0.2  # of the value: a limit with a larger error is none (the slope's inverse where there is no slope)
 # Drawn against a quantity of the same bank whose truth has a formula, so that what both share is not left to chance.
@@ -38,8 +38,8 @@ def wanted(e: Estimator, world: str) -> list[str]:
 
 
 def banks(e: Estimator, world: str) -> int:
-    """Number of large banks for an estimator; the baseline's limits stand beside the reference bank's estimates."""
-    size = max(e.size(world), REFERENCE) if world == "baseline" else e.size(world)
+    """Number of large banks for an estimator; its world's limits stand beside the reference bank's estimates."""
+    size = max(e.size(world), Settings.customers) if world == REFERENCE else e.size(world)
     return max(FEWEST, -(-TIMES * size // CUSTOMERS))
 
 
@@ -80,9 +80,11 @@ def _tasks(pairs: Sequence[tuple[Estimator, str]]) -> Iterator[tuple[list[str], 
         yield keys, world, seed
 
 
-def main(studies: list[str], jobs: int = 2) -> None:
-    """Compute the limits of the estimators of ``studies`` (all if empty) and write the file."""
-    pairs = [(e, world) for e, world in select(studies or None, None) if wanted(e, world)]
+def main(names: list[str], jobs: int = 2) -> None:
+    """Compute the limits of the estimators of the studies and worlds named (all if empty) and write the file."""
+    worlds = [n for n in names if n in world_names()]
+    studies = [n for n in names if n not in worlds]
+    pairs = [(e, world) for e, world in select(studies or None, worlds or None) if wanted(e, world)]
     found: dict[tuple[str, str, str], list[float]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         tasks = list(_tasks(pairs))
@@ -93,8 +95,8 @@ def main(studies: list[str], jobs: int = 2) -> None:
                     found.setdefault((key, world, quantity), []).append(value)
             print(world, seed, flush=True)
     limits: dict[str, Any] = dict(stored_limits().get("limits", {}))
-    for key in {e.key for e, _ in pairs}:
-        limits[key] = {}
+    for e, world in pairs:
+        limits.setdefault(e.key, {}).pop(world, None)
     for (key, world, quantity), values in found.items():
         kept = limit(values)
         if kept is not None:

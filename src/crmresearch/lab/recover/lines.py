@@ -1,4 +1,4 @@
-"""What is planted for each line of the register: ``python -m crmresearch.lab.recover.lines``.
+"""What is planted for each line of the register: ``python -m crmresearch.lab.recover.lines [WORLD ...]``.
 
 The world's estimand where there is one (a parameter, a closed form, a large draw), the limit of the estimator beside it
 where that differs or is all there is, and the Monte-Carlo error of whichever a verdict is held against. It is stored in
@@ -8,8 +8,10 @@ where that differs or is all there is, and the Monte-Carlo error of whichever a 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,15 @@ from crmresearch.lab import simulated
 from crmresearch.lab.recover import competition, preference
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
-from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
+from crmresearch.lab.simulated.campaigns import COSTS, DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.draws import FOLLOW
 from crmresearch.lab.simulated.estimands import model_fingerprint
 from crmresearch.lab.simulated.life import Life, any_before, contacted, draw_life, with_arm
 from crmresearch.lab.simulated.relations import other_banks, response_logit
-from crmresearch.lab.simulated.settings import BLOCK, Settings
+from crmresearch.lab.simulated.settings import BLOCK, REFERENCE, Settings
 
 BLOCKS = 240
+WORLDS = ("baseline", REFERENCE)
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.recover.lines"
 # By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
@@ -44,7 +47,9 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S10d": ("path.QUAL_LOY.total", "loyalty.paths", "S10d"),
     "S12": ("", "loyalty.behaviour", "S12"),
     "S12a": ("", "loyalty.behaviour", "S12a"),
+    "S16": ("concern.growth", "loyalty.drift", "S16"),
     "S16b": ("path.CONC_SAT_LOY.interaction", "loyalty.importance", "S16b"),
+    "S17": ("", "competition.platforms", "S17"),
     "S19": ("top20.contribution", "", ""),
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
@@ -60,8 +65,10 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
+    "S45a": ("", "competition.income", "S45a"),
     "S46": ("", "competition.leaving", "S46"),
     "S46a": ("", "competition.leaving", "S46a"),
+    "S47": ("entry.intensity.log_hazard", "competition.managed", "S47"),
     "S50": ("", "loyalty.importance", "S50"),
     "S54a": ("", "preference.worth", "S54a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
@@ -72,8 +79,8 @@ LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
 def _contacts(s: Settings, block: int, life: Life) -> dict[str, float]:
     """Sums over those a campaign by lot reached: exits and contribution in the year after, offered less control."""
     out = {}
-    for campaign, offers in {"trial": 1, "dose": len(DOSES) - 1}.items():
-        at = campaign_months(s.months)[campaign]
+    for campaign, costs in _costs(s).items():
+        at, offers = campaign_months(s.months)[campaign], len(costs)
         worlds = [with_arm(s, life, block, campaign, arm) for arm in range(offers + 1)]
         there = contacted(life, campaign) & (life.left > at)
         money, gone = [], []
@@ -88,13 +95,20 @@ def _contacts(s: Settings, block: int, life: Life) -> dict[str, float]:
             here = np.exp(mass - np.cumsum(mass, axis=1))  # at the start of each month
             exits = (here * -np.expm1(-mass))[..., None] * causes / mass[..., None]
             gone.append(exits.sum(axis=(0, 1)))
-        costs = [s.parameters.contact_cost] if campaign == "trial" else [s.parameters.dose_costs[d] for d in DOSES[1:]]
         out[f"{campaign}.n"] = float(there.sum())
         out[f"{campaign}.money"] = float(np.mean(money[1:]) - money[0])
         fewer = np.mean(gone[1:], axis=0) - gone[0]
         out[f"{campaign}.gone"], out[f"{campaign}.voluntary"] = float(fewer.sum()), float(fewer[0])
         out[f"{campaign}.cost"] = float(np.mean(costs) * there.sum())
     return out
+
+
+def _costs(s: Settings) -> dict[str, list[float]]:
+    """What each offer costs, by campaign of retention that is drawn by lot."""
+    p = s.parameters
+    out = {"trial": [p.contact_cost], "dose": [p.dose_costs[d] for d in DOSES[1:]]}
+    lots = {"personal": p.personal_lot, "invite": p.invite_lot}
+    return out | {c: [p.contact_cost * k for k in COSTS[c][1:]] for c, lot in lots.items() if lot > 0}
 
 
 def _contribution(table: dict[str, Any]) -> np.ndarray:
@@ -122,18 +136,18 @@ def _banks(s: Settings, life: Life) -> dict[str, float]:
     return {"pairs": total, "moved": moved}
 
 
-def _sums(block: int) -> dict[str, float]:
-    s = Settings(seed=SEED)
+def _sums(world: str, block: int) -> dict[str, float]:
+    s = Settings(seed=SEED, world=world)
     life = draw_life(s, block)
     return _contacts(s, block, life) | _banks(s, life)
 
 
 def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Truths of lines that no parameter holds, with their jackknife errors over blocks."""
-    both = ("trial", "dose")
+    every = [name.removesuffix(".money") for name in sums[0] if name.endswith(".money")]
 
     def per_head(z: dict[str, float], what: str) -> float:
-        return sum(z[f"{c}.{what}"] for c in both) / sum(z[f"{c}.n"] for c in both)
+        return sum(z[f"{c}.{what}"] for c in every) / sum(z[f"{c}.n"] for c in every)
 
     truths: dict[str, Callable[[dict[str, float]], float]] = {
         "S02": lambda z: per_head(z, "money") - per_head(z, "cost"),
@@ -152,38 +166,39 @@ def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return out
 
 
-def known() -> dict[str, dict[str, float]]:
-    """Truths of lines from the world's parameters and limits, and the limits of estimators beside them."""
-    facts, found = simulated.truth(Settings()), {}
+def known(world: str) -> dict[str, dict[str, float]]:
+    """Truths of lines from a world's parameters and limits, and the limits of estimators beside them."""
+    facts = simulated.truth(Settings(world=world))
+    found: dict[str, dict[str, float]] = {}
     for line, (name, estimator, quantity) in PLANTED.items():
         one: dict[str, float] = {}
         if name:
             value, error = facts["estimands"][name], facts["error"].get(name, 0.0)
             one = {"world": math.exp(value) if name.endswith(LOGS) else value, "error": error}
-        if estimator:
-            value, error = stored_limits()["limits"][estimator]["baseline"][quantity]
-            one["limit"] = value
+        limit = stored_limits()["limits"].get(estimator, {}).get(world, {}).get(quantity)
+        if limit is not None:
+            one["limit"], error = limit
             if not name:
                 one["error"] = error
-        found[line] = one
-    # privacy concern is fixed for life, and noise in the items is the same in every wave
-    found |= {"S16": {"world": 0.0, "error": 0.0}}
+        found |= {line: one} if one else {}
     found |= {line: {"world": value, "error": 0.0} for line, value in competition.planted(facts).items()}
     return found | {
         line: {"world": value, "error": error} for line, (value, error) in preference.planted(facts).items()
     }
 
 
-def main(jobs: int = 2) -> None:
-    """Compute the truths and write the file."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        sums = list(pool.map(_sums, range(BLOCKS), chunksize=4))
-    lines = known() | drawn(sums)
-    digits = {k: {name: float(f"{v:.6g}") for name, v in lines[k].items()} for k in sorted(lines)}
-    content = {"command": COMMAND, "months": Settings().months, "model": model_fingerprint(), "lines": digits}
+def main(names: list[str], jobs: int = 2) -> None:
+    """Compute the truths of the worlds named (all of ``WORLDS`` if empty) and write the file."""
+    worlds = dict(simulated.estimands.stored_lines().get("worlds", {}))
+    for world in names or WORLDS:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            sums = list(pool.map(_sums, repeat(world), range(BLOCKS), chunksize=4))
+        lines = known(world) | drawn(sums)
+        worlds[world] = {k: {name: float(f"{v:.6g}") for name, v in lines[k].items()} for k in sorted(lines)}
+    content = {"command": COMMAND, "months": Settings.months, "model": model_fingerprint(), "worlds": worlds}
     path = Path(simulated.__file__).with_name("lines.yaml")
     path.write_text(yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -142,7 +142,7 @@ SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "m
 
 BETWEEN = "loyalty_to_later_satisfaction"
 PATHS = ("S10a", "S10b", "S10c", "S10d")
-ONE_FACTOR, RESPONSE = ("baseline", "null", "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
+ONE_FACTOR, RESPONSE = ("baseline", "null", "wider", "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
 
 
 def _on_trial(
@@ -165,7 +165,7 @@ ESTIMATORS = [
     _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
     _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
     _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
-    _on_trial("drift", drift, SURVEY, nothing={"S16": 0, "S48": 0}, limits=()),
+    _on_trial("drift", drift, SURVEY, nothing={"S16": 0, "S48": 0}, limits=("S16",)),
     _on_trial("lagged", lagged, SURVEY, nothing={BETWEEN: 0}),
     _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),

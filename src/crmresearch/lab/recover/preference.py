@@ -53,7 +53,7 @@ def _values(truth: dict[str, Any]) -> dict[str, float]:
 
 ESTIMATORS = [
     Estimator(
-        "worth", "preference", worth, _values, ("baseline", "null"), customers=20_000, tables=("choices", "customers"),
+        "worth", "preference", worth, _values, customers=20_000, tables=("choices", "customers"),
         limits=("S54a",), nothing={"S54a": 0},
     ),
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
 from crmresearch.lab.recover.harness import OWN
 from crmresearch.lab.recover.summary import ANY, COLUMNS, COVERED, SHARE, WIDE, read
+from crmresearch.lab.simulated.settings import REFERENCE
 from crmresearch.result import Result, study
 
 say = words.of("recover")
@@ -226,15 +227,15 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
         ["quantity", "primary", *keep[:1], *keep[2:], "gates_open", "seeds", "provisional"]
     ]
     single = rows[rows["study"] != "all"]
-    base = single[(single["world"] == "baseline") & single["found"].notna()]
+    base = single[(single["world"] == REFERENCE) & single["found"].notna()]
     strong = int((base["found"] >= POWER).sum())
     weak = ", ".join(base.loc[base["found"] < POWER, "quantity"])
-    parts = [say("decisions.power", strong=strong, n=len(base))] if len(base) else []
+    parts = [say("decisions.power", world=REFERENCE, strong=strong, n=len(base))] if len(base) else []
     parts += [say("decisions.weak", lines=weak)] if weak else []
     together = rows[rows["study"] == "all"]
     parts += [say("decisions.together", row=row, most=ANY if k % 2 == 0 else SHARE) for k, (_, row) in
               enumerate(together.iterrows())]  # fmt: skip
-    sentence = words.joined(parts, by=" ") if parts else say("decisions.none")
+    sentence = words.joined(parts, by=" ") if parts else say("decisions.none", world=REFERENCE)
     drawn = base.head(SHOWN).reset_index(drop=True)
     kinds = say.names("decisions.groups")
     data = pd.concat(
@@ -327,9 +328,10 @@ def gates(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     order = ["baseline", *sorted(c for c in wide.columns if c != "baseline")]
     wide = wide[[c for c in order if c in wide]].reset_index().rename_axis(columns=None)
     parts = []
-    if "baseline" in wide:
-        good = wide["baseline"].dropna()
-        parts.append(say("gates.baseline", good=int((good >= 0.9).sum()), n=len(good)))
-    closed = [w for w in order if w not in ("baseline", "null") and w in wide and (wide[w] < 0.5).any()]
+    healthy = [w for w in ("baseline", REFERENCE) if w in wide]
+    for world in healthy:
+        good = wide[world].dropna()
+        parts.append(say("gates.healthy", world=world, good=int((good >= 0.9).sum()), n=len(good)))
+    closed = [w for w in order if w not in (*healthy, "null") and w in wide and (wide[w] < 0.5).any()]
     parts.append(say("gates.closed", worlds=", ".join(closed) or say("gates.none")))
     return Result(wide, words.joined(parts).capitalize() + words.local("."), counts=(), digits=2)

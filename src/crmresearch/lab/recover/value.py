@@ -64,12 +64,20 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
 
 
 _TABLES = ("customers", "monthly")
+LARGER = {"wider": 20_000}  # a bank of the reference size
 WORTH = ("value.mean", "value.gap", *(f"value.{band}" for band in band_names()))
 ESTIMATORS = [
     Estimator(
-        "concentration", "value", concentration, SHARES, ("baseline", "heavy_tail", "small"), 2_000, tables=_TABLES
+        "concentration",
+        "value",
+        concentration,
+        SHARES,
+        ("baseline", "wider", "heavy_tail", "small"),
+        2_000,
+        tables=_TABLES,
+        sizes=LARGER,
     ),
-    Estimator("core", "value", core, {}, ("baseline",), 2_000, tables=_TABLES, limits=("S22",)),
+    Estimator("core", "value", core, {}, ("baseline", "wider"), 2_000, tables=_TABLES, limits=("S22",), sizes=LARGER),
     Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), 2_000, tables=_TABLES, limits=WORTH),
     Estimator(
         "forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), 2_000, tables=_TABLES

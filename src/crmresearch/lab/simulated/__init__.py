@@ -20,7 +20,7 @@ from crmresearch.lab.simulated import accounts, managers, relations, service
 from crmresearch.lab.simulated.columns import Block, Codes, joined, last_day, to_arrow, to_frame
 from crmresearch.lab.simulated.estimands import latent, line_truths, truth
 from crmresearch.lab.simulated.life import Life, draw_life
-from crmresearch.lab.simulated.settings import BLOCK, Settings, world_names, worlds
+from crmresearch.lab.simulated.settings import BLOCK, REFERENCE, Settings, world_names, worlds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,9 @@ def about(settings: Settings) -> dict[str, Any]:
     """Return the facts about the bank, as ``bank.yaml`` states them."""
     end = datetime.date(1970, 1, 1) + datetime.timedelta(days=last_day(settings.months))
     size = f"{settings.rows}x{settings.months}-{settings.seed}"
-    name = "reference" if settings == Settings() else f"simulated-{settings.world.replace('_', '-')}-{size}"
+    name = (
+        "reference" if settings == Settings(world=REFERENCE) else f"simulated-{settings.world.replace('_', '-')}-{size}"
+    )
     return {
         "name": name,
         "title": f"Simulated reference bank, world {settings.world}",

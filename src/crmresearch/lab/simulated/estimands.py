@@ -199,16 +199,17 @@ def stored() -> dict[str, Any]:
 
 
 @functools.cache
-def _lines() -> dict[str, Any]:
+def stored_lines() -> dict[str, Any]:
+    """Truths of lines computed beforehand, by world (see ``recover/lines.py`` for the command)."""
     path = files(__package__) / "lines.yaml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def line_truths(settings: Settings) -> dict[str, dict[str, float]]:
-    """Return what was planted by line of the register, where it is stored: the baseline world, as it is."""
-    known = _lines()
-    fits = settings.world == "baseline" and not settings.changes and known.get("months") == settings.months
-    return dict(known["lines"]) if fits and known["model"] == model_fingerprint() else {}
+    """Return what was planted by line of the register, where it is stored for this world."""
+    known = stored_lines()
+    fits = not settings.changes and known["months"] == settings.months and known["model"] == model_fingerprint()
+    return dict(known["worlds"].get(settings.world, {})) if fits else {}
 
 
 def truth(settings: Settings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
+REFERENCE = "wider"  # world of the bank `reference`: every mechanism at work
 BLOCK = 1024  # customers drawn from one random stream; results depend on it, so it is fixed
 
 
