@@ -12,7 +12,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.disclosure import safe
-from crmresearch.errors import NotApplicable
+from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM
 from crmresearch.estimators.causal.campaign import (
@@ -25,7 +25,7 @@ from crmresearch.estimators.causal.campaign import (
     two_armed,
     within,
 )
-from crmresearch.estimators.inference import ends, levels, normal, robust_ols, tied_groups, wilson
+from crmresearch.estimators.inference import Estimate, ends, levels, normal, robust_ols, tied_groups, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
@@ -198,8 +198,9 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
         the wave, was asked and answered, by arm.
     """
     checked(offers, (*NEEDED, "arm"), ("months",), "offers")
-    has = offers.groupby("campaign_id", observed=True)["arm"].agg(lambda arms: {targeted, generic} <= set(arms))
-    of = offers[offers["campaign_id"].isin(has.index[has])]
+    by_lot = offers[offers["randomised"].to_numpy(bool)]
+    has = by_lot.groupby("campaign_id", observed=True)["arm"].agg(lambda arms: {targeted, generic} <= set(arms))
+    of = by_lot[by_lot["campaign_id"].isin([c for c, both in has.items() if both])]
     rows = of[of["arm"].isin([targeted, generic])]
     if rows.empty:
         raise NotApplicable(say("aimed.no_arms", targeted=targeted, generic=generic), "contacts")
@@ -209,19 +210,21 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
     kept = difference(rows, 1 - within(rows, horizon_months)[0], blocks)
     table = [row(names["kept"], kept, len(rows))]
     for arm, name in ((targeted, "targeted"), (generic, "generic")):
-        beside = _pair(of[of["arm"].isin([arm, "control"])], arm)
-        if beside["treated"].nunique() == 2:
+        beside = two_armed(_pair(of[of["arm"].isin([arm, "control"])], arm))
+        if len(beside):
             each = difference(beside, 1 - within(beside, horizon_months)[0], blocks)
             table.append(row(names[name], each, len(beside)))
-    checks, estimates = (balance(rows),), {"S18": kept.estimate(say("aimed.unit"), len(rows))}
+    checks, n = (balance(rows),), int(rows["answer"].count()) if "answer" in rows else 0
+    unasked = Missing(say("aimed.no_answers", least=MIN_ARM), ("survey",))
+    estimates: dict[str, Estimate | Missing] = {"S18": kept.estimate(say("aimed.unit"), len(rows)), "S18a": unasked}
     sentence = say("aimed.sentence", kept=100.0 * kept, months=horizon_months, n=len(rows))
     title = say("aimed.title", kept=100.0 * kept) if kept.low > 0 else say("aimed.title_open")
     picture = shown(safe(pd.DataFrame(table), parts=False), title, say("aimed.x", months=horizon_months), "points")
-    if "answer" in rows and rows.groupby("treated")["answer"].count().min() >= MIN_ARM:
+    if n and rows.groupby("treated")["answer"].count().min() >= MIN_ARM:
         more, content, check = _content(rows, blocks)
         table += more
-        estimates["S18a"] = normal(*content, say("aimed.deviations"), int(rows["answer"].count()), checks=(check,))
-        sentence = words.joined([sentence, say("aimed.content", found=estimates["S18a"])], by=" ")
+        estimates["S18a"] = told_of = normal(*content, say("aimed.deviations"), n, checks=(check,))
+        sentence = words.joined([sentence, say("aimed.content", found=told_of)], by=" ")
     return Result(safe(pd.DataFrame(table), parts=False), told(sentence, rows), checks, estimates, picture=picture)
 
 

@@ -55,7 +55,7 @@ def lot(offers: pd.DataFrame, parts: Sequence[float], band_edges: Sequence[float
     checked(offers, (*NEEDED, "arm"), ("cost",), "offers")
     if not {"value_after", "balance_before"} <= set(offers):
         raise NotApplicable(say("no_money"), "monthly")
-    seen = offers[offers[["value_after", "balance_before"]].notna().all(axis=1)]
+    seen = offers[offers["randomised"].to_numpy(bool)].dropna(subset=["value_after", "balance_before"])
     costs = seen.groupby(["campaign_id", "arm"], observed=True)["cost"].mean()
     several = {c: own.droplevel(0).sort_values() for c, own in costs.groupby(level=0) if own.nunique() > 2}
     if not several:
