@@ -338,7 +338,7 @@ def information(frame: pd.DataFrame, *, seed: int, repetitions: int = 200) -> Re
     present = {k: [c for c in columns if c in ranks] for k, columns in BLOCKS.items()}
     blocks = {names[k]: ranks[columns].to_numpy() for k, columns in present.items() if columns}
     table = held_out_r2(ranks["contribution"].to_numpy(), blocks, seed=seed, repetitions=repetitions)
-    table = table.rename(columns={"block": "tables used"})
+    table = table[["block", "n", "r_squared", "ci_low", "ci_high"]].rename(columns={"block": "tables used"})
     value, low, high = (float(table[c].iloc[-1]) for c in ("r_squared", "ci_low", "ci_high"))
     estimate = Estimate(value, low, high, say("units.ranks"), n)
     return Result(table, say("information.sentence", estimate=estimate), estimates={"S26": estimate})

@@ -371,14 +371,16 @@ def held_out_r2(
     Returns
     -------
     DataFrame
-        ``block, n, r_squared, ci_low, ci_high``.
+        ``block, n, r_squared, ci_low, ci_high``; ``gain``, with ``gain_se``, ``gain_low`` and ``gain_high``, over the
+        blocks before, from the same rows.
     """
     rng, n = np.random.default_rng(seed), len(y)
     fold = rng.permutation(n) % folds
     # kept as single precision: counts are small, and there is one a row and resample
     weights = rng.multinomial(n, np.full(n, 1 / n), size=repetitions).astype(np.float32)
     centred = (y - y.mean()) ** 2
-    x, rows = np.ones((n, 1)), []
+    total, whole = centred.sum(), weights @ centred
+    x, rows, before = np.ones((n, 1)), [], centred
     for name, columns in blocks.items():
         x = np.column_stack([x, columns, columns**2])
         sized(n - n // folds, x.shape[1])
@@ -386,6 +388,9 @@ def held_out_r2(
         for k in range(folds):
             beta, *_ = np.linalg.lstsq(x[fold != k], y[fold != k], rcond=None)
             error[fold == k] = (y[fold == k] - x[fold == k] @ beta) ** 2
-        _, low, high = from_draws(1 - (weights @ error) / (weights @ centred))
-        rows.append((name, n, 1 - error.sum() / centred.sum(), low, high))
-    return pd.DataFrame(rows, columns=["block", "n", "r_squared", "ci_low", "ci_high"])
+        _, *span = from_draws(1 - (weights @ error) / whole)
+        more = before - error
+        rows.append((name, n, 1 - error.sum() / total, *span, more.sum() / total, *from_draws(weights @ more / whole)))
+        before = error
+    names = ("block", "n", "r_squared", "ci_low", "ci_high", "gain", "gain_se", "gain_low", "gain_high")
+    return pd.DataFrame(rows, columns=names)

@@ -7,6 +7,7 @@ cause within the horizon is a known non-event (the score is of incidence), who i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -233,21 +234,22 @@ def calibration(
     return table[size > 0].reset_index(drop=True), line
 
 
-def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: float = TOP) -> float:
+def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: Any = TOP) -> Any:
     """Share of all exits within the horizon that fall to the ``share`` of customers with the highest prediction.
 
-    Customers tied at the border are taken in part, so that the order of rows does not matter.
+    Customers tied at the border are taken in part, so that the order of rows does not matter. Of several shares at
+    once an array.
     """
     score = _scores(predicted, len(frame))
     return _capture(read_spells(frame).n, *censoring_weights(frame, horizon), score, share)
 
 
-def _capture(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.ndarray, share: float) -> float:
+def _capture(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.ndarray, share: Any) -> Any:
     level, rank = np.unique(-score, return_inverse=True)
     people = np.bincount(rank, n, minlength=len(level))
     exits = np.bincount(rank, n * weight * outcome, minlength=len(level))
-    room = np.clip(share * n.sum() - (people.cumsum() - people), 0.0, people)
-    return float((exits * room / people).sum() / exits.sum())
+    room = np.clip(np.expand_dims(np.asarray(share) * n.sum(), -1) - (people.cumsum() - people), 0.0, people)
+    return (exits * room / people).sum(axis=-1) / exits.sum()
 
 
 def decision_curve(
