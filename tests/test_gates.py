@@ -35,6 +35,7 @@ KINDS = {
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
     "count": """
+        capture.leavers
         churn.gates.events churn.gates.events_of_one churn.gates.separation cost.saved.exits cost.common.wins
         cost.ratios.ends cost.losing.replacement.seen loyalty.behaviour.intention.gate loyalty.behaviour.hazard.gate
         loyalty.dynamics.lagged.gate loyalty.measurement.latent.gate loyalty.referral.gaps.events
@@ -52,7 +53,7 @@ KINDS = {
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
-        strategy.dominance
+        segments.room segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
         loyalty.response.overlap loyalty.structure.prediction.gate preference.told value.forecast.scores.naive

@@ -202,7 +202,7 @@ def test_a_segment_of_a_few_closes_the_gate():
 def test_too_few_customers_or_columns_are_a_reason_and_the_remedy_works(frames):
     some = frames["wider"].head(3_000)
     told = strategy.stability(some, segments=4, part=500, seed=1)
-    assert told.missing.reason.endswith("set part_customers lower")
+    assert told.missing.reason.endswith("make the samples smaller")
     assert strategy.stability(some, segments=4, part=100, seed=1).applicable
     for lacking in (["families", "visits"], ["payments", "visits"]):
         one = some.drop(columns=lacking)
@@ -245,7 +245,7 @@ def landmarks():
 
 def test_a_model_finds_more_leavers_than_the_rule_and_the_shares_are_counted_by_hand(landmarks):
     earlier, later = landmarks
-    result = strategy.capture(earlier, later, horizon=12, resamples=100, seed=1)
+    result = strategy.leavers(earlier, later, horizon=12, resamples=100, seed=1)
     found = result.finding("S08")
     assert found.ci_low > 0.01
     shares = result.table.iloc[:, 0]
@@ -276,17 +276,17 @@ def test_shuffled_customers_leave_nothing_to_find(landmarks):
     rng = np.random.default_rng(1)
     outcome = ["exit", "event", "cause"]
     dealt = [f.assign(**{c: f[c].to_numpy()[p] for c in outcome}) for f in landmarks for p in [rng.permutation(len(f))]]
-    found = strategy.capture(*dealt, horizon=12, resamples=100, seed=1).finding("S08")
+    found = strategy.leavers(*dealt, horizon=12, resamples=100, seed=1).finding("S08")
     assert abs(found.value) < 4 * found.se
 
 
 def test_leavers_that_are_too_few_or_without_transactions_are_said(landmarks):
     earlier, later = landmarks
     without = [f.drop(columns="recency") for f in landmarks]
-    assert strategy.capture(*without, horizon=12, resamples=50, seed=1).missing.tables == ("transactions",)
+    assert strategy.leavers(*without, horizon=12, resamples=50, seed=1).missing.tables == ("transactions",)
     nobody = later.assign(cause="death")
-    assert "nobody left" in strategy.capture(earlier, nobody, horizon=12, resamples=50, seed=1).missing.reason
+    assert "nobody left" in strategy.leavers(earlier, nobody, horizon=12, resamples=50, seed=1).missing.reason
     leavers = np.flatnonzero(later["cause"] == "voluntary")
     some = later.drop(index=later.index[leavers[60:]])
-    found = strategy.capture(earlier, some, horizon=12, resamples=50, seed=1).finding("S08")
+    found = strategy.leavers(earlier, some, horizon=12, resamples=50, seed=1).finding("S08")
     assert [c.status for c in found.checks] == ["closed"]

@@ -25,7 +25,7 @@ def classes(bank: Bank) -> dict[str, Estimate]:
 def leavers(bank: Bank) -> dict[str, Estimate]:
     """Later leavers captured by a model beyond a recency rule (S08)."""
     earlier, later = (given(churn.landmark(bank, on, 12)) for on in given(churn.landmark_dates(bank, 12)))
-    return findings(strategy.capture(earlier, later, horizon=12, resamples=200, seed=1), "S08")
+    return findings(strategy.leavers(earlier, later, horizon=12, resamples=200, seed=1), "S08")
 
 
 def companies(bank: Bank) -> dict[str, Estimate]:

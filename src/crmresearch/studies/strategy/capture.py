@@ -20,7 +20,7 @@ GRID = np.linspace(0, 1, 21)  # shares of customers at which the curves are draw
 
 
 @study
-def capture(earlier: pd.DataFrame, later: pd.DataFrame, *, horizon: int, resamples: int, seed: int) -> Result:
+def leavers(earlier: pd.DataFrame, later: pd.DataFrame, *, horizon: int, resamples: int, seed: int) -> Result:
     """Share of later leavers among the tenth that a model ranks highest, less that of a recency rule (S08).
 
     Model and rule are learned from what followed an earlier date and rank the customers of a later one; the difference
