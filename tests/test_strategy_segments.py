@@ -23,7 +23,7 @@ from crmresearch.studies.strategy import segments
 TABLES = ["customers", "holdings", "monthly", "transactions", "service", "contacts"]
 ABOUT = {
     "name": "own", "currency": "EUR", "evidence": "simulated", "observation_start": datetime.date(2020, 1, 1),
-    "observation_end": datetime.date(2021, 12, 31), "contribution": ("fees",),
+    "observation_end": datetime.date(2021, 12, 31),
 }  # fmt: skip
 
 
@@ -105,7 +105,8 @@ def own_bank(**tables):
     for frame in tables.values():
         for day in set(days) & set(frame):
             frame[day] = pd.to_datetime(frame[day])
-    return Bank.from_frames(tables, ABOUT)
+    paid = {"contribution": ("fees",)} if "monthly" in tables else {}
+    return Bank.from_frames(tables, ABOUT | paid)
 
 
 def test_behaviour_is_counted_by_hand():
@@ -136,8 +137,9 @@ def test_behaviour_is_counted_by_hand():
     assert a["payments"] == pytest.approx(2 / (366 / 30.4375))
     assert (a["families"], b["families"]) == (1, 0)
     assert "visits" not in frame
-    told = Bank.from_frames({"customers": customers, "monthly": monthly, "transactions": paid},
-                            ABOUT | {"observation_start": datetime.date(2020, 1, 2)}, checked=False)  # fmt: skip
+    late = ABOUT | {"observation_start": datetime.date(2020, 1, 2), "contribution": ("fees",)}
+    frames = {"customers": customers, "monthly": monthly, "transactions": paid}
+    told = Bank.from_frames(frames, late, checked=False)
     assert "two observed years" in reductions.behaviour(told).reason
 
 
