@@ -26,6 +26,7 @@ WORDS = yaml.safe_load((HOME / "words" / "en.yaml").read_text("utf-8"))
 KINDS = {
     "measured": """
         churn.gates.proportional churn.gates.entry churn.gates.overlap churn.relationship.lag churn.breadth.control
+        channels.adopted.deaths channels.earned.earlier channels.fresh.lot channels.helped.drift
         churn.forecast.calibration competition.entry.placebo competition.leaving.earlier
         competition.managed.early cost.saved.balance cost.targeted.overlap cost.split.fits
         strategy.balance strategy.answering strategy.policy.stated
@@ -52,6 +53,7 @@ KINDS = {
     # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
+        channels.helped.trends
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
         segments.room segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
@@ -60,6 +62,7 @@ KINDS = {
         value.shares.mean value.shares.tail value.shares.dominance
     """,
     "declared": """
+        channels.adopted.unrecorded
         churn.aimed.recorded churn.duration.form competition.platforms.leaning competition.trend.cohorts
         cost.targeted.unseen cost.calls.alike
         cost.response.aim

@@ -7,6 +7,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
+from crmresearch.estimators.causal.pretrends import drift
 from crmresearch.estimators.causal.staggered import Panel, wild_interval
 from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends, levels, normal, rates, robust_ols
@@ -54,7 +55,7 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     read = {name: way(panel) for name, way in ways(window_quarters).items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)) for name, one in read.items()]
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
-    checks = (gate(say, "drift", _drift(panel)),)
+    checks = (gate(say, "drift", Deviation(*drift(panel, 4), limit=DRIFT)),)
     _, n, value, low, high = rows[0]
     found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
     left, early = float((~whole).sum()), float(panel.left_out)
@@ -67,16 +68,6 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
         estimates={"S29": found},
         counts=(),
     )
-
-
-def _drift(panel: Panel) -> Deviation:
-    """Yearly trend before conversion, per standard deviation by which branches convert later; never is the latest."""
-    last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
-    late = (last - last.mean()) / last.std()
-    row, quarter = np.nonzero(np.arange(panel.periods) < panel.first[:, None])
-    x = [late[row] * quarter / 4, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(quarter))]
-    b, v = robust_ols(np.column_stack(x), panel.values[row, quarter], row)
-    return Deviation(b[0], *ends(b[0], v[0, 0] ** 0.5), limit=DRIFT)
 
 
 @study

@@ -45,6 +45,11 @@ STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "04 satisfaction and loyalty": (("survey", "customers", "monthly.contribution"), ("survey",)),
     "06 competition": (("customers", "monthly", "markets", "prospects"), ("markets",), ("customers",)),
+    "07 channels": (
+        ("customers", "monthly", "transactions", "branches"),
+        ("customers", "transactions"),
+        ("customers", "monthly"),
+    ),
     "09 product preference": (("choices", "customers.birth_year"), ("choices",)),
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.causal.staggered import Effects, Several
-from crmresearch.estimators.inference import z
+from crmresearch.estimators.causal.staggered import Effects, Panel, Several
+from crmresearch.estimators.inference import ends, levels, robust_ols, z
 
 MOST = 10.0  # magnitude up to which a breakdown is looked for
 
@@ -70,3 +71,23 @@ def breakdown(
         return a - point if low > point else point - b
 
     return MOST if gap(MOST) > 0 else float(brentq(gap, 0.0, MOST, xtol=1e-6))
+
+
+def drift(panel: Panel, year: float) -> tuple[float, float, float]:
+    """Yearly trend before treatment, per standard deviation by which units are treated later, with its interval.
+
+    Never is the latest. Units and periods have effects of their own; errors are by unit.
+
+    Parameters
+    ----------
+    panel : Panel
+    year : float
+        Periods of a year.
+    """
+    last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
+    late = (last - last.mean()) / last.std()
+    row, period = np.nonzero(np.arange(panel.periods) < panel.first[:, None])
+    x = [late[row] * period / year, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(period))]
+    b, v = robust_ols(np.column_stack(x), panel.values[row, period], row)
+    low, high = ends(b[0], v[0, 0] ** 0.5)
+    return float(b[0]), float(low), float(high)

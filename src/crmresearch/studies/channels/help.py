@@ -1,0 +1,128 @@
+"""Whether digital help at branches lets fewer transactions of older customers fail (S31)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import InputError, NotApplicable
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift
+from crmresearch.estimators.causal.staggered import Effects, Panel, by_block, by_event, group_time, wild_interval
+from crmresearch.estimators.causal.ways import ways
+from crmresearch.estimators.inference import Estimate, ends
+from crmresearch.estimators.verdicts import Deviation
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Check, Result, gate, study
+
+say = words.of("channels.helped")
+LEAST = 10  # branches that begin to help and are seen long enough
+BOUND = -0.001  # of S31
+DRIFT = 0.001  # yearly difference in trend between branches that begin to help a standard deviation apart
+MAGNITUDES = (0.0, 1.0, 2.0)  # how far trends may differ, in moves of the year before; the last one decides
+HALF = 2  # quarters of a block
+
+
+@study
+def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: int) -> Result:
+    """Mean change of the share of failed transactions after a branch begins to help, older customers (S31).
+
+    Younger customers stand beside them, those of whom a transaction had failed in the first year (before any branch
+    begins to help, where the roll-out is later), and exits.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.channels.helped`.
+    window_quarters : int
+        Quarters after help begins that are averaged, the first one included; of branches that are seen that long.
+    resamples, seed : int
+        Of the wild bootstrap by branch.
+
+    References
+    ----------
+    Callaway and Sant'Anna (2021), *Journal of Econometrics* 225, 200-230; Borusyak, Jaravel and Spiess (2024), *Review
+    of Economic Studies* 91, 3253-3285; Rambachan and Roth (2023), *Review of Economic Studies* 90, 2555-2591.
+    """
+    older, failing = frame["older"].astype(bool), frame["failing"].astype(bool)
+    main = _panel(frame[older], "failed", "transactions")
+    seen = 0 if main is None else int((main.first + window_quarters <= main.periods).sum())
+    if main is None or seen < LEAST or np.isfinite(main.first).all():
+        raise NotApplicable(say("few", least=LEAST, quarters=window_quarters), "branches", "transactions")
+    draw = {"draws": resamples, "seed": seed}
+    each = ways(window_quarters)
+    read = {name: way(main) for name, way in each.items()}
+    rows = [(name, int(one.n[0]), *wild_interval(one, **draw)) for name, one in read.items()]
+    blocks = by_block(group_time(main, controls="not yet", base="universal"), HALF, 2, max(1, window_quarters // HALF))
+    after = float(blocks.effect[blocks.when >= 0].mean())
+    rows += [(f"moves_{m:g}", int(blocks.n[0]), after, *bounded(blocks, m)) for m in MAGNITUDES]
+    parts = {
+        "younger": _panel(frame[~older], "failed", "transactions"),
+        "failed": _panel(frame[older & failing], "failed", "transactions"),
+        "not_failed": _panel(frame[older & ~failing], "failed", "transactions"),
+        "exits": _panel(frame[older], "exits", "at_risk"),
+    }
+    for name, panel in parts.items():
+        try:
+            if panel is not None:
+                one = each["not_yet"](panel)
+                rows.append((name, int(one.n[0]), *wild_interval(one, **draw)))
+        except InputError:  # too few branches have such customers in every quarter
+            continue
+    table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
+    value, low, high = rows[0][2:]
+    checks = (gate(say, "drift", Deviation(*drift(main, 4), limit=DRIFT)), *_trends(blocks))
+    found = Estimate(value, low, high, say("unit"), rows[0][1], se=float(read["not_yet"].se[0]), checks=checks)
+    return Result(
+        table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
+        say("sentence", found=found, quarters=window_quarters, m=breakdown(blocks, BOUND)) + _left_out(frame, main),
+        estimates={"S31": found},
+        picture=_picture(main, parts["younger"], found, window_quarters),
+        counts=(),
+        digits=4,
+    )
+
+
+def _panel(frame: pd.DataFrame, events: str, of: str) -> Panel | None:
+    """Share of events by branch and quarter, of branches that have some to count in every quarter."""
+    sums = frame.groupby(["branch", "quarter"], as_index=False)[[events, of]].sum()
+    sums["share"] = sums[events] / sums[of].where(sums[of] > 0)
+    wide = sums.pivot_table(index="branch", columns="quarter", values="share", dropna=False)
+    wide = wide[wide.notna().all(axis=1)]
+    if wide.empty:
+        return None
+    when = frame.groupby("branch")["helped"].first().loc[wide.index].to_numpy(float)
+    first = np.where(np.isfinite(when), when - frame["quarter"].min(), np.where(when < 0, 0.0, np.inf))
+    try:
+        return Panel(wide.to_numpy(float), first)
+    except InputError:  # no branch begins to help after the first quarter
+        return None
+
+
+def _trends(blocks: Effects) -> tuple[Check, ...]:
+    """Whether what the quarters after decide holds where trends go on to differ twice as much as they moved before."""
+    plain, wide = (bounded(blocks, m) for m in (0.0, MAGNITUDES[-1]))
+    undone = not plain[0] <= BOUND <= plain[1] and wide[0] <= BOUND <= wide[1]
+    return (gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND),)
+
+
+def _left_out(frame: pd.DataFrame, panel: Panel) -> str:
+    gaps = float(frame["branch"].nunique() - len(panel.kept))
+    text = say("gaps", n=gaps) if gaps else ""
+    return text + (say("early", n=float(panel.left_out)) if panel.left_out else "") + "."
+
+
+def _picture(older: Panel, younger: Panel | None, found: Estimate, quarters: int) -> Picture:
+    """Effects by quarter since help began, older and younger customers."""
+    rows = []
+    for name, panel in ((say("older"), older), (say("younger"), younger)):
+        if panel is not None:
+            event = by_event(group_time(panel, controls="not yet", base="universal"))
+            low, high = ends(event.effect, event.se)
+            data = pd.DataFrame({"x": event.when, "y": event.effect, "low": low, "high": high, "group": name})
+            rows.append(data[(np.abs(event.when) <= 8) & np.isfinite(event.se)])
+    marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("begins"), style="limit", axis="x")]
+    title = say("title", found=found, quarters=quarters)
+    n = float(np.isfinite(older.first).sum())
+    options = {"unit": "points", "marks": marks}
+    return Picture("curves", pd.concat(rows), title, say("x", n=n), say("y"), options, people=False)
