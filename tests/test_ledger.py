@@ -88,7 +88,7 @@ def test_every_claim_has_one_primary_line_and_a_theme():
 
 def test_changes_of_the_register_name_lines_and_reasons():
     known = {c["id"] for c in ledger.claims()} | set(ledger.lines())
-    for change in ledger.changes():
+    for change in ledger.listed("changes"):
         assert change["lines"] == "all" or set(change["lines"]) <= known
         assert len(change["why"]) > 40
     assert re.fullmatch(r"[0-9a-f]{12}", ledger.register_hash())

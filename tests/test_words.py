@@ -178,7 +178,7 @@ def written_in_english() -> set[str]:
         for line in ledger.lines().values()
         for text in (line.claim, line.estimand, line.unit, line.because, line.why)
     }
-    found |= {change["why"] for change in ledger.changes()}
+    found |= {change["why"] for change in ledger.listed("changes")} | {b["benefit"] for b in ledger.listed("benefits")}
     catalogue = yaml.safe_load((PACKAGE / "data" / "catalogue.yaml").read_text("utf-8"))
     banks = [*catalogue.values(), *(simulated.about(simulated.Settings(world=w)) for w in simulated.world_names())]
     found |= {text for bank in banks for text in (bank["title"], *bank["cannot_answer"])}

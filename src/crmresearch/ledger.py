@@ -38,7 +38,7 @@ COLUMNS = (
     "register",
 )
 _NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
-IMPERSONAL = ("S09", "S34")  # their n counts files and tables
+IMPERSONAL = ("S09", "S11", "S24", "S34", "S59")  # their n counts files, tables, lines and what the essays list
 DOUBTFUL = ", with a doubtful assumption"  # added to an answer in claims.csv
 UNMEASURED = ("not measured", "not testable")
 
@@ -94,9 +94,9 @@ def claims() -> list[dict[str, Any]]:
     return found
 
 
-def changes() -> list[dict[str, Any]]:
-    """Return what was changed in the register after results had been seen, and why."""
-    found: list[dict[str, Any]] = _register()[0]["changes"]
+def listed(part: str) -> list[dict[str, Any]]:
+    """Return what the register lists beside claims: ``changes`` after results had been seen, benefits, references."""
+    found: list[dict[str, Any]] = _register()[0][part]
     return found
 
 
@@ -481,9 +481,9 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def read(folder: Path) -> pd.DataFrame:
-    """Read a run's ``ledger.csv``."""
-    path = folder / "ledger.csv"
+def read(folder: Path, name: str = "ledger.csv") -> pd.DataFrame:
+    """Read a run's ledger, or another table of lines."""
+    path = folder / name
     if not path.exists():
         raise InputError(f"no ledger.csv in {folder.name}; a finished run has one (crmresearch run --out DIR)")
     return pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in _NUMBERS})

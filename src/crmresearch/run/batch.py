@@ -19,17 +19,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crmresearch import ledger, words
+from crmresearch import escape, ledger, review, words
+from crmresearch.data.places import put
 from crmresearch.errors import CrmError, InputError
 from crmresearch.estimators.inference import Estimate
 from crmresearch.notebook import VERSIONS
+from crmresearch.review import LAST, SINCE
 from crmresearch.rules import rules, use
 from crmresearch.run import kernels, staging, workers
 from crmresearch.run.people import People
 from crmresearch.run.plan import Plan, Planner, load
 from crmresearch.run.progress import Events, Progress
 from crmresearch.run.scan import Breach, Report, scan
-from crmresearch.run.staging import LAST, PARTS
+from crmresearch.run.staging import PARTS
 
 say = words.of("site.batch")
 PROJECT = Path(__file__).resolve().parents[3]
@@ -91,6 +93,7 @@ def run(
     inject: bool = True,
     folder: Path | None = None,
     progress: Progress | None = None,
+    since: Path | None = None,
     **ways: Any,
 ) -> Outcome:
     """Execute notebooks on a bank, merge their findings into the ledger, build the site, scan all of it.
@@ -113,6 +116,8 @@ def run(
         Where the notebooks are.
     progress : Progress, optional
         Listener.
+    since : Path, optional
+        Folder of an earlier run of the bank, whose verdicts are compared (notebook 99).
     **ways
         As for :func:`carry_out`.
 
@@ -130,7 +135,7 @@ def run(
     planner.check(studies, values or {})
     out = out and staging.place(out)
     progress.say(f"opening bank {bank} (a new or changed one is loaded and checked first)")
-    return carry_out(planner.plan(bank, studies, values or {}, out, from_dir), progress=progress, **ways)
+    return carry_out(planner.plan(bank, studies, values or {}, out, from_dir, since), progress=progress, **ways)
 
 
 def check_timeout(seconds: float) -> None:
@@ -178,6 +183,8 @@ def carry_out(
         partial, lock = held.enter_context(staging.staging(plan.out, force, progress.say))
         done: dict[str, dict[str, Any]] = {} if force else staging.kept(partial, plan.out, plan.keys)
         staging.clear(partial, done, progress.say)
+        with ONE:
+            _tell(plan, partial)
         progress = held.enter_context(Events(partial / "logs" / "events.jsonl", progress))
         progress.begin(len(names))
         for kept, record in done.items():
@@ -210,8 +217,8 @@ def carry_out(
     return Outcome(plan.out, status)
 
 
-def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progress, site: bool) -> None:
-    """Write what a run tells of itself, its site, and last of all its status."""
+def _tell(plan: Plan, partial: Path) -> None:
+    """Write what goes into a run, and lay an earlier run's ledger beside it for the notebook that compares them."""
     opened = plan.loaded.opened
     use(opened.about.disclosure)
     about = {
@@ -219,6 +226,17 @@ def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progres
         "parameters": plan.given, "fingerprints": plan.prints, "versions": _versions(),
     }  # fmt: skip
     ledger.write_json(partial / "run.json", about)
+    shutil.rmtree(partial / SINCE, ignore_errors=True)
+    if plan.since is not None:
+        (partial / SINCE).mkdir()
+        for name in ("run.json", "ledger.csv"):
+            shutil.copyfile(plan.since / name, partial / SINCE / name)
+
+
+def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progress, site: bool) -> None:
+    """Write what came of a run, its site, and last of all its status."""
+    use(plan.loaded.opened.about.disclosure)
+    shutil.rmtree(partial / SINCE, ignore_errors=True)  # it would tell what a release of that run rounds or refuses
     _merge_disclosure(partial)
     if not _unchanged(plan):
         status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
@@ -368,6 +386,8 @@ def run_open(
             progress.say(f"{name} could not be run: {error}")
     if not outcomes:
         raise InputError("no open bank could be run; --from DIR names the folder with their files (data/README.md)")
+    if whole := [o.folder for o in outcomes.values() if o.completed]:
+        put(out / review.OPEN, escape.csv(review.side_by_side(whole)), private=False)
     progress.say("joining the runs into one site")
     return outcomes, lost, rebuild(known, out / "site", lost)
 

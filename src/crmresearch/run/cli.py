@@ -22,6 +22,7 @@ from crmresearch import ledger, words
 from crmresearch.data.places import FULL
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import options, spare_grammars
+from crmresearch.run.bank import banks
 
 if TYPE_CHECKING:
     from crmresearch.run.progress import Progress
@@ -34,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-banks = typer.Typer(help="Banks: list, describe, check, simulate, get.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(banks, name="bank")
 
 
@@ -70,10 +70,10 @@ def _finish(outcome: Any, again: str, as_object: bool = False) -> None:
         )
     verdicts = ", ".join(f"{n} {v}" for v, n in status["verdicts"].items())
     options.echo(f"ledger: {verdicts}")
-    options.echo(f"{status['status']}: {_short(outcome.folder)}")
+    options.echo(f"{status['status']}: {options.short(outcome.folder)}")
     page = outcome.folder / "site" / "index.html"
     if page.exists():
-        options.echo(f"open {_short(page)}")
+        options.echo(f"open {options.short(page)}")
     if "remark" in status:
         options.echo(f"note: {status['remark']}", err=True)
     failed = {name: one for name, one in status["notebooks"].items() if one["status"] != "completed"}
@@ -100,10 +100,6 @@ def _watched(again: str, left: str = "what was finished is kept, go on with") ->
         raise typer.Exit(130) from None
 
 
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 @app.command()
 def run(
     bank: options.Bank = "reference",
@@ -118,6 +114,7 @@ def run(
     as_object: options.Json = False,
     lang: options.Lang = None,
     disclosure: options.Disclosure = None,
+    since: options.Since = None,
 ) -> None:
     """Execute the notebooks on a bank; write tables, figures, ledger and site into one folder.
 
@@ -138,7 +135,9 @@ def run(
             "cold": cold,
             "progress": listener,
         }
-        done: Any = batch.run_open(**ways) if bank == "all-open" else batch.run(bank, **ways)
+        if bank == "all-open" and since is not None:
+            raise InputError("--since names an earlier run of one bank; all-open runs several")
+        done: Any = batch.run_open(**ways) if bank == "all-open" else batch.run(bank, since=since, **ways)
     if bank == "all-open":
         _finish_open(done, as_object)
     else:
@@ -155,12 +154,12 @@ def _finish_open(done: Any, as_object: bool) -> None:
         _object(folder, "completed" if passed else "failed", runs=runs, lost=lost)
         raise typer.Exit(0 if passed else 1)
     for name, outcome in outcomes.items():
-        options.echo(f"{name} {outcome.status['status']}: {_short(outcome.folder)}")
+        options.echo(f"{name} {outcome.status['status']}: {options.short(outcome.folder)}")
     for name, why in lost.items():
         options.echo(f"{name} could not be run: {why}", err=True)
     page = next(iter(outcomes.values())).folder.parent / "site" / "index.html"
     if page.exists():
-        options.echo(f"open {_short(page)}")
+        options.echo(f"open {options.short(page)}")
     _told(report)
     if not passed:
         raise typer.Exit(1)
@@ -232,12 +231,12 @@ def sweep(
         options.echo(f"{line}: {', '.join(verdicts)}")
     for name, one in failed.items():
         options.echo(
-            f"{name} failed: {one.get('error', '')}; see {_short((folder / name / 'status.json').absolute())}", err=True
+            f"{name} failed: {one.get('error', '')}; see {options.short((folder / name / 'status.json').absolute())}",
+            err=True,
         )
     skipped = sum("reused" in one for one in statuses.values())
-    options.echo(
-        f"{len(statuses)} runs, {skipped} unchanged, {len(failed)} failed: {_short((folder / 'sweep.csv').absolute())}"
-    )
+    where = options.short((folder / "sweep.csv").absolute())
+    options.echo(f"{len(statuses)} runs, {skipped} unchanged, {len(failed)} failed: {where}")
     if failed:
         options.echo(f"run again what failed: {_again()}", err=True)
         raise typer.Exit(1)
@@ -284,7 +283,7 @@ def new_notebook(name: Annotated[str, typer.Argument(help="Its name, like 05_exa
     from crmresearch.run import batch, new
 
     for path in new.create(name, batch.PROJECT):
-        options.echo(f"written: {_short(path)}")
+        options.echo(f"written: {options.short(path)}")
 
 
 @app.command()
@@ -312,7 +311,7 @@ def site(
     report = batch.rebuild({folder: _people(folder, bank, from_dir) for folder in folders}, target)
     passed = _told(report)
     if (target / "index.html").exists():
-        options.echo(f"open {_short((target / 'index.html').absolute())}")
+        options.echo(f"open {options.short((target / 'index.html').absolute())}")
     else:
         options.echo("the site is withheld", err=True)
     if not passed:
@@ -354,7 +353,7 @@ def release(
     done = releasing.release(folder, out, people, rounded)
     for breach in done.left_out:
         options.echo(f"left out: {breach.file}, {breach.where}: {breach.rule}", err=True)
-    options.echo(f"{done.files} files: {_short(out.absolute())}; read and sign the manifest, {done.fingerprint}")
+    options.echo(f"{done.files} files: {options.short(out.absolute())}; read and sign the manifest, {done.fingerprint}")
     if done.left_out:
         raise typer.Exit(1)
 
@@ -391,90 +390,7 @@ def recover(
     from crmresearch.lab import recover as recovery
 
     written = recovery.run(options.listed(studies), seeds, options.listed(worlds), jobs, out)
-    options.echo(f"written: {_short(Path(written).absolute())}")
-
-
-@banks.command("list")
-def list_banks() -> None:
-    """List every bank that can be named."""
-    from crmresearch.data.sources import names
-
-    rows = names.listing()
-    columns = ("name", "evidence", "status")
-    width = {key: max(len(key), *(len(row[key]) for row in rows)) for key in columns}
-    for row in rows:
-        options.echo("  ".join([*(row[key].ljust(width[key]) for key in columns), row["title"]]).rstrip())
-
-
-@banks.command()
-def describe(
-    names: Annotated[list[str], typer.Argument(help="Name or path of a bank; with --suggest, files.")],
-    suggest: Annotated[bool, typer.Option("--suggest", help="Write a first bank.yaml for the files.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(callback=options.here, help="File for the suggestion; else shown.")
-    ] = None,
-    from_dir: options.From = None,
-) -> None:
-    """Say what a bank holds: tables, rows, period, columns it does not bring; or suggest a bank.yaml for files."""
-    from crmresearch.data.bank import open_bank
-
-    if suggest:
-        from crmresearch.run import suggest as suggesting
-
-        text = suggesting.suggest([Path(name) for name in names], Path() if out is None else out.parent)
-        if out is None:
-            options.echo(text.rstrip())
-            return
-        try:
-            with out.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            raise InputError(f"{out.name} is there already; name another file") from None
-        options.echo(f"written: {_short(out.absolute())}")
-        return
-    if len(names) != 1 or out is not None:
-        raise InputError("bank describe takes one bank; with --suggest, files, and --out")
-    [name] = names
-    options.echo(repr(open_bank(name, from_dir).describe()))
-
-
-@banks.command("check")
-def check_bank(
-    path: Annotated[str, typer.Argument(help="Path of a bank.yaml or of its folder.")], from_dir: options.From = None
-) -> None:
-    """Load a bank and say what was understood; exit with 1 if something deserves a look, with 2 if it does not load."""
-    from crmresearch.data.bank import open_bank
-    from crmresearch.run import understood
-
-    lines, doubts = understood.report(open_bank(path, from_dir), path, from_dir)
-    for line in lines:
-        options.echo(line)
-    if doubts:
-        raise typer.Exit(1)
-
-
-@banks.command()
-def simulate(
-    out: Annotated[Path, typer.Option(callback=options.here, help="Folder for the new bank.")],
-    customers: Annotated[int, typer.Option(min=1)] = 20_000,
-    months: Annotated[int, typer.Option(min=1)] = 60,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
-    world: Annotated[str, typer.Option(help="Which truth is planted.")] = "baseline",
-) -> None:
-    """Write a simulated bank and its truth."""
-    from crmresearch.lab import simulated
-
-    simulated.write(simulated.Settings(customers=customers, months=months, seed=seed, world=world), out)
-    options.echo(f"{customers:,} customers over {months} months, world {world}: {_short(out.absolute())}")
-
-
-@banks.command()
-def get(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], from_dir: options.From = None) -> None:
-    """Bring an open data set into the cache, from its address or from a folder."""
-    from crmresearch.data.sources import open_data
-
-    open_data.get(name, from_dir)
-    options.echo(f"{name}: files are here and match the catalogue")
+    options.echo(f"written: {options.short(Path(written).absolute())}")
 
 
 def main() -> None:

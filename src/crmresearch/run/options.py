@@ -53,6 +53,9 @@ Cold = Annotated[bool, typer.Option("--cold", help="Start every kernel anew, as 
 Whose = Annotated[
     str | None, typer.Option("--bank", help="The run's bank, where it is no longer loaded: name, or path of bank.yaml.")
 ]
+Since = Annotated[
+    Path | None, typer.Option(help="An earlier run of the bank; notebook 99 lists the verdicts that moved since.")
+]
 Lang = Annotated[
     str | None,
     typer.Option(callback=speak, help="Language of what readers see, en or zh; en,zh puts a site in Chinese beside."),
@@ -68,6 +71,11 @@ Run = Annotated[Path, typer.Argument(help="A run's folder, e.g. outputs/runs/ref
 def echo(text: str, err: bool = False) -> None:
     """Write a line; what a bank or a file brings moves no cursor and no colour."""
     typer.echo(escape.terminal(text), err=err)
+
+
+def short(path: Path) -> str:
+    """Write a path as it is called from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def value(text: str) -> Any:

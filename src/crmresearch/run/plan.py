@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from crmresearch import ledger, parameters, words
 from crmresearch.data import pseudonyms
 from crmresearch.errors import InputError
+from crmresearch.review import OPEN, STORED
 from crmresearch.rules import rules, use
 from crmresearch.run import execution, staging
 from crmresearch.run.people import People
@@ -57,6 +58,8 @@ class Plan:
         What decides what each notebook writes.
     whole : bool
         Whether these are all the notebooks that there are.
+    since : Path, optional
+        An earlier run of the bank, whose verdicts are compared.
     """
 
     bank: str
@@ -68,6 +71,7 @@ class Plan:
     prints: Mapping[str, Any]
     keys: Mapping[str, str]
     whole: bool
+    since: Path | None = None
 
     def finished(self, site: bool) -> dict[str, Any] | None:
         """Return the status of the run that is there, if another would come to the same."""
@@ -152,6 +156,7 @@ class Planner:
         values: Mapping[str, Any],
         out: Path | None,
         from_dir: Path | None,
+        since: Path | None = None,
     ) -> Plan:
         """Return what one run is to do.
 
@@ -170,7 +175,9 @@ class Planner:
         shared = [loaded.data, loaded.rules, loaded.key, *(self._shared[k] for k in ("lock", "register", "language"))]
         keys = {n: sha(*self._notebook(n), json.dumps(part, sort_keys=True), *shared) for n, part in given.items()}
         sources = {n: self.available[n] for n in given}
-        return Plan(bank, from_dir, loaded, sources, given, out, prints, keys, set(given) == set(self.available))
+        if since is not None:
+            prints["since"] = earlier(since, name)
+        return Plan(bank, from_dir, loaded, sources, given, out, prints, keys, set(given) == set(self.available), since)
 
     @cached_property
     def _shared(self) -> dict[str, str]:
@@ -219,6 +226,8 @@ class Code:
                 waiting |= set(path.parent.glob("*.py")) - found
         if PACKAGE / "lab" / "recover" / "report.py" in found and (table := recovery()).is_file():
             found.add(table)
+        if PACKAGE / "review.py" in found and (table := STORED / OPEN).is_file():
+            found.add(table)
         return sha(*(part for p in sorted(found) for part in (p.name, self._file(p)[0])))
 
     def _file(self, path: Path) -> tuple[str, frozenset[str]]:
@@ -235,6 +244,16 @@ class Code:
                 plain, ([here, *here.parents][up - 1],) if up else (folder, PACKAGE.parent)
             )
         return self.modules[name, here, folder]
+
+
+def earlier(folder: Path, bank: str) -> str:
+    """Return the fingerprint of an earlier run's ledger, or refuse what is none of this bank."""
+    about = folder / "run.json"
+    if not (about.is_file() and (folder / "ledger.csv").is_file()):
+        raise InputError(f"{folder} is no finished run; --since names the folder of an earlier one")
+    if (theirs := json.loads(about.read_text("utf-8"))["bank"]["name"]) != bank:
+        raise InputError(f"{folder} is a run of the bank {theirs}, not of {bank}; --since names one of the same bank")
+    return sha((folder / "ledger.csv").read_bytes())
 
 
 def recovery() -> Path:

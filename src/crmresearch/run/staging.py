@@ -20,10 +20,10 @@ from typing import Any
 
 from crmresearch.data.places import LEAST, room
 from crmresearch.errors import CrmError, InputError
+from crmresearch.review import LAST
 
 PARTS = ("notebooks", "tables", "figures", "findings", "disclosure", "restricted", "logs")
 PRIVATE = ("restricted", "logs")  # for nobody but the user
-LAST = "99_ledger"  # reads what the others found
 
 
 def place(out: Path) -> Path:

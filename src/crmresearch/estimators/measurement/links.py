@@ -1,4 +1,4 @@
-"""The form of a link between scores: kinks, a spline of shares, two slopes, and what matters among drivers."""
+"""The form of a link between scores: kinks, a spline of shares, two slopes, ranks within cells, what matters most."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from crmresearch.estimators.inference import (
     logit_fit,
     natural_spline,
     normal,
+    resample,
     robust_ols,
     sized,
 )
@@ -139,3 +140,31 @@ def simultaneous(share: np.ndarray) -> np.ndarray:
     spread = share[1:].std(axis=0)
     deviation = np.abs(share[1:] - share[0]) / spread
     return np.quantile(deviation.max(axis=1), LEVEL) * spread
+
+
+def partial_ranks(
+    x: np.ndarray, y: np.ndarray, cell: np.ndarray, cluster: np.ndarray, unit: str, *, resamples: int, seed: int
+) -> Estimate:
+    """Rank correlation of ``x`` and ``y`` given a cell: of their mid-ranks, less the means of each cell.
+
+    Clusters (people who answer more than once) are resampled whole, and ranked and centred anew in every resample.
+    """
+    codes = [np.unique(v, return_inverse=True)[1] for v in (x, y, cell, cluster)]
+    *ranked, cells, people = codes
+    sized(len(x), 1 + int(cells.max()) + 1)
+
+    def correlation(weight: np.ndarray) -> float:
+        size = np.bincount(cells, weight)
+        rest = []
+        for code in ranked:
+            count = np.bincount(code, weight)
+            rank = (count.cumsum() - count / 2)[code]
+            mean = np.bincount(cells, weight * rank) / np.where(size > 0, size, 1)
+            rest.append(rank - mean[cells])
+        both, first, second = ((weight * a * b).sum() for a, b in ((*rest,), (rest[0],) * 2, (rest[1],) * 2))
+        return float(both / np.sqrt(first * second))
+
+    rng = np.random.default_rng(seed)
+    drawn = [correlation(resample(rng, people.max() + 1)[people]) for _ in range(resamples)]
+    se, low, high = from_draws(drawn)
+    return Estimate(correlation(np.ones(len(x))), float(low), float(high), unit, len(x), se=float(se))

@@ -41,6 +41,7 @@ VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate clo
 ENTRY = {
     "00": "base", "01": "value", "02": "churn", "03": "cost", "04": "loyalty", "05": "strategy", "06": "competition",
     "07": "channels", "09": "preference",
+    "09": "preference", "99": "unity",
 }  # fmt: skip
 
 

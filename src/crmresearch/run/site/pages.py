@@ -78,7 +78,7 @@ def _how_to_read(source: Path) -> str:
         head = "".join(f'<th scope="col">{h}</th>' for h in heads.values())
         return raw(f'<table class="crm-plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
-    moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(words.local(c['why']))}" for c in ledger.changes()]
+    moved = [f"- {c['date']}, {_which(c['lines'])}: {escape(words.local(c['why']))}" for c in ledger.listed("changes")]
     src, alt = pictures.example(source)
     return say(
         "reading",
