@@ -273,7 +273,7 @@ def by_theme(frame: pd.DataFrame, others: pd.DataFrame) -> Result:
     answered = sum(part != names["none"] for _, part in parts)
     title = say("themes_title", answered=answered, n=len(rows))
     heads = ["theme", "claim_id", "claim", "answer", "estimate", "unit", "real_banks"]
-    told_by = {k: own["verdict"].ne("not measured").any() for k, own in frame.groupby("notebook")}
+    told_by = {str(k): own["verdict"].ne("not measured").any() for k, own in frame.groupby("notebook")}
     absent = [notebook for notebook, some in sorted(told_by.items()) if not some]
     return Result(
         pd.DataFrame(rows, columns=heads),
