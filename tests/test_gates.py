@@ -36,7 +36,7 @@ KINDS = {
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
     "count": """
-        capture.leavers
+        capture.leavers needs.buyers
         churn.gates.events churn.gates.events_of_one churn.gates.separation cost.saved.exits cost.common.wins
         cost.ratios.ends cost.losing.replacement.seen loyalty.behaviour.intention.gate loyalty.behaviour.hazard.gate
         loyalty.dynamics.lagged.gate loyalty.measurement.latent.gate loyalty.referral.gaps.events
@@ -63,6 +63,7 @@ KINDS = {
     """,
     "declared": """
         channels.adopted.unrecorded
+        cost.calls.chosen
         churn.aimed.recorded churn.duration.form competition.platforms.leaning competition.trend.cohorts
         cost.targeted.unseen cost.calls.alike
         cost.response.aim

@@ -241,15 +241,17 @@ def capture(frame: pd.DataFrame, predicted: np.ndarray, horizon: float, share: A
     once an array.
     """
     score = _scores(predicted, len(frame))
-    return _capture(read_spells(frame).n, *censoring_weights(frame, horizon), score, share)
+    return captured(read_spells(frame).n, *censoring_weights(frame, horizon), score, share)
 
 
-def _capture(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.ndarray, share: Any) -> Any:
+def captured(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.ndarray, share: Any) -> Any:
+    """Share of a weighted outcome that falls to the ``share`` with the highest score; rows stand for ``n`` each."""
     level, rank = np.unique(-score, return_inverse=True)
     people = np.bincount(rank, n, minlength=len(level))
     exits = np.bincount(rank, n * weight * outcome, minlength=len(level))
     room = np.clip(np.expand_dims(np.asarray(share) * n.sum(), -1) - (people.cumsum() - people), 0.0, people)
-    return (exits * room / people).sum(axis=-1) / exits.sum()
+    inside = np.divide(room, people, out=np.zeros_like(room), where=people > 0)  # a resample may hold nobody of a level
+    return (exits * inside).sum(axis=-1) / exits.sum()
 
 
 def decision_curve(
@@ -312,7 +314,7 @@ def score_bootstrap(
         row = {}
         for name, p in checked.items():
             row[f"skill {name}"] = 1 - _brier(n, outcome, weight, p[part]) / null
-            row[f"capture {name}"] = _capture(n, outcome, weight, p[part], TOP)
+            row[f"capture {name}"] = captured(n, outcome, weight, p[part], TOP)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -11,4 +11,5 @@ from crmresearch.studies.churn.exits import definitions
 from crmresearch.studies.churn.index import VERDICT_LAG, by_tenure, relationship
 from crmresearch.studies.churn.landmark import breadth, standardised
 from crmresearch.studies.churn.lifecourse import stages
+from crmresearch.studies.churn.offered import needs
 from crmresearch.studies.churn.prediction import action_list, forecast

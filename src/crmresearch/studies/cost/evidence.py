@@ -8,7 +8,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import checked
-from crmresearch.estimators.inference import Estimate, ends, fieller, ratio_delta
+from crmresearch.estimators.inference import Estimate, ends, fieller, levels, logit_fit, normal, ratio_delta, wilson
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
@@ -18,6 +18,7 @@ say = words.of("cost.calls")
 tell = words.of("cost.evidence")
 
 NEW, OLD = "new", "won before"
+MOST_CALLS = 10  # on one customer; those beyond are few
 
 
 @study
@@ -72,6 +73,52 @@ def per_sale(groups: pd.DataFrame) -> Result:
         picture=Picture("intervals", data, say("title", new=new, old=old), say("x"), "", {"limits": (0, np.inf)}),
         counts=("n", "sold"),
         digits=2,
+    )
+
+
+@study
+def further_calls(frame: pd.DataFrame) -> Result:
+    """Chance of a sale by one more call on the same customer, over that by the call before (S04a).
+
+    A customer called k times was not sold by the first k - 1 calls, so that the chance of a sale is that of a call
+    among those made on customers who had not bought: a hazard by number of calls. Periods of the calls are held equal.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.calls.repeated`.
+    """
+    made = []
+    for k in range(1, min(MOST_CALLS, int(frame["calls"].max())) + 1):
+        own = frame[frame["calls"] >= k]
+        cells = own.assign(sold=own["sold"].where(own["calls"] == k, 0)).groupby("period")[["n", "sold"]].sum()
+        made.append(cells.assign(call=k).reset_index())
+    cells = pd.concat(made, ignore_index=True)
+    by_call = cells.groupby("call", as_index=False)[["n", "sold"]].sum()
+    again = float(by_call.loc[by_call["call"] > 1, "sold"].sum())
+    if again < MIN_WINS:
+        raise NotApplicable(say("few_again", least=MIN_WINS), "snapshot")
+    y = np.repeat([1.0, 0.0], len(cells))
+    n = np.r_[cells["sold"], cells["n"] - cells["sold"]].astype(float)
+    call = np.tile(cells["call"].to_numpy(float), 2)
+    held = np.column_stack([call, np.ones(len(call)), np.tile(levels(cells["period"]), (2, 1))])
+    found, kept = {}, n > 0
+    for name, x in (("held", held), ("plain", held[:, :2])):
+        fit = logit_fit(x[kept], y[kept], n=n[kept])
+        found[name] = normal(fit.params[0], fit.se[0], "odds ratio", int(frame["n"].sum()), log=True)
+    share, low, high = wilson(by_call["sold"], by_call["n"])
+    table = by_call.assign(share=share, ci_low=low, ci_high=high).set_index("call")
+    label = [say("call", call=k, n=row["n"]) for k, row in table.iterrows()]
+    shown = table.rename(columns={"share": "estimate"}).assign(label=label)
+    told = {"first": table.loc[1], "k": min(6, len(table)), "late": table.iloc[min(6, len(table)) - 1]}
+    return Result(
+        table.rename(columns={"share": say("share")}),
+        say("again", found=found["held"], plain=found["plain"], **told),
+        checks=(gate(say, "chosen", None),),
+        estimates={"S04a": found["held"]},
+        picture=Picture("intervals", shown, say("again_title", **told), say("again_x"), "", {"unit": "percent"}),
+        counts=[("n", "sold")],
+        details=found,
     )
 
 

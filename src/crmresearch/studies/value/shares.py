@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import safe
+from crmresearch.disclosure import OFF, safe
 from crmresearch.errors import InputError, Missing
 from crmresearch.estimators import inequality
 from crmresearch.estimators.frames import once
@@ -24,6 +24,7 @@ MIN_TAIL = 2.0  # tail index at or below it: no variance, and no interval that c
 MIN_MEAN_Z = 5.0  # standard errors the mean must be away from zero: shares divide by it
 GINI, TOP1, TOP10, TOP20, PROFITABLE = inequality.STATISTICS
 LINES = {"S19": TOP20, "S19a": TOP1, "S19b": TOP10, "S19c": GINI}
+BESIDE = {"S19d": "turnover", "S19e": "fees"}  # top fifth of what banks without costs know
 COSTED = ("contribution", "fully_loaded")  # measures that know costs
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -134,16 +135,25 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
             curves[name] = inequality.lorenz(x, smallest=rules.least)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)
+    off = frozenset().union(*(t.attrs.get(OFF, ()) for t in tables.values()))
+    table.attrs = next(iter(tables.values())).attrs | {
+        OFF: off
+    }  # concat keeps what the door wrote only where all agree
     table = leading(table, *columns)
     lead, n = next(iter(labels)), len(frame)
     estimates: dict[str, Estimate | Missing] = {}
-    for line, statistic in LINES.items():
-        row = tables[lead].set_index("statistic").loc[statistic]
+    wanted = {line: (lead, statistic) for line, statistic in LINES.items()}
+    for line, measure in BESIDE.items():
+        estimates[line] = Missing(say("unknown", measure=say.names("measures")[measure]), ("snapshot",))
+        wanted |= {line: (measure, TOP20)} if measure in tables else {}
+    for line, (measure, statistic) in wanted.items():
+        row = tables[measure].set_index("statistic").loc[statistic]
         value, low, high, se = (float(row[c]) for c in ("estimate", "ci_low", "ci_high", "se"))
         own: tuple[Check, ...] = ()
         if pd.isna(row["n"]):
             own = (gate(say, "cell", False, least=rules.least),)
-        unit = say("gini" if statistic == GINI else "unit", measure=labels[lead])
+        unit = say("gini" if statistic == GINI else "unit", measure=labels[measure])
+        own += checks[measure] if measure != lead else ()
         estimates[line] = Estimate(value, low, high, unit, n, se=se, checks=own)
     if lead in curves:
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
