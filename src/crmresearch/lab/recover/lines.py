@@ -41,6 +41,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S01b": ("", "competition.trend", "S01b"),
     "S04": ("win.second_derivative", "", ""),
     "S06": ("", "churn.relationship", "S06"),
+    "S08": ("", "strategy.leavers", "S08"),
     "S10a": ("path.SAT_LOY", "loyalty.paths", "S10a"),
     "S10b": ("path.QUAL_SAT", "loyalty.paths", "S10b"),
     "S10c": ("path.QUAL_LOY.indirect", "loyalty.paths", "S10c"),
@@ -55,6 +56,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
     "S22": ("", "value.core", "S22"),
+    "S27": ("corporate.ecommerce.share", "", ""),
     "S37": ("negative_share.contribution", "", ""),
     "S40": ("cost_ratio.primary", "", ""),
     "S40b": ("", "cost.ratios", "S40b"),
@@ -62,6 +64,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S40e": ("", "cost.ratios", "S40e"),
     "S40h": ("", "cost.ratios", "S40h"),
     "S41": ("", "cost.replacement", "S41"),
+    "S43": ("", "strategy.classes", "S43"),
+    "S43a": ("", "strategy.classes", "S43a"),
     "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
     "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
     "S44b": ("", "loyalty.referral_gaps", "S44b"),
@@ -172,7 +176,7 @@ def known(world: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for line, (name, estimator, quantity) in PLANTED.items():
         one: dict[str, float] = {}
-        if name:
+        if name in facts["estimands"]:
             value, error = facts["estimands"][name], facts["error"].get(name, 0.0)
             one = {"world": math.exp(value) if name.endswith(LOGS) else value, "error": error}
         limit = stored_limits()["limits"].get(estimator, {}).get(world, {}).get(quantity)
@@ -181,6 +185,8 @@ def known(world: str) -> dict[str, dict[str, float]]:
             if not name:
                 one["error"] = error
         found |= {line: one} if one else {}
+    for line in ("S43", "S43a"):  # of one class, as these worlds are: it adds nothing and nothing agrees for its sake
+        found[line] = {"world": 0.0, "error": 0.0} | found.get(line, {})
     found |= {line: {"world": value, "error": 0.0} for line, value in competition.planted(facts).items()}
     return found | {
         line: {"world": value, "error": error} for line, (value, error) in preference.planted(facts).items()

@@ -110,13 +110,16 @@ def further_calls(frame: pd.DataFrame) -> Result:
     table = by_call.assign(share=share, ci_low=low, ci_high=high).set_index("call")
     label = [say("call", call=k, n=row["n"]) for k, row in table.iterrows()]
     shown = table.rename(columns={"share": "estimate"}).assign(label=label)
-    told = {"first": table.loc[1], "k": min(6, len(table)), "late": table.iloc[min(6, len(table)) - 1]}
+    k = min(6, len(table))
+    first, late = table.loc[1], table.loc[k]
     return Result(
         table.rename(columns={"share": say("share")}),
-        say("again", found=found["held"], plain=found["plain"], **told),
+        say("again", found=found["held"], plain=found["plain"], first=first, k=k, late=late),
         checks=(gate(say, "chosen", None),),
         estimates={"S04a": found["held"]},
-        picture=Picture("intervals", shown, say("again_title", **told), say("again_x"), "", {"unit": "percent"}),
+        picture=Picture(
+            "intervals", shown, say("again_title", first=first, k=k, late=late), say("again_x"), "", {"unit": "percent"}
+        ),
         counts=[("n", "sold")],
         details=found,
     )
