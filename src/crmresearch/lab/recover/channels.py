@@ -36,14 +36,14 @@ def helped(bank: Bank) -> dict[str, Estimate]:
     return findings(channels.helped(reduced(bank, reductions.helped), **OPTIONS), "S31")
 
 
-BOTH, ACCOUNTS = ("wider", "null"), ("customers", "monthly", "transactions")
+EVERY, ACCOUNTS = ("baseline", "wider", "null"), ("customers", "monthly", "transactions")
 ESTIMATORS = [
     Estimator("fresh", "channels", fresh, worlds=("wider",), tables=ACCOUNTS[:2], limits=("S13",), seeds=200),
     Estimator(
-        "adopted", "channels", adopted, worlds=BOTH, tables=ACCOUNTS, limits=("S14",), nothing={"S14": 1.0}, seeds=200
+        "adopted", "channels", adopted, worlds=EVERY, tables=ACCOUNTS, limits=("S14",), nothing={"S14": 1.0}, seeds=200
     ),
     Estimator(
-        "earned", "channels", earned, worlds=BOTH, tables=ACCOUNTS, limits=("S14a",), nothing={"S14a": 0.0}, seeds=200
+        "earned", "channels", earned, worlds=EVERY, tables=ACCOUNTS, limits=("S14a",), nothing={"S14a": 0.0}, seeds=200
     ),
     Estimator(
         "helped", "channels", helped, worlds=("wider",), tables=("customers", "transactions", "branches"),

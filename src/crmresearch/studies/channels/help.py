@@ -19,8 +19,8 @@ say = words.of("channels.helped")
 LEAST = 10  # branches that begin to help and are seen long enough
 BOUND = -0.001  # of S31
 DRIFT = 0.001  # yearly difference in trend between branches that begin to help a standard deviation apart
-MAGNITUDES = (0.0, 1.0, 2.0)  # how far trends may differ, in moves of the year before; the last one decides
-HALF = 2  # quarters of a block
+YEAR = 4
+MAGNITUDES = (0.0, 0.5, 1.0)  # how far trends may differ after, in moves of the year before; the last one decides
 
 
 @study
@@ -53,9 +53,11 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     each = ways(window_quarters)
     read = {name: way(main) for name, way in each.items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, **draw)) for name, one in read.items()]
-    blocks = by_block(group_time(main, controls="not yet", base="universal"), HALF, 2, max(1, window_quarters // HALF))
-    after = float(blocks.effect[blocks.when >= 0].mean())
-    rows += [(f"moves_{m:g}", int(blocks.n[0]), after, *bounded(blocks, m)) for m in MAGNITUDES]
+    blocks = _blocks(main, max(1, window_quarters // YEAR))
+    if blocks is not None:
+        after = float(blocks.effect[blocks.when >= 0].mean())
+        moves = zip(("apart", "half", "whole"), MAGNITUDES, strict=True)
+        rows += [(name, int(blocks.n[0]), after, *bounded(blocks, m)) for name, m in moves]
     parts = {
         "younger": _panel(frame[~older], "failed", "transactions"),
         "failed": _panel(frame[older & failing], "failed", "transactions"),
@@ -75,7 +77,9 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     found = Estimate(value, low, high, say("unit"), rows[0][1], se=float(read["not_yet"].se[0]), checks=checks)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("sentence", found=found, quarters=window_quarters, m=breakdown(blocks, BOUND)) + _left_out(frame, main),
+        say("sentence", found=found, quarters=window_quarters)
+        + (say("breakdown", m=breakdown(blocks, BOUND)) if blocks is not None else "")
+        + _left_out(frame, main),
         estimates={"S31": found},
         picture=_picture(main, parts["younger"], found, window_quarters),
         counts=(),
@@ -99,8 +103,18 @@ def _panel(frame: pd.DataFrame, events: str, of: str) -> Panel | None:
         return None
 
 
-def _trends(blocks: Effects) -> tuple[Check, ...]:
-    """Whether what the quarters after decide holds where trends go on to differ twice as much as they moved before."""
+def _blocks(panel: Panel, years: int) -> Effects | None:
+    """Years after help against the one before; none where no branch is seen two years before and so long after."""
+    try:
+        return by_block(group_time(panel, controls="not yet", base="universal"), YEAR, 2, years)
+    except InputError:
+        return None
+
+
+def _trends(blocks: Effects | None) -> tuple[Check, ...]:
+    """Whether what the years after decide holds where trends go on to differ as much as they moved before."""
+    if blocks is None:
+        return ()
     plain, wide = (bounded(blocks, m) for m in (0.0, MAGNITUDES[-1]))
     undone = not plain[0] <= BOUND <= plain[1] and wide[0] <= BOUND <= wide[1]
     return (gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND),)
