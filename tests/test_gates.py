@@ -32,7 +32,8 @@ KINDS = {
         strategy.balance strategy.answering strategy.policy.stated
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
-        service.drift service.quality
+        service.drift service.quality service.handling.drift service.invited.balance service.managed.ahead
+        service.priority.density service.priority.before service.priority.elsewhere
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
     "count": """
@@ -68,7 +69,7 @@ KINDS = {
         cost.targeted.unseen cost.calls.alike
         cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
-        preference.stated value.margin.clv.unproved
+        preference.stated service.managed.unseen value.margin.clv.unproved
     """,
 }
 LISTED = {key: kind for kind, keys in KINDS.items() for key in keys.split()}

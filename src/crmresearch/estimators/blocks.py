@@ -176,6 +176,26 @@ def mean_ratio(numerator: Array, denominator: Array) -> Functional:
     return Functional(float(value), (numerator - value * denominator) / total, again)
 
 
+def slopes(frame: pd.DataFrame) -> tuple[Functional, Functional]:
+    """Slope of an outcome over what units have more of at one time than at another, and over what some have more of.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        By block: ``n`` units; ``xx`` and ``xy``, squares and products around each unit's own means, added up; ``x``,
+        ``y``, ``mean_xx`` and ``mean_xy``, these means, their squares and products, added up.
+
+    Returns
+    -------
+    within, between : Functional
+        The second of the means of units, each counted once.
+    """
+    n, x, y, xx, xy = (frame[c].to_numpy(float) for c in ("n", "x", "y", "mean_xx", "mean_xy"))
+    a, b = x.sum() / n.sum(), y.sum() / n.sum()
+    square, product_ = xx - 2 * a * x + n * a * a, xy - b * x - a * y + n * a * b  # around the means over all units
+    return mean_ratio(frame["xy"].to_numpy(float), frame["xx"].to_numpy(float)), mean_ratio(product_, square)
+
+
 def product(*parts: Functional) -> Functional:
     """Product of functionals, linearised."""
     values = np.array([p.value for p in parts])

@@ -50,6 +50,13 @@ STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("customers", "transactions"),
         ("customers", "monthly"),
     ),
+    "08 service": (
+        ("customers", "branches", "pulse", "service", "monthly", "survey", "contacts", "managers"),
+        ("customers", "branches", "service"),
+        ("survey", "monthly"),
+        ("customers", "contacts"),
+        ("service",),
+    ),
     "09 product preference": (("choices", "customers.birth_year"), ("choices",)),
 }
 

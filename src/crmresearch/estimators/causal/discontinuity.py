@@ -59,7 +59,13 @@ class Jump:
 
 
 def jump(
-    x: ArrayLike, y: ArrayLike, *, cut: float = 0.0, donut: float = 0.0, bandwidths: tuple[float, float] | None = None
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    cut: float = 0.0,
+    donut: float = 0.0,
+    bandwidths: tuple[float, float] | None = None,
+    cluster: ArrayLike | None = None,
 ) -> Jump:
     """Jump of an outcome at a cut: local linear, triangular kernel, bandwidth of least mean squared error.
 
@@ -73,6 +79,8 @@ def jump(
         Leave out those nearer to the cut than this, who may have moved across it.
     bandwidths : tuple, optional
         Of the estimate and of its bias; chosen from the data by default.
+    cluster : array, optional
+        Rows of one unit, which may stand on both sides; errors and bandwidths know that they are alike.
 
     Raises
     ------
@@ -86,20 +94,21 @@ def jump(
     """
     x, y = complete(running=x, outcome=y)
     keep = np.abs(x - cut) >= donut
-    sides = _sides(x[keep] - cut, y[keep])
+    unit = np.arange(len(x)) if cluster is None else np.unique(np.asarray(cluster), return_inverse=True)[1]
+    sides = _sides(x[keep] - cut, y[keep], unit[keep])
     h, b = bandwidths or _bandwidths(sides)
-    parts = []
-    for u, v in sides:
+    value, moved, n = np.zeros(2), np.zeros((2, len(x))), []
+    for sign, (u, v, c) in zip((-1, 1), sides, strict=True):
         near = np.abs(u) <= max(h, b)
-        u, v = u[near], v[near]
+        u, v, c = u[near], v[near], c[near]
         line, square = _weights(u, h, 1, 0), _weights(u, b, 2, 2)
-        unbiased = line - (line @ u**2) * square
-        e2 = _residuals(u, v) ** 2
-        parts.append([line @ v, line**2 @ e2, unbiased @ v, unbiased**2 @ e2, (np.abs(u) <= h).sum()])
-    left, right = parts
-    value, corrected = right[0] - left[0], right[2] - left[2]
-    errors = (math.sqrt(left[k] + right[k]) for k in (1, 3))
-    return Jump(float(value), next(errors), float(corrected), next(errors), h, b, (int(left[4]), int(right[4])))
+        both = np.stack([line, line - (line @ u**2) * square])
+        value += sign * both @ v
+        error = both * _residuals(u, v)
+        moved += sign * np.stack([np.bincount(c, one, len(x)) for one in error])
+        n.append(int((np.abs(u) <= h).sum()))
+    (plain, corrected), (se, robust) = value, np.sqrt((moved**2).sum(axis=1))
+    return Jump(float(plain), float(se), float(corrected), float(robust), h, b, (n[0], n[1]))
 
 
 def false_cuts(x: ArrayLike, y: ArrayLike, cuts: Iterable[float], *, cut: float = 0.0) -> pd.DataFrame:
@@ -158,17 +167,17 @@ def _residuals(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _bandwidths(sides: list[tuple[np.ndarray, ...]]) -> tuple[float, float]:
     """Bandwidths of the estimate and of its bias, in three steps from a rule of thumb."""
-    x = np.concatenate([u for u, _ in sides])
+    x = np.concatenate([side[0] for side in sides])
     most = np.abs(x).max()
     quarter, three = np.quantile(x, [0.25, 0.75], method="averaged_inverted_cdf")
     spread = min(x.std(ddof=1), (three - quarter) / 1.349)
-    places = [np.unique(np.abs(u)) for u, _ in sides]
+    places = [np.unique(np.abs(side[0])) for side in sides]
     least = max(p[min(NEAR, len(p)) - 1] for p in places) * (1 + 1e-8)
     thumb = max(min(2.576 * spread * sum(len(p) for p in places) ** -0.2, most), least)
-    whole = [np.abs(u).max() * (1 + 1e-8) for u, _ in sides]
+    whole = [np.abs(side[0]).max() * (1 + 1e-8) for side in sides]
 
     def step(order: int, power: int, at: list[float], penal: bool) -> float:
-        left, right = (_terms(u, y, order, power, thumb, h) for (u, y), h in zip(sides, at, strict=True))
+        left, right = (_terms(side, order, power, thumb, h) for side, h in zip(sides, at, strict=True))
         v, bias, penalty = left[0] + right[0], right[1] - left[1], left[2] + right[2]
         return float(min((v / (bias**2 + penal * penalty)) ** (1 / (2 * order + 3)), most))
 
@@ -177,19 +186,23 @@ def _bandwidths(sides: list[tuple[np.ndarray, ...]]) -> tuple[float, float]:
     return step(1, 0, [b, b], True), b
 
 
-def _terms(x: np.ndarray, y: np.ndarray, order: int, power: int, h: float, wide: float) -> tuple[float, float, float]:
+def _terms(side: tuple[np.ndarray, ...], order: int, power: int, h: float, wide: float) -> tuple[float, float, float]:
     """Variance, bias and variance of the bias of one coefficient on one side, up to powers of the bandwidth."""
-    near = np.abs(x) <= h
-    u, v = x[near], y[near]
-    weight = _weights(u, h, order, power)
-    variance = float((2 * power + 1) * h ** (2 * power + 1) * (weight**2 @ _residuals(u, v) ** 2))
-    constant = h**power * (weight @ (u / h) ** (order + 1))
-    near = np.abs(x) <= wide
-    u, v = x[near], y[near]
-    weight = _weights(u, wide, order + 1, order + 1)
-    lead = 2 * (order + 1 - power)
-    bias = math.sqrt(lead) * constant
-    return variance, float(bias * (weight @ v)), float(3 * bias**2 * (weight**2 @ _residuals(u, v) ** 2))
+
+    def near(width: float) -> list[np.ndarray]:
+        return [a[np.abs(side[0]) <= width] for a in side]
+
+    def variance(weight: np.ndarray, x: np.ndarray, y: np.ndarray, unit: np.ndarray) -> float:
+        return float((np.bincount(unit, weight * _residuals(x, y)) ** 2).sum())
+
+    rows = near(h)
+    weight = _weights(rows[0], h, order, power)
+    spread = (2 * power + 1) * h ** (2 * power + 1) * variance(weight, *rows)
+    constant = h**power * (weight @ (rows[0] / h) ** (order + 1))
+    rows = near(wide)
+    weight = _weights(rows[0], wide, order + 1, order + 1)
+    bias = math.sqrt(2 * (order + 1 - power)) * constant
+    return spread, float(bias * (weight @ rows[1])), float(3 * bias**2 * variance(weight, *rows))
 
 
 # --- density ----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ MOST = 1000  # seeds of one estimator and world
 VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate closes takes fewer
 ENTRY = {
     "00": "base", "01": "value", "02": "churn", "03": "cost", "04": "loyalty", "05": "strategy", "06": "competition",
-    "07": "channels", "09": "preference", "99": "unity",
+    "07": "channels", "08": "service", "09": "preference", "99": "unity",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What notebook 08 takes out of the engine: stays, exits, waiting and answers by branch and quarter.
+"""Stays, exits, waiting, handling, answers and income by branch and quarter.
 
 Branches are numbers here; the same branch has the same number in every frame.
 """
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 QUARTER = 3
 COLUMNS = [
-    *("branch", "quarter", "converted", "at_risk", "exits", "visits", "wait", "answers", "satisfaction", "quality")
+    *("branch", "quarter", "converted", "at_risk", "exits", "visits", "wait", "cases", "steps", "handling"),
+    *("answers", "satisfaction", "quality", "income", "squares", "paid"),
 ]
 
 
@@ -40,8 +41,9 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
     DataFrame
         ``branch``, ``quarter`` (since the year 0), ``converted`` (its quarter; minus infinity where before the first
         one seen, infinity where never), ``at_risk`` (customer-months), ``exits``, ``visits`` and ``wait`` (mean
-        minutes), ``answers``, ``satisfaction`` and ``quality`` (means, in standard deviations of all answers). Missing
-        where there was none, or where the bank brings none.
+        minutes), ``cases``, ``steps`` and ``handling`` (means; minutes), ``answers``, ``satisfaction`` and ``quality``
+        (means, in standard deviations of all answers), ``income`` (interest and fees), its ``squares`` and ``paid``
+        (customer-months that it is of). Missing where there was none, or where the bank brings none.
     """
     import ibis
 
@@ -67,6 +69,18 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
         t = bank.table("service").inner_join(home, "customer_id").filter(lambda t: t.wait_minutes.notnull())
         by = {"branch": t.branch, "quarter": month_number(t.occurred_on) // QUARTER}
         parts.append(grouped(bank, t, by, visits=t.count(), wait=t.wait_minutes.mean()))
+    if bank.require("service.steps", "service.handling_minutes") is None:
+        t = bank.table("service").inner_join(home, "customer_id")
+        t = t.filter(lambda t: t.steps.notnull() & t.handling_minutes.notnull())
+        by = {"branch": t.branch, "quarter": month_number(t.occurred_on) // QUARTER}
+        means = {"steps": as_float(t.steps).mean(), "handling": t.handling_minutes.mean()}
+        parts.append(grouped(bank, t, by, cases=t.count(), **means))
+    if bank.require("monthly.net_interest", "monthly.fees") is None:
+        t = bank.table("monthly").inner_join(home, "customer_id")
+        made = t.net_interest.fill_null(0) + t.fees.fill_null(0)
+        by = {"branch": t.branch, "quarter": month_number(t.month) // QUARTER}
+        sums = {"income": as_float(made.sum()), "squares": (as_float(made) * as_float(made)).sum()}
+        parts.append(grouped(bank, t, by, **sums, paid=t.count()))
     for answer in ("satisfaction", "quality"):
         if bank.require(f"pulse.{answer}") is None:
             parts.append(_answers(bank, home, answer))

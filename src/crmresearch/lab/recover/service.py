@@ -1,0 +1,108 @@
+"""What service does: study 8 on banks whose conversions, waits, priority and invitations are known."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crmresearch.data.reductions import service as reductions
+from crmresearch.lab.recover.harness import Estimator, findings, reduced
+from crmresearch.studies import service
+
+if TYPE_CHECKING:
+    from crmresearch.data.bank import Bank
+    from crmresearch.estimators.inference import Estimate
+
+WINDOW = 8
+OPTIONS: dict[str, Any] = {"window_quarters": WINDOW, "resamples": 399, "seed": 2026}  # the notebook draws 999 times
+THRESHOLD = 50_000.0
+
+
+def conversion(bank: Bank) -> dict[str, Estimate]:
+    """Satisfaction after branches convert, as notebook 08 reads it."""
+    return findings(service.conversion(reduced(bank, reductions.branch_quarters), **OPTIONS), "S29")
+
+
+def handling(bank: Bank) -> dict[str, Estimate]:
+    """Minutes of handling for one more step."""
+    frames = (reduced(bank, reduction) for reduction in (reductions.branch_quarters, reductions.handling_by_steps))
+    return findings(service.handling(*frames, window_quarters=WINDOW), "S55", "S55a")
+
+
+def waiting(bank: Bank) -> dict[str, Estimate]:
+    """Exits and satisfaction as load makes customers of a branch wait."""
+    return findings(service.waiting(reduced(bank, reductions.branch_quarters)), "S39", "S51")
+
+
+def customers(bank: Bank) -> dict[str, Estimate]:
+    """The same within customers."""
+    read = {"stays": reductions.stays_by_waiting, "answers": reductions.answers_by_waiting}
+    return findings(service.customers({k: reduced(bank, reduction) for k, reduction in read.items()}), "S39a", "S51a")
+
+
+def priority(bank: Bank) -> dict[str, Estimate]:
+    """Jump of satisfaction at the threshold."""
+    read = (reductions.near_threshold, reductions.balances)
+    both = (reduced(bank, reduction, threshold=THRESHOLD) for reduction in read)
+    return findings(service.priority(*both), "S52")
+
+
+def invited(bank: Bank) -> dict[str, Estimate]:
+    """Retention of those invited by lot."""
+    return findings(service.invited(reduced(bank, reductions.campaigns), campaign="invite"), "S53")
+
+
+def managed(bank: Bank) -> dict[str, Estimate]:
+    """Contribution per manager by use of the system."""
+    return findings(service.managed(reduced(bank, reductions.managed)), "S38")
+
+
+def planted(truth: dict[str, Any]) -> dict[str, float]:
+    """Truths of the lines that the world's estimands give; of a conversion, as far as it is built up by the window."""
+    from crmresearch.lab.simulated.branches import BUILDING
+
+    known = truth["estimands"]
+    return {
+        "S29": known["conversion.satisfaction.observed"] * np.clip(np.arange(1, WINDOW + 1) / BUILDING, 0, 1).mean(),
+        "S39": math.exp(known["waiting.exit.ten_minutes_less.log_hr"]),
+        "S51": known["waiting.satisfaction.by_load.observed"],
+        "S52": known["priority.satisfaction.observed"],
+        "S53": known["campaign.invite.retention_12m"],
+        "S55": known["handling.step"],
+        "S38": known["manager.use.contribution"],
+    }
+
+
+def _only(*lines: str) -> Any:
+    return lambda truth: {line: planted(truth)[line] for line in lines}
+
+
+BRANCHES = ("customers", "branches", "pulse", "service", "monthly")
+ESTIMATORS = [
+    Estimator(
+        "conversion", "service", conversion, _only("S29"), worlds=("wider", "selected_conversion"), tables=BRANCHES,
+        seeds=400,
+    ),
+    Estimator("handling", "service", handling, _only("S55"), worlds=("wider",), tables=BRANCHES, seeds=400),
+    Estimator(
+        "waiting", "service", waiting, _only("S51"), worlds=("wider", "load_lowers_quality"), tables=BRANCHES,
+        limits=("S39",), seeds=400,
+    ),
+    Estimator(
+        "customers", "service", customers, worlds=("wider",), tables=BRANCHES, limits=("S39a", "S51a"), seeds=400
+    ),
+    Estimator(
+        "priority", "service", priority, _only("S52"), worlds=("wider", "bunching"),
+        tables=("customers", "survey", "monthly"), seeds=400,
+    ),
+    Estimator(
+        "invited", "service", invited, _only("S53"), worlds=("wider",),
+        tables=("customers", "contacts", "holdings", "monthly", "service"), seeds=400,
+    ),
+    Estimator(
+        "managed", "service", managed, worlds=("wider",), tables=("customers", "monthly", "managers"),
+        limits=("S38",), seeds=400,
+    ),
+]  # fmt: skip

@@ -1,0 +1,224 @@
+"""What conversion of branches does: satisfaction, waiting and revenue (S29), and minutes a step takes (S55, S55a)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crmresearch import words
+from crmresearch.errors import NotApplicable
+from crmresearch.estimators.blocks import Functional, ratio, slopes
+from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
+from crmresearch.estimators.causal.ways import ways
+from crmresearch.estimators.inference import Estimate, ends, levels, robust_ols
+from crmresearch.estimators.verdicts import Deviation
+from crmresearch.figures import Mark, Picture
+from crmresearch.result import Result, gate, study
+from crmresearch.rules import nobodys, of_squares
+
+say = words.of("service")
+LEAST = 10  # branches that convert and are seen long enough
+# Yearly difference in trend between branches that convert a standard deviation apart; over two years S29's bound, and
+# as many minutes as S55's bound asks of the three quarters of a step that such a conversion takes away
+DRIFT = {"satisfaction": 0.01, "handling": 0.08}
+
+
+@study
+def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: int) -> Result:
+    """Mean change of satisfaction over the quarters after a branch converts (S29), read in several ways.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.service.branch_quarters`.
+    window_quarters : int
+        Quarters after conversion that are averaged, the first one included; of branches that are seen that long.
+    resamples, seed : int
+        Of the wild bootstrap by branch.
+
+    References
+    ----------
+    Callaway and Sant'Anna (2021), *Journal of Econometrics* 225, 200-230; Borusyak, Jaravel and Spiess (2024), *Review
+    of Economic Studies* 91, 3253-3285.
+    """
+    if frame["satisfaction"].isna().all():
+        raise NotApplicable(say("unasked"), "pulse")
+    panel, left = _panel(frame, ["satisfaction"], window_quarters)["satisfaction"]
+    read = {name: way(panel) for name, way in ways(window_quarters).items()}
+    rows = [(name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)) for name, one in read.items()]
+    table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
+    checks = (gate(say, "drift", _drift(panel, "satisfaction")),)
+    _, n, value, low, high = rows[0]
+    found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
+    early = float(panel.left_out)
+    return Result(
+        table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
+        say("converted", found=found, quarters=window_quarters)
+        + (say("gaps", n=float(left)) if left else "")
+        + (say("early", n=early) if early else "")
+        + ".",
+        estimates={"S29": found},
+        picture=_picture(panel, found, window_quarters),
+        counts=(),
+    )
+
+
+def _panel(frame: pd.DataFrame, columns: list[str], window: int) -> dict[str, tuple[Panel, int]]:
+    """Panels of the same branches, seen in every quarter that has any of it; how many others are left out."""
+    wide = {c: frame.pivot_table(index="branch", columns="quarter", values=c, dropna=False) for c in columns}
+    quarters = [q for q in frame["quarter"].unique() if all(q in w and w[q].notna().any() for w in wide.values())]
+    whole = np.logical_and.reduce([w[quarters].notna().all(axis=1).to_numpy() for w in wide.values()])
+    when = frame.groupby("branch")["converted"].first().to_numpy(float)[whole]
+    first = np.where(np.isfinite(when), when - (quarters[0] if quarters else 0), np.where(when < 0, 0.0, np.inf))
+    some, seen = np.isfinite(first) & (first > 0), len(quarters)
+    if (some & (first + window <= seen)).sum() < LEAST or (~np.isfinite(first)).sum() == 0:
+        raise NotApplicable(say("few_branches", least=LEAST, quarters=window), "branches", "pulse", "service")
+    return {c: (Panel(w[quarters].to_numpy(float)[whole], first), int((~whole).sum())) for c, w in wide.items()}
+
+
+def _drift(panel: Panel, of: str) -> Deviation | None:
+    """Yearly trend before conversion, per standard deviation by which branches convert later; never is the latest.
+
+    None where too few branches are seen twice before it.
+    """
+    last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
+    late = (last - last.mean()) / last.std()
+    early = (np.arange(panel.periods) < panel.first[:, None]) & (panel.first > 1)[:, None]
+    row, quarter = np.nonzero(early)
+    if len(np.unique(last[row])) < 2 or len(np.unique(row)) < LEAST:
+        return None
+    x = [late[row] * quarter / 4, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(quarter))]
+    b, v = robust_ols(np.column_stack(x), panel.values[row, quarter], row)
+    return Deviation(b[0], *ends(b[0], v[0, 0] ** 0.5), limit=DRIFT[of])
+
+
+def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
+    """Effect by quarters since conversion, as long before it as after it."""
+    event = by_event(group_time(panel, controls="not yet", base="universal"))
+    low, high = ends(event.effect, event.se)
+    data = pd.DataFrame({"x": event.when, "y": event.effect, "low": low, "high": high})
+    near = (np.abs(event.when) <= window) & np.isfinite(event.se)
+    marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("moment"), style="limit", axis="x")]
+    x = say("x", n=float(np.isfinite(panel.first).sum()))
+    return Picture("curves", data[near], say("title", found=found), x, say("y"), {"marks": marks}, people=False)
+
+
+# --- what else conversion moves ---------------------------------------------------------------------------------------
+
+
+@study
+def beside(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: int) -> Result:
+    """Waiting and revenue over the same quarters, beside satisfaction; and whom the panel of answers loses by it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.service.branch_quarters`.
+    window_quarters, resamples, seed : int
+        As for :func:`conversion`.
+    """
+    some = frame["income"].where(frame["income"] > 0) / frame["paid"]
+    stays = frame["exits"] / frame["at_risk"].where(frame["at_risk"] > 0)
+    outcomes = frame.assign(revenue=np.log(some), stays=stays, reached=np.log(frame["answers"]))
+    rows = []
+    for name in ("satisfaction", "wait", "revenue", "stays", "reached"):
+        if outcomes[name].isna().all():
+            continue
+        panel, left = _panel(outcomes, [name], window_quarters)[name]
+        for way in ("not_yet", "two_way"):
+            one = ways(window_quarters)[way](panel)
+            rows.append((name, way, *wild_interval(one, draws=resamples, seed=seed), int(one.n[0]), left))
+    if not rows:
+        raise NotApplicable(say("unasked"), "pulse", "service", "monthly")
+    table = pd.DataFrame(rows, columns=["outcome", "row", "effect", "low", "high", "branches", "left_out"])
+    quarter = frame.groupby("quarter")[["income", "squares"]].sum(min_count=1).dropna()
+    owner = of_squares(quarter["income"], quarter["squares"])
+    whose = [owner if name == "revenue" else nobodys("no money") for name in table["outcome"]]
+    first = table[table["row"] == "not_yet"].set_index("outcome")
+    told = [say("beside.wait", one=first.loc["wait"])] if "wait" in first.index else []
+    told += [say("beside.revenue", one=first.loc["revenue"])] if "revenue" in first.index else []
+    shown = table.assign(
+        outcome=table["outcome"].map(say.names("beside.outcomes")), row=table["row"].map(say.names("rows")), whose=whose
+    )
+    return Result(
+        shown.rename(columns=say.names("beside.columns")),
+        say("beside.sentence", quarters=window_quarters, told=words.joined(told)),
+        counts=(),
+        money=[say.names("beside.columns")["effect"]],
+    )
+
+
+@study
+def missing(frame: pd.DataFrame) -> Result:
+    """Branches that the panel of answers leaves out, by whether they convert, and what was answered in the first year.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.service.branch_quarters`.
+    """
+    if frame["satisfaction"].isna().all():
+        raise NotApplicable(say("unasked"), "pulse")
+    asked = frame.groupby("branch")["satisfaction"].count()
+    early = frame[frame["quarter"] < frame["quarter"].min() + 4].groupby("branch")[["satisfaction", "quality"]].mean()
+    one = frame.groupby("branch").agg(converted=("converted", "first"), answers=("answers", "sum")).join(early)
+    one = one.assign(arm=np.where(np.isposinf(one["converted"]), "never", "converts"), whole=asked == asked.max())
+    table = one.groupby(["arm", "whole"], as_index=False).agg(
+        branches=("converted", "size"), satisfaction=("satisfaction", "mean"), answers=("answers", "sum")
+    )
+    out = one.loc[~one["whole"], "arm"].value_counts()
+    left = {arm: float(out.get(arm, 0)) for arm in ("converts", "never")}
+    names = say.names("missing.values")
+    table = table.assign(arm=table["arm"].map(names), whole=np.where(table["whole"], names["whole"], names["gaps"]))
+    return Result(
+        table.astype({"answers": "int64"}).rename(columns=say.names("missing.columns")),
+        say("missing.sentence", converts=left["converts"], never=left["never"], n=float(len(one))),
+        counts=(say.names("missing.columns")["answers"],),
+    )
+
+
+# --- steps and minutes ------------------------------------------------------------------------------------------------
+
+
+@study
+def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) -> Result:
+    """Minutes of handling for one more step: by conversion of the branch (S55), and within customers (S55a).
+
+    Conversion takes steps away; the minutes that go with them, over the steps, are what a step takes. Between cases it
+    would be more than that, where hard cases take more steps and take longer.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.service.branch_quarters`.
+    cases : DataFrame
+        From :func:`crmresearch.data.reductions.service.handling_by_steps`.
+    window_quarters : int
+        As for :func:`conversion`.
+
+    References
+    ----------
+    Imbens and Angrist (1994), *Econometrica* 62, 467-475.
+    """
+    if frame["handling"].isna().all():
+        raise NotApplicable(say("handling.unknown"), "service")
+    panels = _panel(frame, ["handling", "steps"], window_quarters)
+    moved, parts = {}, {}
+    for name, (one, _) in panels.items():
+        moved[name] = ways(window_quarters)["not_yet"](one)
+        parts[name] = Functional(float(moved[name].effect[0]), moved[name].influence[:, 0])
+    n = int(frame["cases"].sum())
+    found = ratio(parts["handling"], parts["steps"], say("handling.unit"), n)
+    checks = (gate(say, "handling.drift", _drift(panels["handling"][0], "handling")),)
+    found = Estimate(found.value, found.ci_low, found.ci_high, found.unit, n, found.se, checks)
+    within, between = slopes(cases)
+    every = {"within": within, "between": between, **parts}
+    rows = [("by_conversion", found.value, found.ci_low, found.ci_high, n)]
+    rows += [(name, one.value, one.low, one.high, n) for name, one in every.items()]
+    estimates = {"S55": found, "S55a": within.estimate(say("handling.unit"), int(cases["rows"].sum()))}
+    table = pd.DataFrame(rows, columns=["row", "effect", "low", "high", "n"])
+    return Result(
+        table.assign(row=table["row"].map(say.names("handling.rows"))).rename(columns=say.names("handling.columns")),
+        say("handling.sentence", found=found, steps=parts["steps"], branches=float(moved["steps"].n[0])),
+        estimates=estimates,
+    )
