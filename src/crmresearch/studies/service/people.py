@@ -84,7 +84,7 @@ def managed(frame: pd.DataFrame) -> Result:
     frame : DataFrame
         From :func:`crmresearch.data.reductions.service.managed`.
     """
-    moves = frame[frame.groupby("manager")["use"].transform("nunique") > 1]
+    moves = _seen(frame)
     if moves["manager"].nunique() < MANAGERS or not moves["made"].mean() > 0:
         raise NotApplicable(tell("few", least=MANAGERS), "managers", "customers")
     n = int(moves["n"].groupby(moves["month"]).sum().max())
@@ -96,8 +96,8 @@ def managed(frame: pd.DataFrame) -> Result:
     rows.insert(1, ("between", b[0], v[0, 0] ** 0.5))
     checks = [gate(tell, "unseen", None)]
     later = use[["manager", "month", "use"]].assign(month=use["month"] - YEAR).rename(columns={"use": "ahead"})
-    both = use.merge(later, on=["manager", "month"])
-    if both.groupby("manager").size().gt(YEAR).sum() >= MANAGERS:
+    both = _seen(use.merge(later, on=["manager", "month"]))
+    if both["manager"].nunique() >= MANAGERS:
         value, se = _slope(both, "made", "ahead")
         checks.append(gate(tell, "ahead", Deviation(value, *ends(value, se), limit=AHEAD)))
         rows.append(("ahead", value, se))
@@ -114,6 +114,13 @@ def managed(frame: pd.DataFrame) -> Result:
         estimates={"S38": line},
         money=[tell.names("columns")["share"]],
     )
+
+
+def _seen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Managers who are seen for a year and whose use moves, in months in which several are."""
+    use = frame.groupby("manager")["use"]
+    some = frame[(use.transform("nunique") > 1) & (use.transform("size") >= YEAR)]
+    return some[some.groupby("month")["manager"].transform("size") > 1]
 
 
 def _slope(frame: pd.DataFrame, outcome: str, *more: str) -> tuple[float, float]:
