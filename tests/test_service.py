@@ -139,7 +139,7 @@ def test_what_a_bank_does_not_bring_is_not_told(absent):
     converted, waited = service.conversion(found, **OPTIONS), service.waiting(found)
     # too few branches are asked in every quarter of so small a bank; without a pulse it says that nobody was asked
     assert converted.sentence == service.conversion(whole, **OPTIONS).sentence or absent == "pulse"
-    assert (converted.missing == Missing(service.say("unasked"), ("pulse",))) == (absent == "pulse")
+    assert (converted.missing == Missing(service.branches.say("unasked"), ("pulse",))) == (absent == "pulse")
     assert waited.applicable == (absent != "service")
     if absent == "pulse":
         assert set(waited.estimates) == {"S39"}

@@ -76,17 +76,14 @@ def _panel(frame: pd.DataFrame, columns: list[str], window: int) -> dict[str, tu
     return {c: (Panel(w[quarters].to_numpy(float)[whole], first), int((~whole).sum())) for c, w in wide.items()}
 
 
-def _drift(panel: Panel, of: str) -> Deviation | None:
-    """Yearly trend before conversion, per standard deviation by which branches convert later; never is the latest.
-
-    None where too few branches are seen twice before it.
-    """
+def _drift(panel: Panel, of: str) -> Deviation:
+    """Yearly trend before conversion, per standard deviation by which branches convert later; never is the latest."""
     last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
     late = (last - last.mean()) / last.std()
     early = (np.arange(panel.periods) < panel.first[:, None]) & (panel.first > 1)[:, None]
     row, quarter = np.nonzero(early)
     if len(np.unique(last[row])) < 2 or len(np.unique(row)) < LEAST:
-        return None
+        raise NotApplicable(say("unseen", least=LEAST), "branches")
     x = [late[row] * quarter / 4, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(quarter))]
     b, v = robust_ols(np.column_stack(x), panel.values[row, quarter], row)
     return Deviation(b[0], *ends(b[0], v[0, 0] ** 0.5), limit=DRIFT[of])
