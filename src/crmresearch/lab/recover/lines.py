@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from crmresearch.lab import simulated
-from crmresearch.lab.recover import competition, preference
+from crmresearch.lab.recover import competition, preference, service
 from crmresearch.lab.recover.summary import stored_limits
 from crmresearch.lab.simulated import accounts
 from crmresearch.lab.simulated.campaigns import COSTS, DOSES, campaign_months, wave_months
@@ -62,6 +62,9 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S27": ("corporate.ecommerce.share", "", ""),
     "S31": ("", "channels.helped", "S31"),
     "S37": ("negative_share.contribution", "", ""),
+    "S38": ("manager.use.contribution", "service.managed", "S38"),
+    "S39": ("waiting.exit.ten_minutes_less.log_hr", "service.waiting", "S39"),
+    "S39a": ("", "service.customers", "S39a"),
     "S40": ("cost_ratio.primary", "", ""),
     "S40b": ("", "cost.ratios", "S40b"),
     "S40d": ("cost_ratio.won_only", "", ""),
@@ -78,7 +81,13 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S46a": ("", "competition.leaving", "S46a"),
     "S47": ("entry.intensity.log_hazard", "competition.managed", "S47"),
     "S50": ("", "loyalty.importance", "S50"),
+    "S51": ("waiting.satisfaction.by_load.observed", "", ""),
+    "S51a": ("", "service.customers", "S51a"),
+    "S52": ("priority.satisfaction.observed", "", ""),
+    "S53": ("campaign.invite.retention_12m", "", ""),
     "S54a": ("", "preference.worth", "S54a"),
+    "S55": ("handling.step", "", ""),
+    "S55a": ("", "service.handling", "S55a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
@@ -191,7 +200,8 @@ def known(world: str) -> dict[str, dict[str, float]]:
         found |= {line: one} if one else {}
     for line in ("S43", "S43a"):  # of one class, as these worlds are: it adds nothing and nothing agrees for its sake
         found[line] = {"world": 0.0, "error": 0.0} | found.get(line, {})
-    found |= {line: {"world": value, "error": 0.0} for line, value in competition.planted(facts).items()}
+    both = competition.planted(facts) | service.planted(facts)
+    found |= {line: {"world": value, "error": 0.0} for line, value in both.items()}
     return found | {
         line: {"world": value, "error": error} for line, (value, error) in preference.planted(facts).items()
     }
