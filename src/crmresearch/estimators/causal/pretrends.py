@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.causal.staggered import Effects, Panel, Several
 from crmresearch.estimators.inference import ends, levels, robust_ols, z
 
@@ -83,10 +83,18 @@ def drift(panel: Panel, year: float) -> tuple[float, float, float]:
     panel : Panel
     year : float
         Periods of a year.
+
+    Raises
+    ------
+    NotApplicable
+        If fewer than two units that are treated at different times are seen twice before it.
     """
     last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
     late = (last - last.mean()) / last.std()
-    row, period = np.nonzero(np.arange(panel.periods) < panel.first[:, None])
+    twice = (panel.first > 1)[:, None]  # a unit that is seen once before tells of no trend
+    row, period = np.nonzero((np.arange(panel.periods) < panel.first[:, None]) & twice)
+    if len(np.unique(last[row])) < 2:
+        raise NotApplicable("no trend before treatment is known: too few units are seen twice before it")
     x = [late[row] * period / year, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(period))]
     b, v = robust_ols(np.column_stack(x), panel.values[row, period], row)
     low, high = ends(b[0], v[0, 0] ** 0.5)

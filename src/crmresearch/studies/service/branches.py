@@ -8,9 +8,10 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio, slopes
+from crmresearch.estimators.causal.pretrends import drift
 from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
-from crmresearch.estimators.inference import Estimate, ends, levels, robust_ols
+from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
@@ -47,7 +48,7 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     read = {name: way(panel) for name, way in ways(window_quarters).items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)) for name, one in read.items()]
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
-    checks = (gate(say, "drift", _drift(panel, "satisfaction")),)
+    checks = (gate(say, "drift", Deviation(*drift(panel, 4), limit=DRIFT["satisfaction"])),)
     _, n, value, low, high = rows[0]
     found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
     early = float(panel.left_out)
@@ -74,19 +75,6 @@ def _panel(frame: pd.DataFrame, columns: list[str], window: int) -> dict[str, tu
     if (some & (first + window <= seen)).sum() < LEAST or (~np.isfinite(first)).sum() == 0:
         raise NotApplicable(say("few_branches", least=LEAST, quarters=window), "branches", "pulse", "service")
     return {c: (Panel(w[quarters].to_numpy(float)[whole], first), int((~whole).sum())) for c, w in wide.items()}
-
-
-def _drift(panel: Panel, of: str) -> Deviation:
-    """Yearly trend before conversion, per standard deviation by which branches convert later; never is the latest."""
-    last = np.where(np.isfinite(panel.first), panel.first, panel.periods)
-    late = (last - last.mean()) / last.std()
-    early = (np.arange(panel.periods) < panel.first[:, None]) & (panel.first > 1)[:, None]
-    row, quarter = np.nonzero(early)
-    if len(np.unique(last[row])) < 2 or len(np.unique(row)) < LEAST:
-        raise NotApplicable(say("unseen", least=LEAST), "branches")
-    x = [late[row] * quarter / 4, np.ones(len(row)), levels(pd.Series(row)), levels(pd.Series(quarter))]
-    b, v = robust_ols(np.column_stack(x), panel.values[row, quarter], row)
-    return Deviation(b[0], *ends(b[0], v[0, 0] ** 0.5), limit=DRIFT[of])
 
 
 def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
@@ -206,7 +194,7 @@ def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) 
         parts[name] = Functional(float(moved[name].effect[0]), moved[name].influence[:, 0])
     n = int(frame["cases"].sum())
     found = ratio(parts["handling"], parts["steps"], say("handling.unit"), n)
-    checks = (gate(say, "handling.drift", _drift(panels["handling"][0], "handling")),)
+    checks = (gate(say, "handling.drift", Deviation(*drift(panels["handling"][0], 4), limit=DRIFT["handling"])),)
     found = Estimate(found.value, found.ci_low, found.ci_high, found.unit, n, found.se, checks)
     within, between = slopes(cases)
     every = {"within": within, "between": between, **parts}
