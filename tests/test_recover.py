@@ -462,6 +462,8 @@ def test_every_stored_truth_is_exact_to_a_tenth_of_an_estimate():
     for line, one in stored.items():
         low, high = (float(found.loc[line, end]) for end in ("ci_low", "ci_high"))
         ratio = known[line].bound is not None and known[line].bound.none == 1 and line[:3] != "S40"
+        if low == high:  # found without error
+            continue
         se = (math.log(high / low) if ratio else high - low) / (2 * z())
         errors = [one["error"] / (one.get("world", one.get("limit")) if ratio else 1)]
         if "limit" in one and "world" in one:  # the limit has its error where it comes from
@@ -480,7 +482,7 @@ def test_truths_of_lines_agree_with_a_small_new_draw_and_travel_with_the_bank(tm
     stored = simulated.about(simulated.Settings(world=simulated.REFERENCE))["truth"]
     assert stored, f"lines.yaml belongs to other worlds.yaml: {lines.COMMAND}"
     assert set(stored) <= set(ledger.lines())
-    fresh = lines.drawn([lines._sums(simulated.REFERENCE, block) for block in range(300, 308)])
+    fresh = lines.drawn(simulated.REFERENCE, [lines._sums(simulated.REFERENCE, block) for block in range(300, 308)])
     for line, one in fresh.items():
         spread = math.hypot(one["error"], stored[line]["error"])
         assert abs(one["world"] - stored[line]["world"]) <= 4.5 * spread, line

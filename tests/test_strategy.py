@@ -12,6 +12,9 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import strategy as reductions
 from crmresearch.errors import InputError, Missing
 from crmresearch.lab import simulated
+from crmresearch.lab.simulated.campaigns import DOSES
+from crmresearch.lab.simulated.policies import GAPS
+from crmresearch.lab.simulated.wallet import BANDS, EDGES
 from crmresearch.studies import strategy
 
 
@@ -304,9 +307,44 @@ def test_bands_of_the_bank_come_before_those_of_the_parameter():
     assert found.table["band"].tolist() == ["small", "large"]
 
 
-# --- reduction --------------------------------------------------------------------------------------------------------
+# --- the simulated bank -----------------------------------------------------------------------------------------------
 
 TABLES = ["customers", "monthly", "contacts", "holdings", "service", "survey"]
+
+
+@pytest.fixture(scope="module", params=["wider", "uniform_best"])
+def reference(request):
+    """Both purposes of offers on a bank of the reference size, and what was planted."""
+    s = simulated.Settings(20_000, 60, 3, request.param)
+    bank = simulated.bank(s, TABLES)
+    return [reductions.offers(bank, purpose=p) for p in ("retain", "develop")], simulated.truth(s)
+
+
+def test_what_was_planted_is_found_and_every_forced_offer_is_covered(reference):
+    (kept, developed), truth = reference
+    e, price = truth["estimands"], truth["parameters"]["dose_costs"]
+    result = strategy.policy(kept, parts=[1, 1, 1, 1], band_edges=EDGES)
+    gain = result.finding("S25")
+    assert gain.ci_low <= e["policy.gain"] <= gain.ci_high
+    assert (gain.ci_low > 0) == (truth["world"] == "wider")  # in uniform_best one offer is best for all
+    names = [f"{band}.{gap}.{dose}" for band in BANDS for gap in GAPS for dose in DOSES[1:]]
+    want = [e[f"policy.{name}.contribution"] - price[name.split(".")[2]] for name in names]
+    cells = result.details["cells"]
+    se = (cells["ci_high"] - cells["ci_low"]) / 3.92
+    assert (np.abs(cells["value"] - want) / se).max() < 3.5  # of eighteen, by Bonferroni, at one in a hundred
+    top = strategy.by_band(kept, parts=[1, 1, 1, 1], band_edges=EDGES).finding("S57")
+    assert top.ci_low <= 1e-9
+    assert top.ci_high >= -1e-9
+    for found, name, bound in (
+        (strategy.held(developed).finding("S05"), "offer.families", 0.01),
+        (strategy.aimed(kept, **ARMS).finding("S18"), "campaign.personal.retention_12m", 0.005),
+        (strategy.potential(developed).finding("S23"), "offer.balance.per_guess", 0.01),
+    ):
+        assert found.value == pytest.approx(e[name], abs=3 * found.se)
+        assert found.ci_low > bound
+
+
+# --- reduction --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import yaml
 from crmresearch.lab import simulated
 from crmresearch.lab.recover import competition, preference, service
 from crmresearch.lab.recover.summary import stored_limits
-from crmresearch.lab.simulated import accounts
+from crmresearch.lab.simulated import accounts, policies
 from crmresearch.lab.simulated.campaigns import COSTS, DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.draws import FOLLOW
 from crmresearch.lab.simulated.estimands import model_fingerprint
@@ -34,6 +34,7 @@ BLOCKS = 240
 WORLDS = ("baseline", REFERENCE)
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.recover.lines"
+OFFERS = "offers: "  # before the name of a sum over those who were made one
 # By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
 PLANTED: dict[str, tuple[str, str, str]] = {
     "S01": ("", "competition.trend", "S01"),
@@ -54,6 +55,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S16": ("concern.growth", "loyalty.drift", "S16"),
     "S16b": ("path.CONC_SAT_LOY.interaction", "loyalty.importance", "S16b"),
     "S17": ("", "competition.platforms", "S17"),
+    "S18a": ("", "strategy.aimed", "S18a"),
     "S19": ("top20.contribution", "", ""),
     "S19a": ("top1.contribution", "", ""),
     "S19b": ("top10.contribution", "", ""),
@@ -91,6 +93,14 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
+# By line: the world's estimand of offers, for which the stored limits are drawn too coarsely.
+OFFERED = {
+    "S05": "offer.families",
+    "S18": "campaign.personal.retention_12m",
+    "S23": "offer.balance.per_guess",
+    "S25": "policy.gain",
+    "S57": "policy.top_band.gain",
+}
 
 
 def _contacts(s: Settings, block: int, life: Life) -> dict[str, float]:
@@ -155,11 +165,23 @@ def _banks(s: Settings, life: Life) -> dict[str, float]:
 
 def _sums(world: str, block: int) -> dict[str, float]:
     s = Settings(seed=SEED, world=world)
-    life = draw_life(s, block)
-    return _contacts(s, block, life) | _banks(s, life)
+    life, offered = draw_life(s, block), dict[str, float]()
+    policies.offer_sums(s, block, offered)
+    policies.lot_sums(s, life, block, offered)
+    return _contacts(s, block, life) | _banks(s, life) | {OFFERS + k: v for k, v in offered.items()}
 
 
-def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+def _offered(world: str) -> dict[str, Callable[[dict[str, float]], float]]:
+    """Estimands of offers that a world has, as functions of sums."""
+    known = policies.offer_estimands(Settings(world=world))
+
+    def of(name: str) -> Callable[[dict[str, float]], float]:
+        return lambda z: known[name]({k.removeprefix(OFFERS): v for k, v in z.items() if k.startswith(OFFERS)})
+
+    return {line: of(name) for line, name in OFFERED.items() if name in known}
+
+
+def drawn(world: str, sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Truths of lines that no parameter holds, with their jackknife errors over blocks."""
     every = [name.removesuffix(".money") for name in sums[0] if name.endswith(".money")]
 
@@ -172,14 +194,14 @@ def drawn(sums: list[dict[str, float]]) -> dict[str, dict[str, float]]:
         "S42": lambda z: per_head(z, "gone"),
         "S42a": lambda z: per_head(z, "voluntary"),
         "S48": lambda z: z["moved"] / z["pairs"],
-    }
+    } | _offered(world)
     whole = {k: sum(z[k] for z in sums) for k in sums[0]}
     out = {}
     for line, of in truths.items():
         left_out = np.array([of({k: whole[k] - z[k] for k in whole}) for z in sums])
         n = len(left_out)
         error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-        out[line] = {"world": of(whole), "error": error}
+        out[line] = {"world": round(of(whole), 9), "error": round(error, 9)}  # a gain of nothing is 0, not 1e-13
     return out
 
 
@@ -213,7 +235,7 @@ def main(names: list[str], jobs: int = 2) -> None:
     for world in names or WORLDS:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             sums = list(pool.map(_sums, repeat(world), range(BLOCKS), chunksize=4))
-        lines = known(world) | drawn(sums)
+        lines = known(world) | drawn(world, sums)
         worlds[world] = {k: {name: float(f"{v:.6g}") for name, v in lines[k].items()} for k in sorted(lines)}
     content = {"command": COMMAND, "months": Settings.months, "model": model_fingerprint(), "worlds": worlds}
     path = Path(simulated.__file__).with_name("lines.yaml")
