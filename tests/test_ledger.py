@@ -257,12 +257,17 @@ def test_widening_one_interval_decides_no_line_of_the_bank(errors, which, left, 
     assert [k for k in before if before[k] == "undecided" and after[k] != "undecided"] == []
 
 
+PRIMARIES = [v for v in ledger.lines().values() if v.primary and v.bound and v.design != "check" and v.kind != "X"]
+
+
+def _at_their_bound(some):
+    return {v.line_id: estimate(v.bound.at, v.bound.at - 1e-9, v.bound.at + 1e-9) for v in some}
+
+
 def test_one_step_over_the_primary_lines_of_a_bank(tmp_path):
     # one p of about .03 among twenty-one primary lines at their bound: alone it would pass, among them it must not
-    primaries = [v for v in ledger.lines().values() if v.primary and v.bound and v.design != "check" and v.kind != "X"]
-    assert len(primaries) > 20
-    findings = {v.line_id: estimate(v.bound.at, v.bound.at - 1e-9, v.bound.at + 1e-9) for v in primaries[1:21]}
-    first = primaries[0]
+    assert len(PRIMARIES) > 20
+    first, findings = PRIMARIES[0], _at_their_bound(PRIMARIES[1:21])
     keep(tmp_path, {**findings, first.line_id: _barely(first)})
     found = row(ledger.merge(tmp_path), first.line_id)
     assert found.p_value == pytest.approx(math.erfc(2.2 / math.sqrt(2)), rel=1e-3)
@@ -278,6 +283,20 @@ def test_secondary_lines_depend_on_the_decided_primaries(tmp_path):
     assert row(ledger.merge(tmp_path), "S44a").verdict == "undecided"  # no primary line was decided
     keep(tmp_path, {"S44": far})
     assert row(ledger.merge(tmp_path), "S44a").verdict == "supported"
+
+
+@pytest.mark.parametrize(("line_id", "beside"), [("S04a", "S04"), ("S15a", "S15"), ("S44a", "S44")])
+def test_a_bank_without_the_primary_line_is_decided_by_the_first_it_can_measure(line_id, beside, tmp_path):
+    """It stands in the one step in the primary's place; where that is measured, and stays open, it decides nothing."""
+    lines = ledger.lines()
+    far = _barely(lines[line_id], far=True)
+    keep(tmp_path / "alone", {line_id: far, beside: Missing("no such table")})
+    assert row(ledger.merge(tmp_path / "alone"), line_id).verdict == "supported"
+    keep(tmp_path / "both", {line_id: far} | _at_their_bound([lines[beside]]))
+    assert row(ledger.merge(tmp_path / "both"), line_id).verdict == "undecided"
+    others = [v for v in PRIMARIES if v.line_id != beside][:20]
+    keep(tmp_path / "barely", {line_id: _barely(lines[line_id])} | _at_their_bound(others))
+    assert row(ledger.merge(tmp_path / "barely"), line_id).verdict == "undecided"  # one among many
 
 
 def test_checked_and_described_lines_take_no_part(tmp_path):
