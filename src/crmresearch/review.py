@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,32 @@ def told(row: Mapping[Any, Any]) -> str:
     return f"{number(row['estimate'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
+def _pairs(before: pd.DataFrame, now: pd.DataFrame) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
+    """Each line of a ledger with what an earlier one says of it."""
+    known = _rows(before)
+    return [(known.get(k, {}), row) for k, row in _rows(now).items()]
+
+
+def moves(frames: tuple[pd.DataFrame, pd.DataFrame], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """List the lines whose verdict differs between two ledgers, with what can have moved it.
+
+    Parameters
+    ----------
+    frames : (DataFrame, DataFrame)
+        The ledgers of the earlier and of the later run.
+    runs : (mapping, mapping)
+        What went into each, as ``run.json`` tells it.
+    """
+    changed, names = inputs(*runs), say.names("inputs_named")
+    rows = [
+        (b["line_id"], words.local(a["verdict"]), words.local(b["verdict"]), told(a), told(b),
+         ", ".join(names[kind] for kind in why(a, b, changed)))
+        for a, b in _pairs(*frames)
+        if a and a["verdict"] != b["verdict"] and (b["notebook"], told(b)) != (LAST, "–")
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["line", "before", "now", "estimate_before", "estimate_now", "moved_by"])
+
+
 @study
 def moved(folder: Path | None) -> Result:
     """Verdicts that moved since an earlier run, what can have moved them, and lines that cannot be compared (S11).
@@ -116,22 +142,15 @@ def moved(folder: Path | None) -> Result:
     runs = [json.loads((f / "run.json").read_text("utf-8")) for f in (folder / SINCE, folder)]
     if runs[0]["fingerprints"]["data"] == runs[1]["fingerprints"]["data"]:
         raise NotApplicable(say("moved.same"))
-    frame = _merged(folder)
-    before = {r["line_id"]: r for r in ledger.read(folder / SINCE).to_dict("records")}
-    pairs = [(before.get(r["line_id"], {}), r) for r in frame.to_dict("records")]
+    frames = ledger.read(folder / SINCE), _merged(folder)
+    pairs = _pairs(*frames)
     both = [(a, b) for a, b in pairs if told(a) != "–" and told(b) != "–"]
     apart = [b["line_id"] for a, b in both if not all(same(a[k], b[k]) for k in RULE)]
-    changed, names = inputs(*runs), say.names("inputs_named")
-    rows = [
-        (b["line_id"], words.local(a["verdict"]), words.local(b["verdict"]), told(a), told(b),
-         ", ".join(names[kind] for kind in why(a, b, changed)))
-        for a, b in pairs
-        if a and a["verdict"] != b["verdict"] and (b["notebook"], told(b)) != (LAST, "–")
-    ]  # fmt: skip
+    table = moves(frames, runs)
     until = [str(run["bank"]["observation_end"]) for run in runs]
     return Result(
-        pd.DataFrame(rows, columns=["line", "before", "now", "estimate_before", "estimate_now", "moved_by"]),
-        say("moved.sentence", n=float(len(both)), moved=float(len(rows)), until=until, apart=", ".join(apart) or "–"),
+        table,
+        say("moved.sentence", n=float(len(both)), moved=float(len(table)), until=until, apart=", ".join(apart) or "–"),
         estimates={"S11": _count(len(apart), say("moved.unit"), len(both))},
         counts=(),
     )

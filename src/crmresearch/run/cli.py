@@ -1,4 +1,4 @@
-"""The command line: ``crmresearch run | sweep | bank | site | check | release | notebooks | new-notebook | recover``.
+"""The command line: ``crmresearch run | sweep | replay | bank | site | check | release`` and what keeps the project.
 
 Exit status: 0 everything completed, 1 something ran and failed, 2 the request was refused before anything ran, 130 it
 was interrupted.
@@ -259,6 +259,44 @@ def _plan(planned: Any, jobs: int, force: bool, as_object: bool) -> None:
     options.echo(
         f"{len(states)} runs, {len(states) - todo} unchanged, {todo} to run ({len(wanted)} notebooks): {takes}"
     )
+
+
+@app.command()
+def replay(
+    bank: Annotated[str, typer.Option(help="Path of a bank.yaml or of its folder; names of files carry the date.")],
+    by: Annotated[str, typer.Option(help="What is loaded at once: month or day.")] = "month",
+    every: Annotated[int, typer.Option(min=1, help="Loads between two ledgers; the last load makes one, too.")] = 12,
+    out: Annotated[
+        Path | None, typer.Option(callback=options.here, help="Folder of the replay; outputs/replay by default.")
+    ] = None,
+    studies: options.Studies = None,
+    jobs: options.Jobs = 2,
+    given: options.Given = None,
+    lang: options.Lang = None,
+) -> None:
+    """Load a bank's files in the order of the dates in their names; say which verdicts move.
+
+    Exit status: 0 everything completed, 1 a file was set aside or a run failed, 2 refused before anything ran.
+    """
+    from crmresearch.run import replay as replaying
+
+    if by not in ("month", "day"):
+        raise InputError(f"--by takes month or day, not {by}")
+    ways: dict[str, Any] = {"studies": options.listed(studies), "values": options.values(given), "jobs": jobs}
+    with _watched(_again()) as listener:
+        done = replaying.replay(bank, out or Path("outputs") / "replay", by=by, every=every, progress=listener, **ways)
+    for until, frame in done.moved.items():
+        options.echo(f"{until}: {len(frame)} verdicts moved")
+        for row in frame.to_dict("records"):
+            options.echo(f"  {row['line']}: {row['before']} -> {row['now']} ({row['moved_by']})")
+    for name in done.again:
+        options.echo(f"came before, changes nothing: {name}")
+    for name, report in done.aside.items():
+        options.echo(f"set aside: {name}: {report}", err=True)
+    for until, outcome in done.outcomes.items():
+        options.echo(f"{until} {outcome.status['status']}: {options.short(outcome.folder.absolute())}")
+    if done.aside or not all(outcome.completed for outcome in done.outcomes.values()):
+        raise typer.Exit(1)
 
 
 @app.command()

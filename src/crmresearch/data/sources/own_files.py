@@ -118,6 +118,12 @@ def about_in(path: str | Path) -> About:
     return _about(path, _read_yaml(path))
 
 
+def stated(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return where a ``bank.yaml`` lies, and what stands in it, as written."""
+    path = _locate(path)
+    return path, _read_yaml(path)
+
+
 def describe(path: str | Path, outside: Path | None = None) -> Description:
     """Read a ``bank.yaml`` and look at its files, without reading their rows.
 

@@ -91,6 +91,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S55": ("handling.step", "", ""),
     "S55a": ("", "service.handling", "S55a"),
     "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
+    "S58": ("", "unity.together", "S58"),
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
 # By line: the world's estimand of offers, for which the stored limits are drawn too coarsely.
