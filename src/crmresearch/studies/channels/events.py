@@ -47,7 +47,7 @@ def fresh(frame: pd.DataFrame, *, seed: int) -> Result:
     lot = np.random.default_rng(seed).binomial(frame["lookups"].astype(int), WEEK)
     models = {
         "gain": ([known, month], [known, month, week]),
-        "unasked": ([known], [known, week]),
+        "unasked": ([known], [known, _month(frame["last_week"])]),
         "trend": ([known, month, _before(frame)], [known, month, _before(frame), week]),
         "lot": ([known, month], [known, month, _week(pd.Series(lot, frame.index), frame["lookups"])]),
     }

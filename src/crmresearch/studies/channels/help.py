@@ -20,7 +20,8 @@ LEAST = 10  # branches that begin to help and are seen long enough
 BOUND = -0.001  # of S31
 DRIFT = 0.001  # yearly difference in trend between branches that begin to help a standard deviation apart
 YEAR = 4
-MAGNITUDES = (0.0, 0.5, 1.0)  # how far trends may differ after, in moves of the year before; the last one decides
+MAGNITUDES = (0.0, 0.5, 1.0)  # how far trends may differ after, in moves of the year before
+DECIDES = 0.5  # of these: a whole move of so few branches is mostly chance
 
 
 @study
@@ -112,10 +113,10 @@ def _blocks(panel: Panel, years: int) -> Effects | None:
 
 
 def _trends(blocks: Effects | None) -> tuple[Check, ...]:
-    """Whether what the years after decide holds where trends go on to differ as much as they moved before."""
+    """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
     if blocks is None:
         return ()
-    plain, wide = (bounded(blocks, m) for m in (0.0, MAGNITUDES[-1]))
+    plain, wide = (bounded(blocks, m) for m in (0.0, DECIDES))
     undone = not plain[0] <= BOUND <= plain[1] and wide[0] <= BOUND <= wide[1]
     return (gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND),)
 
