@@ -22,6 +22,7 @@ BUILT = 3  # quarters after the one of conversion in which its effect is still b
 MINUTES = 10.0  # of waiting, which the lines are about
 MOVED = 0.05  # standard deviations of rated quality per ten minutes beyond which waiting is not all that load moves
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # of waiting, as shares of answers
+LEAST_TOLD = 0.5  # of what moves in waiting that must be no error
 SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -30,12 +31,18 @@ def waiting(frame: pd.DataFrame) -> Result:
     """Exits (S39) and satisfaction (S51) as waiting moves within branches from quarter to quarter.
 
     Each branch is compared with itself, with others in the same quarter, and with others as long after conversion, so
-    that what moves waiting is the load. Rated quality should not move with it where waiting is all that load does.
+    that what moves waiting is the load. Rated quality should not move with it where waiting is all that load does. Some
+    forty visits tell a branch's mean waiting with an error, which draws slopes to none; they are divided by the share
+    of what moves in it that is no error.
 
     Parameters
     ----------
     frame : DataFrame
         From :func:`crmresearch.data.reductions.service.branch_quarters`.
+
+    References
+    ----------
+    Fuller (1987), *Measurement Error Models*, 1.2.
     """
     if frame["wait"].isna().all():
         raise NotApplicable(say("no_waiting"), "service")
@@ -48,14 +55,16 @@ def waiting(frame: pd.DataFrame) -> Result:
     for name in ("exits", "between"):
         x = _design(cells, within=name == "exits")
         b, se = rates(x, cells["exits"], cells["at_risk"], [cells["branch"].to_numpy()])
-        rows.append((name, b[0], *ends(b[0], se[0]), n))
-        answered[name] = b[0], se[0]
+        share = _told_apart(x, cells, cells["at_risk"]) if name == "exits" else 1.0
+        value, error = b[0] / share, se[0] / share
+        rows.append((name, value, *ends(value, error), n))
+        answered[name] = value, error
     for name in ("satisfaction", "quality"):
         told = _told(cells, name)
         if len(told) and (fit := _weighted(_design(told), told, name)) is not None:
-            b, v = fit
-            answered[name] = b[0], v[0, 0] ** 0.5
-            rows.append((name, b[0], *ends(b[0], v[0, 0] ** 0.5), int(told["answers"].sum())))
+            share = _told_apart(_design(told), told, told["answers"])
+            answered[name] = value, error = fit[0][0] / share, fit[1][0, 0] ** 0.5 / share
+            rows.append((name, value, *ends(value, error), int(told["answers"].sum())))
     checks: tuple[Check, ...] = ()
     if "quality" in answered:
         value, se = answered["quality"]
@@ -77,6 +86,23 @@ def _design(cells: pd.DataFrame, within: bool = True) -> np.ndarray:
     since = (cells["quarter"] - cells["converted"]).clip(-1, BUILT)
     x = [cells["wait"].to_numpy() / MINUTES, np.ones(len(cells)), levels(cells["quarter"])]
     return np.column_stack([*x, *([levels(cells["branch"]), levels(since)] if within else [])])
+
+
+def _told_apart(x: np.ndarray, cells: pd.DataFrame, weight: pd.Series) -> float:
+    """Share of what moves in waiting, all else in the design held, that is no error of its mean.
+
+    A visit alone tells of no error; the mean one of the others stands for it.
+    """
+    root = np.sqrt(weight.to_numpy(float))
+    rest = x[:, 1:] * root[:, None]
+    moved = x[:, 0] * root - rest @ np.linalg.lstsq(rest, x[:, 0] * root, rcond=None)[0]
+    each = cells["noise"] * cells["visits"]
+    noise = (each.fillna(each.mean()) / cells["visits"] / MINUTES**2).to_numpy(float)
+    held = 1 - np.linalg.matrix_rank(rest) / len(x)  # of an error, beside branches and quarters
+    share = 1 - held * float(weight.to_numpy(float) @ noise) / float(moved @ moved)
+    if not share > LEAST_TOLD:
+        raise NotApplicable(say("noisy"), "service")
+    return share
 
 
 def _told(cells: pd.DataFrame, name: str) -> pd.DataFrame:

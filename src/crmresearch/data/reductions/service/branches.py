@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 QUARTER = 3
 COLUMNS = [
-    *("branch", "quarter", "converted", "at_risk", "exits", "visits", "wait", "cases", "steps", "handling"),
+    *("branch", "quarter", "converted", "at_risk", "exits", "visits", "wait", "noise", "cases", "steps", "handling"),
     *("answers", "satisfaction", "quality", "income", "squares", "paid"),
 ]
 
@@ -40,10 +40,11 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``branch``, ``quarter`` (since the year 0), ``converted`` (its quarter; minus infinity where before the first
-        one seen, infinity where never), ``at_risk`` (customer-months), ``exits``, ``visits`` and ``wait`` (mean
-        minutes), ``cases``, ``steps`` and ``handling`` (means; minutes), ``answers``, ``satisfaction`` and ``quality``
-        (means, in standard deviations of all answers), ``income`` (interest and fees), its ``squares`` and ``paid``
-        (customer-months that it is of). Missing where there was none, or where the bank brings none.
+        one seen, infinity where never), ``at_risk`` (customer-months), ``exits``, ``visits``, ``wait`` (mean minutes)
+        and ``noise`` (variance of that mean), ``cases``, ``steps`` and ``handling`` (means; minutes), ``answers``,
+        ``satisfaction`` and ``quality`` (means, in standard deviations of all answers), ``income`` (interest and
+        fees), its ``squares`` and ``paid`` (customer-months that it is of). Missing where there was none, or where the
+        bank brings none.
     """
     import ibis
 
@@ -68,7 +69,10 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("service.wait_minutes") is None:
         t = bank.table("service").inner_join(home, "customer_id").filter(lambda t: t.wait_minutes.notnull())
         by = {"branch": t.branch, "quarter": month_number(t.occurred_on) // QUARTER}
-        parts.append(grouped(bank, t, by, visits=t.count(), wait=t.wait_minutes.mean()))
+        square = (t.wait_minutes * t.wait_minutes).mean()
+        part = grouped(bank, t, by, visits=t.count(), wait=t.wait_minutes.mean(), square=square)
+        spread = part.pop("square") - part["wait"] ** 2
+        parts.append(part.assign(noise=(spread / (part["visits"] - 1).where(part["visits"] > 1))))
     if bank.require("service.steps", "service.handling_minutes") is None:
         t = bank.table("service").inner_join(home, "customer_id")
         t = t.filter(lambda t: t.steps.notnull() & t.handling_minutes.notnull())
