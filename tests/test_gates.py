@@ -69,7 +69,7 @@ KINDS = {
         cost.targeted.unseen cost.calls.alike
         cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
-        preference.stated service.managed.unseen value.margin.clv.unproved
+        preference.stated service.managed.unseen value.margin.clv.unproved unity.answered
     """,
 }
 LISTED = {key: kind for kind, keys in KINDS.items() for key in keys.split()}

@@ -106,6 +106,12 @@ def test_sixty_loads_are_one_load_in_every_table(arriving, tmp_path, runs):
         order = [c for c in ("customer_id", "month", "occurred_on", "amount") if c in one]
         texts = [f.sort_values(order, kind="stable").to_csv(index=False).encode() for f in (one, other)]
         assert texts[0] == texts[1], table
+    agreed = set(parts()["customers"].query("consent_marketing == 'yes'")["customer_id"])
+    for label, *_ in runs:
+        path = tmp_path / "out" / "restricted" / f"actions-{label}.csv"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert set(pd.read_csv(path)["customer_id"]) <= agreed
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     grown = [rows["monthly"] for _, _, rows, _ in runs]
     assert grown == sorted(grown)
     assert grown[-1] == loaded.rows("monthly")

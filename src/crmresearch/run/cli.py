@@ -289,6 +289,8 @@ def replay(
         options.echo(f"{until}: {len(frame)} verdicts moved")
         for row in frame.to_dict("records"):
             options.echo(f"  {row['line']}: {row['before']} -> {row['now']} ({row['moved_by']})")
+    for until, result in done.precision.items():
+        options.echo(f"{until}: {result.sentence}")
     for name in done.again:
         options.echo(f"came before, changes nothing: {name}")
     for name, report in done.aside.items():

@@ -22,11 +22,14 @@ from crmresearch import escape, ledger, review
 from crmresearch.data.bank import open_bank
 from crmresearch.data.contract import ContractError
 from crmresearch.data.places import put, sha256
+from crmresearch.data.reductions import actions as reductions
 from crmresearch.data.sources import own_files, readers
 from crmresearch.data.tables import STEPS, TABLES
 from crmresearch.errors import InputError
+from crmresearch.result import Result
 from crmresearch.run import batch
 from crmresearch.run.progress import Progress
+from crmresearch.studies import actions
 
 _DATED = re.compile(r"(?<!\d)(\d{4})[-_]?(0[1-9]|1[0-2])(?:[-_]?(0[1-9]|[12]\d|3[01]))?(?!\d)")
 ORDER = [*STEPS, *TABLES]
@@ -54,12 +57,15 @@ class Replayed:
         Files that were set aside, and why.
     again : list of str
         Files that had come before, and changed nothing.
+    precision : dict of str to Result
+        How often the list of the ledger before was right by that day.
     """
 
     outcomes: dict[str, batch.Outcome] = field(default_factory=dict)
     moved: dict[str, pd.DataFrame] = field(default_factory=dict)
     aside: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
+    precision: dict[str, Result] = field(default_factory=dict)
 
 
 class Arrivals:
@@ -160,7 +166,8 @@ def replay(
     bank : path
         A ``bank.yaml``, or its folder; the names of its files carry the month or the day.
     out : Path
-        Holds a run by the last day that was loaded, ``moved.csv`` and ``replay.json``.
+        Holds a run by the last day that was loaded, ``moved.csv``, ``precision.csv``, ``replay.json``, and in
+        ``restricted`` the lists of customers to keep, to develop and to win back.
     by : {'month', 'day'}
         What is loaded at once.
     every : int
@@ -183,6 +190,7 @@ def replay(
     seen: set[tuple[str, str]] = set()
     waiting: dict[datetime.date, list[File]] = {}
     before: Path | None = None
+    known: pd.DataFrame | None = None
     for number, (end, files) in enumerate(arrivals.loads.items(), 1):
         waiting[end] = []
         for file in sorted(files, key=lambda f: (ORDER.index(f.table), f.path.name)):
@@ -207,8 +215,22 @@ def replay(
         if before is not None:
             done.moved[label] = _moved(before, one.folder)
         before = one.folder
+        opened = open_bank(state, home)
+        standing = reductions.standing(opened)
+        opened.engine.close()
+        if isinstance(standing, pd.DataFrame):
+            if known is not None:
+                done.precision[label] = actions.precision(known, standing)
+            _restricted(out, label, actions.listed(standing))
+            known = standing
     _write(out, done)
     return done
+
+
+def _restricted(out: Path, label: str, frame: pd.DataFrame) -> None:
+    """Write a list of single customers, for the user alone."""
+    (out / "restricted").mkdir(mode=0o700, exist_ok=True)
+    put(out / "restricted" / f"actions-{label}.csv", escape.csv(frame))
 
 
 def _moved(before: Path, now: Path) -> pd.DataFrame:
@@ -221,6 +243,9 @@ def _write(out: Path, done: Replayed) -> None:
     moved = [frame.assign(until=label) for label, frame in done.moved.items()]
     if moved:
         put(out / "moved.csv", escape.csv(pd.concat(moved, ignore_index=True)), private=False)
+    right = [one.table.assign(until=label) for label, one in done.precision.items() if one.applicable]
+    if right:
+        put(out / "precision.csv", escape.csv(pd.concat(right, ignore_index=True)), private=False)
     told: Mapping[str, Any] = {
         "runs": {label: one.status["status"] for label, one in done.outcomes.items()},
         "aside": done.aside,

@@ -8,6 +8,7 @@ from crmresearch.estimators.inference.intervals import (
     fieller,
     from_draws,
     mean_interval,
+    newcombe,
     normal,
     poisson_rate,
     q_values,

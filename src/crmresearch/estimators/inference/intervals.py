@@ -112,6 +112,21 @@ def wilson(count: Any, n: Any) -> tuple[Any, Any, Any]:
     return (p, low, high) if np.ndim(p) else (float(p), float(low), float(high))
 
 
+def newcombe(count: Any, n: Any) -> tuple[float, float, float]:
+    """Difference of two proportions, the first less the second, with its interval from those of Wilson.
+
+    References
+    ----------
+    Newcombe (1998). Interval estimation for the difference between independent proportions. *Statistics in Medicine*
+    17, 873-890 (method 10).
+    """
+    share, low, high = wilson(np.asarray(count, dtype=float), np.asarray(n, dtype=float))
+    gap = share[0] - share[1]
+    below = np.hypot(share[0] - low[0], high[1] - share[1])
+    above = np.hypot(high[0] - share[0], share[1] - low[1])
+    return float(gap), float(gap - below), float(gap + above)
+
+
 def poisson_rate(events: Any, exposure: Any) -> tuple[Any, Any, Any]:
     """Events per unit of exposure with the exact interval, of numbers or columns.
 
