@@ -91,6 +91,28 @@ def test_the_date_that_a_bank_gives_goes_before_its_branches(tmp_path):
     assert (frame["owner_share"] == 0.3).all()
 
 
+@pytest.mark.parametrize(
+    ("marks", "entered"),
+    [
+        ({"a": 1, "b": 0, "c": 1}, [-np.inf, np.inf, -np.inf]),  # what the branches of the first come to is not all
+        ({"a": 0, "b": 0, "c": 0}, [2020 * 12 + 5, np.inf, 2020 * 12]),  # rivals came to the last in the first month
+        ({"a": "", "b": 1, "c": ""}, [2020 * 12 + 5, -np.inf, -np.inf]),  # where nothing is said, branches tell
+        ({"a": 0, "b": "", "c": 1}, [2020 * 12 + 5, np.inf, -np.inf]),
+    ],
+)
+def test_the_mark_of_a_bank_says_where_rivals_were_from_the_start(tmp_path, marks, entered):
+    rows = market_rows()
+    frame = reductions.markets(own_bank(tmp_path, markets=rows.assign(always_treated=rows["city_id"].map(marks))))
+    assert frame.groupby("city")["entered"].first().tolist() == entered
+
+
+def test_a_mark_in_some_months_is_one_of_the_place(tmp_path):
+    rows = market_rows().assign(always_treated=0)
+    rows.loc[(rows["city_id"] == "a") & (rows.index == 3), "always_treated"] = 1
+    frame = reductions.markets(own_bank(tmp_path, markets=rows))
+    assert frame.groupby("city")["entered"].first().tolist() == [-np.inf, np.inf, 2020 * 12]
+
+
 def people(joined, left, city="a", seen=None):
     columns = {"customer_id": [f"k{i}" for i in range(len(joined))], "acquired_on": joined, "left_on": left}
     return pd.DataFrame(columns | {"city_id": city} | ({} if seen is None else {"observed_from": seen}))

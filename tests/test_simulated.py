@@ -29,6 +29,7 @@ NOT_EVERYWHERE = {
     "direction",
     "counterparty",
     "rate_gap",
+    "always_treated",
     "outside_estimate",
     "branch_id",
     "priority_since",
@@ -139,7 +140,7 @@ def test_written_bank_opens_and_equals_the_one_in_memory(tmp_path, monkeypatch):
     assert "truth" not in listed  # no notebook sees the latent values
 
 
-@pytest.mark.parametrize("world", ["null", "heavy_tail", "no_late_entry", "risky_cities"])
+@pytest.mark.parametrize("world", ["null", "heavy_tail", "no_late_entry", "risky_cities", "lifelike"])
 def test_worlds_obey_the_contract(world):
     frames = simulated.frames(Settings(customers=300, months=20, seed=2, world=world))
     Bank.from_frames(frames, simulated.about(Settings(world=world, months=20)))

@@ -194,8 +194,8 @@ def test_satisfaction_follows_the_load_as_the_limit_says(world):
 def test_answers_have_the_moments_that_are_written_down():
     s, g = Settings(), np.random.default_rng(1)
     for level in (-2.0, 0.0, 1.5):
-        drawn = answered(s.parameters, level, g.standard_normal(200_000))
-        mean, square = answer_moments(s.parameters, np.array(level))
+        drawn = answered(s.parameters.item_loading, level, g.standard_normal(200_000))
+        mean, square = answer_moments(s.parameters.item_loading, np.array(level))
         assert drawn.mean() == pytest.approx(mean, abs=0.02)
         assert (drawn**2).mean() == pytest.approx(square, abs=0.2)
 

@@ -120,11 +120,11 @@ def test_the_jump_is_that_of_answers_drawn_with_priority_and_without():
             flag = np.full(d.vip.shape, vip)
             lift = branches.lifts(branches.draw_branches(s), d.people.service, flag, d.home)["SAT"]
             moved = (lift - d.lift["SAT"])[:, wave] + s.parameters.vip_satisfaction * (vip - d.vip[:, wave])
-            means.append(service.answered(s.parameters, own + moved, noise).mean(axis=0))
+            means.append(service.answered(s.parameters.item_loading, own + moved, noise).mean(axis=0))
         near = np.abs(d.log_balance[:, [m - 1 for m in wave]] - np.log(s.parameters.vip_threshold)) < 0.1
         there = (d.people.acquired[:, None] < wave) & (d.left[:, None] > wave)
         changes.append((means[1] - means[0])[near & there])
-        everybody.append(service.answered(s.parameters, own, noise).mean(axis=0)[there])
+        everybody.append(service.answered(s.parameters.item_loading, own, noise).mean(axis=0)[there])
     found = np.concatenate(changes) / np.concatenate(everybody).std()
     assert found.mean() == pytest.approx(limit, abs=4 * found.std() / np.sqrt(len(found)))
 

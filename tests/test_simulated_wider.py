@@ -137,11 +137,24 @@ def test_conditional_logit_finds_the_taste_for_none():
 
 @pytest.mark.parametrize(
     ("table", "column", "worlds"),
-    [("markets", "rate_gap", ("wider", "risky_cities")), ("choices", "opt_out", ("wider", "selected_entry"))],
+    [
+        ("markets", "rate_gap", ("wider", "risky_cities")),
+        ("markets", "always_treated", ("wider", "lifelike")),
+        ("choices", "opt_out", ("wider", "selected_entry")),
+    ],
 )
 def test_columns_are_there_only_where_they_do_something(table, column, worlds):
     for world in ("baseline", "null", "small", *worlds):
         assert (column in simulated.frames(Settings(50, 6, world=world), [table])[table]) is (world in worlds)
+
+
+@pytest.mark.parametrize("world", ["wider", "selected_entry", "lifelike"])
+def test_cities_are_marked_where_rivals_were_from_the_start(world):
+    table = simulated.frames(Settings(50, 24, world=world), ["markets"])["markets"]
+    first = table[table["month"] == table["month"].min()]
+    assert 0 < first["always_treated"].sum() < len(first)
+    assert (first["always_treated"].astype(bool) == (first["rival_branches"] > 0)).all()
+    assert (table.groupby("city_id")["always_treated"].nunique() == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ def _cities(bank: Bank) -> ibis.Table:
     month = month_number(t.month)
     came = month.min(where=t.rival_branches > 0)
     told = month_number(t.rival_entered_on).min() if bank.require("markets.rival_entered_on") is None else came
-    c = t.group_by("city_id").aggregate(came=ibis.coalesce(told, came), always=(came == month.min()).fill_null(False))
+    always = (came == month.min()).fill_null(False)
+    if bank.require("markets.always_treated") is None:
+        always = ibis.coalesce(t.always_treated.any(), always)
+    c = t.group_by("city_id").aggregate(came=ibis.coalesce(told, came), always=always)
     return c.mutate(city=ibis.dense_rank().over(ibis.window(order_by="city_id")))
 
 
@@ -47,8 +50,9 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
     DataFrame
         ``city``, ``month`` (since the year 0), ``tier``, ``share``, ``rivals`` (branches), ``entered`` (month of the
         first rival: the date the bank gives, or the first month with a branch; minus infinity where rivals were there
-        from the first month on, infinity where none came), ``region`` (the place itself where the bank names none),
-        ``owner_share`` and ``intensity`` (of relationship management; missing where the bank brings none).
+        from the start, as ``always_treated`` says, or else from the first month on; infinity where none came),
+        ``region`` (the place itself where the bank names none), ``owner_share`` and ``intensity`` (of relationship
+        management; missing where the bank brings none).
     """
     import ibis
 

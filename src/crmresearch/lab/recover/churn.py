@@ -9,7 +9,7 @@ from crmresearch.data.reductions import churn as reductions
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.survival.curves import kaplan_meier, restricted_mean_difference
 from crmresearch.estimators.survival.incidence import cumulative_incidence
-from crmresearch.lab.recover.harness import Estimator, findings, given
+from crmresearch.lab.recover.harness import HARDER, Estimator, findings, given
 from crmresearch.studies import churn
 from crmresearch.studies.churn.index import index_hazard_ratio
 
@@ -82,7 +82,7 @@ PEOPLE = ("customers", "holdings", "service")
 ROWS = (*PEOPLE, "monthly", "transactions", "contacts")
 BROKEN = ("non_proportional", "reverse_causation", "informative_censoring")
 # fewer customers where no power is asked for
-SMALLER = dict.fromkeys(("null", "no_late_entry", "no_frailty", "no_overlap", *BROKEN), 4_000)
+SMALLER = dict.fromkeys(("null", "no_late_entry", "no_frailty", "no_overlap", *BROKEN), 4_000) | {"lifelike": 5_000}
 
 ESTIMATORS = [
     Estimator(
@@ -90,16 +90,18 @@ ESTIMATORS = [
         customers=6_000, sizes=SMALLER, tables=("customers",), limits=(MONTHS,), nothing={MONTHS: 0.0},
     ),
     Estimator(
-        "relationship", "churn", relationship, {}, ("baseline", "null", "wider", "no_frailty", *BROKEN, "small"),
+        "relationship", "churn", relationship, {}, (*HARDER, "no_frailty", *BROKEN, "small"),
         customers=6_000, sizes=SMALLER | {"wider": 20_000}, tables=PEOPLE, limits=("S06",), nothing={"S06": 1.0},
     ),
     Estimator(
-        "breadth", "churn", breadth, {}, ("baseline", "null", "wider", "no_frailty"),
+        "breadth", "churn", breadth, {}, (*HARDER, "no_frailty"),
         sizes=SMALLER, tables=(*PEOPLE, "monthly"), limits=("S56",), nothing={"S56": 1.0},
     ),
     Estimator(
-        "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, ("baseline", "null", "wider", "no_overlap"),
+        "campaigns", "churn", campaigns, {q: q for q in CAMPAIGNS}, (*HARDER, "no_overlap"),
         sizes=SMALLER, tables=(*PEOPLE, "monthly", "contacts"), nothing={"S42": 0.0, "S42a": 0.0},
     ),
-    Estimator("forecast", "churn", forecast, {}, ("baseline",), 8_000, tables=ROWS, seeds=200),
+    Estimator(
+        "forecast", "churn", forecast, {}, ("baseline", "lifelike"), 8_000, sizes=SMALLER, tables=ROWS, seeds=200,
+    ),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from crmresearch.data.reductions import cost as reductions
 from crmresearch.estimators.blocks import Functional
 from crmresearch.estimators.causal.selection import censored_selection
 from crmresearch.estimators.inference import Estimate, normal
-from crmresearch.lab.recover.harness import Estimator, findings, given, reduced
+from crmresearch.lab.recover.harness import HARDER, Estimator, findings, given, reduced
 from crmresearch.result import Check, Result
 from crmresearch.studies import cost
 from crmresearch.studies.cost.grid import LINES
@@ -184,14 +184,14 @@ TARGETED = {
     "naive: targeting ignored": "-campaign.targeted.eligible.retention_12m",
 }
 SPENT = (*PEOPLE, "monthly")
-SMALL = {"null": 4_000, "no_overlap": 4_000}  # no power is asked for there
+SMALL = {"null": 4_000, "no_overlap": 4_000, "lifelike": 5_000}  # no power is asked for there
 ESTIMATORS = [
     Estimator(
-        "ratios", "cost", ratios, _ratio_truth,
+        "ratios", "cost", ratios, _ratio_truth, HARDER,
         tables=PEOPLE, limits=("S40b", "S40e", "S40h"), sizes=SMALL,
     ),
     Estimator("groups", "cost", groups, {}, ("baseline",), 6_000, tables=PEOPLE, limits=GROUPS),
-    Estimator("response", "cost", response, RESPONSE, tables=PEOPLE, sizes=SMALL),
+    Estimator("response", "cost", response, RESPONSE, HARDER, tables=PEOPLE, sizes=SMALL),
     Estimator("followed", "cost", followed, _followed_truth, ("endogenous_spend",), 4_000, tables=PEOPLE),
     Estimator("saved", "cost", saved, _saved_truth, tables=AIMED, sizes=SMALL),
     Estimator(
@@ -204,7 +204,7 @@ ESTIMATORS = [
         tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"),
     ),
     Estimator(
-        "replacement", "cost", replacement, {},
+        "replacement", "cost", replacement, {}, HARDER,
         customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL | {"wider": 20_000},
     ),
 ]  # fmt: skip

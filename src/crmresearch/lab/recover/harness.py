@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 CHUNK = 20  # seeds of one task
+USUAL = ("baseline", "null", "wider")  # worlds
+HARDER = (*USUAL, "lifelike")  # of estimators of primary lines
 OWN = "own process"  # the world of a model that is tried on data of its own
 MOST = 1000  # seeds of one estimator and world
 VIOLATIONS = 400  # seeds in worlds that break an assumption: whether a gate closes takes fewer
@@ -84,7 +86,7 @@ class Estimator:
     study: str
     run: Callable[[Any], Mapping[str, Estimate]]
     truth: Mapping[str, str | float] | Callable[[dict[str, Any]], Mapping[str, float]] = field(default_factory=dict)
-    worlds: tuple[str, ...] = ("baseline", "null", "wider")
+    worlds: tuple[str, ...] = USUAL
     customers: int = 20_000
     months: int = 60
     tables: tuple[str, ...] | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement.model import PathModel
-from crmresearch.lab.recover.harness import Estimator, findings, given, reduced
+from crmresearch.lab.recover.harness import HARDER, Estimator, findings, given, reduced
 from crmresearch.studies import loyalty
 
 if TYPE_CHECKING:
@@ -137,12 +137,12 @@ def _latent(truth: dict[str, Any]) -> dict[str, float]:
 
 
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
-SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
+SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000, "lifelike": 5_000}
 
 
 BETWEEN = "loyalty_to_later_satisfaction"
 PATHS = ("S10a", "S10b", "S10c", "S10d")
-ONE_FACTOR, RESPONSE = ("baseline", "null", "wider", "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
+ONE_FACTOR, RESPONSE = (*HARDER, "one_factor_survey"), ("baseline", "mar_response", "mnar_response")
 
 
 def _on_trial(
@@ -161,12 +161,12 @@ def _on_trial(
 ESTIMATORS = [
     _on_trial("paths", paths, SURVEY, worlds=ONE_FACTOR, nothing=dict.fromkeys(PATHS, 0)),
     _on_trial("latent_paths", latent_paths, SURVEY, _latent, worlds=("baseline",), seeds=200),
-    _on_trial("importance", importance, SURVEY, nothing={"S50": math.nan, "S16b": 0}),
+    _on_trial("importance", importance, SURVEY, worlds=HARDER, nothing={"S50": math.nan, "S16b": 0}),
     _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
-    _on_trial("behaviour", behaviour, ACCOUNTS, nothing={"S12": 0, "S12a": 1}),
+    _on_trial("behaviour", behaviour, ACCOUNTS, worlds=HARDER, nothing={"S12": 0, "S12a": 1}),
     _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
-    _on_trial("drift", drift, SURVEY, nothing={"S16": 0, "S48": 0}, limits=("S16",)),
+    _on_trial("drift", drift, SURVEY, worlds=HARDER, nothing={"S16": 0, "S48": 0}, limits=("S16",)),
     _on_trial("lagged", lagged, SURVEY, nothing={BETWEEN: 0}),
-    _on_trial("referral_rate", referral_rate, SURVEY, nothing={"S44": 1}),
+    _on_trial("referral_rate", referral_rate, SURVEY, worlds=HARDER, nothing={"S44": 1}),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),
 ]

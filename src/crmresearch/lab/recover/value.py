@@ -64,7 +64,7 @@ def forecast(bank: Bank) -> dict[str, Estimate]:
 
 
 _TABLES = ("customers", "monthly")
-LARGER = {"wider": 20_000}  # a bank of the reference size
+SIZES = {"wider": 20_000, "lifelike": 5_000}  # a bank of the reference size
 WORTH = ("value.mean", "value.gap", *(f"value.{band}" for band in band_names()))
 ESTIMATORS = [
     Estimator(
@@ -72,12 +72,22 @@ ESTIMATORS = [
         "value",
         concentration,
         SHARES,
-        ("baseline", "wider", "heavy_tail", "small"),
+        ("baseline", "wider", "lifelike", "heavy_tail", "small"),
         2_000,
         tables=_TABLES,
-        sizes=LARGER,
+        sizes=SIZES,
     ),
-    Estimator("core", "value", core, {}, ("baseline", "wider"), 2_000, tables=_TABLES, limits=("S22",), sizes=LARGER),
+    Estimator(
+        "core",
+        "value",
+        core,
+        {},
+        ("baseline", "wider", "lifelike"),
+        2_000,
+        tables=_TABLES,
+        limits=("S22",),
+        sizes=SIZES,
+    ),
     Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), 2_000, tables=_TABLES, limits=WORTH),
     Estimator(
         "forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), 2_000, tables=_TABLES

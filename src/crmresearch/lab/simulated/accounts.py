@@ -163,6 +163,10 @@ def monthly(s: Settings, life: Life, block: int) -> Block:
     service = cost_level[row] * np.exp(0.3 * noise[1][at] - 0.045) * (1 + mobile)
     loans = life.opened[:, FAMILIES.index("loan")][row] <= month
     loss = np.where(loans & (loss_u[at] < p.risk_rate / 12), p.risk_loss * loss_size[at], 0.0)
+    if p.rare_loss > 0:
+        rare = stream(s, "losses", block)
+        hit, size = rare.random((n, months)) < p.rare_loss / 12, rare.standard_exponential((n, months))
+        loss = loss + (hit * p.rare_loss_size * size)[at]
     return {
         "customer_id": Codes(row, customer_ids(block)),
         "month": month_starts(months)[month],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crmresearch.lab.simulated.people import Array, stream
-from crmresearch.lab.simulated.settings import Settings
+from crmresearch.lab.simulated.settings import BLOCK, Settings
 
 OFFERS = ("control", "generic", "personal")  # arms of the campaign `personal`
 COSTS = {"personal": (0.0, 1.0, 2.5), "invite": (0.0, 1.5)}  # of an arm, in those of a contact
@@ -47,6 +47,12 @@ def attends(s: Settings, block: int, loyalty: Array) -> Array:
     wave = sum(m < campaign_months(s.months)["invite"] for m in wave_months(s.months)) - 1
     chance = 1 / (1 + np.exp(-ATTENDS - s.parameters.attend_loyalty * loyalty[:, max(wave, 0)]))
     return np.asarray(stream(s, "offers", block).random(len(chance)) < chance)
+
+
+def reactions(s: Settings, block: int) -> Array:
+    """Return what each customer adds to the log hazard ratio of a contact; the mean hazard ratio stays what it is."""
+    spread = s.parameters.retain_spread
+    return np.asarray(spread * stream(s, "reactions", block).standard_normal(BLOCK) - spread**2 / 2)
 
 
 def draw_arms(s: Settings, block: int, n: int, force: Mapping[str, int]) -> tuple[dict[str, Array], Array]:

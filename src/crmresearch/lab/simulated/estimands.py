@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 from importlib.resources import files
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,8 @@ def closed_forms(s: Settings) -> dict[str, float]:
     out["referral.margin_gap.first_year"] = p.referral_margin * fade * (1 - float(np.exp(-1 / fade)))
     out.update(_win_integrals(s))
     out["intention.share"] = share_felt(p)
+    if p.retain_spread > 0:  # of customers whom a contact drives away
+        out["retain.harmed.share"] = float(NormalDist().cdf(p.retain_exit / p.retain_spread - p.retain_spread / 2))
     if s.months > 12:  # a year alone cannot tell trend and season apart
         out["trend.exit.realised"] = realised_trend(s)
     if _care_is_constant(p):

@@ -23,6 +23,7 @@ from crmresearch.lab.simulated.campaigns import (
     campaign_months,
     draw_arms,
     effect_span,
+    reactions,
     risk_score,
     target_logit,
     wave_months,
@@ -37,6 +38,7 @@ from crmresearch.lab.simulated.people import (
     draw_people,
     effect_factor,
     fixed_exit,
+    standard_age,
     stream,
     voluntary_cumulative,
 )
@@ -51,6 +53,7 @@ FAMILIES = ("current", "savings", "card", "term_deposit", "fund", "loan", "insur
 CONSTRUCTS = ("IMAG", "EXPE", "QUAL", "VAL", "SAT", "LOY")
 UNMET_MONTHS = 12  # a complaint that was not resolved works that long
 NEVER = np.inf
+TAIL = 0.1  # share of customers, the wealthiest, whose balances follow `balance_tail`
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -83,6 +86,7 @@ class Life:
     target_score: Array
     scored: Array  # whether the score lies in the band of the campaign `personal`
     comes: Array  # whether a customer comes who is invited
+    reacts: Array  # log hazard beyond what a contact of retention does on average
     linear: Array  # log hazard ratio of voluntary exit, without baseline
     cumulative: Array  # customer x month x cause: hazard mass of each month
     left: Array  # NEVER if not within the window
@@ -174,6 +178,12 @@ def _log_balance(s: Settings, people: People, block: int, months: int) -> Array:
         from scipy.special import log_ndtr
 
         level = np.log(p.balance_median) - np.log(2) / p.balance_pareto - log_ndtr(-people.value) / p.balance_pareto
+    if p.balance_tail > 0:  # the same again below
+        from scipy.special import log_ndtr
+
+        cut = NormalDist().inv_cdf(1 - TAIL)
+        beyond = (np.log(TAIL) - log_ndtr(-people.value)) / p.balance_tail
+        level = np.where(people.value > cut, np.log(p.balance_median) + p.balance_spread * cut + beyond, level)
     noise = g.standard_normal((months + 1, len(level)), dtype=np.float32) * np.float32(p.balance_noise)
     step = np.float32(np.sqrt(1 - persistence**2))
     for m in range(1, months + 1):
@@ -237,6 +247,12 @@ def disturbances(p: Any) -> dict[str, float]:
         "LOY": il**2 + sl**2 + 2 * il * sl * i_s + p.concern_loyalty**2,
     }
     return {name: float(np.sqrt(max(1 - e, 0.05))) for name, e in explained.items()}
+
+
+def _leaning(s: Settings, people: People, block: int) -> Array:
+    r = s.parameters.trait_correlation  # the young lean to platforms
+    own = stream(s, "platforms", block).standard_normal(len(people.age))
+    return np.asarray(np.sqrt(1 - r**2) * own - r * standard_age(people.age))
 
 
 def _consent(s: Settings, block: int, n: int) -> Array:
@@ -303,8 +319,8 @@ def draw_life(s: Settings, block: int, force: Mapping[str, int] = NOTHING) -> Li
     life = Life(
         people, months, exposed, opened, closed, breadth, complaints, unmet, log_balance[:, 1:], vip, adopted, rival,
         managed, common(s, people, managed, block), log_hazard(s, block),
-        stream(s, "platforms", block).standard_normal(n), concern, attitudes, home, lift, consent, arms, logit, scored,
-        attends(s, block, attitudes["LOY"]), exposed, exposed, exposed[:, 0], exposed[:, 0],
+        _leaning(s, people, block), concern, attitudes, home, lift, consent, arms, logit, scored,
+        attends(s, block, attitudes["LOY"]), reactions(s, block), exposed, exposed, exposed[:, 0], exposed[:, 0],
     )  # fmt: skip
     _hazards(s, life, tenure_years)
     _exits(s, life, block)
@@ -339,7 +355,8 @@ def _contact_effect(p: Any, life: Life) -> Array:
     sizes["invite"] = np.array([0.0, p.invite_exit])
     for campaign, size in sizes.items():
         reached = contacted(life, campaign) & (life.comes if campaign == "invite" else True)
-        effect += (size[life.arms[campaign]] * reached)[:, None] * effect_span(life.months, campaign)
+        arm = life.arms[campaign]
+        effect += ((size[arm] + life.reacts * (arm > 0)) * reached)[:, None] * effect_span(life.months, campaign)
     return effect
 
 

@@ -21,6 +21,7 @@ _PURPOSES = (
     "wallet", "lots", "offers",
     "branches", "homes", "pulse", "handling", "skills", "lifting",
     "intentions", "lookups", "managers", "types", "benefit", "classes",
+    "reactions", "losses",
 )  # fmt: skip
 _CANDIDATES = 4096  # drawn at a time; the first BLOCK customers among them are kept
 
@@ -107,6 +108,11 @@ def history_cumulative(
     return np.asarray(voluntary + steady + death_cumulative(parameters, age, tenure))
 
 
+def standard_age(age: Array) -> Array:
+    """Age at acquisition in standard deviations from its mean."""
+    return np.asarray((age - 39.0) / 12.1)
+
+
 def city_weights(tier: Array) -> Array:
     """Weights of cities by tier: larger ones hold more customers."""
     return np.asarray(1.0 / tier**0.5)
@@ -134,13 +140,17 @@ def _candidates(settings: Settings, g: np.random.Generator) -> dict[str, Array]:
     v = p.frailty_variance
     frailty = g.gamma(1 / v, v, k) if v > 0 else np.ones(k)
     service = g.standard_normal(k)
+    # the old are wealthier and the wealthy served better, where traits are correlated at all
+    r = p.trait_correlation
+    value = r * standard_age(age) + np.sqrt(1 - r**2) * (rho * ease + np.sqrt(1 - rho**2) * other)
+    service = r * value + np.sqrt(1 - r**2) * service
     won = _win_index(p, channel, spend) + ease > 0
     tenure = np.maximum(-acquired, 0.0) / 12
     gone = history_cumulative(p, tenure, channel, cities[city], ease, frailty, age)
     alive = g.random(k) < np.exp(-gone)
     return {
         "acquired": acquired, "channel": channel, "spend": spend, "ease": ease,
-        "value": rho * ease + np.sqrt(1 - rho**2) * other, "service": service, "city": city, "tier": cities[city],
+        "value": value, "service": service, "city": city, "tier": cities[city],
         "age": age, "frailty": frailty, "customer": won & alive, "lost": ~won & (acquired >= 0),
     }  # fmt: skip
 

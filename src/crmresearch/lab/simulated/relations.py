@@ -154,18 +154,23 @@ def other_banks(p: Any, satisfaction: Array, month: int) -> Array:
     return np.asarray(np.exp(-0.3 + p.satisfaction_banks * satisfaction + p.banks_growth * month / 12))
 
 
-def answered(p: Any, attitude: Array, noise: Array) -> Array:
+def loadings(p: Any) -> Array:
+    """Loading of each item of a construct, the weakest first."""
+    return np.clip(p.item_loading + p.loading_spread * np.linspace(-1, 1, 4), 0, 1)
+
+
+def answered(loading: float, attitude: Array, noise: Array) -> Array:
     """Answer, from 1 to 10, to an item that measures an attitude with noise."""
-    y = p.item_loading * attitude + np.sqrt(1 - p.item_loading**2) * noise
+    y = loading * attitude + np.sqrt(1 - loading**2) * noise
     return np.asarray(np.clip(np.rint(6.6 + 1.9 * y), 1, 10))
 
 
-def answer_moments(p: Any, attitude: Array) -> tuple[Array, Array]:
+def answer_moments(loading: float, attitude: Array) -> tuple[Array, Array]:
     """Mean and mean square of the answers to an item that measures an attitude."""
     from scipy.special import ndtr
 
     edge = (np.arange(1.5, 10) - 6.6) / 1.9
-    above = ndtr((p.item_loading * attitude[..., None] - edge) / np.sqrt(1 - p.item_loading**2))
+    above = ndtr((loading * attitude[..., None] - edge) / np.sqrt(1 - loading**2))
     return 1 + above.sum(axis=-1), 1 + above @ (2 * np.arange(1, 10) + 1)
 
 
@@ -186,8 +191,8 @@ def survey(s: Settings, life: Life, block: int) -> Block:
         values: dict[str, Array] = {}
         for c, items in ITEMS.items():
             common = (1 - p.one_factor) * latent[c] + p.one_factor * latent["SAT"]
-            for item in items:
-                values[item] = answered(p, common, noise[:, len(values)])
+            for item, loading in zip(items, loadings(p), strict=True):
+                values[item] = answered(loading, common, noise[:, len(values)])
         mass = life.cumulative[:, month : month + 12].sum(axis=(1, 2)) * (12 / max(min(12, life.months - month), 1))
         stated = p.intention_factor * -np.expm1(-mass) * np.exp(0.5 * g.standard_normal(n) - 0.125)
         values["switch_chance"] = np.rint(100 * np.clip(stated, 0, 1))
@@ -276,6 +281,8 @@ def markets(s: Settings) -> Block:
         np.isfinite(entry), month_starts(s.months)[np.where(np.isfinite(entry), entry, 0).astype(int)], NO_DATE
     )
     known = {}
+    if p.share_shock > 0:
+        known["always_treated"] = (tier == 1)[city].astype(np.int8)
     if p.intensity_entry or p.intensity_follows_risk:
         known["crm_intensity"] = np.round(shocks.intensity, 4)[city]
     if p.rate_spread > 0:

@@ -22,7 +22,7 @@ from crmresearch.lab.simulated.campaigns import wave_months
 from crmresearch.lab.simulated.columns import Block, Codes, days, month_starts
 from crmresearch.lab.simulated.life import Life
 from crmresearch.lab.simulated.people import Array, stream
-from crmresearch.lab.simulated.relations import ITEMS, OLDER, answer_moments, answered
+from crmresearch.lab.simulated.relations import ITEMS, OLDER, answer_moments, answered, loadings
 from crmresearch.lab.simulated.settings import Settings
 from crmresearch.lab.simulated.traits import VISITS, class_factor
 
@@ -95,7 +95,7 @@ def pulse(s: Settings, life: Life, block: int) -> Block:
     rows = np.nonzero(asked & there)
     values = {}
     for name, construct in (("satisfaction", "SAT"), ("quality", "QUAL")):
-        answer = answered(p, life.by_month(construct)[:, month], g.standard_normal(shape))
+        answer = answered(p.item_loading, life.by_month(construct)[:, month], g.standard_normal(shape))
         values[name] = np.where(answers, answer, np.nan)[rows]
     return {
         "customer_id": Codes(rows[0], customer_ids(block)),
@@ -118,10 +118,10 @@ def branches(s: Settings) -> Block:
 
 def effect_sums(s: Settings, life: Life, block: int, weight: Array) -> dict[str, float]:
     """Sums of satisfaction under full conversion and none, and a little more and less load; of failing without help."""
-    p, of, who = s.parameters, draw_branches(s), life.people
+    of, who = draw_branches(s), life.people
     weight = weight * (life.exposed == 1)
     level = life.by_month("SAT") - life.lift["SAT"]
-    mean, square = answer_moments(p, level + life.lift["SAT"])
+    mean, square = answer_moments(s.parameters.item_loading, level + life.lift["SAT"])
     out = {"n": weight.sum(), "answers": (weight * mean).sum(), "squares": (weight * square).sum()}
     one = np.ones_like(of.built)
     for name, (more, less) in {
@@ -129,7 +129,7 @@ def effect_sums(s: Settings, life: Life, block: int, weight: Array) -> dict[str,
         "load": (replace(of, load=of.load + 0.1), replace(of, load=of.load - 0.1)),
     }.items():
         lift = [lifts(b, who.service, life.vip, life.home)["SAT"] for b in (more, less)]
-        answer = [answer_moments(p, level + x)[0] for x in lift]
+        answer = [answer_moments(s.parameters.item_loading, level + x)[0] for x in lift]
         wait = [minutes(b, who.service, life.vip, life.home) for b in (more, less)]
         for of_what, (a, b) in {"latent": lift, "answer": answer, "wait": wait}.items():
             out[f"{name}.{of_what}"] = (weight * (a - b)).sum()
@@ -152,22 +152,25 @@ def _priority_sums(s: Settings, life: Life, weight: Array) -> dict[str, float]:
         for vip in (True, False)
     )
     level = life.attitudes["SAT"]
-    mean, square = answer_moments(p, level)
+    items = [answer_moments(loading, level) for loading in loadings(p)]
+    mean = np.mean([m for m, _ in items], axis=0)
+    own = np.mean([square - m**2 for m, square in items], axis=0)  # of an item, given the attitude
     near = weight * (np.abs(life.log_balance[:, [max(m - 1, 0) for m in waves]] - np.log(p.vip_threshold)) < 0.1)
     vip = life.vip[:, waves]
-    more, less = (answer_moments(p, level + at - np.where(vip, with_, without))[0] for at in (with_, without))
+    more, less = (
+        np.mean([answer_moments(k, level + at - np.where(vip, with_, without))[0] for k in loadings(p)], axis=0)
+        for at in (with_, without)
+    )
     return {
         "near": near.sum(), "jump": (near * (more - less)).sum(), "waves": weight.sum(),
-        "items": (weight * mean).sum(), "item_means": (weight * mean**2).sum(), "item_squares": (weight * square).sum(),
+        "items": (weight * mean).sum(), "item_means": (weight * mean**2).sum(), "item_own": (weight * own).sum(),
     }  # fmt: skip
 
 
 def _jump(z: Mapping[str, float]) -> float:
     """What priority adds to the mean of four answers, in standard deviations of it."""
-    mean, mean_square, square = (
-        z[f"service.{k}"] / z["service.waves"] for k in ("items", "item_means", "item_squares")
-    )
-    spread = np.sqrt((square - mean_square) / len(ITEMS["SAT"]) + mean_square - mean**2)
+    mean, mean_square, own = (z[f"service.{k}"] / z["service.waves"] for k in ("items", "item_means", "item_own"))
+    spread = np.sqrt(own / len(ITEMS["SAT"]) + mean_square - mean**2)
     return float(z["service.jump"] / z["service.near"] / spread) if z["service.near"] else float("nan")
 
 
