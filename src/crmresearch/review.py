@@ -283,7 +283,8 @@ def by_theme(frame: pd.DataFrame, others: pd.DataFrame) -> Result:
             words.local(known[one["line_id"]]["unit"]), real or "–",
         ))  # fmt: skip
         said = bare(one["answer"])
-        kind = "for" if said in FOR else "against" if said in AGAINST else "none" if said in UNANSWERED else "open"
+        nothing = said in UNANSWERED and said != "provisional"
+        kind = "for" if said in FOR else "against" if said in AGAINST else "none" if nothing else "open"
         parts.append((themes[one["theme"]], names[kind]))
     counted = Counter(parts)
     drawn = [
