@@ -254,6 +254,22 @@ def captured(n: np.ndarray, outcome: np.ndarray, weight: np.ndarray, score: np.n
     return (exits * inside).sum(axis=-1) / exits.sum()
 
 
+def captured_bootstrap(
+    outcome: np.ndarray, weight: np.ndarray, scores: dict[str, np.ndarray], *, repeats: int, seed: int
+) -> pd.DataFrame:
+    """Resample people, scores and weights kept, for the share of an outcome in the first tenth by each score.
+
+    Returns
+    -------
+    DataFrame
+        One row per resample, one column per score; the columns share resamples, so that differences are paired.
+    """
+    need_events(float(outcome.sum()))
+    counts = resample(np.random.default_rng(seed), len(outcome), repeats)
+    draws = {name: [captured(n, outcome, weight, score, TOP) for n in counts] for name, score in scores.items()}
+    return pd.DataFrame(draws)
+
+
 def decision_curve(
     frame: pd.DataFrame, predictions: dict[str, np.ndarray], horizon: float, thresholds: Sequence[float]
 ) -> pd.DataFrame:

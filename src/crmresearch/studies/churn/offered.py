@@ -7,7 +7,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import NotApplicable
-from crmresearch.estimators.inference import Estimate, from_draws, logit_fit, resample
+from crmresearch.estimators.inference import Estimate, from_draws, logit_fit
 from crmresearch.estimators.survival import predict
 from crmresearch.result import Result, gate, study
 
@@ -38,35 +38,23 @@ def needs(frame: pd.DataFrame, *, resamples: int, seed: int) -> Result:
     # a ridge, as categories may say the same twice (who tells nothing of one loan tells nothing of another)
     risk = logit_fit(x[:cut], sold[:cut], ridge=RIDGE).predict(x)
     bought = (frame["poutcome"] == "success").to_numpy(float) if "poutcome" in frame else np.zeros(len(frame))
-    rng, later = np.random.default_rng(seed), sold[cut:]
-    counts = resample(rng, len(later), resamples)
-    rows, names = [], say.names("rows")
-    for name, score in (("model", risk), ("rule", bought)):
-        found = _top(np.ones(len(later)), later, score[cut:])
-        draws = np.array([_top(n, later, score[cut:]) for n in counts])
-        rows.append((names[name], found, *from_draws(draws)[1:], len(later)))
-        if name == "model":
-            se, low, high = (float(v) for v in from_draws(draws))
-            value = found - predict.TOP
-    rows.append((names["seen"], _top(np.ones(cut), sold[:cut], risk[:cut]), np.nan, np.nan, cut))
+    later, scores = sold[cut:], {"model": risk[cut:], "rule": bought[cut:]}
+    one, names = np.ones(len(later)), say.names("rows")
+    spread = predict.captured_bootstrap(later, one, scores, repeats=resamples, seed=seed)
+    found = {name: float(predict.captured(one, later, one, score, predict.TOP)) for name, score in scores.items()}
+    rows = [(names[name], value, *from_draws(spread[name])[1:], len(later)) for name, value in found.items()]
+    se, low, high = (float(v) for v in from_draws(spread["model"]))
+    naive = float(predict.captured(np.ones(cut), sold[:cut], np.ones(cut), risk[:cut], predict.TOP))
+    rows.append((names["seen"], naive, np.nan, np.nan, cut))
     enough = gate(say, "buyers", bool(min(buyers) >= BUYERS), n=int(min(buyers)), least=BUYERS)
-    gain = Estimate(value, low - predict.TOP, high - predict.TOP, say("unit"), len(later), se=se, checks=(enough,))
+    value, low, high = (v - predict.TOP for v in (found["model"], low, high))
+    gain = Estimate(value, low, high, say("unit"), len(later), se=se, checks=(enough,))
     table = pd.DataFrame(rows, columns=["rule", "captured", "ci_low", "ci_high", "n"])
     return Result(
         table.rename(columns=say.names("columns")).set_index(say.names("columns")["rule"]),
-        say(
-            "sentence",
-            n=len(later),
-            found=table.iloc[0],
-            rule=table.iloc[1],
-            times=table["captured"].iloc[0] / predict.TOP,
-        ),
+        say("sentence", n=len(later), found=table.iloc[0], rule=table.iloc[1], times=found["model"] / predict.TOP),
         estimates={"S15a": gain},
     )
-
-
-def _top(n: np.ndarray, sold: np.ndarray, score: np.ndarray) -> float:
-    return float(predict.captured(n, sold, np.ones(len(n)), score, predict.TOP))
 
 
 def _design(known: pd.DataFrame, cut: int) -> np.ndarray:

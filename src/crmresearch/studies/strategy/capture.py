@@ -47,10 +47,9 @@ def leavers(earlier: pd.DataFrame, later: pd.DataFrame, *, horizon: int, resampl
         for t in (later, earlier)
     )
     risks = {"model": model.risk(test, horizon), "recency": recency_rule(earlier, test, horizon, CAUSE)}
-    draws = predict.score_bootstrap(test, risks, horizon, repeats=resamples, seed=seed)
+    spread = predict.captured_bootstrap(*predict.censoring_weights(test, horizon), risks, repeats=resamples, seed=seed)
     names, rows = say.names("rules"), []
     found = {name: float(predict.capture(test, p, horizon)) for name, p in risks.items()}
-    spread = {name: draws[f"capture {name}"] for name in risks}
     found["gain"], spread["gain"] = found["model"] - found["recency"], spread["model"] - spread["recency"]
     for name, value in found.items():
         rows.append((names[name], value, *from_draws(spread[name])[1:], len(test)))
