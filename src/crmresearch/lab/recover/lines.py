@@ -61,7 +61,6 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S19b": ("top10.contribution", "", ""),
     "S19c": ("gini.contribution", "", ""),
     "S22": ("", "value.core", "S22"),
-    "S27": ("corporate.ecommerce.share", "", ""),
     "S31": ("", "channels.helped", "S31"),
     "S37": ("negative_share.contribution", "", ""),
     "S38": ("manager.use.contribution", "service.managed", "S38"),

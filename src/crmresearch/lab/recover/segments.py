@@ -36,7 +36,7 @@ def companies(bank: Bank) -> dict[str, Estimate]:
 DONE = ("customers", "holdings", "monthly", "transactions", "service")
 ESTIMATORS = [
     Estimator(
-        "classes", "strategy", classes, {}, ("baseline", "null", "wider", "classes"),
+        "classes", "strategy", classes, {}, ("baseline", "null", "wider", "classes", "lifelike"),
         tables=DONE, limits=("S43", "S43a"), seeds=400,
     ),
     Estimator(
