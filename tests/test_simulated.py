@@ -445,7 +445,7 @@ def test_referral_margin_in_closed_form_and_as_counterfactual():
     assert extra.mean() == pytest.approx(simulated.truth(s)["estimands"]["referral.margin_gap.first_year"], abs=0.01)
 
 
-@pytest.mark.parametrize("world", ["baseline", "null"])
+@pytest.mark.parametrize("world", ["baseline", "null", "lifelike"])
 def test_stored_limits_agree_with_a_small_new_draw(world):
     assert estimands.stored(), "limits.yaml belongs to other worlds.yaml: python -m crmresearch.lab.simulated.limits"
     stored = estimands.stored()["worlds"][world]

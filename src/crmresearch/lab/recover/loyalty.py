@@ -137,7 +137,7 @@ def _latent(truth: dict[str, Any]) -> dict[str, float]:
 
 
 # One bank of the reference bank's size serves every estimator; false positives and biases show in smaller ones.
-SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000, "lifelike": 5_000}
+SMALLER = {"null": 14_000, "one_factor_survey": 6_000, "mar_response": 4_000, "mnar_response": 4_000}
 
 
 BETWEEN = "loyalty_to_later_satisfaction"

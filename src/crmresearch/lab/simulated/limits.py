@@ -21,9 +21,9 @@ from crmresearch.lab.simulated.estimands import model_fingerprint, stored
 from crmresearch.lab.simulated.settings import BLOCK, Settings, world_names
 
 # Truths are as exact as the banks held against them are large: 20,000 customers in the baseline and
-# in `wider`, 4,000 elsewhere. Contributions cannot be averaged over, and have a tail.
+# in `wider`, 4,000 elsewhere. Contributions cannot be averaged over, and have a tail, in `lifelike` a heavy one.
 BLOCKS, MORE = 40, {"baseline": 460, "null": 160, "wider": 460}
-PEOPLE = {"baseline": 4_000, "wider": 4_000}
+PEOPLE = {"baseline": 4_000, "wider": 4_000, "lifelike": 1_000}
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.simulated.limits"
 
