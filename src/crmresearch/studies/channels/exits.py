@@ -19,6 +19,7 @@ MATTERS = 0.97  # bound of S14
 NOT_YET = ("never", "later")
 SINCE = ("recent", "year", "long", "before")
 AGE = 45.0  # where it is not known
+GROUPS = 100  # of cells, left out by turns: quarters alone are few
 
 
 @study
@@ -82,7 +83,8 @@ def _ratios(frame: pd.DataFrame, kinds: list[pd.Series], of: str = "exits") -> l
     x = [*(k.to_numpy(float) for k in kinds), np.ones(len(frame)), *time]
     x += [part for part in (age, age**2) if part.std() > 0]
     x += [levels(frame[k].fillna("")) for k in ("tier", "channel")]
-    b, se = rates(np.column_stack(x), frame[of], frame["n"], [frame["quarter"].to_numpy()])
+    clusters = [frame["quarter"].to_numpy(), np.arange(len(frame)) % GROUPS]
+    b, se = rates(np.column_stack(x), frame[of], frame["n"], clusters)
     return [(float(b[k]), float(se[k])) for k in range(len(kinds))]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -78,7 +80,7 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     found = Estimate(value, low, high, say("unit"), rows[0][1], se=float(read["not_yet"].se[0]), checks=checks)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("sentence", found=found, quarters=window_quarters)
+        say("sentence", points=_points(found), quarters=window_quarters)
         + (say("breakdown", m=breakdown(blocks, BOUND)) if blocks is not None else "")
         + _left_out(frame, main),
         estimates={"S31": found},
@@ -121,6 +123,11 @@ def _trends(blocks: Effects | None) -> tuple[Check, ...]:
     return (gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND),)
 
 
+def _points(found: Estimate) -> Estimate:
+    """Express a change of a share in percentage points."""
+    return replace(found, value=100 * found.value, ci_low=100 * found.ci_low, ci_high=100 * found.ci_high)
+
+
 def _left_out(frame: pd.DataFrame, panel: Panel) -> str:
     gaps = float(frame["branch"].nunique() - len(panel.kept))
     text = say("gaps", n=gaps) if gaps else ""
@@ -137,7 +144,7 @@ def _picture(older: Panel, younger: Panel | None, found: Estimate, quarters: int
             data = pd.DataFrame({"x": event.when, "y": event.effect, "low": low, "high": high, "group": name})
             rows.append(data[(np.abs(event.when) <= 8) & np.isfinite(event.se)])
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("begins"), style="limit", axis="x")]
-    title = say("title", found=found, quarters=quarters)
+    title = say("title", points=_points(found), quarters=quarters)
     n = float(np.isfinite(older.first).sum())
     options = {"unit": "points", "marks": marks}
     return Picture("curves", pd.concat(rows), title, say("x", n=n), say("y"), options, people=False)
