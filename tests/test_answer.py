@@ -198,7 +198,7 @@ def test_a_notebook_says_what_was_learnt_how_sure_and_what_not():
     assert table.loc["S19", "interval"] == "(exact)"
     for part in (
         "8 in all: open (S02); consistent (S10c);",
-        "1 checked, of which 1 failed; 2 taken on trust.",
+        "1 checked, of which 1 failed, 0 are doubtful and 0 could hardly have shown a failure; 2 taken on trust.",
         "2 of 3 intervals hold what was planted.",  # S10c lies below the limit of its estimator
         "What was found of S10c, S12 is an association and shows no cause.",
         "The bank is simulated",

@@ -194,3 +194,23 @@ def test_a_notebook_is_told_nothing_that_rests_on_a_few_people(counts, people, t
     monkeypatch.setattr(Reader, "in_notebook", True)
     assert ("50%" in repr(asked())) == told
     assert told or ("fewer than 10 people" in repr(asked()) and asked().plot() is None)
+
+
+def test_every_gate_is_shown_once_in_the_state_that_the_ledger_gives_it():
+    from crmresearch import ledger
+    from crmresearch.estimators.verdicts import Deviation
+
+    weak = Check("alike", "open", "0.05 [-0.2, 0.3]", Deviation(0.05, -0.2, 0.3, limit=0.1))
+    own = Check("drift", "closed", "0.9", Deviation(0.9, 0.8, 1.0, limit=0.1))
+    lines = {"S06": Estimate(1, 0.5, 2, "u", 100, checks=(own,)), "S42": Estimate(1, 0.5, 2, "u", 100)}
+    result = Result(pd.DataFrame({"v": [1.0]}), "Said.", (weak,), lines, counts=())
+    assert [(state, c.name) for state, c in result.gates] == [("weak check", "alike"), ("closed", "drift")]
+    for line in lines:
+        found = result.finding(line)
+        told = ledger.split_checks(ledger._join_checks(found.checks))
+        assert {text.partition(" (")[0]: state for state, text in told}.items() <= {
+            c.name: state for state, c in result.gates
+        }.items()
+    assert repr(result).count("[closed] drift") == 1
+    assert "[weak check] alike" in repr(result)
+    assert result._repr_html_().count("<li>") == 2

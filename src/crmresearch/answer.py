@@ -206,7 +206,9 @@ def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
     failed, trusted = states.count("closed"), states.count("declared")
     parts = [say("learnt", n=len(answers), listed=listed)]
     if states:
-        parts.append(say("sure", n=len(states) - trusted, failed=failed, trusted=trusted))
+        doubtful, weak = states.count("doubtful"), states.count("weak check")
+        n = len(states) - trusted
+        parts.append(say("sure", n=n, failed=failed, doubtful=doubtful, weak=weak, trusted=trusted))
     planted = measured[measured["truth"].notna()]
     if len(planted):
         aim = planted["limit"].fillna(planted["truth"])

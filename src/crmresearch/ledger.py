@@ -26,7 +26,7 @@ from crmresearch.estimators import verdicts
 from crmresearch.estimators.causal.unrecorded import strength
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Bound, Deviation
-from crmresearch.result import Check
+from crmresearch.result import STATES, Check, states
 from crmresearch.rules import rounded
 
 say = words.of("top.ledger")
@@ -298,24 +298,6 @@ def _cells(folder: Path) -> dict[tuple[str, str], str]:
                 for line_id in lines():
                     if f'"{line_id}"' in source:
                         out[path.stem, line_id] = cell.get("id", "")
-    return out
-
-
-STATES = ("open", "weak check", "doubtful", "closed", "declared")
-
-
-def states(checks: Iterable[Check]) -> list[tuple[str, Check]]:
-    """State of each gate of a line: those that were measured are looked at together."""
-    known = list(checks)
-    measured = [c.deviation for c in known if c.deviation is not None]
-    found = iter(verdicts.gates(measured))
-    out = []
-    for c in known:
-        if c.deviation is None:
-            out.append((str(c.status), c))
-        else:
-            state, weak = next(found)
-            out.append(("weak check" if weak else state, c))
     return out
 
 

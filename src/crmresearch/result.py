@@ -6,7 +6,7 @@ display or in a file, is made from what may leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from html import escape
@@ -17,6 +17,7 @@ import pandas as pd
 from crmresearch import disclosure, figures, words
 from crmresearch.disclosure import Counts
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, Withheld, answered
+from crmresearch.estimators import verdicts
 from crmresearch.estimators.inference import Estimate, sizes
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
@@ -71,6 +72,24 @@ def gate(tell: words.Words, key: str, passed: bool | Deviation | None, **values:
         detail, passed = say("measured", detail=detail, found=passed, limit=limit), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
     return Check(tell(f"{key}.name"), status, detail, measured)
+
+
+STATES = ("open", "weak check", "doubtful", "closed", "declared")
+
+
+def states(checks: Iterable[Check]) -> list[tuple[str, Check]]:
+    """State of each gate of a line: those that were measured are looked at together."""
+    known = list(checks)
+    measured = [c.deviation for c in known if c.deviation is not None]
+    found = iter(verdicts.gates(measured))
+    out = []
+    for c in known:
+        if c.deviation is None:
+            out.append((str(c.status), c))
+        else:
+            state, weak = next(found)
+            out.append(("weak check" if weak else state, c))
+    return out
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,18 @@ class Result:
         merged = estimate.checks + tuple(c for c in self.checks if c.name not in own)
         return replace(estimate, checks=merged)
 
+    @property
+    def gates(self) -> list[tuple[str, Check]]:
+        """Every gate, of the result or of one of its estimates, once: in the worst state that a line sees it in."""
+        own = [self.finding(line) for line, e in self.estimates.items() if isinstance(e, Estimate)]
+        found: dict[tuple[str, str], tuple[str, Check]] = {}
+        for checks in [self.checks, *(e.checks for e in own if isinstance(e, Estimate))]:
+            for state, c in states(checks):
+                key = (c.name, c.detail)
+                if key not in found or STATES.index(found[key][0]) < STATES.index(state):
+                    found[key] = (state, c)
+        return list(found.values())
+
     def plot(self, ax: Axes | None = None) -> Any:
         """Draw the result; return the axes (an array of axes if it has several panels), or None."""
         return None if self.picture is None else figures.draw(self.picture, ax)
@@ -181,17 +212,17 @@ class Result:
         parts = [self.sentence]
         if len(self.table):
             parts.append(disclosure.text(self.table, self.digits))
-        parts += [f"[{words.local(c.status)}] {c.name}: {c.detail}" for c in self.checks]
+        parts += [f"[{words.local(state)}] {c.name}: {c.detail}" for state, c in self.gates]
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
         html = [f"<p>{escape(self.sentence)}</p>"]
         if len(self.table):
             html.append(disclosure.html(self.table, self.digits))
-        if self.checks:
+        if self.gates:
             items = "".join(
-                f"<li><strong>{escape(words.local(c.status))}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
-                for c in self.checks
+                f"<li><strong>{escape(words.local(state))}</strong> {escape(c.name)}: {escape(c.detail)}</li>"
+                for state, c in self.gates
             )
             html.append(f"<p>{say('gates')}</p><ul>{items}</ul>")
         return "\n".join(html)

@@ -31,9 +31,14 @@ SINCE = "since"  # folder in a run with the ledger of an earlier one
 WHOLE = ("data", "code", "lock", "register")  # fingerprints of what every notebook shares
 FOUND = ("estimate", "ci_low", "ci_high")
 RULE = ("bound", "side", "design", "estimand")
-# of answers, for a picture that a reader takes in: what speaks for a claim, and what against it
-FOR = ("shown", "consistent", "as described", "holds", "reported")
-AGAINST = ("contradicted", "smaller than matters", "not borne out", "not as described", "fails", "conflicting")
+# of answers, for a picture that a reader takes in; those that are in none are open
+PARTS = {
+    "for": ("shown", "consistent", "as described"),
+    "against": ("contradicted", "smaller than matters", "not borne out", "not as described", "conflicting"),
+    "described": ("reported",),
+    "checks": ("holds", "fails"),
+    "none": tuple(a for a in UNANSWERED if a != "provisional"),
+}
 
 
 def standing(folder: Path | None, bank: str) -> pd.DataFrame | Missing:
@@ -282,27 +287,25 @@ def by_theme(frame: pd.DataFrame, others: pd.DataFrame) -> Result:
             ledger.named(bare(one["answer"])) + ledger.beside(one["answer"]), told(known[one["line_id"]]),
             words.local(known[one["line_id"]]["unit"]), real or "–",
         ))  # fmt: skip
-        said = bare(one["answer"])
-        nothing = said in UNANSWERED and said != "provisional"
-        kind = "for" if said in FOR else "against" if said in AGAINST else "none" if nothing else "open"
+        kind = next((part for part, of in PARTS.items() if bare(one["answer"]) in of), "open")
         parts.append((themes[one["theme"]], names[kind]))
     counted = Counter(parts)
     drawn = [
         (theme, part, counted[theme, part]) for theme in dict.fromkeys(r[0] for r in rows) for part in names.values()
     ]
-    answered = sum(part != names["none"] for _, part in parts)
-    title = say("themes_title", answered=answered, n=len(rows))
+    tally = {kind: sum(part == name for _, part in parts) for kind, name in names.items()}
     heads = ["theme", "claim_id", "claim", "answer", "estimate", "unit", "real_banks"]
     told_by = {str(k): own["verdict"].ne("not measured").any() for k, own in frame.groupby("notebook")}
     absent = [notebook for notebook, some in sorted(told_by.items()) if not some]
     return Result(
         pd.DataFrame(rows, columns=heads),
-        say("themes_sentence", answered=answered, n=len(rows), real=sum(r[-1] != "–" for r in rows))
+        say("themes_sentence", n=len(rows), tally=tally)
+        + (say("themes_real", real=real) if (real := sum(r[-1] != "–" for r in rows)) else "")
         + (say("themes_absent", notebooks=", ".join(absent)) if absent else ""),
         picture=Picture(
             "distribution",
             pd.DataFrame(drawn, columns=["label", "part", "count"]),
-            title,
+            say("themes_title", tally=tally),
             say("themes_x"),
             people=False,
         ),
