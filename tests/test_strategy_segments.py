@@ -251,6 +251,11 @@ def test_a_model_finds_more_leavers_than_the_rule_and_the_shares_are_counted_by_
     found = result.finding("S08")
     assert found.ci_low > 0.01
     shares = result.table.iloc[:, 0]
+    beside = shares["rule: balance fallen most in three months"]
+    assert beside > shares["recency rule"]  # a rule that looks at the account is harder to beat
+    assert shares["model less that rule"] == pytest.approx(shares["model"] - beside)
+    assert shares.iloc[-1] > shares["model"]  # fitted on the customers it is scored on
+    assert f"a difference of {100 * found.value:+.1f} points" in result.sentence
     assert found.value == pytest.approx(shares.iloc[0] - shares.iloc[1])
     # the same share by sorting: everybody is followed for the year, ties do not occur in a model
     model = segments_risk(earlier, later)

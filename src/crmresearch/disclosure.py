@@ -304,7 +304,8 @@ def _attack(why: pd.Series, people: pd.DataFrame, lines: list[np.ndarray]) -> bo
     return False
 
 
-def _cell(value: Any, digits: int, plain: bool = False) -> str:
+def _cell(value: Any, digits: int, plain: bool = False, size: float = 0.0) -> str:
+    """Write a cell; ``size`` is the largest number of its estimate and interval, which are written alike."""
     if value is None or (not isinstance(value, str | bool) and pd.api.types.is_scalar(value) and pd.isna(value)):
         return NOTHING
     if isinstance(value, bool | np.bool_):
@@ -317,9 +318,10 @@ def _cell(value: Any, digits: int, plain: bool = False) -> str:
             return "∞" if number > 0 else "-∞"
         if number == 0:
             return "0"
-        if abs(number) >= 1000 or (number.is_integer() and abs(number) >= 10):
-            return f"{number:,.0f}"
-        return f"{number:.1e}" if abs(number) < 10.0**-digits else f"{number:,.{digits}f}"
+        size = max(size, abs(number))
+        if size >= 1000 or (number.is_integer() and abs(number) >= 10):
+            return f"{round(number) + 0.0:,.0f}"
+        return f"{number:.1e}" if size < 10.0**-digits else f"{round(number, digits) + 0.0:,.{digits}f}"
     return words.local(str(value))
 
 
@@ -348,10 +350,15 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
     for k, name in enumerate(names):
         if k in taken:
             low = taken[k]
-            pairs = zip(*cells[low : low + 2], strict=True)
+            trio = shown.iloc[:, [k, low, low + 1]]
+            sizes = trio.astype(float).abs().replace(np.inf, np.nan).max(axis=1).fillna(0.0)
+            own, *two = (
+                [_cell(v, digits, size=s) for v, s in zip(trio.iloc[:, c], sizes, strict=True)] for c in range(3)
+            )
+            pairs = zip(*two, strict=True)
             spans = [f"[{a}, {b}]" if {a, b} != {NOTHING} else "" for a, b in pairs]
             if low != k:
-                spans = [f"{v} {span}".strip() for v, span in zip(cells[k], spans, strict=True)]
+                spans = [f"{v} {span}".strip() for v, span in zip(own, spans, strict=True)]
             heading = words.local(name.removesuffix("low").removesuffix("_") if low == k else name)
             found.append((f"{heading} [{say('interval')}]".strip(), True, [s or NOTHING for s in spans]))
         elif k not in lows and k - 1 not in lows:

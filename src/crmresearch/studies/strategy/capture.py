@@ -42,38 +42,44 @@ def leavers(earlier: pd.DataFrame, later: pd.DataFrame, *, horizon: int, resampl
         raise NotApplicable(say("nobody"), "customers")
     model = fit_exit_model(earlier, (CAUSE,))
     # who is followed to the end of a month has lived through it: censored half a month later than exits of that month
-    test, learned = (
-        t.assign(of_interest=(t["cause"] == CAUSE).astype(int), entry=0, exit=t["exit"] + 0.5 * (t["event"] == 0))
-        for t in (later, earlier)
-    )
+    test = later.assign(of_interest=gone.astype(int), entry=0, exit=later["exit"] + 0.5 * (later["event"] == 0))
     risks = {"model": model.risk(test, horizon), "recency": recency_rule(earlier, test, horizon, CAUSE)}
-    spread = predict.captured_bootstrap(*predict.censoring_weights(test, horizon), risks, repeats=resamples, seed=seed)
+    beside = {"seen": fit_exit_model(later, (CAUSE,)).risk(test, horizon)}  # knows who of these same customers left
+    if "balance_change" in later:  # a rule that looks at the account: whose balance fell most
+        beside["fallen"] = -later["balance_change"].to_numpy(float)
+    ranked = risks | beside
+    spread = predict.captured_bootstrap(*predict.censoring_weights(test, horizon), ranked, repeats=resamples, seed=seed)
     names, rows = say.names("rules"), []
-    found = {name: float(predict.capture(test, p, horizon)) for name, p in risks.items()}
+    found = {name: float(predict.capture(test, p, horizon)) for name, p in ranked.items()}
     found["gain"], spread["gain"] = found["model"] - found["recency"], spread["model"] - spread["recency"]
-    for name, value in found.items():
-        rows.append((names[name], value, *from_draws(spread[name])[1:], len(test)))
-    naive = float(predict.capture(learned, model.risk(learned, horizon), horizon))
-    rows.append((names["seen"], naive, np.nan, np.nan, len(learned)))
+    if "fallen" in beside:
+        found["over"], spread["over"] = found["model"] - found["fallen"], spread["model"] - spread["fallen"]
+        risks["fallen"] = beside["fallen"]
+    for name in ("model", "recency", "gain", *(k for k in ("fallen", "over") if k in found), "seen"):
+        rows.append((names[name], found[name], *from_draws(spread[name])[1:], len(test)))
     table = pd.DataFrame(rows, columns=["rule", "captured", "ci_low", "ci_high", "n"])
     se, low, high = from_draws(spread["gain"])
     enough = gate(say, "leavers", bool(gone.sum() >= LEAVERS), n=int(gone.sum()), least=LEAVERS)
     gain = Estimate(found["gain"], float(low), float(high), say("unit"), len(test), se=float(se), checks=(enough,))
+    points = (100 * table.set_index("rule")[["captured", "ci_low", "ci_high"]]).loc
+    said = [say("sentence", points=points[names["gain"]], horizon=horizon, model=found["model"], rule=found["recency"])]
+    title = say("title", model=found["model"], rule=found["recency"]) if low > 0 else say("title_open")
+    if "over" in found:
+        said.append(say("beside", points=points[names["over"]], fallen=found["fallen"]))
     return Result(
         table.rename(columns=say.names("columns")).set_index(say.names("columns")["rule"]),
-        say("sentence", gain=gain, horizon=horizon, model=found["model"], rule=found["recency"]),
+        words.joined(said, by=" "),
         estimates={"S08": gain},
-        picture=_curves(test, {names[k]: p for k, p in risks.items()}, horizon, gain),
+        picture=_curves(test, {names[k]: p for k, p in risks.items()}, horizon, title),
     )
 
 
-def _curves(test: pd.DataFrame, risks: dict[str, np.ndarray], horizon: int, gain: Estimate) -> Picture:
+def _curves(test: pd.DataFrame, risks: dict[str, np.ndarray], horizon: int, title: str) -> Picture:
     """Share of leavers among the customers ranked highest, by how many are looked at."""
     risks |= {say("chance"): np.zeros(len(test))}
     seen = {name: predict.capture(test, p, horizon, GRID) for name, p in risks.items()}
     parts = [pd.DataFrame({"group": name, "x": GRID, "y": y}) for name, y in seen.items()]
     data = pd.concat(parts, ignore_index=True).assign(n=lambda t: np.rint(t["x"] * len(test)))
-    title = say("title", gain=gain) if gain.ci_low > 0 else say("title_open")
     axes = title, say("x", n=len(test)), say("y", horizon=horizon)
     marks = [Mark(predict.TOP, style="limit")]
     dashed = data["group"] == say("chance")

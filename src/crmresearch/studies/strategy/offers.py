@@ -110,18 +110,22 @@ def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
     net, n = difference(rows, equal - cost, blocks), len(rows)
     kinds = {"net": net, "gross": gross, "plain": plain, "spend": spend}
     found = [row(say.names("paid.rows")[k], f, n, whose=whose(after, cost)) for k, f in kinds.items()]
-    names = sorted(rows["campaign_id"].unique())
+    names, each = sorted(rows["campaign_id"].unique()), {}
     for name in names:
         own = rows["campaign_id"].eq(name).to_numpy()
-        part = difference(rows[own], (equal - cost)[own], blocks)
+        each[name] = part = difference(rows[own], (equal - cost)[own], blocks)
         found.append(row(say("paid.campaign", name=name), part, int(own.sum()), whose=whose(after[own], cost[own])))
     table = safe(pd.DataFrame(found), parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
     sentence = say(
         "paid.sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=len(names), currency=currency
     )
-    title = say("paid.title_pays", net=net) if net.low > 0 else say("paid.title_open")
-    title = say("paid.title_loses", loss=-net.value) if net.high < 0 else title
+    title = say("paid.title_pays", net=net, currency=currency) if net.low > 0 else say("paid.title_open")
+    title = say("paid.title_loses", loss=-net.value, currency=currency) if net.high < 0 else title
+    if len(names) > 1:  # the mean weighs campaigns by how many customers each happened to have
+        k, above, below = len(names), sum(p.low > 0 for p in each.values()), sum(p.high < 0 for p in each.values())
+        sentence = words.joined([sentence, say("paid.each", k=k, above=above, below=below)], by=" ")
+        title = say("paid.title_each", title=title, k=k, above=above, below=below)
     return Result(
         table,
         told(sentence, rows),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.disclosure import safe
-from crmresearch.errors import FitError, InputError, NotApplicable
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, summed, unit_of
 from crmresearch.estimators.causal.campaign import covariates_of
 from crmresearch.estimators.causal.policy import PolicyGain, policy_gain
@@ -120,7 +120,7 @@ def policy(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequence
     cells = _cells(of, found)
     table = pd.concat([pd.DataFrame(top).assign(n=n, whose=owned(of.rows)), cells.drop(columns=["segment", "offer"])])
     drawn = safe(cells.rename(columns={"value": "estimate", "segment": "label", "offer": "group"}), parts=False)
-    title = say("title", gain=found) if found.low > 0 else say("title_open")
+    title = say("title", gain=found, currency=currency) if found.low > 0 else say("title_open")
     options = {"unit": "money", "marks": [Mark(0)], "ordered": True}
     return Result(
         safe(table.reset_index(drop=True), parts=False),
@@ -146,7 +146,7 @@ def _cells(of: Lot, found: PolicyGain) -> pd.DataFrame:
             cell = {"quantity": say("cell", segment=segment, offer=name), "value": one.value}
             cell |= {"ci_low": one.low, "ci_high": one.high, "n": len(rows), "segment": segment, "offer": name}
             out.append({**cell, "halves": int((found.chosen[:, k] == a).sum()), "whose": owned(rows)})
-    return pd.DataFrame(out)
+    return pd.DataFrame(out).astype({"halves": "Int64"})
 
 
 def _as_stated(of: Lot) -> Check:
@@ -170,35 +170,44 @@ def by_band(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequenc
     Returns
     -------
     Result
-        Estimate ``S57``: that of the top band. A gain of exactly nothing means that both halves chose one offer for
-        the whole band. A band where an offer has too few customers is left out and counted.
+        Estimate ``S57``: that of the top band. A band in which both halves chose one offer throughout has no policy to
+        value; one where an offer has too few customers is left out. Both are counted.
     """
     of = lot(offers, parts, band_edges)
-    rows, estimates = [], {}
+    rows: list[dict[str, Any]] = []
+    alike: list[str] = []
+    left = 0
+    top: Estimate | Missing | None = None
     for k, band in enumerate(of.bands):
         own = of.rows[of.rows["band"] == k]
         try:
             gain = of.gain(own)
         except FitError:
+            left, top = left + 1, None
             continue
-        ends_of = {"value": gain.value, "ci_low": gain.low, "ci_high": gain.high}
+        ends_of, top = dict.fromkeys(MONEY, np.nan), Missing(say("alike"))
+        if (gain.chosen == gain.chosen[:, :1]).all():  # the policy is the best offer for all: nothing is compared
+            alike.append(band)
+        else:
+            ends_of = dict(zip(MONEY, (gain.value, gain.low, gain.high), strict=True))
+            top = Estimate(gain.value, gain.low, gain.high, say("unit"), len(own))
         rows.append({"band": band, **ends_of, "cost": gain.cost, "n": len(own), "whose": owned(own)})
-        if k == len(of.bands) - 1:
-            estimates["S57"] = Estimate(gain.value, gain.low, gain.high, say("unit"), len(own))
-    if not estimates:
+    if top is None:
         raise NotApplicable(say("few"), "contacts")
     table = safe(pd.DataFrame(rows), parts=False)
-    shown = table.rename(columns={"value": "estimate", "band": "label"})
+    shown = table.dropna(subset=MONEY).rename(columns={"value": "estimate", "band": "label"})
     some = [row["band"] for row in rows if row["ci_low"] > 0]
     title = say("title_bands", bands=", ".join(some)) if some else say("title_bands_open")
-    sentence = say("bands", top=estimates["S57"], left=len(of.bands) - len(rows), currency=currency)
+    said = [say("bands", top=top, currency=currency)] if isinstance(top, Estimate) else []
+    said += [say("bands_alike", bands="; ".join(alike))] if alike else []
+    said += [say("bands_left", left=left)] if left else []
     options = {"unit": "money", "marks": [Mark(0)]}
     return Result(
         table,
-        told(sentence, of.rows),
+        told(words.joined(said, by=" "), of.rows),
         (balance(of.rows), _as_stated(of)),
-        estimates,
-        picture=Picture("intervals", shown, title, say("x_bands"), options=options),
+        {"S57": top},
+        picture=Picture("intervals", shown, title, say("x_bands"), options=options) if len(shown) else None,
         money=[*MONEY, "cost"],
         digits=2,
     )
