@@ -172,7 +172,7 @@ def aimed(n=9000, leaves=(0.10, 0.09, 0.06), content=(0.0, 0.0, 0.4), answers=(0
         "treated": (k > 0).astype(int), "randomised": True, "cost": 10.0 * k, "left": gone.astype(int),
         "months": np.where(gone, 6.0, 36.0), "asked": np.where(asked, 1.0, np.nan),
         "answer": np.where(said, 6 + 2 * (rng.normal(size=n) + np.array(content)[k]), np.nan), "one_in": 1,
-        "x_age": rng.normal(size=n),
+        "x_age": rng.normal(size=n), "wave_months": np.where(asked, 5.5, np.nan),
     })  # fmt: skip
 
 
@@ -199,9 +199,28 @@ def test_bounds_hold_what_answering_because_of_the_offer_hides():
     result = strategy.aimed(rows, **ARMS)
     table = result.table.set_index("quantity")
     assert result.finding("S18a").ci_low > 0.1
-    assert table.loc["satisfaction, lower bound for those who answer either way", "value"] < 0.03
-    assert table.loc["satisfaction, upper bound for those who answer either way", "value"] > 0.3
+    assert table.loc["satisfaction, lower bound for those who stay and answer either way", "value"] < 0.03
+    assert table.loc["satisfaction, upper bound for those who stay and answer either way", "value"] > 0.3
     assert [c.name for c in result.finding("S18a").checks if c.status == "closed"] == ["both arms answer alike"]
+
+
+@pytest.mark.parametrize("saved", [0.2, 0.3, 0.4])
+def test_bounds_hold_what_staying_because_of_the_offer_hides(saved):
+    """The targeted offer keeps customers who are discontented: among those asked it seems to displease."""
+    rng = np.random.default_rng(3)
+    rows = aimed(n=60_000, leaves=(0, 0, 0), content=(0, 0, 0))
+    low = np.where(rows["answer"].isna(), rng.random(len(rows)) < 0.5, rows["answer"] < 6)
+    gone = rng.random(len(rows)) < np.where(low, 0.4, 0.05) - saved * (low & (rows["arm"] == "personal"))
+    rows = rows.assign(left=gone.astype(int), months=np.where(gone, 2.0, 36.0))
+    rows.loc[gone, ["asked", "answer", "wave_months"]] = np.nan
+    result = strategy.aimed(rows, **ARMS)
+    table = result.table.set_index("quantity")
+    ends = [f"satisfaction, {side} bound for those who stay and answer either way" for side in ("lower", "upper")]
+    assert result.finding("S18a").ci_high < 0
+    assert table.loc[ends[0], "ci_low"] < 0 < table.loc[ends[1], "ci_high"]
+    lost = [table.loc[f"left before the wave, of the {arm}", "value"] for arm in ("generic", "targeted")]
+    assert lost[0] - lost[1] == pytest.approx(saved / 2, abs=0.02)
+    assert "6 months after it satisfaction" in result.sentence
 
 
 def test_without_the_arms_or_the_survey_it_says_so():
@@ -397,6 +416,8 @@ def test_answers_are_those_of_the_first_wave_after_the_offer(wider):
     wave = survey[survey["wave_on"] == survey.loc[survey["wave_on"] > c["contacted_on"].iloc[0], "wave_on"].min()]
     own = rows[rows["campaign_id"] == "personal"]
     assert own["asked"].sum() == len(wave)
+    days = (wave["wave_on"].iloc[0] - c["contacted_on"].iloc[0]).days
+    assert own["wave_months"].max() == pytest.approx(days / 30.4375, abs=0.05)
     items = [f"satisfaction_{k}" for k in range(1, 5)]
     assert own["answer"].mean() == pytest.approx(wave[items].astype(float).mean(axis=1).mean())
 

@@ -11,6 +11,7 @@ import pandas as pd
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.cost.offers import campaign_dates, campaign_rows, families_before
 from crmresearch.data.reductions.expressions import (
+    DAYS_PER_MONTH,
     add_months,
     as_float,
     first_of_month,
@@ -45,7 +46,8 @@ def offers(
         As :func:`.cost.campaigns`, and as far as the bank brings it: ``families_after`` (product families held when the
         horizon ends), ``balance_before`` and ``balance_after`` (at the end of the month before that of the contact, and
         of the last month of the horizon), ``outside`` (the bank's guess of what is held elsewhere, from before), and of
-        the first survey wave after the contact ``asked`` and ``answer`` (mean of the items on satisfaction).
+        the first survey wave after the contact ``asked``, ``answer`` (mean of the items on satisfaction) and
+        ``wave_months`` (from the contact to the wave; the others' are empty).
     """
     known = campaign_dates(bank, horizon_months, purpose)
     known = known[known["randomised"]]
@@ -95,5 +97,8 @@ def _answers(bank: Bank, day: datetime.date, horizon_months: int) -> Any:
     turned = block.get("reversed", ()) if isinstance(block, Mapping) else ()
     answers = [as_float(-t[i] if i in turned else t[i]) for i in items]
     mean = sum(answers[1:], start=answers[0]) / len(answers)  # missing where an item is
-    told = ibis.ifelse(t.responded, mean, ibis.null())
-    return t.filter(t.wave_on == wave).select(who=t.customer_id, asked=t.sampled.cast("int8"), answer=told)
+    told, asked = ibis.ifelse(t.responded, mean, ibis.null()), t.sampled.cast("int8")
+    after = (pd.Timestamp(wave) - pd.Timestamp(day)).days / DAYS_PER_MONTH
+    return t.filter(t.wave_on == wave).select(
+        who=t.customer_id, asked=asked, answer=told, wave_months=ibis.literal(after)
+    )

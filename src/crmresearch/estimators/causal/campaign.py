@@ -95,7 +95,7 @@ def answered_bounds(treated: Mask, value: Array, answered: Mask, block: Array) -
     Parameters
     ----------
     treated, value, answered, block : array
-        Of those asked; ``value`` counts where ``answered``.
+        Of all who were drawn; ``value`` counts where ``answered``.
 
     Returns
     -------

@@ -198,8 +198,8 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
     -------
     Result
         Table: the share that stayed, targeted less generic, and each less the control; satisfaction of those who
-        answered in standard deviations, with bounds for those who did not answer because of the offer; who left before
-        the wave, was asked and answered, by arm.
+        answered in standard deviations, with bounds for those who stayed, were asked and answered under either offer;
+        who left before the wave, was asked of those who stayed, and answered, by arm.
     """
     checked(offers, (*NEEDED, "arm"), ("months",), "offers")
     by_lot = offers[offers["randomised"].to_numpy(bool)]
@@ -228,7 +228,9 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
         more, content, check = _content(rows, blocks)
         table += more
         estimates["S18a"] = told_of = normal(*content, say("aimed.deviations"), n, checks=(check,))
-        sentence = words.joined([sentence, say("aimed.content", found=told_of)], by=" ")
+        sentence = words.joined(
+            [sentence, say("aimed.content", found=told_of, months=rows["wave_months"].max())], by=" "
+        )
     return Result(safe(pd.DataFrame(table), parts=False), told(sentence, rows), checks, estimates, picture=picture)
 
 
@@ -240,16 +242,18 @@ def _pair(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
 def _content(rows: pd.DataFrame, blocks: int) -> tuple[list[dict[str, Any]], tuple[float, float], Check]:
     """Satisfaction of those who answered by arm, bounds for who answers because of the offer, and attrition."""
     names, t = say.names("aimed.rows"), rows["treated"].to_numpy(bool)
-    asked = rows["asked"].fillna(0).to_numpy(float) > 0
+    asked, every = rows["asked"].fillna(0).to_numpy(float) > 0, np.ones(len(rows), bool)
+    wave = rows.groupby("campaign_id", observed=True)["wave_months"].transform("max")
+    gone = rows["left"].to_numpy(bool) & (rows["months"] <= wave).to_numpy()  # not to be asked, because of the lot
     answered = asked & rows["answer"].notna().to_numpy()
     score = rows["answer"].to_numpy(float) / rows["answer"].std()
     found = difference_of_means(score[answered & t], score[answered & ~t])
     out = [_told(names["content"], *found, int(answered.sum()))]
-    bounds = answered_bounds(t[asked], score[asked], answered[asked], rows["block"].to_numpy()[asked])
+    bounds = answered_bounds(t, score, answered, rows["block"].to_numpy())
     for k, name in enumerate(("lower", "upper")):
         ends_of = {"value": bounds.value[k], "ci_low": bounds.low[k], "ci_high": bounds.high[k]}
         out.append({"quantity": names[name], **ends_of, "n": int(answered.sum())})
-    parts = {"asked": (asked, np.ones(len(rows), bool)), "answered": (answered, asked)}
+    parts = {"gone": (gone, every), "asked": (asked, ~gone), "answered": (answered, asked)}
     for name, (has, of) in parts.items():
         each = [wilson(has[of & arm].sum(), int((of & arm).sum())) for arm in (t, ~t)]
         for side, (share, lo, hi) in zip(("targeted", "generic"), each, strict=True):

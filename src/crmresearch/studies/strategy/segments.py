@@ -69,6 +69,7 @@ def profile(frame: pd.DataFrame, *, segments: int, seed: int) -> Result:
         table.rename(columns=names),
         say("profiled", n=len(frame), segments=segments, most=most, least=least),
         money=[names[c] for c in ("later", "low", "high")],
+        digits=2,
     )
 
 
@@ -96,9 +97,10 @@ def gain(frame: pd.DataFrame, *, segments: int, seed: int, resamples: int = 200)
     checks = (gate(say, "smallest", bool(smallest >= SMALLEST), share=smallest, least=SMALLEST),)
     found = Estimate(value, low, high, say("ranks"), n, se=se, checks=checks)
     table.loc[table.index[0], ["gain", "gain_se", "gain_low", "gain_high"]] = np.nan
+    points = 100 * table.iloc[-1][["gain", "gain_low", "gain_high"]]
     return Result(
         table.drop(columns="gain_se").rename(columns=say.names("columns")).set_index(say.names("columns")["block"]),
-        say("gained", found=found, segments=segments, past=table.iloc[0]),
+        say("gained", points=points, segments=segments, past=table.iloc[0]),
         estimates={"S43": found},
         digits=4,
     )
