@@ -18,8 +18,9 @@ import redteam
 from crmresearch import disclosure, figures, ledger, rules
 from crmresearch.errors import InputError, Reader, Withheld
 from crmresearch.estimators.inference import Estimate
+from crmresearch.figures import Picture
 from crmresearch.notebook import Notebook
-from crmresearch.result import Result
+from crmresearch.result import Result, study
 
 BASE = 7
 PEOPLE = re.compile(
@@ -255,6 +256,17 @@ def test_an_estimate_of_a_hidden_row_is_withheld(monkeypatch, hidden):
     own = [rules.whose([9e6, *[1.0] * 60]), rules.whose([1.5] * 60), rules.whose([2.5] * 70)]
     table = pd.DataFrame({"row": ["a", "b", "c"], "x": [hidden, 2.25, 3.25], "n": [61, 160, 70], "whose": own})
     found = {k: Estimate(x, x - 1, x + 1, "", 61) for k, x in (("a", hidden), ("b", 2.25), ("c", 3.25))}
-    result = Result(disclosure.safe(table, parts=False).rename(columns={"x": "y"}), "told", estimates=found)
+
+    @study
+    def asked():
+        picture = Picture(
+            "intervals", pd.DataFrame({"label": ["b"], "estimate": 2.25, "n": 160}), f"It is {hidden}", "x"
+        )
+        shown = disclosure.safe(table, parts=False).rename(columns={"x": "y"})
+        return Result(shown, f"It is {hidden}.", estimates=found, picture=picture)  # what is asked in a notebook
+
+    result = asked()
+    assert str(hidden) not in result.sentence
+    assert str(hidden) not in result.alt
     assert [isinstance(result.estimates[k], Withheld) for k in found] == [True, False, False]
     assert "off" not in result.table.attrs

@@ -135,6 +135,7 @@ class Result:
     money: Sequence[str] = ()
     model: Any = None
     hidden: Mapping[str, int] = field(init=False, default_factory=dict)  # rows, by the rule that hides them
+    off: frozenset[float] = field(init=False, default=frozenset())  # numbers of hidden rows
     fitted: frozenset[tuple[float, ...]] = field(init=False, default=frozenset())  # rows, parameters, events
 
     def __post_init__(self) -> None:
@@ -147,13 +148,8 @@ class Result:
                 f"a table of money ({', '.join(self.money) or 'in its figure'}) does not say whose it is; add a column "
                 "whose, from rules.whose of what each person contributes"
             )
-        off, told = safe.frame.attrs.pop(disclosure.OFF, frozenset()), self.estimates
-        if Reader.in_notebook:  # an estimate of a hidden row is none to tell
-            told = {k: Withheld(say("row")) if getattr(e, "value", None) in off else e for k, e in told.items()}
-        for name, value in (
-            *(("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules)),
-            ("estimates", told),
-        ):
+        off = safe.frame.attrs.pop(disclosure.OFF, frozenset())
+        for name, value in (("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules), ("off", off)):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -228,6 +224,18 @@ class Result:
         return "\n".join(html)
 
 
+def _without_hidden(result: Result) -> Result:
+    """Take from a result the estimates of its hidden rows, and the sentence and titles that may tell of such rows."""
+    own = {k for k, e in result.estimates.items() if isinstance(e, Estimate) and e.value in result.off}
+    if own or (result.money and result.hidden):
+        why = words.joined([*result.hidden])
+        told = {k: Withheld(say("row")) if k in own else e for k, e in result.estimates.items()}
+        drawn = tuple(replace(p, title=say("kept_title", why=why)) for p in result.pictures)
+        for name, value in (("estimates", told), ("sentence", say("kept", why=why)), ("picture", drawn or None)):
+            object.__setattr__(result, name, value)
+    return result
+
+
 def leading(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return a table with these columns first, as far as it has them: what a row is, then what was found."""
     first = [c for c in columns if c in table]
@@ -264,6 +272,6 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
             return Result.not_applicable(Withheld(few[0], tables))
         if result.money and 0 < len(result.table) == sum(result.hidden.values()):
             return Result.not_applicable(Withheld(say("hidden", why=words.joined([*result.hidden])), tables))
-        return result
+        return _without_hidden(result)
 
     return enough
