@@ -300,7 +300,7 @@ def by_theme(frame: pd.DataFrame, others: pd.DataFrame) -> Result:
     return Result(
         pd.DataFrame(rows, columns=heads),
         say("themes_sentence", n=len(rows), tally=tally)
-        + (say("themes_real", real=real) if (real := sum(r[-1] != "–" for r in rows)) else "")
+        + (say("themes_real", real=said) if (said := sum(r[-1] != "–" for r in rows)) else "")
         + (say("themes_absent", notebooks=", ".join(absent)) if absent else ""),
         picture=Picture(
             "distribution",
