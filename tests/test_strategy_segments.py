@@ -174,6 +174,16 @@ def test_classes_are_found_where_they_are_planted_and_nowhere_else(frames):
         assert {c.status for r in (gain, stable.finding("S43a")) for c in r.checks} == {"open"}
 
 
+def test_several_deals_narrow_a_pair_and_do_not_move_it(frames, monkeypatch):
+    x = clusters.ranked(frames["wider"][["payments", "visits"]].to_numpy())[:8_000]
+    found = {}
+    for deals in (1, 4):
+        monkeypatch.setattr(clusters, "DEALS", deals)
+        found[deals] = clusters.agreements(x, 4, part=100, rng=np.random.default_rng(1))
+    assert found[4].std() < 0.8 * found[1].std()
+    assert found[4].mean() == pytest.approx(found[1].mean(), abs=4 * found[1].std() / 40**0.5)
+
+
 def test_stability_alone_is_no_evidence(frames):
     """Naive: in large samples segments agree where nobody belongs to a class, and so do those of the reference."""
     x = clusters.ranked(frames["wider"][["payments", "visits"]].to_numpy())

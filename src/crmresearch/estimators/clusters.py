@@ -7,6 +7,7 @@ import numpy as np
 from crmresearch.errors import FitError, InputError
 
 STARTS = 5  # of k-means, which finds a poor optimum from some
+DEALS = 4  # of the customers of a pair into its two samples: chance in the deal is most of a pair's spread
 
 
 def ranked(x: np.ndarray) -> np.ndarray:
@@ -75,8 +76,8 @@ def agreements(x: np.ndarray, k: int, *, part: int, rng: np.random.Generator) ->
     """Agreement of segments learned from two samples, for disjoint pairs of samples dealt at random.
 
     Each pair learns from customers of its own and is compared on those, so that the values are independent and their
-    spread tells the error of the mean. Samples are of one size: in a large one segments agree whether there are
-    classes or not.
+    spread tells the error of the mean. A pair's value is a mean over several deals of its customers. Samples are of one
+    size: in a large one segments agree whether there are classes or not.
 
     Parameters
     ----------
@@ -98,7 +99,10 @@ def agreements(x: np.ndarray, k: int, *, part: int, rng: np.random.Generator) ->
     *Pacific Symposium on Biocomputing* 7, 6-17.
     """
     deal = rng.permutation(len(x))
-    both = (x[deal[at : at + 2 * part]] for at in range(0, len(x) - 2 * part + 1, 2 * part))
-    return np.array([
-        adjusted_rand(*(assign(pair, centres(half, k, rng)) for half in (pair[:part], pair[part:]))) for pair in both
-    ])  # fmt: skip
+    pairs = (x[deal[at : at + 2 * part]] for at in range(0, len(x) - 2 * part + 1, 2 * part))
+    return np.array([np.mean([_agreement(rng.permutation(own), k, rng) for _ in range(DEALS)]) for own in pairs])
+
+
+def _agreement(pair: np.ndarray, k: int, rng: np.random.Generator) -> float:
+    """Agreement of the segments of both halves, over all of them."""
+    return adjusted_rand(*(assign(pair, centres(half, k, rng)) for half in np.array_split(pair, 2)))

@@ -142,7 +142,7 @@ def stability(frame: pd.DataFrame, *, segments: int, beside: Sequence[int] = (),
         table.rename(columns=say.names("columns")).set_index([say.names("columns")[c] for c in ("segments", "of")]),
         say("stable", found=found, segments=segments),
         estimates=estimates,
-        picture=Picture("curves", drawn, *axes, {"dots": True, "ylim": (0, 1)}),
+        picture=Picture("curves", drawn, *axes, {"dots": True, "ylim": (None, 1)}),
     )
 
 
