@@ -54,7 +54,7 @@ KINDS = {
     # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
-        channels.helped.trends
+        channels.helped.trends service.trends
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
         segments.room segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
@@ -69,7 +69,7 @@ KINDS = {
         cost.targeted.unseen cost.calls.alike
         cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
-        preference.stated service.managed.unseen value.margin.clv.unproved unity.answered
+        preference.stated service.handling.only service.managed.unseen value.margin.clv.unproved unity.answered
     """,
 }
 LISTED = {key: kind for kind, keys in KINDS.items() for key in keys.split()}

@@ -144,7 +144,7 @@ def test_what_a_bank_does_not_bring_is_not_told(absent):
     assert waited.applicable == (absent != "service")
     if absent == "pulse":
         assert set(waited.estimates) == {"S39"}
-        assert waited.estimates["S39"].checks == ()
+        assert [c.status for c in waited.estimates["S39"].checks] == ["declared"]  # nobody rated quality
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------
@@ -174,6 +174,32 @@ def test_trends_that_differ_before_conversion_close_the_gate(panels):
     for drift, status in ((0.0, "open"), (0.1, "closed"), (-0.1, "closed")):
         frame = cells(np.random.default_rng(1), n=180, drift=drift)
         assert service.conversion(frame, **OPTIONS).finding("S29").checks[0].status == status
+
+
+@pytest.mark.parametrize(("wild", "status"), [(0.0, "open"), (0.5, "closed"), (-0.5, "closed"), (0.3, "closed")])
+def test_what_trends_that_go_on_would_undo_is_not_told(wild, status):
+    frame = cells(np.random.default_rng(1), n=180, effect=0.2)
+    frame["satisfaction"] += wild * (frame["quarter"] - frame["converted"]).between(-8, -5)  # two years before alone
+    checks = {c.name: c.status for c in service.conversion(frame, **OPTIONS).finding("S29").checks}
+    assert checks["trends that go on to differ"] == status
+
+
+def test_trends_nobody_saw_are_taken_on_trust():
+    frame = cells(np.random.default_rng(1), n=180)
+    late = frame[frame["quarter"] >= 8_002].assign(converted=lambda t: t["converted"].clip(upper=8_006))
+    checks = service.conversion(late.assign(converted=late["converted"].where(late["branch"] < 150, np.inf)), **OPTIONS)
+    assert [c.status for c in checks.finding("S29").checks] == ["open", "declared"]
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.2, -0.3])
+def test_groups_by_year_are_what_the_means_are_made_of(effect):
+    frame = cells(np.random.default_rng(4), n=180, effect=effect).assign(handling=np.nan)
+    table = service.cohorts(frame, window_quarters=8).table
+    first = frame.drop_duplicates("branch")["converted"]
+    assert table.groupby("converted")["branches"].first().sum() == np.isfinite(first).sum()
+    year = table.groupby("year since conversion")["effect"].mean()
+    np.testing.assert_allclose(year, [0, 0, 0.625 * effect, effect], atol=0.1)
+    assert set(table.loc[table["branches"] == (first == 8_005).sum(), "converted"]) >= {"2001-Q2"}
 
 
 @pytest.mark.parametrize("n", [5, 9, 12])

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import InputError, NotApplicable
-from crmresearch.estimators.causal.staggered import Effects, Panel, Several
+from crmresearch.estimators.causal.staggered import Effects, Panel, Several, by_block, group_time
 from crmresearch.estimators.inference import ends, levels, robust_ols, z
 
 MOST = 10.0  # magnitude up to which a breakdown is looked for
@@ -71,6 +71,20 @@ def breakdown(
         return a - point if low > point else point - b
 
     return MOST if gap(MOST) > 0 else float(brentq(gap, 0.0, MOST, xtol=1e-6))
+
+
+def years(panel: Panel, year: int, after: int) -> Effects | None:
+    """Years after treatment less the one before; none where no unit is seen two years before and so long after."""
+    try:
+        return by_block(group_time(panel, controls="not yet", base="universal"), year, 2, after)
+    except InputError:
+        return None
+
+
+def undone(event: Effects | Several, magnitude: float, point: float) -> bool:
+    """Whether a point that the plain interval leaves out is in the one where trends may differ."""
+    plain, wide = (bounded(event, m) for m in (0.0, magnitude))
+    return not plain[0] <= point <= plain[1] and wide[0] <= point <= wide[1]
 
 
 def drift(panel: Panel, year: float) -> tuple[float, float, float]:

@@ -8,13 +8,13 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio, slopes
-from crmresearch.estimators.causal.pretrends import drift
-from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, undone, years
+from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Check, Result, gate, study, unlooked
 from crmresearch.rules import nobodys, of_squares
 
 say = words.of("service")
@@ -22,6 +22,10 @@ LEAST = 10  # branches that convert and are seen long enough
 # Yearly difference in trend between branches that convert a standard deviation apart; over two years S29's bound, and
 # as many minutes as S55's bound asks of the three quarters of a step that such a conversion takes away
 DRIFT = {"satisfaction": 0.01, "handling": 0.08}
+BOUND = {"satisfaction": 0.02, "handling": 0.2}  # of S29; of S55, minutes per step
+YEAR = 4
+MAGNITUDES = {"apart": 0.0, "half": 0.5, "whole": 1.0}  # how far trends may differ after, in moves of the year before
+DECIDES = MAGNITUDES["half"]  # a whole move of so many branches is mostly chance
 
 
 @study
@@ -40,21 +44,27 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     References
     ----------
     Callaway and Sant'Anna (2021), *Journal of Econometrics* 225, 200-230; Borusyak, Jaravel and Spiess (2024), *Review
-    of Economic Studies* 91, 3253-3285.
+    of Economic Studies* 91, 3253-3285; Rambachan and Roth (2023), *Review of Economic Studies* 90, 2555-2591.
     """
     if frame["satisfaction"].isna().all():
         raise NotApplicable(say("unasked"), "pulse")
     panel, left = _panel(frame, ["satisfaction"], window_quarters)["satisfaction"]
     read = {name: way(panel) for name, way in ways(window_quarters).items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, draws=resamples, seed=seed)) for name, one in read.items()]
+    after = years(panel, YEAR, max(1, window_quarters // YEAR))
+    rows += _moves(after)
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
-    checks = (gate(say, "drift", Deviation(*drift(panel, 4), limit=DRIFT["satisfaction"])),)
+    checks = (
+        gate(say, "drift", Deviation(*drift(panel, YEAR), limit=DRIFT["satisfaction"])),
+        _trends(after, BOUND["satisfaction"]),
+    )
     _, n, value, low, high = rows[0]
     found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
     early = float(panel.left_out)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("converted", found=found, quarters=window_quarters)
+        + (say("breakdown", m=breakdown(after, BOUND["satisfaction"])) if after is not None else "")
         + (say("gaps", n=float(left)) if left else "")
         + (say("early", n=early) if early else "")
         + ".",
@@ -77,6 +87,24 @@ def _panel(frame: pd.DataFrame, columns: list[str], window: int) -> dict[str, tu
     return {c: (Panel(w[quarters].to_numpy(float)[whole], first), int((~whole).sum())) for c, w in wide.items()}
 
 
+def _moves(after: Effects | None) -> list[tuple[str, int, float, float, float]]:
+    """Rows of a conversion dated a year early, and of the years after it where trends may differ by so many moves."""
+    if after is None:
+        return []
+    n, early, late = int(after.n[0]), after.when < 0, after.when >= 0
+    value, se = -float(after.effect[early][0]), float(after.se[early][0])
+    mean = float(after.effect[late].mean())
+    return [("placebo", n, value, *ends(value, se)), *((k, n, mean, *bounded(after, m)) for k, m in MAGNITUDES.items())]
+
+
+def _trends(after: Effects | None, bound: float) -> Check:
+    """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
+    if after is None:
+        return unlooked(say("trends.name"))
+    low, high = bounded(after, DECIDES)
+    return gate(say, "trends", not undone(after, DECIDES, bound), low=low, high=high, limit=bound)
+
+
 def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
     """Effect by quarters since conversion, as long before it as after it."""
     event = by_event(group_time(panel, controls="not yet", base="universal"))
@@ -86,6 +114,43 @@ def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("moment"), style="limit", axis="x")]
     x = say("x", n=float(np.isfinite(panel.first).sum()))
     return Picture("curves", data[near], say("title", found=found), x, say("y"), {"marks": marks}, people=False)
+
+
+@study
+def cohorts(frame: pd.DataFrame, *, window_quarters: int) -> Result:
+    """Effects on the branches that converted together, by year since conversion: what the means are made of.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`crmresearch.data.reductions.service.branch_quarters`.
+    window_quarters : int
+        Quarters after conversion that are told, and as many before it, where nothing should happen.
+    """
+    start, told = int(frame["quarter"].min()), max(1, window_quarters // YEAR)
+    rows = []
+    for name in ("satisfaction", "handling"):
+        if frame[name].isna().all():
+            continue
+        fit = group_time(_panel(frame, [name], window_quarters)[name][0], controls="not yet", base="universal")
+        year = (fit.when - fit.group) // YEAR
+        for g in np.unique(fit.group):
+            for k in range(-told, told):
+                mine = (fit.group == g) & (year == k)
+                if mine.any():
+                    one = fit.where(mine).mean()
+                    at, ends_ = divmod(start + int(g), YEAR), ends(one.effect[0], one.se[0])
+                    rows.append((name, f"{at[0]}-Q{at[1] + 1}", int(one.n[0]), k + (k >= 0), one.effect[0], *ends_))
+    if not rows:
+        raise NotApplicable(say("unasked"), "pulse", "service")
+    table = pd.DataFrame(rows, columns=["outcome", "entered", "branches", "year", "effect", "low", "high"])
+    alone = table.groupby(["outcome", "entered"])["branches"].first()
+    shown = table.assign(outcome=table["outcome"].map(say.names("beside.outcomes")))
+    return Result(
+        shown.rename(columns=say.names("cohorts.columns")),
+        say("cohorts.sentence", n=float(len(alone)), alone=float((alone == 1).sum())),
+        counts=(),
+    )
 
 
 # --- what else conversion moves ---------------------------------------------------------------------------------------
@@ -169,8 +234,9 @@ def missing(frame: pd.DataFrame) -> Result:
 def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) -> Result:
     """Minutes of handling for one more step: by conversion of the branch (S55), and within customers (S55a).
 
-    Conversion takes steps away; the minutes that go with them, over the steps, are what a step takes. Between cases it
-    would be more than that, where hard cases take more steps and take longer.
+    Conversion takes steps away; the minutes that go with them, over the steps, are what a step takes if conversion
+    moves minutes through steps alone, which no data show. Within customers it would be more than that, where hard cases
+    take more steps and take longer.
 
     Parameters
     ----------
@@ -192,18 +258,32 @@ def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) 
     for name, (one, _) in panels.items():
         moved[name] = ways(window_quarters)["not_yet"](one)
         parts[name] = Functional(float(moved[name].effect[0]), moved[name].influence[:, 0])
-    n = int(frame["cases"].sum())
+    n, every = int(moved["steps"].n[0]), int(cases["rows"].sum())
     found = ratio(parts["handling"], parts["steps"], say("handling.unit"), n)
-    checks = (gate(say, "handling.drift", Deviation(*drift(panels["handling"][0], 4), limit=DRIFT["handling"])),)
+    length = max(1, window_quarters // YEAR)
+    after = {name: years(one, YEAR, length) for name, (one, _) in panels.items()}
+    # minutes at which a step would take as many as the bound says, for as many steps as conversion takes away
+    step = (
+        parts["steps"].value
+        if after["steps"] is None
+        else float(after["steps"].effect[after["steps"].when >= 0].mean())
+    )
+    checks = (
+        gate(say, "handling.only", None),
+        gate(say, "handling.drift", Deviation(*drift(panels["handling"][0], YEAR), limit=DRIFT["handling"])),
+        _trends(after["handling"], BOUND["handling"] * step),  # as many minutes as so many steps take at the bound
+    )
     found = Estimate(found.value, found.ci_low, found.ci_high, found.unit, n, found.se, checks)
     within, between = slopes(cases)
-    every = {"within": within, "between": between, **parts}
-    rows = [("by_conversion", found.value, found.ci_low, found.ci_high, n)]
-    rows += [(name, one.value, one.low, one.high, n) for name, one in every.items()]
-    estimates = {"S55": found, "S55a": within.estimate(say("handling.unit"), int(cases["rows"].sum()))}
-    table = pd.DataFrame(rows, columns=["row", "effect", "low", "high", "n"])
+    rows = [("by_conversion", n, found.value, found.ci_low, found.ci_high, "branches")]
+    rows += [(k, every, one.value, one.low, one.high, "cases") for k, one in (("within", within), ("between", between))]
+    rows += [(k, n, one.value, one.low, one.high, "branches") for k, one in parts.items()]
+    rows += [(*row, "branches") for row in _moves(after["handling"])]
+    estimates = {"S55": found, "S55a": within.estimate(say("handling.unit"), every)}
+    table = pd.DataFrame(rows, columns=["row", "n", "effect", "low", "high", "of"])
+    shown = table.assign(row=table["row"].map(say.names("handling.rows")), of=table["of"].map(say.names("handling.of")))
     return Result(
-        table.assign(row=table["row"].map(say.names("handling.rows"))).rename(columns=say.names("handling.columns")),
-        say("handling.sentence", found=found, steps=parts["steps"], branches=float(moved["steps"].n[0])),
+        shown[["row", "effect", "low", "high", "n", "of"]].rename(columns=say.names("handling.columns")),
+        say("handling.sentence", found=found, handling=parts["handling"], steps=parts["steps"], branches=float(n)),
         estimates=estimates,
     )

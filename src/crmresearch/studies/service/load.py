@@ -13,7 +13,7 @@ from crmresearch.estimators.blocks import slopes
 from crmresearch.estimators.inference import Estimate, ends, levels, natural_spline, normal, rates, robust_ols
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Result, gate, study, unlooked
 
 say = words.of("service")
 LEAST = 10  # branches with waiting and exits
@@ -65,7 +65,7 @@ def waiting(frame: pd.DataFrame) -> Result:
             share = _told_apart(_design(told), told, told["answers"])
             answered[name] = value, error = fit[0][0] / share, fit[1][0, 0] ** 0.5 / share
             rows.append((name, value, *ends(value, error), int(told["answers"].sum())))
-    checks: tuple[Check, ...] = ()
+    checks = (unlooked(say("quality.name")),)
     if "quality" in answered:
         value, se = answered["quality"]
         checks = (gate(say, "quality", Deviation(value, *ends(value, se), limit=MOVED)),)
@@ -74,9 +74,12 @@ def waiting(frame: pd.DataFrame) -> Result:
     if "satisfaction" in answered:
         estimates["S51"] = normal(*answered["satisfaction"], say("unit"), rows[2][-1], checks=checks)
     table = pd.DataFrame(rows, columns=["row", "effect", "low", "high", "n"])
+    plain = float(np.exp(-answered["between"][0]))
+    alike = estimates["S39"].ci_low <= plain <= estimates["S39"].ci_high
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("waited", found=estimates["S39"], branches=float(cells["branch"].nunique())),
+        say("waited", found=estimates["S39"], branches=float(cells["branch"].nunique()))
+        + (say("waited_alike", plain=plain) if alike else say("waited_apart", plain=plain)),
         estimates=estimates,
     )
 
@@ -148,15 +151,15 @@ def dose(frame: pd.DataFrame) -> Result:
         low, high = ends(value, se)
         return pd.DataFrame({"wait": minutes, "effect": value, "low": low, "high": high, "n": n})
 
-    table = curve(at)
-    per = table["effect"].diff() / table["wait"].diff() * MINUTES
+    basis = MINUTES * np.diff(natural_spline(at, knots), axis=0) / np.diff(at)[:, None]
+    ends_ = (basis[0], basis[-1], basis[-1] - basis[0])  # ten minutes more, at either end, and how far these differ
+    first, last, apart = (normal(g @ b[:k], (g @ v[:k, :k] @ g) ** 0.5, say("unit"), n) for g in ends_)
     drawn = curve(np.linspace(at[0], at[-1], 41)).rename(columns={"wait": "x", "effect": "y"})
-    first, last = float(per.iloc[1]), float(per.iloc[-1])
     marks = [Mark(0, style="none", axis="y")]
     title, axis = say("dose.title", first=first, last=last), say("dose.x", n=n)
     return Result(
-        table.rename(columns=say.names("dose.columns")),
-        say("dose.sentence", first=first, last=last, low=at[0], high=at[-1]),
+        curve(at).rename(columns=say.names("dose.columns")),
+        say("dose.sentence", first=first, last=last, apart=apart, low=at[0], high=at[-1]),
         picture=Picture("curves", drawn, title, axis, say("dose.y"), {"marks": marks}),
     )
 

@@ -12,7 +12,7 @@ from crmresearch.estimators.causal.campaign import difference, difference_of_mea
 from crmresearch.estimators.inference import ends, levels, normal, robust_ols, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, study, unlooked
 from crmresearch.rules import nobodys, of_squares
 
 say = words.of("service.invited")
@@ -58,10 +58,11 @@ def invited(campaigns: pd.DataFrame, *, campaign: str, horizon_months: int = 12)
     table = pd.DataFrame(out, columns=["row", "share", "low", "high", "n"])
     months = path(rows, horizon_months).rename(columns={"month": "x", "kept": "y"}).assign(n=len(rows))
     marks = [Mark(0, style="none", axis="y"), Mark(horizon_months, say("horizon"), style="limit", axis="x")]
-    options, title = {"unit": "points", "marks": marks}, say("title", found=line, months=horizon_months)
+    points = normal(100 * found.value, 100 * found.se, say("points"), len(rows))
+    options, title = {"unit": "points", "marks": marks}, say("title", found=points, months=horizon_months)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("sentence", found=line, months=horizon_months, n=len(rows)),
+        say("sentence", found=points, months=horizon_months, n=len(rows)),
         (alike,),
         {"S53": line},
         Picture("curves", months, title, say("x", n=len(rows)), say("y"), options),
@@ -97,7 +98,9 @@ def managed(frame: pd.DataFrame) -> Result:
     checks = [gate(tell, "unseen", None)]
     later = use[["manager", "month", "use"]].assign(month=use["month"] - YEAR).rename(columns={"use": "ahead"})
     both = _seen(use.merge(later, on=["manager", "month"]))
-    if both["manager"].nunique() >= MANAGERS:
+    if both["manager"].nunique() < MANAGERS:
+        checks.append(unlooked(tell("ahead.name")))
+    else:
         value, se = _slope(both, "made", "ahead")
         checks.append(gate(tell, "ahead", Deviation(value, *ends(value, se), limit=AHEAD)))
         rows.append(("ahead", value, se))

@@ -12,7 +12,7 @@ from crmresearch.estimators.causal.discontinuity import Jump, density, false_cut
 from crmresearch.estimators.inference import LEVEL, ends, normal, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, gate, study, unlooked
 
 say = words.of("service.priority")
 LEAST = 100  # answers on each side
@@ -61,14 +61,14 @@ def priority(frame: pd.DataFrame, balances: pd.DataFrame, *, donut: float = 0.02
     rows += _answering(x, told, y, unit, found)
     value, se = difference_of_means(y[near >= 0], y[near < 0])
     rows.append(("naive", value, *ends(value, se), int(told.sum())))
-    checks = (*_sorted(balances), *_before(frame, x, unit), *_elsewhere(near, y))
+    checks = (_sorted(balances), _before(frame, x, unit), _elsewhere(near, y))
     line = normal(found.corrected, found.robust_se, say("unit"), n, checks=checks)
     table = pd.DataFrame(rows, columns=["row", "jump", "low", "high", "n"])
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("sentence", found=line, n=n, width=found.bandwidth),
         estimates={"S52": line},
-        picture=_picture(near, y, line),
+        picture=_picture(near, y - np.average(y, weights=weight), line),
     )
 
 
@@ -91,19 +91,19 @@ def _answering(x: np.ndarray, told: np.ndarray, y: np.ndarray, unit: np.ndarray,
     return rows
 
 
-def _sorted(balances: pd.DataFrame) -> list[Check]:
+def _sorted(balances: pd.DataFrame) -> Check:
     """Whether customers are more on one side of the threshold than on the other."""
     try:
         found = density(balances["x"])
     except InputError:
-        return []
+        return unlooked(say("density.name"))
     middle = (found.left + found.right) / 2
     value = (found.right - found.left) / middle
     half = z() * abs(value / found.t) if found.t else np.inf
-    return [gate(say, "density", Deviation(value, value - half, value + half, limit=HEAPED))]
+    return gate(say, "density", Deviation(value, value - half, value + half, limit=HEAPED))
 
 
-def _before(frame: pd.DataFrame, x: np.ndarray, unit: np.ndarray) -> list[Check]:
+def _before(frame: pd.DataFrame, x: np.ndarray, unit: np.ndarray) -> Check:
     """Whether what was settled before jumps there, too: the largest jump, in an interval that holds for all."""
     found = []
     known = [c for c in ("age", "tenure") if c in frame and frame[c].notna().any()]
@@ -113,22 +113,22 @@ def _before(frame: pd.DataFrame, x: np.ndarray, unit: np.ndarray) -> list[Check]
         if value.std() > 0:
             found.append((name, jump(x[there], value / value.std(), cluster=unit[there])))
     if not found:
-        return []
+        return unlooked(say("before.name"))
     name, one = max(found, key=lambda f: abs(f[1].corrected) / f[1].robust_se)
     half = z(1 - (1 - LEVEL) / len(found)) * one.robust_se
     moved = Deviation(one.corrected, one.corrected - half, one.corrected + half, limit=UNLIKE)
-    return [gate(say, "before", moved, name=say.names("settled")[name], looks=len(found))]
+    return gate(say, "before", moved, name=say.names("settled")[name], looks=len(found))
 
 
-def _elsewhere(x: np.ndarray, y: np.ndarray) -> list[Check]:
+def _elsewhere(x: np.ndarray, y: np.ndarray) -> Check:
     """Whether satisfaction jumps where nothing changes: in the middle of either side."""
     try:
         table = false_cuts(x, y, [float(np.median(x[side])) for side in (x < 0, x >= 0)])
     except InputError:
-        return []
+        return unlooked(say("elsewhere.name"))
     low, high = table[["low", "high"]].to_numpy(float)[int(table["p"].argmin())]
     middle, half = (low + high) / 2, (high - low) / 2 * z(1 - (1 - LEVEL) / 2) / z()
-    return [gate(say, "elsewhere", Deviation(middle, middle - half, middle + half, limit=FALSE))]
+    return gate(say, "elsewhere", Deviation(middle, middle - half, middle + half, limit=FALSE))
 
 
 def _picture(x: np.ndarray, y: np.ndarray, line: object) -> Picture:
