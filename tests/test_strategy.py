@@ -242,6 +242,21 @@ def test_the_slope_over_what_is_held_elsewhere_is_covered(slope):
     assert np.mean(hits) > 0.84
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.05, 0.2])
+def test_what_is_held_equal_moves_the_slope_by_noise_alone_where_the_effect_differs_by_it(slope):
+    """The effect goes with the guess, and with a balance that goes with the guess: one slope, two routes."""
+    gaps, found = [], []
+    for seed in range(30):
+        rows = developed(slope=slope, leaves=0.0, seed=seed)
+        rows["balance_before"] += 0.5 * rows["outside"]
+        rows["balance_after"] += 0.5 * rows["outside"] + 0.1 * rows["treated"] * rows["balance_before"]
+        table = strategy.potential(rows).table
+        found.append(table["value"].iloc[0])
+        gaps.append(table["value"].iloc[0] - table["value"].iloc[1])
+    assert np.mean(found) == pytest.approx(slope + 0.05, abs=4 * np.std(found) / 30**0.5)  # what goes with it counts
+    assert np.mean(gaps) == pytest.approx(0, abs=4 * np.std(gaps) / 30**0.5)
+
+
 def test_one_customer_who_makes_the_slope_closes_the_gate():
     rows = developed()
     rows.loc[0, ["outside", "balance_after"]] = [5e7, 5e7]

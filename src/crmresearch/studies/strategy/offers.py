@@ -321,7 +321,7 @@ def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str =
     title = say("potential.title") if found.ci_low > 0 else say("potential.title_open")
     return Result(
         table,
-        told(say("potential.sentence", found=found, mean=mean, currency=currency, n=n), rows),
+        told(say("potential.sentence", found=found, plain=plain, mean=mean, currency=currency, n=n), rows),
         (balance(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
         {"S23": found},
         picture=shown(drawn_rows, title, say("potential.x", months=horizon_months), "money"),
@@ -330,7 +330,11 @@ def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str =
 
 
 def _slope(rows: pd.DataFrame, y: Array, guess: Array, t: Array, fixed: Array) -> tuple[float, float, float]:
-    """Slope of the effect on the guess, its error by block, and one customer's largest part in its variance."""
+    """Slope of the effect on the guess, its error by block, and one customer's largest part in its variance.
+
+    What is held equal has one slope for both arms: it then sharpens and moves nothing in a large sample. With one for
+    each arm the slope would be that over the guess among customers with like balances, which is another question.
+    """
     x, campaign = guess - guess.mean(), levels(rows["campaign_id"])
     columns = [np.ones(len(y)), t * x, t, x, campaign, fixed]
     design = np.column_stack([c for c in columns if c.ndim == 1 or c.shape[1]])
