@@ -135,6 +135,8 @@ def test_failures_by_branch_are_those_by_hand(small):
         if k in when.index
     )
     assert found["exits"].sum() == (c["exit_cause"] == "voluntary").sum() - _too_late(c)
+    people = one.groupby(["branch", "older", "failing"])["customer_id"].nunique()
+    np.testing.assert_array_equal(found.groupby(keys[:1] + keys[2:])["people"].first().loc[people.index], people)
 
 
 def _too_late(c):
@@ -346,7 +348,17 @@ def test_who_leaves_counts_as_nothing_in_the_second_row():
     assert rows.iloc[1] - rows.iloc[0] == pytest.approx(11 * 20 * 0.5, rel=0.05)  # half of the others go
 
 
-@pytest.mark.parametrize("worse", [{"adopts": False}, {"n": 0}])
+@pytest.mark.parametrize(
+    "seen", [lambda f: f["since"] >= -6, lambda f: f["adopts"] == (f["date"] < 24_010), lambda f: f["since"] < 10]
+)
+def test_contribution_seen_of_one_side_or_too_short_says_what_is_needed(seen):
+    frame = money(np.random.default_rng(1))
+    result = channels.earned(frame[seen(frame)])
+    assert not result.applicable
+    assert "two years of monthly results" in result.sentence
+
+
+@pytest.mark.parametrize("worse", [{"adopts": False}, {"adopts": True}, {"n": 0}])
 def test_contribution_without_adopters_is_not_applicable(worse):
     assert not channels.earned(money(np.random.default_rng(1)).assign(**worse)).applicable
 
@@ -365,7 +377,7 @@ def failures(rng, effect=-0.015, drift=0.0, n=120, always=0):
     return pd.DataFrame({
         "branch": row, "quarter": 8_000 + quarter, "helped": helped[row], "older": older == 1, "failing": failing == 1,
         "transactions": 150, "failed": rng.binomial(150, np.clip(share, 0.001, 1)), "at_risk": 50,
-        "exits": rng.binomial(50, 0.02, len(row)),
+        "exits": rng.binomial(50, 0.02, len(row)), "people": 40,
     })  # fmt: skip
 
 
@@ -379,7 +391,27 @@ def test_planted_help_is_covered(effect):
     assert np.mean(hits) >= 0.8
     younger = result.table.set_index("reading").loc["younger customers"]
     assert younger["low"] < 0 < younger["high"]
+    less = result.table.set_index("reading").loc["older less younger customers"]
+    assert less["effect"] == pytest.approx(result.table["effect"].iloc[0] - younger["effect"], abs=1e-9)
+    assert f"by {100 * less['effect']:+.2f} points" in result.sentence
     ledger.checked("S31", found)
+
+
+@pytest.mark.parametrize("people", [2, 5, 9])
+def test_a_part_of_few_customers_is_hidden_with_another(people):
+    frame = failures(np.random.default_rng(1))
+    frame["people"] = np.where(frame["older"] & frame["failing"], (frame["branch"] < people).astype(int), 40)
+    hidden = channels.helped(frame, **OPTIONS).table.set_index("reading")["effect"].isna()
+    assert hidden["older, one had failed in the first year"]
+    assert hidden.sum() >= 2
+
+
+@pytest.mark.parametrize("quarters", [4, 7, 9])
+def test_trends_that_cannot_be_looked_at_are_declared(quarters):
+    frame = failures(np.random.default_rng(1))
+    frame = frame[frame["quarter"] < 8_004 + quarters]
+    found = channels.helped(frame, window_quarters=2, resamples=99, seed=1).finding("S31")
+    assert found.checks[1].status == ("declared" if quarters < 8 else "open")
 
 
 @pytest.mark.parametrize(("drift", "status"), [(0.0, "open"), (0.006, "closed"), (-0.006, "closed")])

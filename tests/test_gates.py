@@ -63,7 +63,7 @@ KINDS = {
         value.shares.mean value.shares.tail value.shares.dominance
     """,
     "declared": """
-        channels.adopted.unrecorded
+        channels.adopted.unrecorded channels.helped.trends_unseen
         cost.calls.chosen
         churn.aimed.recorded churn.duration.form competition.platforms.leaning competition.trend.cohorts
         cost.targeted.unseen cost.calls.alike

@@ -227,7 +227,8 @@ def helped(bank: Bank, *, older_from: int = 55) -> pd.DataFrame | Missing:
     DataFrame
         ``branch`` (a number), ``quarter``, ``helped`` (quarter in which it began to help; minus infinity where before
         the first one seen, infinity where never), ``older``, ``failing`` (whether a transaction failed in the first
-        year seen), ``transactions``, ``failed``, ``at_risk``, ``exits``.
+        year seen), ``transactions``, ``failed``, ``at_risk``, ``exits``; ``people``: customers of that branch, age and
+        failing who made a transaction in any quarter.
     """
     import ibis
 
@@ -249,10 +250,13 @@ def helped(bank: Bank, *, older_from: int = 55) -> pd.DataFrame | Missing:
     c = c.left_join(early, c.customer_id == early.who).mutate(failing=lambda c: c.who.notnull())
     by: dict[str, Any] = {k: k for k in ("branch", "quarter", "older", "failing")}
     paid = t.inner_join(c.select("customer_id", "branch", "older", "failing"), "customer_id")
+    groups = [k for k in by if k != "quarter"]
+    people = grouped(bank, paid, groups, people=paid.customer_id.nunique())
     paid = grouped(bank, paid, list(by), transactions=paid.count(), failed=paid.fails.sum())
     s = _stays(bank, c, first, last)
     stays = grouped(bank, s, list(by), at_risk=s.count(), exits=s.exits.sum())
     when = bank.frame(b.select("branch", helped=as_float(b.helped)).order_by("branch"))
-    out = paid.merge(stays, on=list(by), how="outer").fillna(0).merge(when, on="branch")
+    out = paid.merge(stays, on=list(by), how="outer").merge(people, on=groups, how="left").fillna(0)
+    out = out.merge(when, on="branch")
     quarter = (out["helped"] // QUARTER).fillna(float("inf"))
     return out.assign(helped=quarter.where(quarter >= first, float("-inf")))

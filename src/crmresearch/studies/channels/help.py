@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift
 from crmresearch.estimators.causal.staggered import Effects, Panel, by_block, by_event, group_time, wild_interval
@@ -48,62 +49,78 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     of Economic Studies* 91, 3253-3285; Rambachan and Roth (2023), *Review of Economic Studies* 90, 2555-2591.
     """
     older, failing = frame["older"].astype(bool), frame["failing"].astype(bool)
-    main = _panel(frame[older], "failed", "transactions")
+    main, own = _panel(frame, [older], "failed", "transactions")
     seen = 0 if main is None else int((main.first + window_quarters <= main.periods).sum())
     if main is None or seen < LEAST or np.isfinite(main.first).all():
         raise NotApplicable(say("few", least=LEAST, quarters=window_quarters), "branches", "transactions")
     draw = {"draws": resamples, "seed": seed}
     each = ways(window_quarters)
     read = {name: way(main) for name, way in each.items()}
-    rows = [(name, int(one.n[0]), *wild_interval(one, **draw)) for name, one in read.items()]
+    rows = [(name, int(one.n[0]), *wild_interval(one, **draw), own) for name, one in read.items()]
     blocks = _blocks(main, max(1, window_quarters // YEAR))
     if blocks is not None:
         after = float(blocks.effect[blocks.when >= 0].mean())
         moves = zip(("apart", "half", "whole"), MAGNITUDES, strict=True)
-        rows += [(name, int(blocks.n[0]), after, *bounded(blocks, m)) for name, m in moves]
+        rows += [(name, int(blocks.n[0]), after, *bounded(blocks, m), own) for name, m in moves]
     parts = {
-        "younger": _panel(frame[~older], "failed", "transactions"),
-        "failed": _panel(frame[older & failing], "failed", "transactions"),
-        "not_failed": _panel(frame[older & ~failing], "failed", "transactions"),
-        "exits": _panel(frame[older], "exits", "at_risk"),
+        "younger": ([~older], "failed", "transactions"),
+        "less": ([older, ~older], "failed", "transactions"),
+        "failed": ([older & failing], "failed", "transactions"),
+        "not_failed": ([older & ~failing], "failed", "transactions"),
+        "exits": ([older], "exits", "at_risk"),
     }
-    for name, panel in parts.items():
+    for name, part in parts.items():
         try:
+            panel, n = _panel(frame, *part)
             if panel is not None:
                 one = each["not_yet"](panel)
-                rows.append((name, int(one.n[0]), *wild_interval(one, **draw)))
+                rows.append((name, int(one.n[0]), *wild_interval(one, **draw), n))
         except InputError:  # too few branches have such customers in every quarter
             continue
-    table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
-    value, low, high = rows[0][2:]
-    checks = (gate(say, "drift", Deviation(*drift(main, 4), limit=DRIFT)), *_trends(blocks))
+    table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high", "n"])
+    value, low, high = rows[0][2:5]
+    checks = (gate(say, "drift", Deviation(*drift(main, 4), limit=DRIFT)), _trends(blocks))
     found = Estimate(value, low, high, say("unit"), rows[0][1], se=float(read["not_yet"].se[0]), checks=checks)
+    beside = {
+        row["row"]: _points(Estimate(row["effect"], row["low"], row["high"], "", row["n"]))
+        for row in safe(table).to_dict("records")
+        if np.isfinite(row["effect"])
+    }
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("sentence", points=_points(found), quarters=window_quarters)
+        + (say("less", younger=beside["younger"], less=beside["less"]) if {"younger", "less"} <= set(beside) else "")
+        + (say("exits", exits=beside["exits"]) if "exits" in beside else "")
         + (say("breakdown", m=breakdown(blocks, BOUND)) if blocks is not None else "")
         + _left_out(frame, main),
         estimates={"S31": found},
-        picture=_picture(main, parts["younger"], found, window_quarters),
-        counts=(),
+        picture=_picture(frame, main, found, window_quarters, beside.get("less")),
         digits=4,
     )
 
 
-def _panel(frame: pd.DataFrame, events: str, of: str) -> Panel | None:
-    """Share of events by branch and quarter, of branches that have some to count in every quarter."""
-    sums = frame.groupby(["branch", "quarter"], as_index=False)[[events, of]].sum()
-    sums["share"] = sums[events] / sums[of].where(sums[of] > 0)
-    wide = sums.pivot_table(index="branch", columns="quarter", values="share", dropna=False)
+def _panel(frame: pd.DataFrame, sides: list[pd.Series], events: str, of: str) -> tuple[Panel | None, int]:
+    """Share of events by branch and quarter, of branches that have some to count in every quarter, and customers there.
+
+    Of two sides, the share of the first less that of the second, and customers of the first.
+    """
+    shares = []
+    for side in sides:
+        sums = frame[side].groupby(["branch", "quarter"], as_index=False)[[events, of]].sum()
+        sums["share"] = sums[events] / sums[of].where(sums[of] > 0)
+        shares.append(sums.pivot_table(index="branch", columns="quarter", values="share", dropna=False))
+    wide = shares[0] if len(shares) == 1 else shares[0] - shares[1]
     wide = wide[wide.notna().all(axis=1)]
     if wide.empty:
-        return None
+        return None, 0
     when = frame.groupby("branch")["helped"].first().loc[wide.index].to_numpy(float)
     first = np.where(np.isfinite(when), when - frame["quarter"].min(), np.where(when < 0, 0.0, np.inf))
     try:
-        return Panel(wide.to_numpy(float), first)
+        panel = Panel(wide.to_numpy(float), first)
     except InputError:  # no branch begins to help after the first quarter
-        return None
+        return None, 0
+    there = frame[sides[0] & frame["branch"].isin(wide.index[panel.kept])]
+    return panel, int(there.groupby(["branch", "older", "failing"])["people"].first().sum())
 
 
 def _blocks(panel: Panel, years: int) -> Effects | None:
@@ -114,13 +131,13 @@ def _blocks(panel: Panel, years: int) -> Effects | None:
         return None
 
 
-def _trends(blocks: Effects | None) -> tuple[Check, ...]:
+def _trends(blocks: Effects | None) -> Check:
     """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
     if blocks is None:
-        return ()
+        return gate(say, "trends_unseen", None)
     plain, wide = (bounded(blocks, m) for m in (0.0, DECIDES))
     undone = not plain[0] <= BOUND <= plain[1] and wide[0] <= BOUND <= wide[1]
-    return (gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND),)
+    return gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND)
 
 
 def _points(found: Estimate) -> Estimate:
@@ -134,17 +151,18 @@ def _left_out(frame: pd.DataFrame, panel: Panel) -> str:
     return text + (say("early", n=float(panel.left_out)) if panel.left_out else "") + "."
 
 
-def _picture(older: Panel, younger: Panel | None, found: Estimate, quarters: int) -> Picture:
+def _picture(frame: pd.DataFrame, main: Panel, found: Estimate, quarters: int, less: Estimate | None) -> Picture:
     """Effects by quarter since help began, older and younger customers."""
-    rows = []
-    for name, panel in ((say("older"), older), (say("younger"), younger)):
+    rows, older = [], frame["older"].astype(bool)
+    for name, side in ((say("older"), older), (say("younger"), ~older)):
+        panel, n = _panel(frame, [side], "failed", "transactions")
         if panel is not None:
             event = by_event(group_time(panel, controls="not yet", base="universal"))
             low, high = ends(event.effect, event.se)
             data = pd.DataFrame({"x": event.when, "y": event.effect, "low": low, "high": high, "group": name})
+            data["n"] = n
             rows.append(data[(np.abs(event.when) <= 8) & np.isfinite(event.se)])
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("begins"), style="limit", axis="x")]
-    title = say("title", points=_points(found), quarters=quarters)
-    n = float(np.isfinite(older.first).sum())
-    options = {"unit": "points", "marks": marks}
-    return Picture("curves", pd.concat(rows), title, say("x", n=n), say("y"), options, people=False)
+    title = say("title", points=_points(found), quarters=quarters) + (say("title_less", less=less) if less else "")
+    branches = float(np.isfinite(main.first).sum())
+    return Picture("curves", pd.concat(rows), title, say("x", n=branches), say("y"), {"unit": "points", "marks": marks})

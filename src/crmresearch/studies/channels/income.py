@@ -47,10 +47,14 @@ def earned(frame: pd.DataFrame) -> Result:
     """
     first = frame[frame["adopts"].astype(bool) & (frame["since"] == 0)]
     adopters = int(first["n"].sum())
-    if adopters < LEAST:
+    if adopters < LEAST or frame["adopts"].all():
         raise NotApplicable(say("few", n=adopters, least=LEAST), "transactions")
     sums, since = _sums(frame)
     month = _months(without_each(sums), int(np.flatnonzero(since == 0)[0]))
+    known = np.isfinite(month["gap"]).all(axis=0)
+    if not {*range(-YEAR, YEAR)} <= set(since[known]):
+        raise NotApplicable(say("unseen"), "monthly", "transactions")
+    month, since = {k: v[:, known] for k, v in month.items()}, since[known]
     value = {name: jackknife(of) for name, of in _readings(month, since).items()}
     rows = [(name, one.value, one.low, one.high, adopters) for name, one in value.items() if name != "earlier"]
     rows.append(("moves", value["year"].value, *_bounded(month["gap"], since), adopters))
