@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,20 @@ def test_behaviour_is_counted_by_hand():
     assert "two observed years" in reductions.behaviour(told).reason
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 11), (24, 46), (0, 23), (12, 59)])
+def test_years_are_those_in_which_the_bank_tells_months(first, last):
+    """Months without any row are no year in which nobody brought anything."""
+    s = simulated.Settings(400, 60, 1, "wider")
+    f = simulated.frames(s, ["customers", "monthly", "transactions"])
+    months = np.sort(f["monthly"]["month"].unique())
+    f["monthly"] = f["monthly"][f["monthly"]["month"].between(months[first], months[last])]
+    found = reductions.behaviour(Bank.from_frames(f, simulated.about(s), checked=False))
+    if last - first < 23:
+        assert "two observed years" in found.reason
+    else:
+        assert (found["contribution"] != 0).mean() > 0.5
+
+
 def test_companies_are_counted_at_the_end_of_each_year():
     customers = pd.DataFrame({
         "customer_id": ["a", "b", "c", "d"], "acquired_on": ["2019-05-01"] * 3 + ["2021-05-01"],
@@ -223,6 +238,12 @@ def test_too_few_customers_or_columns_are_a_reason_and_the_remedy_works(frames):
     assert not strategy.profile(constant, segments=3, seed=1).applicable
 
 
+@pytest.mark.parametrize("brought", [0.0, 12.5, -3.0])
+def test_where_all_customers_bring_the_same_there_is_nothing_to_predict(frames, brought):
+    same = frames["wider"].head(2_000).assign(contribution=brought)
+    assert "nothing can be predicted" in strategy.gain(same, segments=4, seed=1, resamples=20).missing.reason
+
+
 def test_the_profile_adds_up_and_hides_whose_money_it_is(frames):
     frame = frames["classes"]
     table = strategy.profile(frame, segments=4, seed=1).table
@@ -247,6 +268,17 @@ def test_the_share_of_companies_that_trade_is_what_was_planted(seed):
 def test_few_companies_are_not_shown():
     few = pd.DataFrame({"year": [2020, 2021], "n": [4, 5], "with_it": [1, 2]})
     assert "too few" in strategy.companies(few).missing.reason
+
+
+@pytest.mark.parametrize(
+    ("n", "with_it", "year"),
+    [((0, 50, 60, 70), (0, 12, 20, 28), 2022), ((0, 0, 60, 70), (0, 0, 20, 28), 2023),
+     ((4, 50, 60, 70), (1, 22, 24, 28), 2023), ((50, 55, 60, 70), (3, 22, 24, 28), 2023)],
+)  # fmt: skip
+def test_the_first_year_of_companies_is_one_that_can_be_told(n, with_it, year):
+    result = strategy.companies(pd.DataFrame({"year": [2021, 2022, 2023, 2024], "n": n, "with_it": with_it}))
+    assert re.search(rf"\d% did in {year}\.", result.sentence)
+    assert f"% in {year}, 40% in 2024" in result.picture.title
 
 
 @pytest.fixture(scope="module")

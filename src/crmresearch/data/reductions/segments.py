@@ -14,6 +14,7 @@ from crmresearch.data.reductions.expressions import (
     contribution_of,
     days_between,
     first_of_month,
+    month_number,
     needs,
     open_before,
     open_on,
@@ -45,8 +46,11 @@ def behaviour(bank: Bank) -> pd.DataFrame | Missing:
     import ibis
 
     first, last = whole_months(bank)
+    m = bank.table("monthly")
+    ends = bank.frame(m.aggregate(first=month_number(m.month).min(), last=month_number(m.month).max())).iloc[0]
+    first, last = max(first, ends["first"]), min(last, ends["last"])  # a month without rows is not a year of nothing
     cut = last - YEAR + 1
-    if cut - YEAR < first:
+    if not cut - YEAR >= first:
         return Missing("two observed years are needed", ("monthly",))
     on, since, before = (first_of_month(k) for k in (cut, first, cut - YEAR))
     day = ibis.date(on)

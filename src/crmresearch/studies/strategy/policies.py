@@ -77,6 +77,8 @@ def lot(offers: pd.DataFrame, parts: Sequence[float], band_edges: Sequence[float
         guesses = say.names("guesses").values()
         segments = [say("segment", band=band, guess=guess) for band in bands for guess in guesses]
         segment = 2 * code + (rows["outside"] > rows["outside"].median()).to_numpy(int)
+    there, segment = np.unique(segment, return_inverse=True)  # a segment of nobody has no offer that is best
+    segments = [segments[k] for k in there]
     arm = rows["arm"].map({a: k for k, a in enumerate(own.index)})
     rows = rows.assign(arm=arm, band=code, segment=segment).reset_index(drop=True)
     chances = np.asarray(parts, float) / np.sum(parts)
@@ -179,11 +181,13 @@ def by_band(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequenc
     left = 0
     top: Estimate | Missing | None = None
     for k, band in enumerate(of.bands):
-        own = of.rows[of.rows["band"] == k]
+        own, top = of.rows[of.rows["band"] == k], None
+        if own.empty:
+            continue
         try:
             gain = of.gain(own)
         except FitError:
-            left, top = left + 1, None
+            left += 1
             continue
         ends_of, top = dict.fromkeys(MONEY, np.nan), Missing(say("alike"))
         if (gain.chosen == gain.chosen[:, :1]).all():  # the policy is the best offer for all: nothing is compared

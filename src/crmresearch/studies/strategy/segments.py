@@ -87,6 +87,8 @@ def gain(frame: pd.DataFrame, *, segments: int, seed: int, resamples: int = 200)
     resamples : int
         Of customers, for the intervals.
     """
+    if not frame["contribution"].min() < frame["contribution"].max():
+        raise NotApplicable(say("alike"), "monthly")
     label, n = _label(frame, segments, seed), len(frame)
     ranks = (frame[["contribution", *PAST]].rank() - 0.5) / n
     names = say.names("blocks")
@@ -164,9 +166,10 @@ def companies(frame: pd.DataFrame) -> Result:
     share, low, high = wilson(frame["with_it"], frame["n"])
     table = frame.assign(share=share, ci_low=low, ci_high=high).set_index("year")
     table = safe(table, [("n", "with_it")]).reset_index()
-    last, first = table.iloc[-1], table.iloc[0]
+    last = table.iloc[-1]
     if pd.isna(last["share"]):
         raise NotApplicable(say("few_firms"), "customers", "holdings")
+    first = table.dropna(subset="share").iloc[0]
     n, se = int(last["n"]), float((last["share"] * (1 - last["share"]) / last["n"]) ** 0.5)
     found = Estimate(float(last["share"]), float(last["ci_low"]), float(last["ci_high"]), say("firms"), n, se=se)
     drawn = table.rename(columns={"year": "x", "share": "y", "ci_low": "low", "ci_high": "high"})
