@@ -43,6 +43,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("S04", "response", "", "curvature"),
     ("marginal_cost", "response", "", "reciprocal"),
     ("stated_over_actual", "intention", "null", "unknown"),
+    ("stated_over_actual", "intention", "wider", "clipped"),
     ("forecast.level", "forecast", "", "level"),
     ("S54a", "worth", "", "spread"),
     ("r", "mbg_nbd", "", "skewed"),
