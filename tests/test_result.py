@@ -214,3 +214,15 @@ def test_every_gate_is_shown_once_in_the_state_that_the_ledger_gives_it():
     assert repr(result).count("[closed] drift") == 1
     assert "[weak check] alike" in repr(result)
     assert result._repr_html_().count("<li>") == 2
+
+
+@pytest.mark.parametrize("few", ["3", "3,", "3.1"])
+def test_a_number_of_a_gate_is_no_row_of_a_column_that_counts_people(few):
+    from crmresearch.run.scan import _text_tables
+
+    table = pd.DataFrame({"quantity": ["answered, of those asked", "asked"], "n": [100, 200]})
+    at = repr(Result(table, "Said.")).splitlines()[1].index(" n") + 2  # where the column's numbers end
+    gate = Check("a", "open", "")
+    detail = few.rjust(at - len(f"[open] {gate.name}: "))
+    shown = repr(Result(table, "Said.", (Check("a", "open", detail),)))
+    assert list(_text_tables(shown, True)) == [[["n"], ["100"], ["200"]]]

@@ -212,7 +212,7 @@ class Result:
     def __repr__(self) -> str:
         parts = [self.sentence]
         if len(self.table):
-            parts.append(disclosure.text(self.table, self.digits))
+            parts += [disclosure.text(self.table, self.digits), *([""] if self.gates else [])]  # no gate is a row of it
         parts += [f"[{words.local(state)}] {c.name}: {c.detail}" for state, c in self.gates]
         return "\n".join(parts)
 
