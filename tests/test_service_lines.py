@@ -235,7 +235,7 @@ def test_customers_who_lift_themselves_over_close_the_gate():
 def test_what_jumps_beforehand_or_elsewhere_closes_the_gate(bank, moved):
     frame = reductions.near_threshold(bank, threshold=THRESHOLD)
     below = frame.loc[(frame["x"] < 0) & frame["answer"].notna(), "x"]
-    over = frame["x"] >= (0 if moved != "answer" else float(below.median()))
+    over = frame["x"] >= (0 if moved != "answer" else float(below.quantile(0.75)))
     frame[moved] = frame[moved] + 2 * frame[moved].std() * over
     gates = [
         c.status for c in service.priority(frame, reductions.balances(bank, threshold=THRESHOLD)).finding("S52").checks
@@ -261,6 +261,52 @@ def test_arms_that_differ_beforehand_close_the_gate_and_who_came_is_no_part_of_i
     assert service.invited(mixed, campaign="invite").finding("S53").value == plain.value
     worse = frame.assign(x_age=frame["x_age"] + 5 * frame["treated"])
     assert service.invited(worse, campaign="invite").finding("S53").checks[0].status == "closed"
+
+
+def drawn(seed, *, choose):
+    """Customers of whom all answer below the threshold and, by choice, the better ones or any above it; jump of .5."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-1, 1, 6_000), rng.normal(size=6_000)
+    y = np.round(2 * (y + 0.5 * (x >= 0))) / 2  # few different answers
+    asked = rng.random(6_000) < np.where(x >= 0, 0.9, 0.6)
+    best = rng.random(6_000) < np.where(x >= 0, np.where(y > np.quantile(y, 0.3), 0.95, 0.4), 0.6)
+    told = best if choose else asked
+    frame = pd.DataFrame({"unit": np.arange(6_000), "x": x, "answer": np.where(told, y, np.nan), "weight": 1.0})
+    return frame.assign(age=rng.normal(size=6_000))
+
+
+@pytest.mark.parametrize("choose", [False, True])
+def test_the_bounds_hold_the_jump_whoever_answers(choose):
+    held = []
+    for seed in range(6):
+        frame = drawn(seed, choose=choose)
+        result = service.priority(frame, frame[["x"]])
+        rows = result.table.set_index("jump")[["low", "high"]]
+        scale = frame["answer"].std()
+        two = rows[rows.index.str.contains("side that answers more")]
+        held.append(two["low"].min() <= 0.5 / scale <= two["high"].max())
+        checks = {c.name: c.status for c in result.finding("S52").checks}
+        assert checks["who answers does not turn on the answer"] == ("open" if two["low"].min() > 0.05 else "declared")
+    assert all(held)
+
+
+@pytest.mark.parametrize("absent", ["balances", "age", "few"])
+def test_a_gate_that_cannot_be_looked_at_is_declared(absent):
+    frame = drawn(1, choose=False)
+    balances = frame[["x"]][:5] if absent == "balances" else frame[["x"]]
+    if absent == "age":
+        frame = frame.drop(columns="age")
+    if absent == "few":
+        frame["x"] = np.where(frame["x"] < 0, -1, 1) * (np.abs(frame["x"]).rank(method="first") % 25 + 1) / 25
+    name = {"balances": "nobody sorts", "age": "alike on both", "few": "no jump where"}[absent]
+    checks = service.priority(frame, balances).finding("S52").checks
+    assert len(checks) == 4
+    assert next(c for c in checks if c.name.startswith(name)).status == "declared"
+
+
+def test_equal_answers_are_left_out_evenly():
+    rows = service.threshold._lowest(np.array([3.0, 1, 2, 2, 2, 2]), np.arange(6), 0.5)
+    assert rows.tolist() == [1, 2, 4]
 
 
 # --- banks that bring little ------------------------------------------------------------------------------------------

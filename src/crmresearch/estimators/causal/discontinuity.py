@@ -111,7 +111,15 @@ def jump(
     return Jump(float(plain), float(se), float(corrected), float(robust), h, b, (n[0], n[1]))
 
 
-def false_cuts(x: ArrayLike, y: ArrayLike, cuts: Iterable[float], *, cut: float = 0.0) -> pd.DataFrame:
+def false_cuts(
+    x: ArrayLike,
+    y: ArrayLike,
+    cuts: Iterable[float],
+    *,
+    cut: float = 0.0,
+    bandwidths: tuple[float, float] | None = None,
+    cluster: ArrayLike | None = None,
+) -> pd.DataFrame:
     """Jumps where nobody's treatment changes, each among the units of one side of the true cut.
 
     Returns
@@ -120,10 +128,11 @@ def false_cuts(x: ArrayLike, y: ArrayLike, cuts: Iterable[float], *, cut: float 
         ``cut, value, low, high, p``.
     """
     x, y = complete(running=x, outcome=y)
+    unit = np.arange(len(x)) if cluster is None else np.asarray(cluster)
     rows = []
     for c in cuts:
         side = (x >= cut) == (c >= cut)
-        found = jump(x[side], y[side], cut=c)
+        found = jump(x[side], y[side], cut=c, bandwidths=bandwidths, cluster=unit[side])
         rows.append((c, found.value, *found.interval, found.p))
     return pd.DataFrame(rows, columns=["cut", "value", "low", "high", "p"])
 

@@ -100,13 +100,17 @@ def _logs(monthly: ibis.Table, threshold: float) -> ibis.Table:
 
 @needs("survey.wave_on", "monthly")
 def balances(bank: Bank, *, threshold: float) -> pd.DataFrame | Missing:
-    """All customers' log balances over the threshold at the same month-ends: ``x``; of many, blocks drawn by a hash."""
+    """All customers' log balances over the threshold at the last of these month-ends: ``x``, one for each customer.
+
+    The month-ends of a customer are no independent draws of a density. Of many customers, blocks are drawn by a hash.
+    """
     m = _logs(bank.table("monthly"), threshold)
     waves = bank.table("survey").select(month=month_number(bank.table("survey").wave_on) - 1).distinct()
     m = m.semi_join(waves, "month")
     keep = max(1, -(-int(bank.scalar(m.count())) // MOST))
     m = m.filter(block_of(m.customer_id, bank.pseudonymous) % keep == 0)
-    return bank.frame(m.select("x").order_by("x"))
+    one = m.group_by("customer_id").aggregate(x=m.x.argmax(m.month))
+    return bank.frame(one.select("x").order_by("x"))
 
 
 # --- customers against themselves, and against each other -------------------------------------------------------------
