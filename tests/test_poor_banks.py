@@ -12,6 +12,8 @@ import pytest
 import poor_banks as poor
 from crmresearch import ledger, notebook
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions import cost as cost_reductions
+from crmresearch.data.reductions import loyalty, segments, strategy
 from crmresearch.data.reductions import value as reductions
 from crmresearch.errors import FitError, FitWarning, InputError, Missing, Reader, answered
 from crmresearch.estimators.survival import predict
@@ -20,9 +22,11 @@ from crmresearch.estimators.survival.diagnostics import proportional_hazards_tes
 from crmresearch.estimators.survival.finegray import fine_gray
 from crmresearch.estimators.survival.gformula import standardised_curves
 from crmresearch.estimators.worth.purchases import fit_purchases, purchase_forecasts
+from crmresearch.lab import simulated
 from crmresearch.lab.recover.facts import marginal_facts
 from crmresearch.result import Result, study
-from crmresearch.studies import cost, value
+from crmresearch.studies import cost, unity, value
+from crmresearch.studies.loyalty import intention_behaviour
 
 
 @pytest.mark.parametrize("make", poor.POOR, ids=lambda make: make.__name__)
@@ -30,6 +34,24 @@ def test_every_cell_runs_on_a_poor_bank(make, tmp_path):
     rows = poor.run(make(), tmp_path)
     assert set(rows.index) == set(ledger.lines())
     poor.reasoned(rows)
+
+
+def test_where_the_bank_does_not_tell_who_left_nobody_is_taken_to_have_stayed():
+    """Retention by lot was 0 [0, 0] and refuted."""
+    s = simulated.Settings(1_000, 60, 1, "wider")
+    tables = ["customers", "monthly", "contacts", "survey", "holdings", "transactions"]
+    frames = simulated.frames(s, tables)
+    frames["customers"] = frames["customers"].drop(columns=["left_on", "exit_cause"])
+    bank = Bank.from_frames(frames, simulated.about(s))
+    offered = strategy.offers(bank), strategy.offers(bank, purpose="develop"), cost_reductions.campaigns(bank)
+    for missing in (*offered, segments.behaviour(bank), segments.companies(bank)):
+        assert "no column left_on" in missing.reason
+    joined = loyalty.joined(bank)
+    assert joined["left"].isna().all()
+    assert joined["contribution_after"].notna().any()
+    read = unity.together(joined, benefit="net_benefit", bands=3, resamples=9, seed=1)
+    assert "lack left" in read.missing.reason
+    assert not intention_behaviour(joined).applicable
 
 
 # --- few exits -------------------------------------------------------------------------------------------------------

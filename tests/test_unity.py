@@ -120,6 +120,16 @@ def test_too_little_is_not_read(worse):
     assert not unity.together(answers(np.random.default_rng(1), 150), **OPTIONS).applicable
 
 
+@pytest.mark.parametrize("most", [[10.0], [9.0, 10.0], [1.0, 10.0]])
+def test_who_leaves_is_told_where_the_usual_answer_is_the_highest_too(most):
+    """Without anybody above the median, those at it are those who gain more."""
+    frame = answers(np.random.default_rng(1))
+    usual = np.random.default_rng(2).random(len(frame)) < 0.7
+    gain = np.where(usual, most[-1], most[0] if len(most) > 1 else np.clip(frame["net_benefit"], 1, 9))
+    found = unity.together(frame.assign(net_benefit=gain, left=1.0 * (gain < 10)), **OPTIONS)
+    assert "100.0% of those who gain less and 0.0% of those who gain more leave" in found.sentence
+
+
 @pytest.mark.parametrize("absent", ["survey", "monthly", "wave_on"])
 def test_a_bank_that_lacks_answers_or_accounts_says_so(absent):
     s = simulated.Settings(400, 36, 1, "wider")

@@ -48,6 +48,8 @@ def together(
     rows = rows.assign(band=_bands(rows, bands, cuts), gone=rows["left"] == 1)
     if len(rows) < LEAST or np.ptp(rows[benefit]) == 0:
         raise NotApplicable(say("few", n=len(rows), least=LEAST), "survey", "monthly")
+    if rows["left"].isna().any():
+        raise NotApplicable(say("absent", lacking="left"), "customers")
     names = say.names("rows")
     ways = {names["given"]: rows, names["stayed"]: rows[~rows["gone"]], names["plain"]: rows.assign(band=0)}
     several = {say("band", number=str(k + 1)): rows[rows["band"] == k] for k in sorted(set(rows["band"]))}
@@ -60,7 +62,9 @@ def together(
             found[name] = one
             table.append((name, one.value, one.ci_low, one.ci_high, len(own), int(own["gone"].sum())))
     main, split = found[names["given"]], [found[name] for name in several if name in found]
-    more = rows.groupby(rows[benefit] > rows[benefit].median())["gone"].mean()
+    middle = rows[benefit].median()
+    high = rows[benefit] > middle if middle < rows[benefit].max() else rows[benefit] == middle
+    more = rows.groupby(high)["gone"].mean()
     frame = pd.DataFrame(table, columns=["reading", "estimate", "low", "high", "n", "left"])
     lines = frame.rename(columns={"reading": "label"})
     return Result(

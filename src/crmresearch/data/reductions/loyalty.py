@@ -94,7 +94,8 @@ def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
           ``contribution_before`` (twelve months before, per year), ``families``, ``complaint`` (in the six
           calendar months before, 0/1), ``digital_share`` (of the transactions in them);
         * after: ``exit_months`` (from the wave to exit or to the end of the observation), ``event`` (voluntary exit;
-          any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter),
+          any exit where causes are unknown), ``left`` (within the horizon; missing where follow-up is shorter,
+          or where the bank does not tell who left),
           ``contribution_after`` (per year, over the horizon; missing where it was not observed in full, and 0 for
           months after an exit), ``referrals`` (new customers who name this one, up to the next wave) and
           ``exposure_years``.
@@ -132,7 +133,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
         age=(t.wave_on.year() - t.birth_year).cast("float64"),
         exit_months=days_between(stop, t.wave_on) / DAYS_PER_MONTH,
         event=(t.left_on.notnull() & t.voluntary).cast("int64"),
-        left=ibis.ifelse(whole, gone.cast("float64"), None),
+        left=ibis.ifelse(whole & (bank.require("customers.left_on") is None), gone.cast("float64"), None),
         whole=whole,
     )
     extras = [add(bank, key) for add in (_families, _complaints, _digital, _referrals)]

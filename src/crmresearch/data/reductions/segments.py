@@ -25,7 +25,7 @@ from crmresearch.errors import Missing
 YEAR = 12
 
 
-@needs("customers", "monthly.contribution", "transactions")
+@needs("customers.left_on", "monthly.contribution", "transactions")
 def behaviour(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer at a date a year before the months end: what was seen before it, what was earned after it.
 
@@ -88,7 +88,7 @@ def behaviour(bank: Bank) -> pd.DataFrame | Missing:
     return frame.assign(**rates).drop(columns="months")
 
 
-@needs("customers.customer_type", "holdings")
+@needs("customers.customer_type", "customers.left_on", "holdings")
 def companies(bank: Bank, *, family: str = "ecommerce") -> pd.DataFrame | Missing:
     """Corporate customers at the end of each year, and how many of them hold products of one family.
 

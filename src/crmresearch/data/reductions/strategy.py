@@ -23,7 +23,7 @@ from crmresearch.errors import Missing
 from crmresearch.estimators.measurement.model import playing
 
 
-@needs("customers", "contacts")
+@needs("customers.left_on", "contacts")
 def offers(
     bank: Bank, *, purpose: str = "retain", horizon_months: int = 12, most: int = 400_000
 ) -> pd.DataFrame | Missing:
@@ -32,7 +32,7 @@ def offers(
     Parameters
     ----------
     bank : Bank
-        With ``customers`` and ``contacts``; more tables give more columns.
+        With ``customers`` (who left) and ``contacts``; more tables give more columns.
     purpose : str
         ``retain`` or ``develop``.
     horizon_months : int

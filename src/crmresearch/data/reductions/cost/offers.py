@@ -77,14 +77,15 @@ def campaign_dates(bank: Bank, horizon_months: int, purpose: str = "retain") -> 
     return chosen.sort_values("campaign_id").reset_index(drop=True)
 
 
-@needs("customers", "contacts")
+@needs("customers.left_on", "contacts")
 def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> pd.DataFrame | Missing:
     """One row per customer and retention campaign he could have been part of.
 
     Parameters
     ----------
     bank : Bank
-        With ``customers`` and ``contacts``; more tables give more characteristics.
+        With ``customers`` (who left: without it, nobody would have) and ``contacts``; more tables give more
+        characteristics.
     horizon_months : int
         Follow-up needed after the last contact of a campaign.
     most : int
