@@ -63,6 +63,17 @@ def test_moved_verdicts_are_listed_with_what_can_have_moved_them(two):
     assert (result.finding("S11").value, result.finding("S11").n) == (0, 2)
 
 
+def test_what_moved_shows_no_two_estimates_whose_difference_tells_of_a_few_customers(two):
+    assert list(review.moved(two).table) == ["line", "before", "now", "moved_by"]
+
+
+@pytest.mark.parametrize(("before", "now"), [([], ["S40"]), (["S40"], []), (["S40"], ["S06"]), ([], [])])
+def test_runs_that_measured_nothing_in_common_are_not_said_to_agree(tmp_path, before, now):
+    run(tmp_path / "run" / review.SINCE, {k: found() for k in before}, "z", "2023-12-31")
+    missing = review.moved(run(tmp_path / "run", {k: found() for k in now})).missing
+    assert "no line is measured in both runs; crmresearch run --since" in missing.reason
+
+
 @pytest.mark.parametrize("field", ["bound", "estimand", "side"])
 def test_a_line_whose_rule_differs_is_not_compared_and_fails_the_check(two, field):
     frame = ledger.read(two / review.SINCE)

@@ -114,6 +114,8 @@ def _pairs(before: pd.DataFrame, now: pd.DataFrame) -> list[tuple[dict[Any, Any]
 def moves(frames: tuple[pd.DataFrame, pd.DataFrame], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """List the lines whose verdict differs between two ledgers, with what can have moved it.
 
+    Estimates are those of each run: side by side they would tell of the few customers between two loads.
+
     Parameters
     ----------
     frames : (DataFrame, DataFrame)
@@ -123,12 +125,12 @@ def moves(frames: tuple[pd.DataFrame, pd.DataFrame], runs: Sequence[Mapping[str,
     """
     changed, names = inputs(*runs), say.names("inputs_named")
     rows = [
-        (b["line_id"], words.local(a["verdict"]), words.local(b["verdict"]), told(a), told(b),
+        (b["line_id"], words.local(a["verdict"]), words.local(b["verdict"]),
          ", ".join(names[kind] for kind in why(a, b, changed)))
         for a, b in _pairs(*frames)
         if a and a["verdict"] != b["verdict"] and (b["notebook"], told(b)) != (LAST, "–")
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["line", "before", "now", "estimate_before", "estimate_now", "moved_by"])
+    return pd.DataFrame(rows, columns=["line", "before", "now", "moved_by"])
 
 
 @study
@@ -150,6 +152,8 @@ def moved(folder: Path | None) -> Result:
     frames = ledger.read(folder / SINCE), _merged(folder)
     pairs = _pairs(*frames)
     both = [(a, b) for a, b in pairs if told(a) != "–" and told(b) != "–"]
+    if not both:
+        raise NotApplicable(say("moved.none"))
     apart = [b["line_id"] for a, b in both if not all(same(a[k], b[k]) for k in RULE)]
     table = moves(frames, runs)
     until = [str(run["bank"]["observation_end"]) for run in runs]
