@@ -348,27 +348,6 @@ def test_parts_that_do_not_fit_are_refused_with_what_to_set():
         strategy.policy(dosed(), parts=[1, 1, 1], band_edges=[15_000])
 
 
-@pytest.mark.parametrize(
-    ("balances", "bands"),
-    [((1_000, 14_000), [0]), ((16_000, 29_000), [1]), ((1_000, 29_000), [0, 1]), ((16_000, 60_000), [1, 2]),
-     ((31_000, 90_000), [2])],
-)  # fmt: skip
-@pytest.mark.parametrize("guess", [True, False])
-def test_a_band_of_nobody_is_left_out_and_the_others_keep_their_names(balances, bands, guess):
-    rows = dosed(n=12_000)
-    rows["balance_before"] = np.random.default_rng(7).uniform(*balances, len(rows))
-    rows = rows if guess else rows.drop(columns="outside")
-    names = np.array(["balance below 15,000", "balance 15,000 to 30,000", "balance from 30,000"])[bands]
-    named = strategy.policy(rows, **STATED).table["quantity"].iloc[2:]
-    assert {re.split(", (?:little|much) |: ", q)[0] for q in named} == set(names)
-    assert len(named) == 3 * len(bands) * (1 + guess)
-    found = strategy.by_band(rows, **STATED)
-    if 2 in bands:
-        assert found.table["band"].tolist() == list(names)
-    else:
-        assert "the top value band has too few customers" in str(found.finding("S57"))
-
-
 def test_bands_of_the_bank_come_before_those_of_the_parameter():
     rows = dosed()
     own = np.where(rows["balance_before"] < 20_000, "small", "large")

@@ -255,6 +255,28 @@ def test_the_profile_adds_up_and_hides_whose_money_it_is(frames):
     assert shown.table[name].isna().any()
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_sentence_names_only_means_that_are_shown(frames, seed):
+    frame = frames["wider"].head(1_200).copy()
+    frame.loc[frame.index[seed], "contribution"] = 1e9
+    result = strategy.profile(frame, segments=4, seed=1)
+    later = result.table[segments.say.names("columns")["later"]].dropna()
+    assert len(later) > 1
+    assert f"bring {later.min():,.0f} on average and of another {later.max():,.0f}" in result.sentence
+    two = strategy.profile(frame, segments=2, seed=1)
+    assert "of another" not in two.sentence
+
+
+@pytest.mark.parametrize("few", [2, 4, 8])
+def test_the_smallest_segment_is_told_without_a_count_of_few(few):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({c: rng.normal(size=400) for c in ("contribution", "recency", "frequency", "money")})
+    paid, held = np.ones((2, 400))
+    paid[:few], held[:few] = 9, 7
+    found = strategy.gain(frame.assign(payments=paid, families=held), segments=2, seed=1, resamples=20).finding("S43")
+    assert "holds fewer than 10 customers; 2% of customers is the least" in found.checks[0].detail
+
+
 # --- companies, leavers ----------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from crmresearch.estimators.inference import Estimate, ends, levels, normal, rob
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
-from crmresearch.rules import whose
+from crmresearch.rules import few, whose
 
 say = words.of("strategy")
 
@@ -61,6 +61,11 @@ def balance(rows: pd.DataFrame) -> Check:
 def row(quantity: str, found: Functional, n: int, **more: Any) -> dict[str, Any]:
     """Return a row of a table."""
     return {"quantity": quantity, "value": found.value, "ci_low": found.low, "ci_high": found.high, "n": n, **more}
+
+
+def by_arm(treated: Array, *money: Array) -> Any:
+    """Whose the money is that arms are compared by: a mean of one arm is its own total."""
+    return whose(*(of[arm] for of in money for arm in (treated > 0, treated == 0)))
 
 
 def shown(table: pd.DataFrame, title: str, x: str, unit: str) -> Picture:
@@ -104,17 +109,20 @@ def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
     if offers.empty:
         raise NotApplicable(say("paid.no_money"), "monthly")
     rows, blocks = drawn(offers), unit_of(offers)
+    t = rows["treated"].to_numpy()
     after, before, cost = (rows[c].to_numpy(float) for c in ("value_after", "value_before", "cost"))
     equal = held_equal(rows, after, before)
     plain, gross, spend = (difference(rows, v, blocks) for v in (after, equal, cost))
     net, n = difference(rows, equal - cost, blocks), len(rows)
     kinds = {"net": net, "gross": gross, "plain": plain, "spend": spend}
-    found = [row(say.names("paid.rows")[k], f, n, whose=whose(after, cost)) for k, f in kinds.items()]
+    found = [row(say.names("paid.rows")[k], f, n, whose=by_arm(t, after, cost)) for k, f in kinds.items()]
     names, each = sorted(rows["campaign_id"].unique()), {}
     for name in names:
         own = rows["campaign_id"].eq(name).to_numpy()
         each[name] = part = difference(rows[own], (equal - cost)[own], blocks)
-        found.append(row(say("paid.campaign", name=name), part, int(own.sum()), whose=whose(after[own], cost[own])))
+        found.append(
+            row(say("paid.campaign", name=name), part, int(own.sum()), whose=by_arm(t[own], after[own], cost[own]))
+        )
     table = safe(pd.DataFrame(found), parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
     sentence = say(
@@ -163,21 +171,20 @@ def held(offers: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     there, names, n = gone == 0, say.names("held.rows"), len(rows)
     stayed = difference(rows[there], held_equal(rows[there], holds[there], before[there]), blocks)
     lost = difference(rows, gone, blocks)
-    table = pd.DataFrame([
-        row(names["equal"], found, n),
-        row(names["plain"], difference(rows, holds, blocks), n),
-        row(names["stayed"], stayed, int(there.sum())),
-        row(names["gone"], lost, n),
-        row(names["before_gone"], difference(rows, gone * (before - before.mean()), blocks), n),
-    ])  # fmt: skip
+    alone = row(names["stayed"], stayed, int(there.sum()))
+    held_by_gone = row(names["before_gone"], difference(rows, gone * (before - before.mean()), blocks), n)
+    top = [row(names["equal"], found, n), row(names["plain"], difference(rows, holds, blocks), n)]
+    last = [row(names["gone"], lost, n)]
+    if not few(n - there.sum()):  # what those there leave of all would be a count of few
+        top, last = [*top, alone], [*last, held_by_gone]
     sentence = say("held.sentence", found=found, months=horizon_months, gone=100.0 * lost, n=n)
     title = say("held.title", found=found) if found.low > 0 else say("held.title_open")
     return Result(
-        table,
+        pd.DataFrame([*top, *last]),
         told(sentence, rows),
         (balance(rows),),
         {"S05": found.estimate(say("held.unit"), n)},
-        picture=shown(table.iloc[:3], title, say("held.x", months=horizon_months), "number"),
+        picture=shown(pd.DataFrame(top), title, say("held.x", months=horizon_months), "number"),
     )
 
 
@@ -306,10 +313,10 @@ def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str =
     equal = held_equal(rows, after, before)
     mean, quarter = difference(rows, equal, blocks), tied_groups(guess, 4)
     parts = [(k, difference(rows[quarter == k], equal[quarter == k], blocks), quarter == k) for k in range(4)]
-    every = whose(before, after)
+    every = by_arm(t, before, after)
     effects = [row(names["mean"], mean, n, whose=every)]
     effects += [
-        row(label, part, int(own.sum()), whose=whose(before[own], after[own]))
+        row(label, part, int(own.sum()), whose=by_arm(t[own], before[own], after[own]))
         for label, (_, part, own) in zip(say.names("potential.quarters").values(), parts, strict=True)
     ]
     slopes = [

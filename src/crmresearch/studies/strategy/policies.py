@@ -86,8 +86,8 @@ def lot(offers: pd.DataFrame, parts: Sequence[float], band_edges: Sequence[float
 
 
 def owned(rows: pd.DataFrame) -> Any:
-    """Whose the money of some customers is."""
-    return whose(rows["value_after"], rows["cost"])
+    """Whose the money of some customers is: that of each arm by itself, since arms are compared."""
+    return whose(*(own for _, own in rows.groupby("arm")["value_after"]), rows["cost"])
 
 
 @study
@@ -147,7 +147,9 @@ def _cells(of: Lot, found: PolicyGain) -> pd.DataFrame:
             one = Functional(float(each.mean()), summed(rows, (each - each.mean()) / len(rows), of.blocks))
             cell = {"quantity": say("cell", segment=segment, offer=name), "value": one.value}
             cell |= {"ci_low": one.low, "ci_high": one.high, "n": len(rows), "segment": segment, "offer": name}
-            out.append({**cell, "halves": int((found.chosen[:, k] == a).sum()), "whose": owned(rows)})
+            out.append(
+                {**cell, "halves": int((found.chosen[:, k] == a).sum()), "whose": owned(rows[rows["arm"].isin([0, a])])}
+            )
     return pd.DataFrame(out).astype({"halves": "Int64"})
 
 

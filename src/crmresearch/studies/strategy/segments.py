@@ -15,7 +15,7 @@ from crmresearch.estimators.inference import Estimate, Jackknife, held_out_r2, j
 from crmresearch.estimators.inference.resampling import MIN_GROUPS
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.rules import whose
+from crmresearch.rules import few, rules, whose
 
 say = words.of("segments")
 BEHAVIOUR = ("payments", "families", "visits")
@@ -62,15 +62,12 @@ def profile(frame: pd.DataFrame, *, segments: int, seed: int) -> Result:
         ends_ = dict(zip(("later", "low", "high"), mean_interval(made), strict=True)) if len(own) > 1 else {}
         rows.append({"segment": k + 1, **own[told].mean(), **ends_, "share": len(own) / len(frame), "n": len(own),
                      "whose": whose(made)})  # fmt: skip
-    table = pd.DataFrame(rows).set_index("segment")
-    most, least = table["later"].max(), table["later"].min()
-    names = say.names("columns")
-    return Result(
-        table.rename(columns=names),
-        say("profiled", n=len(frame), segments=segments, most=most, least=least),
-        money=[names[c] for c in ("later", "low", "high")],
-        digits=2,
-    )
+    table = safe(pd.DataFrame(rows).set_index("segment"))
+    later, names = table["later"].dropna(), say.names("columns")
+    sentence = say("profiled", n=len(frame), segments=segments)
+    if len(later) > 1:
+        sentence = words.joined([sentence, say("spread", most=later.max(), least=later.min())], by=" ")
+    return Result(table.rename(columns=names), sentence, money=[names[c] for c in ("later", "low", "high")], digits=2)
 
 
 @study
@@ -95,8 +92,9 @@ def gain(frame: pd.DataFrame, *, segments: int, seed: int, resamples: int = 200)
     blocks = {names["past"]: ranks[list(PAST)].to_numpy(), names["segments"]: np.eye(segments)[label][:, 1:]}
     table = held_out_r2(ranks["contribution"].to_numpy(), blocks, seed=seed, repetitions=resamples)
     value, se, low, high = (float(table[f"gain{c}"].iloc[-1]) for c in ("", "_se", "_low", "_high"))
-    smallest = np.bincount(label, minlength=segments).min() / n
-    checks = (gate(say, "smallest", bool(smallest >= SMALLEST), share=smallest, least=SMALLEST),)
+    smallest = int(np.bincount(label, minlength=segments).min())
+    size = say("fewer", least=rules.least) if few(smallest) else say("part", share=smallest / n)  # a share tells few
+    checks = (gate(say, "smallest", smallest >= SMALLEST * n, size=size, least=SMALLEST),)
     found = Estimate(value, low, high, say("ranks"), n, se=se, checks=checks)
     table.loc[table.index[0], ["gain", "gain_se", "gain_low", "gain_high"]] = np.nan
     points = 100 * table.iloc[-1][["gain", "gain_low", "gain_high"]]

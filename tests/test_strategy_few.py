@@ -1,0 +1,57 @@
+"""Few people behind a number of notebook 05, or nobody: bands without customers, money of one, few who left."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from crmresearch.studies import strategy
+from test_strategy import STATED, developed, dosed
+
+
+@pytest.mark.parametrize(
+    ("balances", "bands"),
+    [((1_000, 14_000), [0]), ((16_000, 29_000), [1]), ((1_000, 29_000), [0, 1]), ((16_000, 60_000), [1, 2]),
+     ((31_000, 90_000), [2])],
+)  # fmt: skip
+@pytest.mark.parametrize("guess", [True, False])
+def test_a_band_of_nobody_is_left_out_and_the_others_keep_their_names(balances, bands, guess):
+    rows = dosed(n=12_000)
+    rows["balance_before"] = np.random.default_rng(7).uniform(*balances, len(rows))
+    rows = rows if guess else rows.drop(columns="outside")
+    names = np.array(["balance below 15,000", "balance 15,000 to 30,000", "balance from 30,000"])[bands]
+    named = strategy.policy(rows, **STATED).table["quantity"].iloc[2:]
+    assert {re.split(", (?:little|much) |: ", q)[0] for q in named} == set(names)
+    assert len(named) == 3 * len(bands) * (1 + guess)
+    found = strategy.by_band(rows, **STATED)
+    if 2 in bands:
+        assert found.table["band"].tolist() == list(names)
+    else:
+        assert "the top value band has too few customers" in str(found.finding("S57"))
+
+
+@pytest.mark.parametrize("arm", ["control", "low", "high"])
+def test_money_that_one_customer_makes_of_one_arm_is_not_told(arm):
+    rows = dosed().assign(balance_after=1.0)
+    own = rows["arm"].eq(arm)
+    rows.loc[own.idxmax(), ["value_after", "balance_after"]] = (
+        1.5 * rows["value_after"].abs().sum() / 4,
+        1.5 * own.sum(),
+    )
+    alone = rows.assign(treated=own.astype(int))  # of all customers he makes a quarter
+    for table in (
+        strategy.paid(alone).table,
+        strategy.potential(alone).table,
+        strategy.policy(rows, **STATED).table[:2],
+    ):
+        assert table["value"].iloc[:2].isna().all()
+
+
+@pytest.mark.parametrize("gone", [0, 1, 9, 10, 40])
+def test_what_those_still_there_leave_of_all_is_no_count_of_few(gone):
+    rows = developed(n=400).assign(left=0, months=36.0)
+    rows.loc[: gone - 1, ["left", "months"]] = 1, 6.0
+    alone = strategy.held(rows).table["quantity"].str.startswith(("naive", "why"))
+    assert alone.sum() == (0 if 0 < gone < 10 else 2)
