@@ -223,6 +223,10 @@ def test_only_what_the_last_week_adds_counts(late, month, found):
     naive = result.table["gain"].iloc[1]
     assert (naive > 0.02) == bool(month or late)  # look-ups of the month pass for fresh ones
     ledger.checked("S13", one)
+    kept = result.finding("S13a")
+    assert kept.value == pytest.approx(result.table["gain"].iloc[2])
+    assert f"{kept.value:+.4f}" in result.sentence
+    ledger.checked("S13a", kept)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -336,8 +340,37 @@ def test_planted_change_of_contribution_is_covered(effect):
 def test_contribution_that_parts_before_adoption_closes_the_gate(drift, status):
     result = channels.earned(money(np.random.default_rng(1), drift=drift))
     assert result.finding("S14a").checks[0].status == status
-    wide = result.table.iloc[-1]
+    half, wide = result.table.iloc[-2], result.table.iloc[-1]
+    assert wide["low"] <= half["low"] <= half["high"] <= wide["high"]
     assert wide["low"] <= -36 + 12 * drift * 10.5 <= wide["high"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "drift", "status"), [(-30.0, 0.0, "open"), (30.0, 0.0, "open"), (-3.0, 0.5, "closed")]
+)
+def test_trends_that_undo_a_verdict_close_its_gate(effect, drift, status):
+    found = channels.earned(money(np.random.default_rng(1), effect, drift)).finding("S14a")
+    assert found.checks[1].status == status
+
+
+@pytest.mark.parametrize("last", [24_010, 24_015, 24_020])
+def test_the_first_year_of_dates_seen_for_two_is_theirs(last):
+    frame = money(np.random.default_rng(1))
+    frame = frame[(frame["date"] <= last) | (frame["since"] < 12)]
+    rows = channels.earned(frame).table.set_index("reading")
+    own = channels.earned(frame[frame["date"] <= last]).table.iloc[0]
+    told = rows.loc["first twelve months, of payments whose later months are all seen"]
+    assert told[["change of contribution", "low", "high", "n"]].tolist() == pytest.approx(own.iloc[1:5].tolist())
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_quarters_since_adoption_are_named_by_the_lag(lag):
+    named = channels.adopted(stays(np.random.default_rng(1)), lag_quarters=lag).table["customers"].tolist()
+    assert named[1:4] == [
+        f"{lag + 1} to {lag + 3} quarters ago",
+        f"{lag + 4} to {lag + 7} quarters ago",
+        f"more than {lag + 7} quarters ago",
+    ]
 
 
 def test_who_leaves_counts_as_nothing_in_the_second_row():

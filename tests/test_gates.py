@@ -54,7 +54,7 @@ KINDS = {
     # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
-        channels.helped.trends service.priority.answering service.trends
+        channels.helped.trends channels.earned.trends service.priority.answering service.trends
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
         segments.room segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates

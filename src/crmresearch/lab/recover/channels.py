@@ -18,7 +18,7 @@ OPTIONS: dict[str, Any] = {"window_quarters": 8, "resamples": 399, "seed": SEED}
 
 def fresh(bank: Bank) -> dict[str, Estimate]:
     """Gain in concordance from the last week."""
-    return findings(channels.fresh(reduced(bank, reductions.snapshots), seed=SEED), "S13")
+    return findings(channels.fresh(reduced(bank, reductions.snapshots), seed=SEED), "S13", "S13a")
 
 
 def adopted(bank: Bank) -> dict[str, Estimate]:
@@ -38,7 +38,7 @@ def helped(bank: Bank) -> dict[str, Estimate]:
 
 EVERY, ACCOUNTS = ("baseline", "wider", "null"), ("customers", "monthly", "transactions")
 ESTIMATORS = [
-    Estimator("fresh", "channels", fresh, worlds=("wider",), tables=ACCOUNTS[:2], limits=("S13",), seeds=200),
+    Estimator("fresh", "channels", fresh, worlds=("wider",), tables=ACCOUNTS[:2], limits=("S13", "S13a"), seeds=200),
     Estimator(
         "adopted", "channels", adopted, worlds=EVERY, tables=ACCOUNTS, limits=("S14",), nothing={"S14": 1.0}, seeds=200
     ),

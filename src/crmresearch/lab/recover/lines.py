@@ -50,6 +50,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "S12": ("", "loyalty.behaviour", "S12"),
     "S12a": ("", "loyalty.behaviour", "S12a"),
     "S13": ("", "channels.fresh", "S13"),
+    "S13a": ("", "channels.fresh", "S13a"),
     "S14": ("cox.mobile.log_hr", "channels.adopted", "S14"),
     "S14a": ("", "channels.earned", "S14a"),
     "S16": ("concern.growth", "loyalty.drift", "S16"),

@@ -1,4 +1,4 @@
-"""Whether the last week's digital events foretell exits better than a monthly snapshot (S13)."""
+"""Whether the last week's digital events foretell exits better than a monthly snapshot (S13, S13a)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ say = words.of("channels.fresh")
 EXITS = 100
 FOLDS = 5
 WEEK = 7 / 30.4  # of a month
-MATTERS = 0.002  # bound of S13
+MATTERS = 0.002  # bound of S13 and S13a
 RIDGE = 1e-6  # keeps what tells exits without error finite
 
 
@@ -26,7 +26,7 @@ def fresh(frame: pd.DataFrame, *, seed: int) -> Result:
 
     The snapshot is the month's own row: balance, tenure and the look-ups of the whole month, so that what the last week
     adds is that it is recent, and not that look-ups tell something. Predictions are for customers whom the model has
-    not seen.
+    not seen. S13a is the gain over a snapshot that keeps the row of the month before too.
 
     Parameters
     ----------
@@ -60,11 +60,12 @@ def fresh(frame: pd.DataFrame, *, seed: int) -> Result:
     (gain, se), (other, other_se) = told["gain"], told["lot"]
     control = Deviation(other, *ends(other, other_se), limit=MATTERS, control=True)
     found = normal(gain, se, say("unit"), len(np.unique(who)), checks=(gate(say, "lot", control),))
+    kept = normal(*told["trend"], say("unit"), found.n, checks=found.checks)
     table = pd.DataFrame(rows, columns=["row", "without", "with", "gain", "low", "high", "n"])
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("sentence", found=found, n=int(exits.sum()), without=rows[0][1], after=rows[0][2]),
-        estimates={"S13": found},
+        say("sentence", found=found, kept=kept, n=int(exits.sum()), without=rows[0][1], after=rows[0][2]),
+        estimates={"S13": found, "S13a": kept},
         digits=4,
     )
 

@@ -23,7 +23,7 @@ GROUPS = 100  # of cells, left out by turns: quarters alone are few
 
 
 @study
-def adopted(frame: pd.DataFrame) -> Result:
+def adopted(frame: pd.DataFrame, *, lag_quarters: int = 1) -> Result:
     """Hazard ratio of exit after the first mobile payment against customers who have not made one yet (S14).
 
     Who adopts is counted among those who have not, up to then: to call adopters by what they do later gives them months
@@ -33,6 +33,8 @@ def adopted(frame: pd.DataFrame) -> Result:
     ----------
     frame : DataFrame
         From :func:`crmresearch.data.reductions.channels.adoption`.
+    lag_quarters : int
+        The lag that it was taken with, for labels.
 
     References
     ----------
@@ -51,9 +53,11 @@ def adopted(frame: pd.DataFrame) -> Result:
     rows.append(("naive", *naive, int(frame["exits"].sum())))
     ratios = {name: normal(b, se, say("unit"), n, log=True) for name, b, se, n in rows}
     told = [(k, e.value, e.ci_low, e.ci_high, e.n) for k, e in ratios.items()]
-    told = [(k, e.value, e.ci_low, e.ci_high, e.n) for k, e in ratios.items()]
     table = pd.DataFrame(told, columns=["row", "ratio", "low", "high", "n"])
-    table["row"] = table["row"].map(say.names("rows"))
+    since = {"recent": say("recent", first=lag_quarters + 1, last=lag_quarters + 3)}
+    since |= {"year": say("recent", first=lag_quarters + 4, last=lag_quarters + 7)}
+    since |= {"long": say("long", last=lag_quarters + 7)}
+    table["row"] = table["row"].map({**say.names("rows"), **since})
     found = normal(*main, say("unit"), sum(both), log=True, checks=_deaths(frame, new))
     shown = safe(table).rename(columns={"row": "label", "ratio": "estimate"})
     return Result(

@@ -23,12 +23,13 @@ YEAR = 12
 EARLIER = -7  # last month of the half-year before the base
 LEAST = 30  # adopters
 MATTERS = 2.0  # bound of S14a, either way
+DECIDES = 0.5  # of the moves before: how far trends may part and the verdict has to stand
 
 SUMS = ("n", "there", "change", "made", "squares", "base")
 
 
 @study
-def earned(frame: pd.DataFrame) -> Result:
+def earned(frame: pd.DataFrame, *, currency: str = "") -> Result:
     """Contribution in the twelve months from the first mobile payment on, against customers not yet adopting (S14a).
 
     Each month is compared with the customer's own three months, four to six before, less the same for those who are
@@ -39,6 +40,8 @@ def earned(frame: pd.DataFrame) -> Result:
     ----------
     frame : DataFrame
         From :func:`crmresearch.data.reductions.channels.contribution`.
+    currency : str
+        For labels.
 
     References
     ----------
@@ -50,27 +53,39 @@ def earned(frame: pd.DataFrame) -> Result:
     if adopters < LEAST or frame["adopts"].all():
         raise NotApplicable(say("few", n=adopters, least=LEAST), "transactions")
     sums, since = _sums(frame)
-    month = _months(without_each(sums), int(np.flatnonzero(since == 0)[0]))
+    each, zero = without_each(sums), int(np.flatnonzero(since == 0)[0])
+    month = _months(each, zero)
     known = np.isfinite(month["gap"]).all(axis=0)
     if not {*range(-YEAR, YEAR)} <= set(since[known]):
         raise NotApplicable(say("unseen"), "monthly", "transactions")
     month, since = {k: v[:, known] for k, v in month.items()}, since[known]
     value = {name: jackknife(of) for name, of in _readings(month, since).items()}
     rows = [(name, one.value, one.low, one.high, adopters) for name, one in value.items() if name != "earlier"]
-    rows.append(("moves", value["year"].value, *_bounded(month["gap"], since), adopters))
+    long = _long(each[0], zero)
+    if "later" in value and (n := int(each[0, long, 1, zero, 0].sum())) >= LEAST:
+        again = {k: v[:, known] for k, v in _months(each[:, long], zero).items()}
+        one = jackknife(_readings(again, since)["year"])
+        rows.append(("long", one.value, one.low, one.high, n))
+    half, whole = (_bounded(month["gap"], since, m) for m in (DECIDES, 1.0))
+    rows += [(name, value["year"].value, *wide, adopters) for name, wide in (("half", half), ("moves", whole))]
     table = pd.DataFrame(rows, columns=["row", "change", "low", "high", "n"])
     table["whose"] = [_whose(frame)] * len(table)
     main, early = value["year"], value["earlier"]
-    check = gate(say, "earlier", Deviation(early.value, early.low, early.high, limit=MATTERS))
-    found = Estimate(main.value, main.low, main.high, say("unit"), adopters, se=main.se, checks=(check,))
+    undone = (side := _side(main.low, main.high)) is not None and side != _side(*half)
+    check = (
+        gate(say, "earlier", Deviation(early.value, early.low, early.high, limit=MATTERS)),
+        gate(say, "trends", not undone, low=half[0], high=half[1], limit=MATTERS),
+    )
+    found = Estimate(main.value, main.low, main.high, say("unit"), adopters, se=main.se, checks=check)
     money = say.names("columns")["change"]
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
-        say("sentence", found=found, n=adopters)
+        say("sentence", found=found, n=adopters, currency=currency)
+        + say("parting", low=half[0], high=half[1])
         + (say("then", later=value["later"]) if "later" in value else "")
         + _attrition(frame),
         estimates={"S14a": found},
-        picture=_picture(month["gap"], since, found, adopters),
+        picture=_picture(month["gap"], since, found, adopters, currency),
         money=[money],
         digits=2,
     )
@@ -108,8 +123,23 @@ def _readings(month: dict[str, np.ndarray], since: np.ndarray) -> dict[str, np.n
     return out | {"earlier": YEAR * month["gap"][:, since <= EARLIER].mean(axis=1)}
 
 
-def _bounded(gap: np.ndarray, since: np.ndarray) -> tuple[float, float]:
-    """Interval of the year where trends part, from quarter to quarter, as far as they did in the year before the base.
+def _long(sums: np.ndarray, zero: int) -> np.ndarray:
+    """Dates after which both arms are seen for two years, among those with adopters."""
+    n = sums[..., SUMS.index("n")]
+    return np.asarray((n[:, :, zero:] > 0).all(axis=(1, 2)))
+
+
+def _side(low: float, high: float) -> str | None:
+    """Where an interval lies wholly: beyond the bound of either sign, or within both; nowhere, where it holds one."""
+    if low > MATTERS:
+        return "above"
+    if high < -MATTERS:
+        return "below"
+    return "within" if low > -MATTERS and high < MATTERS else None
+
+
+def _bounded(gap: np.ndarray, since: np.ndarray, magnitude: float) -> tuple[float, float]:
+    """Interval of the year where trends part from quarter to quarter so many times as far as in the year before.
 
     The quarter before the first payment, in which some adopt unseen, is no part of the trend before.
     """
@@ -121,7 +151,7 @@ def _bounded(gap: np.ndarray, since: np.ndarray) -> tuple[float, float]:
     psi = np.sqrt((folds - 1) / folds) * (value[1:] - value[1:].mean(axis=0))
     when = (blocks + 1).astype(float)  # the base is the last period before
     event = Several(when, value[0], psi, np.full(len(when), folds), None)
-    return bounded(event, 1.0, np.where(when[when >= 0] > 0, 0.25, 0.0))
+    return bounded(event, magnitude, np.where(when[when >= 0] > 0, 0.25, 0.0))
 
 
 def _whose(frame: pd.DataFrame) -> Any:
@@ -140,11 +170,11 @@ def _attrition(frame: pd.DataFrame) -> str:
     return say("attrition", adopters=told[0], others=told[1])
 
 
-def _picture(gap: np.ndarray, since: np.ndarray, found: Estimate, n: int) -> Picture:
+def _picture(gap: np.ndarray, since: np.ndarray, found: Estimate, n: int, currency: str) -> Picture:
     """Gap by month since the first payment."""
     each = jackknife(YEAR * gap)
     data = pd.DataFrame({"x": since, "y": each.value, "low": each.low, "high": each.high, "n": n})
     clear = found.ci_low > 0 or found.ci_high < 0
-    title = say("title", found=found) if clear else say("title_open")
+    title = say("title", found=found, currency=currency) if clear else say("title_open")
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("first"), style="limit", axis="x")]
     return Picture("curves", data, title, say("x", n=n), say("y"), {"unit": "money", "marks": marks})
