@@ -144,7 +144,7 @@ def test_behaviour_is_counted_by_hand():
     assert "two observed years" in reductions.behaviour(told).reason
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 11), (24, 46), (0, 23), (12, 59)])
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (0, 0), (0, 11), (24, 46), (0, 23), (12, 59)])
 def test_years_are_those_in_which_the_bank_tells_months(first, last):
     """Months without any row are no year in which nobody brought anything."""
     s = simulated.Settings(400, 60, 1, "wider")

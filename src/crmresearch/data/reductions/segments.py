@@ -48,7 +48,7 @@ def behaviour(bank: Bank) -> pd.DataFrame | Missing:
     first, last = whole_months(bank)
     m = bank.table("monthly")
     ends = bank.frame(m.aggregate(first=month_number(m.month).min(), last=month_number(m.month).max())).iloc[0]
-    first, last = max(first, ends["first"]), min(last, ends["last"])  # a month without rows is not a year of nothing
+    first, last = max(ends["first"], first), min(ends["last"], last)  # months without rows are not told; NaN stays
     cut = last - YEAR + 1
     if not cut - YEAR >= first:
         return Missing("two observed years are needed", ("monthly",))
