@@ -161,12 +161,12 @@ SIZED_ELSEWHERE = {  # what solves, and is no model of its own
     "survival/curves.py": "a test of curves, without parameters",
     "survival/finegray.py": "fitted by cox.fit_sets",
     "causal/staggered.py": "of places and months, not of people",
-    "causal/discontinuity.py": "in no study yet",
     "causal/doubly_robust.py": "in no study yet",
     "blocks.py": "a test of means",
     "measurement/panel.py": "fitted by robust_ols and cox",
     "measurement/response.py": "fitted by logit_fit",
     "measurement/lags.py": "moments.resampled_covariances puts down rows and items",
+    "service/load.py": "of branches and quarters; the model is fitted by rates and robust_ols",
     "worth/purchases.py": "four parameters, of 250 customers at least",
 }  # fmt: skip
 

@@ -194,7 +194,9 @@ def equal_chances(table: ibis.Table, weight: str = "weight") -> ibis.Table:
     """Thin rows of customers drawn with unequal chances to equal ones, by a hash of the customer.
 
     A row stays with the chance of its weight over the largest, so that all that follows may count rows alike; one
-    without a weight goes, unless none has one. A customer's draw is the same in all rows, and no block's.
+    without a weight goes, unless none has one. A customer's draw is the same in all rows, and no block's. Where
+    pseudonyms stand for identifiers it hashes the code, which follows the order of identifiers: two keys give equal
+    draws, a load with another customer gives others.
     """
     if weight not in table.columns:
         return table

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import InputError
-from crmresearch.estimators.inference import complete, ends, two_sided_p
+from crmresearch.estimators.inference import complete, ends, sized, two_sided_p
 
 LEAST = 20  # values of the running variable on each side, and those that a bandwidth of the density holds at least
 MATCHES = 3  # nearest neighbours whose mean a residual is taken from
@@ -107,6 +107,7 @@ def jump(
         error = both * _residuals(u, v)
         moved += sign * np.stack([np.bincount(c, one, len(x)) for one in error])
         n.append(int((np.abs(u) <= h).sum()))
+    sized(sum(n), 4)  # a line on either side
     (plain, corrected), (se, robust) = value, np.sqrt((moved**2).sum(axis=1))
     return Jump(float(plain), float(se), float(corrected), float(robust), h, b, (n[0], n[1]))
 
