@@ -189,20 +189,21 @@ def benefits(frame: pd.DataFrame) -> Result:
         From :func:`standing`.
     """
     known, rows, absent = _rows(frame), [], set()
+    answers = ledger.answers(frame).set_index("claim_id")["answer"]
     for one in ledger.listed("benefits"):
         measured = [k for k in one["lines"] if told(known[k]) != "–" and known[k]["verdict"] != "blocked"]
         waiting = [ledger.lines()[k].notebook for k in one["lines"] if known[k]["verdict"] == "not measured"]
         absent |= set() if measured else set(waiting)
         row = known[(measured or one["lines"])[0]]
         rows.append((
-            words.local(one["benefit"]), row["line_id"] if measured else "–", words.local(row["verdict"]), told(row),
-            words.local(row["unit"]),
+            words.local(one["benefit"]), row["line_id"] if measured else "–",
+            ledger.named(bare(answers[row["claim_id"]])), told(row), words.local(row["unit"]),
         ))  # fmt: skip
     if absent:
         raise NotApplicable(say("benefits.absent", notebooks=", ".join(sorted(absent))))
     without = sum(line == "–" for _, line, *_ in rows)
     return Result(
-        pd.DataFrame(rows, columns=["benefit", "line", "verdict", "estimate", "unit"]),
+        pd.DataFrame(rows, columns=["benefit", "line", "answer", "estimate", "unit"]),
         say("benefits.sentence", n=len(rows), without=without),
         estimates={"S24": _count(without, say("benefits.unit"), len(rows))},
         counts=(),
