@@ -165,7 +165,7 @@ def test_claims_are_counted_by_answer_and_checks_stand_apart(pages, built):
     tile = re.search(r'data-filter="consistent"[^>]*><span class="crm-count">(\d+)<', text)[1]
     assert int(tile) == 1
     assert 'data-filter="holds"' not in text  # a check is no claim
-    assert text.index("Checks of the instrument") < text.index('id="S03"') < text.index("Not built")
+    assert text.index("Checks of the instrument") < text.index('id="S03"') < text.index("Without an answer")
     assert text.index('id="S06"') < text.index("Checks of the instrument")
 
 

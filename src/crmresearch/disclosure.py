@@ -22,7 +22,7 @@ NOTHING = "–"  # a cell without a value
 REASON = "suppressed"  # column that names the rule which hides a row
 FREE = ["channel", "acquisition_channel", "segment", "city", "campaign"]  # somebody may have typed their names
 WHOSE = "whose"  # column that says whose a row's money is (:class:`.rules.Whose`); it is taken out
-OFF = "off"  # numbers of hidden rows, which the door remembers until the result is made
+OFF = "off"  # numbers of hidden rows, and the most people that stand behind each, until the result is made
 say = words.of("top.disclosure")
 
 IDENTIFIER_COLUMNS = ("customer_id", "prospect_id", "account_id", "client_id", "referrer_id", "manager_id")
@@ -103,9 +103,10 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
     if not off.any():
         return Protected(out, {}, counts)
     numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]
-    out.attrs[OFF] = out.attrs.get(OFF, frozenset()) | {
-        v for v in out.loc[off].select_dtypes("float").to_numpy().ravel().tolist() if v not in (0, 1)
-    }
+    people = out.loc[off, columns].apply(pd.to_numeric, errors="coerce").max(axis=1) if columns else None
+    most = np.full(int(off.sum()), np.inf) if people is None else people.fillna(np.inf).to_numpy(float)
+    told = zip(out.loc[off].select_dtypes("float").to_numpy().tolist(), most.tolist(), strict=True)
+    out.attrs[OFF] = out.attrs.get(OFF, {}) | {v: n for row, n in told for v in row if v not in (0, 1)}
     first = numbers.index(True) if True in numbers else len(numbers)
     for place, column in enumerate(out.columns):
         values, dtype = out[column], out[column].dtype

@@ -140,7 +140,7 @@ class Result:
     money: Sequence[str] = ()
     model: Any = None
     hidden: Mapping[str, int] = field(init=False, default_factory=dict)  # rows, by the rule that hides them
-    off: frozenset[float] = field(init=False, default=frozenset())  # numbers of hidden rows
+    off: Mapping[float, float] = field(init=False, default_factory=dict)  # numbers of hidden rows: people behind each
     fitted: frozenset[tuple[float, ...]] = field(init=False, default=frozenset())  # rows, parameters, events
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class Result:
                 f"a table of money ({', '.join(self.money) or 'in its figure'}) does not say whose it is; add a column "
                 "whose, from rules.whose of what each person contributes"
             )
-        off = safe.frame.attrs.pop(disclosure.OFF, frozenset())
+        off = safe.frame.attrs.pop(disclosure.OFF, {})
         for name, value in (("table", safe.frame), ("counts", safe.counts), ("hidden", safe.rules), ("off", off)):
             object.__setattr__(self, name, value)
 
@@ -231,7 +231,7 @@ class Result:
 
 def _without_hidden(result: Result) -> Result:
     """Take from a result the estimates of its hidden rows, and the sentence and titles that may tell of such rows."""
-    own = {k for k, e in result.estimates.items() if isinstance(e, Estimate) and e.value in result.off}
+    own = {k for k, e in result.estimates.items() if isinstance(e, Estimate) and e.n <= result.off.get(e.value, -1)}
     if own or (result.money and result.hidden):
         why = words.joined([*result.hidden])
         told = {k: Withheld(say("row")) if k in own else e for k, e in result.estimates.items()}

@@ -135,7 +135,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
             curves[name] = inequality.lorenz(x, smallest=rules.least)
     columns = ["measure", "statistic", "estimate", "ci_low", "ci_high", "n", "gates"]
     table = pd.concat([t.assign(measure=labels[m]) for m, t in tables.items()], ignore_index=True)
-    off = frozenset().union(*(t.attrs.get(OFF, ()) for t in tables.values()))
+    off = {v: n for t in tables.values() for v, n in t.attrs.get(OFF, {}).items()}
     table.attrs = next(iter(tables.values())).attrs | {
         OFF: off
     }  # concat keeps what the door wrote only where all agree
