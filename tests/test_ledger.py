@@ -285,18 +285,17 @@ def test_secondary_lines_depend_on_the_decided_primaries(tmp_path):
     assert row(ledger.merge(tmp_path), "S44a").verdict == "supported"
 
 
-@pytest.mark.parametrize(("line_id", "beside"), [("S04a", "S04"), ("S15a", "S15"), ("S44a", "S44")])
-def test_a_bank_without_the_primary_line_is_decided_by_the_first_it_can_measure(line_id, beside, tmp_path):
-    """It stands in the one step in the primary's place; where that is measured, and stays open, it decides nothing."""
-    lines = ledger.lines()
-    far = _barely(lines[line_id], far=True)
-    keep(tmp_path / "alone", {line_id: far, beside: Missing("no such table")})
-    assert row(ledger.merge(tmp_path / "alone"), line_id).verdict == "supported"
-    keep(tmp_path / "both", {line_id: far} | _at_their_bound([lines[beside]]))
-    assert row(ledger.merge(tmp_path / "both"), line_id).verdict == "undecided"
-    others = [v for v in PRIMARIES if v.line_id != beside][:20]
-    keep(tmp_path / "barely", {line_id: _barely(lines[line_id])} | _at_their_bound(others))
-    assert row(ledger.merge(tmp_path / "barely"), line_id).verdict == "undecided"  # one among many
+@pytest.mark.parametrize(("line_id", "first"), [("S04a", "S04"), ("S15a", "S15"), ("S44a", "S44"), ("S19d", "S19")])
+def test_no_other_line_stands_in_for_a_primary_one_that_a_bank_cannot_measure(line_id, first, tmp_path):
+    """However far from its bound: it is decided at the share of the bank's primary lines that were."""
+    lines, others = ledger.lines(), [v for v in PRIMARIES if v.line_id != first][:2]
+    found = {line_id: _barely(lines[line_id], far=True), first: Missing("no such table")}
+    for decided, verdict in ((0, "undecided"), (1, "supported")):
+        far = {v.line_id: _barely(v, far=True) for v in others[:decided]}
+        keep(tmp_path / str(decided), found | _at_their_bound(others[decided:]) | far)
+        assert row(ledger.merge(tmp_path / str(decided)), line_id).verdict == verdict
+    keep(tmp_path / "alone", found)
+    assert row(ledger.merge(tmp_path / "alone"), line_id).verdict == "undecided"
 
 
 def test_checked_and_described_lines_take_no_part(tmp_path):

@@ -182,9 +182,8 @@ def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
 def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str, float]]:
     """p-values and q-values of one bank's findings: one step over its primary lines, then within each claim.
 
-    Every line that the bank measured takes part; of a claim whose primary line it cannot measure, the first that it can
-    takes part in the one step. One that a gate or a declared assumption stops counts among the many with p = 1: it
-    decides nothing, so it must not lend its small p to the others either.
+    Every line that the bank measured takes part. One that a gate or a declared assumption stops counts among the many
+    with p = 1: it decides nothing, so it must not lend its small p to the others either.
     """
     register, p = lines(), {}
     for k, e in found.items():
@@ -193,12 +192,8 @@ def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str,
             p[k] = verdicts.p_value(e.value, e.ci_low, e.ci_high, line.bound)
     primary: dict[str, float] = {}
     within: dict[str, dict[str, float]] = {}
-    leads = {
-        line.claim_id: k for k, line in reversed(register.items()) if k in p
-    }  # by claim, the first that is measured
     for k, chance in p.items():
-        claim = register[k].claim_id
-        family = primary if leads[claim] == k else within.setdefault(claim, {})
+        family = primary if register[k].primary else within.setdefault(register[k].claim_id, {})
         family[k] = 1.0 if _stopped(register[k], found[k].checks) else chance
     return p, verdicts.adjusted(primary, within)
 
