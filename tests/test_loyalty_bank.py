@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.data.bank import Bank
+from crmresearch.data import pseudonyms
+from crmresearch.data.bank import Bank, open_bank
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.data.reductions.expressions import DAYS_PER_MONTH
 from crmresearch.errors import InputError
@@ -151,6 +152,21 @@ def test_customers_asked_more_often_are_thinned_to_equal_chances():
     first, second = (set(kept.loc[kept["wave"] == w, "customer_id"]) for w in (1, 2))
     assert first == second  # a panel stays one
     assert len(reductions.joined(bank)) == len(kept)
+
+
+def test_who_is_thinned_out_is_the_same_by_every_key_and_without_one(tmp_path, monkeypatch):
+    bank, survey = asked_unevenly(2_000)
+    survey.to_csv(tmp_path / "survey.csv", index=False)
+    dates = "observation_start: 2022-01-01\nobservation_end: 2022-12-31\n"
+    about = f"name: uneven\ntitle: T\nevidence: simulated\ncurrency: XTS\n{dates}"
+    (tmp_path / "bank.yaml").write_text(f"{about}tables:\n  survey: {{file: survey.csv}}\n", "utf-8")
+    kept = reductions.survey(bank)
+    assert len(kept) < len(survey)
+    for key in (b"k" * 32, b"l" * 32):
+        monkeypatch.setattr(pseudonyms, "key", lambda key=key: key)
+        again = reductions.survey(open_bank(tmp_path))
+        assert not set(again["customer_id"]) & set(kept["customer_id"])  # they are pseudonyms
+        pd.testing.assert_frame_equal(again.drop(columns="customer_id"), kept.drop(columns="customer_id"))
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, np.nan])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crmresearch import ledger
+from crmresearch.data import pseudonyms
 from crmresearch.run import batch
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +25,9 @@ ATOL = 1e-9
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> batch.Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, identifiers_as_they_came) -> batch.Outcome:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudonyms, "key", identifiers_as_they_came)
         patch.delenv("CRMRESEARCH_BANKS", raising=False)
         if CACHE is None:
             patch.delenv("CRMRESEARCH_CACHE", raising=False)

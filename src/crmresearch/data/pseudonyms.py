@@ -102,15 +102,17 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], ke
     parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
     if not parts:
         return False
-    block = f"CAST(concat('0x', substr(md5(id), 1, 3)) AS INTEGER) % {BLOCKS}"
-    rows = engine.run(f"SELECT id, {block}, bool_or(known) FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
+    low, draw = (f"CAST(concat('0x', substr(md5(id), {k}, 3)) AS INTEGER)" for k in (1, 4))
+    found = f"id, {low} % {BLOCKS}, {draw}, bool_or(known)"
+    rows = engine.run(f"SELECT {found} FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
     width = max(7, len(str(len(rows))))
-    named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _) in enumerate(rows)]
-    plain = [normal(i) if known else "" for i, _, known in rows]
+    named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _, _) in enumerate(rows)]
+    plain = [normal(i) if known else "" for i, _, _, known in rows]
     people = pa.table(
         {
             "id": pa.array([r[0] for r in rows], pa.string()),
-            "code": pa.array([k * BLOCKS + b for k, (_, b, _) in enumerate(rows)], pa.uint64()),
+            "code": pa.array([k * BLOCKS + b for k, (_, b, _, _) in enumerate(rows)], pa.uint64()),
+            "draw": pa.array([draw for _, _, draw, _ in rows], pa.int16()),
             "name": named,
             "found_by": [digest(key, f"={text}") if text else None for text in plain],
             "size": pa.array([len(text) for text in plain], pa.int32()),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.engines import md5
+from crmresearch.data.engines import PEOPLE, md5
 from crmresearch.data.pseudonyms import BLOCKS
 from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
@@ -190,16 +190,19 @@ def _hashed(key: Any, start: int = 0) -> Any:
     return a * 256 + b * 16 + c
 
 
-def equal_chances(table: ibis.Table, weight: str = "weight") -> ibis.Table:
-    """Thin rows of customers drawn with unequal chances to equal ones, by a hash of the customer.
+def equal_chances(bank: Bank, table: ibis.Table) -> ibis.Table:
+    """Thin rows of customers drawn with unequal chances (``weight``) to equal ones, by a hash of the customer.
 
     A row stays with the chance of its weight over the largest, so that all that follows may count rows alike; one
-    without a weight goes, unless none has one. A customer's draw is the same in all rows, and no block's. Where
-    pseudonyms stand for identifiers it hashes the code, which follows the order of identifiers: two keys give equal
-    draws, a load with another customer gives others.
+    without a weight goes, unless none has one. A customer's draw is the same in all rows, and no block's; it is the
+    identifier's own also where a pseudonym stands for it.
     """
-    if weight not in table.columns:
+    if "weight" not in table.columns:
         return table
-    share = table[weight] / table[weight].max().as_scalar()
-    told = table[weight].notnull().any().as_scalar()
-    return table.filter(~told | (_hashed(table.customer_id, 3) < share * 4096).fill_null(False))
+    share = table.weight / table.weight.max().as_scalar()
+    told = table.weight.notnull().any().as_scalar()
+    if not bank.pseudonymous:
+        return table.filter(~told | (_hashed(table.customer_id, 3) < share * 4096).fill_null(False))
+    people = bank.engine.table(PEOPLE)
+    drawn = beside(table, people.select("draw", customer_id=people.code), "customer_id")
+    return drawn.filter(~told | (drawn.draw < share * 4096).fill_null(False)).drop("draw")

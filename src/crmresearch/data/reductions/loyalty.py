@@ -54,7 +54,7 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    t = equal_chances(bank.table("survey").mutate(wave=_wave(bank)))
+    t = equal_chances(bank, bank.table("survey").mutate(wave=_wave(bank)))
     groups = [tier_of(bank)] if bank.require(f"customers.{tier_of(bank)}") is None else []
     if bank.require(*LINKED) is None and groups:
         t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
@@ -117,7 +117,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     import ibis
 
     end = ibis.date(bank.about.observation_end)
-    t = equal_chances(bank.table("survey").mutate(wave=_wave(bank)))
+    t = equal_chances(bank, bank.table("survey").mutate(wave=_wave(bank)))
     key = t.select("customer_id", "wave", "wave_on")
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)
