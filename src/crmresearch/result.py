@@ -18,6 +18,7 @@ from crmresearch import disclosure, figures, words
 from crmresearch.disclosure import Counts
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, Withheld, answered
 from crmresearch.estimators import verdicts
+from crmresearch.estimators.causal.campaign import imbalance
 from crmresearch.estimators.inference import Estimate, sizes
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
@@ -72,6 +73,18 @@ def gate(tell: words.Words, key: str, passed: bool | Deviation | None, **values:
         detail, passed = say("measured", detail=detail, found=passed, limit=limit), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
     return Check(tell(f"{key}.name"), status, detail, measured)
+
+
+def balanced(rows: pd.DataFrame) -> Check:
+    """Gate: the arms of each campaign that was drawn by lot were alike before it."""
+    off, name, looks = imbalance(rows)
+    return gate(say, "balance", off, name=name or say("nothing"), looks=looks)
+
+
+def sampled(sentence: str, rows: pd.DataFrame) -> str:
+    """Add that only part of the customers was studied, where that is so."""
+    one_in = int(rows["one_in"].iloc[0]) if "one_in" in rows and len(rows) else 1
+    return sentence if one_in == 1 else words.joined([sentence, say("sampling", one_in=one_in)], by=" ")
 
 
 STATES = ("open", "weak check", "doubtful", "closed", "declared")

@@ -6,10 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crmresearch.estimators.blocks import Array, Functional, summed
+from crmresearch.errors import NotApplicable
+from crmresearch.estimators.blocks import Array, Functional, checked, summed
+from crmresearch.estimators.causal.aipw import MIN_ARM
 from crmresearch.estimators.inference import LEVEL, Jackknife, ends, jackknife, sized, z
+from crmresearch.estimators.verdicts import Deviation
 
 GROUPS = 20  # of blocks, for errors of bounds
+UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
+NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
 Mask = NDArray[np.bool_]
 
 
@@ -23,6 +28,33 @@ def two_armed(campaigns: pd.DataFrame) -> pd.DataFrame:
     drawn = campaigns[campaigns["randomised"].to_numpy(bool)]
     arms = drawn.groupby("campaign_id", observed=True)["treated"].agg(["min", "max"])
     return drawn[drawn["campaign_id"].isin(arms.index[(arms["min"] == 0) & (arms["max"] == 1)])]
+
+
+def of_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of campaigns, none of which has too small an arm."""
+    smallest = int(rows.groupby(["campaign_id", "treated"], observed=True).size().min())
+    if smallest < MIN_ARM:
+        raise NotApplicable(f"an arm has {smallest} customers; {MIN_ARM} are needed", "contacts")
+    return rows
+
+
+def drawn(campaigns: pd.DataFrame, *, single: bool = False) -> pd.DataFrame:
+    """Campaigns drawn by lot with a control, of some size; ``single``: those with one offer where there are any.
+
+    Raises
+    ------
+    InputError
+        If columns are missing or costs are negative; as :class:`.NotApplicable` if there is no such campaign.
+    """
+    checked(campaigns, NEEDED, ("cost", "months"), "campaigns")
+    rows = two_armed(campaigns)
+    if rows.empty:
+        raise NotApplicable("no campaign was drawn by lot with a control group", "contacts")
+    if single and "arm" in rows:
+        arms = rows.groupby("campaign_id", observed=True)["arm"].nunique()
+        simple = rows["campaign_id"].isin(arms.index[arms == 2])
+        rows = rows[simple] if simple.any() else rows
+    return of_size(rows)
 
 
 def within(rows: pd.DataFrame, horizon_months: int) -> tuple[Array, Array]:
@@ -120,17 +152,17 @@ def answered_bounds(treated: Mask, value: Array, answered: Mask, block: Array) -
     return jackknife(np.array([bounds(group != k) for k in range(-1, GROUPS)]))
 
 
-def imbalance(rows: pd.DataFrame, by: str = "campaign_id") -> tuple[float, float, str, int]:
+def imbalance(rows: pd.DataFrame) -> tuple[Deviation, str, int]:
     """Largest standardised difference of ``x_...`` between the arms of a campaign, in errors of its draw.
 
     Returns
     -------
-    (float, float, str, int)
-        The difference, half its interval (which holds for all that were looked at together, by Bonferroni), its
-        column, and how many were looked at.
+    (Deviation, str, int)
+        The difference, with an interval that holds for all that were looked at together (by Bonferroni); of what, in
+        words; how many were looked at.
     """
     found = [(0.0, 0.0, "")]
-    for _, part in rows.groupby(by, observed=True):
+    for _, part in rows.groupby("campaign_id", observed=True):
         t = part["treated"].to_numpy(bool)
         for c in covariates_of(part):
             value = part[c].to_numpy(float)
@@ -138,7 +170,9 @@ def imbalance(rows: pd.DataFrame, by: str = "campaign_id") -> tuple[float, float
                 found.append(((value[t].mean() - value[~t].mean()) / spread, (1 / t.sum() + 1 / (~t).sum()) ** 0.5, c))
     worst, se, name = max(found, key=lambda one: abs(one[0]) / (one[1] or 1))
     looks = max(len(found) - 1, 1)
-    return worst, z(1 - (1 - LEVEL) / looks) * se, name, looks
+    reach = z(1 - (1 - LEVEL) / looks) * se
+    off = Deviation(worst, worst - reach, worst + reach, limit=UNLIKE)
+    return off, name.removeprefix("x_").replace("_", " "), looks
 
 
 def path(rows: pd.DataFrame, horizon_months: int) -> pd.DataFrame:

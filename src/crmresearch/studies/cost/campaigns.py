@@ -15,46 +15,20 @@ from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM, aipw, tipping
-from crmresearch.estimators.causal.campaign import covariates_of, difference, imbalance, path, two_armed, within
+from crmresearch.estimators.causal.campaign import NEEDED, covariates_of, difference, drawn, path, within
 from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Result, balanced, gate, sampled, study
 from crmresearch.rules import whose
-from crmresearch.studies.cost.common import of, ratio_row, row, sampling, written
+from crmresearch.studies.cost.common import of, ratio_row, row, written
 
 say = words.of("cost.saved")
 tell = words.of("cost.targeted")
 
 EDGE = 0.05  # estimated chance of an offer below which, or above one less which, few comparable customers exist
 MOST_AT_EDGE = 0.10  # share of customers there that closes the overlap gate
-UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
 MIN_LEFT = 10  # exits an arm needs
-
-NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
-
-
-def single_offers(campaigns: pd.DataFrame) -> pd.DataFrame:
-    """Randomised campaigns with a control; of those, the ones with a single offer where there are any."""
-    drawn = two_armed(campaigns)
-    if drawn.empty:
-        raise NotApplicable(say("none_drawn"), "contacts")
-    if "arm" in drawn:
-        levels = drawn.groupby("campaign_id", observed=True)["arm"].nunique()
-        simple = levels.index[levels == 2]
-        if len(simple):
-            drawn = drawn[drawn["campaign_id"].isin(simple)]
-    smallest = int(drawn.groupby(["campaign_id", "treated"], observed=True).size().min())
-    if smallest < MIN_ARM:
-        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
-    return drawn
-
-
-def _balance(rows: pd.DataFrame) -> Check:
-    """Gate: the arms of each campaign were alike before the offer, as effects are taken within campaigns."""
-    worst, reach, name, looks = imbalance(rows)
-    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
-    return gate(say, "balance", Deviation(worst, worst - reach, worst + reach, limit=UNLIKE), name=name, looks=looks)
 
 
 @study
@@ -90,8 +64,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     who took the offer up; it needs the offer to do nothing to those who did not. Deferral: the share of the effect
     at the horizon still there at twice the horizon.
     """
-    checked(campaigns, NEEDED, ("cost", "months"), "campaigns")
-    rows = single_offers(campaigns)
+    rows = drawn(campaigns, single=True)
     short = ~rows["left"].to_numpy(bool) & (rows["months"].to_numpy(float) < horizon_months - 1e-9)
     if short.any():
         raise InputError(say("short", count=int(short.sum()), months=horizon_months))
@@ -126,15 +99,14 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
             say("sentence", offered=arms[True][0], control=arms[False][0], months=horizon_months, points=100.0 * exits),
             say("cost", row=each, currency=currency).replace(" .", "."),
             deferral,
-            sampling(campaigns),
         ],
         by=" ",
     )
     events = int(min(left[t].sum(), left[~t].sum()))
     return Result(
         pd.DataFrame(found).assign(n=n, whose=whose(rows["cost"])),
-        sentence,
-        checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), _balance(rows)),
+        sampled(sentence, campaigns),
+        checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), balanced(rows)),
         estimates={"S42": exits.estimate(say("unit"), n)},
         picture=_kept(curve, n, horizon_months, exits),
         money=["value"],
@@ -207,18 +179,11 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     rare = Deviation(*wilson(edge * n, n), limit=MOST_AT_EDGE)
     # the sign is lost where the bounds, widened by the sampling error of one side, reach zero
     tip = tipping(t, left, fit.propensity, fit.effect.se * z(0.90), np.sign(fit.effect.value))
-    sentence = words.joined(
-        [
-            tell("sentence", naive=100 * fit.naive, effect=100.0 * fit.effect)
-            + (tell("no_overlap") if rare.closed else "."),
-            said,
-            sampling(campaigns),
-        ],
-        by=" ",
-    )
+    sentence = tell("sentence", naive=100 * fit.naive, effect=100.0 * fit.effect)
+    sentence += tell("no_overlap") if rare.closed else "."
     return Result(
         pd.concat([table.assign(n=n), calmed], ignore_index=True).assign(whose=whose(rows["cost"])),
-        sentence,
+        sampled(words.joined([sentence, said], by=" "), campaigns),
         checks=(gate(tell, "overlap", rare, low=EDGE, high=1 - EDGE), gate(tell, "unseen", None, tip=tip)),
         estimates={"targeted": fit.effect.estimate(say("unit"), n)},
         picture=_chances(t, fit.propensity, tell("title_closed" if rare.closed else "title", edge=edge)),

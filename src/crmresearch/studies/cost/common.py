@@ -64,12 +64,6 @@ def wins_gate(wins: int) -> Check:
     return gate(say, "wins", wins >= USABLE_WINS, wins=wins, least=USABLE_WINS)
 
 
-def sampling(campaigns: pd.DataFrame) -> str:
-    """Say that only part of the customers was studied; nothing where all were."""
-    one_in = int(campaigns["one_in"].iloc[0]) if "one_in" in campaigns and len(campaigns) else 1
-    return "" if one_in == 1 else say("sampling", one_in=one_in)
-
-
 def written(found: Fieller, spec: str = ",.2f") -> str:
     """Write Fieller's set in words."""
     if found.kind == "unbounded":

@@ -15,9 +15,9 @@ from crmresearch.estimators.blocks import Array, Functional, checked, resampled,
 from crmresearch.estimators.inference import LEVEL
 from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, leading
+from crmresearch.result import Check, Result, leading, sampled
 from crmresearch.studies.cost.campaigns import saved
-from crmresearch.studies.cost.common import SEVERAL, of_blocks, sampling
+from crmresearch.studies.cost.common import SEVERAL, of_blocks
 from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
 
 say = words.of("cost.groups")
@@ -118,7 +118,9 @@ def ratios_by(
     table = table[[c for c in table.columns if c != "note"] + ["note"]]
     table = safe(table, (("prospects", "wins"), ("customers",)), parts=False)
     known = table[table["costs"] == PAID].dropna(subset=["ratio"]) if "costs" in table else table.iloc[:0]
-    sentence = _sentence(known, by) + (sampling(campaigns) if isinstance(campaigns, pd.DataFrame) else "")
+    sentence = _sentence(known, by)
+    if isinstance(campaigns, pd.DataFrame):
+        sentence = sampled(sentence, campaigns)
     return Result(table, sentence, picture=_picture(known, by), money=MONEY)
 
 

@@ -15,13 +15,11 @@ from crmresearch.disclosure import safe
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, summed, unit_of
 from crmresearch.estimators.causal import uplift as effects
-from crmresearch.estimators.causal.campaign import covariates_of, within
+from crmresearch.estimators.causal.campaign import covariates_of, drawn, within
 from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, sampled, study
 from crmresearch.rules import whose
-from crmresearch.studies.cost.campaigns import single_offers
-from crmresearch.studies.cost.common import sampling
 
 say = words.of("cost.uplift")
 tell = words.of("cost.policies")
@@ -29,7 +27,7 @@ tell = words.of("cost.policies")
 
 def _scored(campaigns: pd.DataFrame, horizon_months: int) -> tuple[pd.DataFrame, Array, Array, Array]:
     """Customers of the randomised campaign, whether they left, their risk and the fall of it by an offer."""
-    rows, names = single_offers(campaigns), covariates_of(campaigns)
+    rows, names = drawn(campaigns, single=True), covariates_of(campaigns)
     if not names:
         raise NotApplicable(say("unknown"), "customers")
     left, _ = within(rows, horizon_months)
@@ -90,7 +88,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     )
     return Result(
         table,
-        words.joined([sentence, sampling(campaigns)], by=" "),
+        sampled(sentence, campaigns),
         checks=(gate(say, "ranking", qini.low > 0, qini=qini),),
         picture=_deciles(tables[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
@@ -163,4 +161,4 @@ def policies(
         "sentence", value=value_saved, cost=cost[t == 1].mean(), best=table.loc[table["gain"].idxmax()],
         currency=currency,
     ).replace("  ", " ") + (tell("sure", names=sure) if sure else tell("unsure"))  # fmt: skip
-    return Result(table, words.joined([sentence, sampling(campaigns)], by=" "), money=["gain"])
+    return Result(table, sampled(sentence, campaigns), money=["gain"])

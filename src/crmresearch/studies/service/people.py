@@ -8,16 +8,15 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import unit_of
-from crmresearch.estimators.causal.campaign import difference, difference_of_means, imbalance, path, within
+from crmresearch.estimators.causal.campaign import difference, difference_of_means, path, within
 from crmresearch.estimators.inference import ends, levels, normal, robust_ols, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study, unlooked
+from crmresearch.result import Result, balanced, gate, study, unlooked
 from crmresearch.rules import nobodys, of_squares
 
 say = words.of("service.invited")
 tell = words.of("service.managed")
-UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
 ARM = 100  # customers of an arm
 MANAGERS = 10  # whose use of the system moves
 YEAR = 12
@@ -44,9 +43,6 @@ def invited(campaigns: pd.DataFrame, *, campaign: str, horizon_months: int = 12)
     left, _ = within(rows, horizon_months)
     stays = 1 - left
     found = difference(rows, stays, unit_of(campaigns))
-    worst, reach, name, looks = imbalance(rows)
-    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
-    alike = gate(say, "balance", Deviation(worst, worst - reach, worst + reach, limit=UNLIKE), name=name, looks=looks)
     line = found.estimate(say("unit"), len(rows))
     out = [("lot", line.value, line.ci_low, line.ci_high, len(rows))]
     came = rows["responded"].fillna(0).to_numpy(float) > 0
@@ -63,7 +59,7 @@ def invited(campaigns: pd.DataFrame, *, campaign: str, horizon_months: int = 12)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("sentence", found=points, months=horizon_months, n=len(rows)),
-        (alike,),
+        (balanced(rows),),
         {"S53": line},
         Picture("curves", months, title, say("x", n=len(rows)), say("y"), options),
         digits=4,

@@ -16,46 +16,27 @@ from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, unit_of
 from crmresearch.estimators.causal.aipw import MIN_ARM
 from crmresearch.estimators.causal.campaign import (
+    NEEDED,
     answered_bounds,
     covariates_of,
     difference,
     difference_of_means,
+    drawn,
     held_equal,
-    imbalance,
+    of_size,
     two_armed,
     within,
 )
 from crmresearch.estimators.inference import Estimate, ends, levels, normal, robust_ols, tied_groups, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, balanced, gate, sampled, study
 from crmresearch.rules import few, whose
 
 say = words.of("strategy")
 
-UNLIKE = 0.1  # standard deviations by which arms drawn by lot may differ beforehand
 DOMINATING = 0.5  # part of one customer in the variance of an estimate that is too much
 UNANSWERED = 0.05  # share of those asked by which answering may differ between arms
-NEEDED = ("block", "campaign_id", "treated", "randomised", "cost", "left", "months")
-
-
-def drawn(rows: pd.DataFrame) -> pd.DataFrame:
-    """Campaigns with an offer and a control, both of some size."""
-    checked(rows, NEEDED, ("cost", "months"), "offers")
-    rows = two_armed(rows)
-    if rows.empty:
-        raise NotApplicable(say("none_drawn"), "contacts")
-    smallest = int(rows.groupby(["campaign_id", "treated"], observed=True).size().min())
-    if smallest < MIN_ARM:
-        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
-    return rows
-
-
-def balance(rows: pd.DataFrame) -> Check:
-    """Gate: the arms of each campaign were alike before the offer."""
-    worst, reach, name, looks = imbalance(rows)
-    name = name.removeprefix("x_").replace("_", " ") or say("nothing")
-    return gate(say, "balance", Deviation(worst, worst - reach, worst + reach, limit=UNLIKE), name=name, looks=looks)
 
 
 def row(quantity: str, found: Functional, n: int, **more: Any) -> dict[str, Any]:
@@ -73,12 +54,6 @@ def shown(table: pd.DataFrame, title: str, x: str, unit: str) -> Picture:
     data = table.rename(columns={"value": "estimate", "quantity": "label"})
     options = {"unit": unit, "marks": [Mark(0)]}
     return Picture("intervals", data, title, x, options=options, size=(7.2, 1.4 + 0.4 * len(data)))
-
-
-def told(sentence: str, rows: pd.DataFrame) -> str:
-    """Add that only part of the customers was studied, where that is so."""
-    one_in = int(rows["one_in"].iloc[0]) if "one_in" in rows else 1
-    return sentence if one_in == 1 else words.joined([sentence, say("sampling", one_in=one_in)], by=" ")
 
 
 @study
@@ -136,8 +111,8 @@ def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
         title = say("paid.title_each", title=title, k=k, above=above, below=below)
     return Result(
         table,
-        told(sentence, rows),
-        (balance(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
+        sampled(sentence, rows),
+        (balanced(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
         {"S02": net.estimate(say("money"), n), "S02a": gross.estimate(say("money"), n)},
         picture=shown(table, title, say("paid.x"), "money"),
         money=["value", "ci_low", "ci_high"],
@@ -181,8 +156,8 @@ def held(offers: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     title = say("held.title", found=found) if found.low > 0 else say("held.title_open")
     return Result(
         pd.DataFrame([*top, *last]),
-        told(sentence, rows),
-        (balance(rows),),
+        sampled(sentence, rows),
+        (balanced(rows),),
         {"S05": found.estimate(say("held.unit"), n)},
         picture=shown(pd.DataFrame(top), title, say("held.x", months=horizon_months), "number"),
     )
@@ -215,9 +190,7 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
     rows = of[of["arm"].isin([targeted, generic])]
     if rows.empty:
         raise NotApplicable(say("aimed.no_arms", targeted=targeted, generic=generic), "contacts")
-    rows, blocks, names = _pair(rows, targeted), unit_of(offers), say.names("aimed.rows")
-    if (smallest := int(rows.groupby("treated").size().min())) < MIN_ARM:
-        raise NotApplicable(say("small_arm", smallest=smallest, least=MIN_ARM), "contacts")
+    rows, blocks, names = of_size(_pair(rows, targeted)), unit_of(offers), say.names("aimed.rows")
     kept = difference(rows, 1 - within(rows, horizon_months)[0], blocks)
     table = [row(names["kept"], kept, len(rows))]
     for arm, name in ((targeted, "targeted"), (generic, "generic")):
@@ -225,7 +198,7 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
         if len(beside):
             each = difference(beside, 1 - within(beside, horizon_months)[0], blocks)
             table.append(row(names[name], each, len(beside)))
-    checks, n = (balance(rows),), int(rows["answer"].count()) if "answer" in rows else 0
+    checks, n = (balanced(rows),), int(rows["answer"].count()) if "answer" in rows else 0
     unasked = Missing(say("aimed.no_answers", least=MIN_ARM), ("survey",))
     estimates: dict[str, Estimate | Missing] = {"S18": kept.estimate(say("aimed.unit"), len(rows)), "S18a": unasked}
     sentence = say("aimed.sentence", kept=100.0 * kept, months=horizon_months, n=len(rows))
@@ -238,7 +211,7 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
         sentence = words.joined(
             [sentence, say("aimed.content", found=told_of, months=rows["wave_months"].max())], by=" "
         )
-    return Result(safe(pd.DataFrame(table), parts=False), told(sentence, rows), checks, estimates, picture=picture)
+    return Result(safe(pd.DataFrame(table), parts=False), sampled(sentence, rows), checks, estimates, picture=picture)
 
 
 def _pair(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -328,8 +301,8 @@ def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str =
     title = say("potential.title") if found.ci_low > 0 else say("potential.title_open")
     return Result(
         table,
-        told(say("potential.sentence", found=found, plain=plain, mean=mean, currency=currency, n=n), rows),
-        (balance(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
+        sampled(say("potential.sentence", found=found, plain=plain, mean=mean, currency=currency, n=n), rows),
+        (balanced(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
         {"S23": found},
         picture=shown(drawn_rows, title, say("potential.x", months=horizon_months), "money"),
         money=["value", "ci_low", "ci_high"],

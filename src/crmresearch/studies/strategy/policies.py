@@ -14,14 +14,13 @@ from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable
 from crmresearch.estimators.blocks import Array, Functional, checked, summed, unit_of
-from crmresearch.estimators.causal.campaign import covariates_of
+from crmresearch.estimators.causal.campaign import NEEDED, covariates_of
 from crmresearch.estimators.causal.policy import PolicyGain, policy_gain
 from crmresearch.estimators.inference import LEVEL, Estimate, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Check, Result, balanced, gate, sampled, study
 from crmresearch.rules import whose
-from crmresearch.studies.strategy.offers import NEEDED, balance, told
 
 say = words.of("strategy.policy")
 
@@ -126,8 +125,8 @@ def policy(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequence
     options = {"unit": "money", "marks": [Mark(0)], "ordered": True}
     return Result(
         safe(table.reset_index(drop=True), parts=False),
-        told(say("sentence", gain=found, n=n, currency=currency), of.rows),
-        (balance(of.rows), _as_stated(of)),
+        sampled(say("sentence", gain=found, n=n, currency=currency), of.rows),
+        (balanced(of.rows), _as_stated(of)),
         {"S25": Estimate(found.value, found.low, found.high, say("unit"), n)},
         picture=Picture("intervals", drawn, title, say("x"), options=options),
         money=MONEY,
@@ -210,8 +209,8 @@ def by_band(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequenc
     options = {"unit": "money", "marks": [Mark(0)]}
     return Result(
         table,
-        told(words.joined(said, by=" "), of.rows),
-        (balance(of.rows), _as_stated(of)),
+        sampled(words.joined(said, by=" "), of.rows),
+        (balanced(of.rows), _as_stated(of)),
         {"S57": top},
         picture=Picture("intervals", shown, title, say("x_bands"), options=options) if len(shown) else None,
         money=[*MONEY, "cost"],
