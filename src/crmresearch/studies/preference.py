@@ -1,4 +1,4 @@
-"""Study 9: what attributes of a product are worth to those who choose, by age, and how far choices can be believed."""
+"""Study 9: what attributes of a product are worth to those who choose, and whether service or yield keeps people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.choice import Choice, conditional_logit, spread
-from crmresearch.estimators.inference import Estimate, ends
+from crmresearch.estimators.inference import Estimate, ends, levels, normal, rates
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
@@ -24,6 +24,8 @@ GAP = "older less younger"
 LEAST = 30  # persons of a group that is fitted by itself
 MIN_Z = 3.0  # of the price, below which a ratio to it means nothing
 FIRST = 0.2  # log odds of the option that stands first: 55 choices of 100 where order is all there is
+EXITS = 50  # of customers with priority, and of others
+LATER = 0.03  # log hazard, the bound of S20a, by which next month's rate may seem to act
 MOVED = 10.0  # basis points, twice the bound of S49 and S54, by which leaving out "nothing" may move a worth
 
 
@@ -104,13 +106,7 @@ def worth(frame: pd.DataFrame, *, price: str, service: str, guarantee: str, olde
             *_alike(frame, parts, fits, price, service),
             gate(say, "stated", None),
         ),
-        {
-            "S20": served,
-            "S20a": Missing(say("no_rates"), ("markets",)),
-            "S49": served,
-            "S49a": line(guarantee, "everybody"),
-            "S54": line(guarantee, GAP),
-        },
+        {"S20": served, "S49": served, "S49a": line(guarantee, "everybody"), "S54": line(guarantee, GAP)},
         Picture(
             "intervals",
             shown.rename(columns={"attribute": "label", "worth": "estimate"}).assign(group=shown["group"].map(named)),
@@ -268,3 +264,66 @@ def _band(low: float, high: float) -> str:
     if np.isinf(low):
         return say("band.under", high=high)
     return say("band.over", low=low) if np.isinf(high) else say("band.between", low=low, high=high - 1)
+
+
+# --- deeds ------------------------------------------------------------------------------------------------------------
+
+
+@study
+def served(stays: pd.DataFrame) -> Result:
+    """Log hazard of exit with priority service less that with a yield one standard deviation above rivals' (S20a).
+
+    Places, calendar months and years of tenure are held. Next month's rate stands beside: it cannot act yet.
+
+    Parameters
+    ----------
+    stays : DataFrame
+        From :func:`crmresearch.data.reductions.preference.served`.
+
+    References
+    ----------
+    McCullagh and Nelder (1989), *Generalized Linear Models*, 6; errors by cluster: MacKinnon, Nielsen and Webb (2023),
+    *Journal of Econometrics* 232, 272-299.
+    """
+    exits = stays.groupby("priority")["exits"].sum().reindex([False, True], fill_value=0)
+    if exits.min() < EXITS:
+        raise NotApplicable(say("few_exits", n=int(exits.min()), least=EXITS), "customers")
+    gaps = stays.groupby(["city", "month"], as_index=False)["gap"].first()
+    if gaps["gap"].nunique() < 2:
+        raise NotApplicable(say("one_rate"), "markets")
+    step = float(gaps["gap"].std())
+    later = gaps.assign(month=gaps["month"] - 1).rename(columns={"gap": "later"})
+    told = stays.merge(later, "left", ["city", "month"])
+    some = told.groupby("city")["exits"].transform("sum") * told.groupby("month")["exits"].transform("sum") > 0
+    told = told[some]  # a place or month without an exit tells nothing
+    told = told.assign(priority=told["priority"].astype(float), gap=told["gap"] / step, later=told["later"] / step)
+    unit, n = say("log_hazard"), int(exits.sum())
+    priority, gap = (normal(*_hazard(told, *two), unit, n) for two in (("priority", "gap"), ("gap", "priority")))
+    found = normal(*_hazard(told.assign(gap=told["priority"] + told["gap"]), "priority", "gap"), unit, n)
+    seen = told[told["later"].notna()]
+    value, se = _hazard(seen, "later", "priority", "gap")
+    placebo = Deviation(value, *ends(value, se), limit=LATER, control=True)
+    named = say.names("served.rows")
+    hazards = {"priority": priority, "rate": gap, "less": found}
+    rows = [(named[k], f.value, f.ci_low, f.ci_high, n) for k, f in hazards.items()]
+    table = pd.DataFrame(rows, columns=["label", "estimate", "low", "high", "n"])
+    return Result(
+        table.rename(columns=say.names("served.columns")),
+        say("served.sentence", found=found, priority=priority, rate=gap, step=step, n=n),
+        (gate(say, "wealth", None), gate(say, "later", placebo)),
+        {"S20a": found},
+        counts=[say.names("served.columns")["n"]],
+        picture=Picture(
+            "intervals", table, say("served.title", found=found), say("served.x", n=n, step=step),
+            options={"marks": [Mark(0, style="none")]},
+        ),
+    )  # fmt: skip
+
+
+def _hazard(stays: pd.DataFrame, *columns: str) -> tuple[float, float]:
+    """Coefficient of the first column, given the others, and its error by place or by month."""
+    held = [levels(stays[k]) for k in ("city", "month", "year")]
+    x = np.column_stack([stays[list(columns)].to_numpy(float), np.ones(len(stays)), *held])
+    clusters = [stays[k].to_numpy() for k in ("city", "month")]
+    b, se = rates(x, stays["exits"], stays["at_risk"], clusters)
+    return float(b[0]), float(se[0])

@@ -1,13 +1,22 @@
-"""What study 9 takes out of the engine: choice tasks, one row per option, with the age of who chose."""
+"""What study 9 takes out of the engine: choice tasks, one row per option, and exits by priority and rate."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.expressions import BLOCKS, beside, block_of, needs
+from crmresearch.data.reductions.expressions import (
+    BLOCKS,
+    as_float,
+    beside,
+    block_of,
+    day_after,
+    grouped,
+    month_number,
+    needs,
+)
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
@@ -70,3 +79,40 @@ def _aged(bank: Bank, t: ibis.Table) -> ibis.Table:
     if bank.require("snapshot.age") is None:
         return beside(t, bank.table("snapshot").select("customer_id", "age"), "customer_id")
     return t.mutate(age=ibis.null("float64"))
+
+
+@needs("markets.rate_gap", "customers.left_on", "customers.city_id", "customers.priority_since")
+def served(bank: Bank) -> pd.DataFrame | Missing:
+    """Customers at risk and exits by place, month, year of tenure and priority, beside the bank's rate there and then.
+
+    A customer is at risk in a month that begins after the acquisition and before the exit, and has priority in one that
+    begins with it.
+
+    Returns
+    -------
+    DataFrame
+        ``city`` (a number), ``month`` (since the year 0), ``year`` of tenure (0 the first; 4 all later ones),
+        ``priority``, ``gap`` (basis points that the bank pays more than others), ``at_risk``, ``exits``.
+    """
+    import ibis
+
+    c, m = bank.table("customers"), bank.table("markets")
+    start = bank.about.observation_start
+    begun, end = month_number(start) + (start.day > 1), month_number(day_after(bank)) - 1
+    joined, gone = month_number(c.acquired_on), month_number(c.left_on)
+    first = ibis.greatest(joined + 1, _month_from(c.observed_from), begun)
+    since = _month_from(c.priority_since)
+    c = c.select("city_id", joined=joined, gone=gone, since=since, first=first, last=ibis.least(gone, end))
+    c = c.filter(c.first <= c["last"])
+    c = c.mutate(month=ibis.range(c.first, c["last"] + 1).unnest())
+    m = m.filter(m.rate_gap.notnull()).select("city_id", month=month_number(m.month), gap=as_float(m.rate_gap))
+    t = c.inner_join(m, ["city_id", "month"])
+    by = {"city": t.city_id, "month": t.month, "year": ibis.least((t.month - t.joined) // 12, 4),
+          "priority": (t.since <= t.month).fill_null(False), "gap": t.gap}  # fmt: skip
+    frame = grouped(bank, t, by, at_risk=t.count(), exits=(t.gone == t.month).fill_null(False).sum())
+    return frame.assign(city=pd.factorize(frame["city"])[0])
+
+
+def _month_from(day: Any) -> Any:
+    """First month that begins on a day or after it."""
+    return month_number(day) + (day.day() > 1).cast("int32")

@@ -329,7 +329,7 @@ def rates(
     x, y, time = complete(x=x, events=events, exposure=exposure)
     full_rank(x)
     sized(y.sum(), x.shape[1], y.sum())
-    b = np.linalg.lstsq(x, np.full(len(y), np.log(y.sum() / time.sum())), rcond=None)[0]
+    b = np.linalg.solve(x.T @ x, x.sum(axis=0) * np.log(y.sum() / time.sum()))
     for _ in range(50):
         mu = time * np.exp(x @ b)
         step = np.linalg.solve(x.T @ (x * mu[:, None]), x.T @ (y - mu))

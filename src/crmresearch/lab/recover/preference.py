@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from crmresearch.data.reductions.preference import choices
+from crmresearch.data.reductions import preference as reductions
 from crmresearch.lab.recover.harness import Estimator, findings, given, reduced
 from crmresearch.studies import preference
 
@@ -21,10 +21,15 @@ DRAWN, SEED = 65_536, 20210101  # customers behind the share of the older; a see
 
 def worth(bank: Bank) -> dict[str, Estimate]:
     """Lines of notebook 09, with its own parameters."""
-    frame = given(reduced(bank, choices))
+    frame = given(reduced(bank, reductions.choices))
     spread = preference.differences(frame, price="yield_bp", attribute="guaranteed", age_bands=AGES)
     found = findings(preference.worth(frame, **ASKED, older_from=55), "S20", "S49", "S49a", "S54")
     return found | findings(spread, "S54a")
+
+
+def served(bank: Bank) -> dict[str, Estimate]:
+    """Exits with priority service against those with a better yield."""
+    return findings(preference.served(reduced(bank, reductions.served)), "S20a")
 
 
 @functools.cache
@@ -56,4 +61,5 @@ ESTIMATORS = [
         "worth", "preference", worth, _values, customers=20_000, tables=("choices", "customers"),
         limits=("S54a",), nothing={"S54a": 0},
     ),
+    Estimator("served", "preference", served, tables=("markets", "customers"), worlds=("wider",), limits=("S20a",)),
 ]  # fmt: skip
