@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import ndtr
 
 from conftest import consenting
 from crmresearch.data import contract
@@ -362,7 +363,7 @@ def test_winning_by_quadrature_and_by_drawn_prospects(lives):
     )
     assert won.mean() == pytest.approx(closed["win.probability"], abs=4 * won.std() / np.sqrt(len(won)))
     h = 0.5  # central differences of the win probability in spend, against the derivatives under the integral
-    p = [people.win_probability(s.parameters, channel, spend + k * h) for k in (-1, 0, 1)]
+    p = [ndtr(people._win_index(s.parameters, channel, spend + k * h)) for k in (-1, 0, 1)]
     slope, bend = (p[2] - p[0]) / (2 * h), (p[2] - 2 * p[1] + p[0]) / h**2
     for name, values in (("win.slope", slope), ("win.second_derivative", bend)):
         assert values.mean() == pytest.approx(closed[name], abs=4 * values.std() / np.sqrt(len(values)))

@@ -56,9 +56,7 @@ def bounded(event: Effects | Several, magnitude: float, weights: ArrayLike | Non
     return found[0], found[1]
 
 
-def breakdown(
-    event: Effects | Several, point: float = 0.0, weights: ArrayLike | None = None, most: float = 10.0
-) -> float:
+def breakdown(event: Effects | Several, point: float = 0.0) -> float:
     """Largest magnitude at which the bounded interval does not hold a point; 0 where it always does."""
     from scipy.optimize import brentq
 

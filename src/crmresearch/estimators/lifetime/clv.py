@@ -88,7 +88,7 @@ def customer_lifetime_value(
 
     Parameters
     ----------
-    transaction_model : BetaGeoFitter, ModifiedBetaGeoFitter, ParetoNBDFitter or NBDFitter
+    transaction_model : BetaGeoFitter, ModifiedBetaGeoFitter or ParetoNBDFitter
         Fitted model.
     frequency, recency, T : array_like
         Histories; the unit of time is the model's.

@@ -52,13 +52,6 @@ class People:
     lost_spend: Array
 
 
-def win_probability(parameters: Any, channel: Array, spend: Array) -> Array:
-    """Return the probability of winning a prospect, the unobserved ease averaged out."""
-    from scipy.special import ndtr
-
-    return np.asarray(ndtr(_win_index(parameters, channel, spend)))
-
-
 def _win_index(parameters: Any, channel: Array, spend: Array) -> Array:
     start = np.array([NormalDist().inv_cdf(parameters.channel_win[c]) for c in CHANNELS])
     s = spend / 100

@@ -16,7 +16,6 @@ from crmresearch.result import Check, Result, gate, study
 say = words.of("channels.adopted")
 EXITS = 50  # on either side
 MATTERS = 0.97  # bound of S14
-NOT_YET = ("never", "later")
 SINCE = ("recent", "year", "long", "before")
 AGE = 45.0  # where it is not known
 GROUPS = 100  # of cells, left out by turns: quarters alone are few
