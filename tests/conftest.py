@@ -89,6 +89,14 @@ def consenting(frames):
     return out
 
 
+def lacking(frames, table, column=None):
+    """Take a table, or a column of it, out of a bank's frames; nobody has a cause of leaving without a day of it."""
+    if column is None:
+        return {k: f for k, f in frames.items() if k != table}
+    gone = ["left_on", "exit_cause"] if column == "left_on" else [column]
+    return frames | {table: frames[table].drop(columns=gone)}
+
+
 @pytest.fixture(autouse=True)
 def _library():
     """Ask as a caller of the library does, also after a test that started a notebook."""

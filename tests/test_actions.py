@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import lacking
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import actions as reductions
 from crmresearch.errors import Missing
@@ -51,6 +52,9 @@ def test_lists_hold_who_agreed_and_is_not_held_out_the_most_pressing_first():
     moved = own["recent"] / own["earlier"]
     assert moved[found.loc[found["action"] == "keep", "customer_id"]].is_monotonic_increasing
     assert moved[found.loc[found["action"] == "develop", "customer_id"]].is_monotonic_decreasing
+    lately = found.loc[found["action"] == "win back", "customer_id"]
+    assert own.loc[lately, "lately"].all()
+    assert own.loc[lately, "recent"].is_monotonic_decreasing
 
 
 def test_precision_is_counted_against_the_held_out_by_hand():
@@ -65,6 +69,9 @@ def test_precision_is_counted_against_the_held_out_by_hand():
     assert row["control"] == pytest.approx(now.loc[held.index, "left"].mean())
     assert (row["first"], row["held_out"]) == (first, len(held))
     assert row["low"] > 0
+    head = (listed["recent"] / listed["earlier"]).nlargest(first).index
+    grown, row = now["recent"] > 1.10 * before["recent"], table.loc["to develop"]
+    assert row[["precision", "control"]].tolist() == pytest.approx([grown[head].mean(), grown[held.index].mean()])
 
 
 @pytest.mark.parametrize("seeds", [range(40), range(40, 80), range(80, 120)])
@@ -106,12 +113,8 @@ def test_standing_is_that_of_the_tables_by_hand():
 
 @pytest.mark.parametrize("absent", ["monthly", "left_on", "exit_cause"])
 def test_a_bank_that_brings_little_has_no_list_or_one_of_all_exits(absent):
-    frames = simulated.frames(SETTINGS, ["customers", "monthly"])
-    if absent == "monthly":
-        del frames["monthly"]
-    else:
-        gone = ["left_on", "exit_cause"] if absent == "left_on" else [absent]
-        frames["customers"] = frames["customers"].drop(columns=gone)
+    gone = [absent] if absent == "monthly" else ["customers", absent]
+    frames = lacking(simulated.frames(SETTINGS, ["customers", "monthly"]), *gone)
     found = reductions.standing(Bank.from_frames(frames, simulated.about(SETTINGS)))
     if absent == "exit_cause":
         assert (found["left"] == found["gone"]).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import lacking
 from crmresearch import ledger
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import channels as reductions
@@ -157,14 +158,8 @@ LACKS = [
 
 @pytest.mark.parametrize(("reduction", "table", "column"), LACKS)
 def test_a_bank_that_lacks_something_says_what(small, reduction, table, column):
-    frames = dict(small[0])
-    if column is None:
-        del frames[table]
-    else:
-        gone = ["left_on", "exit_cause"] if column == "left_on" else [column]
-        frames[table] = frames[table].drop(columns=gone)
     about = simulated.about(simulated.Settings(500, 36, 4, "wider"))
-    bank = Bank.from_frames(frames, about, checked=False)
+    bank = Bank.from_frames(lacking(small[0], table, column), about, checked=False)
     found = getattr(reductions, reduction)(bank)
     assert isinstance(found, Missing)
     assert table in str(found.tables)

@@ -46,12 +46,6 @@ def test_qini_of_tied_scores_is_the_mean_over_random_orders_of_the_ties():
     assert found.value == pytest.approx(np.mean(broken), abs=4 * np.std(broken) / np.sqrt(200) + 1e-4)
     order = g.permutation(n)
     assert qini(score[order], t[order], y[order]).value == pytest.approx(found.value, rel=1e-12)
-    drawn = []
-    for _ in range(300):
-        own = g.integers(0, n, n)
-        drawn.append(qini(score[own], t[own], y[own]).value)
-    assert found.influence.sum() == pytest.approx(0.0, abs=1e-12)
-    assert found.se == pytest.approx(np.std(drawn), rel=0.15)
 
 
 def test_deciles_and_rules_do_not_depend_on_the_order_of_rows():
@@ -64,10 +58,12 @@ def test_deciles_and_rules_do_not_depend_on_the_order_of_rows():
     assert (best(score, 0.3)[order] == best(score[order], 0.3)).all()
 
 
-def test_the_error_of_qini_equals_that_of_resampled_customers():
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_error_of_qini_equals_that_of_resampled_customers(tied):
     g = np.random.default_rng(29)
     n = 2000
     score, t = g.standard_normal(n), (g.random(n) < 0.4).astype(float)
+    score = np.rint(score) if tied else score
     y = (g.random(n) < 0.6 + 0.1 * t * (score > 0)).astype(float)
     found = qini(score, t, y)
     drawn = []
@@ -75,7 +71,7 @@ def test_the_error_of_qini_equals_that_of_resampled_customers():
         own = g.integers(0, n, n)
         drawn.append(qini(score[own], t[own], y[own]).value)
     assert found.influence.sum() == pytest.approx(0.0, abs=1e-12)
-    assert found.se == pytest.approx(np.std(drawn), rel=0.12)
+    assert found.se == pytest.approx(np.std(drawn), rel=0.12)  # 3.4 errors of a deviation of 400
 
 
 def test_uplift_finds_who_can_be_saved_and_an_offer_that_harms():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import lacking
 from crmresearch import ledger
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import service as reductions
@@ -109,19 +110,13 @@ def test_every_quarter_that_is_seen_whole_is_told(start, quarter):
     assert found["quarter"].min() == 2021 * 4 + quarter - 1
 
 
-@pytest.mark.parametrize("absent", [{"branches": None}, {"customers": "branch_id"}, {"customers": "left_on"}])
+@pytest.mark.parametrize("absent", [["branches"], ["customers", "branch_id"], ["customers", "left_on"]])
 def test_a_bank_without_branches_or_exits_says_what_it_lacks(absent):
-    [(table, column)] = absent.items()
-    frames = simulated.frames(simulated.Settings(200, 21, 1, "wider"), TABLES)
-    if column is None:
-        del frames[table]
-    else:
-        gone = ["left_on", "exit_cause"] if column == "left_on" else [column]
-        frames[table] = frames[table].drop(columns=gone)
-    about = simulated.about(simulated.Settings(200, 21, 1, "wider"))
-    found = reductions.branch_quarters(Bank.from_frames(frames, about))
+    s = simulated.Settings(200, 21, 1, "wider")
+    frames = lacking(simulated.frames(s, TABLES), *absent)
+    found = reductions.branch_quarters(Bank.from_frames(frames, simulated.about(s)))
     assert isinstance(found, Missing)
-    assert table in str(found.tables)
+    assert absent[0] in str(found.tables)
 
 
 @pytest.mark.parametrize("absent", ["pulse", "service", "converted_on"])
@@ -129,11 +124,8 @@ def test_what_a_bank_does_not_bring_is_not_told(absent):
     s = simulated.Settings(3_000, 60, 1, "wider")
     frames = simulated.frames(s, TABLES)
     whole = reductions.branch_quarters(Bank.from_frames(frames, simulated.about(s)))
-    if absent in frames:
-        del frames[absent]
-    else:
-        frames["branches"] = frames["branches"].drop(columns=absent)
-    found = reductions.branch_quarters(Bank.from_frames(frames, simulated.about(s)))
+    less = lacking(frames, *([absent] if absent in frames else ["branches", absent]))
+    found = reductions.branch_quarters(Bank.from_frames(less, simulated.about(s)))
     told = {"pulse": "satisfaction", "service": "wait"}.get(absent)
     if told:
         assert found[told].isna().all()

@@ -63,6 +63,7 @@ def lives():
             {"changes": {"channel_win": {"branch": 1.0, "online": 0.2, "agent": 0.2, "referral": 0.2}}},
             "channel_win.branch=1.0",
         ),
+        ({"changes": {"dose_wallet": {"low": 0, "middle": -0.2, "high": 0}}}, "dose_wallet.middle=-0.2: .*equal to 0"),
         ({"changes": {"margin": float("nan")}}, "margin=nan: .*finite"),
         ({"changes": {"rate_of_joy": 1}}, "rate_of_joy: no such setting"),
     ],
@@ -70,6 +71,30 @@ def lives():
 def test_bad_settings_are_refused_with_field_and_bounds(given, message):
     with pytest.raises(InputError, match=message):
         Settings(**given)
+
+
+# by the bound that the message names
+BEYOND = {
+        "greater than or equal to 0": {"branches": -1, "load_shock": -0.1, "survey_near": -0.1, "rare_loss": -0.1,
+        "retain_spread": -1.0, "balance_tail": -2.0, "invite_lot": -0.1, "city_shock": -0.1, "mobile_history": -1.0,
+        "corporate_share": -0.1, "outside_median": -1.0, "rate_spread": -1},
+        "with a fractional part": {"branches": 2.5},
+        "less than or equal to 1": {"pulse_share": 1.5, "personal_lot": 1.2, "entry_pretrend": 1.5,
+        "intention_start": 1.5, "offer_wallet": 1.5},
+        "less than or equal to 0": {"convert_steps": 0.2},
+        "less than 1": {"convert_follows": 1.0, "trait_correlation": 1.0, "intensity_follows_risk": 1.0,
+        "use_follows_ability": 1.0},
+        "less than or equal to 0.5": {"bunching": 0.7, "loading_spread": 0.6},
+        "finite number": {"help_failed": float("nan"), "invite_exit": float("inf"), "class_distance": float("nan")},
+        "less than or equal to 5": {"season_exit": 6.0, "rate_exit": 6.0},
+        "greater than or equal to -5": {"concern_growth": -7.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "bound"), [(k, v, b) for b, own in BEYOND.items() for k, v in own.items()])
+def test_parameters_beyond_their_bounds_are_refused(name, value, bound):
+    with pytest.raises(InputError, match=rf"{name}={value}: .*{bound}$"):
+        Settings(world="wider", changes={name: value})
 
 
 def test_unknown_table_and_occupied_folder_are_refused(tmp_path):

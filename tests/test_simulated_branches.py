@@ -286,19 +286,3 @@ def test_written_bank_holds_the_further_tables(tmp_path, monkeypatch):
     assert {"branches", "pulse"} <= set(bank.tables)
     assert bank.tables == simulated.bank(s).tables
     assert bank.rows("branches") == 180
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"branches": -1}, "branches=-1: .*greater than or equal to 0"),
-        ({"branches": 2.5}, "branches=2.5: .*"),
-        ({"pulse_share": 1.5}, "pulse_share=1.5: .*less than or equal to 1"),
-        ({"convert_steps": 0.2}, "convert_steps=0.2: .*less than or equal to 0"),
-        ({"convert_follows": 1.0}, "convert_follows=1.0: .*less than 1"),
-        ({"load_shock": -0.1}, "load_shock=-0.1: .*greater than or equal to 0"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(world="wider", changes=given)

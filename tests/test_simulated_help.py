@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from crmresearch.data.bank import Bank
-from crmresearch.errors import InputError
 from crmresearch.estimators.causal import discontinuity
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import accounts, branches, draws, estimands, life, priority, service
@@ -201,16 +200,3 @@ def test_priority_is_told_only_where_it_is_asked_about():
 def test_bunching_obeys_the_contract(months):
     s = Settings(300, months, 2, "bunching")
     Bank.from_frames(simulated.frames(s), simulated.about(s))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"bunching": 0.7}, "bunching=0.7: .*less than or equal to 0.5"),
-        ({"survey_near": -0.1}, "survey_near=-0.1: .*greater than or equal to 0"),
-        ({"help_failed": float("nan")}, "help_failed=nan: .*"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(world="wider", changes=given)

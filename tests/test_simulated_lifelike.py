@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from crmresearch.errors import InputError
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import accounts, draws, estimands, life, relations
 from crmresearch.lab.simulated.campaigns import campaign_months
@@ -163,18 +162,3 @@ def test_traits_go_together_as_planted(seed, r):
         assert np.corrcoef(a, b)[0, 1] == pytest.approx(expected, abs=error)
     for x in (standard_age(age), value, service, lean):
         assert x.std() == pytest.approx(1, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"trait_correlation": 1.0}, "trait_correlation=1.0: .*less than 1"),
-        ({"loading_spread": 0.6}, "loading_spread=0.6: .*less than or equal to 0.5"),
-        ({"rare_loss": -0.1}, "rare_loss=-0.1: .*greater than or equal to 0"),
-        ({"retain_spread": -1.0}, "retain_spread=-1.0: .*greater than or equal to 0"),
-        ({"balance_tail": -2.0}, "balance_tail=-2.0: .*greater than or equal to 0"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(changes=given)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from crmresearch.errors import InputError
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import draws, estimands, life, policies
 from crmresearch.lab.simulated.campaigns import campaign_months
@@ -136,16 +135,3 @@ def test_a_personal_offer_moves_all_that_hangs_on_satisfaction():
     moved = forced.satisfaction - plain.satisfaction
     assert moved[:, 24:].any()
     assert not moved[:, :24].any()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"personal_lot": 1.2}, "personal_lot=1.2: .*less than or equal to 1"),
-        ({"invite_lot": -0.1}, "invite_lot=-0.1: .*greater than or equal to 0"),
-        ({"invite_exit": float("inf")}, "invite_exit=inf: .*"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(changes=given)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from crmresearch.errors import InputError
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import accounts, draws, estimands, intentions, life, managers, relations, traits
 
@@ -223,18 +222,3 @@ def test_a_bank_describes_every_table_it_has(world):
     bank = simulated.bank(Settings(200, 24, world=world))
     assert list(bank.describe().table.iloc[:, 0]) == list(bank.tables)
     assert ("managers" in bank.tables) is (world != "baseline")
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"intention_start": 1.5}, "intention_start=1.5: .*less than or equal to 1"),
-        ({"mobile_history": -1.0}, "mobile_history=-1.0: .*greater than or equal to 0"),
-        ({"use_follows_ability": 1.0}, "use_follows_ability=1.0: .*less than 1"),
-        ({"corporate_share": -0.1}, "corporate_share=-0.1: .*greater than or equal to 0"),
-        ({"class_distance": float("nan")}, "class_distance=nan: .*"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(changes=given)

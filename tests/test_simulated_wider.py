@@ -5,7 +5,6 @@ import pytest
 from scipy.stats import norm
 
 from crmresearch.data.reductions.preference import OWN
-from crmresearch.errors import InputError
 from crmresearch.estimators.choice import conditional_logit
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import draws, estimands, life, markets, relations
@@ -155,16 +154,3 @@ def test_cities_are_marked_where_rivals_were_from_the_start(world):
     assert 0 < first["always_treated"].sum() < len(first)
     assert (first["always_treated"].astype(bool) == (first["rival_branches"] > 0)).all()
     assert (table.groupby("city_id")["always_treated"].nunique() == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"rate_spread": -1}, "rate_spread=-1: .*greater than or equal to 0"),
-        ({"rate_exit": 6.0}, "rate_exit=6.0: .*less than or equal to 5"),
-        ({"concern_growth": -7.0}, "concern_growth=-7.0: .*greater than or equal to -5"),
-    ],
-)
-def test_bad_values_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        Settings(changes=given)

@@ -100,9 +100,18 @@ def test_size_hides_the_link_without_the_band_and_leavers_stay_in():
     assert table["n"].iloc[3:].tolist() == [1_000] * 3
 
 
+def test_a_wave_in_which_everything_is_higher_makes_no_link():
+    frame = answers(np.random.default_rng(7), 3_000, link=0.0)
+    late = 4.0 * (frame["wave"] == 2)
+    frame = frame.assign(net_benefit=frame["net_benefit"] + late, contribution_after=frame["contribution_after"] + late)
+    found = unity.together(frame, **OPTIONS).finding("S58")
+    assert abs(found.value) < 4 * found.se
+
+
 @pytest.mark.parametrize(("cuts", "sizes"), [((), [300] * 3), ((1.0,), None), ((0.5, 2.0), None)])
 def test_bands_are_thirds_or_the_banks_own(cuts, sizes):
     frame = answers(np.random.default_rng(6))
+    frame.loc[:9, "balance"] = 1.0  # a balance at a cut is in the band above it
     table = unity.together(frame, **OPTIONS, cuts=cuts).table
     own = sizes or np.bincount(np.searchsorted(cuts, frame["balance"], side="right")).tolist()
     assert table["n"].iloc[3:].tolist() == own
