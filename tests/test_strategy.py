@@ -364,7 +364,7 @@ TABLES = ["customers", "monthly", "contacts", "holdings", "service", "survey"]
 @pytest.fixture(scope="module", params=["wider", "uniform_best"])
 def reference(request):
     """Both purposes of offers on a bank of the reference size, and what was planted."""
-    s = simulated.Settings(20_000, 60, 3, request.param)
+    s = simulated.Settings(20_000, 60, 1, request.param)
     bank = simulated.bank(s, TABLES)
     return [reductions.offers(bank, purpose=p) for p in ("retain", "develop")], simulated.truth(s)
 

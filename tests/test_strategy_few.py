@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crmresearch.studies import strategy
@@ -53,5 +54,17 @@ def test_money_that_one_customer_makes_of_one_arm_is_not_told(arm):
 def test_what_those_still_there_leave_of_all_is_no_count_of_few(gone):
     rows = developed(n=400).assign(left=0, months=36.0)
     rows.loc[: gone - 1, ["left", "months"]] = 1, 6.0
-    alone = strategy.held(rows).table["quantity"].str.startswith(("naive", "why"))
-    assert alone.sum() == (0 if 0 < gone < 10 else 2)
+    result = strategy.held(rows)
+    hidden = 0 < gone < 10
+    assert result.table["quantity"].str.contains("naive|why|share gone").sum() == (0 if hidden else 3)
+    assert ("share gone" in result.sentence) != hidden
+
+
+def test_customers_whose_band_the_bank_does_not_tell_are_in_none():
+    rows = dosed()
+    own = np.where(rows["balance_before"] < 20_000, "small", "large").astype(object)
+    own[::9] = None
+    rows["band"] = pd.Categorical(own, ["small", "large"], ordered=True)
+    found = strategy.policy(rows, **STATED)
+    assert found.finding("S25").n == rows["band"].notna().sum()
+    assert strategy.by_band(rows, **STATED).table["n"].sum() == rows["band"].notna().sum()

@@ -295,12 +295,26 @@ def test_few_companies_are_not_shown():
 @pytest.mark.parametrize(
     ("n", "with_it", "year"),
     [((0, 50, 60, 70), (0, 12, 20, 28), 2022), ((0, 0, 60, 70), (0, 0, 20, 28), 2023),
-     ((4, 50, 60, 70), (1, 22, 24, 28), 2023), ((50, 55, 60, 70), (3, 22, 24, 28), 2023)],
+     ((4, 50, 60, 70), (1, 22, 24, 28), 2022), ((50, 55, 60, 70), (3, 22, 24, 28), 2022)],
 )  # fmt: skip
 def test_the_first_year_of_companies_is_one_that_can_be_told(n, with_it, year):
     result = strategy.companies(pd.DataFrame({"year": [2021, 2022, 2023, 2024], "n": n, "with_it": with_it}))
     assert re.search(rf"\d% did in {year}\.", result.sentence)
     assert f"% in {year}, 40% in 2024" in result.picture.title
+
+
+def test_a_year_of_few_companies_hides_no_other():
+    years = pd.DataFrame({"year": [2021, 2022, 2023], "n": [30, 55, 60], "with_it": [3, 22, 24]})
+    assert strategy.companies(years).table["n"].isna().tolist() == [True, False, False]
+
+
+def test_means_whose_intervals_overlap_are_put_in_no_order(frames):
+    frame, rng = frames["wider"], np.random.default_rng(3)
+    for noise, told in ((1e6, False), (1.0, True)):
+        brings = 10 * frame["families"] + noise * rng.normal(size=len(frame))
+        assert (
+            "of another" in strategy.profile(frame.assign(contribution=brings), segments=3, seed=1).sentence
+        ) == told
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     add_months,
     as_float,
+    equal_chances,
     first_of_month,
     month_number,
     needs,
@@ -46,8 +47,8 @@ def offers(
         As :func:`.cost.campaigns`, and as far as the bank brings it: ``families_after`` (product families held when the
         horizon ends), ``balance_before`` and ``balance_after`` (at the end of the month before that of the contact, and
         of the last month of the horizon), ``outside`` (the bank's guess of what is held elsewhere, from before), and of
-        the first survey wave after the contact ``asked``, ``answer`` (mean of the items on satisfaction) and
-        ``wave_months`` (from the contact to the wave; the others' are empty).
+        the first survey wave after the contact ``asked`` (thinned to equal chances, as all answers are), ``answer``
+        (mean of the items on satisfaction) and ``wave_months`` (from the contact to the wave; the others' are empty).
     """
     known = campaign_dates(bank, horizon_months, purpose)
     known = known[known["randomised"]]
@@ -87,7 +88,7 @@ def _answers(bank: Bank, day: datetime.date, horizon_months: int) -> Any:
     """Who was asked in the first wave within the horizon, and the mean of his answers on satisfaction."""
     import ibis
 
-    t, name = bank.table("survey"), playing("satisfaction", bank.about.constructs)
+    t, name = equal_chances(bank, bank.table("survey")), playing("satisfaction", bank.about.constructs)
     end = first_of_month(month_number(day) + horizon_months)
     wave = bank.scalar(t.wave_on.min(where=(t.wave_on > day) & (t.wave_on < end)))
     if name is None or pd.isna(wave):

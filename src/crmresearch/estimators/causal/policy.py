@@ -24,8 +24,10 @@ class PolicyGain:
     Attributes
     ----------
     value, low, high : float
-        The gain over the lottery that leaves least of it. The lower end holds over every lottery at once; the upper one
-        is corrected for their number, since the best of them is not known.
+        The gain over the lottery that leaves least of it. The lower end holds over every lottery at once, and over
+        every single arm at its own cost: where one arm is best for all, a policy that errs to the cheap side where arms
+        do less beats the lottery, and loses to that arm. The upper end is corrected for the number of lotteries, since
+        the best of them is not known.
     cost : float
         Expected cost per customer, of the policy and of the lottery alike.
     chosen : array
@@ -106,11 +108,14 @@ def policy_gain(
     gains = [_gains(frame, scores, chosen[h], price, half == h, blocks) for h in (0, 1)]
     both = [0.5 * a + 0.5 * b for a, b in product(*(options for options, _ in gains))]
     least = min(both, key=lambda f: f.value)
+    net = scores - price
+    mine = np.take_along_axis(net, chosen[half, segment][:, None], axis=1)
+    over = [Functional(d.mean(), summed(frame, (d - d.mean()) / len(d), blocks)) for d in (mine - net).T]
     many = z(1 - (1 - LEVEL) / len(both))
     flattered = _gains(frame, scores, _best(scores, segment, price), price, np.ones(len(y), dtype=bool), blocks)[0]
     return PolicyGain(
         least.value,
-        min(ends(f.value, f.se)[0] for f in both),
+        min(ends(f.value, f.se)[0] for f in (*both, *over)),
         min(f.value + many * f.se for f in both),
         float(np.mean([cost for _, cost in gains])),
         chosen,

@@ -149,10 +149,10 @@ def held(offers: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     alone = row(names["stayed"], stayed, int(there.sum()))
     held_by_gone = row(names["before_gone"], difference(rows, gone * (before - before.mean()), blocks), n)
     top = [row(names["equal"], found, n), row(names["plain"], difference(rows, holds, blocks), n)]
-    last = [row(names["gone"], lost, n)]
-    if not few(n - there.sum()):  # what those there leave of all would be a count of few
-        top, last = [*top, alone], [*last, held_by_gone]
-    sentence = say("held.sentence", found=found, months=horizon_months, gone=100.0 * lost, n=n)
+    last, sentence = [], say("held.sentence", found=found, months=horizon_months, n=n)
+    if not few(n - there.sum()):  # what those there leave of all would be a count of few, and so would their share
+        top, last = [*top, alone], [row(names["gone"], lost, n), held_by_gone]
+        sentence = words.joined([sentence, say("held.gone", gone=100.0 * lost)], by=" ")
     title = say("held.title", found=found) if found.low > 0 else say("held.title_open")
     return Result(
         pd.DataFrame([*top, *last]),

@@ -54,7 +54,8 @@ def lot(offers: pd.DataFrame, parts: Sequence[float], band_edges: Sequence[float
     checked(offers, (*NEEDED, "arm"), ("cost",), "offers")
     if not {"value_after", "balance_before"} <= set(offers):
         raise NotApplicable(say("no_money"), "monthly")
-    seen = offers[offers["randomised"].to_numpy(bool)].dropna(subset=["value_after", "balance_before"])
+    told = [c for c in ("value_after", "balance_before", "band") if c in offers]
+    seen = offers[offers["randomised"].to_numpy(bool)].dropna(subset=told)
     costs = seen.groupby(["campaign_id", "arm"], observed=True)["cost"].mean()
     several = {c: own.droplevel(0).sort_values() for c, own in costs.groupby(level=0) if own.nunique() > 2}
     if not several:

@@ -55,18 +55,21 @@ def profile(frame: pd.DataFrame, *, segments: int, seed: int) -> Result:
         Of the starts of k-means.
     """
     label, rows = _label(frame, segments, seed), []
-    told = [c for c in BEHAVIOUR if c in frame]
+    known = [c for c in BEHAVIOUR if c in frame]
     for k in range(segments):
         own = frame[label == k]
         made = own["contribution"].to_numpy(float)
         ends_ = dict(zip(("later", "low", "high"), mean_interval(made), strict=True)) if len(own) > 1 else {}
-        rows.append({"segment": k + 1, **own[told].mean(), **ends_, "share": len(own) / len(frame), "n": len(own),
+        rows.append({"segment": k + 1, **own[known].mean(), **ends_, "share": len(own) / len(frame), "n": len(own),
                      "whose": whose(made)})  # fmt: skip
     table = safe(pd.DataFrame(rows).set_index("segment"))
-    later, names = table["later"].dropna(), say.names("columns")
+    told, names = table.dropna(subset="later").sort_values("later"), say.names("columns")
     sentence = say("profiled", n=len(frame), segments=segments)
-    if len(later) > 1:
-        sentence = words.joined([sentence, say("spread", most=later.max(), least=later.min())], by=" ")
+    if (
+        len(told) > 1 and told["high"].iloc[0] < told["low"].iloc[-1]
+    ):  # of two means that may be one, none is the larger
+        spread = say("spread", most=told["later"].iloc[-1], least=told["later"].iloc[0])
+        sentence = words.joined([sentence, spread], by=" ")
     return Result(table.rename(columns=names), sentence, money=[names[c] for c in ("later", "low", "high")], digits=2)
 
 
@@ -163,7 +166,7 @@ def companies(frame: pd.DataFrame) -> Result:
     """
     share, low, high = wilson(frame["with_it"], frame["n"])
     table = frame.assign(share=share, ci_low=low, ci_high=high).set_index("year")
-    table = safe(table, [("n", "with_it")]).reset_index()
+    table = safe(table, [("n", "with_it")], parts=False).reset_index()  # years are no parts of a whole
     last = table.iloc[-1]
     if pd.isna(last["share"]):
         raise NotApplicable(say("few_firms"), "customers", "holdings")
