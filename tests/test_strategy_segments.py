@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import datasets
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import churn
@@ -55,6 +56,13 @@ def test_agreement_is_counted_by_hand_and_does_not_know_the_numbers_of_segments(
     assert clusters.adjusted_rand(a, b) == pytest.approx(want)
     assert clusters.adjusted_rand(b, a) == pytest.approx(want)
     assert clusters.adjusted_rand(a.max() - a, b) == pytest.approx(want)
+
+
+def test_k_means_of_three_irises_is_the_published_partition():
+    """Fisher's 150 flowers, as scikit-learn brings them: adjusted Rand index .7302383 against the species."""
+    x, species = datasets.load_iris(return_X_y=True)
+    found = clusters.assign(x, clusters.centres(x, 3, np.random.default_rng(1)))
+    assert clusters.adjusted_rand(found, species) == pytest.approx(0.7302383, abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [2, 3])
