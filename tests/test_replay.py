@@ -237,6 +237,18 @@ def test_a_folder_of_something_else_and_files_after_the_end_are_refused(arriving
         replay.replay(folder, tmp_path / "out")
 
 
+def test_an_observation_that_ends_within_a_month_takes_the_files_of_it(bank, tmp_path, runs):
+    folder, _ = bank
+    about, last = folder / "bank.yaml", folder / "transactions" / "transactions-2022-12.csv"
+    about.write_text(about.read_text("utf-8").replace("2022-12-31", "2022-12-20"), "utf-8")
+    done = replay.replay(folder, tmp_path / "late", every=100)
+    assert list(done.aside) == [last.name]  # for its rows of the last days
+    rows = pd.read_csv(last)
+    rows[rows["occurred_on"] <= "2022-12-20"].to_csv(last, index=False)
+    assert not replay.replay(folder, tmp_path / "out", every=100).aside
+    assert [end.day for _, end, *_ in runs] == [20, 20]
+
+
 @pytest.mark.parametrize("word", ["week", "", "Month"])
 def test_another_period_is_refused(word, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["crmresearch", "replay", "--bank", "x", "--by", word])

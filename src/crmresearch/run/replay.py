@@ -95,7 +95,7 @@ class Arrivals:
                 raise InputError(f"table {name} comes from a database, not in files; use: crmresearch run --bank")
             named = spec["file"] if isinstance(spec.get("file"), list) else [spec.get("file", "")]
             for path in readers.parts_of(self.folder, named):
-                found.setdefault(_day(path.name, by), []).append(File(name, path))
+                found.setdefault(_day(path.name, by, self.end), []).append(File(name, path))
         days = sorted(day for day in found if day is not None)
         if len(days) < 2:
             hint = "name them like monthly-2024-05.csv, or use: crmresearch run --bank"
@@ -147,13 +147,15 @@ class Arrivals:
         return aside
 
 
-def _day(name: str, by: str) -> datetime.date | None:
-    """Return the last day of the period that a file's name carries; nothing where it carries none."""
+def _day(name: str, by: str, end: datetime.date) -> datetime.date | None:
+    """Return the last day of the period that a file's name carries, or the end within it; None where it has none."""
     if not (found := _DATED.search(name)):
         return None
     year, month, day = int(found[1]), int(found[2]), int(found[3] or 0)
-    last = calendar.monthrange(year, month)[1]
-    return datetime.date(year, month, min(day, last) if day and by == "day" else last)
+    last = datetime.date(year, month, calendar.monthrange(year, month)[1])
+    if day and by == "day":
+        return last.replace(day=min(day, last.day))
+    return end if (year, month) == (end.year, end.month) else last
 
 
 def replay(
