@@ -294,8 +294,9 @@ def test_payments_without_exits_or_differences_are_not_applicable(few):
 def test_leaning_to_platforms_is_found_where_it_is_planted_and_relations_weaken_entry():
     """One bank of the world with both: more leave with platforms, fewer where relations are kept."""
     bank = simulated.bank(simulated.Settings(20_000, seed=3, world="wider"), ["customers", "markets", "transactions"])
-    assert trials.platforms(bank)["S17"].ci_low > 1
-    assert trials.managed(bank)["S47"].ci_high < 0
+    run = {e.name: e.run for e in trials.ESTIMATORS}
+    assert run["platforms"](bank)["S17"].ci_low > 1
+    assert run["managed"](bank)["S47"].ci_high < 0
     bank.engine.close()
 
 
@@ -310,7 +311,7 @@ def test_the_simulated_banks_loss_is_found_and_nothing_where_nothing_is_lost():
         truth = trials.planted({"world": world, "months": settings.months})["S45"]
         for seed in range(1, 21):
             bank = simulated.bank(simulated.Settings(200, seed=seed, world=world), ["markets"])
-            e = trials.entry(bank)["S45"]
+            e = trials.ESTIMATORS[0].run(bank)["S45"]
             kept.append([e.ci_low <= truth <= e.ci_high, e.ci_high < -0.001])
     assert np.mean(hits, axis=0)[0] > 0.7
     assert np.mean(hits, axis=0)[1] == 1.0

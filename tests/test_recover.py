@@ -467,8 +467,7 @@ def test_every_stored_truth_is_exact_to_a_tenth_of_an_estimate():
         se = (math.log(high / low) if ratio else high - low) / (2 * z())
         errors = [one["error"] / (one.get("world", one.get("limit")) if ratio else 1)]
         if "limit" in one and "world" in one:  # the limit has its error where it comes from
-            of, name = lines.PLANTED[line][1:]
-            value, error = summary.stored_limits()["limits"][of][simulated.REFERENCE][name]
+            value, error = lines.limits(simulated.REFERENCE)[line]
             errors.append(error / (value if ratio else 1))
         checked[line] = max(errors) / se
     assert len(checked) > 30

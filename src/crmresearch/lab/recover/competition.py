@@ -19,17 +19,6 @@ WINDOW = 24
 OPTIONS: dict[str, Any] = {"window_months": WINDOW, "resamples": 399, "seed": 2026}  # the notebook draws 999 times
 
 
-def entry(bank: Bank) -> dict[str, Estimate]:
-    """Share after entry, as notebook 06 reads it."""
-    return findings(competition.entry(reduced(bank, reductions.markets), **OPTIONS), "S45")
-
-
-def income(bank: Bank) -> dict[str, Estimate]:
-    """Own income after entry."""
-    frames = (reduced(bank, reductions.markets), reduced(bank, reductions.income))
-    return findings(competition.income(*frames, **OPTIONS), "S45a")
-
-
 def leaving(bank: Bank) -> dict[str, Estimate]:
     """Exits after entry by value, the year before beside."""
     after = reduced(bank, reductions.after_entry, window=WINDOW)
@@ -42,12 +31,6 @@ def trend(bank: Bank) -> dict[str, Estimate]:
     """Trends of exits and of the cost per win."""
     beside = {"winning": reduced(bank, reductions.winning), "markets": reduced(bank, reductions.markets)}
     return findings(competition.trend(reduced(bank, reductions.stays), beside), "S01", "S01a", "S01b")
-
-
-def managed(bank: Bank) -> dict[str, Estimate]:
-    """What relationship management does to the effect of entry."""
-    frames = (reduced(bank, reductions.stays), reduced(bank, reductions.markets))
-    return findings(competition.managed(*frames), "S47")
 
 
 def platforms(bank: Bank) -> dict[str, Estimate]:
@@ -69,9 +52,17 @@ def planted(truth: dict[str, Any]) -> dict[str, float]:
 
 TABLES = ("markets", "customers")
 ESTIMATORS = [
-    Estimator("entry", "competition", entry, planted, tables=("markets",), customers=2_000),
     Estimator(
-        "income", "competition", income, tables=(*TABLES, "monthly"), limits=("S45a",), nothing={"S45a": 0.0}, seeds=200
+        "entry", "competition",
+        lambda bank: findings(competition.entry(reduced(bank, reductions.markets), **OPTIONS), "S45"),
+        planted, tables=("markets",), customers=2_000,
+    ),
+    Estimator(
+        "income", "competition",
+        lambda bank: findings(
+            competition.income(reduced(bank, reductions.markets), reduced(bank, reductions.income), **OPTIONS), "S45a"
+        ),
+        tables=(*TABLES, "monthly"), limits=("S45a",), nothing={"S45a": 0.0}, seeds=200,
     ),
     Estimator(
         "leaving", "competition", leaving, tables=(*TABLES, "monthly"), limits=("S46", "S46a"),
@@ -84,5 +75,11 @@ ESTIMATORS = [
     Estimator(
         "platforms", "competition", platforms, tables=("customers", "transactions"), worlds=("wider",), limits=("S17",)
     ),
-    Estimator("managed", "competition", managed, tables=TABLES, worlds=("wider", "risky_cities"), limits=("S47",)),
+    Estimator(
+        "managed", "competition",
+        lambda bank: findings(
+            competition.managed(reduced(bank, reductions.stays), reduced(bank, reductions.markets)), "S47"
+        ),
+        tables=TABLES, worlds=("wider", "risky_cities"), limits=("S47",),
+    ),
 ]  # fmt: skip

@@ -119,12 +119,6 @@ def split(bank: Bank) -> dict[str, Estimate]:
     return findings(found, *found.estimates)
 
 
-def replacement(bank: Bank) -> dict[str, Estimate]:
-    """S41."""
-    spent, upkeep = reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)
-    return dict(given(cost.replacement(spent, upkeep)).estimates)
-
-
 # --- truth --------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +198,11 @@ ESTIMATORS = [
         tables=SPENT, limits=("spend_per_prospect", "spend_per_customer_year"),
     ),
     Estimator(
-        "replacement", "cost", replacement, {}, HARDER,
+        "replacement", "cost",
+        lambda bank: findings(
+            cost.replacement(reduced(bank, reductions.acquisition), reduced(bank, reductions.upkeep)), "S41"
+        ),
+        {}, HARDER,
         customers=6_000, tables=SPENT, limits=("S41",), sizes=SMALL | {"wider": 20_000},
     ),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from crmresearch import ledger
 from crmresearch.lab import simulated
 from crmresearch.lab.recover import competition, preference, service
 from crmresearch.lab.recover.summary import stored_limits
@@ -35,63 +36,32 @@ WORLDS = ("baseline", REFERENCE)
 SEED = 20210101  # none of the seeds that estimators are tried on
 COMMAND = "python -m crmresearch.lab.recover.lines"
 OFFERS = "offers: "  # before the name of a sum over those who were made one
-# By line: the world's estimand, and the estimator and quantity whose limit stands beside it.
-PLANTED: dict[str, tuple[str, str, str]] = {
-    "S01": ("", "competition.trend", "S01"),
-    "S01a": ("", "competition.trend", "S01a"),
-    "S01b": ("", "competition.trend", "S01b"),
-    "S04": ("win.second_derivative", "", ""),
-    "S06": ("", "churn.relationship", "S06"),
-    "S08": ("", "strategy.leavers", "S08"),
-    "S10a": ("path.SAT_LOY", "loyalty.paths", "S10a"),
-    "S10b": ("path.QUAL_SAT", "loyalty.paths", "S10b"),
-    "S10c": ("path.QUAL_LOY.indirect", "loyalty.paths", "S10c"),
-    "S10d": ("path.QUAL_LOY.total", "loyalty.paths", "S10d"),
-    "S12": ("", "loyalty.behaviour", "S12"),
-    "S12a": ("", "loyalty.behaviour", "S12a"),
-    "S13": ("", "channels.fresh", "S13"),
-    "S13a": ("", "channels.fresh", "S13a"),
-    "S14": ("cox.mobile.log_hr", "channels.adopted", "S14"),
-    "S14a": ("", "channels.earned", "S14a"),
-    "S16": ("concern.growth", "loyalty.drift", "S16"),
-    "S16b": ("path.CONC_SAT_LOY.interaction", "loyalty.importance", "S16b"),
-    "S17": ("", "competition.platforms", "S17"),
-    "S18a": ("", "strategy.aimed", "S18a"),
-    "S19": ("top20.contribution", "", ""),
-    "S19a": ("top1.contribution", "", ""),
-    "S19b": ("top10.contribution", "", ""),
-    "S19c": ("gini.contribution", "", ""),
-    "S22": ("", "value.core", "S22"),
-    "S31": ("", "channels.helped", "S31"),
-    "S37": ("negative_share.contribution", "", ""),
-    "S38": ("manager.use.contribution", "service.managed", "S38"),
-    "S39": ("waiting.exit.ten_minutes_less.log_hr", "service.waiting", "S39"),
-    "S39a": ("", "service.customers", "S39a"),
-    "S40": ("cost_ratio.primary", "", ""),
-    "S40b": ("", "cost.ratios", "S40b"),
-    "S40d": ("cost_ratio.won_only", "", ""),
-    "S40e": ("", "cost.ratios", "S40e"),
-    "S40h": ("", "cost.ratios", "S40h"),
-    "S41": ("", "cost.replacement", "S41"),
-    "S43": ("", "strategy.classes", "S43"),
-    "S43a": ("", "strategy.classes", "S43a"),
-    "S44": ("referral.satisfaction.log_rate", "loyalty.referral_rate", "S44"),
-    "S44a": ("cox.referral.log_hr", "loyalty.referral_gaps", "S44a"),
-    "S44b": ("", "loyalty.referral_gaps", "S44b"),
-    "S45a": ("", "competition.income", "S45a"),
-    "S46": ("", "competition.leaving", "S46"),
-    "S46a": ("", "competition.leaving", "S46a"),
-    "S47": ("entry.intensity.log_hazard", "competition.managed", "S47"),
-    "S50": ("", "loyalty.importance", "S50"),
-    "S51": ("waiting.satisfaction.by_load.observed", "", ""),
-    "S51a": ("", "service.customers", "S51a"),
-    "S52": ("priority.satisfaction.observed", "", ""),
-    "S53": ("campaign.invite.retention_12m", "", ""),
-    "S54a": ("", "preference.worth", "S54a"),
-    "S55": ("handling.step", "", ""),
-    "S55a": ("", "service.handling", "S55a"),
-    "S56": ("cox.families.log_hr", "churn.breadth", "S56"),
-    "S58": ("", "unity.together", "S58"),
+PLANTED = {  # the world's estimand, by line
+    "S04": "win.second_derivative",
+    "S10a": "path.SAT_LOY",
+    "S10b": "path.QUAL_SAT",
+    "S10c": "path.QUAL_LOY.indirect",
+    "S10d": "path.QUAL_LOY.total",
+    "S14": "cox.mobile.log_hr",
+    "S16": "concern.growth",
+    "S16b": "path.CONC_SAT_LOY.interaction",
+    "S19": "top20.contribution",
+    "S19a": "top1.contribution",
+    "S19b": "top10.contribution",
+    "S19c": "gini.contribution",
+    "S37": "negative_share.contribution",
+    "S38": "manager.use.contribution",
+    "S39": "waiting.exit.ten_minutes_less.log_hr",
+    "S40": "cost_ratio.primary",
+    "S40d": "cost_ratio.won_only",
+    "S44": "referral.satisfaction.log_rate",
+    "S44a": "cox.referral.log_hr",
+    "S47": "entry.intensity.log_hazard",
+    "S51": "waiting.satisfaction.by_load.observed",
+    "S52": "priority.satisfaction.observed",
+    "S53": "campaign.invite.retention_12m",
+    "S55": "handling.step",
+    "S56": "cox.families.log_hr",
 }
 LOGS = ("log_hr", "log_rate")  # of estimands that lines show as ratios
 # By line: the world's estimand of offers, for which the stored limits are drawn too coarsely.
@@ -206,18 +176,25 @@ def drawn(world: str, sums: list[dict[str, float]]) -> dict[str, dict[str, float
     return out
 
 
+def limits(world: str) -> dict[str, list[float]]:
+    """Return the stored limits of estimators in a world with their errors, of quantities that are lines."""
+    every = ledger.lines()
+    stored = (by_world.get(world, {}) for by_world in stored_limits()["limits"].values())
+    return {line: limit for own in stored for line, limit in own.items() if line in every}
+
+
 def known(world: str) -> dict[str, dict[str, float]]:
     """Truths of lines from a world's parameters and limits, and the limits of estimators beside them."""
     facts = simulated.truth(Settings(world=world))
     found: dict[str, dict[str, float]] = {}
-    for line, (name, estimator, quantity) in PLANTED.items():
+    beside = limits(world)
+    for line in {*PLANTED, *beside}:
         one: dict[str, float] = {}
-        if name in facts["estimands"]:
+        if (name := PLANTED.get(line, "")) in facts["estimands"]:
             value, error = facts["estimands"][name], facts["error"].get(name, 0.0)
             one = {"world": math.exp(value) if name.endswith(LOGS) else value, "error": error}
-        limit = stored_limits()["limits"].get(estimator, {}).get(world, {}).get(quantity)
-        if limit is not None:
-            one["limit"], error = limit
+        if line in beside:
+            one["limit"], error = beside[line]
             if not name:
                 one["error"] = error
         found |= {line: one} if one else {}

@@ -58,12 +58,6 @@ def importance(bank: Bank) -> dict[str, Estimate]:
     return out | findings(loyalty.moderation(items, model), "S16b")
 
 
-def intention(bank: Bank) -> dict[str, Estimate]:
-    """Stated over actual chance of leaving."""
-    result = loyalty.intention_behaviour(_joined(bank)[0])
-    return findings(result, "stated_over_actual")
-
-
 def behaviour(bank: Bank) -> dict[str, Estimate]:
     """S12 and S12a: contribution and hazard of leaving after the survey."""
     joined, model = _joined(bank)
@@ -82,24 +76,6 @@ def response(bank: Bank) -> dict[str, Estimate]:
     """Mean satisfaction of all invited: respondents only, weighted by accounts, and bounds."""
     joined, model = _joined(bank)
     return findings(loyalty.nonresponse(joined, model, gamma=3.0), **MEANS)
-
-
-def drift(bank: Bank) -> dict[str, Estimate]:
-    """S16 and S48: change of privacy concern and of the banks used, within customers."""
-    joined, model = _joined(bank)
-    return findings(loyalty.drift(joined, model), "S16", "S48")
-
-
-def lagged(bank: Bank) -> dict[str, Estimate]:
-    """Loyalty of one wave on satisfaction of the next, between customers."""
-    joined, model = _joined(bank)
-    return findings(loyalty.cross_lagged(joined, model, resamples=200, seed=SEED), BETWEEN)
-
-
-def referral_rate(bank: Bank) -> dict[str, Estimate]:
-    """S44: referrals by satisfaction."""
-    joined, model = _joined(bank)
-    return findings(loyalty.referral_rate(joined, model), "S44")
 
 
 def referral_gaps(bank: Bank) -> dict[str, Estimate]:
@@ -162,11 +138,23 @@ ESTIMATORS = [
     _on_trial("paths", paths, SURVEY, worlds=ONE_FACTOR, nothing=dict.fromkeys(PATHS, 0)),
     _on_trial("latent_paths", latent_paths, SURVEY, _latent, worlds=("baseline",), seeds=200),
     _on_trial("importance", importance, SURVEY, worlds=HARDER, nothing={"S50": math.nan, "S16b": 0}),
-    _on_trial("intention", intention, SURVEY, {"stated_over_actual": "intention_factor"}),
+    _on_trial(
+        "intention", lambda bank: findings(loyalty.intention_behaviour(_joined(bank)[0]), "stated_over_actual"),
+        SURVEY, {"stated_over_actual": "intention_factor"},
+    ),
     _on_trial("behaviour", behaviour, ACCOUNTS, worlds=HARDER, nothing={"S12": 0, "S12a": 1}),
     _on_trial("response", response, ACCOUNTS, dict.fromkeys(MEANS, "satisfaction.mean"), worlds=RESPONSE),
-    _on_trial("drift", drift, SURVEY, worlds=HARDER, nothing={"S16": 0, "S48": 0}, limits=("S16",)),
-    _on_trial("lagged", lagged, SURVEY, nothing={BETWEEN: 0}),
-    _on_trial("referral_rate", referral_rate, SURVEY, worlds=HARDER, nothing={"S44": 1}),
+    _on_trial(
+        "drift", lambda bank: findings(loyalty.drift(*_joined(bank)), "S16", "S48"), SURVEY,
+        worlds=HARDER, nothing={"S16": 0, "S48": 0}, limits=("S16",),
+    ),
+    _on_trial(
+        "lagged", lambda bank: findings(loyalty.cross_lagged(*_joined(bank), resamples=200, seed=SEED), BETWEEN),
+        SURVEY, nothing={BETWEEN: 0},
+    ),
+    _on_trial(
+        "referral_rate", lambda bank: findings(loyalty.referral_rate(*_joined(bank)), "S44"), SURVEY,
+        worlds=HARDER, nothing={"S44": 1},
+    ),
     _on_trial("referral_gaps", referral_gaps, ACCOUNTS, nothing={"S44a": 1, "S44b": 0}),
-]
+]  # fmt: skip

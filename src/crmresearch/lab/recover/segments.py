@@ -28,11 +28,6 @@ def leavers(bank: Bank) -> dict[str, Estimate]:
     return findings(strategy.leavers(earlier, later, horizon=12, resamples=200, seed=1), "S08")
 
 
-def companies(bank: Bank) -> dict[str, Estimate]:
-    """Share of companies with products of electronic commerce (S27)."""
-    return findings(strategy.companies(given(segments.companies(bank))), "S27")
-
-
 DONE = ("customers", "holdings", "monthly", "transactions", "service")
 ESTIMATORS = [
     Estimator(
@@ -44,7 +39,7 @@ ESTIMATORS = [
         tables=(*DONE, "contacts"), limits=("S08",), seeds=200,
     ),
     Estimator(
-        "companies", "strategy", companies, {"S27": "corporate.ecommerce.share"}, ("wider", "classes"),
-        tables=("customers", "holdings"), seeds=400,
+        "companies", "strategy", lambda bank: findings(strategy.companies(given(segments.companies(bank))), "S27"),
+        {"S27": "corporate.ecommerce.share"}, ("wider", "classes"), tables=("customers", "holdings"), seeds=400,
     ),
 ]  # fmt: skip

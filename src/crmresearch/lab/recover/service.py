@@ -19,22 +19,6 @@ OPTIONS: dict[str, Any] = {"window_quarters": WINDOW, "resamples": 399, "seed": 
 THRESHOLD = 50_000.0
 
 
-def conversion(bank: Bank) -> dict[str, Estimate]:
-    """Satisfaction after branches convert, as notebook 08 reads it."""
-    return findings(service.conversion(reduced(bank, reductions.branch_quarters), **OPTIONS), "S29")
-
-
-def handling(bank: Bank) -> dict[str, Estimate]:
-    """Minutes of handling for one more step."""
-    frames = (reduced(bank, reduction) for reduction in (reductions.branch_quarters, reductions.handling_by_steps))
-    return findings(service.handling(*frames, window_quarters=WINDOW), "S55", "S55a")
-
-
-def waiting(bank: Bank) -> dict[str, Estimate]:
-    """Exits and satisfaction as load makes customers of a branch wait."""
-    return findings(service.waiting(reduced(bank, reductions.branch_quarters)), "S39", "S51")
-
-
 def customers(bank: Bank) -> dict[str, Estimate]:
     """The same within customers."""
     read = {"stays": reductions.stays_by_waiting, "answers": reductions.answers_by_waiting}
@@ -46,16 +30,6 @@ def priority(bank: Bank) -> dict[str, Estimate]:
     read = (reductions.near_threshold, reductions.balances)
     both = (reduced(bank, reduction, threshold=THRESHOLD) for reduction in read)
     return findings(service.priority(*both), "S52")
-
-
-def invited(bank: Bank) -> dict[str, Estimate]:
-    """Retention of those invited by lot."""
-    return findings(service.invited(reduced(bank, reductions.campaigns), campaign="invite"), "S53")
-
-
-def managed(bank: Bank) -> dict[str, Estimate]:
-    """Contribution per manager by use of the system."""
-    return findings(service.managed(reduced(bank, reductions.managed)), "S38")
 
 
 def planted(truth: dict[str, Any]) -> dict[str, float]:
@@ -70,16 +44,23 @@ def planted(truth: dict[str, Any]) -> dict[str, float]:
 BRANCHES = ("customers", "branches", "pulse", "service", "monthly")
 ESTIMATORS = [
     Estimator(
-        "conversion", "service", conversion, planted, worlds=("wider", "selected_conversion"), tables=BRANCHES,
-        seeds=400,
+        "conversion", "service",
+        lambda bank: findings(service.conversion(reduced(bank, reductions.branch_quarters), **OPTIONS), "S29"),
+        planted, worlds=("wider", "selected_conversion"), tables=BRANCHES, seeds=400,
     ),
     Estimator(
-        "handling", "service", handling, {"S55": "handling.step"}, worlds=("wider",), tables=BRANCHES,
-        limits=("S55a",), seeds=400,
+        "handling", "service",
+        lambda bank: findings(service.handling(
+            *(reduced(bank, read) for read in (reductions.branch_quarters, reductions.handling_by_steps)),
+            window_quarters=WINDOW,
+        ), "S55", "S55a"),
+        {"S55": "handling.step"}, worlds=("wider",), tables=BRANCHES, limits=("S55a",), seeds=400,
     ),
     Estimator(
-        "waiting", "service", waiting, {"S51": "waiting.satisfaction.by_load.observed"},
-        worlds=("wider", "load_lowers_quality"), tables=BRANCHES, limits=("S39",), seeds=400,
+        "waiting", "service",
+        lambda bank: findings(service.waiting(reduced(bank, reductions.branch_quarters)), "S39", "S51"),
+        {"S51": "waiting.satisfaction.by_load.observed"}, worlds=("wider", "load_lowers_quality"), tables=BRANCHES,
+        limits=("S39",), seeds=400,
     ),
     Estimator(
         "customers", "service", customers, worlds=("wider",), tables=BRANCHES, limits=("S39a", "S51a"), seeds=400
@@ -89,11 +70,13 @@ ESTIMATORS = [
         tables=("customers", "survey", "monthly"), seeds=400,
     ),
     Estimator(
-        "invited", "service", invited, {"S53": "campaign.invite.retention_12m"}, worlds=("wider",),
+        "invited", "service",
+        lambda bank: findings(service.invited(reduced(bank, reductions.campaigns), campaign="invite"), "S53"),
+        {"S53": "campaign.invite.retention_12m"}, worlds=("wider",),
         tables=("customers", "contacts", "holdings", "monthly", "service"), seeds=400,
     ),
     Estimator(
-        "managed", "service", managed, worlds=("wider",), tables=("customers", "monthly", "managers"),
-        limits=("S38",), seeds=400,
+        "managed", "service", lambda bank: findings(service.managed(reduced(bank, reductions.managed)), "S38"),
+        worlds=("wider",), tables=("customers", "monthly", "managers"), limits=("S38",), seeds=400,
     ),
 ]  # fmt: skip

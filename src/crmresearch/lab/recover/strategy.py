@@ -16,28 +16,8 @@ if TYPE_CHECKING:
     from crmresearch.data.bank import Bank
 
 STATED: dict[str, Any] = {"parts": [1] * len(DOSES), "band_edges": EDGES}
+ARMS: dict[str, Any] = {"targeted": "personal", "generic": "generic"}
 SEGMENTS = [f"{band}.{gap}" for band in BANDS for gap in GAPS]
-
-
-def paid(bank: Bank) -> dict[str, Estimate]:
-    """What contact earns, net and gross (S02)."""
-    return findings(strategy.paid(reduced(bank, reductions.offers)), "S02", "S02a")
-
-
-def held(bank: Bank) -> dict[str, Estimate]:
-    """Product families after an offer (S05)."""
-    return findings(strategy.held(reduced(bank, reductions.offers, purpose="develop")), "S05")
-
-
-def aimed(bank: Bank) -> dict[str, Estimate]:
-    """A targeted offer against a generic one (S18)."""
-    found = strategy.aimed(reduced(bank, reductions.offers), targeted="personal", generic="generic")
-    return findings(found, "S18", "S18a")
-
-
-def potential(bank: Bank) -> dict[str, Estimate]:
-    """Extra balance over what is held elsewhere (S23)."""
-    return findings(strategy.potential(reduced(bank, reductions.offers, purpose="develop")), "S23")
 
 
 def policy(bank: Bank) -> dict[str, Estimate]:
@@ -61,19 +41,24 @@ TABLES = ("customers", "contacts", "holdings", "monthly", "service")
 OFFERS = ("wider", "uniform_best")  # the worlds where offers bring something in
 ESTIMATORS = [
     Estimator(
-        "paid", "strategy", paid, worlds=("wider", "null"), tables=TABLES, limits=("S02", "S02a"),
-        nothing={"S02": 0.0, "S02a": 0.0}, seeds=200,
+        "paid", "strategy", lambda bank: findings(strategy.paid(reduced(bank, reductions.offers)), "S02", "S02a"),
+        worlds=("wider", "null"), tables=TABLES, limits=("S02", "S02a"), nothing={"S02": 0.0, "S02a": 0.0}, seeds=200,
     ),
     Estimator(
-        "held", "strategy", held, {"S05": "offer.families"}, ("wider", "null"), tables=TABLES, nothing={"S05": 0.0},
-        seeds=200,
+        "held", "strategy",
+        lambda bank: findings(strategy.held(reduced(bank, reductions.offers, purpose="develop")), "S05"),
+        {"S05": "offer.families"}, ("wider", "null"), tables=TABLES, nothing={"S05": 0.0}, seeds=200,
     ),
     Estimator(
-        "aimed", "strategy", aimed, {"S18": "campaign.personal.retention_12m"}, ("wider",),
+        "aimed", "strategy",
+        lambda bank: findings(strategy.aimed(reduced(bank, reductions.offers), **ARMS), "S18", "S18a"),
+        {"S18": "campaign.personal.retention_12m"}, ("wider",),
         tables=(*TABLES, "survey"), limits=("S18a",), seeds=200,
     ),
     Estimator(
-        "potential", "strategy", potential, {"S23": "offer.balance.per_guess"}, OFFERS, tables=TABLES, seeds=200
+        "potential", "strategy",
+        lambda bank: findings(strategy.potential(reduced(bank, reductions.offers, purpose="develop")), "S23"),
+        {"S23": "offer.balance.per_guess"}, OFFERS, tables=TABLES, seeds=200,
     ),
     Estimator("policy", "strategy", policy, _policy_truth, OFFERS, tables=TABLES, seeds=200),
 ]  # fmt: skip

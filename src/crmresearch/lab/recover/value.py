@@ -68,28 +68,15 @@ SIZES = {"wider": 20_000, "lifelike": 5_000}  # a bank of the reference size
 WORTH = ("value.mean", "value.gap", *(f"value.{band}" for band in band_names()))
 ESTIMATORS = [
     Estimator(
-        "concentration",
-        "value",
-        concentration,
-        SHARES,
-        ("baseline", "wider", "lifelike", "heavy_tail", "small"),
-        2_000,
-        tables=_TABLES,
-        sizes=SIZES,
+        "concentration", "value", concentration, SHARES, ("baseline", "wider", "lifelike", "heavy_tail", "small"),
+        2_000, tables=_TABLES, sizes=SIZES,
     ),
     Estimator(
-        "core",
-        "value",
-        core,
-        {},
-        ("baseline", "wider", "lifelike"),
-        2_000,
-        tables=_TABLES,
-        limits=("S22",),
+        "core", "value", core, {}, ("baseline", "wider", "lifelike"), 2_000, tables=_TABLES, limits=("S22",),
         sizes=SIZES,
     ),
     Estimator("worth", "value", worth, {}, ("baseline", "no_frailty"), 2_000, tables=_TABLES, limits=WORTH),
     Estimator(
         "forecast", "value", forecast, {"forecast.level": 1.0}, ("baseline", "no_frailty"), 2_000, tables=_TABLES
     ),
-]
+]  # fmt: skip
