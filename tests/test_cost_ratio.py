@@ -212,37 +212,26 @@ def test_zero_spend_gives_a_ratio_of_zero():
     assert (estimate.value, estimate.ci_low, estimate.ci_high) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("column", ["spend", "spend_won"])
-def test_negative_costs_are_refused(column):
-    acquisition, upkeep = frames()
-    acquisition.loc[[3, 7], column] = -1.0
-    with pytest.raises(InputError, match=rf"{column} is negative in 2 rows, e.g. row 3, 7"):
-        cost.ratios(acquisition, upkeep)
+def at(frame, column, value, *rows):
+    """Put a value into some rows of a column."""
+    return frame.assign(**{column: frame[column].mask(frame.index.isin(rows), value)})
 
 
-def test_negative_retention_spend_is_refused():
-    acquisition, upkeep = frames()
-    upkeep.loc[0, "retention_cost"] = -5.0
-    with pytest.raises(InputError, match="retention_cost is negative in 1 rows"):
-        cost.ratios(acquisition, upkeep)
-
-
-def test_mixed_currencies_are_refused():
-    acquisition, upkeep = frames()
-    mixed = acquisition.assign(currency=np.where(acquisition.index % 3, "EUR", "CNY"))
-    with pytest.raises(InputError, match=r"mixes currencies \(CNY, EUR\)"):
-        cost.ratios(mixed, upkeep)
-
-
-def test_missing_columns_values_and_rows_are_refused():
-    acquisition, upkeep = frames()
-    with pytest.raises(InputError, match="acquisition lacks spend_won"):
-        cost.ratios(acquisition.drop(columns="spend_won"), upkeep)
-    with pytest.raises(InputError, match="upkeep has no rows"):
-        cost.ratios(acquisition, upkeep.iloc[:0])
-    acquisition.loc[5, "spend"] = np.nan
-    with pytest.raises(InputError, match=r"1 rows without spend, e.g. row 5"):
-        cost.ratios(acquisition, upkeep)
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (lambda a, u: (at(a, "spend", -1.0, 3, 7), u), "spend is negative in 2 rows, e.g. row 3, 7"),
+        (lambda a, u: (at(a, "spend_won", -1.0, 3, 7), u), "spend_won is negative in 2 rows, e.g. row 3, 7"),
+        (lambda a, u: (a, at(u, "retention_cost", -5.0, 0)), "retention_cost is negative in 1 rows"),
+        (lambda a, u: (a.assign(currency=np.where(a.index % 3, "EUR", "CNY")), u), r"mixes currencies \(CNY, EUR\)"),
+        (lambda a, u: (a.drop(columns="spend_won"), u), "acquisition lacks spend_won"),
+        (lambda a, u: (a, u.iloc[:0]), "upkeep has no rows"),
+        (lambda a, u: (at(a, "spend", np.nan, 5), u), "1 rows without spend, e.g. row 5"),
+    ],
+)
+def test_frames_that_cannot_be_used_are_refused(spoilt, message):
+    with pytest.raises(InputError, match=message):
+        cost.ratios(*spoilt(*frames()))
 
 
 def test_channels_without_wins_or_with_one_customer_have_an_answer():

@@ -201,8 +201,9 @@ def test_caches_and_restricted_rows_are_their_users_alone(place, monkeypatch):
 
 def test_a_study_whose_resamples_fail_says_so_and_the_next_runs(monkeypatch):
     rng, n = np.random.default_rng(1), 600
-    frame = pd.DataFrame({"block": rng.integers(0, 100, n), "x": rng.normal(size=n), "z": rng.normal(size=n)})
-    frame["won"] = (frame["z"] + rng.normal(size=n) > 0).astype(int)
+    frame = pd.DataFrame({"block": rng.integers(0, 100, n), "x": rng.normal(size=n), "spend": rng.normal(size=n)})
+    frame["spend_squared"] = frame["spend"] ** 2
+    frame["won"] = (frame["spend"] + rng.normal(size=n) > 0).astype(int)
     frame["profit"] = np.where(frame["won"] == 1, frame["x"] + rng.normal(size=n), np.nan)
     frame["ended"], frame["log_months"] = np.where(frame["won"] == 1, 0.0, np.nan), np.nan
     fit, calls = selection.two_step, itertools.count()
@@ -212,9 +213,9 @@ def test_a_study_whose_resamples_fail_says_so_and_the_next_runs(monkeypatch):
             raise FitError("no fit")
         return fit(*words)
 
-    assert cost.jointly(frame, covariates=("x",), excluded=("z",), resamples=99).applicable
+    assert cost.jointly(frame, resamples=99).applicable
     monkeypatch.setattr(selection, "two_step", every_other)
-    found = cost.jointly(frame, covariates=("x",), excluded=("z",), resamples=99)
+    found = cost.jointly(frame, resamples=99)
     assert not found.applicable
     assert "49 of 99 resamples could not be fitted; use fewer regressors" in found.sentence
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from crmresearch.estimators.blocks import Array
 from crmresearch.estimators.inference import sized
-from crmresearch.estimators.spending.winning import WinModel, link_values
+from crmresearch.estimators.spending.winning import WinModel
 
 GRID = 25  # spends at which the standardised win probability is read off
 MOST_RATE = 20.0  # fastest saturation looked for, per unit of the largest spend
@@ -31,6 +31,8 @@ def won_curves(prospects: pd.DataFrame, fits: Mapping[Any, WinModel], weights: A
     weights : array, (resamples, blocks)
         How often each block is drawn.
     """
+    from scipy.special import ndtr
+
     grid = np.quantile(prospects["spend"].to_numpy(float), np.linspace(0.02, 0.98, GRID))
     share, total = np.zeros((len(weights), GRID)), 0
     for name, model in fits.items():
@@ -38,7 +40,7 @@ def won_curves(prospects: pd.DataFrame, fits: Mapping[Any, WinModel], weights: A
         block = part["block"].to_numpy(np.intp)
         influence = np.column_stack([np.bincount(block, s, minlength=weights.shape[1]) for s in model.scores.T])
         params = model.params + (weights - 1) @ influence
-        share += len(part) * link_values(params @ model.at(grid, part).T, model.link)
+        share += len(part) * ndtr(params @ model.at(grid, part).T)
         total += len(part)
     return _saturating(grid, share / total)
 

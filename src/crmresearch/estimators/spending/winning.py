@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +22,12 @@ from crmresearch.estimators.blocks import (
 )
 from crmresearch.estimators.inference import ends, full_rank, sized
 
-Link = Literal["probit", "logit"]
-
 MIN_WINS = 10  # wins below which no cost per win is estimated
 
 
 @dataclass(frozen=True)
 class WinModel:
-    """Fitted probability of winning.
+    """Fitted probability of winning, a probit.
 
     Attributes
     ----------
@@ -39,25 +37,17 @@ class WinModel:
     scores : array
         Influence of each row on the coefficients (rows sum to nearly the error).
     loglik : float
-    link : {'probit', 'logit'}
     """
 
     names: tuple[str, ...]
     params: Array
     scores: Array
     loglik: float
-    link: Link
 
     @property
     def covariance(self) -> Array:
         """Robust covariance of the coefficients."""
         return self.scores.T @ self.scores
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """Coefficients with robust standard errors."""
-        se = np.sqrt(np.diag(self.covariance))
-        return pd.DataFrame({"coefficient": self.params, "se": se, "z": self.params / se}, index=list(self.names))
 
     def at(self, spend: Array, prospects: pd.DataFrame) -> Array:
         """Return the columns of a curve over spends, with the covariates at the prospects' means."""
@@ -66,18 +56,21 @@ class WinModel:
 
     def curve(self, spend: Array, prospects: pd.DataFrame) -> pd.DataFrame:
         """Return the probability of winning at spends, with a 95% band: ``x``, ``y``, ``low``, ``high``."""
+        from scipy.special import ndtr
+
         x = self.at(spend, prospects)
         index = x @ self.params
         low, high = ends(index, np.sqrt(np.einsum("ij,jk,ik->i", x, self.covariance, x)))
-        share = {k: link_values(v, self.link) for k, v in (("y", index), ("low", low), ("high", high))}
-        return pd.DataFrame({"x": spend, **share})
+        return pd.DataFrame({"x": spend, "y": ndtr(index), "low": ndtr(low), "high": ndtr(high)})
 
     def derivatives(self, prospects: pd.DataFrame, blocks: int) -> tuple[Functional, Functional, Array]:
         """Mean slope and mean second derivative by spend, and the slope of each prospect."""
         spend = prospects["spend"].to_numpy(float)
         covariates = (prospects[c].to_numpy(float) for c in self.names[3:])
         x = np.column_stack([np.ones(len(spend)), spend, spend**2, *covariates])
-        _, f, f1, f2 = _link(x @ self.params, self.link)
+        index = x @ self.params
+        f = _density(index)
+        f1, f2 = -index * f, (index * index - 1) * f
         square = 2 * self.params[2]
         g = self.params[1] + square * spend
         slope, second = f * g, f1 * g * g + square * f
@@ -94,31 +87,14 @@ class WinModel:
         return functional(slope, d_slope), functional(second, d_second), slope
 
 
-def _link(index: Array, link: Link) -> tuple[Array, Array, Array, Array]:
-    """Probability, and its first three derivatives by the index."""
-    from scipy.special import expit, ndtr
-
-    if link == "logit":
-        p = expit(index)
-        f = p * (1 - p)
-        return p, f, f * (1 - 2 * p), f * ((1 - 2 * p) ** 2 - 2 * f)
-    f = np.exp(-0.5 * index * index) / np.sqrt(2 * np.pi)
-    return ndtr(index), f, -index * f, (index * index - 1) * f
-
-
-def link_values(index: Array, link: Link) -> Array:
-    """Probability of winning at an index."""
-    return _link(index, link)[0]
+def _density(index: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * index * index) / np.sqrt(2 * np.pi))
 
 
 def win_model(
-    prospects: pd.DataFrame,
-    covariates: tuple[str, ...] = (),
-    link: Link = "probit",
-    offset: Array | float = 0.0,
-    scale: float = 1.0,
+    prospects: pd.DataFrame, covariates: tuple[str, ...] = (), offset: Array | float = 0.0, scale: float = 1.0
 ) -> WinModel:
-    """Fit the probability of winning on spend, its square and covariates by maximum likelihood.
+    """Fit a probit of winning on spend, its square and covariates by maximum likelihood.
 
     Our own, because statsmodels' probit takes neither an offset nor a scale and has no HC3 errors; it is as fast.
 
@@ -128,8 +104,6 @@ def win_model(
         One row per prospect: ``spend`` (money), ``won`` (0/1), covariates (numbers).
     covariates : tuple of str
         Further columns.
-    link : {'probit', 'logit'}
-        Link function.
     offset, scale : array, float
         Index = (x b) * scale + offset; for :func:`selection_bound`.
 
@@ -148,6 +122,8 @@ def win_model(
     ----------
     MacKinnon, White (1985). Some heteroskedasticity-consistent covariance matrix estimators. *J. Econometrics* 29.
     """
+    from scipy.special import ndtr
+
     checked(prospects, ("won", "spend", *covariates), what="prospects")
     y, spend = prospects["won"].to_numpy(float), prospects["spend"].to_numpy(float)
     top = float(spend.max()) or 1.0
@@ -168,14 +144,19 @@ def win_model(
     b = np.zeros(x.shape[1])
 
     def loglik(beta: Array) -> float:
-        p = np.clip(_link(z @ beta + offset, link)[0], 1e-300, 1 - 1e-16)
+        p = np.clip(ndtr(z @ beta + offset), 1e-300, 1 - 1e-16)
         return float(y @ np.log(p) + (1 - y) @ np.log1p(-p))
+
+    def at(beta: Array) -> tuple[Array, Array, Array, Array]:
+        """Probability, density, variance and information."""
+        index = z @ beta + offset
+        p, f = ndtr(index), _density(index)
+        room = np.clip(p * (1 - p), 1e-12, None)
+        return p, f, room, (z * (f * f / room)[:, None]).T @ z
 
     current = loglik(b)
     for _ in range(100):
-        p, f, *_rest = _link(z @ b + offset, link)
-        room = np.clip(p * (1 - p), 1e-12, None)
-        information = (z * (f * f / room)[:, None]).T @ z
+        p, f, room, information = at(b)
         try:
             step = np.linalg.solve(information, z.T @ ((y - p) * f / room))
         except np.linalg.LinAlgError:
@@ -191,14 +172,13 @@ def win_model(
         raise FitError("the win model did not converge in 100 steps; look for a covariate that separates won from lost")
     if np.abs(z @ b).max() > 1e4 or current > -1e-6:
         raise FitError(separated)
-    p, f, *_rest = _link(z @ b + offset, link)
-    room = np.clip(p * (1 - p), 1e-12, None)
-    inverse = np.linalg.inv((z * (f * f / room)[:, None]).T @ z)
+    p, f, room, information = at(b)
+    inverse = np.linalg.inv(information)
     leverage = np.einsum("ij,jk,ik->i", z, inverse, z) * f * f / room
     back = 1 / size / np.array([1.0, top, top**2, *np.ones(len(covariates))])
     # a few large spends pull the curve their way: each row counts as if it had been left out (HC3)
     scores = (z * ((y - p) * f / room / np.maximum(1 - leverage, 0.05))[:, None]) @ inverse * back
-    return WinModel(names, b * back, scores, current, link)
+    return WinModel(names, b * back, scores, current)
 
 
 def selection_bound(
@@ -220,7 +200,7 @@ def selection_bound(
     log = np.log(np.where(spend > 0, spend, np.nan))
     v = np.nan_to_num((log - np.nanmean(log)) / (np.nanstd(log) or 1.0))
     shrink = 1 / np.sqrt(1 - correlation**2)
-    model = win_model(prospects, covariates, "probit", correlation * shrink * v, shrink)
+    model = win_model(prospects, covariates, correlation * shrink * v, shrink)
     return model.derivatives(prospects, unit_of(prospects))[:2]
 
 

@@ -25,6 +25,7 @@ say = words.of("cost.split")
 MIN_RESAMPLES = 50
 MISFIT = 0.02  # share of prospects by which the curve may miss there
 TOP = 0.1  # share of prospects, those with the largest spends, that the curve is tested on
+ENDS = ["value", "ci_low", "ci_high"]
 QUANTITIES = (
     "acquisition", "retention", "marginal_acquisition", "marginal_retention", "value", "average_ratio", "shadow_price",
     "equity",
@@ -104,10 +105,8 @@ def response_curves(
 
 
 @study
-def split(
-    curves: pd.DataFrame, *, discount_annual: float = 0.08, budget: float | None = None, currency: str = ""
-) -> Result:
-    """Optimal split of spend between winning and keeping, with its interval.
+def split(curves: pd.DataFrame, *, discount_annual: float = 0.08, currency: str = "") -> Result:
+    """Optimal split of spend between winning and keeping, free and within what is spent now, with its interval.
 
     Parameters
     ----------
@@ -119,8 +118,6 @@ def split(
         spends, by the curve and as it was, with its interval), ``n``.
     discount_annual : float
         Annual discount rate.
-    budget : float, optional
-        Present value of all spend per prospect for the bound optimum; by default that of the present spends.
     currency : str
         For labels.
 
@@ -141,16 +138,16 @@ def split(
     spent = c["spend_acquisition"], c["spend_retention"]
     used = spent[0] + won(spent[0]) * spent[1] / (1 + discount_annual - kept(spent[1]))
     free = optimum(c["margin"], won, kept, discount_annual)
-    bound = optimum(c["margin"], won, kept, discount_annual, used if budget is None else np.full(len(used), budget))
+    bound = optimum(c["margin"], won, kept, discount_annual, used)
     now = customer_equity(*spent, c["margin"], won, kept, discount_annual)
     tried = c["most_acquisition"][0], c["most_retention"][0]
     labels, n = say.names("quantities"), int(c["n"][0])
     parts, sentences = [], []
-    for name, found in (("within", bound), ("free", free)):
+    for name, found in (("within", bound), ("free", free)):  # the free one last: gates and estimates are of it
         one = Optimum(**{f.name: getattr(found, f.name)[0] for f in fields(found)})
         inside = one.acquisition <= tried[0] and one.retention <= tried[1]
         rows = [(labels[q], getattr(one, q), *interval(getattr(found, q)[1:])) for q in QUANTITIES]
-        part = pd.DataFrame(rows, columns=["quantity", "value", "ci_low", "ci_high"])
+        part = pd.DataFrame(rows, columns=["quantity", *ENDS])
         part.insert(0, "optimum", say("within") if name == "within" else say("free"))
         parts.append(part.assign(rests_on=say("data") if inside else say("beyond"), n=n))
         gains = found.equity - now
@@ -158,31 +155,20 @@ def split(
         sentences.append(_told(name, one, part.set_index("quantity"), gain, tried, spent[0][0], inside))
     table = safe(pd.concat(parts, ignore_index=True).assign(whose=curves["whose"].iloc[0]), parts=False)
     off, low, high = (float(c[f"top_{end}"][0] - c["top_predicted"][0]) for end in ("won", "low", "high"))
-    best = Optimum(**{f.name: getattr(free, f.name)[0] for f in fields(free)})
-    first = parts[-1]
+    best = zip(("spend_per_prospect", "spend_per_customer_year"), part.iloc[:2][ENDS].to_numpy(float), strict=True)
     return Result(
         table,
         words.joined(sentences, by=" "),
         checks=(
-            gate(say, "inner", not best.corner, best=best, corners=free.corner[1:].mean()),
-            gate(
-                say, "tried", best.acquisition <= tried[0] and best.retention <= tried[1],
-                best=best, tried=tried,
-            ),
+            gate(say, "inner", not one.corner, best=one, corners=free.corner[1:].mean()),
+            gate(say, "tried", inside, best=one, tried=tried),
             gate(say, "fits", Deviation(off, low, high, limit=MISFIT)),
         ),
-        estimates={
-            name: Estimate(value, low, high, "money", n)
-            for name, (value, low, high) in zip(
-                ("spend_per_prospect", "spend_per_customer_year"),
-                first[["value", "ci_low", "ci_high"]].to_numpy(float),
-                strict=False,
-            )
-        },
-        picture=_map(c, free, bound, discount_annual),
+        estimates={name: Estimate(value, low, high, "money", n) for name, (value, low, high) in best},
+        picture=_map(c, free, bound, inside, discount_annual),
         money=["value"],
-        details={"gain": (free.equity - now)[0]},
-    )  # fmt: skip
+        details={"gain": gains[0]},
+    )
 
 
 def _told(
@@ -202,12 +188,11 @@ def _told(
     return say("unbound", winning=winning, times=times, where=where, holds=holds, gain=gain)
 
 
-def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> Picture:
+def _map(c: dict[str, Any], free: Optimum, bound: Optimum, inside: bool, discount: float) -> Picture:
     """Iso-profit map of the two budgets, with the optimum, its resamples, and the present spends."""
     won = Curve(c["won_ceiling"][0], c["won_rate"][0], c["won_floor"][0])
     kept = Curve(c["kept_ceiling"][0], c["kept_rate"][0], c["kept_floor"][0])
     now, most = (tuple(c[f"{k}_{s}"][0] for s in ("acquisition", "retention")) for k in ("spend", "most"))
-    within = free.acquisition[0] <= most[0] and free.retention[0] <= most[1]
     right = max(np.quantile(free.acquisition, 0.975), now[0], bound.acquisition[0]) * 1.5 or 1.0
     top = max(np.quantile(free.retention, 0.975), now[1], bound.retention[0]) * 1.5 or 1.0
     x, y = np.meshgrid(np.linspace(0, right, 120), np.linspace(0, top, 120))
@@ -216,7 +201,7 @@ def _map(c: dict[str, Any], free: Optimum, bound: Optimum, discount: float) -> P
     levels = np.unique(np.round(free.equity[0] - steps, max(0, -int(np.floor(np.log10(steps[-1] or 1.0))))))
     cloud = pd.DataFrame({"x": free.acquisition[1:], "y": free.retention[1:], "group": say("resamples"), "pale": True})
     points = [
-        (free.acquisition[0], free.retention[0], say("free_optimum") if within else say("free_beyond"), False),
+        (free.acquisition[0], free.retention[0], say("free_optimum") if inside else say("free_beyond"), False),
         (bound.acquisition[0], bound.retention[0], say("bound_optimum"), False),
         (*now, say("now"), False),
     ]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.disclosure import safe
-from crmresearch.errors import FitError, InputError, NotApplicable
+from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.blocks import average, checked, equal, unit_of
 from crmresearch.estimators.causal.selection import censored_selection, relevance, two_step, two_step_draws
 from crmresearch.estimators.inference import ends, from_draws, tied_groups
@@ -25,19 +25,18 @@ tell = words.of("cost.jointly")
 TOLERATED = 0.10  # correlation of log spend and the unseen ease of winning that a conclusion must bear
 MOST = 20_000  # prospects of a joint model; with more, every so many-th block is taken
 RELEVANT = 10  # Wald chi-square per excluded column
+EXCLUDED = ("spend", "spend_squared")  # assumed not to act on duration or profit (the exclusion restriction)
 
 
 @study
-def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = None, currency: str = "") -> Result:
+def response(prospects: pd.DataFrame, *, currency: str = "") -> Result:
     """Response of winning to spend by channel: marginal cost and diminishing returns.
 
     Parameters
     ----------
     prospects : DataFrame
-        One row per prospect: ``block``, ``channel``, ``spend`` (money, at least 0), ``won`` (0/1), covariates;
-        ``spend_randomised`` (true where the bank set spend by lot), if it says.
-    covariates : tuple of str, optional
-        Columns of numbers held fixed; by default every further one.
+        One row per prospect: ``block``, ``channel``, ``spend`` (money, at least 0), ``won`` (0/1);
+        ``spend_randomised`` (true where the bank set spend by lot), if it says. Further numbers are held fixed.
     currency : str
         For labels.
 
@@ -59,8 +58,7 @@ def response(prospects: pd.DataFrame, *, covariates: tuple[str, ...] | None = No
     nothing, since the link bends too. Marginal cost is undefined where the marginal effect's interval includes 0.
     """
     checked(prospects, ("block", "channel", "spend", "won"), ("spend",), "prospects")
-    covariates = further(prospects) if covariates is None else covariates
-    blocks = unit_of(prospects)
+    covariates, blocks = further(prospects), unit_of(prospects)
     rows, fitted = [], {}
     for name, part in prospects.groupby("channel", observed=True, sort=True):
         row, fit = _fit_channel(name, part, covariates, blocks)
@@ -167,45 +165,32 @@ def _curves(fitted: dict[Any, Any], title: str) -> Picture:
 
 
 @study
-def jointly(
-    prospects: pd.DataFrame,
-    *,
-    covariates: tuple[str, ...] | None = None,
-    excluded: tuple[str, ...] = ("spend", "spend_squared"),
-    resamples: int = 100,
-    seed: int = 0,
-) -> Result:
+def jointly(prospects: pd.DataFrame, *, resamples: int = 100, seed: int = 0) -> Result:
     """Winning, duration and profit with selection, by both routes.
 
     Parameters
     ----------
     prospects : DataFrame
-        ``block``, ``won`` (0/1); for the won ``log_months`` (log of months as a customer), ``ended`` (0/1),
-        ``profit`` (money per month as a customer), and the columns named; ``spend_randomised`` where the bank says.
-    covariates : tuple of str, optional
-        Columns of both equations; by default every further number.
-    excluded : tuple of str
-        Columns of the winning equation assumed not to act on duration or profit (the exclusion restriction).
+        ``block``, ``won`` (0/1), ``spend``, ``spend_squared``; for the won ``log_months`` (log of months as a
+        customer), ``ended`` (0/1), ``profit`` (money per month as a customer); ``spend_randomised`` where the bank
+        says. Further numbers stand in all equations.
     resamples, seed : int
         Bootstrap of both steps of the profit equation, over blocks.
 
     Notes
     -----
-    The relevance of the excluded columns is tested (Wald in the probit). That they do not act directly cannot be,
-    unless spend was set by lot. Of more than 20,000 prospects every so many-th block is taken; intervals are those of
-    the sample.
+    The relevance of spend, which is excluded from duration and profit, is tested (Wald in the probit). That it does not
+    act directly cannot be, unless it was set by lot. Of more than 20,000 prospects every so many-th block is taken;
+    intervals are those of the sample.
     """
-    regressors = tuple(c for c in further(prospects) if c not in excluded) if covariates is None else covariates
-    overlap = set(excluded) & set(regressors)
-    if overlap:
-        raise InputError(tell("overlap", names=", ".join(sorted(overlap))))
-    select, names = (*excluded, *regressors), ", ".join(excluded)
+    regressors = further(prospects)
+    select, names = (*EXCLUDED, *regressors), ", ".join(EXCLUDED)
     checked(prospects, ("block", "won", *select), what="prospects")
     keep = max(1, -(-len(prospects) // MOST))
     sample = prospects[prospects["block"] % keep == 0] if keep > 1 else prospects
     if sample["won"].sum() < 100 or (sample["won"] == 0).sum() < 100:
         raise NotApplicable(tell("few"))
-    wald = relevance(sample, select, excluded)
+    wald = relevance(sample, select, EXCLUDED)
     drawn = two_step_draws(sample, select, "profit", regressors, resamples, seed)
     rows = []
     for term, value in two_step(sample, select, "profit", regressors).outcome.items():
@@ -217,7 +202,7 @@ def jointly(
         for term, value in fitted.outcome.items():
             rows.append((tell("months"), term, value, *ends(value, float(fitted.se_outcome[str(term)]))))
         rows.append((tell("months"), "rho", fitted.rho, *fitted.rho_interval))
-        for name in excluded:
+        for name in EXCLUDED:
             rows.append((tell("winning"), name, fitted.won[name], *ends(fitted.won[name], fitted.se_won[name])))
     table = pd.DataFrame(rows, columns=["equation", "term", "value", "ci_low", "ci_high"]).assign(n=len(sample))
     table["whose"] = whose(sample["profit"].dropna())

@@ -39,9 +39,10 @@ DOMINATING = 0.5  # part of one customer in the variance of an estimate that is 
 UNANSWERED = 0.05  # share of those asked by which answering may differ between arms
 
 
-def row(quantity: str, found: Functional, n: int, **more: Any) -> dict[str, Any]:
-    """Return a row of a table."""
-    return {"quantity": quantity, "value": found.value, "ci_low": found.low, "ci_high": found.high, "n": n, **more}
+def row(quantity: str, found: Functional | tuple[float, float, float], n: int, **more: Any) -> dict[str, Any]:
+    """Return a row of a table, of an estimate with its interval."""
+    value, low, high = (found.value, found.low, found.high) if isinstance(found, Functional) else found
+    return {"quantity": quantity, "value": value, "ci_low": low, "ci_high": high, "n": n, **more}
 
 
 def by_arm(treated: Array, *money: Array) -> Any:
@@ -228,25 +229,21 @@ def _content(rows: pd.DataFrame, blocks: int) -> tuple[list[dict[str, Any]], tup
     answered = asked & rows["answer"].notna().to_numpy()
     score = rows["answer"].to_numpy(float) / rows["answer"].std()
     found = difference_of_means(score[answered & t], score[answered & ~t])
-    out = [_told(names["content"], *found, int(answered.sum()))]
-    bounds = answered_bounds(t, score, answered, rows["block"].to_numpy())
-    for k, name in enumerate(("lower", "upper")):
-        ends_of = {"value": bounds.value[k], "ci_low": bounds.low[k], "ci_high": bounds.high[k]}
-        out.append({"quantity": names[name], **ends_of, "n": int(answered.sum())})
+    n, bounds = int(answered.sum()), answered_bounds(t, score, answered, rows["block"].to_numpy())
+    out = [_told(names["content"], *found, n)]
+    for name, *at in zip(("lower", "upper"), bounds.value, bounds.low, bounds.high, strict=True):
+        out.append(row(names[name], tuple(at), n))
     parts = {"gone": (gone, every), "asked": (asked, ~gone), "answered": (answered, asked)}
     for name, (has, of) in parts.items():
-        each = [wilson(has[of & arm].sum(), int((of & arm).sum())) for arm in (t, ~t)]
-        for side, (share, lo, hi) in zip(("targeted", "generic"), each, strict=True):
-            label = names[f"{name}_{side}"]
-            n = int((of & (t if side == "targeted" else ~t)).sum())
-            out.append({"quantity": label, "value": share, "ci_low": lo, "ci_high": hi, "n": n})
+        for side, arm in (("targeted", of & t), ("generic", of & ~t)):
+            own = int(arm.sum())
+            out.append(row(names[f"{name}_{side}"], wilson(has[arm].sum(), own), own))
     gap = difference(rows[asked], answered[asked].astype(float), blocks)
     return out, found, gate(say, "answering", Deviation(gap.value, gap.low, gap.high, limit=UNANSWERED))
 
 
 def _told(quantity: str, value: float, se: float, n: int) -> dict[str, Any]:
-    low, high = ends(value, se)
-    return {"quantity": quantity, "value": value, "ci_low": low, "ci_high": high, "n": n}
+    return row(quantity, (value, *ends(value, se)), n)
 
 
 @study
