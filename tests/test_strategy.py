@@ -425,6 +425,7 @@ def test_what_follows_an_offer_is_that_of_the_tables_by_hand(wider):
 
 def test_answers_are_those_of_the_first_wave_after_the_offer(wider):
     about, f = wider
+    f = {**f, "survey": f["survey"].assign(weight=1.0)}
     rows = reductions.offers(Bank.from_frames(f, about, checked=False))
     c = f["contacts"].query("campaign_id == 'personal'")
     survey = f["survey"][f["survey"]["customer_id"].isin(c["customer_id"])]
@@ -435,6 +436,11 @@ def test_answers_are_those_of_the_first_wave_after_the_offer(wider):
     assert own["wave_months"].max() == pytest.approx(days / 30.4375, abs=0.05)
     items = [f"satisfaction_{k}" for k in range(1, 5)]
     assert own["answer"].mean() == pytest.approx(wave[items].astype(float).mean(axis=1).mean())
+    often = f["survey"]["customer_id"].str[-1].isin(list("02468"))  # asked twice as often as the others
+    f["survey"]["weight"] = np.where(often, 0.5, 1.0)
+    thinned = reductions.offers(Bank.from_frames(f, about, checked=False))
+    asked = thinned[thinned["campaign_id"] == "personal"]["asked"].sum() / len(wave)
+    assert asked == pytest.approx(1 - wave["customer_id"].str[-1].isin(list("02468")).mean() / 2, abs=0.1)
 
 
 @pytest.mark.parametrize("absent", ["holdings", "monthly", "survey", "outside_estimate", "contacts"])
