@@ -31,6 +31,7 @@ KINDS = {
         strategy.answering strategy.policy.stated
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
+        preference.later
         service.drift service.quality service.handling.drift service.managed.ahead top.result.balance
         service.priority.density service.priority.before service.priority.elsewhere
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
@@ -68,7 +69,8 @@ KINDS = {
         cost.targeted.unseen cost.calls.alike
         cost.response.aim
         cost.jointly.exclusion loyalty.answers.respondents loyalty.dynamics.mediation.gate loyalty.response.accounts
-        preference.stated service.handling.only service.managed.unseen value.margin.clv.unproved unity.answered
+        preference.stated preference.wealth service.handling.only service.managed.unseen
+        value.margin.clv.unproved unity.answered
     """,
 }
 LISTED = {key: kind for kind, keys in KINDS.items() for key in keys.split()}
