@@ -255,18 +255,26 @@ def test_the_three_hazards_stand_beside_each_other():
 
 @pytest.mark.parametrize(("reacts", "expected"), [(False, "open"), (True, "closed")])
 def test_a_rate_that_follows_exits_closes_its_gate(reacts, expected):
-    assert status(preference.served(cells(cities=100, reacts=reacts)), "later") == expected
+    assert status(preference.served(cells(cities=60, reacts=reacts)), "later") == expected
+
+
+def test_months_that_do_not_follow_each_other_leave_the_control_unseen():
+    some = cells()
+    assert status(preference.served(some[some["month"] % 3 == 0]), "later") == "declared"
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"gap": 25.0}, "the bank's rate stands the same beside its rivals' in every place and month"),
-        ({"priority": False}, "0 exits with priority service, or without it; 50 are needed of each"),
+        (lambda f: f.assign(gap=25.0), "rate moves in 0 places or months, counted as if all moved alike; 10"),
+        (lambda f: f.assign(gap=f["city"] + 3.0 * f["month"]), "rate moves in 0 places or months"),
+        (lambda f: f.assign(gap=25.0 * ((f["city"] == 1) & (f["month"] == 2))), "rate moves in 1 places or months"),
+        (lambda f: f[f["city"] < 6], "rate moves in 6 places or months"),
+        (lambda f: f.assign(priority=False), "0 exits with priority service, or without it; 50 are needed of each"),
     ],
 )
 def test_where_nothing_can_be_compared_it_says_so(change, said):
-    assert said in preference.served(cells().assign(**change)).sentence
+    assert said in preference.served(change(cells())).sentence
 
 
 def test_customers_at_risk_by_a_second_route():

@@ -25,6 +25,7 @@ LEAST = 30  # persons of a group that is fitted by itself
 MIN_Z = 3.0  # of the price, below which a ratio to it means nothing
 FIRST = 0.2  # log odds of the option that stands first: 55 choices of 100 where order is all there is
 EXITS = 50  # of customers with priority, and of others
+LEAST_MOVED = 10  # places, and months, that the rate moves in: an error by cluster needs as many
 LATER = 0.03  # log hazard, the bound of S20a, by which next month's rate may seem to act
 MOVED = 10.0  # basis points, twice the bound of S49 and S54, by which leaving out "nothing" may move a worth
 
@@ -288,12 +289,12 @@ def served(stays: pd.DataFrame) -> Result:
     exits = stays.groupby("priority")["exits"].sum().reindex([False, True], fill_value=0)
     if exits.min() < EXITS:
         raise NotApplicable(say("few_exits", n=int(exits.min()), least=EXITS), "customers")
-    gaps = stays.groupby(["city", "month"], as_index=False)["gap"].first()
-    if gaps["gap"].nunique() < 2:
-        raise NotApplicable(say("one_rate"), "markets")
+    gaps = stays[["city", "month", "gap"]].drop_duplicates(["city", "month"])
+    if (moved := min(_moved(gaps))) < LEAST_MOVED:
+        raise NotApplicable(say("one_rate", n=moved, least=LEAST_MOVED), "markets")
     step = float(gaps["gap"].std())
-    later = gaps.assign(month=gaps["month"] - 1).rename(columns={"gap": "later"})
-    told = stays.merge(later, "left", ["city", "month"])
+    later = gaps.assign(month=gaps["month"] - 1).merge(gaps[["city", "month"]])
+    told = stays.merge(later.rename(columns={"gap": "later"}), "left", ["city", "month"])
     some = told.groupby("city")["exits"].transform("sum") * told.groupby("month")["exits"].transform("sum") > 0
     told = told[some]  # a place or month without an exit tells nothing
     told = told.assign(priority=told["priority"].astype(float), gap=told["gap"] / step, later=told["later"] / step)
@@ -301,8 +302,10 @@ def served(stays: pd.DataFrame) -> Result:
     priority, gap = (normal(*_hazard(told, *two), unit, n) for two in (("priority", "gap"), ("gap", "priority")))
     found = normal(*_hazard(told.assign(gap=told["priority"] + told["gap"]), "priority", "gap"), unit, n)
     seen = told[told["later"].notna()]
-    value, se = _hazard(seen, "later", "priority", "gap")
-    placebo = Deviation(value, *ends(value, se), limit=LATER, control=True)
+    placebo = None  # of months that do not follow each other
+    if min(_moved(later)) >= LEAST_MOVED:
+        value, se = _hazard(seen, "later", "priority", "gap")
+        placebo = Deviation(value, *ends(value, se), limit=LATER, control=True)
     named = say.names("served.rows")
     hazards = {"priority": priority, "rate": gap, "less": found}
     rows = [(named[k], f.value, f.ci_low, f.ci_high, n) for k, f in hazards.items()]
@@ -318,6 +321,23 @@ def served(stays: pd.DataFrame) -> Result:
             options={"marks": [Mark(0, style="none")]},
         ),
     )  # fmt: skip
+
+
+def _moved(gaps: pd.DataFrame) -> tuple[float, float]:
+    """Places and months that the rate moves in, as if all moved alike, once what is the place's and the month's is out.
+
+    References
+    ----------
+    Kish (1965). *Survey Sampling*, 11.7: the effective number of unequal parts.
+    """
+    out = gaps.copy()
+    for _ in range(100):  # alternating means; a table without holes needs one
+        for key in ("city", "month"):
+            out["gap"] -= out.groupby(key)["gap"].transform("mean")
+    out["gap"] = out["gap"].where(out["gap"].abs() > 1e-6, 0.0) ** 2
+    parts = [out.groupby(key)["gap"].sum() for key in ("city", "month")]
+    city, month = (float(p.sum() ** 2 / (p**2).sum()) if p.any() else 0.0 for p in parts)
+    return city, month
 
 
 def _hazard(stays: pd.DataFrame, *columns: str) -> tuple[float, float]:
