@@ -63,6 +63,12 @@ def test_moved_verdicts_are_listed_with_what_can_have_moved_them(two):
     assert (result.finding("S11").value, result.finding("S11").n) == (0, 2)
 
 
+def test_a_line_that_the_earlier_register_did_not_have_has_not_moved(two):
+    frame = ledger.read(two / review.SINCE)
+    put(two / review.SINCE / "ledger.csv", csv(frame[frame["line_id"] != "S02"]), private=False)
+    assert review.moved(two).table["line"].tolist() == ["S40"]
+
+
 def test_what_moved_shows_no_two_estimates_whose_difference_tells_of_a_few_customers(two):
     assert list(review.moved(two).table) == ["line", "before", "now", "moved_by"]
 
@@ -226,18 +232,18 @@ def test_open_banks_are_told_by_claim_and_line_as_long_as_the_rule_is_theirs(tmp
     monkeypatch.setattr(review, "STORED", tmp_path)
     assert review.at_hand().empty
     assert not review.real_evidence(review.at_hand()).applicable
-    folders = [
-        run(tmp_path / name, {"S40": one}) for name, one in (("x", found(3, 2.5, 3.5)), ("y", found(1, 0.9, 1.1)))
-    ]
-    for folder, evidence in zip(folders, ("real bank", "real, other trade"), strict=True):
+    high, low = found(3, 2.5, 3.5), found(1, 0.9, 1.1)
+    measured = {"x": {"S40": high, "S40d": high, "S09": found(0, 0, 0)}, "y": {"S40": low}, "z": {"S40": high}}
+    folders = [run(tmp_path / name, own) for name, own in measured.items()]
+    for folder, evidence in zip(folders, ("real bank", "real, other trade", "simulated"), strict=True):
         own = folder / "ledger.csv"
         put(own, csv(ledger.read(folder).assign(bank=folder.name, evidence=evidence)), private=False)
     stored = review.side_by_side(folders)
     put(tmp_path / review.OPEN, csv(stored), private=False)
     others = review.at_hand()
-    assert others["bank"].tolist() == ["x", "y"]
+    assert others[["bank", "line_id"]].to_numpy().tolist() == [["x", "S40"], ["x", "S40d"], ["y", "S40"], ["z", "S40"]]
     table = review.by_theme(ledger.read(folders[0]), others).table.set_index("claim_id")
-    assert table.loc["S40", "real_banks"] == "as described 1"  # of another trade nobody counts
-    assert review.real_evidence(others).table["bank"].tolist() == ["x", "y"]
+    assert table.loc["S40", "real_banks"] == "as described 1"  # a bank counts once, and of another trade nobody
+    assert review.real_evidence(others).table["bank"].tolist() == ["x", "y", "x"]  # line by line
     put(tmp_path / review.OPEN, csv(stored.assign(bound=9.0)), private=False)
     assert review.at_hand().empty

@@ -172,8 +172,11 @@ def test_trends_that_differ_before_conversion_close_the_gate(panels):
 def test_what_trends_that_go_on_would_undo_is_not_told(wild, status):
     frame = cells(np.random.default_rng(1), n=180, effect=0.2)
     frame["satisfaction"] += wild * (frame["quarter"] - frame["converted"]).between(-8, -5)  # two years before alone
-    checks = {c.name: c.status for c in service.conversion(frame, **OPTIONS).finding("S29").checks}
+    result = service.conversion(frame, **OPTIONS)
+    checks = {c.name: c.status for c in result.finding("S29").checks}
     assert checks["trends that go on to differ"] == status
+    early = result.table.set_index(result.table.columns[0]).loc[service.branches.say.names("rows")["placebo"]]
+    assert early.iloc[1] == pytest.approx(-wild, abs=0.06)  # what a conversion a year earlier would have done
 
 
 def test_trends_nobody_saw_are_taken_on_trust():
@@ -190,6 +193,7 @@ def test_groups_by_year_are_what_the_means_are_made_of(effect):
     first = frame.drop_duplicates("branch")["converted"]
     assert table.groupby("converted")["branches"].first().sum() == np.isfinite(first).sum()
     year = table.groupby("year since conversion")["effect"].mean()
+    assert year.index.tolist() == [-2, -1, 1, 2]  # there is no year 0
     np.testing.assert_allclose(year, [0, 0, 0.625 * effect, effect], atol=0.1)
     assert set(table.loc[table["branches"] == (first == 8_005).sum(), "converted"]) >= {"2001-Q2"}
 
@@ -197,6 +201,14 @@ def test_groups_by_year_are_what_the_means_are_made_of(effect):
 @pytest.mark.parametrize("n", [5, 9, 12])
 def test_few_branches_are_not_read(n):
     assert not service.conversion(cells(np.random.default_rng(1), n=n), **OPTIONS).applicable
+
+
+def test_branches_that_convert_too_late_to_be_followed_do_not_count():
+    frame = cells(np.random.default_rng(1), n=60)
+    late = (frame["branch"] >= 11) & np.isfinite(frame["converted"])
+    frame["converted"] = frame["converted"].mask(late, 8_013)  # seven of twenty quarters are left
+    assert frame.loc[late, "branch"].nunique() > 10
+    assert not service.conversion(frame, **OPTIONS).applicable
 
 
 def test_branches_not_asked_in_a_quarter_are_left_out_and_counted():
