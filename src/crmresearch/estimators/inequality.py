@@ -26,6 +26,7 @@ from crmresearch.estimators.inference import LEVEL, ends, mean_interval, wilson
 TOP = (0.01, 0.10, 0.20)  # best customers whose share is reported
 CELLS = 400  # cells the sorted values are pooled into; the Gini moves by less than 1e-4 of itself
 BLOCK = 32  # resamples computed at once: keeps memory flat
+STEPS = 200  # of a Lorenz curve at most
 TAIL = 0.05  # share of customers the tail index is taken from: it tells the simulated worlds apart at 2,000 customers
 STATISTICS = ("Gini", *(f"top {q:.0%} share" for q in TOP), "profitable customers' share")
 
@@ -107,7 +108,7 @@ def gini(values: Any) -> float:
     return float(2 * (x * rank).sum() / x.sum() - 1)
 
 
-def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
+def lorenz(values: Any, *, smallest: int) -> pd.DataFrame:
     """Cumulative value of customers ranked from the worst (Lorenz) and from the best (whale curve).
 
     Parameters
@@ -116,8 +117,6 @@ def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
         One number per customer.
     smallest : int
         Customers that a step of the curve has at least.
-    points : int
-        Steps at most.
 
     Returns
     -------
@@ -125,7 +124,7 @@ def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
         ``customers`` (share), ``lorenz``, ``whale`` (cumulative shares of the total), ``n`` customers in the step.
     """
     x = np.sort(checked(values))
-    steps = max(1, min(points, x.size // smallest))
+    steps = max(1, min(STEPS, x.size // smallest))
     at = np.unique(np.round(np.linspace(0, x.size, steps + 1)).astype(int))
     up, down = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x[::-1]))
     return pd.DataFrame(
@@ -133,14 +132,13 @@ def lorenz(values: Any, *, smallest: int, points: int = 200) -> pd.DataFrame:
     )
 
 
-def hill(values: Any, top: int | None = None) -> tuple[float, float, float]:
-    """Tail index of the absolute values by Hill's estimator over the ``top`` largest (default: a twentieth).
+def hill(values: Any) -> tuple[float, float, float]:
+    """Tail index of the absolute values by Hill's estimator over the largest twentieth, ten at least.
 
     With its interval: the inverse of the index is a mean of so many exponential spacings.
     """
     size = np.sort(np.abs(checked(values)))[::-1]
-    k = int(top or max(10, round(TAIL * size.size)))
-    k = min(k, int((size > 0).sum()) - 1)
+    k = min(max(10, round(TAIL * size.size)), int((size > 0).sum()) - 1)
     mean = float(np.log(size[:k] / size[k]).mean()) if k > 1 else 0.0
     if mean <= 0:
         return (float("inf"),) * 3
@@ -148,10 +146,10 @@ def hill(values: Any, top: int | None = None) -> tuple[float, float, float]:
     return 1 / mean, 1 / high, 1 / low if low > 0 else float("inf")
 
 
-def share_below(values: Any, bound: float = 0.0) -> tuple[float, float, float]:
-    """Share of customers below ``bound`` with Wilson's interval."""
+def share_below(values: Any) -> tuple[float, float, float]:
+    """Share of customers below 0 with Wilson's interval."""
     x = checked(values)
-    return wilson(int((x < bound).sum()), x.size)
+    return wilson(int((x < 0).sum()), x.size)
 
 
 def parts(x: np.ndarray) -> list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]]:

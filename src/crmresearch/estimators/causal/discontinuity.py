@@ -117,11 +117,10 @@ def false_cuts(
     y: ArrayLike,
     cuts: Iterable[float],
     *,
-    cut: float = 0.0,
     bandwidths: tuple[float, float] | None = None,
     cluster: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Jumps where nobody's treatment changes, each among the units of one side of the true cut.
+    """Jumps where nobody's treatment changes, each among the units of one side of the true cut, which is 0.
 
     Returns
     -------
@@ -132,7 +131,7 @@ def false_cuts(
     unit = np.arange(len(x)) if cluster is None else np.asarray(cluster)
     rows = []
     for c in cuts:
-        side = (x >= cut) == (c >= cut)
+        side = (x >= 0) == (c >= 0)
         found = jump(x[side], y[side], cut=c, bandwidths=bandwidths, cluster=unit[side])
         rows.append((c, found.value, *found.interval, found.p))
     return pd.DataFrame(rows, columns=["cut", "value", "low", "high", "p"])
@@ -238,15 +237,15 @@ class Density:
     bandwidths: tuple[float, float]
 
 
-def density(x: ArrayLike, *, cut: float = 0.0) -> Density:
-    """Test whether units sort themselves across the cut: local cubic densities, bandwidths for quadratic ones.
+def density(x: ArrayLike) -> Density:
+    """Test whether units sort themselves across the cut at 0: local cubic densities, bandwidths for quadratic ones.
 
     References
     ----------
     Cattaneo, Jansson and Ma (2020), *JASA* 115, 1449-1455; bandwidths as their software, release 3.
     """
     (values,) = complete(running=x)
-    u = np.sort(values - cut)
+    u = np.sort(values)
     _sides(u)
     h = _density_bandwidths(u)
     slope, v = _slopes(u, h, 3, 1)

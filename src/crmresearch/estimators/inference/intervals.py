@@ -225,7 +225,7 @@ def fieller(
     return Fieller("unbounded", -math.inf, math.inf)
 
 
-def from_draws(draws: ArrayLike, level: float = LEVEL) -> tuple[Any, Any, Any]:
+def from_draws(draws: ArrayLike) -> tuple[Any, Any, Any]:
     """Standard error and percentile ends of draws (first axis) from a bootstrap or a posterior.
 
     Returns
@@ -238,7 +238,7 @@ def from_draws(draws: ArrayLike, level: float = LEVEL) -> tuple[Any, Any, Any]:
     Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, 13.
     """
     values = np.asarray(draws, dtype=float)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return values.std(axis=0, ddof=1), low, high
 
 

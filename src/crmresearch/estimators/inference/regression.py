@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from crmresearch.errors import FitError, InputError, RankError
 from crmresearch.estimators.inference.intervals import from_draws
 
+FOLDS = 5  # of rows that a fit did not see
 RANK_TOLERANCE = 1e-9  # part of a column, of its own length, that the columns before it do not explain
 
 
@@ -351,9 +352,7 @@ def _left_out(x: np.ndarray, y: np.ndarray, mu: np.ndarray, cluster: np.ndarray)
     return np.asarray((1 - 1 / len(groups)) * np.square(moved).sum(axis=0))
 
 
-def held_out_r2(
-    y: np.ndarray, blocks: Mapping[str, np.ndarray], *, seed: int, repetitions: int, folds: int = 5
-) -> pd.DataFrame:
+def held_out_r2(y: np.ndarray, blocks: Mapping[str, np.ndarray], *, seed: int, repetitions: int) -> pd.DataFrame:
     """R squared on rows a least-squares fit did not see, as blocks of columns (and their squares) are added.
 
     Folds are dealt at random; the interval is a percentile bootstrap over the rows' squared errors.
@@ -366,7 +365,6 @@ def held_out_r2(
         In the order in which they are added.
     seed, repetitions : int
         Of folds and resamples.
-    folds : int
 
     Returns
     -------
@@ -375,7 +373,7 @@ def held_out_r2(
         blocks before, from the same rows.
     """
     rng, n = np.random.default_rng(seed), len(y)
-    fold = rng.permutation(n) % folds
+    fold = rng.permutation(n) % FOLDS
     # kept as single precision: counts are small, and there is one a row and resample
     weights = rng.multinomial(n, np.full(n, 1 / n), size=repetitions).astype(np.float32)
     centred = (y - y.mean()) ** 2
@@ -383,9 +381,9 @@ def held_out_r2(
     x, rows, before = np.ones((n, 1)), [], centred
     for name, columns in blocks.items():
         x = np.column_stack([x, columns, columns**2])
-        sized(n - n // folds, x.shape[1])
+        sized(n - n // FOLDS, x.shape[1])
         error = np.empty(n)
-        for k in range(folds):
+        for k in range(FOLDS):
             beta, *_ = np.linalg.lstsq(x[fold != k], y[fold != k], rcond=None)
             error[fold == k] = (y[fold == k] - x[fold == k] @ beta) ** 2
         _, *span = from_draws(1 - (weights @ error) / whole)

@@ -10,8 +10,8 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
-from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift
-from crmresearch.estimators.causal.staggered import Effects, Panel, by_block, by_event, group_time, wild_interval
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, undone, years
+from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
@@ -57,7 +57,7 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     each = ways(window_quarters)
     read = {name: way(main) for name, way in each.items()}
     rows = [(name, int(one.n[0]), *wild_interval(one, **draw), own) for name, one in read.items()]
-    blocks = _blocks(main, max(1, window_quarters // YEAR))
+    blocks = years(main, YEAR, max(1, window_quarters // YEAR))
     if blocks is not None:
         after = float(blocks.effect[blocks.when >= 0].mean())
         moves = zip(("apart", "half", "whole"), MAGNITUDES, strict=True)
@@ -123,21 +123,12 @@ def _panel(frame: pd.DataFrame, sides: list[pd.Series], events: str, of: str) ->
     return panel, int(there.groupby(["branch", "older", "failing"])["people"].first().sum())
 
 
-def _blocks(panel: Panel, years: int) -> Effects | None:
-    """Years after help against the one before; none where no branch is seen two years before and so long after."""
-    try:
-        return by_block(group_time(panel, controls="not yet", base="universal"), YEAR, 2, years)
-    except InputError:
-        return None
-
-
 def _trends(blocks: Effects | None) -> Check:
     """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
     if blocks is None:
         return gate(say, "trends_unseen", None)
-    plain, wide = (bounded(blocks, m) for m in (0.0, DECIDES))
-    undone = not plain[0] <= BOUND <= plain[1] and wide[0] <= BOUND <= wide[1]
-    return gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=BOUND)
+    low, high = bounded(blocks, DECIDES)
+    return gate(say, "trends", not undone(blocks, DECIDES, BOUND), low=low, high=high, limit=BOUND)
 
 
 def _points(found: Estimate) -> Estimate:
