@@ -433,6 +433,28 @@ def recover(
     options.echo(f"written: {options.short(Path(written).absolute())}")
 
 
+@app.command()
+def multiverse(
+    claims: Annotated[str, typer.Option(help="Claims whose studies declare choices.")] = "S40,S06,S42,S10,S19",
+    bank: options.Bank = "reference",
+    from_dir: options.From = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=options.here, help="Folder; outputs/multiverse/<bank> by default.")
+    ] = None,
+    lang: options.Lang = None,
+) -> None:
+    """Estimate claims under every analysis choice their studies declare: multiverse.csv and a curve for each."""
+    from crmresearch.data.bank import open_bank
+    from crmresearch.run import multiverse as many
+
+    wanted = many.checked(options.listed(claims) or [])
+    opened = open_bank(bank, from_dir)
+    place = out or Path("outputs") / "multiverse" / opened.name
+    for claim, result in many.run(opened, wanted, place).items():
+        options.echo(f"{claim}: {result.sentence}")
+    options.echo(f"written: {options.short(place.absolute())}")
+
+
 def main() -> None:
     """Entry point: errors of this package become one message and an exit status, never a traceback."""
     spare_grammars()

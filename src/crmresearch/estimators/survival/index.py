@@ -19,8 +19,8 @@ from crmresearch.estimators.survival.finegray import fine_gray
 PARTS = ("families", "unmet")
 
 
-def index_scale(cells: pd.DataFrame) -> pd.Series:
-    """Means and spreads that make the relationship index from its parts, over person-months at risk."""
+def index_scale(cells: pd.DataFrame, weights: tuple[float, float] = (1.0, 1.0)) -> pd.Series:
+    """Means, spreads and weights that make the relationship index from its parts, over person-months at risk."""
     w = cells["at_risk"].to_numpy(dtype=float)
     out: dict[str, float] = {}
     z = []
@@ -32,14 +32,15 @@ def index_scale(cells: pd.DataFrame) -> pd.Series:
             raise FitError("products held or unmet requests do not vary, so there is no relationship index")
         out |= {f"{name} mean": mean, f"{name} sd": sd}
         z.append((x - mean) / sd)
-    raw = z[0] - z[1]
+    raw = weights[0] * z[0] - weights[1] * z[1]
+    out |= {f"{name} weight": weight for name, weight in zip(PARTS, weights, strict=True)}
     out["sd"] = float(np.sqrt(np.average(raw**2, weights=w) - np.average(raw, weights=w) ** 2))
     return pd.Series(out)
 
 
 def with_index(frame: pd.DataFrame, scale: pd.Series) -> pd.DataFrame:
-    """Add the relationship index: products held up, unmet requests down, equal weights, standard deviation 1."""
-    up, down = ((frame[c] - scale[f"{c} mean"]) / scale[f"{c} sd"] for c in PARTS)
+    """Add the relationship index: products held up, unmet requests down, standard deviation 1."""
+    up, down = (scale[f"{c} weight"] * (frame[c] - scale[f"{c} mean"]) / scale[f"{c} sd"] for c in PARTS)
     return frame.assign(index=(up - down) / scale["sd"])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from crmresearch.studies.churn.curves import by_level
 from crmresearch.studies.churn.gates import model_gates, overlap
 
 CAUSE = "voluntary"
+CHOICES: Mapping[str, tuple[Any, ...]] = {"exits": ("S42", "S42a"), "horizon": (12, 6, 9)}  # of S42, registered first
 KNOWN = (
     "tenure", "late_tenure", "early", "families", "unmet", "complaint", "unresolved", "tier_", "age", "log_balance",
     "recency", "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",

@@ -14,7 +14,7 @@ from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, normal
 from crmresearch.estimators.survival.cox import cox
-from crmresearch.estimators.survival.diagnostics import by_lifelines
+from crmresearch.estimators.survival.diagnostics import by_lifelines, diagnose
 from crmresearch.estimators.survival.index import IndexModels, further_lines, index_models, index_rows, index_scale
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
@@ -25,6 +25,11 @@ CAUSE = "voluntary"
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 OTHERS = {"doubtful": (CAUSE, "unknown", "dormant"), "every": None}  # causes that may hide an exit; all of them
 TENURE_BANDS = (2, 5, 10)  # years
+WEIGHTS = {"equal": (1.0, 1.0), "products": (1.0, 0.0), "requests": (0.0, 1.0)}  # of the parts of the index
+CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S06, the registered value first
+    "exits": (CAUSE, "doubtful", "every"), "lag": (VERDICT_LAG, 0, 6), "strata": ("declared", "none"),
+    "weights": tuple(WEIGHTS),
+}  # fmt: skip
 LIBRARY_GAP = 1e-6  # most by which lifelines' coefficient or error may differ
 say = words.of("churn.relationship")
 say_tenure = words.of("churn.by_tenure")
@@ -89,6 +94,27 @@ def index_hazard_ratio(
     """
     models = index_models(by_lag, CAUSE, {"doubtful": OTHERS["doubtful"]}, lag=VERDICT_LAG, groups=groups)
     return hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
+
+
+def specified(cells: pd.DataFrame, n: int, *, exits: str, groups: Sequence[str], weights: str) -> Estimate:
+    """Hazard ratio of the index by one specification of :data:`CHOICES`, with the gates of its own model.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Person-months, the parts of the index read so many months earlier as the specification says.
+    n : int
+        Customers.
+    exits, weights : str
+        As in :data:`CHOICES`.
+    groups : sequence of str
+        Strata.
+    """
+    causes = {CAUSE: (CAUSE,), **OTHERS}[exits]
+    rows = index_rows(cells, index_scale(cells, WEIGHTS[weights]), causes, groups)
+    fit = cox(rows, ["index"], strata="stratum" if groups else None)
+    checks = model_gates(fit.events, 1 + rows["stratum"].nunique(), **diagnose(fit, rows, "index"))
+    return hazard_ratio(fit.summary().iloc[0], n, checks)
 
 
 @study

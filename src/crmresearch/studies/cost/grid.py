@@ -28,6 +28,10 @@ LINES = {
     for keeping, letter in zip(("year", "tenure", "saved"), letters, strict=True)
 }
 PAID, DISCOUNTED = "as paid", "discounted"  # costs
+CHOICES = {  # of S40, the registered value first; several: the least ratio that the word means
+    "winning": ("all", "won", "marginal"), "keeping": ("year", "tenure", "saved"), "costs": (PAID, DISCOUNTED),
+    "several": (2.0, 1.5, 3.0),
+}  # fmt: skip
 MONEY = ("ratio", "ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "simultaneous_low", "simultaneous_high")
 Pair = tuple[Functional, Functional]  # numerator and denominator of a ratio
 

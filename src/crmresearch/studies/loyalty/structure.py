@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from crmresearch.studies.loyalty.answers import cells, forest, respondents, surv
 
 say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
+CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S10, the registered value first; wave 0 takes all together
+    "wave": (1, 0), "scheme": ("centroid", "factorial", "path"), "scaled": (False, True),
+}  # fmt: skip
 SETTLED = 0.95  # least share of resamples of the covariance model with a largest likelihood
 
 

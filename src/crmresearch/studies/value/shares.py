@@ -25,6 +25,9 @@ MIN_MEAN_Z = 5.0  # standard errors the mean must be away from zero: shares divi
 GINI, TOP1, TOP10, TOP20, PROFITABLE = inequality.STATISTICS
 LINES = {"S19": TOP20, "S19a": TOP1, "S19b": TOP10, "S19c": GINI}
 BESIDE = {"S19d": "turnover", "S19e": "fees"}  # top fifth of what banks without costs know
+CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S19, the registered value first
+    "months": (12, 3, 6, 24, 36), "measure": ("contribution", "fully_loaded"),
+}  # fmt: skip
 COSTED = ("contribution", "fully_loaded")  # measures that know costs
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
