@@ -78,9 +78,20 @@ def test_precision_is_counted_against_the_held_out_by_hand():
 def test_a_list_of_nothing_is_right_as_often_as_the_control(seeds):
     hits = []
     for seed in seeds:
-        found = actions.precision(*people(np.random.default_rng(seed), 2_000, link=0.0)).finding("keep")
+        found = actions.precision(*people(np.random.default_rng(seed), 8_000, link=0.0)).finding("keep")
         hits.append(found.ci_low <= 0 <= found.ci_high)
     assert np.mean(hits) > 0.83  # of 95%, 3.5 errors of 40 trials below
+
+
+def test_a_share_of_few_is_not_told_as_it_gives_back_their_count():
+    before, now = people(np.random.default_rng(2))
+    first = actions.precision(before, now).table["first"].iloc[0]
+    head = actions.listed(before).query(f"action == 'keep' and rank <= {first}")["customer_id"]
+    for here in (before["held_out"], now["who"].isin(head)):
+        known = np.flatnonzero(here & now["left"] & ~before["gone"] & before["agreed"])
+        for few, applicable in ((9, False), (known.size, True)):
+            stays = now.assign(left=now["left"] & ~now.index.isin(known[few:]))
+            assert actions.precision(before, stays).applicable is applicable
 
 
 @pytest.mark.parametrize("worse", [{"agreed": False}, {"held_out": False}, {"gone": True}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,9 +13,11 @@ import yaml
 
 from crmresearch import ledger
 from crmresearch.data.bank import open_bank
+from crmresearch.data.contract import ContractError
 from crmresearch.errors import InputError
 from crmresearch.lab import simulated
 from crmresearch.run import batch, cli, replay
+from crmresearch.run.replay import Arrivals
 
 SETTINGS = simulated.Settings(120, 60, 2, "wider")
 TABLES = ["customers", "monthly", "transactions"]
@@ -212,8 +215,56 @@ def test_by_day_each_day_is_a_load(tmp_path, runs):
     runs.clear()
     replay.replay(tmp_path / "bank", tmp_path / "months", every=1)
     assert [(label, rows["transactions"]) for label, _, rows, _ in runs] == [("2021-02-28", 2), ("2021-03-31", 3)]
-    private = tmp_path / "days" / "state" / "bank.yaml"
-    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+
+
+# --- what must not leave ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_replay_leaves_tells_no_place_of_the_machine_and_nobody(bank, tmp_path, runs):
+    folder, _ = bank
+    (folder / "monthly" / "monthly-2022-06.csv").write_text("month\nx\n", "utf-8")
+    assert replay.replay(folder, tmp_path / "out").report.breaches == []
+    assert not (tmp_path / "out" / "state").exists()
+    left = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert len(left) > 4
+    assert [p for p in left if str(tmp_path).encode() in p.read_bytes()] == []
+
+
+def test_a_replay_is_looked_through_for_the_bank_s_people_and_places(bank, tmp_path, runs, monkeypatch, capsys):
+    folder, _ = bank
+    one = pd.read_csv(next((folder / "customers").glob("*.csv")))["customer_id"][0]
+    (folder / "monthly" / f"monthly-{one}-2022-06.csv").write_text("month\nx\n", "utf-8")
+    (folder / "monthly" / "monthly-2022-07.csv").write_text("month\nx\n", "utf-8")
+    was = Arrivals.breaks
+
+    def telling(self, *given):
+        error = was(self, *given)
+        return error and ContractError("mine", [replace(p, hint=f"{folder}/x, /srv/bank") for p in error.problems])
+
+    monkeypatch.setattr(Arrivals, "breaks", telling)
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["crmresearch", "replay", "--bank", str(folder), "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    told = json.loads((out / "replay.json").read_text("utf-8"))
+    assert {b["rule"] for b in told["disclosure"]} == {"customer identifier", "local path"}
+    assert str(folder) not in str(told)
+    assert "replay.json, aside" in capsys.readouterr().out
+
+
+def test_files_outside_the_bank_s_folder_are_refused_and_the_remedy_works(bank, tmp_path, runs):
+    folder, rows = bank
+    (folder / "monthly").rename(tmp_path / "elsewhere")
+    about = folder / "bank.yaml"
+    about.write_text(about.read_text("utf-8").replace("monthly: monthly/", f"monthly: {tmp_path}/elsewhere/"), "utf-8")
+    with pytest.raises(InputError, match=r"csv lies outside the folder of bank\.yaml; move it there") as refused:
+        replay.replay(folder, tmp_path / "out")
+    assert str(tmp_path) not in str(refused.value)
+    (tmp_path / "elsewhere").rename(folder / "monthly")
+    about.write_text(about.read_text("utf-8").replace(f"{tmp_path}/elsewhere/", "monthly/"), "utf-8")
+    replay.replay(folder, tmp_path / "out", every=100)
+    assert runs[-1][2] == rows
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -276,7 +276,8 @@ def replay(
 ) -> None:
     """Load a bank's files in the order of the dates in their names; say which verdicts move.
 
-    Exit status: 0 everything completed, 1 a file was set aside or a run failed, 2 refused before anything ran.
+    Exit status: 0 everything completed, 1 a file was set aside, a run failed or something must not leave, 2 refused
+    before anything ran.
     """
     from crmresearch.run import replay as replaying
 
@@ -295,9 +296,10 @@ def replay(
         options.echo(f"came before, changes nothing: {name}")
     for name, report in done.aside.items():
         options.echo(f"set aside: {name}: {report}", err=True)
+    passed = _told(done.report)
     for until, outcome in done.outcomes.items():
         options.echo(f"{until} {outcome.status['status']}: {options.short(outcome.folder.absolute())}")
-    if done.aside or not all(outcome.completed for outcome in done.outcomes.values()):
+    if done.aside or not passed or not all(outcome.completed for outcome in done.outcomes.values()):
         raise typer.Exit(1)
 
 

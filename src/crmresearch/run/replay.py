@@ -9,9 +9,11 @@ from __future__ import annotations
 import calendar
 import datetime
 import json
+import os
 import re
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,11 @@ from crmresearch.data.sources import own_files, readers
 from crmresearch.data.tables import STEPS, TABLES
 from crmresearch.errors import InputError
 from crmresearch.result import Result
+from crmresearch.rules import use
 from crmresearch.run import batch
+from crmresearch.run.people import People
 from crmresearch.run.progress import Progress
+from crmresearch.run.scan import Report, scan
 from crmresearch.studies import actions
 
 _DATED = re.compile(r"(?<!\d)(\d{4})[-_]?(0[1-9]|1[0-2])(?:[-_]?(0[1-9]|[12]\d|3[01]))?(?!\d)")
@@ -59,6 +64,8 @@ class Replayed:
         Files that had come before, and changed nothing.
     precision : dict of str to Result
         How often the list of the ledger before was right by that day.
+    report : Report
+        What must not leave, in the files of the replay itself; each run has been looked through on its own.
     """
 
     outcomes: dict[str, batch.Outcome] = field(default_factory=dict)
@@ -66,6 +73,7 @@ class Replayed:
     aside: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
     precision: dict[str, Result] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
 
 
 class Arrivals:
@@ -95,6 +103,8 @@ class Arrivals:
                 raise InputError(f"table {name} comes from a database, not in files; use: crmresearch run --bank")
             named = spec["file"] if isinstance(spec.get("file"), list) else [spec.get("file", "")]
             for path in readers.parts_of(self.folder, named):
+                if not path.resolve().is_relative_to(self.folder):
+                    raise InputError(f"{path.name} lies outside the folder of {self.path.name}; move it there")
                 found.setdefault(_day(path.name, by, self.end), []).append(File(name, path))
         days = sorted(day for day in found if day is not None)
         if len(days) < 2:
@@ -119,7 +129,6 @@ class Arrivals:
         facts |= {"covered": {t: [a, min(b, end.isoformat())] for t, (a, b) in covered.items()}} if covered else {}
         if not last:
             facts.pop("truth", None)  # that of a simulated bank is of all its months
-        self.state.mkdir(parents=True, exist_ok=True)
         put(self.state / "bank.yaml", yaml.safe_dump(facts, allow_unicode=True).encode())
         return self.state / "bank.yaml"
 
@@ -141,7 +150,7 @@ class Arrivals:
                 without = [self.breaks([*self.good, *(x for x in files if x is not f)], end) for f in blamed]
                 wrong = [0 if e is None else sum(p.rows or 1 for p in e.problems) for e in without]
                 blamed = [blamed[wrong.index(min(wrong))]]
-            aside[blamed[0].path.name] = str(error)
+            aside[blamed[0].path.name] = str(error).replace(f"{self.folder}{os.sep}", "")
             files = [f for f in files if f is not blamed[0]]
         self.good += files
         return aside
@@ -187,7 +196,12 @@ def replay(
     progress = progress or Progress()
     if out.is_dir() and any(out.iterdir()) and not (out / "replay.json").exists():
         raise InputError(f"{out} holds something that is not a replay; choose another --out, or empty it first")
-    arrivals, done = Arrivals(bank, by, out / "state"), Replayed()
+    with tempfile.TemporaryDirectory() as state:  # it names the bank's files where they lie on this machine
+        return _replay(Arrivals(bank, by, Path(state)), out, every, progress, ways)
+
+
+def _replay(arrivals: Arrivals, out: Path, every: int, progress: Progress, ways: Mapping[str, Any]) -> Replayed:
+    done, people = Replayed(), People.called(())
     _write(out, done)
     seen: set[tuple[str, str]] = set()
     waiting: dict[datetime.date, list[File]] = {}
@@ -219,12 +233,16 @@ def replay(
         before = one.folder
         opened = open_bank(state, home)
         standing = reductions.standing(opened)
+        people = People.of(opened) if number == len(arrivals.loads) else people
+        use(opened.about.disclosure)
         opened.engine.close()
         if isinstance(standing, pd.DataFrame):
             if known is not None:
                 done.precision[label] = actions.precision(known, standing)
             _restricted(out, label, actions.listed(standing))
             known = standing
+    _write(out, done)
+    done.report = scan(out, people, deep=False)
     _write(out, done)
     return done
 
@@ -252,5 +270,5 @@ def _write(out: Path, done: Replayed) -> None:
         "runs": {label: one.status["status"] for label, one in done.outcomes.items()},
         "aside": done.aside,
         "again": done.again,
-    }
+    } | ({"disclosure": [asdict(b) for b in done.report.breaches]} if done.report.breaches else {})
     ledger.write_json(out / "replay.json", told)

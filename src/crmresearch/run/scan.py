@@ -333,7 +333,7 @@ def html_tables(text: str) -> Iterator[list[list[str]]]:
 # --- a whole run -----------------------------------------------------------------------------------------------------
 
 
-def scan(folder: Path, people: People | None) -> Report:
+def scan(folder: Path, people: People | None, deep: bool = True) -> Report:
     """Look through everything of a run but its lists of customers (``restricted/``).
 
     Parameters
@@ -342,10 +342,12 @@ def scan(folder: Path, people: People | None) -> Report:
         A run's folder, or a part of one.
     people : People, optional
         Whose identifiers are looked for; without them the report says that they were not.
+    deep : bool
+        Whether what lies in its folders is looked through, too.
     """
     report, reader = Report(people=people is not None), _Reader(people or People.called(()), least(folder))
     images = theme = 0
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         name = path.relative_to(folder).as_posix()
         if name.split("/")[0] == PRIVATE or (path.is_dir() and not path.is_symlink()):
             continue
@@ -362,6 +364,7 @@ def scan(folder: Path, people: People | None) -> Report:
         at_home = HERE if name.startswith("logs/") else ()
         report.breaches += [Breach(name, rule, where) for where, rule in dict.fromkeys(found) if rule not in at_home]
     said = {
+        "what lies in its folders": not deep,
         f"{PRIVATE}/, which stays here": (folder / PRIVATE).is_dir(),
         f"the pixels of {images} pictures": images,
         f"{theme} files of the site's theme, the same as installed": theme,

@@ -6,13 +6,27 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
+from crmresearch.disclosure import hidden
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.inference import Estimate, newcombe
 from crmresearch.result import Result, study
+from crmresearch.rules import rules
 
 say = words.of("actions")
-SHARE, LEAST = 0.05, 10  # of those asked about, at the head of the list, and the fewest
-COLUMNS = ["action", "precision", "control", "difference", "low", "high", "first", "held_out"]
+SHARE = 0.05  # of those asked about, at the head of the list
+COLUMNS = [
+    "action",
+    "precision",
+    "control",
+    "difference",
+    "low",
+    "high",
+    "first",
+    "first_did",
+    "held_out",
+    "held_out_did",
+]
+COUNTS = (("first", "first_did"), ("held_out", "held_out_did"))
 GROWN = 1.10  # times the balance before: who was to be developed did
 
 
@@ -63,18 +77,21 @@ def precision(before: pd.DataFrame, now: pd.DataFrame) -> Result:
     asked = asked[asked["who"].isin(known.index)].set_index("who")
     later = known.loc[asked.index]
     asked = asked.assign(keep=later["left"], develop=later["recent"] > GROWN * asked["recent"])
-    first, order = max(LEAST, round(SHARE * int((~asked["held_out"]).sum()))), listed(before)
+    first, order = max(rules.least, round(SHARE * int((~asked["held_out"]).sum()))), listed(before)
     control = asked[asked["held_out"]]
     rows, found = [], {}
+    few = NotApplicable(say("few", least=rules.least), "customers", "monthly")
     for action, named in say.names("rows").items():
         head = order.loc[(order["action"] == action) & (order["rank"] <= first), "customer_id"]
         hits = asked.loc[asked.index.isin(head), action]
-        if min(len(hits), len(control)) < LEAST:
-            raise NotApplicable(say("few", least=LEAST), "customers", "monthly")
         counts, n = (int(hits.sum()), int(control[action].sum())), (len(hits), len(control))
+        if min(n) < rules.least:
+            raise few
         gap = newcombe(counts, n)
         found[action] = Estimate(*gap, say("unit"), sum(n))
-        rows.append((named, counts[0] / n[0], counts[1] / n[1], *gap, *n))
+        rows.append((named, counts[0] / n[0], counts[1] / n[1], *gap, n[0], counts[0], n[1], counts[1]))
     table = pd.DataFrame(rows, columns=COLUMNS)
+    if hidden(table, COUNTS).any():  # a share gives back its count
+        raise few
     sentence = say("sentence", first=float(first), keep=found["keep"], develop=found["develop"])
-    return Result(table, sentence, estimates=found, counts=("first", "held_out"))
+    return Result(table, sentence, estimates=found, counts=COUNTS)
