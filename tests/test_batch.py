@@ -222,6 +222,21 @@ def test_an_interrupted_run_leaves_the_earlier_one(tiny, tmp_path, no_site, monk
     assert [p.name for p in tmp_path.iterdir()] == [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are listed on Linux")
+def test_a_folder_is_moved_with_no_file_in_it_open(tiny, tmp_path, monkeypatch):
+    def swap(partial: Path, out: Path) -> None:
+        held = [os.readlink(p) for p in Path("/proc/self/fd").iterdir() if p.exists()]
+        assert [name for name in held if name.startswith(f"{partial}/")] == []
+        moved.append(out)
+        real(partial, out)
+
+    moved, real = [], batch.staging.swap
+    monkeypatch.setattr(batch.staging, "swap", swap)
+    notebook(tmp_path / "n" / "00_ok.ipynb", *SOURCES["00_ok"])
+    batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run", site=False)
+    assert moved == [tmp_path / "run"]
+
+
 def test_the_ledger_notebook_runs_last_on_the_merged_ledger(tiny, tmp_path, no_site):
     look = (
         'import os; print(sorted(p.name for p in __import__("pathlib").Path(os.environ["CRMRESEARCH_OUT"]).iterdir()))'

@@ -35,6 +35,8 @@ def declared(lock: str = "requirements.lock") -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     more = project["optional-dependencies"]
     oracles = more.pop("oracles")  # a lock of its own, as some are GPL: only tests install them
+    for where_it_runs in ("cluster", "storage"):  # who has a cluster has its versions, too
+        del more[where_it_runs]
     out = {}
     for text in oracles if lock == LOCKS[1] else [*project["dependencies"], *itertools.chain(*more.values())]:
         name, bounds = re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?(.*)", text).groups()

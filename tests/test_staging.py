@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import pytest
 from crmresearch.data.bank import open_bank
 from crmresearch.errors import CrmError, FitError, InputError
 from crmresearch.estimators.causal import selection
-from crmresearch.run import batch, staging, sweep
+from crmresearch.run import batch, staging, sweep, workers
+from crmresearch.run.progress import Progress
 from crmresearch.studies import cost
 from test_faults import Place
 
@@ -257,3 +259,28 @@ def test_a_cache_that_cannot_be_made_is_refused_with_a_remedy_that_works(place, 
         open_bank(place.bank)
     monkeypatch.setenv("CRMRESEARCH_CACHE", str(place.folder / "mine"))
     assert open_bank(place.bank).rows("customers") == 40
+
+
+def test_nothing_of_a_lost_run_writes_into_its_folder_again(tmp_path):
+    first = threading.Event()
+
+    class Team:
+        size, stopped = 2, False
+
+        def run(self, job: dict, progress: object) -> dict:
+            if job["source"] == "00_lost.ipynb":
+                raise OSError(errno.ENOSPC, "no room")
+            assert first.wait(10)  # the run has been lost, and its folder removed
+            return {"status": "completed"}
+
+    jobs = [{"source": f"{name}.ipynb", "folder": str(tmp_path / "partial")} for name in ("00_lost", "01_late")]
+    done: dict[str, dict] = {}
+    with pytest.raises(OSError, match="no room"):
+        workers.execute(jobs, Team(), Progress(), done, {"00_lost": "a", "01_late": "b"})
+    threads = threading.enumerate()
+    first.set()
+    for thread in threads:
+        if thread.daemon and thread is not threading.current_thread() and "consume" in thread.name:
+            thread.join(10)
+    assert done == {}
+    assert not (tmp_path / "partial").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -320,3 +321,20 @@ def test_a_file_says_what_varies_and_a_dry_run_what_would_run(place):
     assert planned["seconds"] == 75
     assert [*planned["runs"]] == [*names, "wide_seed-1", "wide_seed-2"]
     assert not (place / "sweeps").exists()
+
+
+def test_a_run_is_kept_by_the_name_that_a_second_bank_gives_it(place, monkeypatch):
+    (place / "other").mkdir()
+    (place / "other" / "bank.yaml").write_text(BANK.replace("name: tiny", "name: small"))
+    shutil.copy(place / "bank" / "customers.csv", place / "other")
+    _, statuses = sweep.run(prepared(place, {"size": [1]}))
+    assert [*statuses] == ["size-1"]
+    banks = [str(place / "bank"), str(place / "other")]
+    planned = sweep.prepare({"size": [1]}, place / "out", banks=banks, folder=place / "n")
+    first, second = planned.plans
+    assert planned.states(False) == {first: None, second: ["00_ok"]}
+    assert planned.states(True) == {first: ["00_ok"], second: ["00_ok"]}
+    assert (place / "out" / "size-1").exists()  # nothing is renamed before it runs
+    _, statuses = sweep.run(planned)
+    assert ["reused" in one for one in statuses.values()] == [True, False]
+    assert {p.name for p in (place / "out").iterdir() if p.is_dir()} == {first, second}

@@ -412,17 +412,18 @@ def answers(frame: pd.DataFrame) -> pd.DataFrame:
     The primary line alone decides; a secondary one decided the other way is named. A run of a part of the register
     answers no claim: it is ``provisional``.
     """
-    out = []
-    for _, rows in frame.groupby("claim_id", sort=False):
-        register = [lines()[k] for k in rows["line_id"]]
-        line, row = next((x, r) for x, r in zip(register, rows.to_dict("records"), strict=True) if x.primary)
-        others = {k: v for k, v in zip(rows["line_id"], rows["verdict"], strict=True) if k != line.line_id}
+    out, claims = [], dict[str, list[dict[Any, Any]]]()
+    for row in frame.to_dict("records"):  # once: a frame a claim would be most of what a short run costs
+        claims.setdefault(row["claim_id"], []).append(row)
+    for rows in claims.values():
+        line, row = next((lines()[r["line_id"]], r) for r in rows if lines()[r["line_id"]].primary)
+        others = {r["line_id"]: r["verdict"] for r in rows if r["line_id"] != line.line_id}
         opposite = bool(line.bound and verdicts.refuted_how(row["ci_low"], row["ci_high"], line.bound) == "opposite")
         said = verdicts.answer(line.design, row["verdict"], opposite=opposite, others=others)
         doubtful = pd.notna(row["n"]) and any(state == "doubtful" for state, _ in split_checks(row["checks"]))
         if row["verdict"] == "not measured":
             said = "not built"
-        elif "yes" in set(rows["provisional"]):
+        elif any(r["provisional"] == "yes" for r in rows):
             said = "provisional"
         elif doubtful:
             said += DOUBTFUL

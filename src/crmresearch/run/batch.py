@@ -185,7 +185,7 @@ def carry_out(
         staging.clear(partial, done, progress.say)
         with ONE:
             _tell(plan, partial)
-        progress = held.enter_context(Events(partial / "logs" / "events.jsonl", progress))
+        progress = told = held.enter_context(Events(partial / "logs" / "events.jsonl", progress))
         progress.begin(len(names))
         for kept, record in done.items():
             progress.end(kept, record)
@@ -193,8 +193,8 @@ def carry_out(
             warm = not cold and len(names) - len(done) > 1  # a single kernel costs the same
             team = held.enter_context(workers.team(jobs, environment(), lock, warm))
         with ONE:
-            known, told = plan.loaded.people, _own(plan, partial, jobs)
-        common = {"folder": str(partial), "timeout": timeout, "environment": told}
+            known, own = plan.loaded.people, _own(plan, partial, jobs)
+        common = {"folder": str(partial), "timeout": timeout, "environment": own}
         for last in sorted({n == LAST for n in names}):
             part = [n for n in names if n not in done and (n == LAST) is last]
             work = [{"source": str(plan.sources[n].resolve()), "parameters": plan.given[n], **common} for n in part]
@@ -213,6 +213,7 @@ def carry_out(
         }
         with ONE:
             _finish(plan, partial, status, progress, site)
+        told.file.close()  # Windows moves no folder with a file that is open
         staging.swap(partial, plan.out)
     return Outcome(plan.out, status)
 

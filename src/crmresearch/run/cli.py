@@ -123,11 +123,12 @@ def run(
     """
     from crmresearch.run import batch
 
+    place, storage = options.target(out)
     with _watched(_again()) as listener:
         ways: dict[str, Any] = {
             "studies": options.listed(studies),
             "values": options.values(given),
-            "out": out,
+            "out": place,
             "jobs": jobs,
             "from_dir": from_dir,
             "force": force,
@@ -139,8 +140,10 @@ def run(
             raise InputError("--since names an earlier run of one bank; all-open runs several")
         done: Any = batch.run_open(**ways) if bank == "all-open" else batch.run(bank, since=since, **ways)
     if bank == "all-open":
+        options.upload(next(iter(done[0].values())).folder.parent, storage)
         _finish_open(done, as_object)
     else:
+        options.upload(done.folder, storage)
         _finish(done, _again(), as_object)
 
 
@@ -169,8 +172,12 @@ def _finish_open(done: Any, as_object: bool) -> None:
 def sweep(
     file: Annotated[Path | None, typer.Argument(metavar="FILE.yaml", help="What varies: see README.md.")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(callback=options.here, help="Folder of the sweep; one run's folder in it per combination."),
+        str | None,
+        typer.Option(help="Folder of the sweep; one run's folder in it per combination. Or an address, as for a run."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, whose workers share the folder and do the runs."),
     ] = None,
     given: Annotated[
         list[str] | None,
@@ -192,11 +199,14 @@ def sweep(
 
     Runs that are there and unchanged are skipped. Exit status as for a run.
     """
+    from crmresearch.run import remote
     from crmresearch.run import sweep as sweeping
 
+    place, storage = options.target(out)
     said = sweeping.read(file) if file else {}
     values = said.get("grid", {}) | {name: options.several(text) for name, text in options.pairs(given).items()}
-    folder = out or (Path(said["out"]) if "out" in said else Path("outputs") / "sweeps" / file.stem if file else None)
+    name = file.stem if file else storage and Path(storage.root).name
+    folder = place or (Path(said["out"]) if "out" in said else Path("outputs") / "sweeps" / name if name else None)
     if folder is None:
         raise InputError("say what varies in a file, or with -p NAME=A,B and the sweep's folder: --out DIR")
     groups = (
@@ -204,13 +214,16 @@ def sweep(
         if studies
         else [one if isinstance(one, list) else [one] for one in said.get("studies", [])]
     )
-    banks, seeds = said.get("bank", "reference"), said.get("seeds", ())
+    named, seeds = said.get("bank", "reference"), said.get("seeds", ())
+    names = bank or ([named] if isinstance(named, str) else named)
+    if cluster:
+        names, from_dir = [remote.whole(one) for one in names], from_dir and from_dir.absolute()
     with _watched(_again()) as listener:
         listener.say("checking the sweep (a new or changed bank is loaded first)")
         planned = sweeping.prepare(
             values,
             folder,
-            banks=bank or ([banks] if isinstance(banks, str) else banks),
+            banks=names,
             studies=[[str(name) for name in group or ()] for group in groups],
             specifications=said.get("specifications"),
             seeds=range(1, seeds + 1) if isinstance(seeds, int) else seeds,
@@ -220,8 +233,10 @@ def sweep(
         if dry_run:
             _plan(planned, jobs, force, as_object)
             return
-        ways: Any = {"jobs": jobs, "force": force, "timeout": timeout, "cold": cold}
-        table, statuses = sweeping.run(planned, **ways, progress=listener)
+        ways: Any = {"jobs": jobs, "force": force, "timeout": timeout, "cold": cold, "progress": listener}
+        with remote.cluster(cluster, planned.out) if cluster else contextlib.nullcontext() as executor:
+            table, statuses = sweeping.run(planned, **ways, executor=executor)
+    options.upload(planned.out, storage)
     failed = {name: one for name, one in statuses.items() if one["status"] != "completed"}
     if as_object:
         told = {"runs": statuses, "changed": sweeping.changed(table)}

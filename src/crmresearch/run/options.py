@@ -6,19 +6,40 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crmresearch import escape, rules, words
 from crmresearch.errors import InputError
 
+if TYPE_CHECKING:
+    from crmresearch.run.remote import Storage
+
+
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:")  # not C:, a drive
+
 
 def here(path: Path | None) -> Path | None:
     """Refuse an address; as a path it has lost a slash by now (``s3:/bucket``)."""
-    if path is not None and re.match(r"[A-Za-z][\w+.-]+:", str(path)):
+    if path is not None and ADDRESS.match(str(path)):
         raise typer.BadParameter("name a folder of this machine, and copy the run from there")
     return path
+
+
+def target(text: str | None) -> tuple[Path | None, Storage | None]:
+    """Read where a run is to go: a folder, or an address that it is uploaded to from its usual folder."""
+    if text is None or not ADDRESS.match(text):
+        return None if text is None else Path(text), None
+    from crmresearch.run.remote import Storage
+
+    return None, Storage(text)
+
+
+def upload(folder: Path, storage: Storage | None) -> None:
+    """Upload what of a folder may leave, if it is to go anywhere."""
+    if storage is not None:
+        echo(f"uploaded: {storage.upload(folder)} files of runs that completed, to {storage.address}", err=True)
 
 
 def rule(chosen: str | None) -> str | None:
@@ -41,7 +62,12 @@ From = Annotated[
     Path | None, typer.Option("--from", help="Folder of an open data set, or one that bank.yaml may name.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time.")]
-Out = Annotated[Path | None, typer.Option(callback=here, help="The run's folder; outputs/runs/<bank> by default.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        help="The run's folder, outputs/runs/<bank> by default; or an address, as s3://bucket/run, to upload it to."
+    ),
+]
 Given = Annotated[
     list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A notebook parameter; repeatable.")
 ]

@@ -92,7 +92,7 @@ class Plan:
         return [name for name in self.keys if name not in there]
 
     def request(self) -> dict[str, Any]:
-        """Return what :func:`crmresearch.run.batch.run` is asked for, to do this elsewhere."""
+        """Return what :func:`crmresearch.run.remote.carry_out` is asked for."""
         values = {k: v for part in self.given.values() for k, v in part.items() if k != "bank_name"}
         places = {"out": self.out, "from_dir": self.from_dir, "folder": next(iter(self.sources.values())).parent}
         return {"bank": self.bank, "studies": list(self.sources), "values": values, **places}

@@ -14,8 +14,8 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import pandas as pd
 from crmresearch import escape, ledger, parameters
 from crmresearch.data.places import put
 from crmresearch.errors import CrmError, InputError
-from crmresearch.run import batch, staging, workers
+from crmresearch.run import batch, remote, staging, workers
 from crmresearch.run.plan import Plan, Planner
 from crmresearch.run.progress import Events, Progress, Within
 
@@ -173,7 +173,21 @@ class Sweep:
 
     def states(self, force: bool) -> dict[str, list[str] | None]:
         """Return the notebooks that each run has to execute; None where nothing is to do."""
-        return {n: p.waiting(force) if force or not p.finished(False) else None for n, p in self.plans.items()}
+        done = {} if force else self.renamed()
+        return {
+            n: None if n in done or not (force or p.finished(False) is None) else p.waiting(force)
+            for n, p in self.plans.items()
+        }
+
+    def renamed(self) -> dict[str, Path]:
+        """Return the finished runs that stand here by another name, from when banks or notebooks were fewer."""
+        others = {}
+        for status in self.out.glob("*/status.json"):
+            if status.parent.name not in self.plans:
+                told = json.loads(status.read_text("utf-8")).get("notebooks", {})
+                others[str(sorted((name, record.get("fingerprint")) for name, record in told.items()))] = status.parent
+        found = {n: others.get(str(sorted(p.keys.items()))) for n, p in self.plans.items() if not p.out.exists()}
+        return {n: f for n, f in found.items() if f and replace(self.plans[n], out=f).finished(False) is not None}
 
     def seconds(self, wanted: Iterable[str], jobs: int) -> float | None:
         """Estimate how long notebooks take, from runs in the sweep's folder and beside it; None without any."""
@@ -284,7 +298,8 @@ def run(
     force, timeout, cold
         As for one run.
     executor : Executor, optional
-        Where runs are executed, for instance a cluster's; by one team of workers of this machine otherwise.
+        Where runs are executed, one a task, for instance :func:`crmresearch.run.remote.cluster`: it decides how many
+        at a time, and sees the sweep's folder. By one team of workers of this machine otherwise.
     progress : Progress, optional
         Listener.
 
@@ -306,13 +321,15 @@ def run(
     staging.place(next(iter(sweep.plans.values())).out)  # makes the sweep's folder, or says why it cannot be written
     with staging.locked(sweep.out) as lock, Events(sweep.out / "events.jsonl", progress) as told:
         told.begin(len(sweep.plans))
+        for name, folder in ({} if force else sweep.renamed()).items():
+            folder.rename(sweep.plans[name].out)
         todo = {name: part for name, part in sweep.states(force).items() if part is not None}
         statuses: dict[str, dict[str, Any]] = {}
         for name in [n for n in sweep.plans if n not in todo]:
             statuses[name] = {"status": "completed", "reused": True}
             told.end(name, statuses[name])
         warm = not cold and executor is None and sum(map(len, todo.values())) > 1
-        ways: dict[str, Any] = {"force": force, "timeout": timeout, "site": False}
+        ways: dict[str, Any] = {"force": force, "timeout": timeout, "site": False, "cold": cold}
         with workers.team(jobs, batch.environment(), lock, warm) as team:
             # one more than workers, so that none waits while a run is merged and looked through
             pool = executor or ThreadPoolExecutor(jobs + 1)
@@ -324,12 +341,11 @@ def run(
                         here: dict[str, Any] = {"team": team, "jobs": jobs, "progress": Within(told, name)}
                         waiting[pool.submit(batch.carry_out, plan, **here, **ways)] = name
                     else:
-                        waiting[pool.submit(batch.run, **plan.request(), jobs=1, cold=True, **ways)] = name
+                        asked = plan.request(), plan.keys, plan.prints
+                        waiting[pool.submit(remote.carry_out, *asked, jobs=1, **ways)] = name
                 for done in as_completed(waiting):
-                    statuses[waiting[done]] = _ended(done)
+                    statuses[waiting[done]] = _ended(done, Exception if executor else CrmError)
                     told.end(waiting[done], statuses[waiting[done]])
-            except BrokenExecutor:
-                raise CrmError("a run's process was lost (killed, or out of memory); run it again") from None
             finally:
                 if executor is None:
                     team.stop()  # whoever still runs was interrupted
@@ -339,12 +355,13 @@ def run(
     return table, {name: statuses[name] for name in sweep.plans}
 
 
-def _ended(done: Any) -> dict[str, Any]:
-    """Say how a run ended; one that could not be finished hides no other."""
+def _ended(done: Any, losses: type[Exception]) -> dict[str, Any]:
+    """Say how a run ended; one that could not be finished, or whose worker was lost, hides no other."""
     try:
         status = done.result().status
-    except CrmError as error:
-        return {"status": "failed", "error": str(error), "lost": True}
+    except losses as error:
+        why = str(error) if isinstance(error, CrmError) else f"{type(error).__name__}: {error}; run it again"
+        return {"status": "failed", "error": why, "lost": True}
     seconds = sum(record.get("seconds", 0) for record in status["notebooks"].values() if not record.get("reused"))
     bad = [n for n, record in status["notebooks"].items() if record["status"] != "completed"]
     told = f"{', '.join(bad)}: {status['notebooks'][bad[0]].get('error', '')}" if bad else ""

@@ -147,12 +147,14 @@ def execute(
         waiting.put(job)
 
     lost: list[BaseException] = []
+    writing = threading.Lock()  # once a run is lost, none of its notebooks writes into its folder again
 
     def consume() -> None:
         try:
             serve()
         except BaseException as error:  # a full disk ends the run, not only this thread
-            lost.append(error)
+            with writing:
+                lost.append(error)
 
     def serve() -> None:
         while not lost:
@@ -164,7 +166,10 @@ def execute(
             outcome = team.run(job, progress) | {"fingerprint": fingerprints[name]}
             if team.stopped:  # the run was interrupted: that is no outcome of the notebook
                 raise KeyboardInterrupt
-            ledger.write_json(Path(job["folder"]) / "records" / f"{name}.json", outcome)
+            with writing:
+                if lost:
+                    return
+                ledger.write_json(Path(job["folder"]) / "records" / f"{name}.json", outcome)
             done[name] = outcome
             progress.end(name, outcome)
 
