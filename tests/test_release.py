@@ -208,19 +208,54 @@ def test_what_shares_and_sentences_count_is_compared_too(make, tmp_path, file, b
     release(second, tmp_path / "second.zip", NOBODY, rounded=True)
 
 
-def test_another_bank_is_no_earlier_release_and_the_record_is_the_user_s_alone(make, tmp_path):
+OTHERS = People.called(["member-0001", "member-0002"])
+CHANGED = ROWS.replace("300", "301")
+
+
+@pytest.mark.parametrize(
+    ("bank", "data", "people", "refused"),
+    [
+        ("mine", "d2", NOBODY, True),
+        ("renamed", "d2", NOBODY, True),
+        ("renamed", "d2", People.called(["client-0007", *(f"client-{k}" for k in range(1_000, 1_900))]), True),
+        ("mine", "d2", OTHERS, False),  # another bank of the same name
+        ("other", "d2", OTHERS, False),
+        ("mine", "d2", People.called(()), True),  # whose people are not known goes by its name
+        ("other", "d2", People.called(()), False),
+        ("mine", "d2", People(["client0007"], {}, b"another key"), True),  # pseudonyms of another key, too
+    ],
+)
+def test_earlier_releases_are_those_of_the_same_people_whatever_the_bank_is_called(
+    make, tmp_path, bank, data, people, refused
+):
     release(make("first", "d1", ROWS), tmp_path / "first.zip", NOBODY)
-    changed = ROWS.replace("300", "301")
-    release(make("second", "d2", changed, bank="other"), tmp_path / "second.zip", NOBODY)
+    second = make("second", data, CHANGED, bank=bank)
+    if refused:
+        with pytest.raises(InputError, match="fewer than 10 people"):
+            release(second, tmp_path / "second.zip", people)
+    else:
+        release(second, tmp_path / "second.zip", people)
+
+
+def test_the_record_is_the_user_s_alone_and_every_earlier_release_counts(make, tmp_path):
+    release(make("first", "d1", ROWS), tmp_path / "first.zip", NOBODY)
     kept = tmp_path / "cache" / "releases"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
-    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in kept.glob("*.json")} == {
-        "mine.json": 0o600,
-        "other.json": 0o600,
-    }
+    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in kept.glob("*.json")} == {"d1.json": 0o600}
+    assert "client" not in (kept / "d1.json").read_text()
     release(make("third", "d3", ROWS.replace("300", "320").replace("100", "120")), tmp_path / "third.zip", NOBODY)
-    with pytest.raises(InputError, match="fewer than 10 people"):  # every earlier one counts, not the last alone
-        release(make("fourth", "d4", changed), tmp_path / "fourth.zip", NOBODY)
+    with pytest.raises(InputError, match="fewer than 10 people"):  # not the last alone
+        release(make("fourth", "d4", CHANGED), tmp_path / "fourth.zip", NOBODY)
+
+
+def test_a_record_that_went_by_the_bank_s_name_still_counts(make, tmp_path):
+    release(make("first", "d1", ROWS), tmp_path / "first.zip", NOBODY)
+    kept = tmp_path / "cache" / "releases"
+    [old] = json.loads((kept / "d1.json").read_text())
+    (kept / "mine.json").write_text(json.dumps([{k: old[k] for k in ("fingerprint", "data", "cells")}]))
+    (kept / "d1.json").unlink()
+    with pytest.raises(InputError, match="fewer than 10 people"):
+        release(make("second", "d2", CHANGED), tmp_path / "second.zip", NOBODY)
 
 
 def test_a_run_s_own_threshold_holds_when_it_is_checked_and_released(make, tmp_path):

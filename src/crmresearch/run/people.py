@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import json
 import re
 import unicodedata
@@ -84,6 +86,10 @@ class People:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def sketch(self, size: int = 1_024) -> list[str]:
+        """Return the least digests of the names: two sets that share people share some of them."""
+        return heapq.nsmallest(size, (hashlib.sha256(name.encode()).hexdigest()[:16] for name in self.names))
 
     def named(self, text: str) -> set[str]:
         """Tell whether a text names one of them: the rule that it breaks, or nothing."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from crmresearch import ledger
 from crmresearch.data.places import locked, private, put
+from crmresearch.data.pseudonyms import mark
 from crmresearch.errors import InputError
 from crmresearch.run.leaks import counted, number, of_people, shared, told
 from crmresearch.run.people import People
@@ -86,16 +87,22 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
     facts = json.loads((folder / "run.json").read_text("utf-8"))
     bank, data = str(facts["bank"]["name"]), str(facts["fingerprints"]["data"])
     cells = {} if rounded else _cells(contents)  # round numbers tell of nobody by subtraction
-    record = private("releases") / f"{bank}.json"
-    with locked(record):
-        before = json.loads(record.read_text("utf-8")) if record.exists() else []
+    who = {"bank": bank, "data": data, "key": mark(people.key), "people": people.sketch()}
+    record = private("releases") / f"{data}.json"
+    with locked(private("releases") / "lock"):
+        every = {path: json.loads(path.read_text("utf-8")) for path in sorted(record.parent.glob("*.json"))}
+        before = [{"bank": path.stem} | old for path, own in every.items() for old in own]
+        before = [old for old in before if _alike(old, who)]
         _compared(cells, data, before, base)
         manifest = _manifest(folder, contents, refused)
         fingerprint = hashlib.sha256(manifest).hexdigest()
         how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
         if fingerprint not in [old["fingerprint"] for old in before]:  # before it leaves: no release without a record
-            put(record, json.dumps([*before, {"fingerprint": fingerprint, "data": data, "cells": cells}]).encode())
+            put(
+                record,
+                json.dumps([*every.get(record, []), who | {"fingerprint": fingerprint, "cells": cells}]).encode(),
+            )
         put(out, _zip({**contents, "manifest.csv": manifest, "sign.txt": form.encode()}), private=False)
     return Released(len(contents), fingerprint, left_out)
 
@@ -182,6 +189,19 @@ def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
         for before, n in told(content.decode("utf-8")) if name.endswith((".txt", ".ipynb")) else ():
             put_down(f"{name}: {before}", {"": n})
     return found
+
+
+def _alike(old: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether two releases are about the same people, whatever their banks are called.
+
+    They are if the data are the same or somebody is in both; where that cannot be seen (nobody is known by an
+    identifier, or another key made the pseudonyms), the name decides.
+    """
+    if old["data"] == now["data"]:
+        return True
+    if old.get("people") and now["people"] and old["key"] == now["key"]:
+        return not set(old["people"]).isdisjoint(now["people"])
+    return bool(old["bank"] == now["bank"])
 
 
 def _compared(cells: Mapping[str, Any], data: str, before: list[dict[str, Any]], base: int) -> None:
