@@ -291,12 +291,13 @@ def test_intention_to_treat_and_doubly_robust_cover_and_the_plain_difference_doe
 
 
 def test_uplift_and_rules_say_that_a_sample_was_studied():
-    frame = campaign(3000, 5).assign(one_in=3)
+    whole, frame = campaign(3000, 5), campaign(3000, 5)
+    frame.attrs["one_in"] = 3.0
     for result in (cost.uplift(frame), cost.policies(frame, value_saved=500.0)):
         assert result.sentence.endswith(
-            "One customer in 3 was studied, drawn by hash; intervals are those of that sample."
+            "One customer in 3 was studied, drawn by hash; counts and intervals are those of that sample."
         )
-    assert "was studied" not in cost.uplift(frame.assign(one_in=1)).sentence
+    assert "was studied" not in cost.uplift(whole).sentence
 
 
 def test_doubly_robust_equals_statsmodels():

@@ -20,7 +20,7 @@ import pytest
 from crmresearch.data import bank
 from crmresearch.data.engines import DuckDB, typed
 from crmresearch.data.reductions import base, churn, cost, loyalty, value
-from crmresearch.data.reductions.expressions import BLOCKS, block_of
+from crmresearch.data.reductions.blocks import BLOCKS, block_of
 
 PACKAGE = Path(__file__).parents[1] / "src" / "crmresearch"
 NAMES = re.compile(r"duckdb|dialect|\.con\b|pragma |\braw_sql\b|\bto_sql\(", re.IGNORECASE)

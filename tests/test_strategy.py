@@ -120,7 +120,7 @@ def developed(n=4000, families=0.1, leaves=0.08, saved=0.0, slope=0.05, seed=1):
         "treated": t.astype(int), "randomised": True, "cost": 10.0 * t, "left": gone.astype(int),
         "months": np.where(gone, 6.0, 36.0), "x_families": before,
         "families_after": before + (rng.random(n) < families * t) - (rng.random(n) < 0.05),
-        "outside": outside, "balance_before": balance, "balance_after": grown, "one_in": 1,
+        "outside": outside, "balance_before": balance, "balance_after": grown,
     })  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def aimed(n=9000, leaves=(0.10, 0.09, 0.06), content=(0.0, 0.0, 0.4), answers=(0
         "block": np.arange(n) % 300, "campaign_id": "personal", "arm": np.array(["control", "generic", "personal"])[k],
         "treated": (k > 0).astype(int), "randomised": True, "cost": 10.0 * k, "left": gone.astype(int),
         "months": np.where(gone, 6.0, 36.0), "asked": np.where(asked, 1.0, np.nan),
-        "answer": np.where(said, 6 + 2 * (rng.normal(size=n) + np.array(content)[k]), np.nan), "one_in": 1,
+        "answer": np.where(said, 6 + 2 * (rng.normal(size=n) + np.array(content)[k]), np.nan),
         "x_age": rng.normal(size=n), "wave_months": np.where(asked, 5.5, np.nan),
     })  # fmt: skip
 
@@ -285,7 +285,7 @@ def dosed(n=8000, effect=BEST, seed=1, chance=(0.25, 0.25, 0.25, 0.25)):
     return pd.DataFrame({
         "block": np.arange(n) % 400, "campaign_id": "dose", "arm": np.array(["control", "low", "medium", "high"])[k],
         "treated": (k > 0).astype(int), "randomised": True, "cost": PRICE[k], "left": 0, "months": 30.0,
-        "balance_before": balance, "value_before": before, "x_age": rng.normal(size=n), "one_in": 1,
+        "balance_before": balance, "value_before": before, "x_age": rng.normal(size=n),
         "value_after": before + effect[band, k] + rng.normal(0, 40, n), "outside": rng.lognormal(10, 0.9, n),
     })  # fmt: skip
 

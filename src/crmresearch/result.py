@@ -81,10 +81,15 @@ def balanced(rows: pd.DataFrame) -> Check:
     return gate(say, "balance", off, name=name or say("nothing"), looks=looks)
 
 
-def sampled(sentence: str, rows: pd.DataFrame) -> str:
+def one_in(*given: object) -> float:
+    """One customer in how many the smallest sample among frames is of; 1 where all were studied."""
+    return max((float(a.attrs.get("one_in", 1)) for a in given if isinstance(a, pd.DataFrame)), default=1.0)
+
+
+def sampled(sentence: str, *given: object) -> str:
     """Add that only part of the customers was studied, where that is so."""
-    one_in = int(rows["one_in"].iloc[0]) if "one_in" in rows and len(rows) else 1
-    return sentence if one_in == 1 else words.joined([sentence, say("sampling", one_in=one_in)], by=" ")
+    part = one_in(*given)
+    return sentence if part == 1 else words.joined([sentence, say("sampling", one_in=part)], by=" ")
 
 
 STATES = ("open", "weak check", "doubtful", "closed", "declared")
@@ -277,6 +282,8 @@ def study(function: Callable[P, Result], *tables: str) -> Callable[P, Result]:
     def enough(*args: P.args, **values: P.kwargs) -> Result:
         with sizes() as fitted:
             result = guarded(*args, **values)
+        if result.applicable:
+            object.__setattr__(result, "sentence", sampled(result.sentence, *args, *values.values()))
         if result.applicable and not all(disclosure.model_allowed(*size) for size in fitted):
             return Result.not_applicable(
                 Withheld(say("freedom", least=rules.freedom, events=rules.per_parameter), tables)

@@ -50,9 +50,13 @@ class Bank:
         Names of its tables, in the order of the contract.
     engine : DuckDB
         The engine, opened read-only.
+    most : int
+        Rows of single customers that a frame may hold; of a larger bank whole blocks of customers are drawn.
     pseudonymous : bool
         Whether pseudonyms stand for the identifiers of people, as in every bank that is opened.
     """
+
+    most = 400_000
 
     def __init__(self, engine: DuckDB, about: About) -> None:
         self.engine = engine

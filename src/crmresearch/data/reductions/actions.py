@@ -6,7 +6,8 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.pseudonyms import pseudonym
-from crmresearch.data.reductions.expressions import as_float, beside, block_of, month_number, needs, whole_months
+from crmresearch.data.reductions.blocks import block_of
+from crmresearch.data.reductions.expressions import as_float, beside, month_number, needs, whole_months
 from crmresearch.errors import Missing
 
 RECENT, EARLIER, GONE = 3, 6, 12  # months: the last, those before, and within which somebody who left is called lately

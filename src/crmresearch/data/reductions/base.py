@@ -296,7 +296,7 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
     return frame
 
 
-@needs("customers", "monthly.contribution")
+@needs("customers", "monthly.contribution", per="customers")
 def explained(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer: contribution of the last twelve months, and what the tables held before them.
 

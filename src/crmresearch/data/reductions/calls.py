@@ -14,7 +14,7 @@ KNOWN = ("age", "previous")
 NAMED = ("job", "marital", "education", "default", "housing", "loan", "contact", "poutcome")
 
 
-@needs("snapshot.call_order", "snapshot.sold")
+@needs("snapshot.call_order", "snapshot.sold", per="snapshot")
 def called(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer called, in date order: what was known before, and whether the call sold.
 

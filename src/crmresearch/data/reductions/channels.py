@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import block_of
 from crmresearch.data.reductions.expressions import (
     as_float,
-    block_of,
     contribution_of,
     day_after,
     first_of_month,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.engines import PEOPLE, md5
-from crmresearch.data.pseudonyms import BLOCKS
+from crmresearch.data.engines import PEOPLE
+from crmresearch.data.reductions.blocks import bounded, hashed
 from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
 
@@ -29,10 +29,13 @@ DAYS_PER_MONTH = 30.4375
 DAYS_PER_YEAR = 365.25
 
 
-def needs(*tables: str) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
+def needs(
+    *tables: str, per: str = ""
+) -> Callable[[Callable[Concatenate[Bank, P], T]], Callable[Concatenate[Bank, P], T | Missing]]:
     """Make a reduction return :class:`Missing` for a bank that lacks one of these tables or columns.
 
-    In a notebook it does so, too, where the reduction refuses the data (see :func:`.answered`).
+    In a notebook it does so, too, where the reduction refuses the data (see :func:`.answered`). One whose frame has a
+    row for each customer, or each row of a table (``per``), is :func:`.bounded`.
     """
 
     def decorate(reduction: Callable[Concatenate[Bank, P], T]) -> Callable[Concatenate[Bank, P], T | Missing]:
@@ -40,7 +43,11 @@ def needs(*tables: str) -> Callable[[Callable[Concatenate[Bank, P], T]], Callabl
         @functools.wraps(reduction)
         def checked(bank: Bank, *args: P.args, **kwargs: P.kwargs) -> T | Missing:
             missing = bank.require(*tables)
-            return reduction(bank, *args, **kwargs) if missing is None else missing
+            if missing is not None:
+                return missing
+            if not per:
+                return reduction(bank, *args, **kwargs)
+            return bounded(bank, per, lambda part: reduction(part, *args, **kwargs))
 
         return checked
 
@@ -171,25 +178,6 @@ def exit_within(bank: Bank, exit_on: Any, cause: Any, since: Any, *most: int) ->
     return {"exit": ibis.ifelse(seen, gone, last), "event": seen, "cause": ibis.ifelse(seen, cause, ibis.null())}
 
 
-def block_of(key: Any, pseudonymous: bool = False) -> Any:
-    """Block of a person, by a hash of the identifier: a random thousandth of all, the same on every engine.
-
-    The code of a person holds the block of the identifier that it stands for.
-    """
-    if pseudonymous:
-        return (key % BLOCKS).cast("int32")
-    return (_hashed(key) % BLOCKS).cast("int32")
-
-
-def _hashed(key: Any, start: int = 0) -> Any:
-    """Return a whole number below 4,096 by a hash of an identifier or its code, from its digits after ``start``."""
-    import ibis
-
-    digits = md5(key.cast("string"))
-    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(start + k, 1)) for k in range(3))
-    return a * 256 + b * 16 + c
-
-
 def equal_chances(bank: Bank, table: ibis.Table) -> ibis.Table:
     """Thin rows of customers drawn with unequal chances (``weight``) to equal ones, by a hash of the customer.
 
@@ -202,7 +190,7 @@ def equal_chances(bank: Bank, table: ibis.Table) -> ibis.Table:
     share = table.weight / table.weight.max().as_scalar()
     told = table.weight.notnull().any().as_scalar()
     if not bank.pseudonymous:
-        return table.filter(~told | (_hashed(table.customer_id, 3) < share * 4096).fill_null(False))
+        return table.filter(~told | (hashed(table.customer_id, 3) < share * 4096).fill_null(False))
     people = bank.engine.table(PEOPLE)
     drawn = beside(table, people.select("draw", customer_id=people.code), "customer_id")
     return drawn.filter(~told | (drawn.draw < share * 4096).fill_null(False)).drop("draw")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import whole_of
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
@@ -36,7 +37,7 @@ LINKED = ("survey.wave_on", "customers")  # what answers are joined to accounts 
 DIGITAL = ("online", "mobile", "internet", "app", "web")
 
 
-@needs("survey")
+@needs("survey", per="survey")
 def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """Return the survey table, one row per invited customer and wave, with ``wave`` numbered from 1.
 
@@ -73,7 +74,7 @@ def _wave(bank: Bank) -> Any:
     return ibis.dense_rank().over(ibis.window(order_by=bank.table("survey").wave_on)) + 1
 
 
-@needs()
+@needs(per="survey")
 def joined(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     """Survey invitations with what accounts knew before the wave and what happened after it.
 
@@ -202,7 +203,7 @@ def _next_wave(bank: Bank) -> ibis.Table:
     """Return each wave with the day the next one begins, or the end of the observation."""
     import ibis
 
-    waves = bank.table("survey").select("wave_on").distinct()
+    waves = whole_of(bank).table("survey").select("wave_on").distinct()
     following = waves.wave_on.lead().over(ibis.window(order_by=waves.wave_on))
     return waves.mutate(until=ibis.coalesce(following, ibis.date(bank.about.observation_end)))
 
@@ -210,7 +211,7 @@ def _next_wave(bank: Bank) -> ibis.Table:
 @needs("customers.referrer_id")
 def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table:
     """Count new customers who name this one, from its wave to the next, so that none counts twice."""
-    c = bank.table("customers")
+    c = whole_of(bank).table("customers")  # whoever names one of these people
     new = c.filter(c.referrer_id.notnull()).select(customer_id=c.referrer_id, won_on=c.acquired_on)
     j = key.inner_join(new, "customer_id")
     j = j.inner_join(_next_wave(bank), "wave_on")
@@ -218,7 +219,7 @@ def _referrals(bank: Bank, key: ibis.Table) -> ibis.Table:
     return j.group_by("customer_id", "wave").aggregate(referrals=j.count())
 
 
-@needs("customers")
+@needs("customers", per="customers")
 def referred(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Customers won within the observation, referred or not, with exit and contribution by year since they were won.
 

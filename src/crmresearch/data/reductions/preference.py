@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.expressions import (
-    BLOCKS,
-    as_float,
-    beside,
-    block_of,
-    day_after,
-    grouped,
-    month_number,
-    needs,
-)
+from crmresearch.data.reductions.expressions import as_float, beside, day_after, grouped, month_number, needs
 from crmresearch.errors import Missing
 
 if TYPE_CHECKING:
@@ -26,16 +17,14 @@ if TYPE_CHECKING:
 OWN = ("customer_id", "task_id", "option_id", "chosen")
 
 
-@needs("choices")
-def choices(bank: Bank, *, most: int = 400_000) -> pd.DataFrame | Missing:
+@needs("choices", per="choices")
+def choices(bank: Bank) -> pd.DataFrame | Missing:
     """Return the options of choice tasks, with numbers in the place of ids.
 
     Parameters
     ----------
     bank : Bank
         With ``choices``; ``customers.birth_year``, or an ``age`` in ``choices`` or ``snapshot``, adds the age.
-    most : int
-        Options at most; with more, blocks of customers are taken at random (by hash), whole.
 
     Returns
     -------
@@ -46,9 +35,6 @@ def choices(bank: Bank, *, most: int = 400_000) -> pd.DataFrame | Missing:
     import ibis
 
     t = bank.table("choices")
-    rows = bank.rows("choices")
-    if rows > most:
-        t = t.filter(block_of(t.customer_id, bank.pseudonymous) < max(1, BLOCKS * most // rows))
     numbers = [c for c, kind in t.schema().items() if c not in OWN and (kind.is_numeric() or kind.is_boolean())]
     if not [c for c in numbers if c != "age"]:
         return Missing("the choices have no attribute that is a number", ("choices",))

@@ -25,7 +25,7 @@ from crmresearch.errors import Missing
 YEAR = 12
 
 
-@needs("customers.left_on", "monthly.contribution", "transactions")
+@needs("customers.left_on", "monthly.contribution", "transactions", per="customers")
 def behaviour(bank: Bank) -> pd.DataFrame | Missing:
     """One row per customer at a date a year before the months end: what was seen before it, what was earned after it.
 

@@ -25,9 +25,7 @@ from crmresearch.estimators.measurement.model import playing
 
 
 @needs("customers.left_on", "contacts")
-def offers(
-    bank: Bank, *, purpose: str = "retain", horizon_months: int = 12, most: int = 400_000
-) -> pd.DataFrame | Missing:
+def offers(bank: Bank, *, purpose: str = "retain", horizon_months: int = 12) -> pd.DataFrame | Missing:
     """One row per customer and campaign of one purpose that was drawn by lot.
 
     Parameters
@@ -38,8 +36,6 @@ def offers(
         ``retain`` or ``develop``.
     horizon_months : int
         Follow-up needed after the last contact of a campaign.
-    most : int
-        Customers at most, as in :func:`.cost.campaigns`.
 
     Returns
     -------
@@ -55,7 +51,7 @@ def offers(
     if known.empty:
         why = f"no campaign to {purpose} was drawn by lot and followed for {horizon_months} months"
         return Missing(why, ("contacts",))
-    return campaign_rows(bank, known, horizon_months, most, purpose, (_families, _balances, _outside, _answers))
+    return campaign_rows(bank, known, horizon_months, purpose, (_families, _balances, _outside, _answers))
 
 
 @needs("holdings")

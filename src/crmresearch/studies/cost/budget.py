@@ -17,7 +17,7 @@ from crmresearch.estimators.spending.budget import Curve, Optimum, customer_equi
 from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, one_in, study
 from crmresearch.studies.cost.common import of_blocks
 
 say = words.of("cost.split")
@@ -83,7 +83,7 @@ def response_curves(
     out = pd.DataFrame(won, columns=["won_floor", "won_ceiling", "won_rate"])
     out[["kept_floor", "kept_ceiling", "kept_rate"]] = kept_curves(drawn, weights, horizon_months)
     money = by_block(upkeep, "contribution", blocks) - by_block(upkeep, "retention_cost", blocks)
-    offers, years = by_block(campaigns, "cost", blocks), by_block(upkeep, "years", blocks)
+    offers, years = one_in(campaigns) * by_block(campaigns, "cost", blocks), by_block(upkeep, "years", blocks)
     out["margin"] = (weights @ (money + offers)) / (weights @ years)
     out["spend_acquisition"] = float(prospects["spend"].mean())
     out["spend_retention"] = float(offers.sum() / years.sum())

@@ -19,7 +19,7 @@ from crmresearch.estimators.causal.campaign import NEEDED, covariates_of, differ
 from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, balanced, gate, sampled, study
+from crmresearch.result import Result, balanced, gate, study
 from crmresearch.rules import whose
 from crmresearch.studies.cost.common import of, ratio_row, row, written
 
@@ -105,7 +105,7 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     events = int(min(left[t].sum(), left[~t].sum()))
     return Result(
         pd.DataFrame(found).assign(n=n, whose=whose(rows["cost"])),
-        sampled(sentence, campaigns),
+        sentence,
         checks=(gate(say, "exits", events >= MIN_LEFT, events=events, least=MIN_LEFT), balanced(rows)),
         estimates={"S42": exits.estimate(say("unit"), n)},
         picture=_kept(curve, n, horizon_months, exits),
@@ -183,7 +183,7 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
     sentence += tell("no_overlap") if rare.closed else "."
     return Result(
         pd.concat([table.assign(n=n), calmed], ignore_index=True).assign(whose=whose(rows["cost"])),
-        sampled(words.joined([sentence, said], by=" "), campaigns),
+        words.joined([sentence, said], by=" "),
         checks=(gate(tell, "overlap", rare, low=EDGE, high=1 - EDGE), gate(tell, "unseen", None, tip=tip)),
         estimates={"targeted": fit.effect.estimate(say("unit"), n)},
         picture=_chances(t, fit.propensity, tell("title_closed" if rare.closed else "title", edge=edge)),

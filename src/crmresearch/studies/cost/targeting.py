@@ -18,7 +18,7 @@ from crmresearch.estimators.causal import uplift as effects
 from crmresearch.estimators.causal.campaign import covariates_of, drawn, within
 from crmresearch.estimators.inference import ends
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, sampled, study
+from crmresearch.result import Result, gate, study
 from crmresearch.rules import whose
 
 say = words.of("cost.uplift")
@@ -88,7 +88,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     )
     return Result(
         table,
-        sampled(sentence, campaigns),
+        sentence,
         checks=(gate(say, "ranking", qini.low > 0, qini=qini),),
         picture=_deciles(tables[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
@@ -161,4 +161,4 @@ def policies(
         "sentence", value=value_saved, cost=cost[t == 1].mean(), best=table.loc[table["gain"].idxmax()],
         currency=currency,
     ).replace("  ", " ") + (tell("sure", names=sure) if sure else tell("unsure"))  # fmt: skip
-    return Result(table, sampled(sentence, campaigns), money=["gain"])
+    return Result(table, sentence, money=["gain"])

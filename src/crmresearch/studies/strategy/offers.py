@@ -30,7 +30,7 @@ from crmresearch.estimators.causal.campaign import (
 from crmresearch.estimators.inference import Estimate, ends, levels, normal, robust_ols, tied_groups, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, balanced, gate, sampled, study
+from crmresearch.result import Check, Result, balanced, gate, study
 from crmresearch.rules import few, whose
 
 say = words.of("strategy")
@@ -112,7 +112,7 @@ def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
         title = say("paid.title_each", title=title, k=k, above=above, below=below)
     return Result(
         table,
-        sampled(sentence, rows),
+        sentence,
         (balanced(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
         {"S02": net.estimate(say("money"), n), "S02a": gross.estimate(say("money"), n)},
         picture=shown(table, title, say("paid.x"), "money"),
@@ -157,7 +157,7 @@ def held(offers: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     title = say("held.title", found=found) if found.low > 0 else say("held.title_open")
     return Result(
         pd.DataFrame([*top, *last]),
-        sampled(sentence, rows),
+        sentence,
         (balanced(rows),),
         {"S05": found.estimate(say("held.unit"), n)},
         picture=shown(pd.DataFrame(top), title, say("held.x", months=horizon_months), "number"),
@@ -212,7 +212,7 @@ def aimed(offers: pd.DataFrame, *, targeted: str, generic: str, horizon_months: 
         sentence = words.joined(
             [sentence, say("aimed.content", found=told_of, months=rows["wave_months"].max())], by=" "
         )
-    return Result(safe(pd.DataFrame(table), parts=False), sampled(sentence, rows), checks, estimates, picture=picture)
+    return Result(safe(pd.DataFrame(table), parts=False), sentence, checks, estimates, picture=picture)
 
 
 def _pair(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -298,7 +298,7 @@ def potential(offers: pd.DataFrame, *, horizon_months: int = 12, currency: str =
     title = say("potential.title") if found.ci_low > 0 else say("potential.title_open")
     return Result(
         table,
-        sampled(say("potential.sentence", found=found, plain=plain, mean=mean, currency=currency, n=n), rows),
+        say("potential.sentence", found=found, plain=plain, mean=mean, currency=currency, n=n),
         (balanced(rows), gate(say, "dominance", largest < DOMINATING, largest=largest)),
         {"S23": found},
         picture=shown(drawn_rows, title, say("potential.x", months=horizon_months), "money"),

@@ -19,7 +19,7 @@ from crmresearch.estimators.causal.policy import PolicyGain, policy_gain
 from crmresearch.estimators.inference import LEVEL, Estimate, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, balanced, gate, sampled, study
+from crmresearch.result import Check, Result, balanced, gate, study
 from crmresearch.rules import whose
 
 say = words.of("strategy.policy")
@@ -126,7 +126,7 @@ def policy(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequence
     options = {"unit": "money", "marks": [Mark(0)], "ordered": True}
     return Result(
         safe(table.reset_index(drop=True), parts=False),
-        sampled(say("sentence", gain=found, n=n, currency=currency), of.rows),
+        say("sentence", gain=found, n=n, currency=currency),
         (balanced(of.rows), _as_stated(of)),
         {"S25": Estimate(found.value, found.low, found.high, say("unit"), n)},
         picture=Picture("intervals", drawn, title, say("x"), options=options),
@@ -210,7 +210,7 @@ def by_band(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequenc
     options = {"unit": "money", "marks": [Mark(0)]}
     return Result(
         table,
-        sampled(words.joined(said, by=" "), of.rows),
+        words.joined(said, by=" "),
         (balanced(of.rows), _as_stated(of)),
         {"S57": top},
         picture=Picture("intervals", shown, title, say("x_bands"), options=options) if len(shown) else None,

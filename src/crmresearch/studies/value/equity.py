@@ -11,7 +11,7 @@ from crmresearch.estimators.inference import Estimate, jackknife
 from crmresearch.estimators.worth.equity import SIGNS, TOLERANCE, refitted_flows
 from crmresearch.estimators.worth.margin import MarginModel
 from crmresearch.figures import Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, one_in, study
 from crmresearch.rules import whose
 
 say = words.of("value.equity")
@@ -49,6 +49,7 @@ def equity_accounting(
     flows, people, gap = refitted_flows(
         frame, opening, closing, months=months, horizon_months=horizon_months, annual_discount=annual_discount
     )
+    flows *= one_in(frame)
     sign = np.array([SIGNS.get(str(part), 1) for part in flows])
     total = jackknife(sign * flows.to_numpy())
     table = pd.DataFrame({"part": flows.columns, **total.columns("money", "ci"), "n": people.to_numpy()})

@@ -15,7 +15,7 @@ from crmresearch.estimators.verdicts import Deviation
 from crmresearch.estimators.worth.forecasts import accuracy, course, deciles, naive_forecasts
 from crmresearch.estimators.worth.margin import MarginModel, fit_margin, group_means
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import Result, gate, one_in, study
 from crmresearch.rules import of_squares, whose
 
 say = words.of("value.forecast")
@@ -141,7 +141,7 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
         ``squares``.
     """
     months = range(1, int(actual["ahead"].max()) + 1)
-    total = np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in months], axis=1)
+    total = one_in(frame) * np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in months], axis=1)
     names = say.names("tracking.columns")
     own = [of_squares([made], [squares]) for made, squares in actual[["contribution", "squares"]].to_numpy()]
     table = safe(course(actual["contribution"], total).assign(n=actual["n"], whose=own), parts=False)

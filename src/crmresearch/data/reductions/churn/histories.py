@@ -16,6 +16,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.blocks import bounded
 from crmresearch.data.reductions.expressions import (
     as_float,
     band_of,
@@ -189,7 +190,7 @@ def spells(
         ``entry, exit, event, cause, n`` and the groups and states, ordered; times in whole months of tenure.
     """
     if "customers" not in bank.tables and "spells" in bank.tables:
-        return _given_spells(bank)
+        return bounded(bank, "spells", _given_spells)
     missing = _lacks(bank, definition, states, groups)
     if missing is not None:
         return missing

@@ -56,7 +56,7 @@ def early_landmark(bank: Bank, months: int = 24) -> tuple[datetime.date, int] | 
     return add_months(start, months), left
 
 
-@needs("customers")
+@needs("customers", per="customers")
 def landmark(bank: Bank, on: datetime.date, horizon: int) -> pd.DataFrame | Missing:
     """One row per customer present on a date: what was known before it, and how long the customer stayed after.
 
@@ -193,7 +193,7 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     return frame
 
 
-@needs("customers", "contacts")
+@needs("customers", "contacts", per="customers")
 def targeted(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     """Rows at the date of the largest aimed (not drawn) retention campaign: who was contacted and what followed.
 

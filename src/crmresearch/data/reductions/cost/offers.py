@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import block_of, drawn, part_of
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
     as_float,
     band_of,
-    block_of,
     contribution_of,
     days_between,
     grouped,
@@ -78,7 +78,7 @@ def campaign_dates(bank: Bank, horizon_months: int, purpose: str = "retain") -> 
 
 
 @needs("customers.left_on", "contacts")
-def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> pd.DataFrame | Missing:
+def campaigns(bank: Bank, *, horizon_months: int = 12) -> pd.DataFrame | Missing:
     """One row per customer and retention campaign he could have been part of.
 
     Parameters
@@ -88,9 +88,6 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
         characteristics.
     horizon_months : int
         Follow-up needed after the last contact of a campaign.
-    most : int
-        Contacted customers at most, over all campaigns; with more, blocks of customers are taken at random (by hash)
-        and kept whole.
 
     Returns
     -------
@@ -108,35 +105,34 @@ def campaigns(bank: Bank, *, horizon_months: int = 12, most: int = 400_000) -> p
     known = campaign_dates(bank, horizon_months)
     if known.empty:
         return Missing(f"no retention campaign was followed for {horizon_months} months", ("contacts",))
-    return campaign_rows(bank, known, horizon_months, most)
+    return campaign_rows(bank, known, horizon_months)
 
 
 def campaign_rows(
-    bank: Bank,
-    known: pd.DataFrame,
-    horizon_months: int,
-    most: int,
-    purpose: str = "retain",
-    also: tuple[Part, ...] = (),
+    bank: Bank, known: pd.DataFrame, horizon_months: int, purpose: str = "retain", also: tuple[Part, ...] = ()
 ) -> pd.DataFrame:
     """Rows of :func:`campaigns` for some campaigns; with ``also``, what these parts tell of the customers, too."""
-    keep = max(1, -(-int(known["n"].sum()) // most))
+    t, aimed = contacts_to(bank, purpose), int((~known["randomised"]).sum())
+    lot = t.filter(t.campaign_id.isin(known.loc[known["randomised"], "campaign_id"].tolist()))
+    rows = [lot.select("customer_id", "campaign_id").distinct(), *aimed * [bank.table("customers")]]  # at most
+    if known["n"].sum() + aimed * bank.rows("customers") > bank.most:
+        bank = part_of(bank, rows)
     parts = []
     for row in known.itertuples():
 
         def build(row: Any = row) -> Any:
-            return _campaign(bank, row, keep, horizon_months, purpose, also).order_by("id").drop("id")
+            return _campaign(bank, row, horizon_months, purpose, also).order_by("id").drop("id")
 
-        request = ("campaign", row.campaign_id, row.first, bool(row.randomised), keep, horizon_months, purpose)
+        request = ("campaign", row.campaign_id, row.first, bool(row.randomised), horizon_months, purpose)
         parts.append(bank.frame(build()) if also else bank.compiled(request, build))
     out = pd.concat(parts, ignore_index=True)
     constant = [c for c in out.columns if str(c).startswith("x_") and out[c].nunique() < 2]
     out = ordered(bank, out, "band") if "band" in out else out
     groups = {by: out[by].astype("category") for by in GROUPS if by in out}
-    return out.drop(columns=constant).assign(one_in=keep, **groups)
+    return drawn(bank, out.drop(columns=constant).assign(**groups))
 
 
-def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int, purpose: str, also: tuple[Part, ...]) -> Any:
+def _campaign(bank: Bank, row: Any, horizon_months: int, purpose: str, also: tuple[Part, ...]) -> Any:
     import ibis
 
     day = row.first.date()
@@ -149,7 +145,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int, purpose: str
     c = bank.table("customers")
     end = ibis.date(bank.about.observation_end)
     there = (c.acquired_on <= day) & (c.observed_from <= day) & (c.left_on.isnull() | (c.left_on > day))
-    c = c.filter(there & (block_of(c.customer_id, bank.pseudonymous) % keep == 0))
+    c = c.filter(there)
     j = c.left_join(arm.rename(who="customer_id"), c.customer_id == arm.customer_id)
     if row.randomised:
         j = j.filter(j.treated.notnull())
@@ -181,7 +177,7 @@ def _campaign(bank: Bank, row: Any, keep: int, horizon_months: int, purpose: str
         **x,
         **{by: group_of(bank, j, by) for by in GROUPS if bank.require(f"customers.{recorded(bank, by)}") is None},
     )
-    known = (families_before(bank, day), _complaints(bank, day, horizon_months), _value(bank, day, keep))
+    known = (families_before(bank, day), _complaints(bank, day, horizon_months), _value(bank, day))
     for part in (*known, *(tell(bank, day, horizon_months) for tell in also)):
         if not isinstance(part, Missing):
             base = base.left_join(part, base.id == part.who).drop("who")
@@ -216,13 +212,11 @@ def _complaints(bank: Bank, day: Any, horizon_months: int) -> Any:
 
 
 @needs("monthly")
-def _value(bank: Bank, day: Any, keep: int) -> Any:
+def _value(bank: Bank, day: Any) -> Any:
     m = bank.table("monthly")
     start = pd.Timestamp(day).replace(day=1)
     now, year, quarter, end = ((start + pd.DateOffset(months=k)).date() for k in (0, -12, -3, 12))
     m = m.filter((m.month >= year) & (m.month < end))
-    if keep > 1:
-        m = m.filter(block_of(m.customer_id, bank.pseudonymous) % keep == 0)
     early, money = m.month < now, {}
     if bank.require("monthly.contribution") is None:
         made = contribution_of(bank, m)

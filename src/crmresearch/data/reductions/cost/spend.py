@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import BLOCKS, block_of, bounded, person
 from crmresearch.data.reductions.cost.offers import GROUPS, UNKNOWN, contacts_to, group_of, one_currency, recorded
 from crmresearch.data.reductions.expressions import (
-    BLOCKS,
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
     as_float,
-    block_of,
     contribution_of,
     days_between,
     grouped,
@@ -55,6 +54,10 @@ def currency(bank: Bank) -> str:
 
 
 def _snapshot(bank: Bank, *names: str) -> pd.DataFrame | Missing:
+    return bounded(bank, "snapshot", lambda part: _summed(part, *names))
+
+
+def _summed(bank: Bank, *names: str) -> pd.DataFrame | Missing:
     """Return a summary's spend, winning, upkeep and duration under our names, and its firms; numbers as double."""
     for columns in SNAPSHOT.values():
         if bank.require(*(f"snapshot.{columns[n]}" for n in names)) is None:
@@ -70,12 +73,6 @@ def _snapshot(bank: Bank, *names: str) -> pd.DataFrame | Missing:
     )
 
 
-def _person(bank: Bank, t: Any) -> Any:
-    """Block of a prospect: that of the customer he became."""
-    who = t.customer_id.fill_null(t.prospect_id) if "customer_id" in t.columns else t.prospect_id
-    return block_of(who, bank.pseudonymous)
-
-
 @needs()
 def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     """Spend and wins by block, channel, and segment of the won.
@@ -89,7 +86,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
-        t = t.mutate(block=_person(bank, t))
+        t = t.mutate(block=person(bank, t))
         if bank.require("prospects.customer_id", f"customers.{tier_of(bank)}") is None:
             c = bank.table("customers")
             c = c.select(who=c.customer_id, segment=group_of(bank, c, "segment"))
@@ -106,7 +103,7 @@ def acquisition(bank: Bank) -> pd.DataFrame | Missing:
     return s[["block", "channel", "segment", "n", "spend", "spend_won", "won"]]
 
 
-@needs()
+@needs(per="prospects")
 def prospects(bank: Bank) -> pd.DataFrame | Missing:
     """One row per prospect, in compact columns.
 
@@ -119,7 +116,7 @@ def prospects(bank: Bank) -> pd.DataFrame | Missing:
     if bank.require("prospects") is None:
         one_currency(bank, "prospects")
         t = bank.table("prospects")
-        own = {"block": _person(bank, t), "channel": t.channel, "spend": as_float(t.spend), "won": t.won.cast("int8")}
+        own = {"block": person(bank, t), "channel": t.channel, "spend": as_float(t.spend), "won": t.won.cast("int8")}
         frame = bank.frame(t.order_by("prospect_id").select(**own, **_drawn(t)))
         return frame.assign(channel=frame["channel"].astype("category"))
     s = _snapshot(bank, "won", "spend")
@@ -296,7 +293,7 @@ def _upkeep_summary(bank: Bank, missing: Missing) -> pd.DataFrame | Missing:
     return won[["block", "years", "customers", "exits", "retention_cost"]].reset_index(drop=True)
 
 
-@needs()
+@needs(per="prospects")
 def joint(bank: Bank) -> pd.DataFrame | Missing:
     """Prospects with what became of the won: duration and profit.
 
@@ -325,7 +322,7 @@ def joint(bank: Bank) -> pd.DataFrame | Missing:
     start = ibis.date(bank.about.observation_start)
     frame = bank.frame(
         j.order_by("prospect_id").select(
-            block=_person(bank, j),
+            block=person(bank, j),
             channel=j.channel,
             won=j.won.cast("int8"),
             spend=as_float(j.spend) / 100,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import block_of
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_YEAR,
     as_float,
-    block_of,
     contribution_of,
     days_between,
     grouped,
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 QUARTER, QUARTER_DAYS = 3, 92
 BAND = 5  # minutes to which waiting is rounded before customers are counted
-MOST = 400_000  # balances that a density is taken from
 
 
 # --- a threshold ------------------------------------------------------------------------------------------------------
@@ -98,17 +97,15 @@ def _logs(monthly: ibis.Table, threshold: float) -> ibis.Table:
     return m.select("customer_id", month=month_number(m.month), x=(as_float(m.balance) / threshold).ln())
 
 
-@needs("survey.wave_on", "monthly")
+@needs("survey.wave_on", "monthly", per="customers")
 def balances(bank: Bank, *, threshold: float) -> pd.DataFrame | Missing:
     """All customers' log balances over the threshold at the last of these month-ends: ``x``, one for each customer.
 
-    The month-ends of a customer are no independent draws of a density. Of many customers, blocks are drawn by a hash.
+    The month-ends of a customer are no independent draws of a density.
     """
     m = _logs(bank.table("monthly"), threshold)
     waves = bank.table("survey").select(month=month_number(bank.table("survey").wave_on) - 1).distinct()
     m = m.semi_join(waves, "month")
-    keep = max(1, -(-int(bank.scalar(m.count())) // MOST))
-    m = m.filter(block_of(m.customer_id, bank.pseudonymous) % keep == 0)
     one = m.group_by("customer_id").aggregate(x=m.x.argmax(m.month))
     return bank.frame(one.select("x").order_by("x"))
 

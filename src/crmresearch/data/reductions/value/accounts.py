@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
+from crmresearch.data.reductions.blocks import whole_of
 from crmresearch.data.reductions.expressions import (
     add_months,
     as_float,
@@ -137,7 +138,7 @@ def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame:
     return frame
 
 
-@needs()
+@needs(per="customers")
 def contribution(bank: Bank, *, months: int = 12) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last ``months``.
 
@@ -192,7 +193,7 @@ def _snapshot(bank: Bank) -> pd.DataFrame | Missing:
     return bank.frame(known.select("customer_id", **columns).order_by("customer_id"))
 
 
-@needs()
+@needs(per="customers")
 def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 36)) -> pd.DataFrame | Missing:
     """Contribution (or spend) of each customer in several windows that end with the observation.
 
@@ -218,7 +219,7 @@ def contribution_windows(bank: Bank, *, windows: Sequence[int] = (3, 6, 12, 24, 
     return frame
 
 
-@needs("monthly.contribution")
+@needs("monthly.contribution", per="customers")
 def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
     """Contribution of each customer in the last years, counted back from the end of the observation.
 
@@ -247,7 +248,7 @@ def _owners(bank: Bank) -> ibis.Table:
     """Return customers with the month they were acquired in and their group, dealt out in the order of the ids."""
     import ibis
 
-    c = bank.table("customers")
+    c = whole_of(bank).table("customers")
     return c.select(
         "customer_id",
         start=month_number(c.acquired_on).cast("int32"),
@@ -343,7 +344,7 @@ def tenure_windows(bank: Bank, *, until: str, windows: Sequence[int] = (12, 24, 
     return pd.concat(parts, ignore_index=True)
 
 
-@needs("customers", "monthly.contribution")
+@needs("customers", "monthly.contribution", per="customers")
 def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing:
     """Customers at the end of a month: what they brought before it, and in the two years after.
 
@@ -384,7 +385,7 @@ def customers_at(bank: Bank, *, at: str | None = None) -> pd.DataFrame | Missing
     )
 
 
-@needs("customers", "monthly.contribution")
+@needs("customers", "monthly.contribution", per="customers")
 def equity(bank: Bank, *, opening: str, closing: str) -> pd.DataFrame | Missing:
     """Customers at two dates, and what they brought in between, for the accounting of customer equity.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.blocks import whole_of
 from crmresearch.data.reductions.expressions import DAYS_PER_MONTH, DAYS_PER_YEAR, as_float, days_between, needs
 from crmresearch.errors import InputError, Missing, NotApplicable
 
@@ -81,7 +82,7 @@ def split_day(bank: Bank, share: float) -> datetime.date:
     return first + datetime.timedelta(days=round(((last - first).days + 1) * share) - 1)
 
 
-@needs("transactions")
+@needs("transactions", per="customers")
 def summary(
     bank: Bank,
     *,
@@ -127,7 +128,7 @@ def _summary(bank: Bank, t: ibis.Table, end: datetime.date, unit: str) -> pd.Dat
     return bank.frame(summary_expression(t, calibration_end=end, holdout_end=holdout, unit=unit))
 
 
-@needs("transactions")
+@needs("transactions", per="customers")
 def latent_summary(bank: Bank, *, calibration_share: float = 1.0, unit: str = "week") -> pd.DataFrame | Missing:
     """As :func:`summary`, for banks whose customers leave unseen; :class:`Missing` where leaving is observed.
 
@@ -143,8 +144,8 @@ def _latent(bank: Bank) -> tuple[ibis.Table, int]:
     """Purchases, refunds taken off those of their day, and the number of refunds."""
     if bank.require("monthly") is None or bank.require("customers.left_on") is None:
         raise NotApplicable("accounts are opened and closed here, so leaving is not latent; see survival x margin")
-    t = bank.table("transactions")
-    refunds, rows = int(bank.scalar((t.amount < 0).sum().fill_null(0))), bank.rows("transactions")
+    every, t, rows = whole_of(bank).table("transactions"), bank.table("transactions"), bank.rows("transactions")
+    refunds = int(bank.scalar((every.amount < 0).sum().fill_null(0)))
     if refunds > MOST_REFUNDS * rows:
         what = f"{refunds:,} of {rows:,} are below zero"
         raise NotApplicable(f"transactions are debits and credits of accounts, not purchases: {what}")
