@@ -237,19 +237,51 @@ def _cut_otherwise(old: Mapping[str, Any], new: Mapping[str, Any], base: int) ->
 
 
 def _rounded(text: str, base: int) -> bytes:
-    """Write a table in round numbers: counts to the least that may be told, all else to three digits."""
+    """Write a table in round numbers: counts to the least that may be told, shares as such counts give them.
+
+    All else keeps three digits. A column of shares is of the people, in their row or in all, of whom every share gives
+    back a whole number, as exact as it is written; both are rounded. Any other number of that size (the end of an
+    interval, say) moves by steps of that many people of the most that its row counts.
+    """
     first, *rest = csv.reader(io.StringIO(text))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(first)
-    for row in rest:
-        cells = []
-        for k, (name, cell) in enumerate(zip(first, row, strict=True)):
-            count = counted(cell) if of_people(name) and row[0] not in ledger.IMPERSONAL else None
-            if count is not None:
-                cell = str(base * round(count / base))
-            elif k and number(cell) and "year" not in name.casefold():
-                cell = f"{float(cell):.{DIGITS}g}"
-            cells.append(cell)
-        writer.writerow(cells)
+    people = [{} if row[0] in ledger.IMPERSONAL else _counts(first, row) for row in rest]
+    sums = {c: sum(row.get(c, 0) for row in people) for row in people for c in row}
+    own = [[row.get(c, 0) for row in people] for c in sorted(sums, key=lambda c: -sums[c])]
+    wholes = [*own, *([n] * len(rest) for n in sums.values())]
+    most = [max(row.values(), default=0) for row in people]
+    for k, name in enumerate(first):
+        shares = [_share(name, row[k]) if k and k not in row_ else None for row, row_ in zip(rest, people, strict=True)]
+        of = next((ns for ns in wholes if all(map(_gives_back, shares, ns))), most)
+        for row, counts, share, n in zip(rest, people, shares, of, strict=True):
+            if k in counts:
+                row[k] = str(base * round(counts[k] / base))
+            elif share and round(n / base):
+                told = round(round(share[0] * n) / base) / round(n / base)
+                row[k] = f"{share[1] * told:.{DIGITS}g}" + "%" * row[k].endswith("%")
+            elif k and number(row[k]) and "year" not in name.casefold():
+                row[k] = f"{float(row[k]):.{DIGITS}g}"
+    writer.writerows(rest)
     return out.getvalue().encode()
+
+
+def _gives_back(share: tuple[float, int, float] | None, n: int) -> bool:
+    """Tell whether a share of so many people gives back a whole number of them; where there is none, it may."""
+    return not share or not n or abs(share[0] * n - round(share[0] * n)) <= share[2] * n
+
+
+def _counts(first: list[str], row: list[str]) -> dict[int, int]:
+    """Return what a row counts, by the place of its column."""
+    return {k: n for k, cell in enumerate(row) if of_people(first[k]) and (n := counted(cell)) is not None}
+
+
+def _share(name: str, cell: str) -> tuple[float, int, float] | None:
+    """Return a number that may be a share of people, in how many parts it is written, and how exact it is."""
+    text = cell.strip().removesuffix("%")
+    if not number(text):
+        return None
+    scale = 100 if cell.strip().endswith("%") or "percent" in name.casefold() else 1
+    value, digits = float(text) / scale, len(text.casefold().partition("e")[0].partition(".")[2])
+    return (value, scale, 0.5 * 10.0**-digits / scale + 1e-9) if abs(value) <= 1 else None
