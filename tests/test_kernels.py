@@ -29,8 +29,9 @@ LOOK = """import os, signal, sys, threading, helper
 import duckdb, matplotlib.pyplot as plt, numpy as np, pandas as pd, pyarrow.compute
 names = [n for n in sorted(os.environ) if n not in ("CRMRESEARCH_KERNELS", "JE_ARROW_MALLOC_CONF", "JPY_PARENT_PID")]
 names = [n for n in names if not n.startswith(("CRMRESEARCH_", "IPYTHONDIR", "PYTEST"))]
-print(names, hash(str([os.environ[n] for n in names])))
-print(hash(str(sys.path)), os.path.basename(os.getcwd()), __name__, helper.here, signal.getsignal(signal.SIGCHLD))
+print(names, hash(str([os.environ[n] for n in names])) % 10**9)  # longer ones look like cards, now and then
+print(hash(str(sys.path)) % 10**9, os.path.basename(os.getcwd()), __name__, helper.here)
+print(signal.getsignal(signal.SIGCHLD))
 print(pd.get_option("display.max_rows"), np.geterr(), plt.rcParams["font.size"], plt.get_backend())
 print(os.getpgrp() == os.getpid(), [t.name for t in threading.enumerate() if "Parent" in t.name])
 print(duckdb.sql("SELECT current_setting('threads') > 0, sum(range) FROM range(1000000)"))
