@@ -338,3 +338,20 @@ def test_a_run_is_kept_by_the_name_that_a_second_bank_gives_it(place, monkeypatc
     _, statuses = sweep.run(planned)
     assert ["reused" in one for one in statuses.values()] == [True, False]
     assert {p.name for p in (place / "out").iterdir() if p.is_dir()} == {first, second}
+
+
+def test_a_run_killed_before_it_was_swapped_in_is_taken_up_not_taken_for_finished(place):
+    sweep.run(prepared(place, {"size": [1, 2]}))
+    out = place / "out"
+    staged = out / ".size-2.partial-0a1b2c3d"  # its status is written, and nothing of it was looked through
+    (out / "size-2").rename(staged)
+    record = json.loads((staged / "status.json").read_text())["notebooks"]["00_ok"]
+    (staged / "records").mkdir()
+    (staged / "records" / "00_ok.json").write_text(json.dumps(record))
+    planned = prepared(place, {"size": [1, 2]})
+    assert planned.renamed() == {}
+    assert planned.states(False) == {"size-1": None, "size-2": ["00_ok"]}
+    _, statuses = sweep.run(planned)
+    assert [one.get("reused", False) for one in statuses.values()] == [True, False]
+    assert json.loads((out / "size-2" / "status.json").read_text())["notebooks"]["00_ok"]["reused"]
+    assert not staged.exists()

@@ -182,7 +182,7 @@ class Sweep:
     def renamed(self) -> dict[str, Path]:
         """Return the finished runs that stand here by another name, from when banks or notebooks were fewer."""
         others = {}
-        for status in self.out.glob("*/status.json"):
+        for status in self.out.glob("[!.]*/status.json"):  # a staged run has a status before it was looked through
             if status.parent.name not in self.plans:
                 told = json.loads(status.read_text("utf-8")).get("notebooks", {})
                 others[str(sorted((name, record.get("fingerprint")) for name, record in told.items()))] = status.parent
@@ -192,7 +192,7 @@ class Sweep:
     def seconds(self, wanted: Iterable[str], jobs: int) -> float | None:
         """Estimate how long notebooks take, from runs in the sweep's folder and beside it; None without any."""
         found: dict[str, list[float]] = {}
-        for status in itertools.chain(self.out.glob("*/status.json"), self.out.parent.glob("*/status.json")):
+        for status in itertools.chain(*(folder.glob("[!.]*/status.json") for folder in (self.out, self.out.parent))):
             if not status.with_name("run.json").exists():
                 continue  # another program's
             for name, record in json.loads(status.read_text("utf-8"))["notebooks"].items():
