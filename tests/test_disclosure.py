@@ -161,6 +161,7 @@ SIZED_ELSEWHERE = {  # what solves, and is no model of its own
     "survival/curves.py": "a test of curves, without parameters",
     "survival/finegray.py": "fitted by cox.fit_sets",
     "causal/staggered.py": "of places and months, not of people",
+    "causal/doubly_robust.py": "in no study yet",
     "blocks.py": "a test of means",
     "measurement/panel.py": "fitted by robust_ols and cox",
     "measurement/response.py": "fitted by logit_fit",

@@ -80,13 +80,17 @@ def test_bg_nbd_expectation_by_2f1_by_integral_and_by_probabilities(shape: tuple
     assert chances @ np.arange(400) == pytest.approx(model.expected_number_of_purchases_up_to_time(10.0), rel=1e-9)
 
 
-def test_probabilities_agree_with_expectations() -> None:
+def test_conditional_probabilities_agree_with_expectations() -> None:
     n = np.arange(300)
     for model in (
         lt.BetaGeoFitter.from_params(BG),
         lt.ModifiedBetaGeoFitter.from_params(BG),
         lt.ParetoNBDFitter.from_params(PARETO),
     ):
+        chances = model.conditional_probability_of_n_purchases_up_to_time(n, 20.0, 4, 18.0, 30.0)
+        ahead = model.conditional_expected_number_of_purchases_up_to_time(20.0, 4, 18.0, 30.0)
+        assert chances.sum() == pytest.approx(1, abs=1e-9)
+        assert chances @ n == pytest.approx(ahead, rel=1e-9)
         new = model.probability_of_n_purchases_up_to_time(20.0, n)
         assert new.sum() == pytest.approx(1, abs=1e-9)
         assert new @ n == pytest.approx(model.expected_number_of_purchases_up_to_time(20.0), rel=1e-9)
@@ -144,6 +148,26 @@ def test_residual_transactions_are_the_limit_of_discounted_sums() -> None:
     for z, s in ((0.03, 0.6), (0.5, 1.4), (4.0, 0.9)):  # Tricomi's function where scipy has its digits
         tricomi = z ** (s - 1) * special.hyperu(s, s, z)
         assert float(pareto_nbd.discounted_life(z, s, 1.0)) == pytest.approx(tricomi, rel=1e-8)
+
+
+def test_bg_bb_closed_forms() -> None:
+    model = lt.BetaGeoBetaBinomFitter.from_params(alpha=1.2, beta=0.75, gamma=0.66, delta=2.8)
+    alpha, beta, gamma, delta = model.params_
+    n, m = 6.0, 5
+    frame = [(x, last) for last in range(7) for x in range(min(last, 1), last + 1)]
+    x, last = (np.array(v, dtype=float) for v in zip(*frame, strict=True))
+    likelihood = np.exp(model._log_rows(x, last, np.full(len(x), n)))
+    ways = special.comb(np.maximum(last - 1, 0), np.maximum(x - 1, 0))
+    assert ways @ likelihood == pytest.approx(1, abs=1e-12)  # every history of six occasions
+    ratio = lambda k: special.gamma(1 + delta + k) / special.gamma(gamma + delta + k)  # noqa: E731
+    closed = (
+        special.beta(alpha + x + 1, beta + n - x) / special.beta(alpha, beta) / likelihood
+        * delta / (gamma - 1) * special.gamma(gamma + delta) / special.gamma(1 + delta) * (ratio(n) - ratio(n + m))
+    )  # fmt: skip
+    ours = model.conditional_expected_number_of_purchases_up_to_time(m, x, last, np.full(len(x), n))
+    assert ours == pytest.approx(closed, rel=1e-10)
+    chances = model.probability_of_n_purchases_up_to_time(6, np.arange(7))
+    assert chances == pytest.approx([ways[x == k] @ likelihood[x == k] for k in range(7)], rel=1e-10)
 
 
 def test_contractual_recursion_and_series() -> None:
@@ -208,7 +232,8 @@ def test_three_timelines_of_a_constant_retention_rate() -> None:
 def test_clv_is_the_sum_of_its_months(some: tuple) -> None:
     columns = list(some)
     worth = np.linspace(-5, 50, 300)
-    for model in (lt.BetaGeoFitter.from_params(BG), lt.ParetoNBDFitter.from_params(PARETO)):
+    nbd = lt.NBDFitter.from_params(r=0.6, alpha=8.0)
+    for model in (lt.BetaGeoFitter.from_params(BG), lt.ParetoNBDFitter.from_params(PARETO), nbd):
         for timing, shift in (("start", 1.0), ("mid", 0.5), ("end", 0.0)):
             discounting = lt.Discounting(0.10, 52, timing)
             ours = lt.customer_lifetime_value(model, *columns, worth, discounting, months=18)
@@ -217,5 +242,11 @@ def test_clv_is_the_sum_of_its_months(some: tuple) -> None:
                 ahead.append(model.conditional_expected_number_of_purchases_up_to_time(i * 52 / 12, *columns))
             parts = [worth * (ahead[i] - ahead[i - 1]) * 1.1 ** (-(i - shift) / 12) for i in range(1, 19)]
             assert ours == pytest.approx(sum(parts), rel=1e-10, abs=1e-13)
+    spend = lt.GammaGammaFitter.from_params(p=6.25, q=3.74, v=15.44)
+    money = np.where(columns[0] > 0, 30.0, 0.0)
+    bg = lt.BetaGeoFitter.from_params(BG)
+    value = spend.customer_lifetime_value(bg, *columns, money, discounting, 12, margin=0.3)
+    each = 0.3 * spend.conditional_expected_average_profit(columns[0], money)
+    assert value == pytest.approx(lt.customer_lifetime_value(bg, *columns, each, discounting, 12))
     with pytest.raises(InputError, match="months is 0"):
-        lt.customer_lifetime_value(model, *columns, worth, discounting, 0)
+        lt.customer_lifetime_value(bg, *columns, each, discounting, 0)

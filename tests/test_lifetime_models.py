@@ -14,11 +14,11 @@ from scipy.optimize import approx_fprime
 from crmresearch.errors import FitError, FitWarning, InputError
 from crmresearch.estimators import lifetime as lt
 from crmresearch.estimators.lifetime.summary import collapse
-from crmresearch.lab.recover.lifetime import ESTIMATORS, TRUTHS, histories, renewals, spends
+from crmresearch.lab.recover.lifetime import ESTIMATORS, TRUTHS, histories, occasions, renewals, spends
 
 BG, PARETO = (dict(TRUTHS[k]) for k in ("bg_nbd", "pareto_nbd"))
 WEEKLY = lt.Discounting(0.12, 52)
-PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter)
+PURCHASE_MODELS = (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter, lt.NBDFitter)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_impossible_spend_and_weights_are_refused(weekly: pd.DataFrame) -> None:
         lt.BetaGeoFitter.from_params(BG).expected_number_of_purchases_up_to_time(-1)
 
 
-def test_impossible_contracts_are_refused() -> None:
+def test_impossible_contracts_and_occasions_are_refused() -> None:
     for model in (lt.ShiftedBetaGeoFitter, lt.BetaDiscreteWeibullFitter):
         with pytest.raises(InputError, match="a cohort cannot grow"):
             model().fit_survivors([100, 80, 90])
@@ -77,6 +77,8 @@ def test_impossible_contracts_are_refused() -> None:
             model().fit([3, 4], [1, 2])
         with pytest.raises(InputError, match="not before T"):
             model().fit([3, 4], [1, 1], entry=[3, 0])
+    with pytest.raises(InputError, match="above recency"):
+        lt.BetaGeoBetaBinomFitter().fit([3, 1], [2, 1], [6, 6])
 
 
 def test_parameters_given_must_be_those_of_the_model() -> None:
@@ -174,8 +176,12 @@ def likelihoods(frame: pd.DataFrame):
     for model in (lt.BetaGeoFitter, lt.ModifiedBetaGeoFitter, lt.ParetoNBDFitter):
         yield model(), columns, w, np.log([0.5, 9.0, 0.9, 3.0])
     yield lt.ParetoNBDFitter(), columns, w, np.log([0.5, 40.0, 0.9, 3.0])  # alpha above beta
+    yield lt.NBDFitter(), columns, w, np.log([0.5, 9.0])
     spend = [np.maximum(columns[0], 1), rng.gamma(5, 7, 400)]
     yield lt.GammaGammaFitter(), spend, w, np.log([5.0, 4.0, 20.0])
+    last = rng.integers(0, 7, 400).astype(float)
+    used = np.minimum(last, np.where(last > 0, rng.integers(1, 7, 400), 0)).astype(float)
+    yield lt.BetaGeoBetaBinomFitter(), [used, last, np.full(400, 6.0)], w, np.log([1.2, 0.8, 0.7, 2.5])
     times = rng.integers(2, 9, 400).astype(float)
     contract = [times, (rng.random(400) < 0.5).astype(float), rng.integers(0, 2, 400).astype(float)]
     yield lt.ShiftedBetaGeoFitter(), contract, w, np.log([0.7, 2.0])
@@ -284,7 +290,9 @@ def test_planted_spend() -> None:
     assert expected[0] < expected[1] < expected[2] < 100 < expected[2] * 1.01
 
 
-def test_planted_contracts() -> None:
+def test_planted_occasions_and_contracts() -> None:
+    frame = occasions(8000, 6, **TRUTHS["bg_bb"])
+    close(lt.BetaGeoBetaBinomFitter().fit(frame["frequency"], frame["recency"], frame["n_periods"]), TRUTHS["bg_bb"])
     plain = renewals(8000, 7, first=0.8, second=3.0)
     close(lt.ShiftedBetaGeoFitter().fit(plain["T"], plain["churned"]), {"alpha": 0.8, "beta": 3.0})
     grown = renewals(8000, 8, first=0.8, second=3.0, c=1.4)
@@ -312,6 +320,39 @@ def test_standard_errors_intervals_and_draws(weekly: pd.DataFrame) -> None:
     assert middle.to_list() == pytest.approx(params.tolist(), rel=1e-10)  # symmetric on the log scale
     assert (bounds.iloc[:, 0] > 0).all()
     assert list(model.summary.columns) == ["coef", "se(coef)", "lower 95% bound", "upper 95% bound"]
+    assert model.aic_ == pytest.approx(8 - 2 * model.log_likelihood_)
+
+
+def test_bootstrap_draws_the_same_customers_for_every_model(weekly: pd.DataFrame) -> None:
+    rng = np.random.default_rng(2)
+    frame = weekly.head(1500).assign(
+        monetary_value=lambda f: np.where(f["frequency"] > 0, rng.gamma(5, 7, len(f)), 0.0)
+    )
+    again = frame[frame["frequency"] > 0]
+    bg = fit(lt.BetaGeoFitter, frame)
+    spend = lt.GammaGammaFitter().fit(again["frequency"], again["monetary_value"])
+    both = lt.bootstrap([bg, spend], frame, 200, seed=3)
+    alone = lt.bootstrap(bg, frame, 200, seed=3)
+    pd.testing.assert_frame_equal(both[0], alone[0])
+    assert np.log(both[0]).std().to_list() == pytest.approx((bg.standard_errors_ / bg.params_).to_list(), rel=0.35)
+    rows = np.random.default_rng(3).integers(0, 1500, 1500)  # the first resample, refitted the long way
+    direct = fit(lt.BetaGeoFitter, frame.iloc[rows])
+    assert both[0].iloc[0].to_list() == pytest.approx(direct.params_.to_list(), rel=1e-4)
+    again = frame.iloc[rows].query("frequency > 0")
+    direct = lt.GammaGammaFitter().fit(again["frequency"], again["monetary_value"])
+    assert both[1].iloc[0].to_list() == pytest.approx(direct.params_.to_list(), rel=1e-4)
+    assert lt.BetaGeoFitter.from_params(both[0].iloc[0]).expected_number_of_purchases_up_to_time(10) > 0
+    with pytest.raises(InputError, match="was not fitted to this frame"):
+        lt.bootstrap(bg, frame.head(100), 5, seed=1)
+
+
+def test_bootstrap_of_contracts() -> None:
+    rng = np.random.default_rng(1)
+    end = rng.geometric(rng.beta(1.0, 3.0, 500))
+    contracts = pd.DataFrame({"T": np.minimum(end, 6), "churned": end <= 6})
+    (draws,) = lt.bootstrap(lt.ShiftedBetaGeoFitter().fit(contracts["T"], contracts["churned"]), contracts, 50, seed=1)
+    assert draws.notna().all(axis=None)
+    assert draws.std().min() > 0
 
 
 def test_no_warning_in_ordinary_use(weekly: pd.DataFrame) -> None:

@@ -19,6 +19,11 @@ GROUPS = [1411, 439, 214, 100, 62, 38, 29, 64]  # customers with 0, 1, ..., 6, 7
 REGULAR = [100, 63.1, 46.8, 38.2, 32.6, 28.9, 26.2, 24.1, 22.3, 20.7, 19.4, 18.3, 17.3]  # Fader and Hardie (2007)
 HIGH_END = [100, 86.9, 74.3, 65.3, 59.3, 55.1, 51.7, 49.1, 46.8, 44.5, 42.7, 40.9, 39.4]
 YEARLY = lt.Discounting(0.10, 1, "start")
+# donors of 1995 by gifts in six years and the year of the last one, as printed by Fader, Hardie and Shang (2010)
+DONORS = {
+    0: [3464], 1: [1091, 277, 129, 78, 119, 129], 2: [613, 255, 155, 173, 234], 3: [322, 181, 225, 357],
+    4: [240, 284, 512], 5: [335, 728], 6: [1203],
+}  # fmt: skip
 
 
 def summary(path: Path, end: str, decimals: int | None = 2) -> pd.DataFrame:
@@ -53,7 +58,12 @@ def sample(log: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fits(sample: pd.DataFrame) -> dict:
-    models = {"bg": lt.BetaGeoFitter, "mbg": lt.ModifiedBetaGeoFitter, "pareto": lt.ParetoNBDFitter}
+    models = {
+        "bg": lt.BetaGeoFitter,
+        "mbg": lt.ModifiedBetaGeoFitter,
+        "pareto": lt.ParetoNBDFitter,
+        "nbd": lt.NBDFitter,
+    }
     return {k: m().fit(sample["frequency"], sample["recency"], sample["T"]) for k, m in models.items()}
 
 
@@ -89,9 +99,12 @@ def test_a04_a05_pareto_nbd(fits: dict) -> None:
     assert fit.standard_errors_.to_list() == pytest.approx([0.0476264, 0.8427222, 0.1872594, 6.2105448], rel=0.001)
 
 
-def test_a06_mbg_nbd(fits: dict) -> None:
+def test_a06_a07_mbg_nbd_and_nbd(fits: dict) -> None:
     assert fits["mbg"].params_.to_list() == pytest.approx([0.52484, 6.18299, 0.89136, 1.61400], abs=5e-5)
     assert fits["mbg"].log_likelihood_ == pytest.approx(-9582.1327, abs=2e-4)
+    assert fits["nbd"].params_.to_list() == pytest.approx([0.38477, 12.07209], rel=1e-4)
+    assert fits["nbd"].log_likelihood_ == pytest.approx(-9763.66, abs=0.005)
+    assert fits["bg"].aic_ < fits["nbd"].aic_ - 350  # 180 units of log-likelihood for two parameters
 
 
 def test_a09_a10_gamma_gamma(sample: pd.DataFrame) -> None:
@@ -119,6 +132,7 @@ def test_a11_a12_a13_a18_holdout(sample: pd.DataFrame, fits: dict) -> None:
         "pareto": [0.138, 0.6, 1.196, 1.714, 2.399, 2.907, 3.819, 6.403],  # three digits are printed
         "bg": [0.2251, 0.5231, 1.0441, 1.5203, 2.1638, 2.6538, 3.504, 6.157],
         "mbg": [0.1852, 0.5514, 1.049, 1.4929, 2.1043, 2.5636, 3.3608, 5.8486],
+        "nbd": [0.3372, 1.2131, 2.094, 2.9714, 3.7963, 4.6811, 5.5689, 9.3978],
     }
     for name, values in expected.items():
         assert by_group(ahead[name], x) == pytest.approx(values, abs=1e-3 if name == "pareto" else 6e-4)
@@ -256,6 +270,17 @@ SBG7 = {
         "mape": 2.83,
     },
 }
+
+
+def test_a23_bg_bb() -> None:
+    rows = [(x, (x + i) if x else 0, n) for x, counts in DONORS.items() for i, n in enumerate(counts)]
+    x, last, n = np.array(rows).T
+    assert n.sum() == 11_104
+    fit = lt.BetaGeoBetaBinomFitter().fit(x, last, np.full(len(x), 6), weights=n)
+    assert fit.params_.to_list() == pytest.approx([1.20352, 0.74972, 0.65672, 2.78344], abs=6e-6)
+    assert fit.log_likelihood_ == pytest.approx(-33225.58, abs=0.005)
+    ahead = fit.conditional_expected_number_of_purchases_up_to_time(5, x, last, 6)
+    assert ahead @ n == pytest.approx(12_884.2, abs=0.5)
 
 
 @pytest.mark.parametrize("segment", ["regular", "high_end"])

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from crmresearch.errors import InputError
+from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.causal.doubly_robust import group_time_given
 from crmresearch.estimators.causal.pretrends import bounded, breakdown
 from crmresearch.estimators.causal.staggered import (
     Panel,
@@ -17,6 +18,8 @@ from crmresearch.estimators.causal.staggered import (
     by_block,
     by_event,
     by_group,
+    by_time,
+    decomposed,
     group_time,
     imputed,
     treated,
@@ -57,6 +60,13 @@ def drawn(rng, units=200, periods=12, starts=(4, 6, 9, NEVER), effect=lambda e: 
     y = rng.normal(size=(units, 1)) + rng.normal(size=periods) + noise * rng.normal(size=(units, periods))
     since = np.arange(periods) - np.where(np.isinf(first), 1e9, first)[:, None]
     return y + np.where(since >= 0, effect(since), 0.0), first
+
+
+def selected(rng, units=400, periods=8, starts=(3, 5, NEVER)):
+    """Draw a panel with an effect of 1, whose trends follow two traits that decide on treatment, too."""
+    y, first = drawn(rng, units, periods, starts)
+    x = rng.normal(size=(units, 2)) + np.isinf(first)[:, None] * [0.4, -0.3]
+    return y + (x @ [0.3, 0.1])[:, None] * np.arange(periods), first, x
 
 
 # --- published --------------------------------------------------------------------------------------------------------
@@ -115,6 +125,16 @@ def test_two_way_and_imputation_are_the_published_ones(counties, published, cast
     assert [fit.effect[0], fit.se[0]] == pytest.approx([want["att"], want["se"]], abs=1e-5)
 
 
+def test_castle_decomposition_is_the_published_one(castle, published):
+    """Goodman-Bacon (2021) on the castle laws (F12): weights and effects by kind of comparison; they add up."""
+    table = decomposed(castle)
+    for kind, (weight, effect) in published["F12"].items():
+        part = table[table["kind"] == kind.replace("_vs_", " against ")]
+        assert part["weight"].sum() == pytest.approx(weight, abs=2e-5)
+        assert np.average(part["effect"], weights=part["weight"]) == pytest.approx(effect, abs=2e-5)
+    assert table["weight"] @ table["effect"] == pytest.approx(two_way(castle).effect[0], abs=1e-12)
+
+
 @pytest.mark.parametrize("controls", ["never", "not yet"])
 def test_effects_are_those_of_diff_diff(controls):
     """Effects and errors of every cell, and their mean; equal to rounding."""
@@ -133,6 +153,36 @@ def test_effects_are_those_of_diff_diff(controls):
     assert ours.se == pytest.approx([c["se"] for c in cells], abs=1e-10)
     simple = treated(ours).pooled()
     assert [simple.effect[0], simple.se[0]] == pytest.approx([theirs.overall_att, theirs.overall_se], abs=1e-10)
+
+
+def test_doubly_robust_effects_are_the_published_ones(shared, counties, published):
+    """Given log population (F06), which is known before; printed to four digits."""
+    d = pd.read_csv(shared / "data" / "mpdta" / "mpdta.csv.gz")
+    fit, want = group_time_given(Panel(*counties), d.groupby("countyreal")["lpop"].first()), published["F06"]
+    for year in (2004, 2006, 2007):
+        assert fit.effect[fit.group == year - 2003] == pytest.approx(want[f"g{year}"], abs=1e-4)
+    assert treated(fit).pooled().effect == pytest.approx([want["simple"]], abs=1e-4)
+
+
+@pytest.mark.parametrize("controls", ["never", "not yet"])
+def test_doubly_robust_effects_are_close_to_those_of_diff_diff(controls):
+    """Its weights of controls sum to the treated units in expectation, ours (and R's) always: .01 of an error."""
+    peer = pytest.importorskip("diff_diff", reason="an oracle of the extra `oracles`, which `make test` installs")
+    y, first, x = selected(np.random.default_rng(6), units=400)
+    n, t = y.shape
+    columns = {"unit": np.repeat(np.arange(n), t), "time": np.tile(np.arange(t), n), "y": y.ravel()}
+    columns |= {"a": np.repeat(x[:, 0], t), "b": np.repeat(x[:, 1], t)}
+    frame = pd.DataFrame(columns | {"first": np.repeat(np.where(np.isinf(first), 0, first), t)})
+    method = peer.CallawaySantAnna(control_group=controls.replace("never", "never_treated").replace(
+        "not yet", "not_yet_treated"), estimation_method="dr", pscore_trim=1e-6)  # fmt: skip
+    theirs = method.fit(frame, outcome="y", unit="unit", time="time", first_treat="first", covariates=["a", "b"])
+    ours = group_time_given(Panel(y, first), x, controls=controls)
+    cells = [theirs.group_time_effects[g, at] for g, at in zip(ours.group, ours.when, strict=True)]
+    assert len(cells) == len(theirs.group_time_effects)
+    assert np.abs(ours.effect - [c["effect"] for c in cells]).max() < 0.01 * ours.se.min()
+    assert ours.se == pytest.approx([c["se"] for c in cells], rel=0.005)
+    simple = treated(ours).pooled()
+    assert [simple.effect[0], simple.se[0]] == pytest.approx([theirs.overall_att, theirs.overall_se], rel=0.005)
 
 
 # --- two routes -------------------------------------------------------------------------------------------------------
@@ -156,8 +206,10 @@ def test_influence_is_what_leaving_a_unit_out_changes():
     """To first order in one over the number of units, estimated weights included."""
     y, first = drawn(np.random.default_rng(4), units=400, effect=lambda e: 0.5 * (e + 1))
     fits = {
+        "given a trait": lambda p: treated(group_time_given(p, p.values[:, :2])).pooled(),
         "pooled": lambda p: treated(group_time(p, controls="not yet"), 3).pooled(),
         "groups": lambda p: by_group(group_time(p)).pooled(),
+        "time": lambda p: by_time(group_time(p)).mean(),
         "blocks": lambda p: by_block(group_time(p, base="universal"), 3, 1, 1),
         "two-way": two_way,
     }
@@ -254,6 +306,27 @@ def test_planted_effects_are_covered_and_the_naive_row_is_not():
     naive = covered(lambda p: [two_way(p)], lambda p: 0.5 * (p.since[p.since >= 0] + 1).mean(), 100, **late)
     assert naive[0] < 0.05
     assert covered(lambda p: [two_way(p)], 1.0, 100)[0] > 0.88  # one effect for all: the naive row is right
+
+
+@pytest.mark.parametrize("shown", ["both", "trend", "lot"])
+def test_trends_that_follow_a_trait_are_told_from_an_effect(shown):
+    """Also where trends or treatment alone are written down rightly; the plain row is off by 1.5 errors."""
+    plain, given = [], []
+    for seed in range(60):
+        y, first, x = selected(np.random.default_rng(100 + seed))
+        odd = np.exp(x[:, 0] / 2)
+        if shown == "trend":  # it follows the traits, being treated another function of them
+            keep = np.random.default_rng(seed).random(len(y)) < np.where(np.isinf(first), 1.5 * odd / (1 + odd), 1.0)
+            y, first, x = y[keep], first[keep], x[keep]
+        if shown == "lot":  # it follows another function of the trait
+            y = y + 0.1 * (x[:, 0] ** 2)[:, None] * np.arange(y.shape[1])
+        panel = Panel(y, first)
+        fits = [treated(f).pooled() for f in (group_time(panel), group_time_given(panel, x))]
+        for kept, fit in zip((plain, given), fits, strict=True):
+            kept.append((fit.effect[0] - 1) / fit.se[0])
+    assert np.abs(np.mean(plain)) > 1.5
+    assert np.abs(np.mean(given)) < 0.4  # three errors of a mean of 60
+    assert np.mean(np.abs(given) < 1.96) > 0.86
 
 
 def test_groups_of_one_unit_have_no_error_of_their_own_and_their_mean_has():
@@ -369,6 +442,14 @@ def test_later_treatment_than_the_panel_is_no_treatment():
 def test_panels_that_say_nothing_are_refused(spoil, message):
     with pytest.raises(InputError, match=message):
         Panel(*spoil(*drawn(np.random.default_rng(2))))
+
+
+def test_covariates_are_one_row_a_unit_and_do_not_separate():
+    y, first, x = selected(np.random.default_rng(8), units=60)
+    with pytest.raises(InputError, match="covariates have 59 rows and the panel 60 units"):
+        group_time_given(Panel(y, first), x[1:])
+    with pytest.raises(FitError, match="function of the covariates"):
+        group_time_given(Panel(y, first), np.isinf(first) + 0.1 * x[:, 0])
 
 
 def test_nothing_to_compare_with_is_refused():

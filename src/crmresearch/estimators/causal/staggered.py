@@ -9,18 +9,21 @@ an effect is kept as its weights: errors follow from the second moments of each 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import LEVEL, by_cluster, complete
 
+Kind = TypeVar("Kind", bound="Effects")
 WEBB = np.sqrt([0.5, 1.0, 1.5])  # with either sign
 
 
@@ -63,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Effects:
-    """Effects on groups of units, as weighted sums of the means of groups in periods.
+    """Effects on groups of units, of either kind below.
 
     Attributes
     ----------
@@ -74,23 +77,83 @@ class Effects:
         Period of an effect, or the time since treatment.
     n : array
         Treated units behind each effect.
-    weight : array, (effects, groups, periods)
-        Of the mean of each group in each period.
-    shift : array, (effects, groups)
-        What each unit of a group adds to the error because weights are estimated.
     """
 
     panel: Panel
     group: np.ndarray
     when: np.ndarray
     n: np.ndarray
-    weight: np.ndarray
-    shift: np.ndarray
+
+    if TYPE_CHECKING:
+
+        @property
+        def effect(self) -> np.ndarray:
+            """Values of the effects."""
+
+        @property
+        def influence(self) -> np.ndarray:
+            """What each unit adds to the error of each effect, (units, effects)."""
+
+        def _summed(self, w: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Weighted sum of the last two fields, with what each unit of a group adds to its error beside."""
 
     @property
     def cluster(self) -> np.ndarray | None:
         """What was assigned together."""
         return self.panel.cluster
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the effects, by cluster."""
+        return by_cluster(self.influence, self.cluster)
+
+    @property
+    def se(self) -> np.ndarray:
+        """Standard errors; nan where a single unit was treated, from which none can be had."""
+        return np.where(self.n > 1, np.sqrt(np.diag(self.covariance)), np.nan)
+
+    def where(self, keep: np.ndarray) -> Self:
+        """Keep some of the effects."""
+        return replace(self, **{f.name: getattr(self, f.name)[keep] for f in fields(self)[1:]})
+
+    def mean(self, weights: ArrayLike | None = None) -> Self:
+        """Mean of the effects, by weights that are given and not estimated; equal ones else."""
+        w = np.full(len(self.when), 1 / len(self.when)) if weights is None else np.asarray(weights, dtype=float)
+        return self._one(w, np.zeros(len(self.panel.groups)))
+
+    def pooled(self, when: float = math.nan) -> Self:
+        """Mean of the effects by treated units, whose errors know that these weights are estimated.
+
+        Without that part a group of one unit would bring no error of its own.
+        """
+        group = np.searchsorted(self.panel.groups, self.group)
+        units = self.panel.size[group]
+        w = units / units.sum()
+        gap = np.bincount(group, self.effect - w @ self.effect, len(self.panel.groups))
+        return self._one(w, gap / units.sum(), when)
+
+    def _one(self, w: np.ndarray, extra: np.ndarray, when: float = math.nan) -> Self:
+        known = np.unique(self.group)
+        one = known[0] if len(known) == 1 else math.nan
+        n = self.n.max() if np.isnan(known).any() else self.panel.size[np.isin(self.panel.groups, known)].sum()
+        head = (np.array([one]), np.array([when]), np.array([n]))
+        return type(self)(self.panel, *head, *(part[None] for part in self._summed(w, extra)))
+
+
+@dataclass(frozen=True)
+class Means(Effects):
+    """Effects as weighted sums of the means of groups in periods.
+
+    Attributes
+    ----------
+    weight : array, (effects, groups, periods)
+        Of the mean of each group in each period.
+    shift : array, (effects, groups)
+        What each unit of a group adds to the error because weights are estimated.
+    """
+
+    weight: np.ndarray
+    shift: np.ndarray
 
     @cached_property
     def effect(self) -> np.ndarray:
@@ -111,7 +174,7 @@ class Effects:
         """Of the effects, by cluster."""
         p = self.panel
         if p.cluster is not None:
-            return by_cluster(self.influence, self.cluster)
+            return super().covariance
         parts = (w @ m @ w.T for w, m in zip(self.weight.swapaxes(0, 1), p.moments, strict=True))
         return np.asarray(sum(parts) + (self.shift * p.size) @ self.shift.T)
 
@@ -120,7 +183,7 @@ class Effects:
         """Standard errors; nan where a single unit was treated, from which none can be had."""
         p = self.panel
         if p.cluster is not None:
-            return np.where(self.n > 1, np.sqrt(np.diag(self.covariance)), np.nan)
+            return super().se
         square = self.shift**2 @ p.size
         for g, moment in enumerate(p.moments):
             some = np.flatnonzero(self.weight[:, g].any(axis=1))
@@ -128,35 +191,11 @@ class Effects:
             square[some] += ((w @ moment) * w).sum(axis=1)
         return np.where(self.n > 1, np.sqrt(square), np.nan)
 
-    def where(self, keep: np.ndarray) -> Effects:
-        """Keep some of the effects."""
-        return replace(self, **{f.name: getattr(self, f.name)[keep] for f in fields(self)[1:]})
-
-    def mean(self, weights: ArrayLike | None = None) -> Effects:
-        """Mean of the effects, by weights that are given and not estimated; equal ones else."""
-        w = np.full(len(self.when), 1 / len(self.when)) if weights is None else np.asarray(weights, dtype=float)
-        return self._one(w, np.zeros(len(self.panel.groups)))
-
-    def pooled(self, when: float = math.nan) -> Effects:
-        """Mean of the effects by treated units, whose errors know that these weights are estimated.
-
-        Without that part a group of one unit would bring no error of its own.
-        """
-        group = np.searchsorted(self.panel.groups, self.group)
-        units = self.panel.size[group]
-        w = units / units.sum()
-        gap = np.bincount(group, self.effect - w @ self.effect, len(self.panel.groups))
-        return self._one(w, gap / units.sum(), when)
-
-    def _one(self, w: np.ndarray, extra: np.ndarray, when: float = math.nan) -> Effects:
-        known = np.unique(self.group)
-        one = known[0] if len(known) == 1 else math.nan
-        n = self.n.max() if np.isnan(known).any() else self.panel.size[np.isin(self.panel.groups, known)].sum()
-        head = (np.array([one]), np.array([when]), np.array([n]))
-        return Effects(self.panel, *head, np.tensordot(w, self.weight, 1)[None], (w @ self.shift + extra)[None])
+    def _summed(self, w: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.tensordot(w, self.weight, 1), w @ self.shift + extra
 
 
-def _cells(panel: Panel, controls: str, base: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def cells(panel: Panel, controls: str, base: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Comparisons of :func:`group_time`: group (by number), period, period before, and which groups are controls."""
     p = panel
     starts = p.groups[np.isfinite(p.groups)].astype(int)
@@ -173,7 +212,7 @@ def _cells(panel: Panel, controls: str, base: str) -> tuple[np.ndarray, np.ndarr
 
 def group_time(
     panel: Panel, *, controls: Literal["never", "not yet"] = "never", base: Literal["varying", "universal"] = "varying"
-) -> Effects:
+) -> Means:
     """Effect of treatment on each group of units first treated together, in each period.
 
     Parameters
@@ -194,7 +233,7 @@ def group_time(
     Callaway and Sant'Anna (2021), *Journal of Econometrics* 225, 200-230.
     """
     p = panel
-    g, t, against, other = _cells(panel, controls, base)
+    g, t, against, other = cells(panel, controls, base)
     units = np.where(other, p.size, 0)
     share = units / units.sum(axis=1, keepdims=True)
     gap = (p.mean[:, t] - p.mean[:, against]).T
@@ -205,31 +244,37 @@ def group_time(
     weight[k, :, against] = share
     weight[k, g, t] += 1
     weight[k, g, against] -= 1
-    return Effects(p, p.groups[g], t.astype(float), p.size[g], weight, shift)
+    return Means(p, p.groups[g], t.astype(float), p.size[g], weight, shift)
 
 
 # --- summed up --------------------------------------------------------------------------------------------------------
 
 
-def joined(parts: list[Effects]) -> Effects:
+def joined(parts: list[Kind]) -> Kind:
     """Put effects on the same units beside each other."""
     columns = (np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(parts[0])[1:])
-    return Effects(parts[0].panel, *columns)
+    return type(parts[0])(parts[0].panel, *columns)
 
 
-def by_event(fit: Effects) -> Effects:
+def by_event(fit: Kind) -> Kind:
     """Effects by periods since treatment, 0 the first treated one; groups weighted by their units."""
     since = fit.when - fit.group
     return joined([fit.where(since == e).pooled(e) for e in np.unique(since)])
 
 
-def by_group(fit: Effects) -> Effects:
+def by_time(fit: Kind) -> Kind:
+    """Effects by period, of all who are treated by then."""
+    after = treated(fit)
+    return joined([after.where(after.when == t).pooled(t) for t in np.unique(after.when)])
+
+
+def by_group(fit: Kind) -> Kind:
     """Mean effect on each group over its treated periods; ``pooled`` gives the mean over treated units."""
     after = treated(fit)
     return joined([after.where(after.group == g).mean() for g in np.unique(after.group)])
 
 
-def treated(fit: Effects, window: int | None = None) -> Effects:
+def treated(fit: Kind, window: int | None = None) -> Kind:
     """Keep the effects after treatment; with a window its periods alone, of groups that are seen that long."""
     since = fit.when - fit.group
     if window is None:
@@ -240,7 +285,7 @@ def treated(fit: Effects, window: int | None = None) -> Effects:
     return fit.where((since >= 0) & (since < window) & np.isin(fit.group, seen))
 
 
-def by_block(fit: Effects, length: int, before: int, after: int) -> Effects:
+def by_block(fit: Kind, length: int, before: int, after: int) -> Kind:
     """Effects by blocks of periods since treatment less the last block before it; needs the universal base.
 
     Parameters
@@ -339,7 +384,7 @@ def wild_interval(one: Effects | Several, *, draws: int, seed: int) -> tuple[flo
 # --- imputation -------------------------------------------------------------------------------------------------------
 
 
-def imputed(panel: Panel, window: int | None = None) -> Effects:
+def imputed(panel: Panel, window: int | None = None) -> Means:
     """Mean effect on the treated against what units and periods without treatment foretell.
 
     Unit and period effects are fitted to all periods without treatment. Errors take every departure of an effect from
@@ -371,9 +416,9 @@ def imputed(panel: Panel, window: int | None = None) -> Effects:
     return _single(panel, share, shift, int(panel.size @ wanted.any(axis=1)))
 
 
-def _single(panel: Panel, share: np.ndarray, shift: np.ndarray, n: int) -> Effects:
+def _single(panel: Panel, share: np.ndarray, shift: np.ndarray, n: int) -> Means:
     nan = np.array([math.nan])
-    return Effects(panel, nan, nan, np.array([n]), (panel.size[:, None] * share)[None], shift[None])
+    return Means(panel, nan, nan, np.array([n]), (panel.size[:, None] * share)[None], shift[None])
 
 
 def _fitted(panel: Panel, sums: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -389,7 +434,7 @@ def _fitted(panel: Panel, sums: np.ndarray, free: np.ndarray) -> np.ndarray:
 # --- naive ------------------------------------------------------------------------------------------------------------
 
 
-def two_way(panel: Panel) -> Effects:
+def two_way(panel: Panel) -> Means:
     """Coefficient of treatment beside unit and period effects: the naive row.
 
     It compares the newly treated with those treated before as well, and is no mean of effects where these grow. Errors
@@ -409,3 +454,35 @@ def two_way(panel: Panel) -> Effects:
     b = float(panel.size @ (share * panel.mean).sum(axis=1))
     shift = (share * (demeaned(panel.mean) - b * d)).sum(axis=1)
     return _single(panel, share, shift, int(panel.size[np.isfinite(panel.groups)].sum()))
+
+
+def decomposed(panel: Panel) -> pd.DataFrame:
+    """Comparisons of two groups that the coefficient of :func:`two_way` is made of.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (treated against untreated; earlier against later, and later against earlier, which takes treated units
+        as controls), ``group``, ``against``, ``weight`` (sum 1), ``effect``.
+
+    References
+    ----------
+    Goodman-Bacon (2021), theorem 1.
+    """
+    on = (panel.since >= 0).mean(axis=1)
+    start = np.minimum(panel.groups, panel.periods).astype(int)
+
+    def step(a: int, b: int, low: int, at: int, high: int) -> float:
+        gap = panel.mean[a] - panel.mean[b]
+        return float(gap[at:high].mean() - gap[low:at].mean())
+
+    rows = []
+    for a, b in itertools.combinations(range(len(on)), 2):  # a is the earlier one
+        both, (s, e), end = float(panel.size[a] * panel.size[b]), start[[a, b]], panel.periods
+        kind = "earlier against later" if on[b] else "treated against untreated"
+        rows.append((kind, a, b, both * (on[a] - on[b]) * (1 - on[a]), step(a, b, 0, s, e)))
+        if on[b]:
+            rows.append(("later against earlier", b, a, both * on[b] * (on[a] - on[b]), step(b, a, s, e, end)))
+    table = pd.DataFrame(rows, columns=["kind", "group", "against", "weight", "effect"])
+    named = {k: panel.groups[table[k]] for k in ("group", "against")}
+    return table.assign(weight=table["weight"] / table["weight"].sum(), **named)

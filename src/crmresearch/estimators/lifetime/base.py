@@ -146,6 +146,10 @@ class Fitter:
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
         raise NotImplementedError
 
+    def _from_frame(self, frame: pd.DataFrame) -> tuple[list[Array], NDArray[np.intp]]:
+        """Return the checked columns of a customer frame, and which of its rows they are."""
+        raise NotImplementedError
+
     # -- estimation ----------------------------------------------------------------------------------------------------
     @np.errstate(all="ignore")  # a step too far gives no finite likelihood, and is shortened
     def _estimate(self, columns: list[Array], weights: ArrayLike | None, start: Mapping[str, float] | None) -> Self:
@@ -257,6 +261,11 @@ class Fitter:
         """Estimates with standard errors and 95% intervals, one row per parameter."""
         frame = pd.DataFrame({"coef": self.params_, "se(coef)": self.standard_errors_})
         return frame.join(self.confidence_intervals_)
+
+    @property
+    def aic_(self) -> float:
+        """Akaike's criterion; comparable between models of the same rows only."""
+        return 2 * len(self.params_) - 2 * self.log_likelihood_
 
     def __repr__(self) -> str:
         if not hasattr(self, "params_"):

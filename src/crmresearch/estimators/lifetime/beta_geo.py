@@ -27,7 +27,7 @@ class BetaGeoFitter(PurchaseFitter):
     """Beta-geometric/NBD model.
 
     Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
-    carries ``params_`` (r, alpha, a, b; alpha in the unit of T), ``log_likelihood_``, ``standard_errors_``,
+    carries ``params_`` (r, alpha, a, b; alpha in the unit of T), ``log_likelihood_``, ``aic_``, ``standard_errors_``,
     ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_`` (customers).
     """
 

@@ -88,7 +88,7 @@ def customer_lifetime_value(
 
     Parameters
     ----------
-    transaction_model : BetaGeoFitter, ModifiedBetaGeoFitter or ParetoNBDFitter
+    transaction_model : BetaGeoFitter, ModifiedBetaGeoFitter, ParetoNBDFitter or NBDFitter
         Fitted model.
     frequency, recency, T : array_like
         Histories; the unit of time is the model's.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import betaln, digamma
 
@@ -80,6 +81,10 @@ class _Contractual(Fitter):
         periods = np.arange(1, alive.size)
         times, ends = np.append(periods, periods[-1]), np.append(np.ones(periods.size), 0.0)
         return self.fit(times, ends, np.append(-np.diff(alive), alive[-1]))
+
+    def _from_frame(self, frame: pd.DataFrame) -> Any:
+        entry = frame.get("entry")
+        return list(_check(frame["T"], frame["churned"], entry)), np.arange(len(frame))
 
     def _log_survival(self, t: Array, params: Array) -> tuple[Array, Array]:
         """Log survival after t periods, and its derivatives by the logs of the parameters."""
@@ -179,7 +184,7 @@ class ShiftedBetaGeoFitter(_Contractual):
     """Shifted beta-geometric model.
 
     After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (alpha, beta), ``log_likelihood_``,
-    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
+    ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("alpha", "beta")
@@ -197,7 +202,7 @@ class BetaDiscreteWeibullFitter(_Contractual):
     """Beta-discrete-Weibull model; with c = 1 it is the shifted beta-geometric.
 
     After :meth:`fit` or :meth:`fit_survivors` the model carries ``params_`` (gamma, delta, c), ``log_likelihood_``,
-    ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
+    ``aic_``, ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("gamma", "delta", "c")

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.lifetime.base import Array, Fitter, Likelihood, finite
+from crmresearch.estimators.lifetime.clv import Discounting, customer_lifetime_value
 from crmresearch.estimators.lifetime.summary import check_spend, column, complain, integers, levels_of
 
 BLOCK = 8192
@@ -26,7 +28,7 @@ class GammaGammaFitter(Fitter):
     """Gamma-gamma model.
 
     After :meth:`fit` the model carries ``params_`` (p, q, v; v in the unit of money), ``log_likelihood_`` (of the
-    density of mean spend; some papers leave out its term minus sum of log mean spend), ``standard_errors_``,
+    density of mean spend; some papers leave out its term minus sum of log mean spend), ``aic_``, ``standard_errors_``,
     ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``.
     """
 
@@ -66,6 +68,11 @@ class GammaGammaFitter(Fitter):
         """
         x, m = (np.atleast_1d(c) for c in check_spend(frequency, monetary_value))
         return self._estimate([x, m], weights, start)
+
+    def _from_frame(self, frame: pd.DataFrame) -> Any:
+        rows = np.flatnonzero(frame["frequency"].to_numpy() > 0)
+        returning = frame.iloc[rows]
+        return list(check_spend(returning["frequency"], returning["monetary_value"])), rows
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
         _, m = columns
@@ -132,3 +139,33 @@ class GammaGammaFitter(Fitter):
             "monetary_value", (x > 0) & (m <= 0), "not positive with frequency above 0", "leave these customers out"
         )
         return finite(p * (v + np.where(x > 0, x * m, 0.0)) / (p * x + q - 1), "expected spend")
+
+    def customer_lifetime_value(
+        self,
+        transaction_prediction_model: Any,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        monetary_value: ArrayLike,
+        discounting: Discounting,
+        months: int = 12,
+        margin: float = 1.0,
+    ) -> Any:
+        """Present value of each customer's purchases in the next months, at this model's expected spend.
+
+        Parameters
+        ----------
+        transaction_prediction_model : BetaGeoFitter, ModifiedBetaGeoFitter or ParetoNBDFitter
+            Fitted model of purchases.
+        frequency, recency, T, monetary_value : array_like
+            Histories.
+        discounting : Discounting
+            In the time unit of T. (lifetimes' ``discount_rate`` is per month, at month ends:
+            ``Discounting((1 + discount_rate) ** 12 - 1, units_per_year=360)`` for days gives its values.)
+        months : int
+            Horizon.
+        margin : float
+            Contribution per unit of spend.
+        """
+        worth = margin * self.conditional_expected_average_profit(frequency, monetary_value)
+        return customer_lifetime_value(transaction_prediction_model, frequency, recency, T, worth, discounting, months)

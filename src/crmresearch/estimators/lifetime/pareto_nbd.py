@@ -1,4 +1,4 @@
-"""Pareto/NBD: purchases until customers drop out, at any time.
+"""Pareto/NBD and its benchmark without dropout, the NBD.
 
 Purchases while alive are Poisson with gamma(r, rate alpha) rates; lifetimes are exponential with gamma(s, rate beta)
 dropout rates (Schmittlein, Morrison and Colombo 1987, Management Science 33, 1-24). The likelihood of a row is
@@ -33,7 +33,7 @@ class ParetoNBDFitter(PurchaseFitter):
     """Pareto/NBD model.
 
     Estimated by maximum likelihood with exact gradients; equal rows are counted once. After :meth:`fit` the model
-    carries ``params_`` (r, alpha, s, beta; alpha and beta in the unit of T), ``log_likelihood_``,
+    carries ``params_`` (r, alpha, s, beta; alpha and beta in the unit of T), ``log_likelihood_``, ``aic_``,
     ``standard_errors_``, ``variance_matrix_``, ``confidence_intervals_``, ``summary`` and ``n_``. s and beta are often
     weakly identified: their intervals say so.
     """
@@ -102,6 +102,50 @@ class ParetoNBDFitter(PurchaseFitter):
         r, alpha, s, beta = shape
         (beta1,), _, place = collapse([np.ravel(beta).astype(np.float64)], inverse=True)
         return r / alpha * discounted_life(force, s, beta1)[place].reshape(np.shape(beta))
+
+
+class NBDFitter(PurchaseFitter):
+    """NBD model: purchases without dropout, the benchmark a model of dropout has to beat.
+
+    Its log-likelihood is that of the purchase times, so it compares with BG/NBD and Pareto/NBD.
+    """
+
+    _names: ClassVar[tuple[str, ...]] = ("r", "alpha")
+
+    def _begin(self, age: float, gap: float) -> list[float]:
+        return [0.5, 0.5 * gap]
+
+    def _likelihood(self, columns: Sequence[Array], weights: Array) -> Likelihood:
+        x, _, age = columns
+        total = weights.sum()
+
+        def likelihood(theta: Array) -> tuple[float, Array]:
+            r, alpha = np.exp(theta)
+            log_end = np.log(alpha + age)
+            value = weights @ (gammaln(r + x) - (r + x) * log_end) + total * (r * np.log(alpha) - gammaln(r))
+            by_r = weights @ (digamma(r + x) - log_end) + total * (np.log(alpha) - digamma(r))
+            by_alpha = total * r / alpha - weights @ ((r + x) / (alpha + age))
+            return float(value), np.array([by_r * r, by_alpha * alpha])
+
+        return likelihood
+
+    def _updated(self, x: Any, age: Any) -> tuple[Any, ...]:
+        r, alpha = self._values()
+        return r + x, alpha + age
+
+    def _alive(self, x: Array, t_x: Array, age: Array) -> Array:
+        return np.ones(np.shape(x))
+
+    def _expected(self, t: Any, *shape: Any) -> Any:
+        r, alpha = shape
+        return t * r / alpha
+
+    def _chances(self, t: Array, n: Array, *shape: Any) -> Any:
+        return np.exp(log_count(n, t, *shape))
+
+    def _discounted(self, force: float, *shape: Any) -> Any:
+        r, alpha = shape
+        return r / alpha / force
 
 
 def _integrals(x: Array, t_x: Array, age: Array, r: float, alpha: Any, s: float, beta: Any) -> tuple[Array, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
@@ -22,7 +23,7 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 class PurchaseFitter(Fitter):
-    """Base of BG/NBD, MBG/NBD and Pareto/NBD; see the classes themselves."""
+    """Base of BG/NBD, MBG/NBD, Pareto/NBD and NBD; see the classes themselves."""
 
     def fit(
         self,
@@ -61,6 +62,9 @@ class PurchaseFitter(Fitter):
             Corner solution (no dropout to be seen, say) or flat direction.
         """
         return self._estimate(check_histories(frequency, recency, T), weights, start)
+
+    def _from_frame(self, frame: pd.DataFrame) -> Any:
+        return check_histories(frame["frequency"], frame["recency"], frame["T"]), np.arange(len(frame))
 
     def _start(self, columns: Sequence[Array], weights: Array) -> Array:
         x, _, age = (float(weights @ column / weights.sum()) for column in columns)
@@ -119,6 +123,12 @@ class PurchaseFitter(Fitter):
         """Probability that a new customer makes ``n`` repeat purchases in ``t`` units of time."""
         new = np.zeros(())
         return self._count(t, n, self._alive(new, new, new), self._updated(0, 0))
+
+    def conditional_probability_of_n_purchases_up_to_time(
+        self, n: ArrayLike, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
+    ) -> Any:
+        """Probability of ``n`` purchases in the next ``t`` units of time, given the history up to T."""
+        return self._count(t, n, *self._history(frequency, recency, T))
 
     def _count(self, t: ArrayLike, n: ArrayLike, alive: Array, shape: tuple[Any, ...]) -> Any:
         count = np.asarray(n, dtype=np.float64)

@@ -24,6 +24,7 @@ TRUTHS: Mapping[str, Mapping[str, Any]] = {
     "mbg_nbd": GEOMETRIC,
     "pareto_nbd": {"r": 0.6, "alpha": 8.0, "s": 0.7, "beta": 30.0},
     "gamma_gamma": {"p": 5.0, "q": 4.0, "v": 20.0},
+    "bg_bb": {"alpha": 1.2, "beta": 0.8, "gamma": 0.7, "delta": 2.5},
     "sbg": {"alpha": 0.8, "beta": 3.0},
     "bdw": {"gamma": 0.8, "delta": 3.0, "c": 1.4},
 }
@@ -80,6 +81,18 @@ def spends(customers: int, seed: int, *, p: float, q: float, v: float) -> pd.Dat
     return pd.DataFrame({"frequency": x, "spend": rng.gamma(p * x) / rng.gamma(q, 1 / v, customers) / x})
 
 
+def occasions(
+    customers: int, seed: int, *, alpha: float, beta: float, gamma: float, delta: float, periods: int = 10
+) -> pd.DataFrame:
+    """Draw ``frequency, recency, n_periods`` of customers with occasions to buy, from the BG/BB model."""
+    rng = np.random.default_rng(seed)
+    p, q = rng.beta(alpha, beta, customers), rng.beta(gamma, delta, customers)
+    lived = np.minimum(rng.geometric(q) - 1, periods)
+    bought = (rng.random((customers, periods)) < p[:, None]) & (np.arange(periods) < lived[:, None])
+    last = np.where(bought.any(axis=1), periods - bought[:, ::-1].argmax(axis=1), 0)
+    return pd.DataFrame({"frequency": bought.sum(axis=1), "recency": last, "n_periods": periods})
+
+
 def renewals(customers: int, seed: int, *, first: float, second: float, c: float = 1.0, most: int = 12) -> pd.DataFrame:
     """Draw contracts, ``T`` renewals long at most ``most`` of them, and whether they ``churned``.
 
@@ -113,6 +126,12 @@ def gamma_gamma(data: pd.DataFrame) -> dict[str, Estimate]:
     return _parameters(lt.GammaGammaFitter().fit(data["frequency"], data["spend"]), len(data))
 
 
+def bg_bb(data: pd.DataFrame) -> dict[str, Estimate]:
+    """BG/BB parameters."""
+    fit = lt.BetaGeoBetaBinomFitter().fit(data["frequency"], data["recency"], data["n_periods"])
+    return _parameters(fit, len(data))
+
+
 def _purchase_data(model: str, name: str, customers: int, seed: int) -> pd.DataFrame:
     return histories(model, customers, seed, **TRUTHS[name])
 
@@ -134,5 +153,6 @@ ESTIMATORS = [
         for k, kind in KINDS.items()
     ),
     _own("gamma_gamma", gamma_gamma, functools.partial(spends, **TRUTHS["gamma_gamma"])),
+    _own("bg_bb", bg_bb, functools.partial(occasions, **TRUTHS["bg_bb"])),
     *(_own(k, functools.partial(_renewals, kind), functools.partial(_contracts, k)) for k, kind in CONTRACTS.items()),
 ]
