@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from scipy.stats import entropy
 
 from crmresearch.estimators.causal.selection import two_step
@@ -140,14 +141,21 @@ def null_loglik(won):
     return float(len(won) * -entropy([won.mean(), 1 - won.mean()]))
 
 
+def logit_of_acquisition(frame, won, spend):
+    """Coefficients of a logit on spend in hundreds, its square and the firm, and the log-likelihood at them."""
+    hundreds, y = frame[spend].to_numpy(float) / 100, frame[won].to_numpy(float)
+    x = np.column_stack([np.ones(len(frame)), hundreds, hundreds**2, frame[[*FIRM]]])
+    params = logit_fit(x, y).params
+    return params, float(np.log(expit((2 * y - 1) * (x @ params))).sum())
+
+
 @needs_smcrm
 def test_logit_of_acquisition_c14():
     frame = read("customerAcquisition")
-    spend = frame["acq_expense"].to_numpy(float)
-    x = np.column_stack([np.ones(len(frame)), spend / 100, (spend / 100) ** 2, frame[[*FIRM]]])
-    fit = logit_fit(x, frame["acquisition"].to_numpy(float))
+    params, loglik = logit_of_acquisition(frame, "acquisition", "acq_expense")
     published = [-26.2063, 6.72021, -0.413842, 0.0327164, 0.031857, 0.0049591]  # of hundreds
-    assert fit.params.tolist() == pytest.approx(published, rel=1e-4)  # six printed digits
+    assert params.tolist() == pytest.approx(published, rel=1e-4)  # six printed digits
+    assert (loglik, null_loglik(frame["acquisition"])) == pytest.approx((-97.23186, -339.484), rel=1e-6)
 
 
 @needs_smcrm
@@ -158,6 +166,7 @@ def test_probit_of_acquisition_c15(pairs):
     assert fit.loglik == pytest.approx(-175.63829, rel=1e-7)
     assert 1 - fit.loglik / null_loglik(pairs["won"]) == pytest.approx(0.44228, abs=1e-5)
     assert -fit.params[1] / (2 * fit.params[2]) == pytest.approx(497.02, abs=0.01)
+    assert logit_of_acquisition(pairs, "won", "spend")[1] == pytest.approx(-177.47750, rel=1e-7)
 
 
 @needs_smcrm
