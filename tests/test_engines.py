@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import functools
 import hashlib
@@ -19,7 +20,7 @@ import pytest
 
 from crmresearch.data import bank
 from crmresearch.data.engines import DuckDB, typed
-from crmresearch.data.reductions import base, churn, cost, loyalty, value
+from crmresearch.data.reductions import base, churn, cost, expressions, loyalty, value
 from crmresearch.data.reductions.blocks import BLOCKS, block_of
 
 PACKAGE = Path(__file__).parents[1] / "src" / "crmresearch"
@@ -165,3 +166,36 @@ def test_a_block_is_the_same_on_every_engine():
     got = engine.frame(t.select(t.id, block=block_of(t.id)))
     expected = [int(hashlib.md5(k.encode(), usedforsecurity=False).hexdigest()[:3], 16) % BLOCKS for k in got["id"]]
     assert got["block"].tolist() == expected
+
+
+SMALL = {"_cities": "places", "helped": "branches", "_homes": "branches", "branch_quarters": "branches",
+         "_waves": "waves", "_next_wave": "waves"}  # fmt: skip
+
+
+def test_no_window_without_a_partition_runs_over_people():
+    """An engine of many machines sends all rows of such a window to one of them."""
+    found = set()
+    for path in sorted((PACKAGE / "data" / "reductions").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in ast.walk(function):
+                name = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
+                given = {k.arg for k in call.keywords} if name else set()
+                if (name == "window" or (name == "over" and given)) and not given & {"group_by", None}:
+                    found.add(function.name)
+    assert found == {*SMALL}
+
+
+@pytest.mark.parametrize("n", [3, 9, 10, 100])
+def test_cuts_make_parts_of_equal_size_and_keep_equals_together(n):
+    engine = DuckDB()
+    values = -1e6 / 3 + np.random.default_rng(n).permutation(n) / 7
+    with engine.visible({"given": pd.DataFrame({"x": values, "y": np.where(np.arange(n) <= n // 2, 5.0, values)})}):
+        engine.run("CREATE TABLE t AS SELECT * FROM given")
+    t = engine.table("t")
+    low, middle = expressions.cuts(engine, t.x, 3)
+    sizes = [(values <= low).sum(), ((values > low) & (values <= middle)).sum(), (values > middle).sum()]
+    assert max(sizes) - min(sizes) <= 1
+    assert set(expressions.cuts(engine, t.y, 3)) >= {5.0 + 5e-12}
+    engine.close()

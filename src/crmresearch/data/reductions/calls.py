@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.expressions import as_float, grouped, needs
+from crmresearch.data.reductions.expressions import as_float, cuts, grouped, needs
 from crmresearch.errors import Missing
 
 PERIODS = 20  # of equally many customers, in date order
@@ -32,9 +32,8 @@ def called(bank: Bank) -> pd.DataFrame | Missing:
 @needs("snapshot.call_order", "snapshot.contacts", "snapshot.sold")
 def repeated(bank: Bank) -> pd.DataFrame | Missing:
     """Customers by period of their last call and by the number of calls: ``period``, ``calls``, ``n``, ``sold``."""
-    import ibis
-
     t = bank.table("snapshot")
-    order = ibis.window(order_by=t.call_order.cast("int64"))
-    t = t.select(period=ibis.ntile(PERIODS).over(order), calls=t.contacts.cast("int64"), sold=t.sold)
+    order = as_float(t.call_order)
+    period = sum((order > cut).cast("int64") for cut in cuts(bank, order, PERIODS))
+    t = t.select(period=period, calls=t.contacts.cast("int64"), sold=t.sold)
     return grouped(bank, t, ["period", "calls"], n=t.count(), sold=t.sold.sum())

@@ -65,9 +65,9 @@ def snapshots(bank: Bank) -> pd.DataFrame | Missing:
     if exits == 0:
         return Missing(f"nobody leaves the bank '{bank.name}' after a month with look-ups told", ("monthly",))
     t = t.filter(t.leaves | (t.lot < max(1, round(BLOCKS * EACH * exits / max(n - exits, 1)))))
-    return bank.frame(
+    frame = bank.frame(
         t.select(
-            customer=ibis.dense_rank().over(ibis.window(order_by="customer_id")),
+            customer=t.customer_id,
             month=t.number,
             exit=t.leaves.cast("int8"),
             balance=as_float(t.balance),
@@ -78,6 +78,7 @@ def snapshots(bank: Bank) -> pd.DataFrame | Missing:
             tenure=as_float(t.number + 1 - month_number(t.acquired_on)),
         ).order_by("customer", "month")
     )
+    return frame.assign(customer=pd.factorize(frame["customer"])[0])
 
 
 # --- after the first mobile payment -----------------------------------------------------------------------------------

@@ -69,13 +69,13 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
             rivals=t.rival_branches,
             came=as_float(t.came),
             always=t.always,
-            region=ibis.dense_rank().over(ibis.window(order_by="region_id")) if region else t.city,
+            region=t.region_id if region else t.city,
             owner_share=as_float(t.owner_share) if owners else ibis.null("float64"),
             intensity=as_float(t.crm_intensity) if managed else ibis.null("float64"),
         ).order_by("city", "month")
     )
     entered = frame.pop("came").fillna(np.inf).mask(frame.pop("always").astype(bool), -np.inf)
-    return frame.assign(entered=entered)
+    return frame.assign(region=pd.factorize(frame["region"])[0], entered=entered)
 
 
 @needs("markets", "monthly", "customers.city_id")

@@ -104,6 +104,18 @@ def ordered(bank: Bank, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame.astype({c: pd.CategoricalDtype(bands(bank.about.segments["band"]), ordered=True) for c in columns})
 
 
+def cuts(bank: Bank, column: Any, parts: int) -> list[float]:
+    """Return what cuts a column into parts with equally many rows; a row at a cut belongs below it.
+
+    As numbers, so that no window over all rows is needed, which an engine of many machines would send to one of them.
+    """
+    table = column.as_table()
+    name = table.columns[0]
+    found = bank.frame(table.aggregate(**{f"q{k}": table[name].quantile(k / parts) for k in range(1, parts)}))
+    at = found.to_numpy(float)[0]
+    return list(at + 1e-12 * abs(at))  # a value that is the cut itself, on every engine
+
+
 def month_number(date: Any) -> Any:
     """Months since the year 0, of a date or an expression of dates."""
     if isinstance(date, datetime.date):

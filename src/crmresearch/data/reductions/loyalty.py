@@ -55,7 +55,7 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     """
     import ibis
 
-    t = equal_chances(bank, bank.table("survey").mutate(wave=_wave(bank)))
+    t = equal_chances(bank, _waves(bank))
     groups = [tier_of(bank)] if bank.require(f"customers.{tier_of(bank)}") is None else []
     if bank.require(*LINKED) is None and groups:
         t = beside(t, bank.table("customers").select("customer_id", *groups), "customer_id")
@@ -66,12 +66,15 @@ def survey(bank: Bank, *, wave: int = 0) -> pd.DataFrame | Missing:
     return frame[frame["wave"] == wave].reset_index(drop=True) if wave else frame
 
 
-def _wave(bank: Bank) -> Any:
+def _waves(bank: Bank) -> ibis.Table:
+    """Return the survey with its waves numbered from 1; the window is over waves, not answers."""
     import ibis
 
+    t = bank.table("survey")
     if bank.require("survey.wave_on") is not None:
-        return ibis.literal(1, type="int64")
-    return ibis.dense_rank().over(ibis.window(order_by=bank.table("survey").wave_on)) + 1
+        return t.mutate(wave=ibis.literal(1, type="int64"))
+    waves = t.select("wave_on").distinct()
+    return beside(t, waves.mutate(wave=ibis.dense_rank().over(ibis.window(order_by=waves.wave_on)) + 1), "wave_on")
 
 
 @needs(per="survey")
@@ -118,7 +121,7 @@ def _joined(bank: Bank, horizon_months: int) -> ibis.Table:
     import ibis
 
     end = ibis.date(bank.about.observation_end)
-    t = equal_chances(bank, bank.table("survey").mutate(wave=_wave(bank)))
+    t = equal_chances(bank, _waves(bank))
     key = t.select("customer_id", "wave", "wave_on")
     own = [c for c in t.columns if c in (*bank.columns("survey"), "wave")]
     t = t.select(*own)

@@ -32,27 +32,22 @@ def choices(bank: Bank) -> pd.DataFrame | Missing:
         ``person``, ``task`` (numbers), ``first`` (whether it stands first among its options), ``chosen``, ``age``
         (years at the observation end; missing where it is not known), and every attribute that is a number.
     """
-    import ibis
-
     t = bank.table("choices")
     numbers = [c for c, kind in t.schema().items() if c not in OWN and (kind.is_numeric() or kind.is_boolean())]
     if not [c for c in numbers if c != "age"]:
         return Missing("the choices have no attribute that is a number", ("choices",))
     if "age" not in t.columns:
         t = _aged(bank, t)
-    within = ibis.window(group_by=["customer_id", "task_id"], order_by="option_id")
-    people = ibis.dense_rank().over(ibis.window(order_by="customer_id"))
-    tasks = ibis.dense_rank().over(ibis.window(order_by=["customer_id", "task_id"]))
-    out = t.select(
-        person=people,
-        task=tasks,
-        option=ibis.row_number().over(within),
+    out = t.order_by("customer_id", "task_id", "option_id").select(
+        person=t.customer_id,
+        task=t.task_id,
         chosen=t.chosen,
         age=t.age.cast("float64"),
         **{c: t[c].cast("float64") for c in numbers if c != "age"},
     )
-    frame = bank.frame(out.order_by("task", "option"))
-    return frame.assign(first=frame.pop("option") == 0)
+    frame = bank.frame(out)
+    first = (frame[["person", "task"]] != frame[["person", "task"]].shift()).any(axis=1)
+    return frame.assign(person=pd.factorize(frame["person"])[0], task=first.cumsum() - 1, first=first)
 
 
 def _aged(bank: Bank, t: ibis.Table) -> ibis.Table:

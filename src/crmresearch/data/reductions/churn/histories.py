@@ -21,6 +21,7 @@ from crmresearch.data.reductions.expressions import (
     as_float,
     band_of,
     beside,
+    cuts,
     day_after,
     exit_within,
     months_between,
@@ -140,8 +141,8 @@ def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
         t = beside(t, first, "customer_id")
         names = band_of(bank, t.balance)
         if names is None:
-            third = ibis.ntile(3).over(ibis.window(order_by=[t.balance, t.customer_id]))
-            names = ibis.cases((third == 0, "low"), (third == 1, "middle"), else_="high")
+            low, middle = cuts(bank, t.balance, 3)
+            names = ibis.cases((t.balance <= low, "low"), (t.balance <= middle, "middle"), else_="high")
         t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")
     return t
 

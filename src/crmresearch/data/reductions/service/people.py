@@ -74,9 +74,9 @@ def near_threshold(bank: Bank, *, threshold: float, answer: str = "satisfaction"
         x["tenure"] = days_between(t.wave_on, t.acquired_on) / DAYS_PER_YEAR
         if bank.require("customers.birth_year") is None:
             x["age"] = as_float(t.wave_on.year() - t.birth_year)
-    unit = ibis.dense_rank().over(ibis.window(order_by="customer_id"))
-    frame = bank.frame(t.select("x", "answer", "weight", "wave_on", unit=unit, **x).order_by("unit", "wave_on"))
-    return frame.drop(columns="wave_on")
+    t = t.select("x", "answer", "weight", "wave_on", unit=t.customer_id, **x)
+    frame = bank.frame(t.order_by("unit", "wave_on")).drop(columns="wave_on")
+    return frame.assign(unit=pd.factorize(frame["unit"])[0])
 
 
 def _items(bank: Bank, survey: ibis.Table, answer: str) -> dict[str, int]:
@@ -202,8 +202,6 @@ def managed(bank: Bank) -> pd.DataFrame | Missing:
     DataFrame
         ``manager`` (a number), ``month`` (since the year 0), ``use``, ``made``, its ``squares``, ``n`` customers.
     """
-    import ibis
-
     c = bank.table("customers").select("customer_id", "manager_id")
     m = bank.table("monthly").inner_join(c.filter(c.manager_id.notnull()), "customer_id")
     m = m.mutate(made=contribution_of(bank, m))
@@ -211,6 +209,6 @@ def managed(bank: Bank) -> pd.DataFrame | Missing:
     g = m.group_by("manager_id", "month")
     g = g.aggregate(made=as_float(m.made.sum()), squares=(made * made).sum(), n=m.count())
     t = bank.table("managers").inner_join(g, ["manager_id", "month"])
-    number = ibis.dense_rank().over(ibis.window(order_by="manager_id"))
-    shown = t.select("made", "squares", "n", manager=number, month=month_number(t.month), use=as_float(t.crm_use))
-    return _some(bank.frame(shown.order_by("manager", "month")), "managers", "monthly")
+    shown = t.select("made", "squares", "n", manager="manager_id", month=month_number(t.month), use=as_float(t.crm_use))
+    frame = bank.frame(shown.order_by("manager", "month"))
+    return _some(frame.assign(manager=pd.factorize(frame["manager"])[0]), "managers", "monthly")

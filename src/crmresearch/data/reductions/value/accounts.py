@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.reductions.blocks import whole_of
+from crmresearch.data.reductions.blocks import block_of, whole_of
 from crmresearch.data.reductions.expressions import (
     add_months,
     as_float,
@@ -245,14 +245,12 @@ def yearly(bank: Bank, *, years: int = 3) -> pd.DataFrame | Missing:
 
 
 def _owners(bank: Bank) -> ibis.Table:
-    """Return customers with the month they were acquired in and their group, dealt out in the order of the ids."""
-    import ibis
-
+    """Return customers with the month they were acquired in and their group."""
     c = whole_of(bank).table("customers")
     return c.select(
         "customer_id",
         start=month_number(c.acquired_on).cast("int32"),
-        fold=(ibis.row_number().over(order_by=c.customer_id) % FOLDS).cast("int32"),
+        fold=block_of(c.customer_id, bank.pseudonymous) % FOLDS,
     )
 
 
