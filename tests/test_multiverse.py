@@ -2,88 +2,163 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from crmresearch import ledger
+from crmresearch import ledger, multiverse, parameters, words
 from crmresearch.data.bank import open_bank
-from crmresearch.errors import InputError
-from crmresearch.run import cli, multiverse
-from test_project import ROOT
+from crmresearch.data.reductions.named import Named
+from crmresearch.errors import InputError, Missing, Reader
+from crmresearch.run import cli
+from crmresearch.studies import Choices
+from poor_banks import balances_only, one_customer
+from test_project import PACKAGE, ROOT
+
+DECLARED = multiverse.declared()
 
 
-def of(claim: str, rows: dict[tuple, tuple[float, str]]) -> pd.DataFrame:
+def asked(bank, claim: str):
+    """One claim's function from a setting to an estimate, and its registered setting."""
+    of = DECLARED[claim]
+    given = {n: p.default for n, p in parameters.read(parameters.find(ledger.lines()[of.line].notebook)).items()}
+    return of.ask(Named(bank), given), {k: v[0] for k, v in of.options.items()}
+
+
+def of(claim: str, rows: dict[tuple, tuple[float, str]], bound: float = -0.002) -> pd.DataFrame:
     """Specifications whose estimates and verdicts are written here; the first is the registered one."""
-    declared = multiverse.DECLARED[claim]
+    declared = DECLARED[claim]
     out = [
-        {"claim": claim, "line": declared.line, "choices": json.dumps(dict(zip(declared.choices, chosen, strict=True))),
-         "default": not k, "bound": -0.002, "why": "", "estimate": at, "ci_low": at - 0.001, "ci_high": at + 0.001,
+        {"claim": claim, "line": declared.line, "choices": json.dumps(dict(zip(declared.options, chosen, strict=True))),
+         "default": not k, "bound": bound, "why": "", "estimate": at, "ci_low": at - 0.001, "ci_high": at + 0.001,
          "n": 500, "verdict": verdict}
         for k, (chosen, (at, verdict)) in enumerate(rows.items())
     ]  # fmt: skip
     return pd.DataFrame(out)
 
 
+def test_studies_declare_choices_and_the_module_knows_none_by_name() -> None:
+    assert list(DECLARED) == ["S06", "S10", "S19", "S40", "S42"]
+    source = (PACKAGE / "multiverse.py").read_text("utf-8")
+    assert [c for c in DECLARED if c in source] == []
+    assert "studies." not in source.replace("studies.declared", "")
+    for language in ("en", "zh"):
+        tree = words.catalogue(language)["multiverse"]
+        assert set(tree["short"]) == set(DECLARED)
+        assert set(tree["choices"]) == {k for c in DECLARED.values() for k in c.options}
+        assert set(tree["values"]) == {f"{k} {v}" for c in DECLARED.values() for k, o in c.options.items() for v in o}
+
+
 def test_the_registered_specification_is_the_ledgers_line() -> None:
     bank = open_bank("reference")
     stored = ledger.read(ROOT / "outputs" / "reference").set_index("line_id")
-    for declared in multiverse.DECLARED.values():
-        assert ledger.lines()[declared.line].primary
-        given = multiverse._defaults(ledger.lines()[declared.line].notebook)
-        found = declared.prepare(bank, given)(**{k: v[0] for k, v in declared.choices.items()})
-        row = stored.loc[declared.line]
+    for claim, declared in DECLARED.items():
+        line = ledger.lines()[declared.line]
+        assert line.primary
+        one, registered = asked(bank, claim)
+        found, row = one(registered), stored.loc[declared.line]
         for value, column in ((found.value, "estimate"), (found.ci_low, "ci_low"), (found.ci_high, "ci_high")):
             assert value == pytest.approx(row[column], rel=1e-8), (declared.line, column)
-        assert "several" not in declared.choices or declared.choices["several"][0] == row["bound"]
+        assert ledger.verdict(line, found, row["q_value"]) == row["verdict"]
+        assert line.bound is None or declared.bound(line.bound, registered) == line.bound
 
 
 def test_every_choice_reaches_the_estimate_or_its_bound(small_bank) -> None:
-    frame = multiverse.specifications(small_bank, "S42")
-    assert frame["default"].sum() == 1
-    assert frame["default"].iloc[0]
-    assert len(frame) == 6
-    assert frame["estimate"].nunique() == 6  # one value for several would be a choice that was ignored
-    assert multiverse.idle(frame) == []
-    ratios = multiverse.specifications(small_bank, "S40")
+    frames = multiverse.tried(small_bank, "S42 S40")
+    lot, ratios = frames["S42"], frames["S40"]
+    assert lot["default"].tolist() == [True] + 5 * [False]
+    assert lot["estimate"].nunique() == 6  # one value for several would be a choice that was ignored
+    assert multiverse.idle(lot) == []
     assert len(ratios) == 54
     assert set(ratios["bound"]) == {1.5, 2.0, 3.0}
-    assert ratios.groupby("choices").size().eq(1).all()
+    assert ratios["choices"].is_unique
     assert ratios["estimate"].nunique() > 9
-    weighed = multiverse.DECLARED["S06"].prepare(small_bank, {})
-    one = {"exits": "voluntary", "lag": 3, "strata": "declared", "weights": "equal"}
-    moved = [one, one | {"exits": "every"}, one | {"lag": 6}, one | {"strata": "none"}, one | {"weights": "products"}]
-    assert len({weighed(**setting).value for setting in moved}) == len(moved)
+    assert multiverse.idle(ratios, "estimate") == ["several"]
+    one, registered = asked(small_bank, "S06")
+    other = {"exits": "every", "lag": 6, "strata": "none", "weights": "products"}
+    moved = [registered, *(registered | {k: v} for k, v in other.items())]
+    assert len({one(setting).value for setting in moved}) == len(moved)
+
+
+def test_what_the_bound_was_not_written_for_is_shown_and_not_counted(small_bank) -> None:
+    frame = multiverse.tried(small_bank, "S42")["S42"]
+    months = frame["choices"].map(json.loads).str["horizon"]
+    assert (frame["bound"].notna() == (months == 12)).all()
+    assert set(frame.loc[months != 12, "verdict"]) <= {"reported", "blocked"}
+    told = multiverse.curve(frame)
+    assert "of 2 specifications" in told.sentence
+    assert "4 estimate what the bound was not written for" in told.sentence
+    assert "without the adjustment over all lines" in told.sentence
+    (picture,) = told.pictures
+    assert len(picture.data) == 6
+    assert picture.data["hollow"].sum() == 4
+    assert "bound" not in picture.data  # it stands across all rows, once
+
+
+def test_a_curve_has_each_estimate_once_and_speaks_in_words(small_bank) -> None:
+    frame = multiverse.tried(small_bank, "S40")["S40"]
+    (picture,) = multiverse.curve(frame).pictures
+    known = frame[frame["estimate"].notna()]
+    assert len(picture.data) == len(known) / 3
+    assert picture.data["label"].is_unique
+    assert sorted(m.at for m in picture.options["marks"]) == [1.5, 2, 3]
+    codes = {str(v) for options in DECLARED["S40"].options.values() for v in options}
+    assert not codes & {part for label in picture.data["label"] for part in label.split(", ")} - {"discounted"}
+    for part in ("S40", "95% interval", "n ="):
+        assert part in picture.x, part
 
 
 def test_variance_is_shared_out_and_idle_choices_are_named() -> None:
-    exits, horizon = multiverse.DECLARED["S42"].choices.values()
+    exits, horizon = DECLARED["S42"].options.values()
     by_exits = {
         (e, h): (-0.02 + 0.015 * (e == exits[1]), "supported" if e == exits[0] else "undecided")
-        for e in exits
-        for h in horizon
+        for e, h in itertools.product(exits, horizon)
     }
     frame = of("S42", by_exits)
     assert multiverse.explained(frame, log=False) == pytest.approx({"exits": 1, "horizon": 0})
     assert multiverse.idle(frame) == ["horizon"]
     told = multiverse.curve(frame)
     assert "holds in 3 of 6" in told.sentence
-    assert "horizon" in told.sentence.split("do not reach")[1]
-    assert told.pictures[0].title == "S42 holds in 3 of 6 specifications"
+    assert told.table["reaches"].tolist() == ["moves the estimate", "does not reach the line"]
+    assert told.pictures[0].title == "Retention contacts lower exits: so in 3 of 6 specifications"
+    assert len(told.pictures[0].data) == 2
     for k, key in enumerate(by_exits):  # both choices alike
         frame.loc[k, "estimate"] = -0.02 + 0.01 * exits.index(key[0]) + 0.001 * horizon.index(key[1])
     shares = multiverse.explained(frame, log=False)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["exits"] > shares["horizon"] > 0
     assert multiverse.idle(frame) == []
+    row = multiverse.overview({"S42": frame}).table.iloc[0]
+    assert (row["held"], row["compared"], row["against"]) == (3, 6, 0)
+
+
+def test_a_bank_that_brings_little_says_why(monkeypatch) -> None:
+    monkeypatch.setattr(Reader, "in_notebook", True)
+    for bank in (balances_only(), one_customer()):
+        frames = multiverse.tried(bank, "S06 S10 S19 S40 S42")
+        for claim, frame in frames.items():
+            assert (frame["estimate"].notna() | (frame["why"].str.len() > 20)).all(), claim
+            assert frame.loc[frame["estimate"].isna(), "verdict"].isin(["not measured"]).all()
+        told = [multiverse.curve(f) for f in frames.values()]
+        assert all(isinstance(t.missing, Missing) or t.picture is not None for t in told)
+        multiverse.overview(frames)
+        assert len(multiverse.every(frames).table) == sum(map(len, frames.values()))
+
+
+def test_lines_without_choices_are_listed() -> None:
+    listed = ", ".join(multiverse.unreached().table["lines"]).split(", ")
+    primary = [line.line_id for line in ledger.lines().values() if line.primary]
+    assert sorted([*listed, *(c.line for c in DECLARED.values())]) == sorted(primary)
+    assert all(isinstance(c, Choices) for c in DECLARED.values())
 
 
 def test_the_command_writes_typed_choices_and_a_curve(tmp_path, monkeypatch) -> None:
     done = CliRunner().invoke(cli.app, ["multiverse", "--claims", "S42", "--out", str(tmp_path / "many")])
     assert done.exit_code == 0, done.output
-    assert "S42 holds in" in done.output
+    assert "this holds in" in done.output
     assert "<img" not in done.output
     table = pd.read_csv(tmp_path / "many" / "multiverse.csv")
     assert json.loads(table["choices"].iloc[1])["horizon"] == 6
@@ -93,8 +168,10 @@ def test_the_command_writes_typed_choices_and_a_curve(tmp_path, monkeypatch) -> 
 
 def test_a_claim_that_no_choice_reaches_is_refused() -> None:
     with pytest.raises(InputError, match=r"no choice reaches S41.*\n.*choices are declared for S06"):
-        multiverse.checked(["S40", "S41"])
+        multiverse.checked("S40,S41")
     with pytest.raises(InputError, match="no claim S999"):
         multiverse.checked(["S999"])
     with pytest.raises(InputError, match="twice"):
-        multiverse.checked(["S40", "S40"])
+        multiverse.checked("S40 S40")
+    with pytest.raises(InputError, match="no claim is named"):
+        multiverse.checked(" ")

@@ -124,7 +124,7 @@ def test_version_is_the_same_everywhere():
 # The house, top floor first: a part may import from its own room and from the floors below it, never upward.
 LAYERS = (
     ("run", "lab"),
-    ("notebook", "review"),
+    ("notebook", "review", "multiverse"),
     ("answer",),
     ("ledger", "parameters"),
     ("studies", "data"),

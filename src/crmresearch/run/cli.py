@@ -461,10 +461,10 @@ def multiverse(
     lang: options.Lang = None,
 ) -> None:
     """Estimate claims under every analysis choice their studies declare: multiverse.csv and a curve for each."""
+    from crmresearch import multiverse as many
     from crmresearch.data.bank import open_bank
-    from crmresearch.run import multiverse as many
 
-    wanted = many.checked(options.listed(claims) or [])
+    wanted = many.checked(claims)
     opened = open_bank(bank, from_dir)
     place = out or Path("outputs") / "multiverse" / opened.name
     for claim, result in many.run(opened, wanted, place).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +11,19 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.disclosure import safe
-from crmresearch.errors import FitError, NotApplicable
+from crmresearch.errors import FitError, Missing, NotApplicable
 from crmresearch.estimators.frames import among
-from crmresearch.estimators.inference import ends, normal
+from crmresearch.estimators.inference import Estimate, ends, normal
 from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
+from crmresearch.estimators.verdicts import Bound
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
+from crmresearch.studies import Choices, Frames, Setting
 from crmresearch.studies.churn.curves import by_level
 from crmresearch.studies.churn.gates import model_gates, overlap
 
 CAUSE = "voluntary"
-CHOICES: Mapping[str, tuple[Any, ...]] = {"exits": ("S42", "S42a"), "horizon": (12, 6, 9)}  # of S42, registered first
+HORIZON = 12  # months that the bound is for
 KNOWN = (
     "tenure", "late_tenure", "early", "families", "unmet", "complaint", "unresolved", "tier_", "age", "log_balance",
     "recency", "activity", "mobile", "contacted", "channel_online", "channel_agent", "channel_referral",
@@ -37,7 +39,7 @@ def _picture(table: pd.DataFrame, title: str, x: str, height: float) -> Picture:
 
 
 @study
-def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
+def randomised(arms: pd.DataFrame, *, horizon: int = HORIZON) -> Result:
     """Exit incidence of customers drawn for a retention contact less that of the controls (S42, part on leaving).
 
     The claim says loss, so exits for any reason decide (``S42``); voluntary ones alone stand beside them (``S42a``).
@@ -98,6 +100,23 @@ def randomised(arms: pd.DataFrame, *, horizon: int = 12) -> Result:
         estimates=estimates,
         picture=_picture(ranked, title, say("x", horizon=horizon), height),
     )
+
+
+def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estimate | Missing]:
+    def one(setting: Setting) -> Estimate | Missing:
+        months = setting["horizon"]
+        found = randomised(frames("churn.arms", horizon=months), horizon=months)
+        return found.finding("S42" if setting["exits"] == "any" else "S42a")
+
+    return one
+
+
+def _bound(bound: Bound, setting: Setting) -> Bound | None:
+    """The least effect that matters is one of twelve months; how much of it half a year should bring nobody fixed."""
+    return bound if setting["horizon"] == HORIZON else None
+
+
+CHOICES = Choices("S42", {"exits": ("any", CAUSE), "horizon": (HORIZON, 6, 9)}, _ask, _bound)
 
 
 @study

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ from crmresearch.estimators.survival.index import IndexModels, further_lines, in
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
+from crmresearch.studies import Choices, Frames, Setting
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, entry_independence, model_gates
 
 CAUSE = "voluntary"
@@ -26,10 +27,6 @@ VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 OTHERS = {"doubtful": (CAUSE, "unknown", "dormant"), "every": None}  # causes that may hide an exit; all of them
 TENURE_BANDS = (2, 5, 10)  # years
 WEIGHTS = {"equal": (1.0, 1.0), "products": (1.0, 0.0), "requests": (0.0, 1.0)}  # of the parts of the index
-CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S06, the registered value first
-    "exits": (CAUSE, "doubtful", "every"), "lag": (VERDICT_LAG, 0, 6), "strata": ("declared", "none"),
-    "weights": tuple(WEIGHTS),
-}  # fmt: skip
 LIBRARY_GAP = 1e-6  # most by which lifelines' coefficient or error may differ
 say = words.of("churn.relationship")
 say_tenure = words.of("churn.by_tenure")
@@ -96,25 +93,56 @@ def index_hazard_ratio(
     return hazard_ratio(models.lines.loc[VERDICT_LAG], int(entry["n"].sum()), _gates(models, entry))
 
 
-def specified(cells: pd.DataFrame, n: int, *, exits: str, groups: Sequence[str], weights: str) -> Estimate:
+@study
+def specified(
+    cells: pd.DataFrame, entry: pd.DataFrame, *, exits: str = CAUSE, groups: Sequence[str] = (), weights: str = "equal"
+) -> Result:
     """Hazard ratio of the index by one specification of :data:`CHOICES`, with the gates of its own model.
+
+    What :func:`relationship` asks of other lags and of doubtful causes are specifications here, and no gates.
 
     Parameters
     ----------
     cells : DataFrame
         Person-months, the parts of the index read so many months earlier as the specification says.
-    n : int
-        Customers.
+    entry : DataFrame
+        Spells, for the gate on late entry.
     exits, weights : str
         As in :data:`CHOICES`.
     groups : sequence of str
         Strata.
     """
-    causes = {CAUSE: (CAUSE,), **OTHERS}[exits]
-    rows = index_rows(cells, index_scale(cells, WEIGHTS[weights]), causes, groups)
+    if f"events {CAUSE}" not in cells.columns:
+        raise NotApplicable(say("unrecorded"), "customers")
+    rows = index_rows(cells, index_scale(cells, WEIGHTS[weights]), {CAUSE: (CAUSE,), **OTHERS}[exits], groups)
     fit = cox(rows, ["index"], strata="stratum" if groups else None)
+    line = fit.summary().iloc[0]
     checks = model_gates(fit.events, 1 + rows["stratum"].nunique(), **diagnose(fit, rows, "index"))
-    return hazard_ratio(fit.summary().iloc[0], n, checks)
+    estimate = hazard_ratio(line, int(entry["n"].sum()), (*checks, entry_independence(entry)))
+    table = pd.DataFrame([model_row(exits, line)])
+    told = say_tenure("ratio", row=table.iloc[0])
+    return Result(table, told, estimates={"S06": estimate}, counts=(("n",), ("events",)))
+
+
+def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estimate | Missing]:
+    strata = tuple(g for g in frames("churn.groups_of") if g != "acquisition_channel")
+    months = frames("churn.person_months_by_lag", lags=tuple(CHOICES.options["lag"]), groups=strata)
+    entry = frames("churn.spells")
+
+    def one(setting: Setting) -> Estimate | Missing:
+        cells: Any = months if isinstance(months, Missing) else months[setting["lag"]]
+        groups = strata if setting["strata"] == "declared" else ()
+        return specified(cells, entry, exits=setting["exits"], groups=groups, weights=setting["weights"]).finding("S06")
+
+    return one
+
+
+CHOICES = Choices(
+    "S06",
+    {"exits": (CAUSE, "doubtful", "every"), "lag": (VERDICT_LAG, 0, 6), "strata": ("declared", "none"),
+     "weights": tuple(WEIGHTS)},
+    _ask,
+)  # fmt: skip
 
 
 @study

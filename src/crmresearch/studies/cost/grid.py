@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -15,9 +16,13 @@ from crmresearch.estimators import blocks as b
 from crmresearch.estimators.blocks import Array, Functional, checked, constant, per, product
 from crmresearch.estimators.inference import Estimate, from_draws
 from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
+from crmresearch.estimators.verdicts import Bound
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
+from crmresearch.studies import Choices, Frames, Setting
+from crmresearch.studies.cost.campaigns import saved as saved_of
 from crmresearch.studies.cost.common import SEVERAL, enough_wins, of_blocks, wins_gate, written
+from crmresearch.studies.cost.winning import response
 
 say = words.of("cost.ratios")
 
@@ -28,10 +33,6 @@ LINES = {
     for keeping, letter in zip(("year", "tenure", "saved"), letters, strict=True)
 }
 PAID, DISCOUNTED = "as paid", "discounted"  # costs
-CHOICES = {  # of S40, the registered value first; several: the least ratio that the word means
-    "winning": ("all", "won", "marginal"), "keeping": ("year", "tenure", "saved"), "costs": (PAID, DISCOUNTED),
-    "several": (2.0, 1.5, 3.0),
-}  # fmt: skip
 MONEY = ("ratio", "ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "simultaneous_low", "simultaneous_high")
 Pair = tuple[Functional, Functional]  # numerator and denominator of a ratio
 
@@ -162,6 +163,53 @@ def ratios(
         money=MONEY,
         details={"cost_per_win": per_win["all"]},
     )  # fmt: skip
+
+
+def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estimate | Missing]:
+    effect, money = given["effect_months"], frames("cost.currency")
+    horizon = given["tenure_months"]
+    found = ratios(
+        frames("cost.acquisition"),
+        frames("cost.upkeep"),
+        response(frames("cost.prospects"), currency=money),
+        saved_of(frames("cost.campaigns", horizon_months=effect), horizon_months=effect, currency=money),
+        horizon_months=horizon,
+        discount_annual=given["annual_discount"],
+        resamples=given["resamples"],
+        seed=given["seed"],
+    )
+
+    def one(setting: Setting) -> Estimate | Missing:
+        line = LINES[setting["winning"], setting["keeping"]]
+        paid = found.finding(line)
+        if isinstance(paid, Missing) or setting["costs"] == PAID:
+            return paid
+        rows = found.table
+        own = rows[(rows["line"] == line) & (rows["costs"] == DISCOUNTED)].dropna(subset=["ratio"])
+        if own.empty:
+            return Missing(say("undated"), ("contacts",))
+        row = own.iloc[0]
+        months = row.get("tenure_months", np.nan)  # a discounted year rests on the tenure curve, too
+        seen = () if pd.isna(months) else _seen(int(months), horizon)
+        checks = (*(c for c in paid.checks if c.name not in {s.name for s in seen}), *seen)
+        value, low, high = (float(row[c]) for c in ("ratio", "ci_low", "ci_high"))
+        return replace(paid, value=value, ci_low=low, ci_high=high, se=None, checks=checks)
+
+    return one
+
+
+def _bound(bound: Bound, setting: Setting) -> Bound | None:
+    """The word several means at least two, or another number that a reader may have in mind."""
+    return replace(bound, at=setting["several"])
+
+
+CHOICES = Choices(
+    "S40",
+    {"winning": ("all", "won", "marginal"), "keeping": ("year", "tenure", "saved"), "costs": (PAID, DISCOUNTED),
+     "several": (SEVERAL, 1.5, 3.0)},
+    _ask,
+    _bound,
+)  # fmt: skip
 
 
 def _seen(months: int | None, horizon_months: int) -> tuple[Check, ...]:

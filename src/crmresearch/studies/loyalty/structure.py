@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import FitError
+from crmresearch.errors import FitError, Missing
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement import sem
 from crmresearch.estimators.measurement.model import PathModel
@@ -19,13 +20,12 @@ from crmresearch.estimators.measurement.moments import covariance, percentile, r
 from crmresearch.estimators.measurement.pls import PLS, fit_pls, predict_folds
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate
-from crmresearch.studies.loyalty.answers import cells, forest, respondents, survey_study
+from crmresearch.studies import Choices, Frames, Setting
+from crmresearch.studies.loyalty.answers import cells, declared_model, forest, prepare_items, respondents, survey_study
+from crmresearch.studies.loyalty.measurement import factor_models, htmt, path_gates
 
 say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
-CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S10, the registered value first; wave 0 takes all together
-    "wave": (1, 0), "scheme": ("centroid", "factorial", "path"), "scaled": (False, True),
-}  # fmt: skip
 SETTLED = 0.95  # least share of resamples of the covariance model with a largest likelihood
 
 
@@ -143,6 +143,30 @@ def _satisfaction_lines(
         checks = _merge(tuple(c for leg in sorted(legs) for c in gates.get(leg, ())))
         out[line] = replace(percentile(np.concatenate(sample), unit, n), checks=checks + beside)
     return out
+
+
+def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estimate | Missing]:
+    many = {k: given[k] for k in ("resamples", "seed")}
+
+    @functools.cache
+    def of_wave(wave: int) -> tuple[Any, PathModel, dict[str, Any]]:
+        survey = frames("loyalty.survey", wave=wave)
+        model = declared_model(frames.about.constructs, frames.about.paths, survey)
+        items: Any = prepare_items(survey, model)
+        gates = path_gates(model, htmt(items, model, **many))
+        return items, model, {"gates": gates, "rival": factor_models(items, model, ordinal=True)}
+
+    def one(setting: Setting) -> Estimate | Missing:
+        items, model, carried = of_wave(setting["wave"])
+        chosen = {k: setting[k] for k in ("scheme", "scaled")}
+        return path_model(items, model, **carried, **chosen, **many).finding("S10c")
+
+    return one
+
+
+CHOICES = Choices(  # wave 0 takes all together
+    "S10c", {"wave": (1, 0), "scheme": ("centroid", "factorial", "path"), "scaled": (False, True)}, _ask
+)
 
 
 @survey_study

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.rules import nobodys, rules, whose
+from crmresearch.studies import Choices, Frames, Setting
 
 say = words.of("value.shares")
 
@@ -25,9 +27,6 @@ MIN_MEAN_Z = 5.0  # standard errors the mean must be away from zero: shares divi
 GINI, TOP1, TOP10, TOP20, PROFITABLE = inequality.STATISTICS
 LINES = {"S19": TOP20, "S19a": TOP1, "S19b": TOP10, "S19c": GINI}
 BESIDE = {"S19d": "turnover", "S19e": "fees"}  # top fifth of what banks without costs know
-CHOICES: Mapping[str, tuple[Any, ...]] = {  # of S19, the registered value first
-    "months": (12, 3, 6, 24, 36), "measure": ("contribution", "fully_loaded"),
-}  # fmt: skip
 COSTED = ("contribution", "fully_loaded")  # measures that know costs
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -175,6 +174,26 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
         money=["estimate"],
         details={"curves": curves},
     )
+
+
+def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estimate | Missing]:
+    @functools.cache
+    def found(months: int, measure: str) -> Estimate | Missing:
+        frame = frames("value.contribution", months=months)
+        if isinstance(frame, Missing):
+            return frame
+        known = list(measured(frame))
+        if measure == COSTED[0]:
+            measure = known[0]  # what stands in for contribution where no cost is known
+        elif measure not in known:
+            return Missing(say("unloaded"), ("monthly",))
+        own = frame.drop(columns=[m for m in known if m != measure])
+        return concentration(own, seed=given["seed"], resamples=given["resamples"]).finding("S19")
+
+    return lambda setting: found(setting["months"], setting["measure"])
+
+
+CHOICES = Choices("S19", {"months": (12, 3, 6, 24, 36), "measure": COSTED}, _ask)
 
 
 @study
