@@ -201,7 +201,7 @@ def test_a_trend_before_entry_closes_the_gate_and_widens_the_bound():
     found = competition.entry(frame, **OPTIONS)
     e = found.finding("S45")
     assert e.ci_high < 0  # it looks like an effect
-    assert {c.name: c.status for c in e.checks}["trends before entry"] == "closed"
+    assert {c.name: c.status for c in e.checks}["trends that go on to differ"] == "closed"
     rows = found.table.set_index("reading")
     assert rows.loc["trends may differ by two moves", "high"] > 0
     assert rows.loc["years after less the year before", "high"] < 0
@@ -327,7 +327,10 @@ def test_entry_lowers_the_share_of_old_locations_on_real_banks(open_data):
     assert e.ci_high < -0.02
     rows = found.table.set_index("reading")["effect"]
     assert rows["naive: by owner, mergers included"] < -0.045
-    assert {c.name: c.status for c in e.checks} == {"trends before entry": "open", "dates that nobody had": "open"}
+    assert {c.name: c.status for c in e.checks} == {
+        "trends that go on to differ": "open",
+        "dates that nobody had": "open",
+    }
     assert found.table.set_index("reading").loc["trends may differ by two moves", "high"] < -0.005
 
 

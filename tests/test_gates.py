@@ -32,7 +32,7 @@ KINDS = {
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
         preference.later
-        service.drift service.quality service.handling.drift service.managed.ahead top.result.balance
+        service.drift service.quality service.handling.drift service.managed.ahead gates.balance
         service.priority.density service.priority.before service.priority.elsewhere
         value.forecast.scores.level value.purchases.spend.independent value.purchases.spend.fits
     """,
@@ -54,8 +54,8 @@ KINDS = {
     # tail index closes on its estimate, as no interval covers below 2; HTMT, ranking and adjusted correlation close
     # where the interval reaches the limit: the burden lies with them. Bounds and forecasts print intervals
     "rule": """
-        channels.helped.trends channels.earned.trends service.priority.answering service.trends
-        churn.gates.influence churn.relationship.doubtful churn.retention.censoring competition.entry.trends
+        gates.trends service.priority.answering
+        churn.gates.influence churn.relationship.doubtful churn.retention.censoring
         segments.room segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
@@ -63,8 +63,7 @@ KINDS = {
         value.shares.mean value.shares.tail value.shares.dominance
     """,
     "declared": """
-        channels.adopted.unrecorded channels.helped.trends_unseen
-        cost.calls.chosen
+        channels.adopted.unrecorded cost.calls.chosen
         churn.aimed.recorded churn.duration.form competition.platforms.leaning competition.trend.cohorts
         cost.targeted.unseen cost.calls.alike
         cost.response.aim
@@ -83,7 +82,7 @@ def _calls(tree: ast.Module, name: str) -> list[ast.Call]:
 def _gates() -> dict[str, list[tuple[ast.expr, set[str]]]]:
     """What stands in the place of the state, by gate, with the names that hold a deviation in that module."""
     found: dict[str, list[tuple[ast.expr, set[str]]]] = {}
-    for path in sorted([HOME / "result.py", *(HOME / "studies").rglob("*.py")]):
+    for path in sorted([HOME / "result.py", HOME / "gates.py", *(HOME / "studies").rglob("*.py")]):
         tree = ast.parse(path.read_text("utf-8"))
         sections, measured = {}, set()
         for n in ast.walk(tree):

@@ -129,6 +129,7 @@ LAYERS = (
     ("ledger", "parameters"),
     ("studies", "data"),
     ("result",),
+    ("gates",),
     ("figures",),
     ("disclosure", "identifiers", "words"),
     ("estimators",),

@@ -168,7 +168,7 @@ def test_trends_that_differ_before_conversion_close_the_gate(panels):
         assert service.conversion(frame, **OPTIONS).finding("S29").checks[0].status == status
 
 
-@pytest.mark.parametrize(("wild", "status"), [(0.0, "open"), (0.5, "closed"), (-0.5, "closed"), (0.3, "closed")])
+@pytest.mark.parametrize(("wild", "status"), [(0.0, "open"), (0.5, "closed"), (-0.5, "closed"), (0.3, "declared")])
 def test_what_trends_that_go_on_would_undo_is_not_told(wild, status):
     frame = cells(np.random.default_rng(1), n=180, effect=0.2)
     frame["satisfaction"] += wild * (frame["quarter"] - frame["converted"]).between(-8, -5)  # two years before alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ import yaml
 
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.causal.doubly_robust import group_time_given
-from crmresearch.estimators.causal.pretrends import bounded, breakdown
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, standing
 from crmresearch.estimators.causal.staggered import (
     Panel,
+    Several,
     across,
     by_block,
     by_event,
@@ -397,6 +399,21 @@ def test_bounds_hold_where_trends_differ_and_the_test_of_pre_trends_does_not():
     assert tested > 0.3  # the test often sees nothing
     assert plain < 0.5
     assert bound > 0.95
+
+
+@pytest.mark.parametrize(
+    ("moved", "se", "told"),
+    [
+        (0.0, 0.1, True),  # nothing moved before
+        (1.2, 0.1, None),  # half of it in the first year, all in the second: .9 of the effect may be that
+        (3.0, 0.1, False),  # what moved is surely enough
+        (3.0, 0.9, True),  # the plain interval holds 0: nothing is decided
+    ],
+)
+def test_an_effect_stands_falls_or_is_not_told(moved, se, told):
+    event = Several(np.array([-2.0, 0.0, 1.0]), np.array([moved, 1.0, 1.0]), se * np.eye(3), np.full(3, 9), None)
+    for sign in (1.0, -1.0):
+        assert standing(replace(event, effect=sign * event.effect), 0.5, 0.0) is told
 
 
 def test_dates_drawn_for_the_never_treated_find_nothing():

@@ -18,7 +18,6 @@ from crmresearch import disclosure, figures, words
 from crmresearch.disclosure import Counts
 from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader, Withheld, answered
 from crmresearch.estimators import verdicts
-from crmresearch.estimators.causal.campaign import imbalance
 from crmresearch.estimators.inference import Estimate, sizes
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
@@ -73,12 +72,6 @@ def gate(tell: words.Words, key: str, passed: bool | Deviation | None, **values:
         detail, passed = say("measured", detail=detail, found=passed, limit=limit), not passed.closed
     status: Literal["open", "closed", "declared"] = "declared" if passed is None else "open" if passed else "closed"
     return Check(tell(f"{key}.name"), status, detail, measured)
-
-
-def balanced(rows: pd.DataFrame) -> Check:
-    """Gate: the arms of each campaign that was drawn by lot were alike before it."""
-    off, name, looks = imbalance(rows)
-    return gate(say, "balance", off, name=name or say("nothing"), looks=looks)
 
 
 def one_in(*given: object) -> float:

@@ -36,6 +36,13 @@ def bounded(event: Effects | Several, magnitude: float, weights: ArrayLike | Non
     ----------
     Rambachan and Roth (2023), A more credible approach to parallel trends. *Review of Economic Studies* 90, 2555-2591.
     """
+    mean, carried = _lines(event, magnitude, weights)
+    value, se = _read(event, mean + carried)
+    return float((value - z() * se).min()), float((value + z() * se).max())
+
+
+def _lines(event: Effects | Several, magnitude: float, weights: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the mean effect, and of each move before that may carry it, in either direction."""
     k = len(event.when)
     after = event.when >= 0
     w = np.zeros(k)
@@ -48,12 +55,11 @@ def bounded(event: Effects | Several, magnitude: float, weights: ArrayLike | Non
         moves[row, event.when == one] -= 1
     if not before and magnitude:
         raise InputError("no two periods before treatment, by which trends could be bounded")
-    found = []
-    for side in (-1.0, 1.0):
-        lines = np.concatenate([w + side * reach * moves, w - side * reach * moves])
-        value, se = lines @ event.effect, np.sqrt(np.einsum("ij,jk,ik->i", lines, event.covariance, lines))
-        found.append(side * float((side * value + z() * se).max()))
-    return found[0], found[1]
+    return w, reach * np.concatenate([moves, -moves])
+
+
+def _read(event: Effects | Several, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return lines @ event.effect, np.sqrt(np.einsum("ij,jk,ik->i", lines, event.covariance, lines))
 
 
 def breakdown(event: Effects | Several, point: float = 0.0) -> float:
@@ -79,10 +85,22 @@ def years(panel: Panel, year: int, after: int) -> Effects | None:
         return None
 
 
-def undone(event: Effects | Several, magnitude: float, point: float) -> bool:
-    """Whether a point that the plain interval leaves out is in the one where trends may differ."""
-    plain, wide = (bounded(event, m) for m in (0.0, magnitude))
-    return not plain[0] <= point <= plain[1] and wide[0] <= point <= wide[1]
+def standing(event: Effects | Several, magnitude: float, point: float, weights: ArrayLike | None = None) -> bool | None:
+    """Tell whether an effect stays on its side of a point where trends may differ as in :func:`bounded`.
+
+    Returns
+    -------
+    bool or None
+        True where the wider interval leaves the point out, too, or the plain one holds it, so that nothing is decided.
+        False where a move before treatment, with its interval, is more than enough to carry the effect to the point.
+        None where neither is told.
+    """
+    (low, high), wide = bounded(event, 0.0, weights), bounded(event, magnitude, weights)
+    if low <= point <= high or not wide[0] <= point <= wide[1]:
+        return True
+    mean, carried = _lines(event, magnitude, weights)
+    value, se = _read(event, carried)
+    return False if (value - z() * se).max() > abs(mean @ event.effect - point) else None
 
 
 def drift(panel: Panel, year: float) -> tuple[float, float, float]:

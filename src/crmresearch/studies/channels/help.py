@@ -10,13 +10,14 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
-from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, undone, years
-from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
+from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study
+from crmresearch.result import Result, gate, study
+from crmresearch.gates import parting
 
 say = words.of("channels.helped")
 LEAST = 10  # branches that begin to help and are seen long enough
@@ -79,7 +80,7 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
             continue
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high", "n"])
     value, low, high = rows[0][2:5]
-    checks = (gate(say, "drift", Deviation(*drift(main, 4), limit=DRIFT)), _trends(blocks))
+    checks = (gate(say, "drift", Deviation(*drift(main, 4), limit=DRIFT)), parting(blocks, DECIDES, BOUND))
     found = Estimate(value, low, high, say("unit"), rows[0][1], se=float(read["not_yet"].se[0]), checks=checks)
     beside = {
         row["row"]: _points(Estimate(row["effect"], row["low"], row["high"], "", row["n"]))
@@ -121,14 +122,6 @@ def _panel(frame: pd.DataFrame, sides: list[pd.Series], events: str, of: str) ->
         return None, 0
     there = frame[sides[0] & frame["branch"].isin(wide.index[panel.kept])]
     return panel, int(there.groupby(["branch", "older", "failing"])["people"].first().sum())
-
-
-def _trends(blocks: Effects | None) -> Check:
-    """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
-    if blocks is None:
-        return gate(say, "trends_unseen", None)
-    low, high = bounded(blocks, DECIDES)
-    return gate(say, "trends", not undone(blocks, DECIDES, BOUND), low=low, high=high, limit=BOUND)
 
 
 def _points(found: Estimate) -> Estimate:

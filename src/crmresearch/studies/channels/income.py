@@ -17,6 +17,7 @@ from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import of_squares
+from crmresearch.gates import parting
 
 say = words.of("channels.earned")
 YEAR = 12
@@ -66,15 +67,16 @@ def earned(frame: pd.DataFrame, *, currency: str = "") -> Result:
         again = {k: v[:, known] for k, v in _months(each[:, long], zero).items()}
         one = jackknife(_readings(again, since)["year"])
         rows.append(("long", one.value, one.low, one.high, n))
-    half, whole = (_bounded(month["gap"], since, m) for m in (DECIDES, 1.0))
+    quarters, weights = _quarters(month["gap"], since)
+    half, whole = (bounded(quarters, m, weights) for m in (DECIDES, 1.0))
     rows += [(name, value["year"].value, *wide, adopters) for name, wide in (("half", half), ("moves", whole))]
     table = pd.DataFrame(rows, columns=["row", "change", "low", "high", "n"])
     table["whose"] = [_whose(frame)] * len(table)
     main, early = value["year"], value["earlier"]
-    undone = (side := _side(main.low, main.high)) is not None and side != _side(*half)
+    nearest = MATTERS if main.value > 0 else -MATTERS
     check = (
         gate(say, "earlier", Deviation(early.value, early.low, early.high, limit=MATTERS)),
-        gate(say, "trends", not undone, low=half[0], high=half[1], limit=MATTERS),
+        parting(quarters, DECIDES, nearest, weights),
     )
     found = Estimate(main.value, main.low, main.high, say("unit"), adopters, se=main.se, checks=check)
     money = say.names("columns")["change"]
@@ -129,17 +131,8 @@ def _long(sums: np.ndarray, zero: int) -> np.ndarray:
     return np.asarray((n[:, :, zero:] > 0).all(axis=(1, 2)))
 
 
-def _side(low: float, high: float) -> str | None:
-    """Where an interval lies wholly: beyond the bound of either sign, or within both; nowhere, where it holds one."""
-    if low > MATTERS:
-        return "above"
-    if high < -MATTERS:
-        return "below"
-    return "within" if low > -MATTERS and high < MATTERS else None
-
-
-def _bounded(gap: np.ndarray, since: np.ndarray, magnitude: float) -> tuple[float, float]:
-    """Interval of the year where trends part from quarter to quarter so many times as far as in the year before.
+def _quarters(gap: np.ndarray, since: np.ndarray) -> tuple[Several, np.ndarray]:
+    """Quarters around the first payment against the base, and their weights in the year after.
 
     The quarter before the first payment, in which some adopt unseen, is no part of the trend before.
     """
@@ -151,7 +144,7 @@ def _bounded(gap: np.ndarray, since: np.ndarray, magnitude: float) -> tuple[floa
     psi = np.sqrt((folds - 1) / folds) * (value[1:] - value[1:].mean(axis=0))
     when = (blocks + 1).astype(float)  # the base is the last period before
     event = Several(when, value[0], psi, np.full(len(when), folds), None)
-    return bounded(event, magnitude, np.where(when[when >= 0] > 0, 0.25, 0.0))
+    return event, np.where(when[when >= 0] > 0, 0.25, 0.0)
 
 
 def _whose(frame: pd.DataFrame) -> Any:

@@ -28,6 +28,7 @@ from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.rules import of_squares
+from crmresearch.gates import parting
 
 say = words.of("competition.entry")
 YEAR = 12
@@ -64,7 +65,7 @@ def entry(frame: pd.DataFrame, *, window_months: int, resamples: int, seed: int)
         by_owner, _ = _readings(_panels(frame, "owner_share")[0], window, step)
         rows.append(_row("owners", by_owner["not_yet"], resamples, seed))
     table = pd.DataFrame(rows, columns=["row", "places", "effect", "low", "high"])
-    checks = (*_trends(blocks, BOUNDS["share"]), *_placebo(panels, window, seed))
+    checks = (parting(blocks, MAGNITUDES[-1], BOUNDS["share"]), *_placebo(panels, window, seed))
     share = _estimate(read["not_yet"], say("points"), resamples, seed, checks)
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
@@ -93,7 +94,7 @@ def income(frame: pd.DataFrame, monthly: pd.DataFrame, *, window_months: int, re
     window = max(1, round(window_months / step))
     panels, out = _panels(both, "log")
     read, blocks = _readings(panels, window, step)
-    checks = tuple(_trends(blocks, BOUNDS["income"]))
+    checks = (parting(blocks, MAGNITUDES[-1], BOUNDS["income"]),)
     found = _estimate(read["not_yet"], say("log"), resamples, seed, checks)
     rows = [_row(name, one, resamples, seed) for name, one in read.items()]
     table = pd.DataFrame(rows, columns=["row", "places", "effect", "low", "high"])
@@ -173,15 +174,6 @@ def _bounds(blocks: Several | None) -> list[tuple[Any, ...]]:
     after = blocks.when >= 0
     value = float(blocks.effect[after].mean())
     return [(f"moves_{m:g}", int(blocks.n[0]), value, *bounded(blocks, m)) for m in (0.0, *MAGNITUDES)]
-
-
-def _trends(blocks: Several | None, bound: float) -> list[Check]:
-    """Whether what the years after entry decide holds where trends differ on, twice as much as the year before it."""
-    if blocks is None:
-        return []
-    plain, wide = (bounded(blocks, m) for m in (0.0, MAGNITUDES[-1]))
-    undone = not plain[0] <= bound <= plain[1] and wide[0] <= bound <= wide[1]
-    return [gate(say, "trends", not undone, low=wide[0], high=wide[1], limit=bound)]
 
 
 def _placebo(panels: dict[int, Panel], window: int, seed: int) -> list[Check]:

@@ -8,14 +8,15 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio, slopes
-from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, undone, years
+from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
 from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Check, Result, gate, study, unlooked
+from crmresearch.result import Result, gate, study
 from crmresearch.rules import nobodys, of_squares
+from crmresearch.gates import parting
 
 say = words.of("service")
 LEAST = 10  # branches that convert and are seen long enough
@@ -56,7 +57,7 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
     table = pd.DataFrame(rows, columns=["row", "branches", "effect", "low", "high"])
     checks = (
         gate(say, "drift", Deviation(*drift(panel, YEAR), limit=DRIFT["satisfaction"])),
-        _trends(after, BOUND["satisfaction"]),
+        parting(after, DECIDES, BOUND["satisfaction"]),
     )
     _, n, value, low, high = rows[0]
     found = Estimate(value, low, high, say("unit"), n, se=float(read["not_yet"].se[0]), checks=checks)
@@ -95,14 +96,6 @@ def _moves(after: Effects | None) -> list[tuple[str, int, float, float, float]]:
     value, se = -float(after.effect[early][0]), float(after.se[early][0])
     mean = float(after.effect[late].mean())
     return [("placebo", n, value, *ends(value, se)), *((k, n, mean, *bounded(after, m)) for k, m in MAGNITUDES.items())]
-
-
-def _trends(after: Effects | None, bound: float) -> Check:
-    """Whether what the years after decide holds where trends go on to differ half as much as they moved before."""
-    if after is None:
-        return unlooked(say("trends.name"))
-    low, high = bounded(after, DECIDES)
-    return gate(say, "trends", not undone(after, DECIDES, bound), low=low, high=high, limit=bound)
 
 
 def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
@@ -271,7 +264,9 @@ def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) 
     checks = (
         gate(say, "handling.only", None),
         gate(say, "handling.drift", Deviation(*drift(panels["handling"][0], YEAR), limit=DRIFT["handling"])),
-        _trends(after["handling"], BOUND["handling"] * step),  # as many minutes as so many steps take at the bound
+        parting(
+            after["handling"], DECIDES, BOUND["handling"] * step
+        ),  # as many minutes as so many steps take at the bound
     )
     found = Estimate(found.value, found.ci_low, found.ci_high, found.unit, n, found.se, checks)
     within, between = slopes(cases)
