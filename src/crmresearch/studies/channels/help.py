@@ -16,8 +16,8 @@ from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
-from crmresearch.result import Result, gate, study
 from crmresearch.gates import parting
+from crmresearch.result import Result, gate, study
 
 say = words.of("channels.helped")
 LEAST = 10  # branches that begin to help and are seen long enough

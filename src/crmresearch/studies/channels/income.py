@@ -15,9 +15,9 @@ from crmresearch.estimators.frames import without_each
 from crmresearch.estimators.inference import Estimate, jackknife, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import parting
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import of_squares
-from crmresearch.gates import parting
 
 say = words.of("channels.earned")
 YEAR = 12

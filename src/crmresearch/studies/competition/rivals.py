@@ -26,9 +26,9 @@ from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import parting
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.rules import of_squares
-from crmresearch.gates import parting
 
 say = words.of("competition.entry")
 YEAR = 12

@@ -19,10 +19,10 @@ from crmresearch.estimators.causal.campaign import NEEDED, covariates_of, differ
 from crmresearch.estimators.inference import Fieller, wilson, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import balanced
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import whose
 from crmresearch.studies.cost.common import of, ratio_row, row, written
-from crmresearch.gates import balanced
 
 say = words.of("cost.saved")
 tell = words.of("cost.targeted")

@@ -14,9 +14,9 @@ from crmresearch.estimators.causal.ways import ways
 from crmresearch.estimators.inference import Estimate, ends
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import parting
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import nobodys, of_squares
-from crmresearch.gates import parting
 
 say = words.of("service")
 LEAST = 10  # branches that convert and are seen long enough

@@ -12,9 +12,9 @@ from crmresearch.estimators.causal.campaign import difference, difference_of_mea
 from crmresearch.estimators.inference import ends, levels, normal, robust_ols, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import balanced
 from crmresearch.result import Result, gate, study, unlooked
 from crmresearch.rules import nobodys, of_squares
-from crmresearch.gates import balanced
 
 say = words.of("service.invited")
 tell = words.of("service.managed")

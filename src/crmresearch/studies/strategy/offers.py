@@ -30,9 +30,9 @@ from crmresearch.estimators.causal.campaign import (
 from crmresearch.estimators.inference import Estimate, ends, levels, normal, robust_ols, tied_groups, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import balanced
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.rules import few, whose
-from crmresearch.gates import balanced
 
 say = words.of("strategy")
 

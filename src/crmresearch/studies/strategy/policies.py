@@ -19,9 +19,9 @@ from crmresearch.estimators.causal.policy import PolicyGain, policy_gain
 from crmresearch.estimators.inference import LEVEL, Estimate, z
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
+from crmresearch.gates import balanced
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.rules import whose
-from crmresearch.gates import balanced
 
 say = words.of("strategy.policy")
 
