@@ -14,6 +14,9 @@ from crmresearch.data.bank import open_bank
 from crmresearch.data.reductions.named import Named
 from crmresearch.errors import InputError, Missing, Reader
 from crmresearch.run import cli
+from crmresearch.run.plan import Code
+from crmresearch.run.site import claims
+from crmresearch.run.site.runs import Run
 from crmresearch.studies import Choices
 from poor_banks import balances_only, one_customer
 from test_project import PACKAGE, ROOT
@@ -144,8 +147,12 @@ def test_a_bank_that_brings_little_says_why(monkeypatch) -> None:
             assert frame.loc[frame["estimate"].isna(), "verdict"].isin(["not measured"]).all()
         told = [multiverse.curve(f) for f in frames.values()]
         assert all(isinstance(t.missing, Missing) or t.picture is not None for t in told)
-        multiverse.overview(frames)
-        assert len(multiverse.every(frames).table) == sum(map(len, frames.values()))
+        overview, every = multiverse.overview(frames).table, multiverse.every(frames).table
+        assert overview["tried"].tolist() == [len(f) for f in frames.values()]  # nobody is told of where nothing is
+        lacking = every["estimate"].isna()
+        assert len(every) == overview["tried"].sum()
+        assert (every.loc[lacking, "why"].str.len() > 20).all()
+        assert overview["known"].sum() == (~lacking).sum()
 
 
 def test_lines_without_choices_are_listed() -> None:
@@ -175,3 +182,34 @@ def test_a_claim_that_no_choice_reaches_is_refused() -> None:
         multiverse.checked("S40 S40")
     with pytest.raises(InputError, match="no claim is named"):
         multiverse.checked(" ")
+
+
+# --- its notebook, and what the site says of it ----------------------------------------------------------------------
+
+SOURCE = json.loads((ROOT / "notebooks" / f"{multiverse.NOTEBOOK}.ipynb").read_text("utf-8"))
+
+
+def test_the_notebook_asks_all_that_is_declared_and_its_key_holds_every_study() -> None:
+    default = parameters.read(parameters.find(multiverse.NOTEBOOK))["claims"].default
+    assert multiverse.checked(default) == list(DECLARED)
+    code = Code()
+    code.imported(SOURCE, ROOT / "notebooks")
+    assert {p for part in ("studies", "data/reductions") for p in (PACKAGE / part).rglob("*.py")} <= set(code.files)
+
+
+def test_a_card_says_in_how_many_specifications_its_line_holds(tmp_path) -> None:
+    for name in ("run.json", "ledger.csv", "claims.csv"):
+        (tmp_path / name).write_text("{}", "utf-8")
+    assert any('nb.keep(overview, "claims")' in "".join(c["source"]) for c in SOURCE["cells"])
+    frames = {"S42": of("S42", {("any", 12): (-0.02, "supported"), ("any", 6): (0.01, "undecided")})}
+    frames |= {"S19": of("S19", {(12, "contribution"): (0.8, "reported")}, bound=float("nan"))}
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / f"{multiverse.NOTEBOOK}_claims.csv"
+    multiverse.overview(frames).table.to_csv(path, index=False)
+    assert Run(tmp_path).tried == {}  # without the page there is nothing to lead to
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / f"{multiverse.NOTEBOOK}.ipynb").write_text("{}", "utf-8")
+    said = {line: claims._elsewise({"line_id": line}, Run(tmp_path)) for line in ("S42", "S19", "S06")}
+    assert f'<a href="notebooks/{multiverse.NOTEBOOK}.html">Holds in 1 of 2 specifications</a>' in said["S42"]
+    assert "Asked in 1 specifications" in said["S19"]
+    assert said["S06"] == ""

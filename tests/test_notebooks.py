@@ -90,7 +90,7 @@ def test_prose_is_long_enough_and_ordered(path):
 
 def test_a_study_answers_after_the_last_finding(path):
     sources = [c.source for c in code_cells(path)]
-    if path.stem != "90_recovery":
+    if path.stem not in ("90_recovery", "98_multiverse"):  # which decide no line
         at = sources.index("nb.answer()")
         assert not any(KEPT.search(s) for s in sources[at:])
 

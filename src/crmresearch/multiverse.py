@@ -31,9 +31,10 @@ from crmresearch.studies import Choices
 from crmresearch.studies.declared import choices
 
 say = words.of("multiverse")
+NOTEBOOK = "98_multiverse"  # which asks, and whose overview the site tells
 ROW = 0.24  # inches a specification takes in a figure
 VERDICTS = ("supported", "refuted", "undecided", "blocked")
-NOTHING = dict.fromkeys(("estimate", "ci_low", "ci_high", "n"), math.nan)
+NOTHING = {**dict.fromkeys(("estimate", "ci_low", "ci_high"), math.nan), "n": 0}
 
 
 def declared() -> dict[str, Choices]:
@@ -137,7 +138,7 @@ def _label(setting: Mapping[str, Any], of: Choices) -> str:
 
 def _counts(frame: pd.DataFrame) -> dict[str, int]:
     """How many specifications were tried, estimated, held against a bound, and what came of those."""
-    known = frame[frame["verdict"] != "not measured"]
+    known = frame[frame["estimate"].notna()]
     compared = known[known["bound"].notna()]
     found = compared["verdict"].value_counts()
     of = {"held": int(found.get("supported", 0)), "against": int(found.get("refuted", 0))}
@@ -185,7 +186,9 @@ def curve(frame: pd.DataFrame) -> Result:
         title = say("title", short=short, compared=n["compared"], held=n["held"])
         told = [say("sentence", short=short, n=n, open=n["compared"] - n["held"] - n["against"])]
         told += [say("uncompared", count=n["known"] - n["compared"])] if n["known"] > n["compared"] else []
-    told += [say("unmeasured", count=n["tried"] - n["known"])] if n["tried"] > n["known"] else []
+    if n["tried"] > n["known"]:
+        why = frame.loc[frame["estimate"].isna(), "why"].mode().iloc[0]
+        told += [say("unmeasured", count=n["tried"] - n["known"], why=why or say("blocked"))]
     drawn = _picture(frame, known, title, log and bool((known["ci_low"] > 0).all()))
     return Result(table, words.joined([*told, say("alone")], " "), picture=drawn, counts=())
 
@@ -245,7 +248,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> Result:
             "registered": known.iloc[0],
         }
         row |= {"most": known.max(), "explained": most, "choice": say.names("choices").get(top, "")}
-        rows.append(row | {"people": frame["n"].min()})
+        rows.append(row | {"people": frame.loc[known.notna(), "n"].min() if known.notna().any() else 0})
     table = pd.DataFrame(rows)
     bound = table[table["compared"] > 0]
     every = bound.loc[bound["held"] == bound["compared"], "claim"]
@@ -263,7 +266,7 @@ def every(frames: Mapping[str, pd.DataFrame]) -> Result:
         From :func:`tried`.
     """
     table = pd.concat(frames.values(), ignore_index=True)
-    known = int((table["verdict"] != "not measured").sum())
+    known = int(table["estimate"].notna().sum())
     return Result(safe(table, parts=False), say("every", tried=len(table), known=known))
 
 

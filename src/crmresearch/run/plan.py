@@ -223,7 +223,7 @@ class Code:
             found.add(path)
             waiting |= {p for name in self._file(path)[1] for p in self._modules(name, path.parent, folder)} - found
             if {"importlib.import_module", "pkgutil"} & self._file(path)[1]:  # it finds its neighbours by name
-                waiting |= set(path.parent.glob("*.py")) - found
+                waiting |= set(path.parent.rglob("*.py")) - found
         if PACKAGE / "lab" / "recover" / "report.py" in found and (table := recovery()).is_file():
             found.add(table)
         if PACKAGE / "review.py" in found and (table := STORED / OPEN).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import Any
 
 from crmresearch.data.bank import Bank
@@ -20,6 +20,6 @@ class Named:
         key = f"{name} {sorted(how.items())}"
         if key not in self.made:
             module, _, function = name.rpartition(".")
-            found = importlib.import_module(f"{__package__}.{module}")
+            found = import_module(f"{__package__}.{module}")
             self.made[key] = getattr(found, function)(self.bank, **how)
         return self.made[key]

@@ -14,6 +14,7 @@ from crmresearch import ledger, words
 from crmresearch.answer import Said, number, sentences
 from crmresearch.data.description import EVIDENCE
 from crmresearch.estimators.verdicts import UNANSWERED, Summed, bare, over_banks, power
+from crmresearch.multiverse import NOTEBOOK
 from crmresearch.run.site.chips import ALWAYS, ANSWERS, FOLDED, chance, chip, slug
 from crmresearch.run.site.runs import Run
 from crmresearch.words import local
@@ -99,6 +100,16 @@ def _facts(row: Mapping[str, Any]) -> str:
     return "".join(f"<div><dt>{names[key]}</dt><dd>{text}</dd></div>" for key, text in facts.items() if text)
 
 
+def _elsewise(row: Mapping[str, Any], run: Run) -> str:
+    """Say in how many other specifications a line holds, and lead to their page."""
+    n = run.tried.get(row["line_id"])
+    if n is None:
+        return ""
+    counts = {k: int(n[k]) for k in ("known", "compared", "held")}
+    said = say("held", n=counts) if counts["compared"] else say("tried", n=counts)
+    return f'<p class="crm-planted"><a href="{escape(run.page(NOTEBOOK))}.html">{said}</a></p>'
+
+
 def _line(row: Mapping[str, Any], run: Run) -> str:
     """One line: verdict, estimand, estimate with interval, and the way to the cell."""
     verdict, line = row["verdict"], ledger.lines()[row["line_id"]]
@@ -107,7 +118,7 @@ def _line(row: Mapping[str, Any], run: Run) -> str:
             f'<p class="crm-estimate"><strong>{number(row["estimate"])}</strong> '
             f'<span class="crm-ci">{_bounds(row)}</span> <span class="crm-unit">{escape(local(row["unit"]))}</span></p>'
         )
-        result += _planted(row)
+        result += _planted(row) + _elsewise(row, run)
     else:
         result = (
             f'<p class="crm-reason">{escape(local(row["checks"]))}</p>' if pd.isna(row["n"]) and row["checks"] else ""

@@ -14,6 +14,7 @@ import pandas as pd
 from crmresearch import ledger
 from crmresearch.data.description import EVIDENCE
 from crmresearch.errors import InputError
+from crmresearch.multiverse import NOTEBOOK
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,15 @@ class Run:
         if list(self.frame["line_id"]) != list(ledger.lines()):
             raise InputError(f"{self.folder} was made with another register of claims; run its bank again")
         return {str(k): part.to_dict("records") for k, part in self.frame.groupby("claim_id", sort=False)}
+
+    @cached_property
+    def tried(self) -> Mapping[str, dict[Any, Any]]:
+        """In how many specifications each line was estimated, and holds; empty where the run did not ask."""
+        path = self.folder / "tables" / f"{NOTEBOOK}_claims.csv"
+        if not path.exists() or not (self.folder / "notebooks" / f"{NOTEBOOK}.ipynb").exists():
+            return {}
+        rows = pd.read_csv(path).dropna(subset=["known", "compared", "held"]).to_dict("records")
+        return {row["line"]: row for row in rows if row["known"]}
 
     def line(self, line_id: str) -> dict[Any, Any]:
         """Row of one line."""

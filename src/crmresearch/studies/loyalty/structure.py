@@ -58,6 +58,7 @@ def path_model(
     scaled: bool = True,
     resamples: int = 1000,
     seed: int,
+    resampled: Any = None,
 ) -> Result:
     """PLS path model with bootstrap intervals; decides S10a to S10d.
 
@@ -78,6 +79,8 @@ def path_model(
         As in :func:`.fit_pls`.
     resamples, seed : int
         Percentile bootstrap over respondents, construct signs aligned in each resample.
+    resampled : array, optional
+        Covariances of these resamples, where several models share them.
 
     Returns
     -------
@@ -88,7 +91,8 @@ def path_model(
     model, n, gates = model.connected, len(items), dict(gates or {})
     x = items[list(model.items)].to_numpy(dtype=float)
     fit = fit_pls(covariance(x), model, scheme=scheme, scaled=scaled)
-    boot = fit_pls(resampled_covariances(x, resamples, seed), model, scheme=scheme, scaled=scaled, like=fit)
+    drawn = resampled_covariances(x, resamples, seed) if resampled is None else resampled
+    boot = fit_pls(drawn, model, scheme=scheme, scaled=scaled, like=fit)
     rows = []
     for a, b in model.paths:
         e = percentile(np.r_[fit.path(a, b), boot.path(a, b)], say("unit"), n)
@@ -116,7 +120,7 @@ def path_model(
         checks=(respondents(),),
         estimates=estimates,
         picture=Picture("scatter", arrows, title, x_words, options={"nodes": nodes}, size=(10.0, 6.4)),
-        details={"fit": fit, "bootstrap": boot},
+        details={"fit": fit, "bootstrap": boot, "resampled": drawn},
     )
 
 
@@ -159,7 +163,9 @@ def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estima
     def one(setting: Setting) -> Estimate | Missing:
         items, model, carried = of_wave(setting["wave"])
         chosen = {k: setting[k] for k in ("scheme", "scaled")}
-        return path_model(items, model, **carried, **chosen, **many).finding("S10c")
+        found = path_model(items, model, **carried, **chosen, **many)
+        carried["resampled"] = found.details.get("resampled")  # the same for every model of a wave
+        return found.finding("S10c")
 
     return one
 
