@@ -13,7 +13,7 @@ from crmresearch import ledger, multiverse, parameters, words
 from crmresearch.data.bank import open_bank
 from crmresearch.data.reductions.named import Named
 from crmresearch.errors import InputError, Missing, Reader
-from crmresearch.run import cli
+from crmresearch.run import cli, sweep
 from crmresearch.run.plan import Code
 from crmresearch.run.site import claims
 from crmresearch.run.site.runs import Run
@@ -213,3 +213,18 @@ def test_a_card_says_in_how_many_specifications_its_line_holds(tmp_path) -> None
     assert f'<a href="notebooks/{multiverse.NOTEBOOK}.html">Holds in 1 of 2 specifications</a>' in said["S42"]
     assert "Asked in 1 specifications" in said["S19"]
     assert said["S06"] == ""
+
+
+def test_the_sweep_beside_the_notebooks_varies_each_that_holds_a_primary_line(tmp_path) -> None:
+    path = ROOT / "notebooks" / "robustness.yaml"
+    done = CliRunner().invoke(cli.app, ["sweep", str(path), "--dry-run", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    runs = [line.rpartition(": ")[2] for line in done.output.splitlines() if line.startswith("studies-")]
+    holding = {line.notebook for line in ledger.lines().values() if line.primary and line.notebook < "90"}
+    assert min(map(runs.count, holding)) >= 2
+    assert set(runs) == holding
+    grid = sweep.read(path)["grid"]
+    for name in holding:  # what it is stored with is among what is tried
+        taken = {k: p.default for k, p in parameters.read(parameters.find(name)).items() if k in grid}
+        assert taken, name
+        assert [k for k, default in taken.items() if default not in grid[k]] == [], name
