@@ -16,6 +16,7 @@ TYPED = ("ask for Zhang Wei", "see Li Na in 203")  # names of channels, cities' 
 
 DOMINATED = ("monthly.service_cost", "monthly.balance", "contacts.cost", "prospects.spend", "transactions.amount")
 HUGE = 9.87654321e12  # in another column of money
+CANCELLING = "of either sign"  # his fees of one month are taken back in the next
 
 
 @functools.cache
@@ -27,7 +28,10 @@ def frames(customers: int = 1_200, dominated: str = "") -> dict[str, pd.DataFram
     out = {t: bank.frame(bank.table(t)[list(bank.columns(t))]) for t in bank.tables}
     people, monthly = out["customers"], out["monthly"]
     giant = monthly["customer_id"].value_counts().index[0]
-    if dominated:
+    if dominated == CANCELLING:
+        own = monthly.index[monthly["customer_id"] == giant]
+        monthly.loc[own, "fees"] += FEES * (-1.0) ** np.arange(len(own))
+    elif dominated:
         table, _, column = dominated.partition(".")
         own = out[table]["customer_id"] == giant
         out[table].loc[own if own.any() else out[table].index[:1], column] = HUGE

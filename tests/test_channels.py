@@ -318,7 +318,9 @@ def money(rng, effect=-3.0, drift=0.0, n=20):
     gap = np.where(frame["since"] >= 0, effect, 0.0) + drift * (frame["since"] + 5)
     change = n * (gap * frame["adopts"] + 0.1 * frame["since"]) + rng.normal(0, 20 * n**0.5, len(frame))
     base = 20.0 * n
-    return frame.assign(n=n, there=n, change=change, base=base, made=base + change, squares=4_000.0 * n)
+    made = base + change
+    own = {"made": made, "gross": made.abs(), "squares": 4_000.0 * n}
+    return frame.assign(n=n, there=n, change=change, base=base, **own)
 
 
 @pytest.mark.parametrize("effect", [0.0, -3.0, 2.0])
@@ -371,7 +373,7 @@ def test_quarters_since_adoption_are_named_by_the_lag(lag):
 def test_who_leaves_counts_as_nothing_in_the_second_row():
     frame = money(np.random.default_rng(1), effect=0.0)
     late = frame["since"] > 0
-    frame.loc[late & ~frame["adopts"], ["n", "there", "change", "made", "base", "squares"]] *= 0.5
+    frame.loc[late & ~frame["adopts"], ["n", "there", "change", "made", "gross", "base", "squares"]] *= 0.5
     rows = channels.earned(frame).table["change of contribution"]
     assert rows.iloc[1] - rows.iloc[0] == pytest.approx(11 * 20 * 0.5, rel=0.05)  # half of the others go
 

@@ -146,6 +146,17 @@ def test_who_makes_most_of_a_total_is_found(contributions, found):
     assert rules.whose(contributions).dominated is found
 
 
+def test_gains_that_are_others_losses_or_one_s_own_hide_nobody():
+    """A group where one gains what the others lose adds up to little; so does he who gains and loses."""
+    of = pd.DataFrame({"block": np.arange(200) % 100, "made": 30.0, "gross_made": 30.0})
+    of.loc[7, ["made", "gross_made"]] = 10.0, 9e7
+    assert rules.of_groups(of, "block", "made").dominated
+    assert not rules.of_groups(of.drop(7), "block", "made").dominated
+    net = of.assign(made=of["made"] * (-1.0) ** (np.arange(200) // 100), gross_made=30.0)
+    assert not rules.of_groups(net, "block", "made").dominated  # and a small net total is no large share of anybody
+    assert not rules.of_squares([2e5], [5e5]).dominated
+
+
 def test_a_dominated_row_is_hidden_and_cannot_be_had_from_the_total():
     frame = pd.DataFrame({"fees": [9e7, 1e3, 2e3], "n": [700, 300, 200]})
     frame["whose"] = [rules.whose(x) for x in ([9e7, *[1] * 699], [10] * 300, [10] * 200)]

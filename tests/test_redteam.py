@@ -15,12 +15,15 @@ from matplotlib.text import Text
 
 import poor_banks
 import redteam
-from crmresearch import disclosure, figures, ledger, rules
+from crmresearch import disclosure, figures, ledger, rules, words
+from crmresearch.data.reductions import cost as cost_reductions
+from crmresearch.data.reductions import value as value_reductions
 from crmresearch.errors import InputError, Reader, Withheld
 from crmresearch.estimators.inference import Estimate
 from crmresearch.figures import Picture
 from crmresearch.notebook import Notebook
 from crmresearch.result import Result, study
+from crmresearch.studies import cost, value
 
 BASE = 7
 PEOPLE = re.compile(
@@ -83,6 +86,18 @@ def test_nobody_who_dominates_is_told_from_a_total_a_mean_or_a_quantile(leaked):
 def test_nobody_who_dominates_another_column_of_money_is_told(column, notebook, tmp_path):
     told = written_of(redteam.bank(dominated=column), tmp_path, notebook)
     assert re.findall(r"(?<![\w.])\d{9,}\b|e\+(?:09|[1-9]\d)|(?<![\d.])\d{1,3}(?:,\d{3}){3,}(?!\.?\d*,)", told) == []
+
+
+def test_nobody_who_gains_in_one_month_what_he_loses_in_the_next_is_told():
+    """His fees add up to nothing, and are most of every month that he was there."""
+    bank = redteam.bank(dominated=redteam.CANCELLING)
+    won, lives = cost_reductions.acquisition(bank), cost_reductions.upkeep(bank)
+    hidden = [cost.payback(won, lives), cost.replacement(won, lives)]
+    hidden.append(value.age_period_cohort(value_reductions.vintages(bank)))
+    landmark = value_reductions.customers_at(bank, at=value_reductions.month_end(bank, 24))
+    hidden.append(value.tenure_curves(value.fit_margin(value_reductions.tenure_margin(bank), landmark)))
+    for result in hidden:
+        assert words.of("top.disclosure").names("rules")["dominance"] in result.hidden, result
 
 
 def test_no_count_of_one_to_nine_stands_in_a_table(leaked):

@@ -145,17 +145,23 @@ def nobodys(why: str) -> Any:
     return Whose(nobody=why)
 
 
-def of_squares(totals: Iterable[float], squares: Iterable[float]) -> Any:
-    """Take the same down where only sums of contributions and of their squares are there: the bounds those give."""
-    return Whose(tuple((s**0.5, (2 * s) ** 0.5, abs(t)) for t, s in zip(totals, squares, strict=True)))
+def of_squares(gross: Iterable[float], squares: Iterable[float]) -> Any:
+    """Take the same down where only sums of the sizes of contributions and of their squares are there: their bounds."""
+    return Whose(tuple((s**0.5, (2 * s) ** 0.5, t) for t, s in zip(gross, squares, strict=True)))
+
+
+def of_groups(frame: Any, by: str, *money: str) -> Any:
+    """Take the same down of groups of people: nobody makes more of a total than the group that holds him.
+
+    What may be gained or lost comes with the sizes of its amounts (``gross_`` before the name): a group's sum says
+    nothing of somebody whose gain is others' loss, or his own of another month.
+    """
+    sizes = (f"gross_{c}" if f"gross_{c}" in frame else c for c in money if c in frame)
+    return whose(*(frame.groupby(by)[c].sum() for c in sizes))
 
 
 def whose(*totals: Iterable[float]) -> Any:
-    """Take down who makes totals of money, from what each person contributes to each of them.
-
-    Contributions may be those of groups of people (blocks, folds) where each gives money of one sign: nobody makes more
-    of a total than the group that holds him.
-    """
+    """Take down who makes totals of money, from what each person contributes to each of them; groups: of_groups."""
     import numpy as np
 
     # what is missing gives nothing: it would stand first, and nothing is more than any part of it

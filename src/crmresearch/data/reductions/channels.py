@@ -174,9 +174,9 @@ def contribution(bank: Bank) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``fold`` of customers, ``date`` (month), ``adopts`` (whether the first payment falls in it), ``since`` (months
-        after the date), ``n`` customers, sums of contribution ``made``, of its ``squares``, and of its ``change``
-        against the base; ``there``: all who are still there, those who have come to pay by telephone since among them,
-        and the sum of their ``base``.
+        after the date), ``n`` customers, sums of contribution ``made``, of its ``squares`` and sizes ``gross``, and
+        of its ``change`` against the base; ``there``: all who are still there, those who have come to pay by telephone
+        since among them, and the sum of their ``base``.
     """
     import ibis
 
@@ -205,7 +205,7 @@ def contribution(bank: Bank) -> pd.DataFrame | Missing:
     free = j.adopts | j.mobile.isnull() | (j.month < j.mobile)
     by = {"fold": j.block % FOLDS, "date": j.date, "adopts": j.adopts, "since": j.since}
     sums = {"change": (j.made - j.base).sum(where=free), "made": j.made.sum(where=free)}
-    sums |= {"squares": (j.made * j.made).sum(where=free), "base": j.base.sum()}
+    sums |= {"squares": (j.made * j.made).sum(where=free), "gross": j.made.abs().sum(where=free), "base": j.base.sum()}
     frame = grouped(bank, j, by, n=free.sum(), there=j.count(), **sums).fillna(0)
     return frame if len(frame) else Missing("no customer is followed around a first mobile payment", ("monthly",))
 

@@ -80,7 +80,13 @@ def markets(bank: Bank) -> pd.DataFrame | Missing:
 
 @needs("markets", "monthly", "customers.city_id")
 def income(bank: Bank) -> pd.DataFrame | Missing:
-    """Income from customers by place and month: ``city``, ``month``, ``income``, its ``squares``, ``n`` customers."""
+    """Income from customers by place and month.
+
+    Returns
+    -------
+    DataFrame
+        ``city``, ``month``, ``income``, its ``squares`` and sizes ``gross``, ``n`` customers.
+    """
     kinds = [k for k in ("net_interest", "fees") if bank.require(f"monthly.{k}") is None]
     if not kinds:
         return Missing("no income of customers is recorded", ("monthly",))
@@ -90,6 +96,7 @@ def income(bank: Bank) -> pd.DataFrame | Missing:
     t = t.filter(t.month.between(first_of_month(first), first_of_month(last)))
     own = sum(as_float(t[k].fill_null(0)) for k in kinds)
     sums = {"income": sum(as_float(t[k].sum().fill_null(0)) for k in kinds), "squares": (own * own).sum()}
+    sums["gross"] = own.abs().sum()
     return grouped(bank, t, {"city": t.city, "month": month_number(t.month)}, **sums, n=t.count())
 
 

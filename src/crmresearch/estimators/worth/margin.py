@@ -27,7 +27,7 @@ from crmresearch.errors import InputError, answered
 from crmresearch.estimators.frames import need, without_each
 from crmresearch.estimators.inference import Jackknife, jackknife
 from crmresearch.estimators.worth.stability import CUTS, band_codes, band_names
-from crmresearch.rules import Whose, whose
+from crmresearch.rules import whose
 
 MIN_AT_RISK = 50  # customers a month of tenure needs to stand for itself
 TAIL = 12  # months pooled into the level that continues the curves beyond the last such month
@@ -92,8 +92,8 @@ class MarginModel:
         Labels of the groups, in order.
     own : tuple of str
         Names of the bank's own value bands, which stand in the place of cuts; empty where it has none.
-    whose : Whose
-        What the groups contribute.
+    gross : array, (groups, months)
+        Sum of the sizes of contributions by group and month of tenure.
     """
 
     hazard: np.ndarray
@@ -105,7 +105,11 @@ class MarginModel:
     cuts: tuple[float, ...]
     groups: np.ndarray
     own: tuple[str, ...] = ()
-    whose: Any = field(default_factory=Whose)
+    gross: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def whose(self, *months: Any) -> Any:
+        """Say whose the contribution of some months of tenure is; of none, that of all months together."""
+        return whose(*(self.gross[:, m].sum(axis=1) for m in months or (slice(None),)))
 
     @property
     def seen(self) -> np.ndarray:
@@ -253,8 +257,10 @@ def fit_margin(table: pd.DataFrame | Any, landmark: pd.DataFrame | Any) -> Margi
     lasting[:, 0] = np.clip(lasting[:, 0], 0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         lasting[:, 1] = np.where(lasting[:, 0] > 0, np.clip(lasting[:, 1] / lasting[:, 0], 0, 1), 0)
-    own = whose(table.groupby("fold")["contribution"].sum())
-    return replace(draft, whose=own, ratio=_band_ratios(draft, landmark, codes), lasting=lasting)
+    gross = np.zeros((len(groups), 1 + int(table["tenure_month"].max())))
+    size = table.get("gross_contribution", table["contribution"].abs()).to_numpy(float)
+    np.add.at(gross, (np.searchsorted(groups, table["fold"]), table["tenure_month"].to_numpy(int)), size)
+    return replace(draft, gross=gross, ratio=_band_ratios(draft, landmark, codes), lasting=lasting)
 
 
 def _band_ratios(draft: MarginModel, landmark: pd.DataFrame, codes: np.ndarray) -> np.ndarray:
@@ -304,7 +310,8 @@ def tenure_years(model: MarginModel) -> pd.DataFrame:
     -------
     DataFrame
         ``year``, ``stay`` (chance to stay the year, ``stay_low``, ``stay_high``), ``money`` (mean monthly contribution
-        of those who are there, ``ci_low``, ``ci_high``), ``n`` (most customers at risk in a month), ``exits``.
+        of those who are there, ``ci_low``, ``ci_high``), ``n`` (most customers at risk in a month), ``exits``,
+        ``whose`` money it is, of the year and of each of its months, which are drawn.
     """
     first, last = model.seen[[0, -1]]
     rows: list[dict[str, Any]] = []
@@ -315,6 +322,7 @@ def tenure_years(model: MarginModel) -> pd.DataFrame:
         mean = jackknife((model.margin[:, inside] * at_risk).sum(axis=1) / at_risk.sum())
         people = {"n": int(at_risk.max()), "exits": int(model.exits[inside].sum())}
         rows.append({"year": year + 1, **stay.columns("stay"), **mean.columns("money", "ci"), **people})
+        rows[-1]["whose"] = model.whose(inside, *inside[:, None])
     table = pd.DataFrame(rows)
     return table.assign(stay_low=table["stay_low"].clip(lower=0), stay_high=table["stay_high"].clip(upper=1))
 

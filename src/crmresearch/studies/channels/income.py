@@ -148,8 +148,8 @@ def _quarters(gap: np.ndarray, since: np.ndarray) -> tuple[Several, np.ndarray]:
 
 
 def _whose(frame: pd.DataFrame) -> Any:
-    part = frame[frame["since"] >= 0].groupby(["adopts", "since"])[["made", "squares"]].sum()
-    return of_squares(part["made"], part["squares"])
+    part = frame[frame["since"] >= 0].groupby(["adopts", "since"])[["gross", "squares"]].sum()
+    return of_squares(part["gross"], part["squares"])
 
 
 def _attrition(frame: pd.DataFrame) -> str:

@@ -98,8 +98,8 @@ def income(frame: pd.DataFrame, monthly: pd.DataFrame, *, window_months: int, re
     found = _estimate(read["not_yet"], say("log"), resamples, seed, checks)
     rows = [_row(name, one, resamples, seed) for name, one in read.items()]
     table = pd.DataFrame(rows, columns=["row", "places", "effect", "low", "high"])
-    month = both.groupby("month")[["income", "squares"]].sum()
-    table = table.assign(whose=of_squares(month["income"], month["squares"]))
+    month = both.groupby("month")[["gross", "squares"]].sum()
+    table = table.assign(whose=of_squares(month["gross"], month["squares"]))
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("income", found=found, months=window * step) + _left_out(out) + ".",

@@ -18,7 +18,7 @@ from crmresearch.estimators.spending.saturation import kept_curves, won_curves
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, one_in, study
-from crmresearch.studies.cost.common import of_blocks
+from crmresearch.rules import of_groups
 
 say = words.of("cost.split")
 
@@ -97,9 +97,9 @@ def response_curves(
     if not out["margin"].iloc[0] > 0:
         return Missing(say("no_margin"))
     one = (
-        of_blocks(prospects, "spend")
-        | of_blocks(campaigns, "cost")
-        | of_blocks(upkeep, "contribution", "retention_cost")
+        of_groups(prospects, "block", "spend")
+        | of_groups(campaigns, "block", "cost")
+        | of_groups(upkeep, "block", "contribution", "retention_cost")
     )
     return out[out["margin"] > 0].assign(n=len(prospects), whose=one).reset_index(drop=True)
 

@@ -12,7 +12,6 @@ from crmresearch.estimators.blocks import Functional, ratio_set
 from crmresearch.estimators.inference import Fieller
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.result import Check, gate
-from crmresearch.rules import whose
 
 say = words.of("cost.common")
 
@@ -52,11 +51,6 @@ def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
     if wins < MIN_WINS:
         raise NotApplicable(say("few_wins", wins=wins, least=MIN_WINS), *tables)
     return wins
-
-
-def of_blocks(frame: pd.DataFrame, *money: str) -> Any:
-    """Say whose amounts are, by blocks of people."""
-    return whose(*(frame.groupby("block")[c].sum() for c in money if c in frame))
 
 
 def wins_gate(wins: int) -> Check:

@@ -19,9 +19,10 @@ from crmresearch.estimators.spending.tenure import MIN_AT_RISK, lifetime_cost
 from crmresearch.estimators.verdicts import Bound
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
+from crmresearch.rules import of_groups
 from crmresearch.studies import Choices, Frames, Setting
 from crmresearch.studies.cost.campaigns import saved as saved_of
-from crmresearch.studies.cost.common import SEVERAL, enough_wins, of_blocks, wins_gate, written
+from crmresearch.studies.cost.common import SEVERAL, enough_wins, wins_gate, written
 from crmresearch.studies.cost.winning import response
 
 say = words.of("cost.ratios")
@@ -150,7 +151,7 @@ def ratios(
                 | tenure(d, costs, months)
             )
     table = leading(pd.DataFrame(rows), "line", "winning", "keeping", "costs", "ratio", "ci_low", "ci_high")
-    one_sided = of_blocks(acquisition, "spend") | of_blocks(upkeep, "retention_cost")
+    one_sided = of_groups(acquisition, "block", "spend") | of_groups(upkeep, "block", "retention_cost")
     table = safe(table.assign(whose=one_sided), parts=False)
     known = table[table["costs"] != DISCOUNTED] if "costs" in table else table
     known = known.dropna(subset=["ratio"]) if "ratio" in known else known.iloc[:0]

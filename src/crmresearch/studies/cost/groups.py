@@ -16,8 +16,9 @@ from crmresearch.estimators.inference import LEVEL
 from crmresearch.estimators.spending.winning import MIN_WINS, shared_per_win
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, leading, sampled
+from crmresearch.rules import of_groups
 from crmresearch.studies.cost.campaigns import saved
-from crmresearch.studies.cost.common import SEVERAL, of_blocks
+from crmresearch.studies.cost.common import SEVERAL
 from crmresearch.studies.cost.grid import LINES, MONEY, PAID, Pair, applies, measured, numerator, pairs_of, tenure
 
 say = words.of("cost.groups")
@@ -98,13 +99,13 @@ def ratios_by(
         a, u = acquisition[acquisition[by] == name], upkeep[upkeep[by] == name]
         group: dict[str, Any] = {by: name, "prospects": float(a["n"].sum()), "wins": float(a["won"].sum())}
         group["customers"] = u[counted[0]].sum()
-        group["whose"] = of_blocks(a, "spend") | of_blocks(u, "retention_cost")
+        group["whose"] = of_groups(a, "block", "spend") | of_groups(u, "block", "retention_cost")
         per_win = {n: numerator(a, n, blocks) for n in ("all", "won")}
         if by == "segment" and group["wins"]:
             per_win["all"] = shared_per_win(acquisition, name, "spend", blocks)
             channels = acquisition.groupby("channel", observed=True)  # each shares its spend out to all segments
             for part in (acquisition, *(c for _, c in channels if c["won"].sum() >= MIN_WINS)):
-                group["whose"] |= of_blocks(part, "spend")
+                group["whose"] |= of_groups(part, "block", "spend")
             group["prospects"] = shared_per_win(acquisition, name, "n", blocks).value * group["wins"]
         if note := _unusable(a, u):
             rows.append(group | {"note": note})

@@ -15,7 +15,8 @@ from crmresearch.estimators.spending import tenure as lives
 from crmresearch.estimators.spending.retention import customer_value, estimated_elasticities, point_gain, relative_gain
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
-from crmresearch.studies.cost.common import enough_wins, need_dated, of, of_blocks, ratio_row, row, wins_gate
+from crmresearch.rules import of_groups
+from crmresearch.studies.cost.common import enough_wins, need_dated, of, ratio_row, row, wins_gate
 
 say = words.of("cost.losing")
 
@@ -69,7 +70,9 @@ def payback(
     paid = np.isfinite(found.counted[0])
     title = say("payback.title", months=found.counted[0]) if paid else say("payback.title_longer", months=found.months)
     return Result(
-        pd.DataFrame(rows).assign(n=wins, whose=of_blocks(acquisition, "spend") | of_blocks(tenure, "contribution")),
+        pd.DataFrame(rows).assign(
+            n=wins, whose=of_groups(acquisition, "block", "spend") | of_groups(tenure, "block", "contribution")
+        ),
         sentence + words.local("."),
         picture=Picture("curves", curve, title, say("payback.x"), say("payback.y"), options),
         money=["value"],
@@ -131,7 +134,7 @@ def replacement(
         zip(say.names("replacement.parts").values(), (found.won, found.ramp, found.service, found.total), strict=True)
     )
     rows = [{"part": name, "money": f.value, "ci_low": f.low, "ci_high": f.high} for name, f in parts.items()]
-    one = of_blocks(acquisition, "spend") | of_blocks(tenure, "revenue", "service_cost")
+    one = of_groups(acquisition, "block", "spend") | of_groups(tenure, "block", "revenue", "service_cost")
     table = safe(pd.DataFrame(rows).assign(n=wins, whose=one), parts=False)
     estimate, spared = found.total.estimate(say("replacement.unit"), wins), found.service.value
     saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
@@ -230,7 +233,7 @@ def retention_point(
     rows += [row(say("point.elasticity", name=name.replace("_", " ")), *of(f)) for name, f in share.items()]
     table = pd.DataFrame(rows).drop(columns="set", errors="ignore")
     return Result(
-        table.assign(n=int(tenure["entered"].sum()), whose=of_blocks(tenure, "contribution")),
+        table.assign(n=int(tenure["entered"].sum()), whose=of_groups(tenure, "block", "contribution")),
         say("point.sentence", kept=kept, yearly=yearly, currency=currency, price=price, share=share["retention"]),
         money=["value"],
         details={

@@ -16,8 +16,8 @@ from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading, study
-from crmresearch.rules import whose
-from crmresearch.studies.cost.common import by_lot, further, of_blocks
+from crmresearch.rules import of_groups, whose
+from crmresearch.studies.cost.common import by_lot, further
 
 say = words.of("cost.response")
 tell = words.of("cost.jointly")
@@ -112,7 +112,7 @@ def _fit_channel(
     """Row of a channel, and its fit; nothing where no curve can be fitted."""
     wins, total = int(part["won"].sum()), float(part["spend"].sum())
     row: dict[str, Any] = {"channel": name, "n": len(part), "wins": wins, "mean_spend": total / len(part)}
-    row |= {"cost_per_win": total / wins if wins else np.inf, "whose": of_blocks(part, "spend")}
+    row |= {"cost_per_win": total / wins if wins else np.inf, "whose": of_groups(part, "block", "spend")}
     if total == 0:
         return row | {"note": say("free")}, {}
     if wins < MIN_WINS:

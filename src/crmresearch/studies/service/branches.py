@@ -18,6 +18,7 @@ from crmresearch.gates import parting
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import nobodys, of_squares
 
+QUARTER = 3  # months
 say = words.of("service")
 LEAST = 10  # branches that convert and are seen long enough
 # Yearly difference in trend between branches that convert a standard deviation apart; over two years S29's bound, and
@@ -174,8 +175,8 @@ def beside(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
     if not rows:
         raise NotApplicable(say("unasked"), "pulse", "service", "monthly")
     table = pd.DataFrame(rows, columns=["outcome", "row", "effect", "low", "high", "branches", "left_out"])
-    quarter = frame.groupby("quarter")[["income", "squares"]].sum(min_count=1).dropna()
-    owner = of_squares(quarter["income"], quarter["squares"])
+    quarter = frame.groupby("quarter")[["gross", "squares"]].sum(min_count=1).dropna()
+    owner = of_squares(quarter["gross"], QUARTER * quarter["squares"])  # a customer's three months are one total
     whose = [owner if name == "revenue" else nobodys("no money") for name in table["outcome"]]
     first = table[table["row"] == "not_yet"].set_index("outcome")
     told = [say("beside.wait", one=first.loc["wait"])] if "wait" in first.index else []

@@ -102,11 +102,11 @@ def managed(frame: pd.DataFrame) -> Result:
         checks.append(gate(tell, "ahead", Deviation(value, *ends(value, se), limit=AHEAD)))
         rows.append(("ahead", value, se))
     line = normal(*rows[0][1:], tell("unit"), n, checks=tuple(checks))
-    month = moves.groupby("month")[["made", "squares"]].sum()
+    month = moves.groupby("month")[["gross", "squares"]].sum()
     table = pd.DataFrame(
         [(k, value, *ends(value, se)) for k, value, se in rows], columns=["row", "share", "low", "high"]
     )
-    owner = of_squares(month["made"], month["squares"])
+    owner = of_squares(month["gross"], month["squares"])
     whose = [nobodys("people") if k == "held" else owner for k in table["row"]]
     return Result(
         table.assign(row=table["row"].map(tell.names("rows")), n=n, whose=whose).rename(columns=tell.names("columns")),

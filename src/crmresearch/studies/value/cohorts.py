@@ -10,7 +10,7 @@ from crmresearch.errors import NotApplicable
 from crmresearch.estimators.worth import cohorts
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
-from crmresearch.rules import whose
+from crmresearch.rules import of_groups
 
 say = words.of("value.cohorts")
 
@@ -33,7 +33,7 @@ def vintages(frame: pd.DataFrame) -> Result:
         seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
     """
     table = cohorts.vintage_rates(cohorts.checked(frame))
-    each = frame.groupby(["vintage", "fold"])["contribution"].sum().groupby("vintage").agg(whose)
+    each = {vintage: of_groups(part, "fold", "contribution") for vintage, part in frame.groupby("vintage")}
     table = safe(table.assign(whose=table["vintage"].map(each)), ("n", "exits"))
     if len(table.dropna(subset="n")) < 2:
         few = say("vintages.too_few", vintages=len(table), needed=cohorts.MIN_CUSTOMERS)
@@ -86,7 +86,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
         few = say("clocks.too_few", factors=words.joined(short, ", "), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
     table, se = cohorts.identified(frame)
-    table = safe(table.assign(whose=whose(frame.groupby("fold")["contribution"].sum())), parts=False)
+    table = safe(table.assign(whose=of_groups(frame, "fold", "contribution")), parts=False)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())
     axes = say.names("clocks.axes")

@@ -138,12 +138,12 @@ def tracking(model: MarginModel, frame: pd.DataFrame, actual: pd.DataFrame) -> R
         As for :func:`holdout`.
     actual : DataFrame
         ``reductions.value.contribution_by_month``: ``ahead``, ``n``, ``contribution``, ``se``,
-        ``squares``.
+        ``squares``, ``gross``.
     """
     months = range(1, int(actual["ahead"].max()) + 1)
     total = one_in(frame) * np.stack([model.values(frame, k, 0.0).sum(axis=1) for k in months], axis=1)
     names = say.names("tracking.columns")
-    own = [of_squares([made], [squares]) for made, squares in actual[["contribution", "squares"]].to_numpy()]
+    own = [of_squares([gross], [squares]) for gross, squares in actual[["gross", "squares"]].to_numpy()]
     table = safe(course(actual["contribution"], total).assign(n=actual["n"], whose=own), parts=False)
     table.insert(0, names["ahead"], actual["ahead"])
     last = table.iloc[-1]

@@ -31,7 +31,7 @@ def tenure_curves(model: MarginModel) -> Result:
         By year of tenure: customers at risk, exits, chance to stay the year, mean monthly contribution of those who are
         there, both with jackknife intervals. Curves start at the first tenure with enough customers at risk.
     """
-    table = safe(tenure_years(model).assign(whose=model.whose), ("n", "exits"), parts=False)
+    table = safe(tenure_years(model), ("n", "exits"), parts=False)
     shown = table.dropna(subset="n")
     if shown.empty:
         raise InputError(say("curves.too_few", threshold=rules.least))
@@ -42,6 +42,7 @@ def tenure_curves(model: MarginModel) -> Result:
     risk = pd.DataFrame({"group": "", "time": month, "at_risk": model.at_risk[month].astype(int)})
     here = model.at_risk[month]
     left, right = (pd.DataFrame({"x": month, **curve.columns("y", "ci"), "n": here}) for curve in (stay, money))
+    right = right[(right["x"] // 12 + 1).isin(shown["year"])]  # a hidden year's months are not drawn either
     end, start, middle = left.iloc[-1], right.iloc[0], right.iloc[len(right) // 2]
     apart = middle["ci_low"] > start["ci_high"] or middle["ci_high"] < start["ci_low"]
     title = say("curves.money", start=start, middle=middle) if apart else say("curves.money_open")
@@ -103,7 +104,7 @@ def clv_by_band(
     title = say("clv.title", mean=mean, horizon=horizon_months)
     x = say("clv.x", horizon=horizon_months, rate=annual_discount, n=len(frame))
     picture = Picture("distribution", pd.DataFrame({"value": values}), title, x, say("clv.y"), options)
-    every = model.whose | whose(values)  # the mean is told, too
+    every = model.whose() | whose(values)  # the mean is told, too
     table = safe(table.assign(whose=[every | whose(values[found.band == name]) for name in table["band"]]))
     worst, best = table.iloc[0], table.iloc[-1]
     proof = holdout.checks if holdout is not None else ()

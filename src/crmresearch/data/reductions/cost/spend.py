@@ -174,8 +174,8 @@ def upkeep(bank: Bank, *, by: str | None = None) -> pd.DataFrame | Missing:
         ``block``, ``tenure_month``, ``months`` at risk, ``years``, ``exits``, ``entered`` (customers whose exposure
         starts there), ``retention_cost``; by group, the group's name; of all customers, with ``monthly``, also
         ``revenue`` (contribution before service costs), ``service_cost`` (as far as it counts), ``contribution``
-        (money). For data without dates one row per customer: ``block``, ``years``, ``customers``, ``exits``,
-        ``retention_cost``.
+        (money), and of each the sum of the sizes of its amounts (``gross_...``). For data without dates one row per
+        customer: ``block``, ``years``, ``customers``, ``exits``, ``retention_cost``.
 
     Notes
     -----
@@ -224,7 +224,9 @@ def _by_tenure(first: pd.DataFrame, last: pd.DataFrame, *money: pd.DataFrame) ->
         }
     )
     if len(money) > 1:
-        out["revenue"], out["service_cost"] = (matrix(money[1], n).ravel() for n in ("revenue", "service_cost"))
+        kinds = ("revenue", "service_cost")
+        gross = [f"gross_{n}" for n in (*kinds, "contribution")]
+        out = out.assign(**{n: matrix(money[1], n).ravel() for n in (*kinds, *gross)})
         out["contribution"] = out["revenue"] - out["service_cost"]
     return out[(out["months"] > 0) | (out["exits"] > 0) | (out["retention_cost"] > 0)].reset_index(drop=True)
 
@@ -265,7 +267,9 @@ def _money_by_month(bank: Bank, by: str | None) -> Any:
     counted = "-service_cost" in bank.about.contribution
     revenue = contribution_of(bank, m, without="service_cost" if counted else "")
     service = m.service_cost if counted else ibis.literal(0)
-    return _by_month(bank, m.select("customer_id", at=m.month, revenue=revenue, service_cost=service), by)
+    kinds = {"revenue": revenue, "service_cost": service}
+    gross = {f"gross_{n}": of.abs() for n, of in (kinds | {"contribution": revenue - service}).items()}
+    return _by_month(bank, m.select("customer_id", at=m.month, **kinds, **gross), by)
 
 
 def _by_month(bank: Bank, t: Any, by: str | None) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUARTER = 3
 COLUMNS = [
     *("branch", "quarter", "converted", "at_risk", "exits", "visits", "wait", "noise", "cases", "steps", "handling"),
-    *("answers", "satisfaction", "quality", "income", "squares", "paid"),
+    *("answers", "satisfaction", "quality", "income", "gross", "squares", "paid"),
 ]
 
 
@@ -43,8 +43,8 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
         one seen, infinity where never), ``at_risk`` (customer-months), ``exits``, ``visits``, ``wait`` (mean minutes)
         and ``noise`` (variance of that mean), ``cases``, ``steps`` and ``handling`` (means; minutes), ``answers``,
         ``satisfaction`` and ``quality`` (means, in standard deviations of all answers), ``income`` (interest and
-        fees), its ``squares`` and ``paid`` (customer-months that it is of). Missing where there was none, or where the
-        bank brings none.
+        fees), its sizes ``gross`` and ``squares``, and ``paid`` (customer-months that it is of). Missing where
+        there was none, or where the bank brings none.
     """
     import ibis
 
@@ -84,6 +84,7 @@ def branch_quarters(bank: Bank) -> pd.DataFrame | Missing:
         made = t.net_interest.fill_null(0) + t.fees.fill_null(0)
         by = {"branch": t.branch, "quarter": month_number(t.month) // QUARTER}
         sums = {"income": as_float(made.sum()), "squares": (as_float(made) * as_float(made)).sum()}
+        sums["gross"] = as_float(made.abs().sum())
         parts.append(grouped(bank, t, by, **sums, paid=t.count()))
     for answer in ("satisfaction", "quality"):
         if bank.require(f"pulse.{answer}") is None:

@@ -200,15 +200,17 @@ def managed(bank: Bank) -> pd.DataFrame | Missing:
     Returns
     -------
     DataFrame
-        ``manager`` (a number), ``month`` (since the year 0), ``use``, ``made``, its ``squares``, ``n`` customers.
+        ``manager`` (a number), ``month`` (since the year 0), ``use``, ``made``, its ``squares`` and sizes
+        ``gross``, ``n`` customers.
     """
     c = bank.table("customers").select("customer_id", "manager_id")
     m = bank.table("monthly").inner_join(c.filter(c.manager_id.notnull()), "customer_id")
     m = m.mutate(made=contribution_of(bank, m))
     made = as_float(m.made)
     g = m.group_by("manager_id", "month")
-    g = g.aggregate(made=as_float(m.made.sum()), squares=(made * made).sum(), n=m.count())
+    sums = {"squares": (made * made).sum(), "gross": made.abs().sum()}
+    g = g.aggregate(made=as_float(m.made.sum()), **sums, n=m.count())
     t = bank.table("managers").inner_join(g, ["manager_id", "month"])
-    shown = t.select("made", "squares", "n", manager="manager_id", month=month_number(t.month), use=as_float(t.crm_use))
+    shown = t.select("made", *sums, "n", manager="manager_id", month=month_number(t.month), use=as_float(t.crm_use))
     frame = bank.frame(shown.order_by("manager", "month"))
     return _some(frame.assign(manager=pd.factorize(frame["manager"])[0]), "managers", "monthly")

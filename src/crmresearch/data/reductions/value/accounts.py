@@ -267,6 +267,7 @@ def _counted(rows: ibis.Table, end: int) -> dict[str, Any]:
         "at_risk": (rows.number < end).sum(),
         "exits": rows.gone.sum().fill_null(0),
         "contribution": as_float(rows.contribution.sum()),
+        "gross_contribution": as_float(rows.contribution.abs().sum()),
     }
 
 
@@ -286,7 +287,8 @@ def tenure_margin(bank: Bank, *, until: str | None = None, since: str | None = N
     -------
     DataFrame
         ``fold``, ``tenure_month`` (0 is the month of acquisition), ``n`` customers there and their
-        ``contribution`` (sum), ``at_risk`` those of them whose next month was observed, of whom ``exits`` left.
+        ``contribution`` (sum; ``gross_contribution`` of its sizes), ``at_risk`` those of them whose next month was
+        observed, of whom ``exits`` left.
     """
     end = _number(until or month_end(bank))
     t = _monthly(bank)
@@ -309,8 +311,9 @@ def vintages(bank: Bank) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``fold``, ``vintage`` and ``period`` (last month of each year, ``YYYY-MM``), ``age`` (years between them; 0 is
-        the year of acquisition), ``customers``, ``n`` customer-months and their ``contribution`` (sum), ``at_risk``
-        those of them whose next month was observed, of which ``exits`` were the last.
+        the year of acquisition), ``customers``, ``n`` customer-months and their ``contribution`` (sum;
+        ``gross_contribution`` of its sizes), ``at_risk`` those of them whose next month was observed, of which
+        ``exits`` were the last.
     """
     end, full = _number(month_end(bank)), _observed(bank, 12) // 12
     t = _monthly(bank)
@@ -429,7 +432,7 @@ def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``ahead`` (1 is the month after), ``n`` customers still there, ``contribution``, and its standard error
-        ``se`` (of the sum, over the customers of ``at``), ``squares`` (the sum over customers).
+        ``se`` (of the sum, over the customers of ``at``); sums over customers of its ``squares`` and sizes ``gross``.
     """
     now = _number(at)
     t = _monthly(bank)
@@ -438,6 +441,7 @@ def contribution_by_month(bank: Bank, *, at: str) -> pd.DataFrame | Missing:
     later = t.filter(t.number.between(now + 1, now + 12)).semi_join(here, "customer_id")
     later = later.mutate(ahead=later.number - now, value=as_float(later.contribution))
     sums = {"contribution": as_float(later.contribution.sum()), "squares": (later.value * later.value).sum()}
+    sums["gross"] = later.value.abs().sum()
     frame = grouped(bank, later, ["ahead"], n=later.count(), **sums)
     spread = frame["squares"] - frame["contribution"] ** 2 / max(size, 1)
     return frame.assign(se=spread.clip(lower=0) ** 0.5)
