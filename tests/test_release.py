@@ -290,3 +290,21 @@ def test_a_run_s_own_threshold_holds_when_it_is_checked_and_released(make, tmp_p
     )
     with pytest.raises(InputError, match="fewer than 20 people"):
         release(first, tmp_path / "second.zip", NOBODY)
+
+
+def test_columns_that_a_result_declares_are_counts_of_a_release_too(make, tmp_path):
+    """They are rounded, stand in the manifest, and are compared with earlier releases."""
+    runs = []
+    for k, first in enumerate((41, 44)):
+        run = make(f"run{k}", f"data{k}", ROWS)
+        (run / "disclosure.json").write_text(json.dumps({"suppressed": {}, "counts": {"02_b.csv": [["First", "did"]]}}))
+        (run / "tables/02_b.csv").write_text(f"month,First,did\n2020-01,{first},23\n")
+        runs.append(run)
+    release(runs[0], tmp_path / "one.zip", NOBODY)
+    manifest = content(tmp_path / "one.zip")["manifest.csv"].decode()
+    row = next(r for r in csv.DictReader(io.StringIO(manifest)) if r["path"] == "tables/02_b.csv")
+    assert row["smallest count"] == "23"
+    with pytest.raises(InputError, match=r"02_b\.csv"):
+        release(runs[1], tmp_path / "two.zip", NOBODY)
+    release(runs[1], tmp_path / "round.zip", NOBODY, rounded=True)
+    assert content(tmp_path / "round.zip")["tables/02_b.csv"].decode().splitlines()[1] == "2020-01,40,20"

@@ -287,6 +287,25 @@ def test_every_planted_leak_is_found(run, name, content, rule):
     assert found == {(name, rule)}
 
 
+DECLARED = {"counts": {"00_c.csv": [["first", "first_did"], ["held_out"]]}}
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [("40,20,12", 0), ("40,20,4", 1), ("40,33,12", 1), (",,", 0), ("40,0,12", 0)],
+    ids=["enough", "few", "all but few", "hidden", "none"],
+)
+def test_columns_count_people_where_their_result_says_so(run, row, found):
+    """In the table's file and wherever the same table is shown; elsewhere ``first`` counts nobody."""
+    (run / "disclosure.json").write_text(json.dumps({"threshold": 10, **DECLARED}))
+    (run / "tables/00_c.csv").write_text(f"month,first,first_did,held_out\n2020-01,{row}\n")
+    cells = "".join(f"<td>{cell}</td>" for cell in ["2020-01", *row.split(",")])
+    heads = "".join(f"<th>{name}</th>" for name in ("month", "first", "first_did", "held_out"))
+    (run / "site/c.html").write_text(f"<table><tr>{heads}</tr><tr>{cells}</tr></table>")
+    (run / "site/d.html").write_text("<table><tr><th>first</th><th>x</th></tr><tr><td>4</td><td>y</td></tr></table>")
+    assert [b.file for b in scan(run, WHO).breaches] == ["site/c.html", "tables/00_c.csv"] * found
+
+
 def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
     import pyarrow as pa
     import pyarrow.parquet as parquet

@@ -48,6 +48,7 @@ class Notebook:
     rules: str = "default"  # of disclosure
     found: dict[str, Estimate | Missing] = field(default_factory=dict)
     kept: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)  # rows; those hidden, by rule
+    counts: dict[str, list[list[str]]] = field(default_factory=dict)  # columns that count people, by table's file
 
     def keep(self, result: Result, table: str, *lines: str) -> None:
         """Write a result's table (small cells suppressed) and its findings for the named ledger lines.
@@ -76,6 +77,7 @@ class Notebook:
         self.found |= findings
         if result.applicable:
             self.kept[table] = (len(result.table), result.hidden)
+            self.counts[f"{self.name}_{table}.csv"] = disclosure.grouped(result.counts or ())
         if self.folder is None:
             return
         ledger.record(
@@ -103,7 +105,7 @@ class Notebook:
             for line, finding in self.found.items()
             if ledger.lines()[line].primary and isinstance(finding, Estimate | Withheld)
         }
-        decided = {"suppressed": suppressed, "headlines": headlines}
+        decided = {"suppressed": suppressed, "headlines": headlines, "counts": self.counts}
         ledger.write_json(self.folder / "disclosure" / f"{self.name}.json", decided)
 
     def keep_restricted(self, frame: pd.DataFrame, name: str) -> None:

@@ -288,7 +288,7 @@ def _record_breaches(folder: Path, known: People) -> None:
 
 
 def _merge_disclosure(folder: Path) -> None:
-    decided: dict[str, dict[str, Any]] = {"suppressed": {}, "headlines": {}}
+    decided: dict[str, dict[str, Any]] = {"suppressed": {}, "headlines": {}, "counts": {}}
     for path in sorted((folder / "disclosure").glob("*.json")):
         for part, found in json.loads(path.read_text("utf-8")).items():
             decided[part] |= found

@@ -23,11 +23,12 @@ from crmresearch.data.pseudonyms import mark
 from crmresearch.errors import InputError
 from crmresearch.run.leaks import counted, number, of_people, shared, told
 from crmresearch.run.people import People
-from crmresearch.run.scan import PRIVATE, Breach, html_tables, least, scan
+from crmresearch.run.scan import PRIVATE, Breach, declared, html_tables, least, scan
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
 DIGITS = 3  # that stay of a number in a rounded release
+Own = Mapping[str, Collection[str]]  # columns that count people as their results declare, by file
 HEADER = ("path", "sha256", "bytes", "what it is", "rows", "smallest count", "rows suppressed", "rules")
 SIGN = """Release of the run of bank {bank} (data {data}), {n} files{rounded}.
 
@@ -82,11 +83,12 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
         raise InputError(f"nothing of {folder.name} passes; crmresearch check says why")
     base = least(folder)
     contents = {n: (folder / n).read_bytes() for n in names}
+    own = {f"tables/{name}": {c for g in groups for c in g} for name, groups in declared(folder).items()}
     if rounded:
-        contents = {name: _rounded(content.decode("utf-8"), base) for name, content in contents.items()}
+        contents = {n: _rounded(content.decode("utf-8"), base, own.get(n, ())) for n, content in contents.items()}
     facts = json.loads((folder / "run.json").read_text("utf-8"))
     bank, data = str(facts["bank"]["name"]), str(facts["fingerprints"]["data"])
-    cells = {} if rounded else _cells(contents)  # round numbers tell of nobody by subtraction
+    cells = {} if rounded else _cells(contents, own)  # round numbers tell of nobody by subtraction
     who = {"bank": bank, "data": data, "key": mark(people.key), "people": people.sketch()}
     record = private("releases") / f"{data}.json"
     with locked(private("releases") / "lock"):
@@ -94,7 +96,7 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
         before = [{"bank": path.stem} | old for path, own in every.items() for old in own]
         before = [old for old in before if _alike(old, who)]
         _compared(cells, data, before, base)
-        manifest = _manifest(folder, contents, refused)
+        manifest = _manifest(folder, contents, refused, own)
         fingerprint = hashlib.sha256(manifest).hexdigest()
         how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
@@ -122,7 +124,7 @@ def _zip(contents: Mapping[str, bytes]) -> bytes:
 _WHAT = {"tables": "table", "figures": "figure", "notebooks": "notebook", "findings": "estimates", "site": "page"}
 
 
-def _manifest(folder: Path, contents: Mapping[str, bytes], refused: Collection[str]) -> bytes:
+def _manifest(folder: Path, contents: Mapping[str, bytes], refused: Collection[str], own: Own) -> bytes:
     """Write what leaves, file by file: what it is, how many it counts at least, which rules hid rows.
 
     Nothing is told here that stands in a file that does not pass.
@@ -140,7 +142,7 @@ def _manifest(folder: Path, contents: Mapping[str, bytes], refused: Collection[s
         if part == "figures" and name.endswith(".png") and (folder / alt).exists() and alt not in refused:
             what = f"figure: {' '.join((folder / alt).read_text('utf-8').split())[:200]}"
         rows = _rows(content) if name.endswith(".csv") else []
-        counts = [n for row in rows for key, cell in row.items() if of_people(key) and (n := counted(cell))]
+        counts = [n for row in rows for n in _people(row, own.get(name, ())).values() if n]
         hidden = suppressed.get(Path(name).name, {})
         digest = hashlib.sha256(content).hexdigest()
         writer.writerow([name, digest, len(content), what, len(rows) or "", min(counts, default=""),
@@ -164,7 +166,13 @@ def _shown(content: bytes) -> Iterator[dict[str, str]]:
 # --- differences between releases ------------------------------------------------------------------------------------
 
 
-def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+def _people(row: Mapping[str, str], own: Collection[str]) -> dict[str, int]:
+    """Return what a row counts, by column: those that say so, and those that its result declared."""
+    own = {name.casefold() for name in own}
+    return {k: n for k, v in row.items() if (k in own or of_people(k)) and (n := counted(v)) is not None}
+
+
+def _cells(contents: Mapping[str, bytes], own: Own) -> dict[str, dict[str, Any]]:
     """Take out what tables count, by file and row, what their shares give back, and a digest of what else a row says.
 
     Of tables that are written, and that notebooks show. And what texts count: alt texts, and notebooks.
@@ -179,10 +187,10 @@ def _cells(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     for name, content in contents.items():
         kept = name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv")
         for row in _rows(content) if kept else _shown(content) if name.endswith(".ipynb") else ():
-            counts = {k: n for k, v in row.items() if of_people(k) and (n := counted(v)) is not None}
+            counts = _people(row, own.get(name, ()))
             first, *_ = row
-            words = [v for k, v in row.items() if k == first or (not of_people(k) and not number(v))]
-            said = [v for k, v in row.items() if not of_people(k) and number(v)]
+            words = [v for k, v in row.items() if k == first or not (k in counts or of_people(k) or number(v))]
+            said = [v for k, v in row.items() if not (k in counts or of_people(k)) and number(v)]
             if counts:
                 counts |= dict(shared(row, counts.get("n", 0)))
                 put_down(f"{name}: {', '.join(words[:6])}", counts, said)
@@ -236,7 +244,7 @@ def _cut_otherwise(old: Mapping[str, Any], new: Mapping[str, Any], base: int) ->
             yield name
 
 
-def _rounded(text: str, base: int) -> bytes:
+def _rounded(text: str, base: int, people_in: Collection[str] = ()) -> bytes:
     """Write a table in round numbers: counts to the least that may be told, shares as such counts give them.
 
     All else keeps three digits. A column of shares is of the people, in their row or in all, of whom every share gives
@@ -247,7 +255,7 @@ def _rounded(text: str, base: int) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(first)
-    people = [{} if row[0] in ledger.IMPERSONAL else _counts(first, row) for row in rest]
+    people = [{} if row[0] in ledger.IMPERSONAL else _counts(first, row, people_in) for row in rest]
     sums = {c: sum(row.get(c, 0) for row in people) for row in people for c in row}
     own = [[row.get(c, 0) for row in people] for c in sorted(sums, key=lambda c: -sums[c])]
     wholes = [*own, *([n] * len(rest) for n in sums.values())]
@@ -272,9 +280,10 @@ def _gives_back(share: tuple[float, int, float] | None, n: int) -> bool:
     return not share or not n or abs(share[0] * n - round(share[0] * n)) <= share[2] * n
 
 
-def _counts(first: list[str], row: list[str]) -> dict[int, int]:
+def _counts(first: list[str], row: list[str], own: Collection[str]) -> dict[int, int]:
     """Return what a row counts, by the place of its column."""
-    return {k: n for k, cell in enumerate(row) if of_people(first[k]) and (n := counted(cell)) is not None}
+    named = [name in own or of_people(name) for name in first]
+    return {k: n for k, cell in enumerate(row) if named[k] and (n := counted(cell)) is not None}
 
 
 def _share(name: str, cell: str) -> tuple[float, int, float] | None:

@@ -77,8 +77,17 @@ class _Unreadable(Exception):
 class _Reader:
     """Looks through one file after another."""
 
-    def __init__(self, people: People, least: int) -> None:
-        self.said, self.least = functools.partial(said, people=people, least=least), least
+    def __init__(self, people: People, folder: Path) -> None:
+        self.least = least(folder)
+        self.said = functools.partial(said, people=people, least=self.least)
+        self.declared: dict[frozenset[str], list[list[str]]] = {}
+        for name, groups in declared(folder).items():  # wherever a table with the same headings is shown
+            with (
+                contextlib.suppress(OSError, UnicodeDecodeError),
+                (folder / "tables" / name).open(encoding="utf-8") as f,
+            ):
+                header: list[str] = next((row for row in csv.reader(f) if row and not row[0].startswith("#")), [])
+                self.declared[frozenset(header) - {""}] = groups
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
@@ -214,17 +223,21 @@ class _Reader:
         if cells:
             yield from self.lines((f"{within}line 1", name) for name in header)
         line = header.index("line_id") if "line_id" in header else None  # of a ledger, where some count no people
+        groups = self.declared.get(frozenset(header) - {""}, [])
+        own = {name for group in groups for name in group}
         different: list[set[str]] = [set() for _ in header]
         sums: dict[str, int] = {}
         for number, row in enumerate(rows, start=2):
             here = {
-                name: n for name, cell in zip(header, row, strict=False) if of_people(name) and (n := counted(cell))
+                name: n
+                for name, cell in zip(header, row, strict=False)
+                if (name in own or of_people(name)) and (n := counted(cell))
             }
             if line is not None and row[line : line + 1] in _IMPERSONAL:
                 here = {}
             if row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):  # counts stand in a line
                 yield f"{within}line {number}", f"fewer than {self.least} people in '{row[0]}'"
-            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums):
+            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums, groups):
                 yield f"{within}line {number}", rule
             for k, cell in enumerate(row):
                 if cells:
@@ -239,7 +252,9 @@ class _Reader:
         """Tell whether a count is of few people."""
         return n is not None and 0 < n < self.least
 
-    def _few_in(self, row: dict[str, str], here: dict[str, int], sums: dict[str, int]) -> Iterator[str]:
+    def _few_in(
+        self, row: dict[str, str], here: dict[str, int], sums: dict[str, int], groups: list[list[str]]
+    ) -> Iterator[str]:
         """Tell which counts of a row are of few people: as it stands, by its complement, its shares, or its total."""
         whole = next((n for name, n in here.items() if name.strip().casefold() in _WHOLES), 0)
         for name, n in here.items():
@@ -248,6 +263,10 @@ class _Reader:
             if any(map(self.few, (n, rest, total))):
                 yield f"fewer than {self.least} people in '{name}'"
             sums[name] = sums.get(name, 0) + n
+        for all_, *parts in groups:
+            for name in parts:
+                if all_ in here and self.few(abs(here[all_] - here.get(name, here[all_]))):
+                    yield f"fewer than {self.least} people in '{all_}' but not in '{name}'"
         for name, part in shared(row, whole):
             if any(map(self.few, (part, whole - part))):
                 yield f"fewer than {self.least} people by '{name}'"
@@ -260,6 +279,13 @@ def least(folder: Path) -> int:
     """Return how many people a number of a run must rest on: as the run was told, and not fewer than now."""
     path = folder / "disclosure.json"
     return max(rules.least, json.loads(path.read_text("utf-8")).get("threshold", 0) if path.exists() else 0)
+
+
+def declared(folder: Path) -> dict[str, list[list[str]]]:
+    """Return the columns of a run's tables that count people, by file, as their results declare: a whole, its parts."""
+    path = folder / "disclosure.json"
+    found: dict[str, list[list[str]]] = json.loads(path.read_text("utf-8")).get("counts", {}) if path.exists() else {}
+    return found
 
 
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -345,7 +371,7 @@ def scan(folder: Path, people: People | None, deep: bool = True) -> Report:
     deep : bool
         Whether what lies in its folders is looked through, too.
     """
-    report, reader = Report(people=people is not None), _Reader(people or People.called(()), least(folder))
+    report, reader = Report(people=people is not None), _Reader(people or People.called(()), folder)
     images = theme = 0
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         name = path.relative_to(folder).as_posix()
