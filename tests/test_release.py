@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import stat
 import zipfile
 from pathlib import Path
@@ -276,6 +277,28 @@ def test_shares_of_a_rounded_release_tell_of_counts_no_more_than_the_round_count
         ["0.5", "0.333"], ["50", "33.3"]
     )  # fmt: skip
     assert sum(len(pairs) == 1 for pairs in by_digits.values()) > 1_000  # three digits told most of them
+
+
+@pytest.mark.parametrize("form", ["{:.12g}", "{:.3f}"])
+def test_ratios_above_one_and_their_ends_tell_of_counts_no_more_than_the_round_counts_do(form):
+    """Who tries all pairs of counts is left with those that give the same round counts; ends leave him some, too."""
+    shown, by_counts, by_ends, by_digits = {}, {}, {}, {}
+    for n in range(25, 100):
+        for k in range(10, 150):
+            ratio, se = k / n, (1 / k + 1 / n) ** 0.5
+            ends = ",".join(form.format(ratio * math.exp(z * se)) for z in (-1.96, 1.96))
+            text = f"group,exits,wins,per_win,low,high\na,{k},{n},{form.format(ratio)},{ends}\n"
+            cells = _rounded(text, 10).decode().splitlines()[1].split(",")
+            counts = tuple(round(c / 10) for c in (k, n))
+            if ratio > 1:
+                shown.setdefault(tuple(cells[:4]), set()).add((k, n))
+                by_counts.setdefault(counts, set()).add((k, n))
+                by_ends.setdefault(tuple(cells), set()).add((k, n))
+                by_digits.setdefault((counts, f"{ratio:.3g}"), set()).add((k, n))
+    assert sorted(map(sorted, shown.values())) == sorted(map(sorted, by_counts.values()))
+    alone = [len(pairs) == 1 for pairs in by_digits.values()]
+    assert sum(alone) > 1_000  # three digits told most of them
+    assert sum(len(pairs) for pairs in by_ends.values() if len(pairs) < 3) < 0.1 * sum(map(len, shown.values()))
 
 
 def test_a_run_s_own_threshold_holds_when_it_is_checked_and_released(make, tmp_path):

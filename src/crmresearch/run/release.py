@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -248,8 +249,9 @@ def _rounded(text: str, base: int, people_in: Collection[str] = ()) -> bytes:
     """Write a table in round numbers: counts to the least that may be told, shares as such counts give them.
 
     All else keeps three digits. A column of shares is of the people, in their row or in all, of whom every share gives
-    back a whole number, as exact as it is written; both are rounded. Any other number of that size (the end of an
-    interval, say) moves by steps of that many people of the most that its row counts.
+    back a whole number, as exact as it is written; both are rounded, and so are the two counts of a ratio above 1. Any
+    other number of that size (the end of an interval, say) moves by steps of that many people of the most that its row
+    counts, or of those below the ratio.
     """
     first, *rest = csv.reader(io.StringIO(text))
     out = io.StringIO()
@@ -259,20 +261,46 @@ def _rounded(text: str, base: int, people_in: Collection[str] = ()) -> bytes:
     sums = {c: sum(row.get(c, 0) for row in people) for row in people for c in row}
     own = [[row.get(c, 0) for row in people] for c in sorted(sums, key=lambda c: -sums[c])]
     wholes = [*own, *([n] * len(rest) for n in sums.values())]
-    most = [max(row.values(), default=0) for row in people]
+    most, shown = [max(row.values(), default=0) for row in people], [row[:] for row in rest]
+    ratios = [_ratio(k, shown, people) for k in range(len(first))]
+    beside = next(((k, under) for k, two in enumerate(ratios) if two for under in two[1:]), None)
     for k, name in enumerate(first):
         shares = [_share(name, row[k]) if k and k not in row_ else None for row, row_ in zip(rest, people, strict=True)]
         of = next((ns for ns in wholes if all(map(_gives_back, shares, ns))), most)
-        for row, counts, share, n in zip(rest, people, shares, of, strict=True):
+        for at, (row, counts, share, n) in enumerate(zip(rest, people, shares, of, strict=True)):
             if k in counts:
                 row[k] = str(base * round(counts[k] / base))
+            elif (two := ratios[k]) and {*two} <= counts.keys() and number(row[k]):
+                over, under = (round(counts[c] / base) for c in two)
+                row[k] = f"{over / under:.{DIGITS}g}" if under else ""
             elif share and round(n / base):
                 told = round(round(share[0] * n) / base) / round(n / base)
                 row[k] = f"{share[1] * told:.{DIGITS}g}" + "%" * row[k].endswith("%")
             elif k and number(row[k]) and "year" not in name.casefold():
-                row[k] = f"{float(row[k]):.{DIGITS}g}"
+                value = float(row[k])
+                if beside and _of_size(value, shown[at][beside[0]]) and (n := counts.get(beside[1], 0)):
+                    value = round(round(value * n) / base) / max(round(n / base), 1)
+                row[k] = f"{value:.{DIGITS}g}"
     writer.writerows(rest)
     return out.getvalue().encode()
+
+
+def _ratio(k: int, rows: list[list[str]], people: list[dict[int, int]]) -> tuple[int, int] | None:
+    """Return the places of the two counts whose ratio a column is, in all its rows and in one of them above 1."""
+    told = [(row, n, float(row[k])) for row, n in zip(rows, people, strict=True) if k not in n and number(row[k])]
+    if not k or not any(value > 1 for *_, value in told):
+        return None
+    exact = [0.5 * 10.0 ** -len(row[k].casefold().partition("e")[0].partition(".")[2]) + 1e-9 for row, *_ in told]
+    for over, under in itertools.permutations(sorted({c for n in people for c in n}), 2):
+        counts = [(n.get(over, 0), n.get(under, 0)) for _, n, _ in told]
+        if all(b and abs(v * b - a) <= e * b for (a, b), (*_, v), e in zip(counts, told, exact, strict=True)):
+            return over, under
+    return None
+
+
+def _of_size(value: float, ratio: str) -> bool:
+    """Tell whether a number may be an end of a ratio's interval."""
+    return bool(number(ratio)) and abs(value) > 1 and float(ratio) / 3 <= abs(value) <= float(ratio) * 3
 
 
 def _gives_back(share: tuple[float, int, float] | None, n: int) -> bool:
