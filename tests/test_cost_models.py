@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from crmresearch import rules
 from crmresearch.errors import FitError, InputError
 from crmresearch.estimators.causal.aipw import aipw, sensitivity_bounds
 from crmresearch.estimators.causal.selection import bivariate_normal, censored_selection, two_step
 from crmresearch.estimators.inference import logit_fit
+from crmresearch.estimators.measurement import links
 from crmresearch.estimators.spending.winning import selection_bound, win_model
 from crmresearch.studies import cost
 
@@ -50,6 +52,17 @@ def test_response_covers_the_planted_derivatives():
             low, high = details[name].interval()
             hits[i] += low <= value <= high
     assert (hits >= 34).all()
+
+
+def test_a_curve_ends_where_ten_people_are_beyond():
+    """The five largest spends are far from the rest: no end of the axis is one of them, or near."""
+    frame = prospects(300, 3)
+    frame.loc[frame.index[:5], "spend"] = [2_001.0, 3_002.0, 4_003.0, 5_004.0, 6_005.0]
+    spend, tenth = frame["spend"].to_numpy(), rules.rules.least
+    drawn = cost.response(frame).picture.data["x"]
+    assert np.sort(spend)[tenth - 1] <= drawn.min() < drawn.max() <= np.sort(spend)[-tenth]
+    share = links.spline_share(spend, frame["won"].to_numpy(float))["x"]
+    assert np.sort(spend)[tenth - 1] <= share.min() < share.max() <= np.sort(spend)[-tenth]
 
 
 def test_derivatives_of_the_curve_are_those_of_its_probabilities():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crmresearch.errors import InputError
+from crmresearch.rules import rules
 
 
 def need(frame: Any, what: str, *columns: str) -> None:
@@ -38,6 +39,16 @@ def once(frame: Any, what: str) -> None:
     """Refuse a frame in which a customer occurs twice."""
     if "customer_id" in frame.columns and (twice := int(frame["customer_id"].duplicated().sum())):
         raise InputError(f"{what}: {twice} rows repeat a customer_id; give one row per customer")
+
+
+def inner(values: np.ndarray, share: float, points: int) -> np.ndarray:
+    """Return where a curve is drawn: a share of the values lies beyond either end, and as many people as is allowed.
+
+    Axes and pictures are read: where few were asked or won, a share of them would be one person, whose own value the
+    end then is.
+    """
+    beyond = min(max(share, rules.least / len(values)), 0.5)
+    return np.linspace(np.quantile(values, beyond), np.quantile(values, 1 - beyond), points)
 
 
 def without_each(totals: np.ndarray) -> np.ndarray:

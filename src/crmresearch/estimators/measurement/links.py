@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import InputError, NotApplicable
+from crmresearch.estimators.frames import inner
 from crmresearch.estimators.inference import (
     LEVEL,
     Estimate,
@@ -86,7 +87,7 @@ def spline_share(x: np.ndarray, top: np.ndarray) -> pd.DataFrame:
         np.column_stack([np.ones(len(x)), design]), ["constant", *(f"spline {k + 1}" for k in range(len(knots) - 1))]
     )
     fit = logit_fit(np.column_stack([np.ones(len(x)), design]), top)
-    grid = np.linspace(np.quantile(x, 0.02), np.quantile(x, 0.98), 60)
+    grid = inner(x, 0.02, 60)
     at = natural_spline(grid, knots)
     eta = fit.params[0] + at @ fit.params[1:]
     at = at - design.mean(axis=0)  # the constant is best known where the data are

@@ -12,6 +12,7 @@ from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, NotApplicable
 from crmresearch.estimators.blocks import average, checked, equal, unit_of
 from crmresearch.estimators.causal.selection import censored_selection, relevance, two_step, two_step_draws
+from crmresearch.estimators.frames import inner
 from crmresearch.estimators.inference import ends, from_draws, tied_groups
 from crmresearch.estimators.spending.winning import MIN_WINS, selection_bound, win_model
 from crmresearch.figures import Picture
@@ -154,7 +155,7 @@ def _curves(fitted: dict[Any, Any], title: str) -> Picture:
     for name, fit in fitted.items():
         part, label = fit["part"], say("label", channel=name, n=len(fit["part"]))
         spend = part["spend"].to_numpy(float)
-        grid = np.linspace(np.quantile(spend, 0.01), np.quantile(spend, 0.99), 80)
+        grid = inner(spend, 0.01, 80)
         lines.append(fit["model"].curve(grid, part).assign(group=label, n=len(part)))
         tenth = tied_groups(spend, max(1, min(10, len(part) // 20)))
         shown = part.groupby(tenth).agg(x=("spend", "mean"), y=("won", "mean"), n=("won", "size"))
