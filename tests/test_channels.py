@@ -343,7 +343,8 @@ def test_contribution_that_parts_before_adoption_closes_the_gate(drift, status):
 
 
 @pytest.mark.parametrize(
-    ("effect", "drift", "status"), [(-30.0, 0.0, "open"), (30.0, 0.0, "open"), (-3.0, 0.5, "closed")]
+    ("effect", "drift", "status"),
+    [(-30.0, 0.0, "open"), (30.0, 0.0, "open"), (-3.0, 0.15, "declared"), (-3.0, 0.5, "closed")],
 )
 def test_trends_that_undo_a_verdict_close_its_gate(effect, drift, status):
     found = channels.earned(money(np.random.default_rng(1), effect, drift)).finding("S14a")
@@ -448,6 +449,15 @@ def test_trends_that_cannot_be_looked_at_are_declared(quarters):
 def test_failures_that_part_before_help_close_the_gate(drift, status):
     found = channels.helped(failures(np.random.default_rng(1), drift=drift, n=300), **OPTIONS).finding("S31")
     assert found.checks[0].status == status
+
+
+@pytest.mark.parametrize(("wild", "status"), [(0.0, "open"), (0.02, "declared"), (0.03, "closed")])
+def test_help_that_trends_before_it_would_undo_is_not_told(wild, status):
+    frame = failures(np.random.default_rng(1), n=300)
+    early = (frame["quarter"] - frame["helped"]).between(-8, -5) & frame["older"]  # two years before alone
+    share = np.clip(frame["failed"] / 150 + wild * early, 0, 1)
+    found = channels.helped(frame.assign(failed=np.random.default_rng(2).binomial(150, share)), **OPTIONS)
+    assert found.finding("S31").checks[1].status == status
 
 
 @pytest.mark.parametrize(("always", "text"), [(3, "; 3 helped from the start and are left out"), (0, "")])

@@ -207,6 +207,12 @@ def test_a_trend_before_entry_closes_the_gate_and_widens_the_bound():
     assert rows.loc["years after less the year before", "high"] < 0
 
 
+@pytest.mark.parametrize(("drift", "status"), [(-0.001, "open"), (-0.0025, "declared"), (-0.005, "closed")])
+def test_an_entry_that_trends_before_it_would_undo_is_not_told(drift, status):
+    found = competition.entry(towns(np.random.default_rng(3), drift=drift), **OPTIONS).finding("S45")
+    assert found.checks[0].status == status
+
+
 @pytest.mark.parametrize("step", [3, 12])
 def test_quarters_and_years_serve_as_well_as_months(step):
     frame = towns(np.random.default_rng(4), n=200)

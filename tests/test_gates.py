@@ -28,7 +28,7 @@ KINDS = {
         channels.adopted.deaths channels.earned.earlier channels.fresh.lot channels.helped.drift
         churn.forecast.calibration competition.entry.placebo competition.leaving.earlier
         competition.managed.early cost.targeted.overlap cost.split.fits
-        strategy.answering strategy.policy.stated
+        strategy.answering strategy.policy.stated segments.room
         loyalty.behaviour.hazard.halves loyalty.form.importance.gate loyalty.form.ordinal.gate
         loyalty.measurement.reliability.gate loyalty.referral.gaps.overlap preference.alike preference.first
         preference.later
@@ -56,7 +56,7 @@ KINDS = {
     "rule": """
         gates.trends service.priority.answering
         churn.gates.influence churn.relationship.doubtful churn.retention.censoring
-        segments.room segments.smallest strategy.dominance
+        segments.smallest strategy.dominance
         cost.uplift.ranking cost.jointly.relevance loyalty.behaviour.contribution.gate loyalty.measurement.gates
         loyalty.measurement.factors.gate loyalty.measurement.groups.gate loyalty.measurement.method.gate
         loyalty.response.overlap loyalty.structure.prediction.gate preference.told value.forecast.scores.naive

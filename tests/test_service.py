@@ -11,6 +11,7 @@ from crmresearch import ledger
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import service as reductions
 from crmresearch.errors import Missing
+from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.lab import simulated
 from crmresearch.lab.simulated import draws
 from crmresearch.studies import service
@@ -179,6 +180,19 @@ def test_what_trends_that_go_on_would_undo_is_not_told(wild, status):
     assert early.iloc[1] == pytest.approx(-wild, abs=0.06)  # what a conversion a year earlier would have done
 
 
+@pytest.mark.parametrize(("wild", "status"), [(0.0, "open"), (0.3, "declared"), (1.0, "closed")])
+def test_minutes_that_trends_before_would_undo_are_not_told(wild, status):
+    frame = cells(np.random.default_rng(1), n=180)
+    steps = 5 - 0.75 * (frame["quarter"] >= frame["converted"])
+    early = (frame["quarter"] - frame["converted"]).between(-8, -5)  # two years before alone
+    noise = np.random.default_rng(2).normal(0, 0.2, (2, len(frame)))
+    frame = frame.assign(steps=steps + noise[0], handling=0.6 * steps + wild * early + noise[1])
+    cases = pd.DataFrame({"n": 9, "x": [20.0, 25.0], "y": [10.0, 12.0], "xx": 9.0, "xy": [5.0, 6.0], "rows": 30})
+    cases = cases.assign(mean_xx=[60.0, 90.0], mean_xy=[30.0, 45.0])
+    found = service.handling(frame, cases, window_quarters=8).finding("S55")
+    assert {c.name: c.status for c in found.checks}["trends that go on to differ"] == status
+
+
 def test_trends_nobody_saw_are_taken_on_trust():
     frame = cells(np.random.default_rng(1), n=180)
     late = frame[frame["quarter"] >= 8_002].assign(converted=lambda t: t["converted"].clip(upper=8_006))
@@ -209,6 +223,20 @@ def test_branches_that_convert_too_late_to_be_followed_do_not_count():
     frame["converted"] = frame["converted"].mask(late, 8_013)  # seven of twenty quarters are left
     assert frame.loc[late, "branch"].nunique() > 10
     assert not service.conversion(frame, **OPTIONS).applicable
+
+
+def test_units_seen_whole_make_the_panel():
+    y = pd.DataFrame(np.arange(24.0).reshape(6, 4), index=list("abcdef"), columns=[10, 11, 12, 13])
+    other = y.copy()
+    y.loc["a", 12], other[10] = np.nan, np.nan  # a has a gap; nobody has the other outcome in period 10
+    when = pd.Series([12.0, 13.0, np.inf, -np.inf, 99.0, 11.0], index=y.index)
+    panels, units, gaps = seen_whole(when, y, other)
+    assert (units.tolist(), gaps) == (["b", "c", "e"], 1)  # d always was treated, f from the first period on
+    for panel in panels:
+        assert panel.first.tolist() == [2, np.inf, np.inf]
+        assert panel.values.tolist() == y.loc[units, [11, 12, 13]].to_numpy().tolist()
+    assert seen_whole(when.where(when.isin([11, -np.inf]), np.inf), y, other)[0] == []
+    assert seen_whole(when, y * np.nan)[0] == []
 
 
 def test_branches_not_asked_in_a_quarter_are_left_out_and_counted():

@@ -407,6 +407,7 @@ def test_bounds_hold_where_trends_differ_and_the_test_of_pre_trends_does_not():
         (0.0, 0.1, True),  # nothing moved before
         (1.2, 0.1, None),  # half of it in the first year, all in the second: .9 of the effect may be that
         (3.0, 0.1, False),  # what moved is surely enough
+        (2.1, 0.3, None),  # more than the effect, and the effect may be larger than it is found
         (3.0, 0.9, True),  # the plain interval holds 0: nothing is decided
     ],
 )

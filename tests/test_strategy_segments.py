@@ -224,6 +224,15 @@ def test_margins_in_two_heaps_leave_no_room_for_an_excess(seed):
     assert [c.status for c in found.checks] == ["closed"]
 
 
+@pytest.mark.parametrize(("alone", "state"), [(0.6, "open"), (0.8, "weak check"), (0.9, "closed")])
+def test_room_is_read_off_the_interval_of_one_class(alone, state, monkeypatch):
+    draw = np.random.default_rng(1)
+    monkeypatch.setattr(segments, "agreements", lambda *_, **__: draw.normal(alone, 0.03, 20))
+    frame = pd.DataFrame({c: draw.normal(size=4_000) for c in ("payments", "visits", "contribution")})
+    found = strategy.stability(frame, segments=4, part=100, seed=1)
+    assert [s for s, c in found.gates if c.name == "room for agreement"] == [state]
+
+
 def test_a_segment_of_a_few_closes_the_gate():
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({c: rng.normal(size=2_000) for c in ("contribution", "recency", "frequency", "money")})

@@ -85,22 +85,31 @@ def years(panel: Panel, year: int, after: int) -> Effects | None:
         return None
 
 
+def carried(
+    event: Effects | Several, magnitude: float, point: float, weights: ArrayLike | None = None
+) -> tuple[float, float]:
+    """Interval of a mean effect that trends, which may differ as in :func:`bounded`, carry the farthest to a point."""
+    mean, moves = _lines(event, magnitude, weights)
+    value, se = _read(event, mean + moves)
+    side = 1.0 if mean @ event.effect > point else -1.0
+    near, far = (float((side * value + k * z() * se).min()) for k in (-1, 1))
+    return (near, far) if side > 0 else (-far, -near)
+
+
 def standing(event: Effects | Several, magnitude: float, point: float, weights: ArrayLike | None = None) -> bool | None:
     """Tell whether an effect stays on its side of a point where trends may differ as in :func:`bounded`.
 
     Returns
     -------
     bool or None
-        True where the wider interval leaves the point out, too, or the plain one holds it, so that nothing is decided.
-        False where a move before treatment, with its interval, is more than enough to carry the effect to the point.
-        None where neither is told.
+        True where the interval of :func:`carried` stays on the side of the point that the plain one is on, or the plain
+        one holds the point, so that nothing is decided. False where it lies wholly beyond it, and None where it holds
+        the point.
     """
-    (low, high), wide = bounded(event, 0.0, weights), bounded(event, magnitude, weights)
-    if low <= point <= high or not wide[0] <= point <= wide[1]:
+    plain, (low, high) = bounded(event, 0.0, weights), carried(event, magnitude, point, weights)
+    if plain[0] <= point <= plain[1]:
         return True
-    mean, carried = _lines(event, magnitude, weights)
-    value, se = _read(event, carried)
-    return False if (value - z() * se).max() > abs(mean @ event.effect - point) else None
+    return None if low <= point <= high else (low > point) == (plain[0] > point)
 
 
 def drift(panel: Panel, year: float) -> tuple[float, float, float]:

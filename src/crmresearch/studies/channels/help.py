@@ -10,6 +10,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import InputError, NotApplicable
+from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
 from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
@@ -111,17 +112,11 @@ def _panel(frame: pd.DataFrame, sides: list[pd.Series], events: str, of: str) ->
         sums["share"] = sums[events] / sums[of].where(sums[of] > 0)
         shares.append(sums.pivot_table(index="branch", columns="quarter", values="share", dropna=False))
     wide = shares[0] if len(shares) == 1 else shares[0] - shares[1]
-    wide = wide[wide.notna().all(axis=1)]
-    if wide.empty:
+    panels, branches, _ = seen_whole(frame.groupby("branch")["helped"].first(), wide)
+    if not panels:
         return None, 0
-    when = frame.groupby("branch")["helped"].first().loc[wide.index].to_numpy(float)
-    first = np.where(np.isfinite(when), when - frame["quarter"].min(), np.where(when < 0, 0.0, np.inf))
-    try:
-        panel = Panel(wide.to_numpy(float), first)
-    except InputError:  # no branch begins to help after the first quarter
-        return None, 0
-    there = frame[sides[0] & frame["branch"].isin(wide.index[panel.kept])]
-    return panel, int(there.groupby(["branch", "older", "failing"])["people"].first().sum())
+    there = frame[sides[0] & frame["branch"].isin(branches)]
+    return panels[0], int(there.groupby(["branch", "older", "failing"])["people"].first().sum())
 
 
 def _points(found: Estimate) -> Estimate:

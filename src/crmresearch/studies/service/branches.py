@@ -8,6 +8,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio, slopes
+from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
 from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
@@ -79,14 +80,11 @@ def conversion(frame: pd.DataFrame, *, window_quarters: int, resamples: int, see
 def _panel(frame: pd.DataFrame, columns: list[str], window: int) -> dict[str, tuple[Panel, int]]:
     """Panels of the same branches, seen in every quarter that has any of it; how many others are left out."""
     wide = {c: frame.pivot_table(index="branch", columns="quarter", values=c, dropna=False) for c in columns}
-    quarters = [q for q in frame["quarter"].unique() if all(q in w and w[q].notna().any() for w in wide.values())]
-    whole = np.logical_and.reduce([w[quarters].notna().all(axis=1).to_numpy() for w in wide.values()])
-    when = frame.groupby("branch")["converted"].first().to_numpy(float)[whole]
-    first = np.where(np.isfinite(when), when - (quarters[0] if quarters else 0), np.where(when < 0, 0.0, np.inf))
-    some, seen = np.isfinite(first) & (first > 0), len(quarters)
-    if (some & (first + window <= seen)).sum() < LEAST or (~np.isfinite(first)).sum() == 0:
+    panels, _, gaps = seen_whole(frame.groupby("branch")["converted"].first(), *wide.values())
+    first, seen = (panels[0].first, panels[0].periods) if panels else (np.empty(0), 0)
+    if (first + window <= seen).sum() < LEAST or np.isfinite(first).all():
         raise NotApplicable(say("few_branches", least=LEAST, quarters=window), "branches", "pulse", "service")
-    return {c: (Panel(w[quarters].to_numpy(float)[whole], first), int((~whole).sum())) for c, w in wide.items()}
+    return {c: (panel, gaps) for c, panel in zip(columns, panels, strict=True)}
 
 
 def _moves(after: Effects | None) -> list[tuple[str, int, float, float, float]]:
@@ -257,17 +255,13 @@ def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) 
     length = max(1, window_quarters // YEAR)
     after = {name: years(one, YEAR, length) for name, (one, _) in panels.items()}
     # minutes at which a step would take as many as the bound says, for as many steps as conversion takes away
-    step = (
-        parts["steps"].value
-        if after["steps"] is None
-        else float(after["steps"].effect[after["steps"].when >= 0].mean())
-    )
+    step, seen = parts["steps"].value, after["steps"]
+    if seen is not None:
+        step = float(seen.effect[seen.when >= 0].mean())
     checks = (
         gate(say, "handling.only", None),
         gate(say, "handling.drift", Deviation(*drift(panels["handling"][0], YEAR), limit=DRIFT["handling"])),
-        parting(
-            after["handling"], DECIDES, BOUND["handling"] * step
-        ),  # as many minutes as so many steps take at the bound
+        parting(after["handling"], DECIDES, BOUND["handling"] * step),
     )
     found = Estimate(found.value, found.ci_low, found.ci_high, found.unit, n, found.se, checks)
     within, between = slopes(cases)

@@ -13,6 +13,7 @@ from crmresearch.errors import NotApplicable
 from crmresearch.estimators.clusters import agreements, assign, centres, one_class, ranked
 from crmresearch.estimators.inference import Estimate, Jackknife, held_out_r2, jackknife, mean_interval, wilson
 from crmresearch.estimators.inference.resampling import MIN_GROUPS
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import few, rules, whose
@@ -22,7 +23,7 @@ BEHAVIOUR = ("payments", "families", "visits")
 PAST = ("recency", "frequency", "money")
 REFERENCES = 3  # one-class banks drawn for each pair of samples
 SMALLEST = 0.02  # share of customers below which a segment is no market
-ROOM = 0.8  # agreement of one class beyond which an excess of a tenth cannot be told
+ROOM = 0.2  # between the agreement of one class and a whole one, below which an excess of a tenth cannot be told
 
 
 def _columns(frame: pd.DataFrame) -> np.ndarray:
@@ -65,9 +66,8 @@ def profile(frame: pd.DataFrame, *, segments: int, seed: int) -> Result:
     table = safe(pd.DataFrame(rows).set_index("segment"))
     told, names = table.dropna(subset="later").sort_values("later"), say.names("columns")
     sentence = say("profiled", n=len(frame), segments=segments)
-    if (
-        len(told) > 1 and told["high"].iloc[0] < told["low"].iloc[-1]
-    ):  # of two means that may be one, none is the larger
+    apart = len(told) > 1 and told["high"].iloc[0] < told["low"].iloc[-1]
+    if apart:  # of two means that may be one, none is the larger
         spread = say("spread", most=told["later"].iloc[-1], least=told["later"].iloc[0])
         sentence = words.joined([sentence, spread], by=" ")
     return Result(table.rename(columns=names), sentence, money=[names[c] for c in ("later", "low", "high")], digits=2)
@@ -133,7 +133,8 @@ def stability(frame: pd.DataFrame, *, segments: int, beside: Sequence[int] = (),
         parts = {name: _mean(v) for name, v in (("seen", seen), ("alone", alone), ("excess", seen - alone))}
         rows += [(k, names[name], *(m.value, m.low, m.high), len(x)) for name, m in parts.items()]
         if k == segments:
-            e, room = parts["excess"], gate(say, "room", bool(alone.mean() <= ROOM), found=alone.mean(), most=ROOM)
+            e, a = parts["excess"], parts["alone"]
+            room = gate(say, "room", Deviation(1 - a.value, 1 - a.high, 1 - a.low, limit=ROOM, least=True))
             found = Estimate(e.value, e.low, e.high, say("rand"), len(x), float(e.se), (room,))
             estimates = {"S43a": found}
     table = pd.DataFrame(rows, columns=["segments", "of", "estimate", "ci_low", "ci_high", "n"])
