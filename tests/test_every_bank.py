@@ -42,12 +42,14 @@ def test_every_study_runs_on_the_example_bank(example, tmp_path):
     assert not rows["verdict"][hypotheses].isin(["supported", "refuted"]).any()
 
 
-def test_a_run_of_all_notebooks_on_an_open_data_set_completes(open_data, tmp_path):
-    """One in kernels; the others in this process, below."""
+def test_a_run_on_an_open_data_set_completes(open_data, tmp_path):
+    """In kernels those that it says something of; all of them in this process, below."""
     open_data("smcrm-winback")
-    outcome = batch.run("smcrm-winback", out=tmp_path / "run", jobs=1, site=False)
+    studies = ["00", "03", "99"]
+    outcome = batch.run("smcrm-winback", studies=studies, out=tmp_path / "run", jobs=1, site=False)
     completed(outcome)
-    poor_banks.reasoned(ledger.read(outcome.folder).set_index("line_id"))
+    rows = ledger.read(outcome.folder).set_index("line_id")
+    poor_banks.reasoned(rows[rows["notebook"].str[:2].isin(studies)])
 
 
 @pytest.mark.parametrize("name", NAMES)

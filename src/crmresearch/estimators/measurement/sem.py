@@ -125,7 +125,12 @@ def fit_sem(items: pd.DataFrame, model: PathModel, *, structural: bool = True) -
     }
     if not structural:
         return SEM(indices, pd.DataFrame())
-    values = _values(fitted, model)
+    # semopy calls settled what is not where items hardly err: a path .64 for .61
+    cov = covariance(items[list(model.items)].to_numpy(dtype=float))[None]
+    values, settled = _scoring(cov, _Layout(model), _values(fitted, model))
+    if not settled[0]:
+        raise FitError("the covariance model did not settle; look at HTMT and at small constructs")
+    values = values[0]
     return SEM(indices, _paths(items, model, values), values)
 
 
