@@ -292,3 +292,11 @@ def test_a_run_chooses_its_rules_before_the_bank(monkeypatch):
     monkeypatch.setenv(rules.CHOSEN, "eurostat, least=25")
     assert rules.use("abs") == "eurostat, least=25"
     assert (rules.rules.least, rules.rules.base) == (25, 5)
+
+
+@pytest.mark.parametrize(
+    ("declared", "groups"),
+    [((), []), (("n",), [["n"]]), (("n", "left"), [["n", "left"]]), ((("n", "left"), "won"), [["n", "left"], ["won"]])],
+)
+def test_groups_of_counts_hold_a_whole_each(declared, groups):
+    assert disclosure.grouped(declared) == groups

@@ -183,7 +183,9 @@ def model_allowed(n: float, parameters: float, events: float = np.inf) -> bool:
 
 def grouped(counts: Counts) -> list[list[str]]:
     """Counts by the whole they are part of: the first of each group is the whole, and one group may stand alone."""
-    return [[g] if isinstance(g, str) else list(g) for g in counts] if not _flat(counts) else [list(map(str, counts))]
+    if _flat(counts):
+        return [list(map(str, counts))] if counts else []
+    return [[g] if isinstance(g, str) else list(g) for g in counts]
 
 
 def _flat(counts: Counts) -> bool:
