@@ -287,7 +287,7 @@ def test_every_planted_leak_is_found(run, name, content, rule):
     assert found == {(name, rule)}
 
 
-DECLARED = {"counts": {"00_c.csv": [["first", "first_did"], ["held_out"]]}}
+DECLARED = {"counts": {"00_c.csv": [["first", "first_did"], ["held_out"]], "00_a.csv": [[]]}}
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class Notebook:
         self.found |= findings
         if result.applicable:
             self.kept[table] = (len(result.table), result.hidden)
-            self.counts[f"{self.name}_{table}.csv"] = disclosure.grouped(result.counts or ())
+            self.counts[f"{self.name}_{table}.csv"] = disclosure.grouped(result.counts) if result.counts else []
         if self.folder is None:
             return
         ledger.record(

@@ -263,7 +263,7 @@ class _Reader:
             if any(map(self.few, (n, rest, total))):
                 yield f"fewer than {self.least} people in '{name}'"
             sums[name] = sums.get(name, 0) + n
-        for all_, *parts in groups:
+        for all_, *parts in filter(None, groups):
             for name in parts:
                 if all_ in here and self.few(abs(here[all_] - here.get(name, here[all_]))):
                     yield f"fewer than {self.least} people in '{all_}' but not in '{name}'"
