@@ -106,7 +106,11 @@ def test_every_notebook_says_the_same_of_a_history_and_of_its_customers(tmp_path
     prints = ["data_fingerprint"]
     pd.testing.assert_frame_equal(rows[0].drop(columns=prints), rows[1].drop(columns=prints))
     told = [
-        {p.name: p.read_text() for p in (tmp_path / f"run{k}").rglob("*.csv") if p.parent.name == "tables"}
+        {
+            p.name: p.read_text().replace(rows[k]["data_fingerprint"].iloc[0][:12], "")
+            for p in (tmp_path / f"run{k}").rglob("*.csv")
+            if p.parent.name == "tables"
+        }
         for k in (0, 1)
     ]
     assert {name.partition("_")[0] for name in told[0]} >= {"00", "02"}

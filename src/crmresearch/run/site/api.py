@@ -45,7 +45,7 @@ def _offered(name: str) -> Iterator[tuple[str, list[str]]]:
     ]
     if own:
         yield name, own
-    else:
+    if all(v.__module__ == name for k, v in found.items() if f"{v.__module__}.".startswith(f"{name}.")):
         for inner in iter_modules(getattr(module, "__path__", ())):
             yield from _offered(f"{name}.{inner.name}")
 
