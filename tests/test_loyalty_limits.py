@@ -172,7 +172,12 @@ def test_error_of_a_single_standardised_path_by_hand():
     a = rng.normal(size=2000)
     b = 0.6 * a + 0.8 * rng.normal(size=2000)
     x = pd.DataFrame({n: v + 0.02 * rng.normal(size=2000) for n, v in {"a1": a, "a2": a, "b1": b, "b2": b}.items()})
-    row = sem.fit_sem(x, PathModel({"a": ["a1", "a2"], "b": ["b1", "b2"]}, [("a", "b")])).paths.iloc[0]
+    fit = sem.fit_sem(
+        x, PathModel({"b": ["b2", "b1"], "a": ["a1", "a2"]}, [("a", "b")])
+    )  # in no order of the library's
+    row = fit.paths.iloc[0]
+    assert fit.indices["p"] > 0.001  # the model is true; where the library stopped it was 1e-20 and less
+    assert fit.indices["srmr"] < 0.001
     assert row["standardised"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-3)
     assert row["standardised_se"] == pytest.approx((1 - row["standardised"] ** 2) / np.sqrt(2000), rel=0.01)
 

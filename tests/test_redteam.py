@@ -28,7 +28,7 @@ from crmresearch.studies import cost, value
 BASE = 7
 PEOPLE = re.compile(
     r"(?<![\w.,%-])(?<!at least )(?<!than )(\d[\d,]*)(?= (?:of [\d,]+ )?(?:customers?|persons?|people|prospects"
-    r"|spells?|exits?|wins|answers|respondents|referrals)\b(?![ -](?:value|years|or more)))"
+    r"|spells?|exits?|wins|answers|respondents|referrals)\b(?![ -](?:value|years)))"
     r"|\bn\s=\s(\d[\d,]*)|\"n\": (\d+)"
 )
 COUNTS = re.compile(r"^(n|left|exits|wins|prospects|customers|both|referrals|events|sold|at_risk)$")
