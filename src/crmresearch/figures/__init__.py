@@ -219,6 +219,7 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         shared.folder.mkdir(parents=True, exist_ok=True)
         (shared.folder / f"{stem}.png").write_bytes(data)
         (shared.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
+        figure.set_layout_engine("none")  # as it was laid out for the PNG: that is half of what a figure costs
         figure.savefig(shared.folder / f"{stem}.svg", metadata={"Date": None})
     picture = img(b64encode(data).decode(), alt, int(figure.get_figwidth() * 100))
     folded = f"<details><summary>{say('in_words')}</summary><p>{escape(alt)}</p></details>"

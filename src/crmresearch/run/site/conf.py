@@ -24,6 +24,7 @@ exclude_patterns = ["downloads"]
 nb_execution_mode = "off"
 add_module_names = toc_object_entries = False
 autodoc_typehints = "none"  # they stand in the docstrings, in words
+autodoc_use_type_comments = False
 napoleon_use_rtype = False
 nb_merge_streams = True
 nb_output_stderr = "show"
