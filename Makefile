@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ORACLES := $(VENV)/.oracles
+PEERS := $(VENV)/peers
 JOBS ?= 2
 # One run must not change another: the same hash seed, time zone and thread count everywhere.
 export PYTHONHASHSEED := 0
@@ -16,7 +17,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 unexport CRMRESEARCH_OUT
 
-.PHONY: help study test lab site bench notebooks new-notebook recover lint lock clean
+.PHONY: help study test lab site bench bench-peers notebooks new-notebook recover lint lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,8 +28,8 @@ help:
 	@echo "make new-notebook NAME=05_example   write a notebook with its study, test and words, once a claim names it"
 	@echo "make site       build the site of the reference run again"
 	@echo "make recover    run every estimator on banks whose truth is known (hours)"
-	@echo "make bench      measure against the peers, side by side"
-	@echo "make lock       resolve requirements.lock and tests/oracles.lock anew from pyproject.toml"
+	@echo "make bench      measure our side alone; make bench-peers sets up the peers and measures both, side by side (an hour)"
+	@echo "make lock       resolve requirements.lock, tests/oracles.lock and benchmarks/peers.lock anew from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -79,15 +80,28 @@ site: $(READY)
 recover: $(READY)
 	@$(BIN)/crmresearch recover --seeds 1000 --jobs $(JOBS)
 
+$(PEERS)/.ready: $(READY) benchmarks/peers.lock
+	@echo "== setting up the peers of the benchmarks"
+	@rm -rf $(PEERS)
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement benchmarks/peers.lock
+	@touch $@
+
 bench: $(READY)
 	@$(BIN)/python benchmarks/run.py
+
+bench-peers: $(PEERS)/.ready
+	@$(BIN)/python benchmarks/run.py --peer $(PEERS)/bin/python
+
+extra = python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$(1)'], sep='\n')"
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+  --no-emit-find-links --constraint requirements.lock
 
 lock:
 	@uv pip compile pyproject.toml --extra postgres --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock $(ARGS)
-	@python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['oracles'], sep='\n')" \
-	  | uv pip compile - --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --constraint requirements.lock --output-file tests/oracles.lock $(ARGS)
+	@$(call extra,oracles) | uv pip compile - --no-deps $(LOCKED) --output-file tests/oracles.lock $(ARGS)
+	@$(call extra,peers) | uv pip compile - $(LOCKED) --output-file benchmarks/peers.lock $(ARGS)
 
 clean:
 	rm -rf $(VENV) outputs/runs
