@@ -56,14 +56,18 @@ def summary(side: str, path: str) -> np.ndarray:
         from crmresearch.data.engines import DuckDB
         from crmresearch.data.reductions.value.purchases import summary_expression
 
-        os.environ["CRMRESEARCH_THREADS"] = "1"
+        os.environ["CRMRESEARCH_THREADS"] = os.environ["POLARS_MAX_THREADS"]
         engine = DuckDB()
         engine.run(f"CREATE VIEW log AS FROM '{path}'")
         frame = engine.frame(summary_expression(engine.table("log"), calibration_end=END))
     elif side == "duckdb":
         import duckdb
 
-        frame = duckdb.connect(config={"threads": 1}).execute(TWO_STAGE.format(path=path, end=END)).df()
+        frame = (
+            duckdb.connect(config={"threads": int(os.environ["POLARS_MAX_THREADS"])})
+            .execute(TWO_STAGE.format(path=path, end=END))
+            .df()
+        )
     elif side == "polars":
         import polars as pl
 
@@ -166,10 +170,10 @@ def child(side: str, what: str, path: str) -> None:
     print(json.dumps({"cpu": seconds, "memory": memory, "numbers": numbers.tolist()}))
 
 
-def run(python: str, side: str, what: str, path: Path) -> dict:
-    """Start one process."""
+def run(python: str, side: str, what: str, path: Path, threads: int = 1) -> dict:
+    """Start one process; its engine has so many threads."""
     command = [python, __file__, "--child", side, what, str(path)]
-    one = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    one = {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **one})
     if done.returncode:
         raise SystemExit(f"{side} {what} failed:\n{done.stderr}")
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--peer", help="Python interpreter that has duckdb, polars, pandas, pyarrow, lifetimes, scipy")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the median is reported")
+    parser.add_argument("--threads", type=int, default=1, help="of the engines that make the summary")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--log", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -217,10 +222,12 @@ def main() -> None:
             seen: dict[str, list[dict]] = {s: [] for s in names}
             for _ in range(options.repeats):
                 for s in names:
-                    seen[s].append(run(sys.executable if s == "ours" else options.peer, s, what, paths[what]))
+                    seen[s].append(
+                        run(sys.executable if s == "ours" else options.peer, s, what, paths[what], options.threads)
+                    )
             size = {s: (np.median([r["cpu"] for r in v]), max(r["memory"] for r in v) / 2**20) for s, v in seen.items()}
             label = (
-                f"summary of {rows:,} transactions"
+                f"summary of {rows:,} transactions, threads: {options.threads}"
                 if what == "summary"
                 else f"Gini, {RESAMPLES:,} resamples, n = {n:,}"
             )
