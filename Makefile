@@ -28,7 +28,8 @@ help:
 	@echo "make new-notebook NAME=05_example   write a notebook with its study, test and words, once a claim names it"
 	@echo "make site       build the site of the reference run again"
 	@echo "make recover    run every estimator on banks whose truth is known (hours)"
-	@echo "make bench      measure our side alone; make bench-peers sets up the peers and measures both, side by side (an hour)"
+	@echo "make bench      measure our side alone"
+	@echo "make bench-peers  set up the peers and measure both, side by side (an hour)"
 	@echo "make lock       resolve requirements.lock, tests/oracles.lock and benchmarks/peers.lock anew from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml

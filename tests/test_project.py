@@ -27,18 +27,19 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-LOCKS = ("requirements.lock", "tests/oracles.lock")
+OWN = {"tests/oracles.lock": "oracles", "benchmarks/peers.lock": "peers"}  # locks of one extra each
+LOCKS = ("requirements.lock", *OWN)
 
 
 def declared(lock: str = "requirements.lock") -> dict[str, str]:
     """Dependencies of pyproject.toml that a lock is to hold: name to version bounds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     more = project["optional-dependencies"]
-    oracles = more.pop("oracles")  # a lock of its own, as some are GPL: only tests install them
+    apart = {lock: more.pop(extra) for lock, extra in OWN.items()}  # some of it is GPL, some old
     for where_it_runs in ("cluster", "storage"):  # who has a cluster has its versions, too
         del more[where_it_runs]
     out = {}
-    for text in oracles if lock == LOCKS[1] else [*project["dependencies"], *itertools.chain(*more.values())]:
+    for text in apart.get(lock) or [*project["dependencies"], *itertools.chain(*more.values())]:
         name, bounds = re.fullmatch(r"([\w.-]+)(?:\[[^]]*\])?(.*)", text).groups()
         out[canonical(name)] = bounds
     return out

@@ -82,10 +82,8 @@ class Line:
 
 @cache
 def _register() -> tuple[dict[str, Any], str]:
-    import yaml
-
     text = files("crmresearch").joinpath("claims.yaml").read_text("utf-8")
-    return yaml.safe_load(text), hashlib.sha256(text.encode()).hexdigest()[:12]
+    return words.parsed(text), hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def claims() -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crmresearch import words
 from crmresearch.errors import InputError
 from crmresearch.estimators.inference import ends, q_values, z
 from crmresearch.estimators.verdicts import ALPHA, Bound, p_value, position
@@ -116,10 +117,8 @@ def _truth(world: str, customers: int, months: int) -> dict[str, Any]:
 @functools.cache
 def stored_limits() -> dict[str, Any]:
     """Limits of estimators, by ``study.name``, world and quantity: value and Monte-Carlo error (``limits.yaml``)."""
-    import yaml
-
     path = Path(__file__).with_name("limits.yaml")
-    return dict(yaml.safe_load(path.read_text("utf-8")) or {}) if path.is_file() else {}
+    return dict(words.parsed(path.read_text("utf-8")) or {}) if path.is_file() else {}
 
 
 def formulas(e: Estimator, world: str) -> dict[str, tuple[float, float]]:

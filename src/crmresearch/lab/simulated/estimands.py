@@ -15,8 +15,8 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-import yaml
 
+from crmresearch import words
 from crmresearch.lab.simulated.accounts import LEANING, customer_ids
 from crmresearch.lab.simulated.campaigns import DOSES, campaign_months, wave_months
 from crmresearch.lab.simulated.columns import Block, Codes
@@ -197,7 +197,7 @@ def model_fingerprint() -> str:
 def stored() -> dict[str, Any]:
     """Limits computed beforehand, by world (see ``limits.py`` for the command)."""
     path = files(__package__) / "limits.yaml"
-    found = dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    found = dict(words.parsed(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     return found if found.get("model") == model_fingerprint() else {}
 
 
@@ -205,7 +205,7 @@ def stored() -> dict[str, Any]:
 def stored_lines() -> dict[str, Any]:
     """Truths of lines computed beforehand, by world (see ``recover/lines.py`` for the command)."""
     path = files(__package__) / "lines.yaml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(words.parsed(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def line_truths(settings: Settings) -> dict[str, dict[str, float]]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-
+from crmresearch import words
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ BLOCK = 1024  # customers drawn from one random stream; results depend on it, so
 def worlds() -> dict[str, dict[str, Any]]:
     """Return the worlds of ``worlds.yaml`` by name."""
     text = (files(__package__) / "worlds.yaml").read_text(encoding="utf-8")
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    loaded: dict[str, dict[str, Any]] = words.parsed(text)
     for world in loaded.values():
         if "like" in world:  # one that stands above
             world["changes"] = {**loaded[world.pop("like")]["changes"], **world["changes"]}
@@ -41,7 +40,7 @@ def _models() -> tuple[type[BaseModel], type[BaseModel]]:
     # pydantic is slow to import, and a bank that is only read needs none of this
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    bounds = yaml.safe_load((files(__package__) / "bounds.yaml").read_text(encoding="utf-8"))
+    bounds = words.parsed((files(__package__) / "bounds.yaml").read_text(encoding="utf-8"))
     by_name = {name: kind for kind in bounds for name in kind.pop("names")}
 
     def kind_of(name: str, like: Any) -> Any:
