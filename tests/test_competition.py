@@ -240,6 +240,14 @@ def test_markets_without_an_entry_or_a_comparison_are_not_applicable(spoil):
     assert not competition.entry(frame, **OPTIONS).applicable
 
 
+def test_a_month_whose_share_nobody_knows_moves_no_entry():
+    frame = towns(np.random.default_rng(5))
+    told = frame["month"] != 24_010
+    blank, without = frame.assign(share=frame["share"].where(told)), frame[told]
+    for study, options in ((competition.entry, OPTIONS), (competition.cohorts, {"window_months": 24})):
+        pd.testing.assert_frame_equal(study(blank, **options).table, study(without, **options).table)
+
+
 def test_cohorts_average_to_the_mean_effect():
     frame = towns(np.random.default_rng(7))
     table = competition.cohorts(frame, window_months=24).table

@@ -272,6 +272,21 @@ class Deviation:
         return position(self.low, self.high, self.bound) == "supported"
 
 
+def outlives(point: float, plain: tuple[float, float], *others: tuple[float, float]) -> bool | None:
+    """Tell whether what an interval says of a point stands where an assumption fails: others say how far it may.
+
+    Returns
+    -------
+    bool or None
+        True where all of them lie on one side of the point, False where one lies wholly on the other side than the
+        plain one; else None, as the data leave the assumption to be trusted.
+    """
+    first, *rest = (int(low > point) - int(high < point) for low, high in (plain, *others))
+    if any(side * first < 0 for side in rest):
+        return False
+    return True if first and all(rest) else None
+
+
 def gates(found: Sequence[Deviation]) -> list[tuple[str, bool]]:
     """State of each gate of a line, and whether an open one is a weak check.
 

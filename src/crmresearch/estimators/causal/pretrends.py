@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.causal.staggered import Effects, Panel, Several, by_block, group_time
 from crmresearch.estimators.inference import ends, levels, robust_ols, z
+from crmresearch.estimators.verdicts import outlives
 
 MOST = 10.0  # magnitude up to which a breakdown is looked for
 
@@ -106,10 +107,8 @@ def standing(event: Effects | Several, magnitude: float, point: float, weights: 
         one holds the point, so that nothing is decided. False where it lies wholly beyond it, and None where it holds
         the point.
     """
-    plain, (low, high) = bounded(event, 0.0, weights), carried(event, magnitude, point, weights)
-    if plain[0] <= point <= plain[1]:
-        return True
-    return None if low <= point <= high else (low > point) == (plain[0] > point)
+    plain = bounded(event, 0.0, weights)
+    return plain[0] <= point <= plain[1] or outlives(point, plain, carried(event, magnitude, point, weights))
 
 
 def drift(panel: Panel, year: float) -> tuple[float, float, float]:

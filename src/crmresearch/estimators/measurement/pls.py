@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
-from crmresearch.estimators.inference import sized
+from crmresearch.estimators.inference import LEVEL, sized
+from crmresearch.estimators.inference import z as normal_z
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import correlations, covariance
 
@@ -252,7 +253,8 @@ def predict_folds(items: pd.DataFrame, model: PathModel, *, seed: int) -> pd.Dat
     Returns
     -------
     DataFrame
-        One row per item: ``q2`` (share of squared error saved against the training mean), ``q2_regression``, ``n``.
+        One row per item: ``q2`` (share of squared error saved against the training mean) with ``low`` and ``high``,
+        which hold for all items at once, given the fitted folds; ``q2_regression``, ``n``.
     """
     x = items[list(model.items)].to_numpy(dtype=float)
     member = model.member
@@ -277,11 +279,16 @@ def predict_folds(items: pd.DataFrame, model: PathModel, *, seed: int) -> pd.Dat
         for k, guess in enumerate((path, z_new[:, inputs] @ slope, np.zeros_like(path))):
             error[k][fold == f] = z_new[:, targets] - guess
     sse = (error**2).sum(axis=1)
+    q2 = 1 - sse[0] / sse[2]
+    influence = (error[0] ** 2 - (1 - q2) * error[2] ** 2) / sse[2]  # of a ratio of sums over respondents
+    half = normal_z(1 - (1 - LEVEL) / len(targets)) * np.sqrt((influence**2).sum(axis=0))
     return pd.DataFrame(
         {
             "item": [model.items[t] for t in targets],
             "construct": [model.names[model.block[t]] for t in targets],
-            "q2": 1 - sse[0] / sse[2],
+            "q2": q2,
+            "low": q2 - half,
+            "high": q2 + half,
             "q2_regression": 1 - sse[1] / sse[2],
             "n": len(x),
         }

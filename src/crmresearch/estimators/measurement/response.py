@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crmresearch.estimators.inference import Estimate, by_cluster, complete, full_rank, logit_fit, normal
+from crmresearch.estimators.inference import Estimate, by_cluster, complete, full_rank, logit_fit, normal, z
 
 
 @dataclass(frozen=True)
 class Response:
-    """Weighted mean, its standard error, and the modelled probability of an answer of each row."""
+    """Weighted mean, its standard error, and the modelled probability of an answer of each row, with its interval."""
 
     mean: float
     se: float
     probability: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def clustered_mean(y: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
@@ -28,11 +30,17 @@ def clustered_mean(y: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
 
 def weighted_response(x: pd.DataFrame, answered: np.ndarray, value: np.ndarray, cluster: np.ndarray) -> Response:
     """Mean of ``value`` over all rows, from those that answered, weighted by the inverse probability of an answer."""
+    from scipy.special import expit
+
     design = x.assign(constant=1.0).to_numpy(float)
     full_rank(design, [*map(str, x.columns), "constant"])
-    probability = logit_fit(design, answered.astype(float), nuisance=True).fitted
-    mean, se = _ipw_mean(x.to_numpy(float), answered, value, probability, cluster)
-    return Response(mean, se, probability)
+    fit = logit_fit(design, answered.astype(float), nuisance=True)
+    mean, se = _ipw_mean(x.to_numpy(float), answered, value, fit.fitted, cluster)
+    score = design * (answered - fit.fitted)[:, None]
+    bread = np.linalg.inv((design * (fit.fitted * (1 - fit.fitted))[:, None]).T @ design)
+    half = z() * np.sqrt(np.einsum("ij,jk,ik->i", design, bread @ by_cluster(score, cluster) @ bread, design))
+    low, high = (expit(design @ fit.params + side * half) for side in (-1, 1))
+    return Response(mean, se, fit.fitted, low, high)
 
 
 def _ipw_mean(

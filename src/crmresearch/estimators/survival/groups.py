@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError
+from crmresearch.estimators.inference import Jackknife, jackknife
 from crmresearch.estimators.survival.curves import (
     MIN_AT_RISK,
     censoring_weighted,
@@ -20,6 +21,9 @@ from crmresearch.estimators.survival.curves import (
     restricted_mean_difference,
     span,
 )
+from crmresearch.estimators.survival.risk import read_spells
+
+PARTS = 25  # of customers, each left out in turn
 
 
 def row_at(curve: pd.DataFrame, time: float) -> pd.Series:
@@ -92,9 +96,23 @@ def compare_groups(spells: pd.DataFrame, by: str, horizon: float) -> GroupCurves
     return GroupCurves(start, reach, curves, pd.DataFrame(rows), pairs, float(logrank(kept, by)["p"]))
 
 
-def censoring_gap(spells: pd.DataFrame, groups: Sequence[str], curve: pd.DataFrame, times: Iterable[float]) -> float:
-    """Return by how much weighting for the censoring of each group moves a curve at most, at some tenures."""
-    joined = spells.assign(group=spells[list(groups)].astype(str).agg(" ".join, axis=1))
-    weighted = censoring_weighted(joined, "group")
-    base = row_at(weighted, curve["time"].iloc[0])["survival"]
-    return max(abs(row_at(weighted, t)["survival"] / base - row_at(curve, t)["survival"]) for t in times)
+def censoring_gap(spells: pd.DataFrame, groups: Sequence[str], start: float, times: Iterable[float]) -> Jackknife:
+    """By how much weighting for the censoring of each group moves the curve from ``start`` on, at some tenures.
+
+    Customers are put into :data:`PARTS` parts by lot, each left out in turn.
+    """
+    code, at = spells.groupby(list(groups), dropna=False).ngroup(), list(times)
+    read = read_spells(spells)
+    lot = np.random.default_rng(0).multinomial(read.n.astype(int), np.full(PARTS, 1 / PARTS))
+
+    def gaps(n: np.ndarray) -> np.ndarray:
+        some = n > 0
+        part = pd.DataFrame({"entry": read.entry, "exit": read.exit, "event": read.event, "n": n, "group": code})[some]
+        out = []
+        for one in (part, part.assign(group=0)):  # of one group it is the plain curve
+            curve = censoring_weighted(one, "group")
+            out.append(np.array([row_at(curve, t)["survival"] for t in (start, *at)]))
+        weighted, plain = (kept[1:] / kept[0] for kept in out)
+        return np.asarray(weighted - plain)
+
+    return jackknife(np.array([gaps(read.n), *(gaps(read.n - own) for own in lot.T)]))

@@ -11,10 +11,12 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import coarse, safe
 from crmresearch.errors import NotApplicable
+from crmresearch.estimators.inference import LEVEL, z
 from crmresearch.estimators.survival.curves import MIN_AT_RISK, kaplan_meier
 from crmresearch.estimators.survival.groups import censoring_gap, compare_groups, row_at
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.risk import read_spells
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.rules import rules
@@ -122,9 +124,11 @@ def _censoring(spells: pd.DataFrame, curve: pd.DataFrame, table: pd.DataFrame) -
     groups = [c for c in GROUPS if c in spells.columns]
     if not groups:
         return ()
-    gap = censoring_gap(spells, groups, curve, table["tenure_months"])
+    found, looks = censoring_gap(spells, groups, curve["time"].iloc[0], table["tenure_months"]), len(table)
+    halves = z(1 - (1 - LEVEL) / looks) / z() * (found.high - found.value)
+    move, half = max(zip(found.value, halves, strict=True), key=lambda one: abs(one[0]) - one[1])
     named = ", ".join(g.replace("_", " ") for g in groups)
-    return (gate(say, "censoring", gap <= MOST_MOVED, named=named, gap=gap, limit=MOST_MOVED),)
+    return (gate(say, "censoring", Deviation(move, move - half, move + half, limit=MOST_MOVED), named=named, n=looks),)
 
 
 @study

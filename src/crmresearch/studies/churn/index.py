@@ -16,13 +16,14 @@ from crmresearch.estimators.inference import Estimate, ends, normal
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines, diagnose
 from crmresearch.estimators.survival.index import IndexModels, further_lines, index_models, index_rows, index_scale
-from crmresearch.estimators.verdicts import Deviation
+from crmresearch.estimators.verdicts import Deviation, outlives
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
 from crmresearch.studies import Choices, Frames, Setting
 from crmresearch.studies.churn.gates import EVENTS_PER_PARAMETER, entry_independence, model_gates
 
 CAUSE = "voluntary"
+BOUND = 0.97  # of S06
 VERDICT_LAG = 3  # months, fixed beforehand; other lags are sensitivity
 OTHERS = {"doubtful": (CAUSE, "unknown", "dormant"), "every": None}  # causes that may hide an exit; all of them
 TENURE_BANDS = (2, 5, 10)  # years
@@ -59,16 +60,14 @@ def _gates(models: IndexModels, entry: pd.DataFrame) -> tuple[Check, ...]:
     # that the interval of the move is on the wide side
     move, se = last["coef"] - first["coef"], math.hypot(first["se"], last["se"])
     moved = Deviation(move, *ends(move, se), limit=max(abs(first["coef"]), 0.2))
-    kept = max(first["ci_high"], doubtful["ci_high"]) < 1 or min(first["ci_low"], doubtful["ci_low"]) > 1
-    neither = all(b["ci_low"] <= 1 <= b["ci_high"] for b in (first, doubtful))  # there is no effect to lose
+    kept = outlives(BOUND, *((b["ci_low"], b["ci_high"]) for b in (first, doubtful)))
     strata = models.rows["stratum"].nunique()  # every stratum has a baseline hazard of its own
     by_lag = ", ".join(say("at", lag=k, b=lines[k]) for k in lags)
-    beside = say("kept") if kept else ""
     return (
         *model_gates(fit.events, 1 + strata, **models.figures),
         gate(say, "lag", moved, lags=by_lag),
         entry_independence(entry),
-        gate(say, "doubtful", kept or neither, none=first, every=doubtful, kept=beside),
+        gate(say, "doubtful", kept, none=first, every=doubtful, limit=BOUND),
     )
 
 

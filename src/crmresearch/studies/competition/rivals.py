@@ -10,6 +10,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
+from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown
 from crmresearch.estimators.causal.staggered import (
     Effects,
@@ -118,22 +119,19 @@ def _step(frame: pd.DataFrame) -> int:
 
 def _panels(frame: pd.DataFrame, column: str) -> tuple[dict[int, Panel], dict[str, int]]:
     """Make one panel a tier, of places seen in every period; count the places left out, by the reason."""
-    periods = np.unique(frame["month"])
     wide = frame.pivot_table(index="city", columns="month", values=column)
     town = frame.groupby("city")[["tier", "entered", "region"]].first().loc[wide.index]
-    whole = wide.notna().all(axis=1).to_numpy()
-    first = np.searchsorted(periods, town["entered"].to_numpy(float)).astype(float)
-    first = np.where(first < len(periods), first, np.inf)
-    out = {"gaps": int((~whole).sum()), "always": int((whole & (first == 0)).sum())}
-    panels = {}
-    for tier in sorted(town["tier"].unique()):
-        mine = whole & (town["tier"] == tier).to_numpy()
-        entered = (first[mine] > 0) & np.isfinite(first[mine])
-        if entered.sum() >= LEAST and np.isinf(first[mine]).sum() > 0:
-            region = town["region"].to_numpy()[mine]
-            alone = town["region"].nunique() == len(town)
-            panels[int(tier)] = Panel(wide.to_numpy(float)[mine], first[mine], None if alone else region)
-    return panels, out
+    found, places, gaps = seen_whole(town["entered"], wide)
+    panels, alone = {}, town["region"].nunique() == len(town)
+    for every in found:
+        own = town.loc[places]
+        for tier in sorted(town["tier"].unique()):
+            mine = (own["tier"] == tier).to_numpy()
+            never = np.isinf(every.first[mine])
+            if (~never).sum() >= LEAST and never.any():
+                region = None if alone else own["region"].to_numpy()[mine]
+                panels[int(tier)] = Panel(every.values[mine], every.first[mine], region)
+    return panels, {"gaps": gaps, "always": len(town) - gaps - len(places)}
 
 
 def _over(panels: dict[int, Panel], estimate: Callable[[Panel], Effects]) -> Several | None:
@@ -238,7 +236,7 @@ def cohorts(frame: pd.DataFrame, *, window_months: int) -> Result:
     window_months : int
         Months after entry that are told.
     """
-    periods, step = np.unique(frame["month"]), _step(frame)
+    periods, step = np.unique(frame.loc[frame["share"].notna(), "month"]), _step(frame)
     rows = []
     for tier, panel in _panels(frame, "share")[0].items():
         fit = treated(group_time(panel, controls="not yet"))

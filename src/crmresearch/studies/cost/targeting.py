@@ -17,6 +17,7 @@ from crmresearch.estimators.blocks import Array, Functional, summed, unit_of
 from crmresearch.estimators.causal import uplift as effects
 from crmresearch.estimators.causal.campaign import covariates_of, drawn, within
 from crmresearch.estimators.inference import ends
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import whose
@@ -89,7 +90,7 @@ def uplift(campaigns: pd.DataFrame, *, horizon_months: int = 12) -> Result:
     return Result(
         table,
         sentence,
-        checks=(gate(say, "ranking", qini.low > 0, qini=qini),),
+        checks=(gate(say, "ranking", Deviation(qini.value, qini.low, qini.high, limit=0, least=True)),),
         picture=_deciles(tables[0], len(rows), float(stayed[t == 1].mean() - stayed[t == 0].mean()), qini.low > 0),
         digits=4,
     )

@@ -153,7 +153,8 @@ def path_gates(model: PathModel, discriminant: Result) -> dict[tuple[str, str], 
     """Gate of each path, from the HTMT of :func:`htmt`.
 
     A closed pair blocks a path between its two constructs, and every path of an equation that has both as predictors.
-    Here the burden lies with the gate: it closes where the interval reaches the limit.
+    Other gates close where an interval lies wholly beyond the limit; here the upper end decides (Henseler, Ringle and
+    Sarstedt 2015), as what is to be shown is that two constructs are two.
     """
     if discriminant.missing is not None:
         return {}  # the path model says itself that it does not apply
@@ -248,7 +249,8 @@ def common_method(
     sentence = say("method.sentence", share=share, plain=plain, adjusted=adjusted)
     title, x = say("method.title", plain=plain, adjusted=adjusted), say("method.x", n=len(data))
     picture = forest(table, "quantity", "estimate", title, x, mark=None)
-    checks = (gate(say, "method.gate", adjusted.ci_low > 0, adjusted=adjusted),)
+    left = Deviation(adjusted.value, adjusted.ci_low, adjusted.ci_high, limit=0, least=True)
+    checks = (gate(say, "method.gate", left),)
     return Result(table, sentence, checks, picture=picture)
 
 

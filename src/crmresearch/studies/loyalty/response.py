@@ -11,6 +11,7 @@ from crmresearch.estimators.inference import Estimate, normal
 from crmresearch.estimators.measurement.model import PathModel, complete_answers
 from crmresearch.estimators.measurement.panel import account_covariates
 from crmresearch.estimators.measurement.response import clustered_mean, gamma_bounds, weighted_response
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.result import Result, gate
 from crmresearch.studies.loyalty.answers import forest, survey_study, tabled
 
@@ -71,16 +72,14 @@ def nonresponse(joined: pd.DataFrame, model: PathModel, *, gamma: float = 1.5) -
         gamma=gamma,
     )  # fmt: skip
     effective = w.sum() ** 2 / (w**2).sum()
-    least = fit.probability[answered].min()
+    scarce = np.flatnonzero(answered)[fit.probability[answered].argmin()]
+    least = Deviation(fit.probability[scarce], fit.low[scarce], fit.high[scarce], limit=OVERLAP, least=True)
     raw = balance[balance["group"] == say("before")]
     most = raw.loc[raw["estimate"].abs().idxmax()]
     picture = (
         forest(balance, "label", "estimate", say("balance_title", most=most), say("balance_x", n=len(joined))),
         forest(table, "estimate_of", "mean", say("title", plain=plain, weighted=weighted), say("x", n=n), mark=None),
     )
-    checks = (
-        gate(say, "overlap", least > OVERLAP, least=least, needed=OVERLAP, effective=effective, n=n),
-        gate(say, "accounts", None, gamma=gamma),
-    )
+    checks = (gate(say, "overlap", least, effective=effective, n=n), gate(say, "accounts", None, gamma=gamma))
     estimates = {"satisfaction_completers": plain, "satisfaction_mean": weighted, "satisfaction_bounds": bounds}
     return Result(table, sentence, checks, estimates, picture=picture, counts=("n", "invited"))

@@ -18,6 +18,7 @@ from crmresearch.estimators.measurement import sem
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.moments import covariance, percentile, resampled_covariances
 from crmresearch.estimators.measurement.pls import PLS, fit_pls, predict_folds
+from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
 from crmresearch.result import Check, Result, gate
 from crmresearch.studies import Choices, Frames, Setting
@@ -262,8 +263,10 @@ def prediction(items: pd.DataFrame, model: PathModel, *, seed: int) -> Result:
     """Out-of-sample prediction of items by the path model against plain regression (:func:`.predict_folds`)."""
     table = predict_folds(items, model.connected, seed=seed)
     q2, wins = table["q2"], int((table["q2"] > table["q2_regression"]).sum())
+    worst = table.sort_values("high").iloc[0]
+    least = Deviation(worst["q2"], worst["low"], worst["high"], limit=0, least=True)
     return Result(
         table,
         say("prediction.sentence", low=q2.min(), high=q2.max(), wins=wins, items=len(table)),
-        checks=(gate(say, "prediction.gate", bool((q2 > 0).all()), least=q2.min()),),
+        checks=(gate(say, "prediction.gate", least, items=len(table)),),
     )

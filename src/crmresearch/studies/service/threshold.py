@@ -10,7 +10,7 @@ from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.causal.campaign import difference_of_means
 from crmresearch.estimators.causal.discontinuity import Jump, density, false_cuts, jump
 from crmresearch.estimators.inference import LEVEL, ends, jackknife, normal, z
-from crmresearch.estimators.verdicts import Deviation
+from crmresearch.estimators.verdicts import Deviation, outlives
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study, unlooked
 
@@ -65,7 +65,7 @@ def priority(frame: pd.DataFrame, balances: pd.DataFrame, *, donut: float = 0.02
     rows += more
     value, se = difference_of_means(y[near >= 0], y[near < 0])
     rows.append(("naive", value, *ends(value, se), int(told.sum())))
-    kept = gate(say, "answering", True if low > BOUND else None, low=low, high=high, limit=BOUND)
+    kept = gate(say, "answering", outlives(BOUND, found.interval, (low, high)), low=low, high=high, limit=BOUND)
     checks = (_sorted(balances), _before(frame, x, unit), _elsewhere(near, y, unit[told], found), kept)
     line = normal(found.corrected, found.robust_se, say("unit"), n, checks=checks)
     table = pd.DataFrame(rows, columns=["row", "jump", "low", "high", "n"])

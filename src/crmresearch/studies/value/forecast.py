@@ -27,12 +27,13 @@ def scored(scores: pd.DataFrame, what: str, unit: str, own: Any) -> Result:
     """Say how forecasts of ``what`` (money, or a number) score on level and rank: the model first, naive ones last.
 
     A gate asks whether the model is better than each naive forecast on rank or error, and worse than none, on the same
-    customers. ``own`` says whose it is that was forecast.
+    customers; where intervals tell neither, it is taken on trust. ``own`` says whose it is that was forecast.
     """
     scores = safe(scores.assign(whose=own), parts=False)
     model, naive = scores.iloc[0], scores.iloc[-NAIVE:]
     worse = naive[["rank_gap_low", "error_gap_high"]].to_numpy() * [1, -1] > 0  # than a naive forecast
-    better = bool(((naive["rank_gap_high"] < 0) | (naive["error_gap_low"] > 0)).all() and not worse.any())
+    told = bool(((naive["rank_gap_high"] < 0) | (naive["error_gap_low"] > 0)).all())
+    better = False if worse.any() else told or None
     labels = [say("scores.mark", row=row) for _, row in scores.iterrows()]
     titles = {"level": say("scores.level_title", model=model), "rank": say("scores.rank_no_better")}
     if (naive["rank_gap_high"] < 0).all():
@@ -43,12 +44,12 @@ def scored(scores: pd.DataFrame, what: str, unit: str, own: Any) -> Result:
         data = scores[list(names)].rename(columns=names).assign(label=labels)
         marks = [Mark(1, style="limit")] if name == "level" else []
         pictures.append(Picture("intervals", data, title, say("scores.x", what=what), options={"marks": marks}))
-    told = say("scores.sentence", what=what, model=model)
+    sentence = say("scores.sentence", what=what, model=model)
     gaps = [say("scores.gap", row=row) for _, row in naive.iterrows()]
     level = Deviation(model["level"], model["level_low"], model["level_high"], limit=OFF, none=1)
     return Result(
         scores.drop(columns=["level_se", "rank_se", "error_se"]),
-        f"{told} {say('scores.better') if better else say('scores.no_better')}",
+        f"{sentence} {say('scores.better') if better else say('scores.no_better')}",
         (gate(say, "scores.level", level), gate(say, "scores.naive", better, gaps=words.joined(gaps))),
         picture=tuple(pictures),
         money=["error", "error_gap"] if unit == "money" else [],
