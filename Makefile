@@ -17,12 +17,13 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 unexport CRMRESEARCH_OUT
 
-.PHONY: help study test lab site bench bench-peers notebooks new-notebook recover lint lock clean
+.PHONY: help study test test-engines lab site bench bench-peers notebooks new-notebook recover lint lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make study      set up, run every notebook on the embedded bank, write ledger and site to outputs/runs/reference"
 	@echo "make test       set up, check code, notebooks and numbers"
+	@echo "make test-engines   hold the numbers of other engines against DuckDB's"
 	@echo "make lab        set up and open JupyterLab with the project's kernel"
 	@echo "make notebooks  re-execute the notebooks and store their normalised outputs; refresh outputs/reference"
 	@echo "make new-notebook NAME=05_example   write a notebook with its study, test and words, once a claim names it"
@@ -59,6 +60,10 @@ study: $(READY)
 test: $(ORACLES) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
+
+test-engines: $(READY)
+	@echo "== frames and ledger on other engines against DuckDB (minutes)"
+	@$(BIN)/python -m pytest -q -n 0 tests/engines
 
 lint: $(READY)
 	@echo "== ruff and mypy"

@@ -17,6 +17,7 @@ from crmresearch.data.contract import nearest
 from crmresearch.data.description import About, Description, TableSource
 from crmresearch.data.engines import DuckDB, Statement
 from crmresearch.data.loading import load
+from crmresearch.data.remote import reopened
 from crmresearch.data.rules import bands, followed
 from crmresearch.data.sources.names import find
 from crmresearch.data.store import kept, opened
@@ -343,7 +344,7 @@ def open_bank(name_or_path: str | os.PathLike[str], from_dir: Path | None = None
         If the data break the contract; whatever was loaded before stays as it was.
     """
     if loaded := os.environ.get(PINNED):
-        engine = DuckDB(Path(loaded), read_only=True)
+        engine = reopened(Path(loaded))
         about = About.again(engine.tables()["_about"])
         if about.name == os.fspath(name_or_path):
             return Bank(engine, about)
@@ -356,5 +357,5 @@ def loaded(fingerprint: str) -> Bank | None:
     path = kept(fingerprint)
     if path is None:
         return None
-    engine = DuckDB(path, read_only=True)
+    engine = reopened(path)
     return Bank(engine, About.again(engine.tables()["_about"]))

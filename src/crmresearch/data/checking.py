@@ -65,18 +65,27 @@ def identifiers_by_value(
     for name, facts in noted.items():
         table = TABLES[name]
         for column, kind in facts["brought"].items():
-            known = table[column] if column in table.names else None
-            replaced = known and column in pseudonyms.COLUMNS
-            if replaced or (known and (known.allowed or known.kind not in ("id", "text"))):
-                continue
-            if kind not in ("VARCHAR", "BIGINT", "DOUBLE"):
-                continue
-            total, texts = _different(engine, name, column, kind, facts["rows"])
-            found = identifiers.among(texts, total)
-            if found:
-                what, n = found
-                rule = f"holds {what}, which are refused ({n:,} of {total:,} different values looked at)"
-                yield Problem(name, column, rule, hint=_out(table, column, sources[name]))
+            if may_identify(table, column, kind):
+                total, texts = _different(engine, name, column, kind, facts["rows"])
+                yield from identifying(table, column, total, texts, sources[name])
+
+
+def may_identify(table: Table, column: str, kind: str) -> bool:
+    """Tell whether values of a column may be direct identifiers that nothing takes the place of."""
+    known = table[column] if column in table.names else None
+    replaced = known and column in pseudonyms.COLUMNS
+    if replaced or (known and (known.allowed or known.kind not in ("id", "text"))):
+        return False
+    return kind in ("VARCHAR", "BIGINT", "DOUBLE")
+
+
+def identifying(table: Table, column: str, total: int, texts: list[str], source: TableSource) -> Iterator[Problem]:
+    """Refuse a column of so many different values some of which, as texts, are direct identifiers."""
+    found = identifiers.among(texts, total)
+    if found:
+        what, n = found
+        rule = f"holds {what}, which are refused ({n:,} of {total:,} different values looked at)"
+        yield Problem(table.name, column, rule, hint=_out(table, column, source))
 
 
 def _out(table: Table, column: str, source: TableSource) -> str:
@@ -119,14 +128,14 @@ def currencies(engine: DuckDB, table: Table, source: TableSource, extras: Sequen
         return
     read = f"SELECT {', '.join(map(quoted, extras))} FROM ({source.query})" if extras else ""
     for query in filter(None, (source.beside, read)):
-        columns = [c[0] for c in engine.run(f"DESCRIBE ({query})") if c[1] == "VARCHAR" or c[1].startswith("ENUM")]
+        columns = [c for c, kind in engine.described(f"({query})") if kind == "VARCHAR" or kind.startswith("ENUM")]
         codes = [f"trim(CAST({quoted(c)} AS VARCHAR))" for c in columns]
-        first = engine.run(f"SELECT {', '.join(codes)} FROM ({query}) LIMIT {FEW}") if codes else []
+        first = engine.ask(f"SELECT {', '.join(codes)} FROM ({query}) AS q LIMIT {FEW}") if codes else []
         for column, code, seen in zip(columns, codes, zip(*first, strict=True), strict=False):
             if {*seen} - CODES - {"", None}:
                 continue
-            asked = f"SELECT DISTINCT {code} FROM ({query}) WHERE {code} <> '' LIMIT {len(CODES) + 1}"
-            found = {c for (c,) in engine.run(asked)}
+            asked = f"SELECT DISTINCT {code} FROM ({query}) AS q WHERE {code} <> '' LIMIT {len(CODES) + 1}"
+            found = {c for (c,) in engine.ask(asked)}
             if found <= CODES and found - {own} and found != {"ALL"}:
                 rule = f"holds codes of currencies ({', '.join(sorted(found)[:5])}), and amounts are read as {own}"
                 theirs = flow(source.theirs.get(column, column))

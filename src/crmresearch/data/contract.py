@@ -187,12 +187,17 @@ def _owner(table: Table, present: Sequence[str], tables: Sequence[str]) -> str |
 def _orders(table: Table, present: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Say how the days of a table lie to those of its customer: column, the rule, and by how many days it is broken."""
     if table.name == "customers":
-        yield "referrer_id", "referrer_id must name a customer acquired no later", "_since - acquired_on"
+        late = "date_diff('day', acquired_on, _since)"
+        yield "referrer_id", "referrer_id must name a customer acquired no later", late
     for c in table.columns if table.name not in ("customers", "prospects") else ():  # prospects may be won back
         if c.kind in ("date", "month") and c.name in present:
-            since = "_month" if c.kind == "month" else "_since"
-            yield c.name, f"{c.name} must not be before acquired_on of its customer", f"{since} - {quoted(c.name)}"
-            yield c.name, f"{c.name} must not be after left_on of its customer", f"{quoted(c.name)} - _until"
+            since, day = "_month" if c.kind == "month" else "_since", quoted(c.name)
+            yield (
+                c.name,
+                f"{c.name} must not be before acquired_on of its customer",
+                f"date_diff('day', {day}, {since})",
+            )
+            yield c.name, f"{c.name} must not be after left_on of its customer", f"date_diff('day', _until, {day})"
 
 
 def check_sql(
@@ -202,8 +207,9 @@ def check_sql(
     end: datetime.date | None = None,
     unreadable: Sequence[str] = (),
     tolerance: int = 0,
+    numbered: bool = True,
 ) -> tuple[str, list[_Check]]:
-    """Write the single pass that checks a loaded table.
+    """Write the single pass that checks a loaded table, in words that the seam can say to every engine.
 
     Parameters
     ----------
@@ -219,6 +225,8 @@ def check_sql(
         Columns some of whose values could not be read and are now missing; that is reported once, as what it is.
     tolerance : int
         Days by which rows may lie outside the time in which their customer was one.
+    numbered : bool
+        Whether rows have numbers, as those of a loaded table do.
 
     Returns
     -------
@@ -234,25 +242,25 @@ def check_sql(
         for c in _checks(table, present, tables, end, tolerance)
         if not spoilt & set(c.needs) and not (c.column in spoilt and c.rule == _missing(table[c.column]))
     ]
-    inner = ", ".join(f"({c.broken}) AS v{i}" for i, c in enumerate(checks))
-    outer = ", ".join(
-        f"count(*) FILTER (WHERE v{i}), min(r, {EXAMPLES}) FILTER (WHERE v{i})" for i in range(len(checks))
-    )
+    inner = [f"({c.broken}) AS v{i}" for i, c in enumerate(checks)]
+    first = f"min(r, {EXAMPLES}) FILTER (WHERE v{{0}})" if numbered else "NULL"
+    outer = "".join(f"count(*) FILTER (WHERE v{i}), {first.format(i)}, " for i in range(len(checks)))
     repeats = "0"
     if table.key and set(table.key) <= set(present):
         key = ", ".join(quoted(k) for k in table.key)
         whole = _whole_key(table)
         groups = f"SELECT count(*) AS n FROM {quoted(table.name)} WHERE {whole} GROUP BY {key}"
-        repeats = f"(SELECT coalesce(sum(n - 1), 0) FROM ({groups}))"
-    late = ", ".join(c.late for c in checks if c.late)
-    inner += f", greatest({late}) AS late" if late else ", 0 AS late"
-    rows = f"(SELECT rowid AS r, * FROM {quoted(table.name)})"
+        repeats = f"(SELECT coalesce(sum(n - 1), 0) FROM ({groups}) AS k)"
+    late = [c.late for c in checks if c.late]
+    inner.append((f"greatest({', '.join(late)})" if late[1:] else "".join(late) or "0") + " AS late")
+    rows = f"(SELECT rowid AS r, * FROM {quoted(table.name)}) AS t" if numbered else f"{quoted(table.name)} AS t"
     if owner := _owner(table, present, tables):
-        about = "any_value(acquired_on) AS _since, any_value(left_on) FILTER (WHERE left_on >= acquired_on) AS _until"
-        month = "CAST(date_trunc('month', any_value(acquired_on)) AS DATE) AS _month"
-        people = f"SELECT customer_id AS _id, {about}, {month} FROM customers WHERE _id IS NOT NULL GROUP BY _id"
-        rows += f" LEFT JOIN ({people}) ON {quoted(owner)} = _id"
-    return f"SELECT count(*), {repeats}, {outer}, max(late) FROM (SELECT r, {inner} FROM {rows})", checks
+        until = "max(CASE WHEN left_on >= acquired_on THEN left_on END) AS _until"
+        since = f"max(acquired_on) AS _since, {until}, CAST(date_trunc('month', max(acquired_on)) AS DATE) AS _month"
+        people = f"SELECT customer_id AS _id, {since} FROM customers WHERE customer_id IS NOT NULL GROUP BY customer_id"
+        rows += f" LEFT JOIN ({people}) AS o ON {quoted(owner)} = _id"
+    inner += ["r"] * numbered
+    return f"SELECT count(*), {repeats}, {outer}max(late) FROM (SELECT {', '.join(inner)} FROM {rows}) AS c", checks
 
 
 def _whole_key(table: Table) -> str:
@@ -282,5 +290,5 @@ def problems_from(table: Table, row: Sequence[Any], checks: Sequence[_Check], re
         n, ids = row[2 + 2 * i], row[3 + 2 * i]
         if n:
             hint = c.hint.format(table=table.name, days=days) if c.late else c.hint
-            found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids), hint))
+            found.append(Problem(table.name, c.column, c.rule, int(n), tuple(r + 1 for r in ids or ()), hint))
     return found

@@ -21,7 +21,7 @@ from crmresearch.data.tables import TABLES
 from crmresearch.errors import InputError
 
 if TYPE_CHECKING:
-    from crmresearch.data.engines import DuckDB
+    from crmresearch.data.engines import DuckDB, Remote
 
 
 FILE = "_file."  # before the name of a column that only formulas read
@@ -268,12 +268,35 @@ class Reconciliation:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Where the tables of a bank are, and stay.
+
+    Parameters
+    ----------
+    engine : str
+        As in ``bank.yaml``.
+    said : str
+        Its address, or where that stands, as in ``bank.yaml``.
+    remote : Remote
+        The connection.
+    constants : mapping
+        Columns that ``bank.yaml`` gives a value, by table.
+    """
+
+    engine: str
+    said: str
+    remote: Remote
+    constants: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Description:
     """A bank before it is loaded: facts, tables, and the files whose content decides whether a load is still valid.
 
     ``prepare`` runs once in the loading engine (to attach a database, say) and returns problems; ``problems`` are
     defects of files found before any row was read; ``reconcile`` are numbers to compare once all tables are loaded;
-    ``state`` returns a text that changes with what is read from elsewhere than files.
+    ``state`` returns a text that changes with what is read from elsewhere than files; ``elsewhere`` says where the
+    tables are that stay where they are.
     """
 
     about: About
@@ -283,3 +306,4 @@ class Description:
     problems: tuple[Problem, ...] = ()
     reconcile: tuple[Reconciliation, ...] = ()
     state: Callable[[], str] | None = None
+    elsewhere: Elsewhere | None = None

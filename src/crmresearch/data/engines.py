@@ -12,16 +12,18 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from crmresearch.data.places import FULL, private
-from crmresearch.errors import InputError
+from crmresearch.errors import CrmError, InputError
 
 if TYPE_CHECKING:
     import ibis
     import pandas as pd
+    import pyarrow as pa
 
 
 SUFFIX = ".duckdb"  # of loaded banks, and of databases that bring one
@@ -59,7 +61,11 @@ class DuckDB:
     ----------
     error, bad_value : type, tuple of type
         What :meth:`run` raises at all, and what it raises for a value that cannot be cast.
+    here : bool
+        Whether tables are kept here, whose rows have numbers that a report can name.
     """
+
+    here = True
 
     def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         import duckdb
@@ -104,11 +110,15 @@ class DuckDB:
     def frame(self, expr: Any) -> pd.DataFrame:
         """Run an expression, or a :class:`Statement`; return :func:`typed` columns, people by their names."""
         text, schema = expr if isinstance(expr, Statement) else self.compiled(expr)
-        frame = typed(self._raw.execute(text).df(), schema)
+        frame = typed(self._answer(text), schema)
         for name, kind in schema.items():
             if kind.is_uint64():
                 named = frame[name].map(self._names)
                 frame[name] = named.astype(object).where(named.notna(), None)
+        return frame
+
+    def _answer(self, text: str) -> pd.DataFrame:
+        frame: pd.DataFrame = self._raw.execute(text).df()
         return frame
 
     @functools.cached_property
@@ -134,6 +144,16 @@ class DuckDB:
                 raise
             raise OSError(reason, os.strerror(reason)) from None
         return rows
+
+    ask = run  # what rows of tables are asked for, wherever these are
+
+    def columns(self, name: str) -> list[str]:
+        """Return the names of a table's columns."""
+        return [str(row[0]) for row in self.described(f'"{name}"')]
+
+    def described(self, query: str) -> list[tuple[str, str]]:
+        """Return the columns that a query, or the name of a table, has, and their types in the words of this engine."""
+        return [(str(row[0]), str(row[1])) for row in self.run(f"DESCRIBE {query}")]
 
     @contextlib.contextmanager
     def visible(self, frames: Mapping[str, Any]) -> Iterator[None]:
@@ -216,6 +236,151 @@ class DuckDB:
         self._ibis.disconnect()
 
 
+class Link(Protocol):
+    """A connection to an engine elsewhere, which sees one state of the tables as far as the engine can.
+
+    Attributes
+    ----------
+    name : str
+        What the engine is called.
+    language : str
+        What Ibis, and a parser of SQL, call what it speaks.
+    binary : str
+        What stands behind an expression of text, so that it is ordered by its bytes as it is here.
+    plain : bool
+        Whether Ibis expressions must do with fewer words; see `plainer`.
+    error : type, tuple of type
+        What it raises when it cannot answer.
+    """
+
+    name: str
+    language: str
+    binary: str
+    plain: bool
+    error: Any
+
+    def ask(self, text: str) -> pa.Table:
+        """Return what a query answers."""
+
+    def view(self, name: str, text: str) -> None:
+        """Call a query by a name, which it takes from another query."""
+
+    def keep(self, name: str, text: str) -> None:
+        """Compute the answer of a query once, and call it by a name."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class Remote(DuckDB):
+    """The tables of a bank that stay on an engine elsewhere, seen through views of the connection.
+
+    What the bank's notes say, and how its people are called, stands in the file that is here. What is written in the
+    words of this engine is put into those of the other one.
+    """
+
+    here = False
+
+    def __init__(self, path: Path | None, link: Link) -> None:
+        super().__init__(path, read_only=path is not None)
+        self.link = link
+        self._schemas: dict[str, Any] = {}
+
+    def see(self, name: str, query: str, types: Mapping[str, str]) -> None:
+        """Call a query, in the words of this engine, by the name of a table; its columns have these types of Ibis."""
+        import ibis
+
+        self._do(self.link.view, name, self.said(query))
+        self._schemas[name] = ibis.schema(types)
+
+    def table(self, name: str) -> ibis.Table:
+        """Return a table as an Ibis expression."""
+        import ibis
+
+        return ibis.table(self._schemas[name], name=name)
+
+    def columns(self, name: str) -> list[str]:
+        """Return the names of a table's columns."""
+        return [*self._schemas[name]]
+
+    def described(self, query: str) -> list[tuple[str, str]]:
+        """Return the columns that a query has, and their types in the words of the engine that is here."""
+        schema = self._do(self.link.ask, self.said(f"SELECT * FROM {query} AS q LIMIT 0")).schema
+        return [(f.name, _kind(f)) for f in schema]
+
+    def compiled(self, expr: Any) -> Statement:
+        """Write an Ibis expression (or SQL of the engine that is here) down, once for many runs."""
+        import ibis
+
+        if isinstance(expr, str):
+            text = self.said(expr)
+            return Statement(text, ibis.schema(self._do(self.link.ask, f"SELECT * FROM ({text}) AS q LIMIT 0").schema))
+        expr = expr.as_table()
+        expr = expr.op().replace(plainer).to_expr() if self.link.plain else expr
+        return Statement(str(ibis.to_sql(expr, dialect=self.link.language)), expr.schema())
+
+    def _answer(self, text: str) -> pd.DataFrame:
+        frame: pd.DataFrame = self._do(self.link.ask, text).to_pandas()
+        return frame
+
+    def keep(self, name: str, expr: Any) -> None:
+        """Compute a table for as long as the connection lasts; one of the name that is kept already stays."""
+        if name not in self._schemas:
+            text, schema = self.compiled(expr)
+            self._do(self.link.keep, name, text)
+            self._schemas[name] = schema
+
+    def ask(self, text: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run a query in the words of the engine that is here; return its rows."""
+        found = self._do(self.link.ask, self.said(text))
+        columns = [column.to_pylist() for column in found.columns]
+        for k, field in enumerate(found.schema):  # exact numbers of any length come as text
+            if _kind(field) == "DECIMAL":
+                columns[k] = [None if v is None else Decimal(v) for v in columns[k]]
+        return list(zip(*columns, strict=True))
+
+    def said(self, text: str) -> str:
+        """Put words of the engine that is here into those of the other one."""
+        import sqlglot
+
+        return sqlglot.transpile(text, read=LANGUAGE, write=self.link.language)[0]
+
+    def _do(self, what: Callable[..., Any], *given: str) -> Any:
+        """Ask the engine; one that cannot answer, or is no longer there, ends the work in one line."""
+        try:
+            return what(*given)
+        except self.link.error as error:
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> NoReturn:
+        code = getattr(error, "sqlstate", None) or type(error).__name__  # its words may hold values
+        what = f"{self.link.name}, where the bank's tables are, did not answer ({code})"
+        raise CrmError(
+            f"{what}; see that it runs and lets you read, then run this again: what is done is kept"
+        ) from None
+
+    def close(self) -> None:
+        """End the connections."""
+        with contextlib.suppress(self.link.error):
+            self.link.close()
+        super().close()
+
+
+def _kind(field: pa.Field) -> str:
+    """Say the type of a column that an engine elsewhere answers with as this one would."""
+    import pyarrow.types as of
+
+    theirs = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+    kinds = (
+        ("BIGINT", of.is_integer(field.type)), ("DOUBLE", of.is_floating(field.type)),
+        ("DECIMAL", of.is_decimal(field.type) or theirs == "numeric"), ("BOOLEAN", of.is_boolean(field.type)),
+        ("VARCHAR", of.is_string(field.type) or of.is_large_string(field.type)), ("DATE", of.is_date(field.type)),
+        ("TIMESTAMP WITH TIME ZONE", of.is_timestamp(field.type) and field.type.tz),
+        ("TIMESTAMP", of.is_timestamp(field.type)),
+    )  # fmt: skip
+    return next((kind for kind, found in kinds if found), theirs or str(field.type))
+
+
 def typed(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
     """Cast columns to the types an expression declares, whatever an engine returned.
 
@@ -243,6 +408,18 @@ def workers(on: bool) -> None:
     import duckdb
 
     duckdb.execute("RESET threads" if on else "SET threads = 1")
+
+
+def plainer(node: Any, parts: Mapping[str, Any] | None) -> Any:
+    """Say what is in an Ibis expression with fewer words: no ``min_by``, no truth value cast to any number but one."""
+    import ibis.expr.operations as ops
+
+    made = node if parts is None else node.__recreate__(parts)
+    if type(made).__name__.startswith("min_by"):  # see earliest
+        return ops.ArgMin(*made.args[:2], where=None)
+    if isinstance(made, ops.Cast) and made.arg.dtype.is_boolean() and made.to.is_numeric():
+        return ops.Cast(ops.Cast(made.arg, "int32"), made.to)
+    return made
 
 
 def earliest(value: Any, day: Any) -> Any:
@@ -273,6 +450,15 @@ def md5(text: Any) -> Any:
         ...
 
     return digest(text)
+
+
+def hashed(key: Any, start: int = 0) -> Any:
+    """Return a whole number below 4,096 by a hash of an identifier or its code, from its digits after ``start``."""
+    import ibis
+
+    digits = md5(key.cast("string"))
+    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(start + k, 1)) for k in range(3))
+    return a * 256 + b * 16 + c
 
 
 class QueryError(Exception):

@@ -65,7 +65,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             found += [] if final or not source.text else checking.shortened(engine, table, brought)
     if stepped:
         for table in (STEPS[name] for name in STEPS if name in noted):
-            problems = _broken(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
+            problems = violations(engine, table, {table.name: noted[table.name]}, about, untyped[table.name])[1]
             found += [advice.named(p, sources[table.name]) for p in problems]
         if found := found or steps.work(engine, about, noted, sources):
             raise ContractError(about.name, found)
@@ -74,7 +74,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
     moved = [*TABLES] if stepped else last if refused else []
     for name in noted:
         if checked:
-            noted[name]["rows"], problems = _broken(engine, TABLES[name], noted, about, untyped.get(name, ()))
+            noted[name]["rows"], problems = violations(engine, TABLES[name], noted, about, untyped.get(name, ()))
             source, brought = sources.get(name), noted[name]["brought"]
             problems = [advice.century(engine, p, brought, source, about.observation_end) for p in problems]
             problems = [advice.consents(engine, advice.named(p, source), source) for p in problems]
@@ -86,7 +86,7 @@ def load(engine: DuckDB, description: Description, *, checked: bool = True, key:
             noted[name]["rows"] = int(engine.run(f'SELECT count(*) FROM "{name}"')[0][0])
     if checked:
         found += checking.identifiers_by_value(engine, noted, sources)
-    if found := [*found, *_constructs(about, noted)]:
+    if found := [*found, *constructs(about, noted)]:
         raise ContractError(about.name, found)
     compared = [_compared(engine, r) for r in description.reconcile]  # with the publisher's numbers: before any rule
     if key:
@@ -104,18 +104,18 @@ def breaches(engine: DuckDB, name: str, loaded: Sequence[str], about: About) -> 
     return int(row[0]), len(checks) + bool(TABLES[name].key), int(row[1]) + int(sum(row[2:-1:2]))
 
 
-def _broken(
+def violations(
     engine: DuckDB, table: Table, noted: Mapping[str, Any], about: About, untyped: Sequence[str]
 ) -> tuple[int, list[Problem]]:
     """Check a created table: its rows, and the rules that are broken."""
     row, checks = _checked(engine, table, noted[table.name]["brought"], tuple(noted), about, untyped)
-    repeated = [r[0] for r in engine.run(contract.repeats_sql(table))] if row[1] else []
+    repeated = [r[0] for r in engine.run(contract.repeats_sql(table))] if row[1] and engine.here else []
     problems = contract.problems_from(table, row, checks, repeated)
     for k, p in enumerate(problems):
         if code := re.search(r"declare missing: {\w+: \[(.{10})\]}", p.hint):  # the day that does stand for none here
             day, known = f"CAST({p.column} AS VARCHAR)", ", ".join(map(literal, casting.STAND_INS))
             asked = f"SELECT DISTINCT {day} FROM {table.name} WHERE {day} IN ({known})"
-            late = [d for (d,) in engine.run(asked) if (d > "2050") == (code[1] > "2050")]
+            late = [d for (d,) in engine.ask(asked) if (d > "2050") == (code[1] > "2050")]
             problems[k] = replace(p, hint=p.hint.replace(code[1], ", ".join(sorted(late)) or code[1]))
     return int(row[0]), problems
 
@@ -124,12 +124,12 @@ def _checked(
     engine: DuckDB, table: Table, brought: Collection[str], loaded: Sequence[str], about: About, untyped: Sequence[str]
 ) -> tuple[Any, Any]:
     absent = {c.name for c in table.columns if c.name not in brought and not c.nullable and not c.default}
-    columns = [c[0] for c in engine.run(f'DESCRIBE "{table.name}"') if c[0] not in absent]
+    columns = [c for c in engine.columns(table.name) if c not in absent]
     end = about.observation_end if about.dated else None
     others = () if table.name in about.unlinked else loaded
     tolerance = about.tolerance_days.get(table.name, about.tolerance_days.get("*", 0))
-    sql, checks = contract.check_sql(table, columns, others, end, untyped, tolerance)
-    return engine.run(sql)[0], checks
+    sql, checks = contract.check_sql(table, columns, others, end, untyped, tolerance, engine.here)
+    return engine.ask(sql)[0], checks
 
 
 def _compared(engine: DuckDB, r: Reconciliation) -> tuple[str, float, float, bool]:
@@ -138,7 +138,8 @@ def _compared(engine: DuckDB, r: Reconciliation) -> tuple[str, float, float, boo
     return r.what, found, float(expected), abs(found - expected) <= r.tolerance
 
 
-def _constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
+def constructs(about: About, noted: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find items of constructs that the survey has no column for."""
     items = noted["survey"]["brought"] if "survey" in noted else {}
     for construct, block in about.constructs.items() if items else ():
         for item in block["items"] if isinstance(block, Mapping) else block:
@@ -160,7 +161,7 @@ def _create(
         return None, [_unreadable(table.name, source, error)]
     types = types_given = {c[0]: c[1] for c in described}
     table = steps.shaped(table, {**types, **source.derived}, sources)
-    problems = _column_problems(table, types, source, about)
+    problems = column_problems(table, types, source, about)
     if problems:
         return None, problems
     cleaned, read = casting.cleaned(table, source, types)
@@ -224,7 +225,12 @@ def _create(
 
 
 def made_missing(description: Description) -> dict[str, dict[str, int]]:
-    """Count the values that declared codes make missing, by table and column, in one more pass over such sources."""
+    """Count the values that declared codes make missing, by table and column, in one more pass over such sources.
+
+    Of tables that stay elsewhere nothing is counted.
+    """
+    if description.elsewhere is not None:
+        return {}
     engine = DuckDB()
     if description.prepare is not None:
         description.prepare(engine)
@@ -257,7 +263,8 @@ def _ambiguous(engine: DuckDB, table: str, columns: Sequence[str], source: Table
             yield Problem(table, name, rule, hint=hint)
 
 
-def _column_problems(table: Table, types: Mapping[str, str], source: TableSource, about: About) -> list[Problem]:
+def column_problems(table: Table, types: Mapping[str, str], source: TableSource, about: About) -> list[Problem]:
+    """Say what is wrong with the columns of a table, before any row is read."""
     types = {**types, **dict.fromkeys(source.derived, "")}
     dates = [c.name for c in table.columns if c.kind in ("date", "month") and c.name in types]
     if dates and not about.dated:

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,35 +80,28 @@ def pseudonym(name: Any) -> Any:
     return name.str[-DIGITS:] if hasattr(name, "str") else name[-DIGITS:]
 
 
-def _places(noted: Iterable[str]) -> list[tuple[str, str]]:
-    return [(t, c) for t in noted if t in TABLES for c in COLUMNS if c in TABLES[t].names]
+def places_of(noted: Collection[str], unlinked: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """Return the columns of tables that name people; given unlinked tables, without those that name no others."""
+    known = [t for t in noted if t in TABLES]
+    if unlinked is not None and "customers" in known:
+        known = [t for t in known if not linked(t, unlinked)]
+    return [(t, c) for t in known for c in COLUMNS if c in TABLES[t].names]
 
 
 def linked(table: str, unlinked: Collection[str]) -> bool:
     """Tell whether a table names customers alone, who are all among those of ``customers``, as is checked."""
     others = ("customers", "prospects", *unlinked)
-    return "customers" not in unlinked and table not in others and [c for _, c in _places([table])] == ["customer_id"]
+    return "customers" not in unlinked and table not in others and [c for _, c in places_of([table])] == ["customer_id"]
 
 
-def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], key: bytes) -> bool:
-    """Make a pseudonym for every identifier of people in the tables read, and put its code in their place.
-
-    Where tables that name them are yet to be read, :func:`coded` writes these with codes at once. Returns whether any
-    of them did not consent to analysis.
-    """
+def called(rows: Collection[tuple[str, int, int, bool]], key: bytes) -> Any:
+    """Return the table of the pseudonyms of people, of whom each row tells the identifier, block, draw, and kind."""
     import pyarrow as pa
 
-    places = [(t, c) for t, c in _places(noted) if "customers" not in noted or not linked(t, unlinked)]
-    parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
-    if not parts:
-        return False
-    low, draw = (f"CAST(concat('0x', substr(md5(id), {k}, 3)) AS INTEGER)" for k in (1, 4))
-    found = f"id, {low} % {BLOCKS}, {draw}, bool_or(known)"
-    rows = engine.run(f"SELECT {found} FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
     width = max(7, len(str(len(rows))))
     named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _, _) in enumerate(rows)]
     plain = [normal(i) if known else "" for i, _, _, known in rows]
-    people = pa.table(
+    return pa.table(
         {
             "id": pa.array([r[0] for r in rows], pa.string()),
             "code": pa.array([k * BLOCKS + b for k, (_, b, _, _) in enumerate(rows)], pa.uint64()),
@@ -119,12 +112,28 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], ke
             "number": [text.isdecimal() for text in plain],
         }
     )
+
+
+def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], key: bytes) -> bool:
+    """Make a pseudonym for every identifier of people in the tables read, and put its code in their place.
+
+    Where tables that name them are yet to be read, :func:`coded` writes these with codes at once. Returns whether any
+    of them did not consent to analysis.
+    """
+    places = places_of(noted, unlinked)
+    parts = [f'SELECT "{c}" AS id, {t not in unlinked} AS known FROM "{t}" WHERE "{c}" IS NOT NULL' for t, c in places]
+    if not parts:
+        return False
+    low, draw = (f"CAST(concat('0x', substr(md5(id), {k}, 3)) AS INTEGER)" for k in (1, 4))
+    found = f"id, {low} % {BLOCKS}, {draw}, bool_or(known)"
+    rows = engine.run(f"SELECT {found} FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
+    people = called(rows, key)
     refused = "SELECT customer_id FROM customers WHERE consent_analysis = 'no'"
     here = f"CASE WHEN id IN ({refused}) THEN {OUT} ELSE code END" if "customers" in noted else "code"
     with engine.visible({"_made": people}):
         engine.run(f"CREATE TABLE {PEOPLE} AS SELECT * EXCLUDE id FROM _made")
         engine.run(f"CREATE TEMP TABLE _codes AS SELECT id, CAST(code AS {CODE}) AS code, {here} AS here FROM _made")
-    for table in dict.fromkeys(t for t, _ in _places(noted)):
+    for table in dict.fromkeys(t for t, _ in places_of(noted)):
         engine.write(table, coded(table, f'FROM "{table}"'), joined=True)
     return bool(engine.run(f"SELECT 1 FROM _codes WHERE here = {OUT} LIMIT 1"))
 
@@ -138,6 +147,6 @@ def coded(table: str, query: str, *, consenting: bool = False) -> str:
     column = "here" if consenting else "code"
     code = f"(SELECT {column} FROM _codes WHERE id = t.{{0}})"  # a LEFT JOIN puts rows of nobody behind others
     nobody = "CASE WHEN t.{0} IS NOT NULL THEN hash(t.{0}) | 9223372036854775808 END"
-    items = ", ".join(f"coalesce({code}, {nobody}) AS {{0}}".format(c) for _, c in _places([table]))
+    items = ", ".join(f"coalesce({code}, {nobody}) AS {{0}}".format(c) for _, c in places_of([table]))
     query = f"SELECT t.* REPLACE ({items}) FROM ({query}) t"
     return f"FROM ({query}) WHERE customer_id IS DISTINCT FROM {OUT}" if consenting else query

@@ -128,7 +128,7 @@ def bands(cuts: Sequence[float]) -> list[str]:
 
 def apply(engine: DuckDB, about: About, noted: dict[str, Any], sources: Mapping[str, TableSource]) -> list[Problem]:
     """Rewrite the loaded tables by the bank's rules; ``noted`` gets what changed, or the problems are returned."""
-    found = list(_problems(engine, about, noted, sources))
+    found = list(problems(engine, about, noted, sources))
     if found:
         return found
     if tier := about.segments.get("tier"):
@@ -151,9 +151,11 @@ def apply(engine: DuckDB, about: About, noted: dict[str, Any], sources: Mapping[
     return []
 
 
-def _problems(
+def problems(
     engine: DuckDB, about: About, noted: Mapping[str, Any], sources: Mapping[str, TableSource]
 ) -> Iterator[Problem]:
+    """Say what rules cannot be followed with the tables there are."""
+
     def lacks(key: str, *tables: str) -> Iterator[Problem]:
         for table in tables:
             if table not in noted:
@@ -181,7 +183,7 @@ def _problems(
                 rule = rule or f"contribution names no column of amounts; {nearest(name, numbers)}"
                 hint = "take it out of contribution, and name what is earned in a month" if name == "balance" else ""
                 yield Problem("monthly", name, rule, hint=hint)
-            elif gaps := engine.run(f"SELECT count(*) FROM monthly WHERE {quoted(name)} IS NULL")[0][0]:
+            elif gaps := engine.ask(f"SELECT count(*) FROM monthly WHERE {quoted(name)} IS NULL")[0][0]:
                 yield Problem("monthly", name, "counts as contribution, so it must not be missing", int(gaps))
     if "band" in about.segments:
         yield from lacks("segments", "monthly")
@@ -289,10 +291,13 @@ def consent(engine: DuckDB, noted: dict[str, Any]) -> dict[str, int]:
             _without(engine, name, [r[0] for r in engine.run(f'DESCRIBE "{name}"')])
             noted[name]["rows"] = int(engine.run(f'SELECT count(*) FROM "{name}"')[0][0])
         engine.run("DROP TABLE _unseen")
-        noted["customers"]["made"].append(
-            f"{found['no']:,} did not consent to analysis and are left out, in every table"
-        )
+        noted["customers"]["made"].append(left_out(found["no"]))
     return found
+
+
+def left_out(n: int) -> str:
+    """Say how many did not consent."""
+    return f"{n:,} did not consent to analysis and are left out, in every table"
 
 
 def _without(engine: DuckDB, name: str, there: Collection[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crmresearch.data import pseudonyms
+from crmresearch.data import pseudonyms, remote
 from crmresearch.data.contract import ContractError
 from crmresearch.data.description import Description
 from crmresearch.data.engines import SUFFIX, DuckDB
@@ -28,7 +28,10 @@ def opened(description: Description) -> DuckDB:
     loaded (cut by a full disk, say) is loaded again.
     """
     if description.problems:  # files that cannot be read at all also fail the fingerprint
-        load(DuckDB(), description)  # what can be read, so that one report holds every problem
+        if description.elsewhere is None:
+            load(DuckDB(), description)  # what can be read, so that one report holds every problem
+        else:
+            description.elsewhere.remote.close()
         raise ContractError(description.about.name, description.problems)
     folder = private("banks")
     place = hashlib.sha256(str(description.files[0].resolve()).encode()).hexdigest()[:8]
@@ -43,7 +46,7 @@ def opened(description: Description) -> DuckDB:
                     told = f"the loaded database of {description.about.name} {what}; it is loaded again"
                     print(f"== {told}", file=sys.stderr)
                 _make(description, path, name, key)
-    return DuckDB(path, read_only=True)
+    return remote.reopened(path, description.elsewhere)
 
 
 def kept(state: str) -> Path | None:
@@ -84,7 +87,10 @@ def _make(description: Description, path: Path, name: str, key: bytes) -> None:
         try:
             engine.beside(fresh)  # a new file, no block of which holds an identifier that is replaced
             with engine.uncompressed():
-                load(engine, description, key=key)
+                if description.elsewhere is None:
+                    load(engine, description, key=key)
+                else:
+                    remote.note(engine, description, description.elsewhere, key)
             engine.finish()
         finally:
             engine.close()

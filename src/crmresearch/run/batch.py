@@ -239,7 +239,11 @@ def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progres
     use(plan.loaded.opened.about.disclosure)
     shutil.rmtree(partial / SINCE, ignore_errors=True)  # it would tell what a release of that run rounds or refuses
     _merge_disclosure(partial)
-    if not _unchanged(plan):
+    unchanged = _unchanged(plan)
+    if not unchanged and not plan.loaded.opened.engine.here:
+        status["status"] = "failed"
+        status["remark"] = "the bank's tables changed while they were read, or cannot be reached any more; run it again"
+    elif not unchanged:
         status["remark"] = "the bank's files changed meanwhile; this run shows them as they were when it began"
     _publish(partial, status, plan.loaded.people, progress, site)
     for empty in PARTS:

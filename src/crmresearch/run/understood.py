@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from crmresearch.data.bank import Bank
 from crmresearch.data.contract import quoted
 from crmresearch.data.description import TableSource
-from crmresearch.data.engines import CODE
 from crmresearch.data.loading import breaches, made_missing
+from crmresearch.data.pseudonyms import COLUMNS
 from crmresearch.data.reductions import loyalty as reductions
 from crmresearch.data.sources.names import find
 from crmresearch.data.tables import TABLES
@@ -67,15 +67,21 @@ class Seen(NamedTuple):
 def seen(bank: Bank, table: str) -> dict[str, Seen]:
     """Look at all columns of a table in one pass of the engine."""
     brought = bank.columns(table)
-    described = [(c[0], str(c[1])) for c in bank.engine.run(f"DESCRIBE {quoted(table)}")]
-    columns = {c: "VARCHAR" if kind == CODE else kind for c, kind in described if c in brought}
+    coded = COLUMNS if bank.pseudonymous else ()
+    described = bank.engine.described(quoted(table))
+    columns = {c: "VARCHAR" if c in coded else kind for c, kind in described if c in brought}
+    distinct = "approx_count_distinct({})" if bank.engine.here else "count(DISTINCT {})"
     parts = []
     for c, kind in columns.items():
         q = quoted(c)
         ends = f"min({q}), max({q})" if kind not in ("VARCHAR", "BOOLEAN") else "NULL, NULL"
-        signs = f"count(*) FILTER ({q} < 0), count(*) FILTER ({q} > 0)" if kind.startswith("DECIMAL") else "0, 0"
-        parts.append(f"count({q}), approx_count_distinct({q}), {ends}, {signs}")
-    [row] = bank.engine.run(f"SELECT {', '.join(parts)} FROM {quoted(table)}")
+        signs = (
+            f"count(*) FILTER (WHERE {q} < 0), count(*) FILTER (WHERE {q} > 0)"
+            if kind.startswith("DECIMAL")
+            else "0, 0"
+        )
+        parts.append(f"count({q}), {distinct.format(q)}, {ends}, {signs}")
+    [row] = bank.engine.ask(f"SELECT {', '.join(parts)} FROM {quoted(table)}")
     return {c: Seen(kind, *row[6 * i : 6 * i + 6]) for i, (c, kind) in enumerate(columns.items())}
 
 
@@ -233,8 +239,8 @@ def _signs(bank: Bank, table: str, facts: Mapping[str, Seen], theirs: Mapping[st
 def _way(bank: Bank, facts: Mapping[str, Seen]) -> str:
     """Return the column that says whether an amount is a debit, if the source has one."""
     columns = [*facts, *bank.unread("transactions")]
-    other = "SELECT count(*) FILTER (direction NOT IN ('in', 'out')) FROM transactions"
-    if "direction" in facts and bank.engine.run(other) == [(0,)]:
+    other = "SELECT count(*) FILTER (WHERE direction NOT IN ('in', 'out')) FROM transactions"
+    if "direction" in facts and bank.engine.ask(other) == [(0,)]:
         columns.remove("direction")  # the contract's own words: money moved, whose way is known without a sign
     return next((c for c in columns if c.casefold().replace(" ", "_").replace("/", "_") in WAYS), "")
 

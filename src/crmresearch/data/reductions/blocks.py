@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.engines import md5
+from crmresearch.data.engines import hashed
 from crmresearch.data.pseudonyms import BLOCKS
 from crmresearch.errors import InputError
 
@@ -33,15 +33,6 @@ def block_of(key: Any, pseudonymous: bool = False) -> Any:
     if pseudonymous:
         return (key % BLOCKS).cast("int32")
     return (hashed(key) % BLOCKS).cast("int32")
-
-
-def hashed(key: Any, start: int = 0) -> Any:
-    """Return a whole number below 4,096 by a hash of an identifier or its code, from its digits after ``start``."""
-    import ibis
-
-    digits = md5(key.cast("string"))
-    a, b, c = (ibis.literal("0123456789abcdef").find(digits.substr(start + k, 1)) for k in range(3))
-    return a * 256 + b * 16 + c
 
 
 def person(bank: Bank, t: ibis.Table) -> Any:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd
 
 from crmresearch.data.bank import Bank
-from crmresearch.data.engines import PEOPLE
-from crmresearch.data.reductions.blocks import bounded, hashed
+from crmresearch.data.engines import PEOPLE, hashed
+from crmresearch.data.reductions.blocks import bounded
 from crmresearch.data.rules import SEGMENT, bands
 from crmresearch.errors import Missing, NotApplicable, answered
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crmresearch.data import formulas, steps
+from crmresearch.data import formulas, remote, steps
 from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import ContractError, Problem, close_to, lacking, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
@@ -83,7 +83,8 @@ def _locate(path: str | Path) -> Path:
 
 def _about(path: Path, content: Mapping[str, Any]) -> About:
     facts = shapes.keys_of(content, shapes.BANK, path.name)
-    facts.pop("tables", None)
+    for key in ("tables", "engine", "connect"):
+        facts.pop(key, None)
     for day in ("observation_start", "observation_end"):
         if day in facts:
             facts[day] = shapes.day(facts[day], day, path.name)
@@ -150,6 +151,12 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
     about = _about(path, content)
     if not content.get("tables"):
         raise InputError(f"{path.name}: tables: must name at least one table ({', '.join(TABLES)})")
+    if "engine" in content:
+        elsewhere, found, wrong = remote.describe(path, content, about, source_of)
+        asked = functools.partial(_state, about.name, {"": elsewhere.remote.link})
+        return Description(about, found, (path,), None, tuple(wrong), state=asked, elsewhere=elsewhere)
+    if "connect" in content:
+        raise InputError(f"{path.name}: connect: goes with engine:; name the server with each table (database:)")
     sources: dict[str, TableSource] = {}
     files: dict[Path, None] = {path: None}
     problems: list[Problem] = []
@@ -188,7 +195,7 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
             problems += error.problems
             continue
         columns = dict.fromkeys((*relation.header, *spec.get("columns", {}), *spec.get("derived", {})))
-        made = _table(steps.shaped(known[name], columns, content["tables"]), relation, spec, about.currency)
+        made = source_of(steps.shaped(known[name], columns, content["tables"]), relation, spec, about.currency)
         if isinstance(made, TableSource):
             files |= dict.fromkeys(parts)
             makes += relation.makes
@@ -205,14 +212,14 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
     return Description(about, sources, tuple(files), prepare, tuple(problems), state=state)
 
 
-def _state(name: str, connected: Mapping[str, servers.Server]) -> str:
+def _state(name: str, connected: Mapping[str, Any]) -> str:
     try:
         return repr([server.digest() for server in connected.values()])
     except relations.Unreadable as error:
         raise ContractError(name, error.problems) from None
 
 
-def _table(
+def source_of(
     table: Table, relation: relations.Relation, spec: Mapping[str, Any], currency: str
 ) -> TableSource | list[Problem]:
     """Build the query of one table, or say what is wrong with its columns."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
-from crmresearch.data.contract import nearest, quoted
+from crmresearch.data.contract import literal, nearest, quoted
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.sources.databases import one_select
 from crmresearch.data.sources.relations import Relation, refuse
@@ -21,7 +21,6 @@ from crmresearch.data.sources.relations import Relation, refuse
 DRIVER = "adbc-driver-postgresql"
 PREFIX = ("postgresql://", "postgres://")
 EXACT = ("numeric", "money", "float4", "float8")  # types whose text is a number with a decimal point
-BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 DIGEST = "SELECT count(*)::text AS n, sum(hashtextextended(_q::text, 0))::text AS h FROM (\n{}\n) AS _q"
 NAMES = "SELECT table_name FROM information_schema.tables WHERE table_schema = ANY(current_schemas(false))"
 # what a refused connection says, what that means, and what helps
@@ -35,12 +34,15 @@ REFUSALS = (
 class Server:
     """One snapshot of a database on a server, for all tables of a bank that name it; it ends with its last user."""
 
-    def __init__(self, table: str, said: str) -> None:
+    begin = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    more: tuple[str, ...] = ()
+
+    def __init__(self, table: str, said: str, key: str = "database") -> None:
         try:
             import adbc_driver_postgresql.dbapi as driver
         except ImportError:
             refuse(table, "the driver for PostgreSQL is not installed", f"python -m pip install {DRIVER}")
-        address = _address(table, said)
+        address = _address(table, said, key)
         wait = "" if "connect_timeout" in address else ("&" if "?" in address else "?") + "connect_timeout=10"
         try:
             self.connection = driver.connect(address + wait)
@@ -55,7 +57,7 @@ class Server:
     def _begin(self) -> None:
         self.connection.rollback()
         with self.connection.cursor() as cursor:
-            for statement in (BEGIN, "SET LOCAL TIME ZONE 'UTC'", "SET LOCAL DateStyle = 'ISO'"):
+            for statement in (self.begin, "SET LOCAL TIME ZONE 'UTC'", "SET LOCAL DateStyle = 'ISO'", *self.more):
                 cursor.execute(statement)
 
     def ask(self, select: str) -> Any:
@@ -85,6 +87,46 @@ class Server:
             except self.error as error:
                 self.failed(table, spec, error)
         return repr(found)
+
+
+class Session(Server):
+    """A snapshot of a database on a server in which a bank's tables are reduced where they are; see `engines.Link`."""
+
+    name, language, binary, plain = "the PostgreSQL server", "postgres", ' COLLATE "C"', True
+    begin = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"  # it may make views and tables, of its own alone
+    more = ("SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")  # what is computed in a view it guesses too small
+
+    def relation(self, table: str, spec: Mapping[str, Any]) -> Relation:
+        """Find what a table is read by, and its columns."""
+        name = ".".join(map(quoted, spec["table"].split(".")))
+        try:
+            asked = f"SELECT relnamespace::regnamespace::text AS s FROM pg_class WHERE oid = {literal(name)}::regclass"
+            schema = self.ask(asked)[0].to_pylist()[0]  # named, as a view of the connection may be called like it
+            name = name if "." in spec["table"] else f"{schema}.{name}"
+            header = self.ask(f"SELECT * FROM {name} LIMIT 0").schema.names
+        except self.error as error:
+            self.failed(table, spec, error)
+        return Relation(name, header, f"table {spec['table']} of its server", text=False)
+
+    def watch(self, table: str, spec: Mapping[str, Any], select: str) -> None:
+        """Count the rows of a query among those that :meth:`digest` tells apart."""
+        self.read[table] = spec, select
+
+    def view(self, name: str, text: str) -> None:
+        """Call a query by a name, which it takes from another query."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"DROP VIEW IF EXISTS pg_temp.{quoted(name)} CASCADE")
+            cursor.execute(f"CREATE TEMPORARY VIEW {quoted(name)} AS {text}")
+
+    def keep(self, name: str, text: str) -> None:
+        """Compute the answer of a query once, and call it by a name."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {quoted(name)} AS {text}")
+            cursor.execute(f"ANALYZE {quoted(name)}")
+
+    def close(self) -> None:
+        """End the connection."""
+        self.connection.close()
 
 
 def relation(table: str, spec: Mapping[str, Any], servers: dict[str, Server]) -> Relation:
@@ -132,8 +174,8 @@ def _text(name: str, kind: str) -> str:
     return f"{name}::numeric::text" if kind == "money" else f"{name}::text"
 
 
-def _address(table: str, said: str) -> str:
-    """Return the address that ``database:`` states, or that the environment variable it names holds."""
+def _address(table: str, said: str, key: str) -> str:
+    """Return the address that ``database:`` or ``connect:`` states, or that the environment variable it names holds."""
     example = "postgresql://user@host:5432/name"
     if "://" not in said:
         address = os.environ.get(said, "")
@@ -142,8 +184,9 @@ def _address(table: str, said: str) -> str:
     else:
         address = said
         if "password" in parse_qs(urlsplit(said).query) or urlsplit(said).password is not None:
-            hint = "put the address into an environment variable, and its name into bank.yaml: database: BANK_DATABASE"
-            refuse(table, "database: holds a password", hint)
+            hint = "put the address into an environment variable, and its name into bank.yaml: "
+            hint += f"{key}: BANK_DATABASE"
+            refuse(table, f"{key}: holds a password", hint)
     if not address.startswith(PREFIX):
-        refuse(table, "database: is no address of a PostgreSQL server", f"it looks like this: {example}")
+        refuse(table, f"{key}: is no address of a PostgreSQL server", f"it looks like this: {example}")
     return address

@@ -43,6 +43,8 @@ TABLE: dict[str, tuple[Any, str]] = {
 PLANTED = "{S06: {world: 0.8, limit: 0.78, error: 0.01}}"
 BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(About)} | {
     "tables": ({"": ...}, "{customers: customers.csv}"),
+    "engine": ("", "postgres"),
+    "connect": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name)"),
     "constructs": ({"": ([""], {"": ("", [""])})}, "{satisfaction: [sat1, sat2]}"),
     "paths": ([[""]], "[[satisfaction, loyalty]]"),
     "covered": ({"": [""]}, "{transactions: [2022-01-01, 2022-06-30]}"),
