@@ -2,8 +2,8 @@
 
 Where a study reports a quantity that no parameter of the world equals (a Cox coefficient under unobserved frailty, a
 composite path), its truth is what the estimator tends to under the world's own entry and censoring. It is computed here
-from large banks, whose seeds no trial uses, and stored in ``limits.yaml``: 240 times the customers of one trial, so
-that the limit's own error stays below a tenth of an estimate's and hardly moves its coverage.
+from large banks, whose seeds no trial uses, and stored in ``limits.yaml``: at least 180 times the customers of one
+trial, so that the limit's own error stays below a tenth of an estimate's and hardly moves its coverage.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crmresearch.lab.recover.summary import formulas, stored_limits
 from crmresearch.lab.simulated.settings import REFERENCE, Settings, world_names
 
 CUSTOMERS = 60_000  # of one bank
-TIMES = 240  # customers of all banks over those of one trial
+TIMES = 180  # customers of all banks over those of one trial, at least
 FEWEST = 6  # banks
 FIRST = 900_001  # seed
 NOISE = 0.2  # of the value: a limit with a larger error is none (the slope's inverse where there is no slope)
