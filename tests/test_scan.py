@@ -306,6 +306,14 @@ def test_columns_count_people_where_their_result_says_so(run, row, found):
     assert [b.file for b in scan(run, WHO).breaches] == ["site/c.html", "tables/00_c.csv"] * found
 
 
+def test_a_declared_table_may_name_the_table_of_customers(run):
+    """One day behind is no customer; the same lines in a table of which nobody says what it counts may be."""
+    (run / "tables/00_f.csv").write_text("table,newest,days_behind\ncustomers,2025-12-30,1\nmonthly,2025-12-01,30\n")
+    assert [b.rule for b in scan(run, WHO).breaches] == ["fewer than 10 people in 'customers'"]
+    (run / "disclosure.json").write_text(json.dumps({"threshold": 10, "counts": {"00_f.csv": []}}))
+    assert scan(run, WHO).breaches == []
+
+
 def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
     import pyarrow as pa
     import pyarrow.parquet as parquet

@@ -87,7 +87,7 @@ class _Reader:
                 (folder / "tables" / name).open(encoding="utf-8") as f,
             ):
                 header: list[str] = next((row for row in csv.reader(f) if row and not row[0].startswith("#")), [])
-                self.declared[frozenset(header) - {""}] = groups
+                self.declared.setdefault(frozenset(header) - {""}, []).extend(groups)
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
@@ -223,8 +223,8 @@ class _Reader:
         if cells:
             yield from self.lines((f"{within}line 1", name) for name in header)
         line = header.index("line_id") if "line_id" in header else None  # of a ledger, where some count no people
-        groups = self.declared.get(frozenset(header) - {""}, [])
-        own = {name for group in groups for name in group}
+        groups = self.declared.get(frozenset(header) - {""})
+        own = {name for group in groups or () for name in group}
         different: list[set[str]] = [set() for _ in header]
         sums: dict[str, int] = {}
         for number, row in enumerate(rows, start=2):
@@ -235,9 +235,10 @@ class _Reader:
             }
             if line is not None and row[line : line + 1] in _IMPERSONAL:
                 here = {}
-            if row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):  # counts stand in a line
+            # counts may stand in a line; a result that declares its columns knows of the table `customers` as well
+            if groups is None and row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):
                 yield f"{within}line {number}", f"fewer than {self.least} people in '{row[0]}'"
-            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums, groups):
+            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums, groups or []):
                 yield f"{within}line {number}", rule
             for k, cell in enumerate(row):
                 if cells:
