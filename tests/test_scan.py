@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -312,6 +313,10 @@ def test_a_declared_table_may_name_the_table_of_customers(run):
     assert [b.rule for b in scan(run, WHO).breaches] == ["fewer than 10 people in 'customers'"]
     (run / "disclosure.json").write_text(json.dumps({"threshold": 10, "counts": {"00_f.csv": []}}))
     assert scan(run, WHO).breaches == []
+    site = run.with_name("site")  # which holds no declaration of its own
+    shutil.copytree(run / "tables", site)
+    assert len(scan(site, WHO).breaches) == 1
+    assert scan(site, WHO, runs=[run]).breaches == []
 
 
 def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):

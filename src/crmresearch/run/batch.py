@@ -339,7 +339,8 @@ def rebuild(runs: Mapping[Path, People | None], target: Path, lost: Mapping[str,
     if clean:
         site.build(list(clean), target, told)
         # each run was looked through for its own customers: an identifier of one bank is a number of another
-        found = scan(target, next(iter(clean.values())) if len(clean) == 1 else People.called(())).breaches
+        only = next(iter(clean.values())) if len(clean) == 1 else People.called(())
+        found = scan(target, only, runs=list(clean)).breaches
         out.breaches += found
     if found or not clean:
         shutil.rmtree(target, ignore_errors=True)

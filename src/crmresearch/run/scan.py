@@ -18,7 +18,7 @@ import json
 import re
 import zlib
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,13 @@ class _Unreadable(Exception):
 class _Reader:
     """Looks through one file after another."""
 
-    def __init__(self, people: People, folder: Path) -> None:
-        self.least = least(folder)
+    def __init__(self, people: People, runs: Sequence[Path]) -> None:
+        self.least = max(map(least, runs))
         self.said = functools.partial(said, people=people, least=self.least)
         self.declared: dict[frozenset[str], list[list[str]]] = {}
-        for name, groups in declared(folder).items():  # wherever a table with the same headings is shown
-            with (
-                contextlib.suppress(OSError, UnicodeDecodeError),
-                (folder / "tables" / name).open(encoding="utf-8") as f,
-            ):
+        for path, groups in ((run / "tables" / name, g) for run in runs for name, g in declared(run).items()):
+            with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as f:
+                # wherever a table with the same headings is shown
                 header: list[str] = next((row for row in csv.reader(f) if row and not row[0].startswith("#")), [])
                 self.declared.setdefault(frozenset(header) - {""}, []).extend(groups)
 
@@ -360,7 +358,7 @@ def html_tables(text: str) -> Iterator[list[list[str]]]:
 # --- a whole run -----------------------------------------------------------------------------------------------------
 
 
-def scan(folder: Path, people: People | None, deep: bool = True) -> Report:
+def scan(folder: Path, people: People | None, deep: bool = True, runs: Sequence[Path] = ()) -> Report:
     """Look through everything of a run but its lists of customers (``restricted/``).
 
     Parameters
@@ -371,8 +369,10 @@ def scan(folder: Path, people: People | None, deep: bool = True) -> Report:
         Whose identifiers are looked for; without them the report says that they were not.
     deep : bool
         Whether what lies in its folders is looked through, too.
+    runs : sequence of Path
+        The runs that it shows and whose declarations hold; by default it is the run itself.
     """
-    report, reader = Report(people=people is not None), _Reader(people or People.called(()), folder)
+    report, reader = Report(people=people is not None), _Reader(people or People.called(()), runs or [folder])
     images = theme = 0
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         name = path.relative_to(folder).as_posix()
