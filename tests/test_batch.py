@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from crmresearch import ledger
 from crmresearch.errors import InputError
 from crmresearch.run import batch, execution, plan, site, workers
 
@@ -175,6 +176,22 @@ def test_two_runs_give_the_same_bytes(tiny, tmp_path, no_site):
         files.append({str(p.relative_to(outcome.folder)): p.read_bytes() for p in paths if p.name != "status.json"})
     assert files[0] == files[1]
     assert "notebooks/01_set.ipynb" in files[0]
+
+
+def test_the_search_for_breaches_goes_by_what_results_declare(tiny, tmp_path):
+    """In the finding about privacy, in the run and in its site: one day behind is no customer."""
+    shown = (
+        "from crmresearch import notebook\nnb = notebook.start('00_customer_base', bank_name=bank_name)",
+        "import pandas as pd\nfrom crmresearch.result import Result\n"
+        "behind = pd.DataFrame({'table': ['customers', 'monthly'], 'days_behind': [1, 30]})\n"
+        "newest = Result(behind, 'The newest row is a day old.', counts=())\nnb.keep(newest, 'freshness')\nnewest",
+        "nb.finish()",
+    )
+    notebook(tmp_path / "n" / "00_customer_base.ipynb", *shown)
+    outcome = batch.run(str(tiny), folder=tmp_path / "n", out=tmp_path / "run")
+    assert outcome.completed, outcome.status
+    assert ledger.read(outcome.folder).set_index("line_id").loc["S09", "estimate"] == 0
+    assert (outcome.folder / "tables" / "00_customer_base_freshness.csv").exists()
 
 
 def test_a_later_run_replaces_the_folder_whole_and_keeps_what_is_unchanged(tiny, tmp_path, no_site):

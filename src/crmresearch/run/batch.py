@@ -201,6 +201,7 @@ def carry_out(
             workers.execute(work, team, progress, done, plan.keys)
             with ONE:
                 use(plan.loaded.opened.about.disclosure)
+                _merge_disclosure(partial)  # which the search for breaches goes by
                 _record_breaches(partial, known)
                 whole = plan.whole and all(d["status"] == "completed" for d in done.values())
                 frame = ledger.merge(partial, whole=whole)
@@ -238,7 +239,6 @@ def _finish(plan: Plan, partial: Path, status: dict[str, Any], progress: Progres
     """Write what came of a run, its site, and last of all its status."""
     use(plan.loaded.opened.about.disclosure)
     shutil.rmtree(partial / SINCE, ignore_errors=True)  # it would tell what a release of that run rounds or refuses
-    _merge_disclosure(partial)
     unchanged = _unchanged(plan)
     if not unchanged and not plan.loaded.opened.engine.here:
         status["status"] = "failed"
