@@ -160,11 +160,8 @@ def _seen(
         if kind in ("date", "month") and raw == "TIMESTAMP WITH TIME ZONE":
             hint = f"cast them to days: {otherwise}"
             problems.append(Problem(table.name, name, "times with a zone, whose days depend on it", hint=hint))
-        elif raw not in (*FROM.get(kind, (raw,)),) and name not in (*source.recode, *constants):
-            consent = table[name].allowed == CONSENT
-            hint = f"cast it: {otherwise}"
-            if not consent:
-                problems.append(Problem(table.name, name, f"{name} must be {WANTED[kind]}", hint=hint))
+        elif raw not in FROM.get(kind, (raw,)) and name not in (*source.recode, *constants):
+            problems.append(Problem(table.name, name, f"{name} must be {WANTED[kind]}", hint=f"cast it: {otherwise}"))
     zoned = {p.column for p in problems}
     problems += loading.column_problems(table, {c: t for c, t in types.items() if c not in zoned}, source, about)
     if problems:
