@@ -23,7 +23,7 @@ unexport CRMRESEARCH_OUT
 help:
 	@echo "make study      set up, run every notebook on the embedded bank, write ledger and site to outputs/runs/reference"
 	@echo "make test       set up, check code, notebooks and numbers"
-	@echo "make test-engines   hold the numbers of other engines against those of DuckDB (a quarter of an hour)"
+	@echo "make test-engines   hold the numbers of other engines against those of DuckDB (minutes)"
 	@echo "make lab        set up and open JupyterLab with the project's kernel"
 	@echo "make notebooks  re-execute the notebooks and store their normalised outputs; refresh outputs/reference"
 	@echo "make new-notebook NAME=05_example   write a notebook with its study, test and words, once a claim names it"

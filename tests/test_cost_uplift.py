@@ -101,3 +101,11 @@ def test_uplift_finds_who_can_be_saved_and_an_offer_that_harms():
 def test_uplift_is_not_better_than_chance_when_everybody_gains_alike():
     told = [cost.uplift(campaign(2000, s, effect=0.0)).gates[0][0] for s in range(10)]
     assert told.count("open") <= 2  # each is wrong with a chance of about 2.5%
+
+
+def test_the_table_of_all_gates_tells_a_weak_check_from_an_open_one():
+    weak = cost.uplift(campaign(2000, 0, effect=0.0))
+    assert [state for state, _ in weak.gates] == ["weak check"]
+    listed = cost.gates(uplift=weak)
+    assert listed.table["status"].tolist() == ["weak check"]
+    assert listed.sentence.startswith("0 gates are open, 1 only weak checks")

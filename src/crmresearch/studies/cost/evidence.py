@@ -11,7 +11,7 @@ from crmresearch.estimators.blocks import checked
 from crmresearch.estimators.inference import Estimate, ends, fieller, levels, logit_fit, normal, ratio_delta, wilson
 from crmresearch.estimators.spending.winning import MIN_WINS
 from crmresearch.figures import Picture
-from crmresearch.result import Result, gate, study
+from crmresearch.result import STATES, Result, gate, study
 from crmresearch.studies.cost.common import written
 
 say = words.of("cost.calls")
@@ -148,9 +148,7 @@ def gates(**results: Result) -> Result:
         label = name.replace("_", " ")
         if result.missing is not None:
             rows.append((label, tell("all"), absent_words, str(result.missing)))
-        own = [c for e in result.estimates.values() if isinstance(e, Estimate) for c in e.checks]
-        rows += [(label, check.name, check.status, check.detail) for check in (*result.checks, *own)]
+        rows += [(label, check.name, state, check.detail) for state, check in result.gates]
     table = pd.DataFrame(list(dict.fromkeys(rows)), columns=["study", "assumption", "status", "detail"])
-    known = ("open", "closed", "declared", absent_words)
-    o, c, d, a = (int((table["status"] == status).sum()) for status in known)
-    return Result(table, tell("gates", open=o, closed=c, declared=d, absent=a), counts=())
+    n = {state: int((table["status"] == state).sum()) for state in (*STATES, absent_words)}
+    return Result(table, tell("gates", n=n, weak=n["weak check"], absent=n[absent_words]), counts=())
