@@ -7,14 +7,14 @@ import gzip
 import io
 import json
 import os
-import shutil
 import struct
 import zlib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from crmresearch import rules
+from crmresearch import disclosure, rules
 from crmresearch.data.bank import open_bank
 from crmresearch.run.people import People
 from crmresearch.run.scan import PNG, scan
@@ -56,8 +56,11 @@ def notebook(*cells: object, **metadata: object) -> str:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with what runs have, numbers of every kind among it, and nothing that must not leave."""
-    folder = tmp_path / "run"
+    return clean(tmp_path / "run")
+
+
+def clean(folder: Path) -> Path:
+    """Write a run with what runs have, numbers of every kind among it, and nothing that must not leave."""
     shown = (
         "retention .846 [.837, .853], n = 20,000\n  year  4711  0.4711  +12.5 +13.5 +14.5 +15.5\n2020-01-02 10:11:12"
     )
@@ -288,37 +291,6 @@ def test_every_planted_leak_is_found(run, name, content, rule):
     assert found == {(name, rule)}
 
 
-DECLARED = {"counts": {"00_c.csv": [["first", "first_did"], ["held_out"]], "00_a.csv": [[]]}}
-
-
-@pytest.mark.parametrize(
-    ("row", "found"),
-    [("40,20,12", 0), ("40,20,4", 1), ("40,33,12", 1), (",,", 0), ("40,0,12", 0)],
-    ids=["enough", "few", "all but few", "hidden", "none"],
-)
-def test_columns_count_people_where_their_result_says_so(run, row, found):
-    """In the table's file and wherever the same table is shown; elsewhere ``first`` counts nobody."""
-    (run / "disclosure.json").write_text(json.dumps({"threshold": 10, **DECLARED}))
-    (run / "tables/00_c.csv").write_text(f"month,first,first_did,held_out\n2020-01,{row}\n")
-    cells = "".join(f"<td>{cell}</td>" for cell in ["2020-01", *row.split(",")])
-    heads = "".join(f"<th>{name}</th>" for name in ("month", "first", "first_did", "held_out"))
-    (run / "site/c.html").write_text(f"<table><tr>{heads}</tr><tr>{cells}</tr></table>")
-    (run / "site/d.html").write_text("<table><tr><th>first</th><th>x</th></tr><tr><td>4</td><td>y</td></tr></table>")
-    assert [b.file for b in scan(run, WHO).breaches] == ["site/c.html", "tables/00_c.csv"] * found
-
-
-def test_a_declared_table_may_name_the_table_of_customers(run):
-    """One day behind is no customer; the same lines in a table of which nobody says what it counts may be."""
-    (run / "tables/00_f.csv").write_text("table,newest,days_behind\ncustomers,2025-12-30,1\nmonthly,2025-12-01,30\n")
-    assert [b.rule for b in scan(run, WHO).breaches] == ["fewer than 10 people in 'customers'"]
-    (run / "disclosure.json").write_text(json.dumps({"threshold": 10, "counts": {"00_f.csv": []}}))
-    assert scan(run, WHO).breaches == []
-    site = run.with_name("site")  # which holds no declaration of its own
-    shutil.copytree(run / "tables", site)
-    assert len(scan(site, WHO).breaches) == 1
-    assert scan(site, WHO, runs=[run]).breaches == []
-
-
 def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -330,6 +302,8 @@ def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
     kinds = pa.DictionaryArray.from_arrays(pa.array([0, 0]), pa.array(["x", ID]))  # no row has the second
     parquet.write_table(pa.table({"kind": kinds}), run / "tables" / "d.parquet")
     parquet.write_table(pa.table({"row": [{"n": 3, "group": "x"}]}), run / "tables" / "e.parquet")
+    declared = pd.DataFrame({"group": ["x", "y"], "first": [50, 4]})
+    disclosure.safe(declared, ("first",)).assign(first=[50, 4]).to_parquet(run / "tables" / "g.parquet")
     noted = pa.schema([pa.field("group", pa.string(), metadata={"by": ID})])
     parquet.write_table(pa.table([pa.array(["x"])], schema=noted), run / "tables" / "f.parquet")
     assert {(b.file, b.rule) for b in scan(run, WHO).breaches} == {
@@ -340,6 +314,7 @@ def test_a_parquet_file_is_read_with_its_notes_and_a_link_is_none(run):
         ("tables/d.parquet", "customer identifier"),
         ("tables/e.parquet", "fewer than 10 people"),
         ("tables/f.parquet", "customer identifier"),
+        ("tables/g.parquet", "fewer than 10 people in 'first'"),
     }
 
 

@@ -335,8 +335,8 @@ def _index_names(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(names=[n or "" for n in frame.index.names])
 
 
-def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str]]]:
-    """Columns as they are read: name, whether of numbers, cells; an estimate and the ends of its interval are one.
+def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, str, bool, list[str]]]:
+    """Columns as they are read: own name, heading, whether of numbers, cells; an estimate and its interval are one.
 
     What a row is stands first (the first column and the text after it), then whatever has an interval.
     """
@@ -348,8 +348,8 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
     taken: dict[int, int] = {}  # the estimate, and where its interval begins
     for k in lows:
         taken[_estimate_of(shown, number, k, {*taken, *lows, *(low + 1 for low in lows)})] = k
-    found: list[tuple[str, bool, list[str]]] = []
-    other: list[tuple[str, bool, list[str]]] = []
+    found: list[tuple[str, str, bool, list[str]]] = []
+    other: list[tuple[str, str, bool, list[str]]] = []
     for k, name in enumerate(names):
         if k in taken:
             low = taken[k]
@@ -363,10 +363,10 @@ def _columns(frame: pd.DataFrame, digits: int) -> list[tuple[str, bool, list[str
             if low != k:
                 spans = [f"{v} {span}".strip() for v, span in zip(own, spans, strict=True)]
             heading = words.local(name.removesuffix("low").removesuffix("_") if low == k else name)
-            found.append((f"{heading} [{say('interval')}]".strip(), True, [s or NOTHING for s in spans]))
+            found.append((name, f"{heading} [{say('interval')}]".strip(), True, [s or NOTHING for s in spans]))
         elif k not in lows and k - 1 not in lows:
-            other.append((words.local(name), number[k], cells[k]))
-    labels = 0 if 0 in taken else next((k for k, (_, numeric, _) in enumerate(other) if k and numeric), len(other))
+            other.append((name, words.local(name), number[k], cells[k]))
+    labels = 0 if 0 in taken else next((k for k, (*_, numeric, _) in enumerate(other) if k and numeric), len(other))
     return [*other[:labels], *found, *other[labels:]]
 
 
@@ -403,16 +403,26 @@ def text(frame: pd.DataFrame, digits: int = 3) -> str:
     """Write a (protected) table as text with rounded numbers."""
     columns = _columns(frame, digits)
     return pd.DataFrame({k: cells for k, (*_, cells) in enumerate(columns)}).to_string(
-        index=False, header=[name for name, *_ in columns]
+        index=False, header=[heading for _, heading, *_ in columns]
     )
 
 
 def html(frame: pd.DataFrame, digits: int = 3) -> str:
-    """Write a (protected) table as HTML: numbers to the right, every column with a header, no styles."""
+    """Write a (protected) table as HTML: numbers to the right, every column with a header, no styles.
+
+    Which columns count people stands with it, by place, whatever language its headings are in: see :func:`places`.
+    """
     columns = _columns(frame, digits)
-    align = ['style="text-align: right"' if numeric else 'style="text-align: left"' for _, numeric, _ in columns]
-    head = "".join(f'<th scope="col" {a}>{escape(name)}</th>' for a, (name, *_) in zip(align, columns, strict=True))
+    align = ['style="text-align: right"' if numeric else 'style="text-align: left"' for *_, numeric, _ in columns]
+    head = "".join(f'<th scope="col" {a}>{escape(text)}</th>' for a, (_, text, *_) in zip(align, columns, strict=True))
     rows = []
     for row in zip(*(cells for *_, cells in columns), strict=True):
         rows.append("<tr>" + "".join(f"<td {a}>{escape(v)}</td>" for a, v in zip(align, row, strict=True)) + "</tr>")
-    return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    told = places([name for name, *_ in columns], grouped(frame.attrs["counts"])) if "counts" in frame.attrs else ""
+    return f'<table class="dataframe"{told}><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def places(columns: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """Write which columns of a table in HTML count people: the places of a whole and of its parts, group by group."""
+    told = " ".join(",".join(str(columns.index(c)) for c in group if c in columns) for group in groups)
+    return f' data-people="{told}"'

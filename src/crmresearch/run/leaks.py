@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from crmresearch import disclosure, identifiers
+from crmresearch import disclosure, identifiers, words
 from crmresearch.run.people import People
 
 _COUNTS = (
@@ -133,25 +133,32 @@ def heading(name: str) -> str | None:
 # --- rows of tables --------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(10_000)
 def of_people(name: str) -> bool:
-    """Tell whether a heading announces a count of people."""
-    said = set(re.split(r"[\W_\d]+", name.strip().casefold())) - {""}
+    """Tell whether a heading announces a count of people, in a language that there are words of."""
+    said = set(re.split(r"[\W_\d]+", words.back(name.strip()).casefold())) - {""}
     return (bool(said & COUNTS) and said <= COUNTS | _OF) or said in ({"count"}, {"at", "risk"})
 
 
-def shared(row: Mapping[str, str], whole: int) -> Iterator[tuple[str, int]]:
+def shared(row: Mapping[str, str], whole: float) -> Iterator[tuple[str, int]]:
     """Yield the counts that shares of a row give back, where they are written to enough digits to be sure."""
     for name, cell in row.items():
-        if re.search(r"(?i)share|percent|anteil|占比", name) and number(cell.removesuffix("%")):
+        if re.search(r"(?i)share|percent|anteil|占比", words.back(name)) and number(cell.removesuffix("%")):
             part = whole * float(cell.removesuffix("%")) / (100 if cell.endswith("%") else 1)
             if abs(part - round(part)) < 1e-6 * whole:
                 yield name, round(part)
 
 
+def measured(cell: Any) -> float | None:
+    """Return the number of a cell, if it is one; its share, its interval or a mark may stand behind it."""
+    text = re.sub(r"\s*(?:\([^)]*\)|\[[^]]*\]|[*†‡])$", "", str(cell).strip()).removeprefix("~").replace(",", "")
+    return float(text) if number(text) else None
+
+
 def counted(cell: Any) -> int | None:
-    """Return what a cell counts, if it does; its share or a mark may stand behind it."""
-    text = re.sub(r"\s*(?:\([^)]*\)|[*†‡])$", "", str(cell).strip()).removeprefix("~").replace(",", "")
-    return int(float(text)) if number(text) and float(text).is_integer() else None
+    """Return what a cell counts, if it does."""
+    n = measured(cell)
+    return int(n) if n is not None and n.is_integer() else None
 
 
 def number(cell: str) -> bool:

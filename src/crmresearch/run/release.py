@@ -24,7 +24,7 @@ from crmresearch.data.pseudonyms import mark
 from crmresearch.errors import InputError
 from crmresearch.run.leaks import counted, number, of_people, shared, told
 from crmresearch.run.people import People
-from crmresearch.run.scan import PRIVATE, Breach, declared, html_tables, least, scan
+from crmresearch.run.scan import PRIVATE, Breach, declared, html_tables, least, own_of, scan
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
@@ -156,12 +156,14 @@ def _rows(content: bytes) -> list[dict[str, str]]:
     return [{k.casefold(): v or "" for k, v in row.items() if k} for row in found]
 
 
-def _shown(content: bytes) -> Iterator[dict[str, str]]:
-    """Yield the rows of the tables that a notebook shows, of which not all are written."""
+def _shown(content: bytes) -> Iterator[tuple[dict[str, str], Collection[str]]]:
+    """Yield the rows of the tables that a notebook shows, of which not all are written, and what they count by."""
     for cell in json.loads(content).get("cells", []):
         for output in cell.get("outputs", []):
-            for head, *rows in filter(None, html_tables("".join(output.get("data", {}).get("text/html", "")))):
-                yield from ({k.casefold(): v for k, v in zip(head, row, strict=False)} for row in rows if head and row)
+            tables = html_tables("".join(output.get("data", {}).get("text/html", "")))
+            for people, (head, *rows) in ((people, rows) for people, rows in tables if rows):
+                own = {head[k] for groups in people for k in own_of(head, groups)}
+                yield from (({k.casefold(): v for k, v in zip(head, r, strict=False)}, own) for r in rows if head and r)
 
 
 # --- differences between releases ------------------------------------------------------------------------------------
@@ -187,8 +189,9 @@ def _cells(contents: Mapping[str, bytes], own: Own) -> dict[str, dict[str, Any]]
 
     for name, content in contents.items():
         kept = name.endswith(".csv") and name.split("/")[0] in ("tables", "ledger.csv")
-        for row in _rows(content) if kept else _shown(content) if name.endswith(".ipynb") else ():
-            counts = _people(row, own.get(name, ()))
+        written = ((row, own.get(name, ())) for row in _rows(content)) if kept else ()
+        for row, by in _shown(content) if name.endswith(".ipynb") else written:
+            counts = _people(row, by)
             first, *_ = row
             words = [v for k, v in row.items() if k == first or not (k in counts or of_people(k) or number(v))]
             said = [v for k, v in row.items() if not (k in counts or of_people(k)) and number(v)]

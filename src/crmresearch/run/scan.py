@@ -18,14 +18,15 @@ import json
 import re
 import zlib
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crmresearch import identifiers, ledger
+from crmresearch import disclosure, identifiers, ledger, words
+from crmresearch.data.tables import TABLES
 from crmresearch.rules import rules
-from crmresearch.run.leaks import counted, heading, of_people, said, shared
+from crmresearch.run.leaks import counted, heading, measured, of_people, said, shared
 from crmresearch.run.people import People
 
 PRIVATE = "restricted"  # lists of customers, which stay where they are
@@ -68,6 +69,7 @@ _INLINE = re.compile(r"</?(?:a|abbr|b|code|em|i|mark|small|span|strong|sub|sup|t
 # --- how a file is read ----------------------------------------------------------------------------------------------
 
 Piece = tuple[str, str]  # where, and what stands there
+Groups = Sequence[Sequence[str | int]]  # columns that count people, by name or place: a whole and its parts
 
 
 class _Unreadable(Exception):
@@ -80,12 +82,9 @@ class _Reader:
     def __init__(self, people: People, runs: Sequence[Path]) -> None:
         self.least = max(map(least, runs))
         self.said = functools.partial(said, people=people, least=self.least)
-        self.declared: dict[frozenset[str], list[list[str]]] = {}
-        for path, groups in ((run / "tables" / name, g) for run in runs for name, g in declared(run).items()):
-            with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as f:
-                # wherever a table with the same headings is shown
-                header: list[str] = next((row for row in csv.reader(f) if row and not row[0].startswith("#")), [])
-                self.declared.setdefault(frozenset(header) - {""}, []).extend(groups)
+        self.declared: dict[str, list[Groups]] = {}  # by the table's file, which a site holds as well
+        for name, groups in ((name, g) for run in runs for name, g in declared(run).items()):
+            self.declared.setdefault(name, []).append(groups)
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
@@ -111,10 +110,10 @@ class _Reader:
                 raise _Unreadable from None
         if path.name == "searchindex.js":  # words, and the numbers of their pages
             content = re.sub(rb":(?:\d+|\[[\d,\s\[\]]*\])", b": ", content)
-        yield from self.content(content, ending)
+        yield from self.content(content, ending, self.declared.get(path.name, ()))
 
-    def content(self, content: bytes, ending: str) -> Iterator[tuple[str, str]]:
-        """Look through the content of a file."""
+    def content(self, content: bytes, ending: str, people: Iterable[Groups] = ()) -> Iterator[tuple[str, str]]:
+        """Look through the content of a file; ``people`` declares what a table counts."""
         if content.startswith(PNG):
             yield from self.lines(png_texts(content))
             if not content.endswith(_END):
@@ -129,12 +128,12 @@ class _Reader:
                 pass  # not JSON: by its lines
         if ending in (".csv", ".tsv"):
             first = text.partition("\n")[0]
-            yield from self.table(csv.reader(io.StringIO(text), delimiter=max(",;\t|", key=first.count)))
+            yield from self.table(csv.reader(io.StringIO(text), delimiter=max(",;\t|", key=first.count)), people=people)
             return
         yield from self.text(_DRAWN.sub("", text) if ending == ".svg" else text)
 
-    def text(self, text: str, within: str = "") -> Iterator[tuple[str, str]]:
-        """Look through a text by lines and tables, and into what is embedded in it."""
+    def text(self, text: str, within: str = "", beside: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+        """Look through a text by lines and tables, and into what is embedded in it; ``beside`` are known headings."""
         broken = ""
         for number, line in enumerate(text.splitlines(), start=1):
             where = f"{within}line {number}"
@@ -148,8 +147,9 @@ class _Reader:
             yield from self.lines([(where, line)])
             if (shown := _INLINE.sub("", line)) != line:  # as one reads it: words may be marked up in parts
                 yield from self.lines([(where, shown)])
-        for k, rows in enumerate((*html_tables(text), *_text_tables(text, "text/plain" in within)), start=1):
-            yield from self.table(rows, f"{within}table {k}, ", cells=False)
+        plain = _text_tables(text, "text/plain" in within, beside)
+        for k, (people, rows) in enumerate((*html_tables(text), *plain), start=1):
+            yield from self.table(rows, f"{within}table {k}, ", cells=False, people=people)
 
     def lines(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
         """Look through pieces of text."""
@@ -160,6 +160,8 @@ class _Reader:
     def strings(self, value: Any, where: str) -> Iterator[tuple[str, str]]:
         """Look through all strings of JSON, names included; of a notebook's images, the text they carry."""
         if isinstance(value, dict):
+            shown = html_tables("".join(value["text/html"])) if {"text/html", "text/plain"} <= value.keys() else ()
+            beside = {rows[0][k] for told, rows in shown if rows for own in told for k in own_of(rows[0], own)}
             impersonal = where.rpartition(", ")[2] in ledger.IMPERSONAL or value.get("line_id") in ledger.IMPERSONAL
             for key, part in value.items():
                 place = f"{where}, {key}".removeprefix(", ")
@@ -177,7 +179,7 @@ class _Reader:
                     text = part if isinstance(part, str) else ("" if key in _JOINED else "\n").join(part)
                     # what JSON names so, its value is: "customer_id": "17", "password": "…"
                     named = f"{key}: {text}" if len(text) < 200 and "\n" not in text else text
-                    yield from self.text(named, f"{place}, ")
+                    yield from self.text(named, f"{place}, ", beside if key == "text/plain" else ())
                 else:
                     yield from self.strings(part, place)
         elif isinstance(value, list):
@@ -205,7 +207,11 @@ class _Reader:
                 for row in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                     yield ["" if v is None else str(v) for v in row]
 
-        yield from self.table(rows())
+        attrs: Any = {}
+        with contextlib.suppress(ValueError):
+            attrs = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b""))  # as a result's table has them
+        people = disclosure.grouped(attrs["counts"]) if isinstance(attrs, dict) and "counts" in attrs else None
+        yield from self.table(rows(), people=[] if people is None else [people])
         for batch in file.iter_batches():
             for name, column in zip(schema.names, batch.columns, strict=True):
                 for value in column.dictionary.to_pylist() if hasattr(column, "dictionary") else ():  # unused ones, too
@@ -213,62 +219,91 @@ class _Reader:
                 for value in column.to_pylist() if hasattr(column, "flatten") else ():  # a cell that is a table itself
                     yield from self.strings(value, name)
 
-    def table(self, rows: Iterable[list[str]], within: str = "", cells: bool = True) -> Iterator[tuple[str, str]]:
-        """Look at a table: its headings, cells of one to nine people, and columns whose values identify as a whole."""
+    def table(
+        self, rows: Iterable[list[str]], within: str = "", cells: bool = True, people: Iterable[Groups] = ()
+    ) -> Iterator[tuple[str, str]]:
+        """Look at a table: its headings, cells of one to nine people, and columns whose values identify as a whole.
+
+        People are counted by the columns that stand in its declaration, and by those that are called so in any table.
+        """
         rows = (row for row in rows if not (row and row[0].startswith("#")))
         header = next(rows, [])
         yield from ((f"{within}heading", rule) for name in header if (rule := heading(name)))
         if cells:
             yield from self.lines((f"{within}line 1", name) for name in header)
         line = header.index("line_id") if "line_id" in header else None  # of a ledger, where some count no people
-        groups = self.declared.get(frozenset(header) - {""})
-        own = {name for group in groups or () for name in group}
+        told = list(people)
+        fitting = [placed for groups in told if (placed := _placed(header, groups)) is not None]
+        fits, groups = bool(fitting) or not told, list(itertools.chain(*fitting))
+        own = set(itertools.chain(*groups))
         different: list[set[str]] = [set() for _ in header]
-        sums: dict[str, int] = {}
+        sums: dict[int, float] = {}
+        lines, named = dict[int, str](), set[str]()
         for number, row in enumerate(rows, start=2):
-            here = {
-                name: n
-                for name, cell in zip(header, row, strict=False)
-                if (name in own or of_people(name)) and (n := counted(cell))
+            here: dict[int, float] = {
+                k: n
+                for k, (name, cell) in enumerate(zip(header, row, strict=False))
+                if (n := measured(cell) if k in own else counted(cell) if of_people(name) else None)
             }
+            fits &= not any(measured(row[k]) is None and _DIGITS.search(row[k]) for k in own if k < len(row))
             if line is not None and row[line : line + 1] in _IMPERSONAL:
                 here = {}
-            # counts may stand in a line; a result that declares its columns knows of the table `customers` as well
-            if groups is None and row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):
-                yield f"{within}line {number}", f"fewer than {self.least} people in '{row[0]}'"
-            for rule in self._few_in(dict(zip(header, row, strict=False)), here, sums, groups or []):
+            if row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):  # counts may stand in a line
+                lines[number] = row[0]
+            named |= {words.back(row[0].strip())} if row and not named - TABLES.keys() else set()
+            for rule in self._few_in(header, row, here, sums, groups):
                 yield f"{within}line {number}", rule
             for k, cell in enumerate(row):
                 if cells:
                     yield from self.lines([(f"{within}line {number}", cell)])
                 if k < len(different) and len(cell) > 6 and len(different[k]) < 50_000:
                     different[k].add(cell)
+        if not fits:
+            yield f"{within}its columns", "declaration of counts that is not this table's"
+        # a result that declares its columns may tell of the table `customers`, where every row is a table of the bank
+        for number, name in lines.items() if not fitting or named - TABLES.keys() else ():
+            yield f"{within}line {number}", f"fewer than {self.least} people in '{name}'"
         for name, values in zip(header, different, strict=True):
             if found := identifiers.among(values):
                 yield f"{within}column '{name}'", found[0]
 
-    def few(self, n: int | None) -> bool:
+    def few(self, n: float | None) -> bool:
         """Tell whether a count is of few people."""
         return n is not None and 0 < n < self.least
 
     def _few_in(
-        self, row: dict[str, str], here: dict[str, int], sums: dict[str, int], groups: list[list[str]]
+        self, header: list[str], row: list[str], here: dict[int, float], sums: dict[int, float], groups: list[list[int]]
     ) -> Iterator[str]:
         """Tell which counts of a row are of few people: as it stands, by its complement, its shares, or its total."""
-        whole = next((n for name, n in here.items() if name.strip().casefold() in _WHOLES), 0)
-        for name, n in here.items():
-            rest = whole - n if name.strip().casefold() in _PARTS else 0
-            total = n - sums.get(name, 0) if _TOTAL.fullmatch(next(iter(row.values())).strip()) else 0
+        names = {k: words.back(header[k].strip()).casefold() for k in here}
+        whole = next((n for k, n in here.items() if names[k] in _WHOLES), 0)
+        for k, n in here.items():
+            rest = whole - n if names[k] in _PARTS else 0
+            total = n - sums.get(k, 0) if _TOTAL.fullmatch(row[0].strip()) else 0
             if any(map(self.few, (n, rest, total))):
-                yield f"fewer than {self.least} people in '{name}'"
-            sums[name] = sums.get(name, 0) + n
+                yield f"fewer than {self.least} people in '{header[k]}'"
+            sums[k] = sums.get(k, 0) + n
         for all_, *parts in filter(None, groups):
-            for name in parts:
-                if all_ in here and self.few(abs(here[all_] - here.get(name, here[all_]))):
-                    yield f"fewer than {self.least} people in '{all_}' but not in '{name}'"
-        for name, part in shared(row, whole):
+            for k in parts:
+                if all_ in here and self.few(abs(here[all_] - here.get(k, here[all_]))):
+                    yield f"fewer than {self.least} people in '{header[all_]}' but not in '{header[k]}'"
+        for name, part in shared(dict(zip(header, row, strict=False)), whole):
             if any(map(self.few, (part, whole - part))):
                 yield f"fewer than {self.least} people by '{name}'"
+
+
+_DIGITS = re.compile(r"^(?!\s*[<＜]).*\d")  # what should count and is no number; <10 tells of nobody
+
+
+def _placed(header: list[str], groups: Groups) -> list[list[int]] | None:
+    """Return the places of the columns that a declaration names, or gives by place; None where one is not there."""
+    at: dict[Any, int] = {k: k for k in range(len(header))} | {name: k for k, name in enumerate(header)}
+    return [[at[c] for c in group] for group in groups] if all(c in at for c in itertools.chain(*groups)) else None
+
+
+def own_of(header: list[str], groups: Groups) -> set[int]:
+    """Places of all columns that a declaration has, whatever they are part of; none where it is not this table's."""
+    return set(itertools.chain(*(_placed(header, groups) or ())))
 
 
 _JOINED = ("source", "text", "text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "traceback")
@@ -326,25 +361,32 @@ def png_texts(content: bytes) -> list[Piece]:
     return found
 
 
-def _text_tables(text: str, plain: bool) -> Iterator[list[list[str]]]:
-    """Yield the tables of a text: of Markdown, and if plain those with numbers that end where their head does."""
+def _text_tables(text: str, plain: bool, beside: Collection[str]) -> Iterator[tuple[list[Groups], list[list[str]]]]:
+    """Yield the tables of a text: of Markdown, and if plain those with numbers that end where their head does.
+
+    The head is a word for people, or one that a table in HTML beside it declares.
+    """
     lines, rows = text.splitlines(), list[list[str]]()
     for line in (*lines, ""):
         if line.lstrip().startswith("|"):
             rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
         elif rows:
-            yield rows
+            yield [], rows
             rows = []
+    known = [re.compile(rf"(?<!\S){re.escape(name)}(?!\S)") for name in beside if name]
     for at, head in enumerate(lines if plain else ()):
-        for word in re.finditer(r"(?<=\s)\S+", head) if "  " in head else ():
-            if word[0].isalpha() and of_people(word[0]):
-                number = re.compile(rf"(?<!\S)(?:[\d,.]+|–)(?<=^.{{{word.end()}}})(?!\S)")
-                cells = (number.search(line) for line in lines[at + 1 :])
-                yield [[word[0]], *([c[0]] for c in itertools.takewhile(bool, cells) if c)]
+        guessed = (w for w in re.finditer(r"(?<!\S)\S+", head) if "  " in head and w[0].isalpha() and of_people(w[0]))
+        for word in (*guessed, *itertools.chain(*(name.finditer(head) for name in known))):
+            number = re.compile(rf"(?<!\S)(?:[\d,.]+|–)(?<=^.{{{word.end()}}})(?!\S)")
+            cells = (number.search(line) for line in lines[at + 1 :])
+            yield (
+                [[[0]]] if word[0] in beside else [],
+                [[word[0]], *([c[0]] for c in itertools.takewhile(bool, cells) if c)],
+            )
 
 
-def html_tables(text: str) -> Iterator[list[list[str]]]:
-    """Yield the tables of a page, row by row, without markup."""
+def html_tables(text: str) -> Iterator[tuple[list[Groups], list[list[str]]]]:
+    """Yield the tables of a page: the declaration that stands with it, if any, and its rows without markup."""
     for table in re.findall(r"<table\b.*?</table>", text, re.S | re.I) if "<table" in text else ():
         rows = re.findall(r"<tr\b.*?</tr>", table, re.S | re.I)
         cells = (re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row, re.S | re.I) for row in rows)
@@ -352,7 +394,9 @@ def html_tables(text: str) -> Iterator[list[list[str]]]:
         named = not rows or not re.search(
             r"<td\b", rows[0], re.I
         )  # else each row names itself, and no column has a head
-        yield found if named else [[""] * len(found[0]), *found]
+        told = re.match(r'<table\b[^>]*?\sdata-people="([\d, ]*)"', table, re.I)  # see disclosure.places
+        people: list[Groups] = [[[int(k) for k in re.findall(r"\d+", g)] for g in told[1].split()]] if told else []
+        yield people, found if named else [[""] * len(found[0]), *found]
 
 
 # --- a whole run -----------------------------------------------------------------------------------------------------

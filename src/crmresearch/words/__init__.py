@@ -88,10 +88,15 @@ def _back() -> dict[str, str]:
     return {text: english for other in others for english, text in _elsewhere(other).items()}
 
 
+def back(text: str) -> str:
+    """Return the English of a name of a column, a value or a unit in another language; of others, what they are."""
+    return _back().get(text, text) if _BROAD.search(text) else text
+
+
 def local(text: str) -> str:
     """Return in the reader's language what is written in English elsewhere; a bank's own words stay what they are."""
     if language() == "en":
-        return _back().get(text, text) if _BROAD.search(text) else text
+        return back(text)
     plain = " ".join(text.split())
     return remember(_elsewhere(language()).get(plain) or _filled(plain, language()) or text, text)
 

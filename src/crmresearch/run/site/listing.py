@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from crmresearch import ledger, words
+from crmresearch import disclosure, ledger, words
 from crmresearch.run.site import claims, tables
 from crmresearch.run.site.chips import chip, raw
 from crmresearch.run.site.runs import Run
@@ -89,8 +89,7 @@ def _row(told: Mapping[str, tuple[str, str]], find: str) -> str:
 
 def _table(name: str, named: Mapping[str, str], rows: Iterable[str]) -> str:
     heads = "".join(f'<th scope="col" data-key="{key}">{head}</th>' for key, head in named.items())
-    whole = (
-        f'<table class="dataframe" id="{name}"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    )
+    head = f'<table class="dataframe" id="{name}"{disclosure.places([*named], [["n"]])}><thead><tr>{heads}</tr></thead>'
+    whole = f"{head}<tbody>{''.join(rows)}</tbody></table>"
     shown = tables.stacked(whole).replace("crm-wide", "crm-wide crm-sortable", 1)
     return f'<div class="crm-scroll">{shown}</div>'
