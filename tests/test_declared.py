@@ -119,3 +119,34 @@ def test_a_declared_table_may_name_the_table_of_customers(run):
     shutil.copytree(run / "tables", site)
     assert len(scan(site, WHO).breaches) == 1
     assert scan(site, WHO, runs=[run]).breaches == []
+
+
+# --- two tables of one run --------------------------------------------------------------------------------------------
+
+ALL = "region,n,left\nnorth,300,40\nsouth,200,30\n"
+ANSWERED = "region,satisfaction,answered\nnorth,4.5,{}\nsouth,4.1,150\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (ALL, ANSWERED.format(295), 1),
+        (ALL, ANSWERED.format(285), 0),
+        (ALL, ANSWERED.format(300), 0),
+        (ALL, ALL, 0),  # shown twice
+        (ALL, ALL.replace("n,left", "n,left,answered").replace("300,40", "300,40,290"), 0),  # which its own row tells
+        (ALL, ANSWERED.format(295).replace("region", "city"), 0),  # others may be called so
+        (ALL, ANSWERED.format(295).replace("north", "east"), 0),
+        ("year,n\n2020,300\n", "year,n\n2020,295\n", 0),
+        (ALL + "north,304,40\n", "", 0),
+        ("g,n\nx,3\n", "g,n\nx,5\n", 1),
+    ],
+)
+def test_rows_of_two_tables_that_count_a_few_more_or_less_are_to_be_looked_at(run, first, second, found):
+    """They are no breach: who counts whom is not known."""
+    (run / "tables/00_c.csv").write_text(first)
+    (run / "tables/00_d.csv").write_text(second)
+    report = scan(run, WHO)
+    assert len(report.alike) == found
+    assert all(told.startswith("tables/00_c.csv and tables/00_d.csv (") for told in report.alike)
+    assert bool(report.breaches) == first.startswith("g")

@@ -385,6 +385,8 @@ def check(folder: options.Run, bank: options.Whose = None, from_dir: options.Fro
     passed = _told(report)
     for left in report.left_out:
         options.echo(f"not looked at: {left}")
+    for rows in report.alike:
+        options.echo(f"look at {rows}: if one counts some of the other's people, the few between them can be told")
     if not passed:
         raise typer.Exit(1)
     options.echo(

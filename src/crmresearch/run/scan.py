@@ -52,6 +52,7 @@ class Report:
     """What a scan found, in how many files, and what it did not look at, in words.
 
     ``people`` is false where it was not known whose identifiers to look for; ``unread`` names files of other kinds.
+    ``alike`` are rows of two tables that somebody who knows whom they count must look at: see :meth:`_Reader.beside`.
     """
 
     breaches: list[Breach] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Report:
     left_out: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     people: bool = True
+    alike: list[str] = field(default_factory=list)
 
 
 _EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+[^,\s]{0,40};base64,([A-Za-z0-9+/=\s]+)")
@@ -85,9 +87,13 @@ class _Reader:
         self.declared: dict[str, list[Groups]] = {}  # by the table's file, which a site holds as well
         for name, groups in ((name, g) for run in runs for name, g in declared(run).items()):
             self.declared.setdefault(name, []).append(groups)
+        self.at = ""  # the file that is read
+        self.rows: dict[str, dict[frozenset[float], str]] = {}  # what rows of one name count, and where
+        self.alike: dict[str, str] = {}
 
     def file(self, path: Path, name: str) -> Iterator[tuple[str, str]]:
         """Yield what a file holds that must not leave: where, and the rule."""
+        self.at = name
         yield from (("its name", rule) for rule in sorted(self.said(name)))
         if path.is_symlink():
             yield "the file", "link to another place"
@@ -251,6 +257,8 @@ class _Reader:
             if row and of_people(row[0]) and any(map(self.few, map(counted, row[1:]))):  # counts may stand in a line
                 lines[number] = row[0]
             named |= {words.back(row[0].strip())} if row and not named - TABLES.keys() else set()
+            if cells:  # else a table that is shown, and mostly stands in a file
+                self.beside(header, row, {*here.values()})
             for rule in self._few_in(header, row, here, sums, groups):
                 yield f"{within}line {number}", rule
             for k, cell in enumerate(row):
@@ -266,6 +274,23 @@ class _Reader:
         for name, values in zip(header, different, strict=True):
             if found := identifiers.among(values):
                 yield f"{within}column '{name}'", found[0]
+
+    def beside(self, header: list[str], row: list[str], counts: set[float]) -> None:
+        """Note where a row of another file, of one name with this one, counts a few people more or less.
+
+        If one counts some of whom the other does (of a region all, and those who answered), the few between them are
+        told by subtraction; if they are others altogether, nobody is. Numbers do not tell which: this is no breach, but
+        to be looked at. Rows that a number names (a year) are left aside, as too many are alike by chance.
+        """
+        names = list(itertools.takewhile(lambda pair: measured(pair[1]) is None, zip(header, row, strict=False)))
+        if not counts or not any(name for _, name in names):
+            return
+        key = ", ".join(f"{head} {name}".strip() for head, name in names)
+        seen = self.rows.setdefault(key, {})
+        for other, place in seen.items():  # what both tell is no news
+            if place != self.at and any(self.few(abs(a - b)) for a in other - counts for b in counts - other):
+                self.alike.setdefault(key, f"{place} and {self.at} ({key})")
+        seen.setdefault(frozenset(counts), self.at)
 
     def few(self, n: float | None) -> bool:
         """Tell whether a count is of few people."""
@@ -440,8 +465,10 @@ def scan(folder: Path, people: People | None, deep: bool = True, runs: Sequence[
         f"the pixels of {images} pictures": images,
         f"{theme} files of the site's theme, the same as installed": theme,
         f"what cannot be read: {', '.join(report.unread)}": report.unread,
+        "people between two tables, but for those in files whose rows have one name": True,
         "identifiers of customers, as their bank is not known": people is None,
     }
+    report.alike = list(reader.alike.values())
     report.left_out = [words for words, so in said.items() if so] + (people.left_out if people else [])
     return report
 
