@@ -84,6 +84,23 @@ def test_missing_values_are_refused_by_name_and_count(run, name):
         run()
 
 
+@pytest.mark.parametrize("referred", [[], [0, 0], [1, 1, 1], [0, 1]])
+def test_a_difference_of_nobody_is_none(referred):
+    """Every bank that had been observed for less than two years, and has referrals, made notebook 04 fail."""
+    rows = pd.DataFrame({"cell": "a", "referred": pd.Series(referred, dtype="int64"), "money": 1.0})
+    assert (referral.within_cells(rows, "money", "EUR") is None) == (set(referred) != {0, 1})
+
+
+def test_what_is_missing_together_has_one_indicator():
+    """Where some customers have no months, balance and contribution were collinear, and the study was refused."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.lognormal(size=(60, 3)), columns=["balance", "contribution_before", "age"])
+    frame.loc[:9, ["balance", "contribution_before"]] = np.nan
+    frame.loc[5:7, "age"] = np.nan
+    indicators = panel.account_covariates(frame).filter(like="_unknown")
+    assert list(indicators) == ["age_unknown", "balance_unknown"]
+
+
 def test_collinear_columns_are_refused_by_name():
     rng = np.random.default_rng(6)
     a = rng.integers(0, 2, 400)

@@ -30,7 +30,7 @@ def complete(**arrays: ArrayLike) -> list[np.ndarray]:
     out = []
     for name, array in arrays.items():
         values = np.asarray(array, dtype=float)
-        bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+        bad = int((~np.isfinite(values)).any(axis=tuple(range(1, values.ndim))).sum())
         if bad:
             raise InputError(f"{name} is missing or infinite in {bad} of {len(values)} rows; drop or fill them first")
         out.append(values)

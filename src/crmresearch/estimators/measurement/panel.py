@@ -43,7 +43,7 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
     """What accounts and the register know before a wave, ready for a regression: standardised, categories as 0/1.
 
     Skewed money is compressed by its signed logarithm. Missing values (a customer without any month before the wave)
-    become the mean, with an indicator.
+    become the mean, with an indicator for those that are missing together.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def account_covariates(frame: pd.DataFrame) -> pd.DataFrame:
             shown = level if isinstance(level, str) else f"{level:g}"
             out[f"{name}_{shown}"] = (frame[name] == level).astype(float)
     table = pd.DataFrame({k: v for k, v in out.items() if v.std() > 0})
+    unknown = table.filter(regex="_unknown$")  # who has no month before the wave lacks all that is read from months
+    table = table.drop(columns=unknown.columns[unknown.T.duplicated()])
     if table.empty:
         raise InputError("no account covariates: the frame needs tenure_years, balance or the like")
     full_rank(table.assign(constant=1.0).to_numpy(float), [*table.columns, "constant"])

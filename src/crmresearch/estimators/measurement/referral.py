@@ -68,6 +68,7 @@ def within_cells(rows: pd.DataFrame, column: str, unit: str) -> Estimate | None:
     """
     complete(**{column: rows[column]})
     g: Any = rows.groupby(["cell", "referred"])[column].agg(["mean", "var", "size"]).unstack("referred")  # noqa: PD010
+    g = g.reindex(columns=pd.MultiIndex.from_product([("mean", "var", "size"), (0, 1)]))  # of whom nobody is left
     g = g.dropna(subset=[("size", 0), ("size", 1)])
     if g.empty:
         return None
