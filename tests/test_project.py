@@ -36,7 +36,7 @@ def declared(lock: str = "requirements.lock") -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     more = project["optional-dependencies"]
     apart = {lock: more.pop(extra) for lock, extra in OWN.items()}  # some of it is GPL, some old
-    for where_it_runs in ("cluster", "storage"):  # who has a cluster has its versions, too
+    for where_it_runs in ("cluster", "storage", "lake"):  # who has a cluster has its versions, too
         del more[where_it_runs]
     out = {}
     for text in apart.get(lock) or [*project["dependencies"], *itertools.chain(*more.values())]:

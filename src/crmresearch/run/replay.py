@@ -102,6 +102,8 @@ class Arrivals:
             if "database" in spec:
                 raise InputError(f"table {name} comes from a database, not in files; use: crmresearch run --bank")
             named = spec["file"] if isinstance(spec.get("file"), list) else [spec.get("file", "")]
+            if any("://" in one for one in named):
+                raise InputError(f"table {name} comes from an address, not in files; use: crmresearch run --bank")
             for path in readers.parts_of(self.folder, named):
                 if not path.resolve().is_relative_to(self.folder):
                     raise InputError(f"{path.name} lies outside the folder of {self.path.name}; move it there")

@@ -1,7 +1,8 @@
 """Your own bank: a folder with files and a ``bank.yaml`` that says what they hold.
 
-Files are CSV, gzipped CSV, Parquet or Excel, or tables of a DuckDB or SQLite database; a PostgreSQL server may stand in
-their place. ``data/example/bank.yaml`` is a complete example; ``data/README.md`` lists the keys.
+Files are CSV, gzipped CSV, Parquet or Excel, or tables of a DuckDB or SQLite database; Delta and Iceberg tables,
+Parquet on object storage, or a PostgreSQL server may stand in their place.
+``data/example/bank.yaml`` is a complete example; ``data/README.md`` lists the keys.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from crmresearch.data import formulas, remote, steps
 from crmresearch.data.casting import CURRENCY
 from crmresearch.data.contract import ContractError, Problem, close_to, lacking, literal, nearest, quoted
 from crmresearch.data.description import FILE, About, Description, TableSource
-from crmresearch.data.sources import readers, relations, servers, shapes
+from crmresearch.data.sources import lake, readers, relations, servers, shapes
 from crmresearch.data.tables import CONSENT, STEPS, TABLES, WANTED, Column, Table
 from crmresearch.errors import InputError
 
@@ -177,7 +178,8 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
             raise InputError(f"{path.name}: table {name} needs a file, such as file: {name}.csv")
         if "currency" in spec:
             spec["currency"] = shapes.keys_of(spec["currency"], shapes.RATES, path.name, f" of currency of {name}")
-        parts = readers.parts_of(path.parent, named)
+        far = [n for n in named if "://" in n and not n.startswith("file://")]
+        parts = [] if far else readers.parts_of(path.parent, named)
         if strangers := [p for p in parts if not any(p.resolve().is_relative_to(folder) for folder in allowed)]:
             rule, hint = (
                 f"{strangers[0].name} lies outside the folder of {path.name}",
@@ -189,6 +191,8 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
         try:
             if "database" in spec:
                 relation = servers.relation(name, spec, connected)
+            elif far:
+                relation = lake.relation(name, lake.stored(name, named), spec)
             else:
                 relation = readers.relation_of(name, parts, spec)
         except relations.Unreadable as error:
@@ -197,7 +201,7 @@ def describe(path: str | Path, outside: Path | None = None) -> Description:
         columns = dict.fromkeys((*relation.header, *spec.get("columns", {}), *spec.get("derived", {})))
         made = source_of(steps.shaped(known[name], columns, content["tables"]), relation, spec, about.currency)
         if isinstance(made, TableSource):
-            files |= dict.fromkeys(parts)
+            files |= dict.fromkeys(p for p in parts if p.is_file())  # a lake's tables are known by their states
             makes += relation.makes
             sources[name] = made
         else:

@@ -17,12 +17,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from crmresearch.data.contract import Problem, literal, quoted
 from crmresearch.data.engines import DuckDB
-from crmresearch.data.sources import databases, excel
-from crmresearch.data.sources.relations import Relation, Unreadable, copy_text, refuse
+from crmresearch.data.sources import databases, excel, lake
+from crmresearch.data.sources.relations import (
+    ALIKE,
+    Relation,
+    Unreadable,
+    copy_text,
+    folders_of,
+    named,
+    partitions,
+    refuse,
+    told_apart,
+    zones_of,
+)
 
 DATA = (".csv", ".csv.gz", ".tsv", ".parquet", *excel.SUFFIXES)  # files that a folder is read for
 OTHERS = (  # kinds of files that are data, and none of those
@@ -48,10 +58,11 @@ NATIVE = {"utf-8": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}  # encodin
 
 
 def parts_of(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Find the files of a table: each, or all data files of a folder and its partitions, by name."""
+    """Find the files of a table: each, or all data files of a folder and its partitions, by name; or a lake's table."""
     found = []
-    for file in (folder / name for name in names):
-        found += (sorted(_within(file)) if file.is_dir() else ()) or [file]
+    for file in (folder / re.sub("^file://", "", name) for name in names):
+        within = file.is_dir() and not lake.form(lake.here(file))
+        found += (sorted(_within(file)) if within else ()) or [file]
     return found
 
 
@@ -64,18 +75,15 @@ def _within(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _partitions(file: Path) -> dict[str, str | None]:
-    """Return the columns that stand in the names of a file's folders: ``year=2020/city=A%2FB``."""
-    found = {}
-    for folder in itertools.takewhile(lambda p: "=" in p.name, file.parents):
-        name, _, value = folder.name.partition("=")
-        found[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
-    return found
-
-
 def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> Relation:
     """Look at the files of a table, without reading their rows: one relation for all of them."""
     several = len(parts) > 1
+    if not several and parts[0].is_dir() and lake.form(lake.here(parts[0])):
+        return lake.relation(table, lake.here(parts[0]), spec)
+    for up in {up for file in parts for up in _above(file)}:
+        if kind := lake.form(lake.here(up)):
+            rule = f"{parts[0].name} is part of a table ({kind}), not all of whose files count"
+            refuse(table, rule, f"name the folder of the table, and nothing else: file: {up.name}")
     if problems := [p for file in parts for p in problems_of(table, file)]:
         out = "write it again, or take it out of the folder"
         raise Unreadable(*(replace(p, hint=out) if several and p.rule.endswith("is empty") else p for p in problems))
@@ -93,12 +101,12 @@ def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> R
         for name in sorted({*part.header} ^ {*header}):
             has, lacks = (part, found[0]) if name in part.header else (found[0], part)
             rule = f"{lacks.origin} has no column '{name}', which {has.origin} has"
-            refuse(table, rule, "give the parts of a table the same columns")
+            refuse(table, rule, ALIKE)
     selects = [f"SELECT {', '.join(map(quoted, header))} FROM {part.name}" for part in found]
     return Relation(
         f"({' UNION ALL '.join(selects)})",
         header,
-        parts[0].name + (f" and {len(parts) - 1} more" if len(parts) > 1 else ""),
+        parts[0].name + (f" and {len(parts) - 1} more" if several else ""),
         any(part.text for part in found),
         found[-1].zones,
         [c for c in header if all(c in part.numbers for part in found)],
@@ -106,10 +114,17 @@ def relation_of(table: str, parts: Sequence[Path], spec: Mapping[str, Any]) -> R
     )
 
 
+def _above(file: Path) -> Iterator[Path]:
+    """Return folders that would make a file one of a lake's table: the first that is no partition, and the next."""
+    yield from [] if not file.is_dir() else [file]
+    yield from [p for p in file.parents if "=" not in p.name][:2]
+
+
 def _part(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relation:
     """Look at one file, and at the columns that its folders add."""
-    found = _relation(table, file, spec, alias)
-    more = {name: value for name, value in _partitions(file).items() if name not in found.header}
+    found, folders = _relation(table, file, spec, alias), folders_of(file)
+    found = replace(found, origin=named(folders[::-1], found.origin))
+    more = {name: value for name, value in partitions(folders).items() if name not in found.header}
     if not more:
         return found
     values = [f"{'NULL' if v is None else literal(v)}::VARCHAR AS {quoted(k)}" for k, v in more.items()]
@@ -154,6 +169,8 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
         if file.suffix.lower() not in kinds[key]:
             what = "an Excel file (.xlsx)" if key == "sheet" else "a DuckDB or SQLite file, or with database:"
             refuse(table, f"{key}: goes with {what}, not with {file.name}", f"take {key}: out of bank.yaml")
+    if "as_of" in spec:
+        refuse(table, f"as_of: goes with a Delta or Iceberg table, not with {file.name}", "take it out of bank.yaml")
     no_text = (*excel.SUFFIXES, *databases.SUFFIXES, ".parquet")
     for key in {"sep", "encoding"} & spec.keys() if file.suffix.lower() in no_text else ():
         refuse(table, f"{key}: goes with a CSV file, not with {file.name}", f"take {key}: out of bank.yaml")
@@ -168,17 +185,6 @@ def _relation(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Re
     return _csv(table, file, spec, alias)
 
 
-UTC = ("UTC", "GMT", "GMT0", "UCT", "Z", "Zulu", "Universal", "Greenwich")  # names of what is nobody's day
-
-
-def _zone(stated: str) -> str:
-    """Return the zone whose days a column is in: whole hours from UTC too; UTC and parts of hours say none."""
-    if offset := re.fullmatch(r"([+-])(\d\d):?00", stated):
-        hours = int(offset[2])
-        return f"Etc/GMT{'-' if offset[1] == '+' else '+'}{hours}" if 0 < hours <= 12 else ""
-    return "" if stated[:1] in "+-" or stated.removeprefix("Etc/") in UTC else stated
-
-
 def _parquet(table: str, file: Path) -> Relation:
     import pyarrow.parquet as pq
 
@@ -186,15 +192,9 @@ def _parquet(table: str, file: Path) -> Relation:
         schema = pq.read_schema(file)
     except (OSError, ValueError):
         refuse(table, *databases.damaged(file))
-    _told_apart(table, file, schema.names)
-    zones = {f.name: zone for f in schema if (zone := _zone(getattr(f.type, "tz", None) or ""))}
-    return Relation(
-        f"read_parquet({literal(file)}, hive_partitioning = false)",
-        list(schema.names),
-        file.name,
-        text=False,
-        zones=zones,
-    )
+    told_apart(table, file.name, schema.names)
+    reader = f"read_parquet({literal(file)}, hive_partitioning = false)"
+    return Relation(reader, list(schema.names), file.name, text=False, zones=zones_of(schema))
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
         refuse(table, *foreign)
     if header and header[0].lower().startswith("sep="):
         refuse(table, f"{file.name} begins with a line for Excel, sep=", "take its first line out")
-    _told_apart(table, file, header)
+    told_apart(table, file.name, header)
     _headed(table, file, header, sep, encoding)
     if len(header) == 1 and any(s in header[0] for s in ";\t|,"):
         like = {"\t": '"\\t"'}.get(like, literal(like))
@@ -295,12 +295,6 @@ def _csv(table: str, file: Path, spec: Mapping[str, Any], alias: str) -> Relatio
             refuse(table, f"{error} of {file.name}", "declare sep, or repair it")
 
     return Relation(alias, header, file.name, makes=(make,))
-
-
-def _told_apart(table: str, file: Path, header: Sequence[str]) -> None:
-    """Refuse names that stand twice; the engine does not tell Day from day."""
-    if len({c.casefold() for c in header}) < len(header):
-        refuse(table, f"{file.name} names a column twice", "give each column its own name")
 
 
 def _headed(table: str, file: Path, header: Sequence[str], sep: str, encoding: str) -> None:

@@ -133,7 +133,7 @@ def relation(table: str, spec: Mapping[str, Any], servers: dict[str, Server]) ->
     """Find what a table, or the answer of a query, of a server is read by; ``servers`` are those asked before."""
     if "file" in spec:
         refuse(table, "has both file: and database:", "take one of them out of bank.yaml")
-    for key in {"sep", "encoding", "sheet"} & spec.keys():
+    for key in {"sep", "encoding", "sheet", "as_of"} & spec.keys():
         refuse(table, f"{key}: goes with a file, not with database:", f"take {key}: out of bank.yaml")
     if not {"table", "query"} & spec.keys():
         refuse(table, "names a database: only", "table: NAME, or query: SELECT … FROM …, in bank.yaml")

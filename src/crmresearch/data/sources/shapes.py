@@ -20,6 +20,7 @@ EITHER = ("", {"": ""})
 TABLE: dict[str, tuple[Any, str]] = {
     "file": (("", [""]), "customers.csv (or a list of files, or a folder)"),
     "sheet": ("", "Kunden"),
+    "as_of": ("", "2023-12-31 (a day or a time, in UTC), or 12 (a version)"),
     "table": ("", "balances"),
     "query": ("", "SELECT id, opened FROM accounts"),
     "database": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name)"),
