@@ -7,6 +7,8 @@ import builtins
 import datetime
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -313,7 +315,44 @@ def test_columns_that_bear_other_names_in_the_files_are_read_by_theirs(bank):
     assert column(found, "customers", "acquired_on") == [pd.Timestamp(day) for day in DAYS]
 
 
-@pytest.mark.parametrize("feature", ["typeWidening", "catalog-managed", "notYetThere"])
+def test_a_table_whose_states_are_summed_up_is_read_and_times_without_a_zone_are_as_they_stand(bank):
+    noon = [datetime.datetime(2020, 1, day, 12) for day in (5, 9)]
+    folder = bank.folder / "c"
+    write_deltalake(folder, pa.table({"customer_id": ["c1", "c2"], "acquired_on": noon}))
+    first = folder / "_delta_log" / f"{0:020}.json"
+    facts = [line for line in map(json.loads, first.read_text("utf-8").splitlines()) if {*line} & {"metaData", "add"}]
+    features = protocol("timestampNtz", "v2Checkpoint")
+    summed = [{"checkpointMetadata": {"version": 0}}, features, *facts]
+    name = f"{0:020}.checkpoint.00000000-0000-4000-8000-000000000000.json"
+    (first.parent / name).write_text("\n".join(map(json.dumps, summed)), "utf-8")
+    (first.parent / "_last_checkpoint").write_text(json.dumps({"version": 0, "size": len(summed)}), "utf-8")
+    first.unlink()
+    found = bank("customers: c")
+    assert column(found, "customers", "acquired_on") == [pd.Timestamp(day.date()) for day in noon]
+
+
+def test_a_table_on_object_storage_is_read_by_its_address(bank, monkeypatch):
+    from fsspec.implementations.dirfs import DirFileSystem
+
+    bucket = bank.folder / "bucket"
+    delta(bucket / "c", CUSTOMERS, WRONG, ["town"])
+    words = [sys.executable, str(Path(__file__).with_name("stored.py")), str(bank.folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            told = {"ENDPOINT_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}", "ALLOW_HTTP": "true"}
+            told |= {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "REGION": "us-east-1"}
+            for name, value in told.items():
+                monkeypatch.setenv(f"AWS_{name}", value)
+            place = lake.Place("c", "c", "s3://bucket/c", DirFileSystem(str(bucket)))
+            for asked, ids in (({}, ["c1", "c2", "c3"]), ({"as_of": "0"}, ["x1", "x2", "x3"])):
+                engine, found = DuckDB(), lake.relation("customers", place, asked)
+                found.makes[0](engine)
+                assert engine.run(f"SELECT nr FROM {found.name} ORDER BY 1") == [(one,) for one in ids]
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("feature", ["typeWidening", "vacuumProtocolCheck", "catalog-managed", "notYetThere"])
 def test_a_feature_that_is_not_known_is_refused(bank, feature):
     write_deltalake(bank.folder / "c", CUSTOMERS)
     commit(bank.folder / "c", protocol(feature.replace("-m", "M")))

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA = ".metadata.json"
-# what the reader of Delta tables was seen to honour, or need not; a feature that is not here is refused
-FEATURES = {"columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+# what the reader of Delta tables was seen to honour (tests/test_lake.py); a feature that is not here is refused
+FEATURES = {"columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint"}
 NOT_HERE = ("sheet", "table", "query", "sep", "encoding")  # keys of other sources
 LAKE = 'pip install "crmresearch[lake]"'
 STORAGE = 'pip install "crmresearch[storage]", and what fsspec needs for it (s3fs, gcsfs or adlfs)'
@@ -226,9 +226,10 @@ def _delta(table: str, place: Place, at: int | datetime.datetime | None) -> Stat
         rule = f"{place.name} has files outside its folder ({len(outside)} of {len(paths)})"
         refuse(table, rule, "write it anew as a table of its own (CREATE TABLE … AS SELECT, a deep clone)")
 
+    # one partition keeps the order of files and rows
+    builder = QueryBuilder({"datafusion.execution.target_partitions": "1"}).register("t", found)
+
     def rows() -> Any:
-        # one partition keeps the order of files and rows
-        builder = QueryBuilder({"datafusion.execution.target_partitions": "1"}).register("t", found)
         return pa.RecordBatchReader.from_stream(builder.execute("SELECT * FROM t"))
 
     version = found.version()
