@@ -26,8 +26,8 @@ from crmresearch.errors import InputError
 from test_parts import MONTHLY, refused
 from test_reading import column
 
-pytest.importorskip("deltalake", reason="the extra `lake` is not installed")
-pytest.importorskip("pyiceberg", reason="the extra `lake` is not installed")
+pytest.importorskip("deltalake", reason="the extra `lake`, which `make test` installs")
+pytest.importorskip("pyiceberg", reason="the extra `lake`, which `make test` installs")
 
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.memory import InMemoryCatalog

@@ -24,7 +24,7 @@ CUSTOMERS = pa.table({"customer_id": ["c1", "c2"], "acquired_on": MONTHS[2:4]})
 
 @pytest.fixture
 def memory():
-    fsspec = pytest.importorskip("fsspec", reason="the extra `storage` is not installed")
+    fsspec = pytest.importorskip("fsspec", reason="the extra `storage`, which `make test` installs")
     fs = fsspec.filesystem("memory")
     fs.rm("/", recursive=True)
     yield fs
