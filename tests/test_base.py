@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 
@@ -108,6 +109,28 @@ def test_digital_share_and_its_error_by_hand(tiny):
     estimate = base.digital_share(sums).estimates["S36"]
     residuals = np.array([1 - 0.5 * 2, 0 - 0.5 * 1, 1 - 0.5 * 1])
     assert estimate.se == pytest.approx(math.sqrt((residuals**2).sum() * 3 / 2) / 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "digital"),
+    [(["Branch", "ATM"], 0), (["Mobile", "E-Banking"], 2), (["Filiale", "E-Banking"], None), (["branch", None], None)],
+)
+def test_channels_in_words_of_the_bank_are_not_taken_for_none_that_is_digital(tiny, names, digital):
+    """A bank that calls them otherwise was told to have 0% [0%, 0%] of its transactions by digital channels."""
+    t = tiny.frame(tiny.table("transactions"))
+    t["channel"] = t["channel"].map(dict(zip(["mobile", "branch"], names, strict=True)))
+    sums = reductions.digital(Bank.from_frames({"transactions": t}, tiny.about))
+    if digital is None:
+        assert "recode channel in bank.yaml to these words, and others to branch" in str(sums)
+    else:
+        assert sums.loc[0, "digital"] == digital
+
+
+def test_a_month_that_was_observed_in_part_is_no_month_with_fewer_customers(tiny):
+    about = dataclasses.replace(tiny.about, observation_start=datetime.date(2021, 1, 9))
+    frames = {name: tiny.frame(tiny.table(name)) for name in ("customers", "transactions")}
+    frames["transactions"] = frames["transactions"][1:]
+    assert reductions.coverage(Bank.from_frames(frames, about))["month"].dt.month.tolist() == [2, 12]
 
 
 def test_exact_poisson_limits():
@@ -230,11 +253,22 @@ def test_bank_without_exits_says_so(tiny):
     assert "no leaving dates" in str(reductions.exits(nobody))
 
 
+@pytest.mark.parametrize(("newest", "days"), [("2020-12-01", 0), ("2020-11-01", 17), ("2020-10-01", 47)])
+def test_a_month_reaches_to_its_last_day(tiny, newest, days):
+    """A bank whose months are all there was told to lie a month behind."""
+    monthly = pd.DataFrame({"customer_id": ["c1"], "month": pd.Timestamp(newest), "balance": 1.0})
+    about = dataclasses.replace(tiny.about, observation_end=datetime.date(2020, 12, 17))
+    behind = reductions.freshness(Bank.from_frames({"monthly": monthly}, about))
+    assert behind[["table", "newest", "days_behind"]].to_numpy().tolist() == [["monthly", newest, days]]
+
+
 @pytest.mark.parametrize("few", [1, 5, 9])
 def test_no_title_tells_a_row_of_few_people(few):
     exits = pd.DataFrame({"year": 2020, "cause": ["voluntary", "death"], "exits": [few, 0], "exposure": 10.0 * few})
     assert base.exit_rates(exits).picture.title == "Exit rates by cause"
     assert "voluntary" in base.exit_rates(exits.assign(exits=[10 * few, 0])).picture.title
+    alone = exits[:1].assign(exits=10 * few, cause="unknown")  # a bank that records no causes
+    assert base.exit_rates(alone).picture.title == "Exit rates by cause"
     months = pd.DataFrame({"month": pd.date_range("2020-01-01", periods=3, freq="MS"), "n": [100, few, 100]})
     months = months.assign(with_any=[40, few, 60], with_all=0)
     assert base.completeness(months).picture.title.startswith("Each month 40% to 60%")

@@ -247,6 +247,8 @@ def test_joint_study_tests_its_exclusion_and_declares_what_it_cannot():
     assert [c.status for c in found.checks] == ["open", "declared"]
     noise = np.random.default_rng(17).standard_normal(2500)
     assert cost.jointly(frame.assign(spend=noise, spend_squared=noise**2), resamples=20).checks[0].status == "closed"
+    nothing = cost.jointly(frame.assign(spend=0.0, spend_squared=0.0), resamples=20)
+    assert "spend, spend_squared are zero in every row" in nothing.sentence  # no inverse: the run failed
     few = cost.jointly(frame.head(80))
     assert "100 won and 100 lost" in few.sentence
 

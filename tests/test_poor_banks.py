@@ -148,6 +148,19 @@ def test_a_notebook_gets_the_reason_and_a_caller_the_error(error, monkeypatch):
     assert prepared() == Missing("14 exits; 20 are needed")
     assert studied().missing == prepared()
     assert "14 exits" in studied().sentence
+
+
+def test_a_matrix_without_an_inverse_is_a_matter_of_the_data_and_a_mistake_is_none(monkeypatch):
+    prepared = answered()(np.linalg.inv)
+    monkeypatch.setattr(Reader, "in_notebook", True)
+    assert prepared(np.zeros((2, 2))) == Missing(
+        "columns of a model do not vary, or are one another's (Singular matrix)"
+    )
+    with pytest.raises(ValueError, match="no number"):
+        answered()(refuses(lambda _: ValueError("no number")))()
+    monkeypatch.setattr(Reader, "in_notebook", False)
+    with pytest.raises(np.linalg.LinAlgError):
+        prepared(np.zeros((2, 2)))
     with pytest.raises(ZeroDivisionError):  # a mistake of ours stays one
         answered()(refuses(ZeroDivisionError))()
 

@@ -347,6 +347,11 @@ def test_a_million_identifiers_are_one_look_a_word():
         (["10139"], "客户 10139 来电", True),
         (["customer-a"], "customer A stays", True),
         (["10-100"], "from 10 to 100", False),
+        # identifiers with leading zeros, or with the year before: each run of such a bank was withheld
+        ([f"{k:07d}" for k in range(3_000)], "645 3,000 2021-01-01", False),
+        ([f"{k:07d}" for k in range(3_000)], "12,0002021 or 0002 021", True),
+        ([f"2021{k:04d}" for k in range(2_000)], "from 2021-01-01 to 2021/12/20", False),
+        ([f"2021{k:04d}" for k in range(2_000)], "from 20210101 or 2021 0101", True),
     ],
 )
 def test_numbers_and_short_words_are_identifiers_where_they_are_called_so(ids, text, found):

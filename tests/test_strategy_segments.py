@@ -182,6 +182,8 @@ def test_companies_are_counted_at_the_end_of_each_year():
     assert "no corporate customer" in reductions.companies(own_bank(customers=private, holdings=held)).reason
     untold = customers.drop(columns="customer_type")
     assert isinstance(reductions.companies(own_bank(customers=untold, holdings=held)), Missing)
+    theirs = held.assign(product_family="Online-Handel")  # told as 0% [0%, 1%] of companies
+    assert "recode product_family" in reductions.companies(own_bank(customers=customers, holdings=theirs)).reason
 
 
 # --- segments --------------------------------------------------------------------------------------------------------

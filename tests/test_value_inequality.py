@@ -160,7 +160,11 @@ def test_gate_closes_when_the_mean_is_near_zero_or_below():
     below = value.concentration(pd.DataFrame({"contribution": x - 1}), seed=1)
     assert math.isnan(below.estimates["S19"].value)
     assert "not positive" in below.sentence
-    assert {c.status for c in below.checks if c.name == "mean away from zero"} == {"closed"}
+    [far] = [c for c in below.checks if c.name == "mean away from zero"]
+    assert far.status == "closed"
+    assert far.detail.startswith("the mean is -")  # -42 errors were told as 42, with more than 5 wanted
+    [gone] = [c for c in value.concentration(pd.DataFrame({"contribution": 0 * x}), seed=1).checks if "mean" in c.name]
+    assert (gone.status, gone.detail[:15]) == ("closed", "the mean is 0.0")
 
 
 def test_dominance_closes_its_gate():

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from crmresearch import words
@@ -249,6 +250,7 @@ class Any_(float):
 
     def __format__(self, spec: str) -> str:
         spec = re.sub(r"^[^|]*\|[^|]*\|?", "", spec)  # words for a direction
+        spec = re.sub("m$", "f", spec)
         return "2026-11" if spec.startswith("%") else format(float(self), spec) if "d" not in spec else str(int(self))
 
 
@@ -380,22 +382,22 @@ def test_reasons_tell_no_number_of_few_people(reason, told):
 
 
 DIRECTED = re.compile(
-    r"\b(?:rose|fell|rises?|falls?|grew|drop(?:s|ped)|raises?|lowers?)(?: \w+){0,3} by \{[^}|]*:[^}|]*[f%]\}"
-    r"|\b(?:gains|loses|saves|keeps|adds) \{[^}|]*:[^}|]*[f%]\}"
-    r"|\{[^}|]*:[^}|]*[f%]\}(?: \[[^\]]*\])?(?: (?!or )[a-z]+)? (?!or )"
+    r"\b(?:rose|fell|rises?|falls?|grew|drop(?:s|ped)|raises?|lowers?)(?: \w+){0,3} by \{[^}|]*:[^}|]*[fm%]\}"
+    r"|\b(?:gains|loses|saves|keeps|adds) \{[^}|]*:[^}|]*[fm%]\}"
+    r"|\{[^}|]*:[^}|]*[fm%]\}(?: \[[^\]]*\])?(?: (?!or )[a-z]+)? (?!or )"
     r"(?:more|less|fewer|higher|lower|longer|shorter)\b(?! \{)"
-    r"|(?:上升|下降|升高|降低|多|少|高|低)(?:留住|值)? ?\{[^}|]*:\+[^}|]*[f%]\}"
+    r"|(?:上升|下降|升高|降低|多|少|高|低)(?:留住|值)? ?\{[^}|]*:\+[^}|]*[fm%]\}"
 )
 ONE_SIGN = {  # written only where the number has that sign, or has but one
     "churn.randomised.title_fewer": "lowers exits by {points:.1f}",
     "churn.randomised.title_more": "raises exits by {points:.1f}",
     "cost.saved.title": "keeps {kept.value:.1%}",
-    "strategy.paid.title_loses": "loses {loss:,.2f}",
+    "strategy.paid.title_loses": "loses {loss:,.2m}",
     "strategy.aimed.title": "keeps {kept.value:.1f}",
     "strategy.held.title": "adds {found.value:.2f}",
     "cost.losing.five.sentence": "{points:.0f} points more",  # a parameter above 0
     "cost.losing.five.undiscounted": "rises by {gain:.0%}",
-    "cost.split.budget": "adds {gain:,.1f}",  # the best split is no worse than today's
+    "cost.split.budget": "adds {gain:,.1m}",  # the best split is no worse than today's
     "loyalty.structure.prediction.sentence": "saves {low:.0%}",  # the smaller end of a range
 }
 
@@ -415,6 +417,20 @@ def test_a_number_that_may_be_negative_is_behind_no_word_for_one_direction(langu
 
 
 @pytest.mark.parametrize(
+    ("spec", "value", "told"),
+    [
+        (",.0m", 0.0321, "0.032"), (",.0m", 3.14, "3.1"), (",.0m", 5, "5"), (",.0m", 31.4, "31"), (",.0m", 0, "0"),
+        ("+,.2m", -0.00456, "-0.0046"), ("+,.2m", 1234.567, "+1,234.57"), (",.2m", 1_234_567.89, "1,234,568"),
+        (",.0m", 1_500_000, "1,500,000"), (",.1m", float("inf"), "inf"), (",.2m", np.float64("nan"), "–"),
+        (",.2m", Estimate(0.004, -0.02, 200_000.4, "", 60), "0.0040 [-0.020, 200,000]"),
+    ],
+)  # fmt: skip
+def test_money_of_any_currency_is_told_by_digits_that_count(spec, value, told):
+    """In dinars what a customer brings was 0, in yen edges of bands were 1.5e+06."""
+    assert words.careful.format(f"{{x:{spec}}}", x=value) == told
+
+
+@pytest.mark.parametrize(
     ("template", "value", "told"),
     [
         ("exits {x:rose|fell} by {x:||.1%}", 0.006, "exits rose by 0.6%"),
@@ -424,6 +440,7 @@ def test_a_number_that_may_be_negative_is_behind_no_word_for_one_direction(langu
         ("{x:||,.0f} {x:more|less}", Estimate(7.0, -2.0, 9.0, "", 60), "7 [-2, 9] more"),
         ("{x:||,.0f} {x:more|less}", Estimate(-7.0, -9.0, 2.0, "", 6), "– more"),
         ("{x:more|less}", float("nan"), "more"),
+        ("{x:||,.0m} {x:more|less}", Estimate(-0.0321, -0.2, 1.5, "", 60), "0.032 [-1.5, 0.20] less"),
     ],
 )
 def test_a_direction_is_said_in_words_and_not_by_a_sign(template, value, told):

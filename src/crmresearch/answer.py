@@ -71,7 +71,7 @@ def _number(line_id: str, value: float) -> str:
     if not math.isfinite(value):
         return number(value)
     form = _words(line_id)["number"]
-    return form.format(x=value, hundred=100 * value).replace("-", "−")
+    return words.careful.format(form, x=value, hundred=100 * value).replace("-", "−")
 
 
 def _round(number: str) -> str:

@@ -387,9 +387,9 @@ def _estimate_of(shown: pd.DataFrame, number: list[bool], low: int, other: set[i
             continue
         value = shown.iloc[:, k].astype(float)
         known = value.notna() & ends.notna().all(axis=1)
-        slack = 1e-9 * (1 + value[known].abs())
+        slack = 1e-9 * (1 + value[known].abs().replace(np.inf, 0))
         within = (value[known] >= ends[known].iloc[:, 0] - slack) & (value[known] <= ends[known].iloc[:, 1] + slack)
-        if known.any() and within.all():
+        if (known.any() and within.all()) or (ends.isna().all(axis=None) and value.isna().all()):  # or all are hidden
             return k
     return low
 

@@ -123,6 +123,10 @@ def answered(
                 return function(*args, **kwargs)
             except caught as error:
                 return cast(T, turn(Missing(str(error), getattr(error, "tables", ()) or tables)))
+            except ValueError as error:
+                if not asked or type(error).__name__ != "LinAlgError":  # of numpy: a matter of the bank's numbers
+                    raise
+                return cast(T, turn(Missing(f"columns of a model do not vary, or are one another's ({error})", tables)))
             finally:
                 Reader.in_notebook = asked
 

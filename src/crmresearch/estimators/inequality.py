@@ -152,10 +152,16 @@ def share_below(values: Any) -> tuple[float, float, float]:
     return wilson(int((x < 0).sum()), x.size)
 
 
-def parts(x: np.ndarray) -> list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]]:
-    """Share of negative, zero and positive values with Wilson's interval, their mean with its own, and their number."""
+def parts(x: np.ndarray, least: int) -> list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]]:
+    """Share of negative, zero and positive values with Wilson's interval, their mean with its own, and their number.
+
+    Fewer zeros than ``least`` are no part of their own: the rest of all would count them.
+    """
     out: list[tuple[str, tuple[float, ...], tuple[float, ...] | None, int]] = []
-    for part, inside in (("negative", x < 0), ("zero", x == 0), ("positive", x > 0)):
+    sides = [("negative", x < 0), ("zero", x == 0), ("positive", x > 0)]
+    if 0 < (x == 0).sum() < least:
+        sides[1:] = [("zero or positive", x >= 0)]
+    for part, inside in sides:
         n = int(inside.sum())
         mean = mean_interval(x[inside]) if 1 < n < x.size and part != "zero" else None
         out.append((part, wilson(n, x.size), mean, n))

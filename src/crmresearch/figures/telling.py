@@ -114,8 +114,8 @@ def _curves(data: pd.DataFrame, picture: Picture) -> list[str]:
         cells = zip(at["x"], _cells(at, "y", unit), strict=True)
         out.append(name + ", ".join(say("at", value=cell, x=number(x, x_unit)) for x, cell in cells))
     if "points" in o:
-        points = o["points"].reset_index(drop=True)
-        for name, own in _grouped(points):
+        points = o["points"].dropna(subset="y").reset_index(drop=True)
+        for name, own in _grouped(points) if len(points) else ():
             cells = zip(own["x"], _cells(own, "y", unit), strict=True)
             rows = [say("at", value=cell, x=number(x, x_unit)) for x, cell in cells]
             out.append(name + say("points", points=", ".join([rows[0], rows[-1]] if len(rows) > 1 else rows)))

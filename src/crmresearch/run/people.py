@@ -27,6 +27,11 @@ _ATOM = re.compile(r"[^\W_]+")
 _RUN = re.compile(r"\d+|\D+")
 _GAPS = frozenset(" -+./_@:#*~&=\u2009\u202f\u2011")  # what may part the groups of an identifier
 _DIGIT_GAPS = frozenset(" -+/_\u2009\u202f\u2011")  # of digits: a point makes another number of them
+# a day or a number in thousands is no group of an identifier: 3,000 2021-01-01 holds neither 0002021 nor 20210101
+_PLAIN = re.compile(
+    r"(?<![\w-])\d{4}([-/])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?![\w-])"
+    r"|(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])"
+)
 _CALLED = "id|nr|no|num|number|nummer|key|code"
 _PLACE = re.compile(
     r"(?i)\b(?:customer|client|kunden?|prospect|account|konto|person|member|user|referrer|manager|holder)s?"
@@ -96,7 +101,10 @@ class People:
         if not self.names:
             return set()
         text = unicodedata.normalize("NFKC", text)
-        words = {*self._candidates(text.casefold()), *(normal(m[1] or m[2]) for m in _PLACE.finditer(text))}
+        words = {
+            *self._candidates(_PLAIN.sub("|", text.casefold())),
+            *(normal(m[1] or m[2]) for m in _PLACE.finditer(text)),
+        }
         words |= {word[::-1] for word in words if not word.isdecimal()}  # a number turned round is another number
         found = not self.names.isdisjoint(words)
         if self.key and not found:

@@ -70,7 +70,8 @@ def seen(bank: Bank, table: str) -> dict[str, Seen]:
     coded = COLUMNS if bank.pseudonymous else ()
     described = bank.engine.described(quoted(table))
     columns = {c: "VARCHAR" if c in coded else kind for c, kind in described if c in brought}
-    distinct = "approx_count_distinct({})" if bank.engine.here else "count(DISTINCT {})"
+    # the estimate may lie far above the values that there are
+    distinct = "least(approx_count_distinct({0}), count({0}))" if bank.engine.here else "count(DISTINCT {0})"
     parts = []
     for c, kind in columns.items():
         q = quoted(c)

@@ -120,10 +120,10 @@ def standing(tenure: pd.DataFrame) -> Result:
     Parameters
     ----------
     tenure : DataFrame
-        ``from_years``, ``n``, from :func:`crmresearch.data.reductions.base.tenure`.
+        ``from_years``, ``to_years``, ``n``, from :func:`crmresearch.data.reductions.base.tenure`.
     """
-    width = int(tenure["from_years"].diff().min()) if len(tenure) > 1 else 1
-    bands = [say("standing.band", low=a, high=a + width) for a in tenure["from_years"]]
+    ends = zip(tenure["from_years"], tenure["to_years"], strict=True)
+    bands = [say("standing.band", low=low, high=high) for low, high in ends]
     total = int(tenure["n"].sum())
     table = safe(pd.DataFrame({"tenure": bands, "n": tenure["n"], "share": tenure["n"] / total}))
     half = int(tenure["n"].cumsum().searchsorted(total / 2))
@@ -206,7 +206,7 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
     latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
     top, title = latest.iloc[0], say("exit_rates.title_open")
-    if (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
+    if len(latest) > 1 and (top["ci_low"] > latest["ci_high"].iloc[1:]).all():
         title = say("exit_rates.title", cause=plain[causes[0]], top=top)
     axes = title, say("exit_rates.x"), say("exit_rates.y")
     options = {"unit": "percent", "dots": True, "ylim": (0, None)}

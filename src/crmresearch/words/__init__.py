@@ -15,6 +15,7 @@ up by its English text in the branch ``elsewhere`` of other languages: see :func
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 import os
 import re
@@ -158,12 +159,28 @@ def counted(n: Any) -> str:
     return rules.below if few(n) else f"{rounded(n):,.0f}"
 
 
+def written(number: Any, spec: str) -> str:
+    """Write a number by its format; ``.2m`` is money, of any currency: two digits that count, no cents of 100,000."""
+    if not spec.endswith("m"):
+        return format(number, spec)
+    head, _, digits = spec[:-1].rpartition(".")
+    size = math.floor(math.log10(abs(number))) if number and math.isfinite(number) else 5
+    fewest = 0 if size >= 5 else int(digits)
+    return format(number, f"{head}.{max(fewest, 0 if number % 1 == 0 else 1 - size)}f")
+
+
+def _ends(value: Any) -> list[Any]:
+    """Ends of the interval of an estimate, of whatever kind; of a plain number none."""
+    return [getattr(value, f"ci_{end}", getattr(value, end, None)) for end in ("low", "high")]
+
+
 class Careful(Formatter):
     """Fill templates, and tell no number of few people: the door of every sentence, title, label and legend.
 
     A number that is missing is a dash. So is every number of a value that counts its people (``n``) and counts few, and
     of a table's row that is suppressed. A count is a whole number written with ``,``: see :func:`counted`. A number
-    with a direction says it in words, and its interval likewise: ``{change:rose|fell} by {change:||.1%}``.
+    with a direction says it in words, and its interval likewise: ``{change:rose|fell} by {change:||.1%}``. Money ends
+    in ``m``, as in ``{cost:,.0m}``: see :func:`written`.
     """
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
@@ -184,13 +201,15 @@ class Careful(Formatter):
             return NOTHING if format_spec.count("|") != 1 else format_spec.partition("|")[0]
         if "|" in format_spec and isinstance(number, numbers.Real):  # words for up and down, and a number without sign
             up, down, *spec = format_spec.split("|")
-            ends = [getattr(value, f"ci_{end}", getattr(value, end, None)) for end in ("low", "high")]
             word, way = (down, -1) if number < 0 else (up, 1)
-            span = [way * end for end in ends[::way] if end is not None and spec]
-            told_of = [format(x, spec[0]) for x in (way * number, *span)] if spec else []
+            span = [way * end for end in _ends(value)[::way] if end is not None and spec]
+            told_of = [written(x, spec[0]) for x in (way * number, *span)] if spec else []
             return word + "".join(told_of[:1]) + (f" [{', '.join(told_of[1:])}]" if span else "")
         if format_spec == "," and isinstance(value, numbers.Real):
             return counted(value)
+        if format_spec.endswith("m") and isinstance(number, numbers.Real):
+            span = [written(end, format_spec) for end in _ends(value) if end is not None]
+            return written(number, format_spec) + (f" [{', '.join(span)}]" if span else "")
         return str(super().format_field(local(told(value)) if isinstance(value, str) else value, format_spec))
 
 

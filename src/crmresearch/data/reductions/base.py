@@ -16,8 +16,11 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.loading import breaches
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_YEAR,
+    DIGITAL,
+    STAFFED,
     as_float,
     beside,
+    called,
     contribution_of,
     day_after,
     days_between,
@@ -31,8 +34,6 @@ from crmresearch.data.reductions.expressions import (
 )
 from crmresearch.data.tables import TABLES
 from crmresearch.errors import Missing
-
-DIGITAL = ("mobile", "online", "web", "net", "app", "internet")  # channels that count as digital
 
 # What each study can work on; any one of the alternatives is enough to run some of it.
 STUDIES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -113,7 +114,7 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     Returns
     -------
     DataFrame
-        ``from_years`` (lower end of a band of ``band_years``), ``n``.
+        ``from_years`` (lower end of a band of ``band_years``), ``to_years``, ``n``.
     """
     t = bank.table("customers")
     t = t.filter(t.left_on.isnull())
@@ -122,6 +123,7 @@ def tenure(bank: Bank, *, band_years: int = 2) -> pd.DataFrame | Missing:
     frame = grouped(bank, t, {"from_years": band}, n=t.count())
     if frame.empty:
         return Missing(f"no customer of the bank '{bank.name}' is there at the end", ("customers",))
+    frame.insert(1, "to_years", frame["from_years"] + band_years)  # bands of nobody are not there
     return frame
 
 
@@ -213,12 +215,16 @@ def digital(bank: Bank) -> pd.DataFrame | Missing:
     """
     t = bank.table("transactions")
     t = t.filter(t.occurred_on > bank.about.observation_end - datetime.timedelta(days=365))
-    one = t.group_by("customer_id").aggregate(total=t.count(), digital=t.channel.lower().isin(DIGITAL).sum())
+    one = t.group_by("customer_id").aggregate(total=t.count(), digital=called(t.channel, DIGITAL).sum())
     total, digital = one.total, one.digital
     terms = {"total": total, "digital": digital, "tt": total * total, "dd": digital * digital, "dt": digital * total}
     frame = bank.frame(one.aggregate(n=one.count(), **{name: as_float(of.sum()) for name, of in terms.items()}))
     if frame.loc[0, "n"] == 0:
         return Missing(f"the bank '{bank.name}' records no transaction in its last year", ("transactions",))
+    unknown = t.filter(t.channel.isnull() | ~called(t.channel, STAFFED))
+    if not frame.loc[0, "digital"] and bank.scalar(unknown.count()):  # in the bank's own words
+        remedy = f"recode channel in bank.yaml to these words, and others to {', '.join(STAFFED)}"
+        return Missing(f"no transaction has a channel named {', '.join(DIGITAL)}; {remedy}", ("transactions",))
     return frame
 
 
@@ -230,17 +236,20 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``month``, ``n`` customers with a relationship in that month, ``with_any`` of them with a transaction,
-        ``with_all`` with one through every channel that occurs. Months from the first to the last transaction.
+        ``with_all`` with one through every channel that occurs. Whole months from the first to the last transaction.
     """
     import ibis
 
     t, c = bank.table("transactions"), bank.table("customers")
+    t = t.filter(month_number(t.occurred_on).between(*whole_months(bank, "transactions")))  # a part sees fewer
     names = grouped(bank, t, ["channel"], n=t.count())["channel"].dropna().tolist()
     used = {f"used_{k}": (t.channel == name).any() for k, name in enumerate(names)}  # dearer: counting distinct ones
     seen = t.group_by("customer_id", month=month_number(t.occurred_on)).aggregate(**used, n=t.count())
     every = functools.reduce(operator.and_, (seen[k] for k in used), (seen.n > 0) & ibis.literal(bool(names)))
     frame = grouped(bank, seen, ["month"], with_any=seen.count(), with_all=every.sum())
     stays = grouped(bank, c, {"came": month_number(c.acquired_on), "gone": month_number(c.left_on)}, n=c.count())
+    if frame.empty:
+        return Missing(f"the bank '{bank.name}' records no transaction in a whole month", ("transactions",))
     month = frame.pop("month").to_numpy()
 
     def by_then(edge: str, month: np.ndarray) -> np.ndarray:
@@ -254,13 +263,16 @@ def coverage(bank: Bank) -> pd.DataFrame | Missing:
 
 @needs()
 def freshness(bank: Bank) -> pd.DataFrame | Missing:
-    """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``."""
-    newest = {}
+    """Days from a table's newest row to the observation end: ``table``, ``newest``, ``days_behind``.
+
+    A month reaches to its last day.
+    """
+    end, rows = pd.Timestamp(bank.about.observation_end), []
     for name in bank.tables:
-        if day := TABLES[name].day:
-            newest[name] = bank.scalar(bank.table(name)[day].max())
-    end = pd.Timestamp(bank.about.observation_end)
-    rows = [(k, v.strftime("%Y-%m-%d"), (end - v).days) for k, v in newest.items() if not pd.isna(v)]
+        newest = bank.scalar(bank.table(name)[day].max()) if (day := TABLES[name].day) else None
+        if not pd.isna(newest):
+            reaches = newest + pd.offsets.MonthEnd() if TABLES[name][day].kind == "month" else newest
+            rows.append((name, newest.strftime("%Y-%m-%d"), max((end - reaches).days, 0)))
     if not rows:
         return Missing(f"no row of the bank '{bank.name}' has a date", bank.tables)
     return pd.DataFrame(rows, columns=["table", "newest", "days_behind"])

@@ -9,7 +9,9 @@ import pandas as pd
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions.blocks import block_of
 from crmresearch.data.reductions.expressions import (
+    MOBILE,
     as_float,
+    called,
     contribution_of,
     day_after,
     first_of_month,
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import ibis
 
 QUARTER, YEAR = 3, 12
-MOBILE = ("mobile", "app")  # channels of a payment by telephone
 FAILED = ("failed", "rejected", "declined", "returned")  # states of a transaction that did not go through
 EACH = 10  # months without an exit that stand for all, for every one with an exit
 BLOCKS, FOLDS = 1000, 50
@@ -108,7 +109,7 @@ def _stays(bank: Bank, t: ibis.Table, first: int, last: int) -> ibis.Table:
 
 def _first_payment(t: ibis.Table) -> ibis.Table:
     """Month in which each customer's first mobile payment was made, missing where none was."""
-    mobile = t.channel.lower().isin(MOBILE)
+    mobile = called(t.channel, MOBILE)
     return t.group_by("customer_id").aggregate(mobile=month_number(t.occurred_on).min(where=mobile))
 
 
@@ -133,8 +134,9 @@ def adoption(bank: Bank, *, lag: int = 1) -> pd.DataFrame | Missing:
 
     first, last = _quarters(bank)
     t = bank.table("transactions")
-    if bank.scalar(t.channel.lower().isin(MOBILE).sum().fill_null(0)) == 0:
-        return Missing(f"no transaction has a channel named {' or '.join(MOBILE)}", ("transactions",))
+    if bank.scalar(called(t.channel, MOBILE).sum().fill_null(0)) == 0:
+        remedy = "recode that of payments by telephone in bank.yaml"
+        return Missing(f"no transaction has a channel named {' or '.join(MOBILE)}; {remedy}", ("transactions",))
     paid = t.group_by("customer_id", paid_in=month_number(t.occurred_on) // QUARTER).aggregate()
     paid = paid.mutate(ahead=ibis.array([ibis.literal(lag + k, "int32") for k in range(1, 5)]).unnest())
     paid = paid.select("customer_id", quarter=paid.paid_in + paid.ahead).distinct()

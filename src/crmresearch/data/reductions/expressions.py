@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+MOBILE = ("mobile", "app")  # channels of a payment by telephone
+DIGITAL = (*MOBILE, "online", "web", "net", "internet")  # channels that count as digital
+STAFFED = ("branch", "atm", "phone", "mail", "agent", "counter", "cash", "card", "pos")  # known not to be
 DAYS_PER_MONTH = 30.4375
 DAYS_PER_YEAR = 365.25
 
@@ -116,6 +119,11 @@ def cuts(bank: Bank, column: Any, parts: int) -> list[float]:
     return list(at + 1e-12 * abs(at))  # a value that is the cut itself, on every engine
 
 
+def called(channel: Any, names: Sequence[str]) -> Any:
+    """Whether a channel is called so, in large letters or small."""
+    return channel.lower().isin(names)
+
+
 def month_number(date: Any) -> Any:
     """Months since the year 0, of a date or an expression of dates."""
     if isinstance(date, datetime.date):
@@ -151,9 +159,9 @@ def day_after(bank: Bank) -> datetime.date:
     return end + datetime.timedelta(days=1)
 
 
-def whole_months(bank: Bank) -> tuple[int, int]:
-    """Return the first and the last month of ``monthly`` that were observed from their first day to their last."""
-    first, last = bank.period("monthly")
+def whole_months(bank: Bank, table: str = "monthly") -> tuple[int, int]:
+    """Return the first and the last month of a table that were observed from their first day to their last."""
+    first, last = bank.period(table)
     return month_number(first) + (first.day > 1), month_number(last + datetime.timedelta(days=1)) - 1
 
 

@@ -15,8 +15,10 @@ from crmresearch.data.reductions.blocks import whole_of
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
+    DIGITAL,
     as_float,
     beside,
+    called,
     contribution_of,
     days_between,
     equal_chances,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 
 LINKED = ("survey.wave_on", "customers")  # what answers are joined to accounts by
-DIGITAL = ("online", "mobile", "internet", "app", "web")
 
 
 @needs("survey", per="survey")
@@ -199,7 +200,7 @@ def _digital(bank: Bank, key: ibis.Table) -> ibis.Table:
     s = bank.table("transactions").select("customer_id", "occurred_on", "channel")
     j = key.inner_join(s, "customer_id")
     j = j.filter((month_number(j.wave_on) - month_number(j.occurred_on)).between(1, 6) & j.channel.notnull())
-    return j.group_by("customer_id", "wave").aggregate(digital_share=as_float(j.channel.isin(DIGITAL)).mean())
+    return j.group_by("customer_id", "wave").aggregate(digital_share=as_float(called(j.channel, DIGITAL)).mean())
 
 
 def _next_wave(bank: Bank) -> ibis.Table:

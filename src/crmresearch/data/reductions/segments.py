@@ -102,6 +102,9 @@ def companies(bank: Bank, *, family: str = "ecommerce") -> pd.DataFrame | Missin
     start, end = bank.about.observation_start, bank.about.observation_end
     days = [datetime.date(y, 12, 31) for y in range(start.year, end.year) if datetime.date(y, 12, 31) >= start]
     c, h = bank.table("customers"), bank.table("holdings")
+    if not bank.scalar(h.filter(h.product_family == family).count()):  # of a bank that calls them otherwise it were 0%
+        remedy = "recode product_family in bank.yaml"
+        return Missing(f"no product is of the family {family}; {remedy}", ("holdings",))
     rows = []
     for on in [*days, end]:
         day = ibis.date(on)

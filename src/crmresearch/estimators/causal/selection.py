@@ -267,6 +267,7 @@ def censored_selection(
 def relevance(frame: pd.DataFrame, select: tuple[str, ...], excluded: tuple[str, ...]) -> float:
     """Wald chi-square per column of the excluded columns in the probit of winning."""
     z = np.column_stack([np.ones(len(frame)), *(frame[c].to_numpy(float) for c in select)])
+    full_rank(z, ("intercept", *select))
     g, cov = _probit(z, frame["won"].to_numpy(float))
     at = [1 + select.index(c) for c in excluded]
     return float(g[at] @ np.linalg.solve(cov[np.ix_(at, at)], g[at])) / len(at)

@@ -13,6 +13,7 @@ from crmresearch.estimators.inference.intervals import (
     poisson_rate,
     q_values,
     ratio_delta,
+    told_apart,
     two_sided_p,
     wilson,
     z,

@@ -53,6 +53,11 @@ class Estimate:
         return f"{self.value:{spec}} [{self.ci_low:{spec}}, {self.ci_high:{spec}}]"
 
 
+def told_apart(found: Estimate, none: float = 0) -> bool:
+    """Whether no effect lies outside the interval, so that a title may say one."""
+    return not found.ci_low <= none <= found.ci_high
+
+
 @cache
 def z(level: float = LEVEL) -> float:
     """Normal quantile of a two-sided interval."""

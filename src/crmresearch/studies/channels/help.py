@@ -14,7 +14,7 @@ from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
 from crmresearch.estimators.causal.staggered import Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
-from crmresearch.estimators.inference import Estimate, ends
+from crmresearch.estimators.inference import Estimate, ends, told_apart
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.gates import parting
@@ -143,5 +143,6 @@ def _picture(frame: pd.DataFrame, main: Panel, found: Estimate, quarters: int, l
             rows.append(data[(np.abs(event.when) <= 8) & np.isfinite(event.se)])
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("begins"), style="limit", axis="x")]
     title = say("title", points=_points(found), quarters=quarters) + (say("title_less", less=less) if less else "")
+    title = title if told_apart(found) else say("title_open")
     branches = float(np.isfinite(main.first).sum())
     return Picture("curves", pd.concat(rows), title, say("x", n=branches), say("y"), {"unit": "points", "marks": marks})

@@ -162,7 +162,8 @@ def aimed(rows: pd.DataFrame, *, horizon: int = 12, cause: str = "voluntary") ->
         title = say_aimed("title", crude=points["value"].iloc[0], remedy=points["value"].iloc[1])
     return Result(
         table,
-        say_aimed("sentence", crude=points.iloc[0], remedy=points.iloc[1], horizon=horizon),
+        say_aimed("sentence", crude=points.iloc[0], horizon=horizon)
+        + (say_aimed("remedy", remedy=points.iloc[1]) if known else say_aimed("no_remedy")),
         (comparable, gate(say_aimed, "recorded", None)),
         picture=_picture(
             table.assign(label=table["comparison"]),

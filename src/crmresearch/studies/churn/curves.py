@@ -221,22 +221,23 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     if not enough:
         raise NotApplicable(say_causes("unrecorded"), "customers")
     own = enough[0]
-    main = table[table["cause"] == own]
+    main = table[table["cause"] == own].dropna(subset="incidence")
+    if main.empty:
+        raise NotApplicable(say_causes("few", cause=own, least=rules.least), "customers")
     layers = [_drawn(curves[c], str(c).replace("_", " "), "incidence", band=c == own) for c in enough]
     title = say_causes("title", cause=own, end=main.iloc[-1])
     y = say_causes("y", cause=own, n=int(read_spells(spells).n.sum())) + (
         say("of_those", start=start) if start > 0 else ""
     )
+    reached = say_causes("reached", start=start) if start > 0 else say_causes("won")
+    first, end = main.iloc[0], main.iloc[-1]
+    sentence = say_causes("sentence", reached=reached, cause=own, first=first, end=end)
+    if len(main) == 1:
+        sentence = say_causes("once", reached=reached, cause=own, end=end)
     naive = _drawn(curves[own], say_causes("wrong", cause=own), "one_minus_km", band=False, dashed=True)
     return Result(
         table,
-        say_causes(
-            "sentence",
-            reached=say_causes("reached", start=start) if start > 0 else say_causes("won"),
-            cause=own,
-            first=main.iloc[0],
-            end=main.iloc[-1],
-        ),
+        sentence,
         picture=_picture(pd.concat([*layers, naive]), title, y, last, {say("all"): curves[own]}, stacked=True),
         details={"curves": found},
     )

@@ -100,8 +100,11 @@ def _kept(spells: pd.DataFrame) -> dict[str, float]:
 
 def _ratio(cells: pd.DataFrame, name: str) -> dict[str, float]:
     """Hazard ratio of the relationship index for voluntary exits and those the definition adds."""
+    rows = index_rows(cells, index_scale(cells), [CAUSE, name])
+    if rows["n"] @ rows["event"] < rules.per_parameter:  # one definition's model would withhold all of them
+        return {}
     try:
-        fit = cox(index_rows(cells, index_scale(cells), [CAUSE, name]), ["index"])
+        fit = cox(rows, ["index"])
     except FitError:
         return {}
     row = fit.summary().iloc[0]

@@ -40,26 +40,33 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     people = int(paths["n"].sum())
     seen = counts["stages"].pivot_table(index="date", columns="stage", values="n", aggfunc="sum", fill_value=0)
     gap = carried_gap(paths, seen) / people
+    gap = gap if gap > 1e-12 else 0.0  # rounding
     table = leading(transitions(paths, ORDER), "from", "to", "probability", "ci_low", "ci_high")
     table = safe(table.set_index(["from", "to"]), ("of", "n")).reset_index()
     moves = table.set_index(["from", "to"])
 
-    def chance(start: str, end: str) -> str:
-        return say("chance", row=moves.loc[start, end]) if (start, end) in moves.index else say("none")
+    hidden = moves["n"].isna()
 
-    first = moves["n"].reindex([("not met", s) for s in ("won", "kept", "developed", "declined")]).fillna(0)
-    *met, turned = first.astype(int)
+    def chance(start: str, end: str) -> str:
+        if (start, end) not in moves.index:
+            return say("none")
+        return say("untold") if hidden[start, end] else say("chance", row=moves.loc[start, end])
+
+    new = [("not met", s) for s in ("won", "kept", "developed", "declined")]
+    *met, turned = moves["n"].reindex(new).fillna(0).astype(int)
     back = int(seen.iloc[-1].get("won back", 0))
+    first = [say("met", years=years, met=sum(met)), say("turned", turned=turned) if turned else say("unrecorded")]
     parts = [
-        say("met", years=years, met=sum(met)),
-        say("turned", turned=turned) if turned else say("unrecorded"),
+        say("hidden", years=years) if hidden.reindex(new, fill_value=False).any() else "".join(first),
         say(
             "moves",
             grown=chance("won", "developed"),
             lost=chance("won", "lost"),
             developed=chance("developed", "lost"),
             kept=chance("kept", "lost"),
-        ),
+        )
+        if seen.get("developed", seen.sum(axis=1) * 0).any()
+        else say("merely", lost=chance("won", "lost"), kept=chance("kept", "lost")),  # without holdings nobody is
         say("back", back=back) if back else say("no_back"),
         say("carried", gap=gap, people=people),
     ]

@@ -24,7 +24,7 @@ from crmresearch.estimators.causal.staggered import (
     wild_interval,
 )
 from crmresearch.estimators.causal.ways import ways
-from crmresearch.estimators.inference import Estimate, ends
+from crmresearch.estimators.inference import Estimate, ends, told_apart
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.gates import parting
@@ -218,7 +218,9 @@ def _picture(panels: dict[int, Panel], step: int, share: Estimate, months: int) 
     curves = pd.concat(rows, ignore_index=True)
     marks = [Mark(0, style="none", axis="y"), Mark(-step / 2, say("arrival"), style="limit", axis="x")]
     entered = sum(float(np.isfinite(panel.first).sum()) for panel in panels.values())
-    title, x = say("title", points=100 * share.value, months=months), say("x", n=entered)
+    title, x = say("title_open"), say("x", n=entered)
+    if told_apart(share):
+        title = say("title", points=100 * share.value, months=months)
     return Picture("curves", curves, title, x, say("y"), {"unit": "points", "marks": marks}, people=False)
 
 

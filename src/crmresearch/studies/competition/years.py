@@ -10,7 +10,7 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import Missing, NotApplicable
-from crmresearch.estimators.inference import Estimate, levels, normal, rates
+from crmresearch.estimators.inference import Estimate, levels, normal, rates, told_apart
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import nobodys, of_squares
@@ -49,7 +49,7 @@ def trend(stays: pd.DataFrame, beside: Mapping[str, pd.DataFrame | Missing]) -> 
     spent, nobody = beside["winning"], nobodys("a rate of leaving")
     own = nobody if isinstance(spent, Missing) else of_squares([spent["spend"].sum()], [spent["squares"].sum()])
     table = safe(table.assign(whose=[own if line == "S01a" else nobody for line in told]), parts=False)
-    title = say("title", found=told["S01"])
+    title = say("title", found=told["S01"]) if told_apart(told["S01"]) else say("title_open")
     return Result(
         table.rename(columns=say.names("columns")),
         say("sentence", found=told["S01"], n=exits, months=months),

@@ -98,7 +98,8 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     sentence = words.joined(
         [
             say("sentence", offered=arms[True][0], control=arms[False][0], months=horizon_months, points=100.0 * exits),
-            say("cost", row=each, currency=currency).replace(" .", "."),
+            # an offer that may as well lose customers has no price for one saved
+            say("cost" if 0 < each["ci_low"] < np.inf else "no_cost", row=each, currency=currency).replace(" .", "."),
             deferral,
         ],
         by=" ",

@@ -174,6 +174,8 @@ def _sentence(known: pd.DataFrame, by: str) -> str:
     first = known[known["line"] == "S40"] if len(known) else known
     if first.empty:
         return say("nothing", by=by, least=MIN_WINS)
+    if len(first) == 1:
+        return say("alone", by=by, row=first.iloc[0].rename({by: "name"}))
     top, bottom = _ends(first)
     apart = say("apart") if bottom["ci_high"] < top["ci_low"] else say("alike", by=by)
     noted = known["note"] != ""
@@ -204,7 +206,9 @@ def _picture(known: pd.DataFrame, by: str) -> Picture | None:
     limits = max(shown["ratio"].min() / 5, FLOOR), max(shown["ci_high"].max() * 1.3, 2 * SEVERAL)
     options = {"log": True, "limits": limits, "marks": [Mark(SEVERAL, style="claim")]}
     first, title = shown[shown["line"] == "S40"], say("title_open", by=by)
-    if len(first):
+    if len(first) == 1:
+        title = say("title_alone", by=by, row=first.iloc[0].rename({by: "name"}))
+    elif len(first):
         top, bottom = _ends(first)
         if bottom["ci_high"] < top["ci_low"]:
             low, high = str(bottom[by]), str(top[by])

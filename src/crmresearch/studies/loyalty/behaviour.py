@@ -63,6 +63,8 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
         raise NotApplicable(say("intention.few", n=len(rows), needed=MIN_STATED))
     mean, ratio, gap = stated_against_actual(chance, left, rows["customer_id"].to_numpy())
     sentence = say("intention.sentence", mean=mean, months=horizon_months, ratio=ratio)
+    if not left.any():
+        sentence = say("intention.nobody", mean=mean, months=horizon_months)
     enough = left.sum() >= MIN_EVENTS
     shown = table.rename(columns={"stated": "predicted", "actual": "observed"})
     options = {"unit": "percent", "agreement": say("intention.agreement")}

@@ -12,7 +12,7 @@ from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
 from crmresearch.estimators.causal.staggered import Effects, Panel, by_event, group_time, wild_interval
 from crmresearch.estimators.causal.ways import ways
-from crmresearch.estimators.inference import Estimate, ends
+from crmresearch.estimators.inference import Estimate, ends, told_apart
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.gates import parting
@@ -105,7 +105,8 @@ def _picture(panel: Panel, found: Estimate, window: int) -> Picture:
     near = (np.abs(event.when) <= window) & np.isfinite(event.se)
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("moment"), style="limit", axis="x")]
     x = say("x", n=float(np.isfinite(panel.first).sum()))
-    return Picture("curves", data[near], say("title", found=found), x, say("y"), {"marks": marks}, people=False)
+    title = say("title", found=found) if told_apart(found) else say("title_open")
+    return Picture("curves", data[near], title, x, say("y"), {"marks": marks}, people=False)
 
 
 @study

@@ -10,7 +10,16 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.errors import Missing, NotApplicable, first_missing
 from crmresearch.estimators.blocks import slopes
-from crmresearch.estimators.inference import Estimate, ends, levels, natural_spline, normal, rates, robust_ols
+from crmresearch.estimators.inference import (
+    Estimate,
+    ends,
+    levels,
+    natural_spline,
+    normal,
+    rates,
+    robust_ols,
+    told_apart,
+)
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study, unlooked
@@ -156,7 +165,8 @@ def dose(frame: pd.DataFrame) -> Result:
     first, last, apart = (normal(g @ b[:k], (g @ v[:k, :k] @ g) ** 0.5, say("unit"), n) for g in ends_)
     drawn = curve(np.linspace(at[0], at[-1], 41)).rename(columns={"wait": "x", "effect": "y"})
     marks = [Mark(0, style="none", axis="y")]
-    title, axis = say("dose.title", first=first, last=last), say("dose.x", n=n)
+    clear, axis = told_apart(first) or told_apart(last), say("dose.x", n=n)
+    title = say("dose.title", first=first, last=last) if clear else say("dose.title_open")
     return Result(
         curve(at).rename(columns=say.names("dose.columns")),
         say("dose.sentence", first=first, last=last, apart=apart, low=at[0], high=at[-1]),

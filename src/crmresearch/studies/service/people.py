@@ -9,7 +9,7 @@ from crmresearch import words
 from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import unit_of
 from crmresearch.estimators.causal.campaign import difference, difference_of_means, path, within
-from crmresearch.estimators.inference import ends, levels, normal, robust_ols, wilson
+from crmresearch.estimators.inference import ends, levels, normal, robust_ols, told_apart, wilson
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Mark, Picture
 from crmresearch.gates import balanced
@@ -56,7 +56,8 @@ def invited(campaigns: pd.DataFrame, *, campaign: str, horizon_months: int = 12)
     months = path(rows, horizon_months).rename(columns={"month": "x", "kept": "y"}).assign(n=len(rows))
     marks = [Mark(0, style="none", axis="y"), Mark(horizon_months, say("horizon"), style="limit", axis="x")]
     points = normal(100 * found.value, 100 * found.se, say("points"), len(rows))
-    options, title = {"unit": "points", "marks": marks}, say("title", found=points, months=horizon_months)
+    options, open_title = {"unit": "points", "marks": marks}, say("title_open", months=horizon_months)
+    title = say("title", found=points, months=horizon_months) if told_apart(points) else open_title
     return Result(
         table.assign(row=table["row"].map(say.names("rows"))).rename(columns=say.names("columns")),
         say("sentence", found=points, months=horizon_months, n=len(rows)),

@@ -9,7 +9,7 @@ from crmresearch import words
 from crmresearch.errors import InputError, NotApplicable
 from crmresearch.estimators.causal.campaign import difference_of_means
 from crmresearch.estimators.causal.discontinuity import Jump, density, false_cuts, jump
-from crmresearch.estimators.inference import LEVEL, ends, jackknife, normal, z
+from crmresearch.estimators.inference import LEVEL, Estimate, ends, jackknife, normal, told_apart, z
 from crmresearch.estimators.verdicts import Deviation, outlives
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study, unlooked
@@ -161,7 +161,7 @@ def _elsewhere(x: np.ndarray, y: np.ndarray, unit: np.ndarray, found: Jump) -> C
     return gate(say, "elsewhere", Deviation(middle, middle - half, middle + half, limit=FALSE), seen=FALSE + half)
 
 
-def _picture(x: np.ndarray, y: np.ndarray, line: object) -> Picture:
+def _picture(x: np.ndarray, y: np.ndarray, line: Estimate) -> Picture:
     """Mean answers by log balance on either side."""
     rows = []
     place = np.floor(x / REACH * BINS).astype(int)
@@ -173,5 +173,6 @@ def _picture(x: np.ndarray, y: np.ndarray, line: object) -> Picture:
             rows.append(((k + 0.5) * REACH / BINS, mean, *ends(mean, se), len(own), side))
     data = pd.DataFrame(rows, columns=["x", "y", "low", "high", "n", "group"])
     marks = [Mark(0, say("mark"), style="limit", axis="x")]
-    title, axis = say("title", found=line), say("x", n=int(data["n"].sum()))
+    title = say("title", found=line) if told_apart(line) else say("title_open")
+    axis = say("x", n=int(data["n"].sum()))
     return Picture("curves", data, title, axis, say("y"), {"dots": True, "marks": marks})

@@ -80,6 +80,8 @@ def lot(offers: pd.DataFrame, parts: Sequence[float], band_edges: Sequence[float
         segment = 2 * code + (rows["outside"] > rows["outside"].median()).to_numpy(int)
     there, segment = np.unique(segment, return_inverse=True)  # a segment of nobody has no offer that is best
     segments = [segments[k] for k in there]
+    if len(segments) < 2:  # edges of another currency: the best offer by segment is that for all
+        raise NotApplicable(say("one", segment=", ".join(segments), n=len(rows)), "contacts")
     arm = rows["arm"].map({a: k for k, a in enumerate(own.index)})
     rows = rows.assign(arm=arm, band=code, segment=segment).reset_index(drop=True)
     chances = np.asarray(parts, float) / np.sum(parts)
@@ -200,7 +202,8 @@ def by_band(offers: pd.DataFrame, *, parts: Sequence[float], band_edges: Sequenc
             top = Estimate(gain.value, gain.low, gain.high, say("unit"), len(own))
         rows.append({"band": band, **ends_of, "cost": gain.cost, "n": len(own), "whose": owned(own)})
     if top is None:
-        raise NotApplicable(say("few"), "contacts")
+        here = (of.rows["band"] == len(of.bands) - 1).any()
+        raise NotApplicable(say("few") if here else say("nobody", band=of.bands[-1]), "contacts")
     table = safe(pd.DataFrame(rows), parts=False)
     shown = table.dropna(subset=MONEY).rename(columns={"value": "estimate", "band": "label"})
     some = [row["band"] for row in rows if row["ci_low"] > 0]

@@ -33,10 +33,10 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 def _gates(x: np.ndarray) -> tuple[Check, ...]:
     tail, error = inequality.hill(x), x.std(ddof=1) / x.size**0.5
-    z = abs(x.mean()) / error if error > 0 else float("inf")
+    z = x.mean() / error if error > 0 else float("inf") if x.mean() > 0 else 0.0
     return (
         gate(say, "tail", tail[0] > MIN_TAIL, tail=tail, least=MIN_TAIL),
-        gate(say, "mean", bool(x.mean() > 0 and z > MIN_MEAN_Z), z=z, least=MIN_MEAN_Z),
+        gate(say, "mean", bool(z > MIN_MEAN_Z), z=z, least=MIN_MEAN_Z),
         gate(say, "dominance", not whose(x).dominated, one=rules.largest, two=rules.two),
     )
 
@@ -282,11 +282,11 @@ def distribution(frame: pd.DataFrame) -> Result:
     rows, values, people = [], [], nobodys("shares, pooled quantiles")
     for name, label in labels.items():
         x = np.sort(inequality.checked(frame[name], name))
-        for part, share, mean, n in inequality.parts(x):
+        for part, share, mean, n in inequality.parts(x, rules.least):
             told = 0 if few_beside(share[0], x.size) else n  # of those on either side of zero
             rows.append((label, say("distribution.share", part=part), *share, told or np.nan, people))
             if mean is not None:
-                own = whose(x[x < 0] if part == "negative" else x[x > 0])
+                own = whose(x[x < 0] if part == "negative" else x[x >= 0])
                 rows.append((label, say("distribution.mean", part=part), *mean, n, own))
         for q, cells, n in inequality.quantiles(x, QUANTILES, pooled=rules.least):
             rows.append((label, say("distribution.quantile", q=q), *cells, n, people))

@@ -14,9 +14,11 @@ from crmresearch.data.reductions.churn.histories import UNMET_MONTHS, tidy, trou
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
+    MOBILE,
     add_months,
     as_float,
     beside,
+    called,
     day_after,
     days_between,
     exit_within,
@@ -152,7 +154,7 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
             "activity": (1 + as_float(recent.sum())).log(),
         }
         if "channel" in bank.columns("transactions"):
-            columns["mobile"] = (x.channel == "mobile").fill_null(False).any().cast("float64")
+            columns["mobile"] = called(x.channel, MOBILE).fill_null(False).any().cast("float64")
         parts.append(x.group_by("customer_id").aggregate(**columns))
     if bank.require("customers", "contacts") is None:
         c = bank.table("contacts")
