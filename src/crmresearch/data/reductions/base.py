@@ -269,8 +269,7 @@ def freshness(bank: Bank) -> pd.DataFrame | Missing:
     """
     end, rows = pd.Timestamp(bank.about.observation_end), []
     for name in bank.tables:
-        newest = bank.scalar(bank.table(name)[day].max()) if (day := TABLES[name].day) else None
-        if not pd.isna(newest):
+        if (day := TABLES[name].day) and not pd.isna(newest := bank.scalar(bank.table(name)[day].max())):
             reaches = newest + pd.offsets.MonthEnd() if TABLES[name][day].kind == "month" else newest
             rows.append((name, newest.strftime("%Y-%m-%d"), max((end - reaches).days, 0)))
     if not rows:

@@ -101,7 +101,9 @@ def _kept(spells: pd.DataFrame) -> dict[str, float]:
 def _ratio(cells: pd.DataFrame, name: str) -> dict[str, float]:
     """Hazard ratio of the relationship index for voluntary exits and those the definition adds."""
     rows = index_rows(cells, index_scale(cells), [CAUSE, name])
-    if rows["n"] @ rows["event"] < rules.per_parameter:  # one definition's model would withhold all of them
+    if (
+        rows.loc[rows["event"] == 1, "n"].sum() < rules.per_parameter
+    ):  # one definition's model would withhold all of them
         return {}
     try:
         fit = cox(rows, ["index"])
