@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crmresearch import words
+from crmresearch import rounding, words
 from crmresearch.errors import InputError
-from crmresearch.rules import Whose, rounded, rules
+from crmresearch.rules import Whose, rules
 
 Counts = Sequence[str] | Sequence[Sequence[str]]
 NOTHING = "–"  # a cell without a value
@@ -98,14 +98,15 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
         why = out[REASON].fillna("").where(out[REASON].fillna("").ne(""), why)
     off = why.ne("").to_numpy()
     out.attrs |= {"counts": counts, "parts": parts, WHOSE: heavy is not None or out.attrs.get(WHOSE, False)}
-    if rules.base > 1:
-        out[columns] = out[columns].apply(pd.to_numeric, errors="coerce").map(rounded)
+    exact = out
+    if rules.base > 1 and columns:
+        out = rounding.frame(out, columns)
     if not off.any():
         return Protected(out, {}, counts)
     numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]
-    people = out.loc[off, columns].apply(pd.to_numeric, errors="coerce").max(axis=1) if columns else None
+    people = exact.loc[off, columns].apply(pd.to_numeric, errors="coerce").max(axis=1) if columns else None
     most = np.full(int(off.sum()), np.inf) if people is None else people.fillna(np.inf).to_numpy(float)
-    told = zip(out.loc[off].select_dtypes("float").to_numpy().tolist(), most.tolist(), strict=True)
+    told = zip(exact.loc[off].select_dtypes("float").to_numpy().tolist(), most.tolist(), strict=True)
     out.attrs[OFF] = out.attrs.get(OFF, {}) | {v: n for row, n in told for v in row if v not in (0, 1)}
     first = numbers.index(True) if True in numbers else len(numbers)
     for place, column in enumerate(out.columns):

@@ -21,7 +21,7 @@ from crmresearch.estimators import verdicts
 from crmresearch.estimators.inference import Estimate, sizes
 from crmresearch.estimators.verdicts import Deviation
 from crmresearch.figures import Picture
-from crmresearch.rules import rules
+from crmresearch.rules import blunt, rules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,7 +242,8 @@ class Result:
 
 def _without_hidden(result: Result) -> Result:
     """Take from a result the estimates of its hidden rows, and the sentence and titles that may tell of such rows."""
-    own = {k for k, e in result.estimates.items() if isinstance(e, Estimate) and e.n <= result.off.get(e.value, -1)}
+    found = {k: e for k, e in result.estimates.items() if isinstance(e, Estimate)}
+    own = {k for k, e in found.items() if any(e.n <= n and blunt(v, e.n) == e.value for v, n in result.off.items())}
     if own or (result.money and result.hidden):
         why = words.joined([*result.hidden])
         told = {k: Withheld(say("row")) if k in own else e for k, e in result.estimates.items()}

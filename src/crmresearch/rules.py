@@ -13,6 +13,7 @@ Hundepool et al. (2012). *Statistical Disclosure Control.* Wiley.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -110,6 +111,20 @@ def few(n: Any) -> bool:
 def rounded(n: Any) -> Any:
     """Round a count to the base in force."""
     return n if rules.base < 2 or n != n else rules.base * round(n / rules.base)
+
+
+DIGITS = 3  # that stay of a number that is no count, where counts are rounded
+
+
+def blunt(value: Any, n: Any) -> Any:
+    """Move a number that rests on n people by steps of the base in force of them, so that it gives no count back.
+
+    A share becomes that of round counts; what is above 1 keeps three digits besides.
+    """
+    steps = rules.base > 1 and n == n and round(n / rules.base)
+    if not steps or not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return float(f"{round(value * (n / rules.base if abs(value) <= 1 else steps)) / steps:.{DIGITS}g}")
 
 
 @dataclass(frozen=True)

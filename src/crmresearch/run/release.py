@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import itertools
 import json
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crmresearch import ledger
+from crmresearch import ledger, rounding
 from crmresearch.data.places import locked, private, put
 from crmresearch.data.pseudonyms import mark
 from crmresearch.errors import InputError
@@ -28,7 +27,6 @@ from crmresearch.run.scan import PRIVATE, Breach, declared, html_tables, least, 
 
 AT_HOME = (PRIVATE, "logs", "records")
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same content gives the same bytes
-DIGITS = 3  # that stay of a number in a rounded release
 Own = Mapping[str, Collection[str]]  # columns that count people as their results declare, by file
 HEADER = ("path", "sha256", "bytes", "what it is", "rows", "smallest count", "rows suppressed", "rules")
 SIGN = """Release of the run of bank {bank} (data {data}), {n} files{rounded}.
@@ -99,7 +97,7 @@ def release(folder: Path, out: Path, people: People, rounded: bool = False) -> R
         _compared(cells, data, before, base)
         manifest = _manifest(folder, contents, refused, own)
         fingerprint = hashlib.sha256(manifest).hexdigest()
-        how = f", tables alone, in round numbers (counts to {base}, else {DIGITS} digits)" if rounded else ""
+        how = f", tables alone, in round numbers (counts to {base}, else {rounding.DIGITS} digits)" if rounded else ""
         form = SIGN.format(bank=bank, data=data, n=len(contents), rounded=how, fingerprint=fingerprint)
         if fingerprint not in [old["fingerprint"] for old in before]:  # before it leaves: no release without a record
             put(
@@ -249,79 +247,15 @@ def _cut_otherwise(old: Mapping[str, Any], new: Mapping[str, Any], base: int) ->
 
 
 def _rounded(text: str, base: int, people_in: Collection[str] = ()) -> bytes:
-    """Write a table in round numbers: counts to the least that may be told, shares as such counts give them.
-
-    All else keeps three digits. A column of shares is of the people, in their row or in all, of whom every share gives
-    back a whole number, as exact as it is written; both are rounded, and so are the two counts of a ratio above 1. Any
-    other number of that size (the end of an interval, say) moves by steps of that many people of the most that its row
-    counts, or of those below the ratio.
-    """
+    """Write a table in round numbers: see :func:`.rounding.table`."""
     first, *rest = csv.reader(io.StringIO(text))
+    named = [name in people_in or of_people(name) for name in first]
+    people = [
+        {k: n for k, cell in enumerate(row) if named[k] and (n := counted(cell)) is not None}
+        if row[0] not in ledger.IMPERSONAL
+        else {}
+        for row in rest
+    ]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(first)
-    people = [{} if row[0] in ledger.IMPERSONAL else _counts(first, row, people_in) for row in rest]
-    sums = {c: sum(row.get(c, 0) for row in people) for row in people for c in row}
-    own = [[row.get(c, 0) for row in people] for c in sorted(sums, key=lambda c: -sums[c])]
-    wholes = [*own, *([n] * len(rest) for n in sums.values())]
-    most, shown = [max(row.values(), default=0) for row in people], [row[:] for row in rest]
-    ratios = [_ratio(k, shown, people) for k in range(len(first))]
-    beside = next(((k, under) for k, two in enumerate(ratios) if two for under in two[1:]), None)
-    for k, name in enumerate(first):
-        shares = [_share(name, row[k]) if k and k not in row_ else None for row, row_ in zip(rest, people, strict=True)]
-        of = next((ns for ns in wholes if all(map(_gives_back, shares, ns))), most)
-        for at, (row, counts, share, n) in enumerate(zip(rest, people, shares, of, strict=True)):
-            if k in counts:
-                row[k] = str(base * round(counts[k] / base))
-            elif (two := ratios[k]) and {*two} <= counts.keys() and number(row[k]):
-                over, under = (round(counts[c] / base) for c in two)
-                row[k] = f"{over / under:.{DIGITS}g}" if under else ""
-            elif share and round(n / base):
-                told = round(round(share[0] * n) / base) / round(n / base)
-                row[k] = f"{share[1] * told:.{DIGITS}g}" + "%" * row[k].endswith("%")
-            elif k and number(row[k]) and "year" not in name.casefold():
-                value = float(row[k])
-                if beside and _of_size(value, shown[at][beside[0]]) and (n := counts.get(beside[1], 0)):
-                    value = round(round(value * n) / base) / max(round(n / base), 1)
-                row[k] = f"{value:.{DIGITS}g}"
-    writer.writerows(rest)
+    csv.writer(out, lineterminator="\n").writerows([first, *rounding.table(first, rest, people, base)])
     return out.getvalue().encode()
-
-
-def _ratio(k: int, rows: list[list[str]], people: list[dict[int, int]]) -> tuple[int, int] | None:
-    """Return the places of the two counts whose ratio a column is, in all its rows and in one of them above 1."""
-    told = [(row, n, float(row[k])) for row, n in zip(rows, people, strict=True) if k not in n and number(row[k])]
-    if not k or not any(value > 1 for *_, value in told):
-        return None
-    exact = [0.5 * 10.0 ** -len(row[k].casefold().partition("e")[0].partition(".")[2]) + 1e-9 for row, *_ in told]
-    for over, under in itertools.permutations(sorted({c for n in people for c in n}), 2):
-        counts = [(n.get(over, 0), n.get(under, 0)) for _, n, _ in told]
-        if all(b and abs(v * b - a) <= e * b for (a, b), (*_, v), e in zip(counts, told, exact, strict=True)):
-            return over, under
-    return None
-
-
-def _of_size(value: float, ratio: str) -> bool:
-    """Tell whether a number may be an end of a ratio's interval."""
-    return bool(number(ratio)) and abs(value) > 1 and float(ratio) / 3 <= abs(value) <= float(ratio) * 3
-
-
-def _gives_back(share: tuple[float, int, float] | None, n: int) -> bool:
-    """Tell whether a share of so many people gives back a whole number of them; where there is none, it may."""
-    return not share or not n or abs(share[0] * n - round(share[0] * n)) <= share[2] * n
-
-
-def _counts(first: list[str], row: list[str], own: Collection[str]) -> dict[int, int]:
-    """Return what a row counts, by the place of its column."""
-    named = [name in own or of_people(name) for name in first]
-    return {k: n for k, cell in enumerate(row) if named[k] and (n := counted(cell)) is not None}
-
-
-def _share(name: str, cell: str) -> tuple[float, int, float] | None:
-    """Return a number that may be a share of people, in how many parts it is written, and how exact it is."""
-    text = cell.strip().removesuffix("%")
-    if not number(text):
-        return None
-    scale = 100 if cell.strip().endswith("%") or "percent" in name.casefold() else 1
-    value, digits = float(text) / scale, len(text.casefold().partition("e")[0].partition(".")[2])
-    return (value, scale, 0.5 * 10.0**-digits / scale + 1e-9) if abs(value) <= 1 else None

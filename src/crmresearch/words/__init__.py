@@ -25,8 +25,9 @@ from string import Formatter
 from typing import Any
 
 from crmresearch.errors import InputError
-from crmresearch.rules import few, rounded, rules
+from crmresearch.rules import blunt, few, rounded, rules
 
+CHOSEN = {"rate", "margin"}  # no share of anybody
 NOTHING = "–"  # a number that is not there, or must not be told
 
 _BROAD = re.compile("[\u3400-\u9fff]")  # Chinese characters
@@ -182,6 +183,18 @@ class Careful(Formatter):
     with a direction says it in words, and its interval likewise: ``{change:rose|fell} by {change:||.1%}``. Money ends
     in ``m``, as in ``{cost:,.0m}``: see :func:`written`.
     """
+
+    def vformat(self, format_string: str, args: Any, kwargs: Any) -> str:
+        """Fill a template; where counts are rounded, its shares are those of round counts of the people it counts."""
+        if rules.base > 1:
+            fields = [(name or "", spec or "") for _, name, spec, _ in self.parse(format_string)]
+            counts = [
+                kwargs[name] for name, spec in fields if spec == "," and isinstance(kwargs.get(name), numbers.Real)
+            ]
+            n = min((n for n in counts if not few(n)), default=math.nan)
+            shares = {name for name, spec in fields if spec.endswith("%")} & kwargs.keys() - CHOSEN
+            kwargs = {**kwargs, **{name: blunt(kwargs[name], n) for name in shares}}
+        return super().vformat(format_string, args, kwargs)
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
         """Find a value, and see whether what it is a part of may be told."""

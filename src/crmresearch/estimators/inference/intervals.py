@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crmresearch.errors import InputError
+from crmresearch.rules import blunt, rules
 
 LEVEL = 0.95  # level of every interval of the project
 
@@ -46,6 +47,8 @@ class Estimate:
     def __post_init__(self) -> None:
         if self.ci_low > self.ci_high:
             raise InputError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
+        for name in ("value", "ci_low", "ci_high", "se") if rules.base > 1 else ():
+            object.__setattr__(self, name, blunt(getattr(self, name), self.n))
 
     def __format__(self, spec: str) -> str:
         """Write the estimate with its interval, e.g. ``4.41 [4.12, 4.70]``; ``spec`` formats each of the three."""

@@ -96,7 +96,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = HORIZON) -> Result:
         title = say("title_more", points=points["difference"]) if points["ci_low"] > 0 else say("title_open")
     return Result(
         table,
-        say("sentence", horizon=horizon, points=points, voluntary=voluntary, rate=rate, n=n, exits=exits),
+        say("sentence", horizon=horizon, points=points, voluntary=voluntary, control=rate, n=n, exits=exits),
         estimates=estimates,
         picture=_picture(ranked, title, say("x", horizon=horizon), height),
     )
