@@ -301,6 +301,22 @@ def test_ratios_above_one_and_their_ends_tell_of_counts_no_more_than_the_round_c
     assert sum(len(pairs) for pairs in by_ends.values() if len(pairs) < 3) < 0.1 * sum(map(len, shown.values()))
 
 
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ("300,40,13.3333%", "300,40,13.3%"),
+        ("300,40,+13.3333%", "300,40,+13.3%"),
+        ("304,44,+14.473684%", "300,40,+13.3%"),
+        ("304,44,-14.473684%", "300,40,-13.3%"),
+        ("44,304,690.909091%", "40,300,750%"),
+        ("44,304,+690.909091%", "40,300,+750%"),
+        ("44,304,123.45678%", "40,300,123%"),  # of no two counts
+    ],
+)
+def test_percentages_above_100_or_with_a_sign_are_rounded_too(cells, told):
+    assert _rounded(f"group,n,left,change\na,{cells}\n", 10).decode().splitlines()[1] == f"a,{told}"
+
+
 def test_a_run_s_own_threshold_holds_when_it_is_checked_and_released(make, tmp_path):
     run = make("run", "d1", ROWS)
     (run / "disclosure.json").write_text('{"threshold": 20, "suppressed": {}}')

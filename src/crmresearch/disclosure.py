@@ -22,6 +22,7 @@ NOTHING = "–"  # a cell without a value
 REASON = "suppressed"  # column that names the rule which hides a row
 FREE = ["channel", "acquisition_channel", "segment", "city", "campaign"]  # somebody may have typed their names
 WHOSE = "whose"  # column that says whose a row's money is (:class:`.rules.Whose`); it is taken out
+ROUND = "round"  # columns whose numbers were rounded with counts: again they would move further
 OFF = "off"  # numbers of hidden rows, and the most people that stand behind each, until the result is made
 say = words.of("top.disclosure")
 
@@ -100,7 +101,8 @@ def protect(frame: pd.DataFrame, counts: Counts = ("n",), parts: bool = True) ->
     out.attrs |= {"counts": counts, "parts": parts, WHOSE: heavy is not None or out.attrs.get(WHOSE, False)}
     exact = out
     if rules.base > 1 and columns:
-        out = rounding.frame(out, columns)
+        out = rounding.frame(out, columns, done=out.attrs.get(ROUND, ()))
+        out.attrs[ROUND] = [*map(str, out.columns)]
     if not off.any():
         return Protected(out, {}, counts)
     numbers = [pd.api.types.is_numeric_dtype(t) for t in out.dtypes]

@@ -104,11 +104,15 @@ def _of_size(value: float, ratio: _Number | None) -> bool:
     return ratio is not None and abs(value) > 1 and ratio.value / 3 <= abs(value) <= ratio.value * 3
 
 
-def frame(shown: pd.DataFrame, counts: Sequence[str]) -> pd.DataFrame:
+def frame(shown: pd.DataFrame, counts: Sequence[str], done: Sequence[str] = ()) -> pd.DataFrame:
     """Return a table in round numbers by the rules in force: what counts people, and columns that hold no integers."""
     out, names = shown.copy(), [str(c) for c in shown.columns]
     own = {k: pd.to_numeric(shown.iloc[:, k], errors="coerce") for k, name in enumerate(names) if name in counts}
-    free = [k for k, kind in enumerate(shown.dtypes) if pd.api.types.is_float_dtype(kind) and k not in own]
+    free = [
+        k
+        for k, kind in enumerate(shown.dtypes)
+        if pd.api.types.is_float_dtype(kind) and k not in own and names[k] not in done
+    ]
     people = [
         {k + 1: float(n.iloc[at]) for k, n in own.items() if n.iloc[at] == n.iloc[at]} for at in range(len(shown))
     ]

@@ -168,6 +168,7 @@ def of_squares(gross: Iterable[float], squares: Iterable[float]) -> Any:
 def of_groups(frame: Any, by: str, *money: str) -> Any:
     """Take the same down of groups of people: nobody makes more of a total than the group that holds him.
 
+    That is an upper bound of the largest: it may hide a table that nobody dominates, and shows none that somebody does.
     What may be gained or lost comes with the sizes of its amounts (``gross_`` before the name): a group's sum says
     nothing of somebody whose gain is others' loss, or his own of another month.
     """

@@ -86,6 +86,7 @@ def age_period_cohort(frame: pd.DataFrame) -> Result:
         few = say("clocks.too_few", factors=words.joined(short, ", "), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
     table, se = cohorts.identified(frame)
+    # one judgement for all rows: each curvature is a contrast of every cell, so whoever dominates one is in all
     table = safe(table.assign(whose=of_groups(frame, "fold", "contribution")), parts=False)
     trends, rest = table.iloc[:2], table.iloc[2:]
     clear = int(((rest["ci_low"] > 0) | (rest["ci_high"] < 0)).sum())

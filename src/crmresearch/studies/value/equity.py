@@ -53,7 +53,9 @@ def equity_accounting(
     sign = np.array([SIGNS.get(str(part), 1) for part in flows])
     total = jackknife(sign * flows.to_numpy())
     table = pd.DataFrame({"part": flows.columns, **total.columns("money", "ci"), "n": people.to_numpy()})
-    whole, without = flows.to_numpy()[0], flows.to_numpy()[1:] * (1 - 1 / (len(flows) - 1))  # each group of customers
+    # net sums by group of customers: they bound whoever is in one unless his gain is others' loss there, which is not
+    # seen, as the flows are of models, which give no sizes by customer
+    whole, without = flows.to_numpy()[0], flows.to_numpy()[1:] * (1 - 1 / (len(flows) - 1))
     table = safe(table.assign(whose=[whose(part) for part in (whole - without).T]))
     # a waterfall: each part hangs at the sum of those before it, opening and closing stand on the ground
     base = np.append(0, total.value[:-1].cumsum())
