@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ORACLES := $(VENV)/.oracles
+ENGINES := $(VENV)/.engines
 PEERS := $(VENV)/peers
 JOBS ?= 2
 # One run must not change another: the same hash seed, time zone and thread count everywhere.
@@ -31,7 +32,7 @@ help:
 	@echo "make recover    run every estimator on banks whose truth is known (hours)"
 	@echo "make bench      measure our side alone"
 	@echo "make bench-peers  set up the peers and measure both, side by side (an hour)"
-	@echo "make lock       resolve requirements.lock, tests/oracles.lock and benchmarks/peers.lock anew from pyproject.toml"
+	@echo "make lock       resolve requirements.lock, tests/oracles.lock, tests/engines.lock and benchmarks/peers.lock anew from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -53,6 +54,13 @@ $(ORACLES): $(READY) tests/oracles.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/oracles.lock
 	@touch $@
 
+# Spark, which runs on a Java of the system; the PostgreSQL server is among the tools that all tests have.
+$(ENGINES): $(READY) tests/engines.lock
+	@if ! command -v java >/dev/null && [ -z "$$JAVA_HOME" ]; then \
+	  echo "Spark needs Java 17 or 21, which is not here. Try: apt-get install openjdk-17-jre-headless" >&2; exit 2; fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/engines.lock
+	@touch $@
+
 study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
 	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
@@ -61,7 +69,7 @@ test: $(ORACLES) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
 
-test-engines: $(READY)
+test-engines: $(ENGINES)
 	@echo "== frames and ledger on other engines against DuckDB (minutes)"
 	@$(BIN)/python -m pytest -q -n 0 tests/engines
 
@@ -106,6 +114,7 @@ LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-a
 lock:
 	@uv pip compile pyproject.toml --extra postgres --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock $(ARGS)
+	@$(call extra,spark) | uv pip compile - --no-deps $(LOCKED) --output-file tests/engines.lock $(ARGS)
 	@$(call extra,oracles) | uv pip compile - --no-deps $(LOCKED) --output-file tests/oracles.lock $(ARGS)
 	@$(call extra,peers) | uv pip compile - $(LOCKED) --output-file benchmarks/peers.lock $(ARGS)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import adbc_driver_postgresql.dbapi as driver
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -11,6 +14,7 @@ from crmresearch.data import pseudonyms
 from crmresearch.data.bank import PINNED, open_bank
 from crmresearch.data.contract import ContractError
 from crmresearch.data.reductions import base
+from crmresearch.data.sources import spark
 from crmresearch.errors import CrmError, InputError
 from crmresearch.run import batch
 from crmresearch.run.people import People
@@ -223,7 +227,10 @@ def test_what_only_a_load_does_is_refused_by_its_key_and_a_load_does_it(bank, da
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("engine: oracle\nconnect: OWN_BANK\n", "no engine 'oracle': valid names: postgres"),
+        (
+            "engine: trino\nconnect: OWN_BANK\n",
+            "no engine 'trino': valid names: postgres, spark; or take engine: .*files",
+        ),
         ("engine: postgres\n", "engine: postgres needs connect: BANK_DATABASE"),
         ("connect: OWN_BANK\n", "connect: goes with engine:"),
         ("engine: postgres\nconnect: postgresql://u:hidden@localhost/x\n", "connect: holds a password"),
@@ -255,6 +262,41 @@ def test_a_connection_that_is_lost_ends_the_work_in_one_line(bank, database, ser
         far.frame(far.table("customers"))
     assert not isinstance(error.value, InputError)  # which a notebook would take for an answer
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("NOT_SET", r"environment variable NOT_SET is not set. Try: export NOT_SET=sc://"),
+        ("local[1]", r"Spark needs Java 17 or 21, which is not here. Try: install one, or set JAVA_HOME"),
+        ("sc://localhost", r"PySpark, .* is not installed. Try: python -m pip install 'crmresearch\[spark\]'"),
+    ],
+)
+def test_spark_says_what_it_needs(tmp_path, monkeypatch, address, words):
+    monkeypatch.setitem(sys.modules, "pyspark.errors", None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    lines = f"engine: spark\nconnect: {address}\ntables: {{customers: c}}\n"
+    (tmp_path / "bank.yaml").write_text(FACTS + lines, "utf-8")
+    with pytest.raises(InputError, match=words):
+        open_bank(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "answer"),
+    [
+        ("delta", "DESCRIBE HISTORY `c`.`s`.`m` LIMIT 1", {"version": 7, "timestamp": "any"}),
+        ("iceberg", "SELECT max_by(snapshot_id, committed_at) AS version FROM `c`.`s`.`m`.snapshots", {"version": 7}),
+        ("parquet", "xxhash64(*)", {"n": 3, "h": 5}),
+    ],
+)
+def test_a_table_with_versions_is_known_by_its_version(kind, asked, answer):
+    link, seen = object.__new__(spark.Session), []
+    provider = [{"col_name": "Provider", "data_type": kind}]
+    link.error, link.read = (RuntimeError,), {"monthly": ["", "`c`.`s`.`m`", "SELECT 1 AS a"]}
+    link.ask = lambda text: seen.append(text) or pa.Table.from_pylist(provider if "EXTENDED" in text else [answer])
+    assert link.digest() == repr([("monthly", kind, answer.get("version", answer))])
+    assert asked in seen[1]
 
 
 class Changing(Progress):

@@ -27,7 +27,11 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-OWN = {"tests/oracles.lock": "oracles", "benchmarks/peers.lock": "peers"}  # locks of one extra each
+OWN = {
+    "tests/oracles.lock": "oracles",
+    "tests/engines.lock": "spark",
+    "benchmarks/peers.lock": "peers",
+}  # locks of one extra each
 LOCKS = ("requirements.lock", *OWN)
 
 

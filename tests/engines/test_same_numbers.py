@@ -19,7 +19,7 @@ from crmresearch.lab import simulated
 from crmresearch.run import batch, understood
 from test_engines import reductions
 
-CUSTOMERS = 2_000
+CUSTOMERS = {"postgres": 2_000, "spark": 500}  # hundreds of queries, each of which costs Spark most of a second
 STUDIES = ("00", "01", "02", "03")
 
 
@@ -31,11 +31,17 @@ def _keyed(identifiers_as_they_came):
         yield
 
 
+@pytest.fixture(scope="module", params=[*CUSTOMERS])
+def engine(request):
+    """The name of another engine."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(engine, tmp_path_factory):
     """A simulated bank, as files."""
     out = tmp_path_factory.mktemp("near") / "bank"
-    return simulated.write(simulated.Settings(customers=CUSTOMERS, months=60, seed=1), out)
+    return simulated.write(simulated.Settings(customers=CUSTOMERS[engine], months=60, seed=1), out)
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +61,29 @@ def postgres(folder, request):
     return address, {path.stem: path.stem for path in tables}
 
 
-ENGINES = {"postgres": postgres}
+def spark(folder, request):
+    """Let a Spark Connect server read the bank's files, as tables of a catalog."""
+    from pyspark.sql.connect.session import SparkSession
+
+    address = request.getfixturevalue("spark_server")
+    apart = SparkSession.builder.remote(address).create()
+    apart.sql("CREATE SCHEMA far")
+    for path in folder.glob("*.parquet"):
+        apart.sql(f"CREATE TABLE far.{path.stem} USING parquet LOCATION '{path}'")
+    apart.stop()
+    return address, {path.stem: f"spark_catalog.far.{path.stem}" for path in folder.glob("*.parquet")}
 
 
-@pytest.fixture(scope="module", params=[*ENGINES])
-def where(request, folder, tmp_path_factory):
+ENGINES = {"postgres": postgres, "spark": spark}
+
+
+@pytest.fixture(scope="module")
+def where(engine, request, folder, tmp_path_factory):
     """Describe the bank where another engine has its tables; the folder with its ``bank.yaml``."""
-    address, tables = ENGINES[request.param](folder, request)
+    address, tables = ENGINES[engine](folder, request)
     content = yaml.safe_load((folder / "bank.yaml").read_text("utf-8"))
-    content |= {"engine": request.param, "connect": "OWN_BANK", "tables": {t: tables[t] for t in content["tables"]}}
-    out = tmp_path_factory.mktemp(request.param)
+    content |= {"engine": engine, "connect": "OWN_BANK", "tables": {t: tables[t] for t in content["tables"]}}
+    out = tmp_path_factory.mktemp(engine)
     (out / "bank.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OWN_BANK", address)
@@ -117,6 +136,7 @@ def test_every_reduction_gives_the_same_frame(near, far):
     assert seen >= 50
 
 
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)  # Spark would take longer than a check may
 def test_every_line_of_the_ledger_is_the_same(far, folder, where, tmp_path):
     ledgers = []
     for path in (folder, where):

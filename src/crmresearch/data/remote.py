@@ -15,12 +15,16 @@ from crmresearch.data import casting, checking, loading, pseudonyms, rules
 from crmresearch.data.contract import ContractError, Problem, literal, nearest, quoted
 from crmresearch.data.description import About, Description, Elsewhere, TableSource
 from crmresearch.data.engines import PEOPLE, DuckDB, Remote, hashed
-from crmresearch.data.sources import relations, servers, shapes
+from crmresearch.data.sources import relations, servers, shapes, spark
 from crmresearch.data.tables import CONSENT, SQL_TYPE, STEPS, TABLES, WANTED, Column, Table
 from crmresearch.errors import InputError
 
-CONNECT: dict[str, Any] = {"postgres": servers.Session}
-OTHERWISE = {"postgres": "take engine: and connect: out, and name the server with each table, database: {0}"}
+CONNECT: dict[str, Any] = {"postgres": servers.Session, "spark": spark.Session}
+FILES = "name files of the tables (Parquet, for instance), file: folder"
+OTHERWISE = {  # without engine:
+    "postgres": "name the server with each table, database: {0}",
+    "spark": FILES,
+}
 KEYS = ("table", "columns", "drop", "constants", "recode", "missing", "reversed")  # of a table
 NOT_HERE = ("exit_rule", "unlinked")  # of a bank
 NOTE = "_elsewhere"  # under which the notes of a bank say where its tables are, and how they are seen
@@ -57,7 +61,8 @@ def describe(
     """
     engine, said = content["engine"], content.get("connect", "")
     if engine not in CONNECT:
-        raise InputError(f"{path.name}: no engine '{engine}': {nearest(engine, CONNECT)}")
+        hint = f"take engine: and connect: out, and {FILES}"
+        raise InputError(f"{path.name}: no engine '{engine}': {nearest(engine, CONNECT)}; or {hint}")
     if not said:
         raise InputError(f"{path.name}: engine: {engine} needs {shapes.BANK['connect'][1].join(('connect: ', ''))}")
     specs = {name: {"table": given} if isinstance(given, str) else given for name, given in content["tables"].items()}
@@ -87,6 +92,7 @@ def _supported(file: str, content: Mapping[str, Any], about: About, specs: Mappi
     """Refuse what only a load does, by its key."""
     engine = content["engine"]
     otherwise = OTHERWISE[engine].format(content.get("connect") or "BANK_DATABASE")
+    otherwise = f"take engine: and connect: out, and {otherwise}"
 
     def refuse(key: str) -> NoReturn:
         raise InputError(
@@ -276,11 +282,10 @@ def note(engine: DuckDB, description: Description, elsewhere: Elsewhere, key: by
     if "customers" in noted:
         asked = f"SELECT consent_analysis, COUNT(*) FROM {GIVEN}customers GROUP BY consent_analysis ORDER BY 1"
         consent = {said: int(n) for said, n in remote.ask(asked) if said is not None}
-    who = f"SELECT customer_id FROM {GIVEN}customers WHERE consent_analysis = 'no' AND customer_id IS NOT NULL"
+    who = f"SELECT 1 FROM {GIVEN}customers AS r WHERE r.customer_id = g.customer_id AND r.consent_analysis = 'no'"
     for name in noted:
-        hidden = consent.get("no") and pseudonyms.linked(name, ())
-        where = f" WHERE customer_id IS NULL OR customer_id NOT IN ({who})" if hidden else ""
-        remote.see(name, f"SELECT * FROM {quoted(GIVEN + name)}{where}", given[name]["types"])
+        where = f" WHERE NOT EXISTS ({who})" if consent.get("no") and pseudonyms.linked(name, ()) else ""
+        remote.see(name, f"SELECT * FROM {quoted(GIVEN + name)} AS g{where}", given[name]["types"])
     for name in noted:
         noted[name]["rows"], problems = loading.violations(remote, TABLES[name], noted, about, untyped[name])
         found += problems

@@ -192,7 +192,8 @@ def exit_within(bank: Bank, exit_on: Any, cause: Any, since: Any, *most: int) ->
     """Whole months from a day to an exit or to the last full month seen, whether the exit was seen, and its cause."""
     import ibis
 
-    last = ibis.least(months_between(ibis.date(day_after(bank)), since, up=False), *most)
+    last = months_between(ibis.date(day_after(bank)), since, up=False)
+    last = ibis.least(last, *most) if most else last  # of one value alone, Spark knows no least
     gone = ibis.greatest(months_between(exit_on, since, up=True), 1)
     seen = (exit_on.notnull() & (gone <= last)).fill_null(False)
     return {"exit": ibis.ifelse(seen, gone, last), "event": seen, "cause": ibis.ifelse(seen, cause, ibis.null())}

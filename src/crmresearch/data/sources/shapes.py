@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "as_of": ("", "2023-12-31 (a day or a time, in UTC), or 12 (a version)"),
     "table": ("", "balances"),
     "query": ("", "SELECT id, opened FROM accounts"),
-    "database": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name)"),
+    "database": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name, sc://host:15002)"),
     "columns": ({"": ""}, "{ours: theirs}"),
     "drop": ([""], "[Surname, IBAN]"),
     "constants": ({"": ""}, "{sampled: true}"),
@@ -44,8 +44,8 @@ TABLE: dict[str, tuple[Any, str]] = {
 PLANTED = "{S06: {world: 0.8, limit: 0.78, error: 0.01}}"
 BANK: dict[str, tuple[Any, str]] = {f.name: ("", "one text") for f in fields(About)} | {
     "tables": ({"": ...}, "{customers: customers.csv}"),
-    "engine": ("", "postgres"),
-    "connect": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name)"),
+    "engine": ("", "postgres (or spark)"),
+    "connect": ("", "BANK_DATABASE (an environment variable, or postgresql://user@host/name, sc://host:15002)"),
     "constructs": ({"": ([""], {"": ("", [""])})}, "{satisfaction: [sat1, sat2]}"),
     "paths": ([[""]], "[[satisfaction, loyalty]]"),
     "covered": ({"": [""]}, "{transactions: [2022-01-01, 2022-06-30]}"),

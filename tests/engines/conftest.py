@@ -1,0 +1,62 @@
+"""Engines that other engines' tests start once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+# Many small queries: what makes large ones fast (compiled plans, an optimising Java) costs more here than it saves.
+SMALL = {
+    "spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", "spark.ui.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.log.level": "OFF",
+    "spark.broadcast.compress": "false", "spark.shuffle.compress": "false", "spark.default.parallelism": "2",
+    "spark.driver.host": "127.0.0.1", "spark.driver.memory": "2g", "spark.connect.grpc.binding.address": "127.0.0.1",
+}  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Fail where a test was skipped: an engine that is not there is not one with the same numbers."""
+    skipped = session.config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped")
+    if skipped and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def spark_server(tmp_path_factory):
+    """Start a Spark Connect server on both processors; its address."""
+    import pyspark
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    here = tmp_path_factory.mktemp("spark")
+    options = SMALL | {"spark.connect.grpc.binding.port": port}
+    command = [Path(pyspark.__file__).parent / "bin" / "spark-submit", "--master", "local[2]"]
+    command += [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
+    command += ["--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    with (here / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=here, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while not _listens(int(port)):
+            ended = process.poll() is not None or time.monotonic() > until
+            assert not ended, f"Spark did not start: {(here / 'log').read_text()[-2000:]}"
+            time.sleep(0.2)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
