@@ -97,6 +97,14 @@ def test_every_verdict_of_every_design_has_a_sentence(design, tmp_path, monkeypa
         assert ("an effect" in texts["supported"][k]) == (design in ("lot", "natural"))
 
 
+def test_what_large_banks_alone_tell_is_not_called_planted(tmp_path):
+    frame = merged(tmp_path, PLANTED, {"S40": {"limit": 9.0, "error": 0.01}})
+    row = frame.set_index("line_id").loc["S40"]
+    assert (math.isnan(row["truth"]), row["limit"], row["truth_verdict"]) == (True, 9.0, "found")
+    told = "this estimator tends to 9.00; the interval misses it, and the verdict is the one the truth would get."
+    assert said(frame)["S40"].planted == told
+
+
 @pytest.mark.parametrize("judged", ["found", "missed", "wrong", "blocked", "at the bound"])
 def test_every_judgement_of_the_truth_has_words(judged, tmp_path):
     frame = merged(tmp_path, PLANTED)
@@ -199,7 +207,7 @@ def test_a_notebook_says_what_was_learnt_how_sure_and_what_not():
     for part in (
         "8 in all: open (S02); consistent (S10c);",
         "1 checked, of which 1 failed, 0 are doubtful and 0 could hardly have shown a failure; 2 taken on trust.",
-        "2 of 3 intervals hold what was planted.",  # S10c lies below the limit of its estimator
+        "2 of 3 intervals hold what their estimators tend to in the planted world.",
         "What was found of S10c, S12 is an association and shows no cause.",
         "The bank is simulated",
     ):
@@ -213,7 +221,7 @@ def test_a_notebook_on_a_bank_that_brings_nothing_answers_so(evidence):
     assert "2 in all: not applicable (S04, S40)." in result.sentence
     assert "no cause" not in result.sentence
     assert "simulated" not in result.sentence
-    assert "planted" not in result.table
+    assert not {"planted", "tends_to"} & set(result.table)
     assert result.table["estimate"].tolist() == ["–", "–"]
     assert "not applicable" in result._repr_html_()
 

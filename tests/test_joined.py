@@ -225,8 +225,8 @@ def test_the_words_of_a_picture_are_told_from_what_is_drawn(shown):
     text = figures.told(pictures.pictures(shown, "S42"))
     assert "Real banks" in text
     assert "S42 alpha: -0.0200 [-0.0300, -0.0100], bound -0.00200; S42 beta: 0.0200 [0.0100, 0.0300]" in text
-    assert text.count("planted -0.0180") == 1
-    assert text.index("S42 beta") < text.index("Simulated") < text.index("planted -0.0180")
+    assert text.count("triangle at -0.0180") == 1
+    assert text.index("S42 beta") < text.index("Simulated") < text.index("triangle at -0.0180")
 
 
 def test_pictures_are_the_same_every_time_and_of_checks_there_are_none(shown, tmp_path):

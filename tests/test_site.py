@@ -184,12 +184,12 @@ def test_the_page_begins_with_the_question_and_its_answer(built):
 def test_what_was_planted_stands_beside_the_estimate(built):
     text = (built / "index.html").read_text("utf-8")
     line = re.search(r'id="S06".*?</div></li>', text, re.DOTALL)[0]
-    assert "Planted: 0.820 (this estimator tends to 0.810); the interval holds it." in line
+    assert "Planted 0.820 (this estimator tends to 0.810); the interval holds it." in line
     assert "found</span>" in line
     assert "Doubtful assumption:</strong> negative control" in line
     assert "E-value" in line
     described = re.search(r'id="S19".*?</div></li>', text, re.DOTALL)[0]
-    assert "Planted: 0.600; the interval holds it." in described
+    assert "Planted 0.600; the interval holds it." in described
 
 
 def test_each_measured_claim_links_to_its_cell(pages):

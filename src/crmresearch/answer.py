@@ -5,9 +5,10 @@ Which lines answer the question, and in which order, stands in the register (``a
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from crmresearch.estimators.verdicts import bare, position
 from crmresearch.result import Result
 
 say = words.of("top.answer")
+BENEATH = {"planted": "truth", "tends_to": "limit"}  # columns of an answer on a simulated bank, of a ledger
 NOTHING = 1e-12  # sums that add up to nothing leave this much behind, and not on every machine the same
 
 
@@ -114,17 +116,20 @@ def _because(row: Mapping[str, Any], line: ledger.Line) -> str:
 
 
 def _planted(row: Mapping[str, Any]) -> str:
-    if math.isnan(row["truth"]) or math.isnan(row["estimate"]):
+    told = beneath(row, functools.partial(_number, row["line_id"]))
+    return told and say("against", told=told, judged=say.names("judged").get(row["truth_verdict"], ""))
+
+
+def beneath(row: Mapping[str, Any], written: Callable[[float], str]) -> str:
+    """Say what was planted, what the estimator tends to, and whether the interval holds that; empty of a real bank."""
+    planted, tends = pd.notna(row["truth"]), pd.notna(row["limit"])
+    if math.isnan(row["estimate"]) or not (planted or tends):
         return ""
-    own = not math.isnan(row["limit"])
-    held = row["limit"] if own else row["truth"]
-    return say(
-        "planted",
-        truth=_number(row["line_id"], row["truth"]),
-        limit=say("limit", limit=_number(row["line_id"], row["limit"])) if own else "",
-        held=say("covers") if row["ci_low"] <= held <= row["ci_high"] else say("misses"),
-        judged=say.names("judged").get(row["truth_verdict"], ""),
-    )
+    held = say("covers" if row["ci_low"] <= (row["limit"] if tends else row["truth"]) <= row["ci_high"] else "misses")
+    truth, limit = written(row["truth"]), written(row["limit"])
+    if planted and tends:
+        return say("planted_limit", truth=truth, limit=limit, held=held)
+    return say("planted", truth=truth, held=held) if planted else say("limit", limit=limit, held=held)
 
 
 # --- one notebook ----------------------------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ def of_notebook(
             "line": rows["line_id"],
             "estimate": [number(v) for v in rows["estimate"]],
             "interval": [_interval(row) for row in rows.to_dict("records")],
-            **({"planted": [number(v) for v in rows["truth"]]} if truth else {}),
+            **{name: [number(v) for v in rows[of]] for name, of in BENEATH.items() if rows[of].notna().any()},
             "answer": [ledger.named(bare(v)) + ledger.beside(v) for v in answers["answer"]],
             "unit": rows["unit"].map(words.local),
             "claim": rows["claim"].map(words.local),
@@ -209,11 +214,10 @@ def _sentence(frame: pd.DataFrame, answers: pd.DataFrame, evidence: str) -> str:
         doubtful, weak = states.count("doubtful"), states.count("weak check")
         n = len(states) - trusted
         parts.append(say("sure", n=n, failed=failed, doubtful=doubtful, weak=weak, trusted=trusted))
-    planted = measured[measured["truth"].notna()]
-    if len(planted):
-        aim = planted["limit"].fillna(planted["truth"])
-        held = int(((planted["ci_low"] <= aim) & (aim <= planted["ci_high"])).sum())
-        parts.append(say("held", held=held, n=len(planted)))
+    aim = measured["limit"].fillna(measured["truth"])
+    if aim.notna().any():
+        held = int(((measured["ci_low"] <= aim) & (aim <= measured["ci_high"])).sum())
+        parts.append(say("held", held=held, n=int(aim.notna().sum())))
     loose = measured.loc[measured["design"].eq("association") & measured["primary"].eq("yes"), "line_id"]
     if len(loose):
         parts.append(say("no_cause", ids=", ".join(loose)))

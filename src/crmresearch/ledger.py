@@ -393,14 +393,13 @@ def _measured(line: Line, here: Estimate, p: float, q: float) -> dict[str, Any]:
 
 
 def _held_against(line: Line, found: str, truth: Mapping[str, float]) -> dict[str, Any]:
-    """The truth of a simulated bank, the limit of the estimator where they differ, and the verdict held against it."""
+    """Truth of a simulated bank and limit of the estimator, whichever is known, and the verdict held against it."""
     if not truth:
         return {}
-    limit = truth.get("limit", math.nan)
-    world = truth.get("world", limit)
-    row: dict[str, Any] = {"truth": world, "limit": limit if "world" in truth else math.nan}
+    row: dict[str, Any] = {"truth": truth.get("world", math.nan), "limit": truth.get("limit", math.nan)}
     if line.bound is not None and line.design != "check":
-        row["truth_verdict"] = verdicts.truth_verdict(found, line.bound, world, truth.get("error", 0.0))
+        aim = truth.get("world", row["limit"])  # where nobody can write the truth down: what large banks give
+        row["truth_verdict"] = verdicts.truth_verdict(found, line.bound, aim, truth.get("error", 0.0))
     return row
 
 

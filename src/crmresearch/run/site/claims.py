@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crmresearch import ledger, words
-from crmresearch.answer import Said, number, sentences
+from crmresearch.answer import Said, beneath, number, sentences
 from crmresearch.data.description import EVIDENCE
 from crmresearch.estimators.verdicts import UNANSWERED, Summed, bare, over_banks, power
 from crmresearch.multiverse import NOTEBOOK
@@ -71,18 +71,16 @@ def _trouble(row: Mapping[str, Any]) -> str:
 
 def _planted(row: Mapping[str, Any]) -> str:
     """Say what was planted, whether the interval holds it, and how the verdict looks beside it."""
-    if pd.isna(row["truth"]):
+    told = beneath(row, number)
+    if not told:
         return ""
-    held = row["limit"] if pd.notna(row["limit"]) else row["truth"]
-    covers = answer_words("covers") if row["ci_low"] <= held <= row["ci_high"] else answer_words("misses")
-    limit = answer_words("limit", limit=number(row["limit"])) if pd.notna(row["limit"]) else ""
     found = f" {chip(row['truth_verdict'])}" if row["truth_verdict"] else ""
     if row["truth_verdict"] == "missed":
         bound = ledger.lines()[row["line_id"]].bound
-        found_in = power(row["estimate"], row["ci_low"], row["ci_high"], bound, row["truth"]) if bound else math.nan
+        truth = row["truth"] if pd.notna(row["truth"]) else row["limit"]
+        found_in = power(row["estimate"], row["ci_low"], row["ci_high"], bound, truth) if bound else math.nan
         found += "" if math.isnan(found_in) else say("power", chance=found_in)
-    text = say("planted", truth=number(row["truth"]), limit=limit, covers=covers)
-    return f'<p class="crm-planted">{text}{found}</p>'
+    return f'<p class="crm-planted">{told[0].upper()}{told[1:]}{local(".")}{found}</p>'
 
 
 def _facts(row: Mapping[str, Any]) -> str:
