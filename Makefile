@@ -41,10 +41,10 @@ $(READY): requirements.lock pyproject.toml
 	@echo "== setting up $(VENV) with `$(PYTHON) --version` (once; a few minutes)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@echo "== compiling bytecode (imports are several times slower without it)"
-	@$(BIN)/python -m compileall -q -j $(JOBS) $(VENV)/lib src >/dev/null || true
+	@$(BIN)/python -m compileall -q -j $(JOBS) -x '/tests?/' $(VENV)/lib src >/dev/null || true
 	@$(BIN)/python -c "import matplotlib.font_manager"
 	@$(BIN)/python -m ipykernel install --sys-prefix --name crmresearch --display-name "crmresearch" >/dev/null
 	@touch $@
@@ -67,7 +67,7 @@ study: $(READY)
 
 test: $(ORACLES) lint
 	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
 
 test-engines: $(ENGINES)
 	@echo "== frames and ledger on other engines against DuckDB (minutes)"

@@ -6,6 +6,7 @@ import pytest
 
 import poor_banks
 from crmresearch import ledger
+from crmresearch.data.bank import open_bank
 from crmresearch.data.sources import open_data as published
 from crmresearch.run import batch
 
@@ -31,9 +32,7 @@ def completed(outcome: batch.Outcome) -> None:
 
 
 def test_every_study_runs_on_the_example_bank(example, tmp_path):
-    outcome = batch.run(str(example), out=tmp_path / "run", values={"resamples": 99}, jobs=1)
-    completed(outcome)
-    rows = ledger.read(outcome.folder).set_index("line_id")
+    rows = poor_banks.run(open_bank(str(example)), tmp_path)
     poor_banks.reasoned(rows)
     # no transactions and no prospects there: the claims that need them say so
     assert rows["verdict"][["S36", "S40", "S34"]].eq("not applicable").all()
