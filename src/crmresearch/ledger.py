@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -39,6 +39,8 @@ COLUMNS = (
 )
 _NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
 IMPERSONAL = ("S09", "S11", "S24", "S34", "S59")  # their n counts files, tables, lines and what the essays list
+MONEY = "EUR"  # of bounds that are an amount
+AMOUNTS = ("money per customer", "money per customer-year", "probability per squared money")  # units of those
 DOUBTFUL = ", with a doubtful assumption"  # added to an answer in claims.csv
 UNMEASURED = ("not measured", "not testable")
 
@@ -271,6 +273,16 @@ def checked(line_id: str, finding: Estimate | Missing) -> dict[str, Any]:
     if line_id not in IMPERSONAL and (few := disclosure.few(finding.n)):
         return {"reason": few}
     return asdict(finding) | ({} if line_id in IMPERSONAL else {"n": rounded(finding.n)})
+
+
+def comparable(line_id: str, finding: Estimate | Missing, currency: str) -> Estimate | Missing:
+    """Close a gate where the register's bound is an amount of money of another currency than the bank's."""
+    line = lines().get(line_id)
+    amount = line is not None and line.bound is not None and line.bound.at != 0 and line.unit in AMOUNTS
+    if not amount or currency == MONEY or not isinstance(finding, Estimate):
+        return finding
+    other = Check(say("currency"), "closed", say("in_currency", of=MONEY, here=currency))
+    return replace(finding, checks=(*finding.checks, other))
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:

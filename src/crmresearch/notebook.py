@@ -71,7 +71,8 @@ class Notebook:
         bare = [line for line in lines if line in ledger.lines() and ledger.lines()[line].money]
         if result.applicable and bare and not result.money:
             raise InputError(f"{', '.join(bare)} tell of money; say which columns do (Result.money), and whose it is")
-        findings = {line: result.finding(line) for line in lines}
+        currency = self.bank.about.currency
+        findings = {line: ledger.comparable(line, result.finding(line), currency) for line in lines}
         for line, finding in findings.items():
             ledger.checked(line, finding)  # a wrong line fails here too, where nothing is written
         self.found |= findings
