@@ -497,21 +497,3 @@ def test_reference_ledger_columns():
     if not path.exists():
         pytest.skip("outputs/reference/ledger.csv has not been made yet: make notebooks")
     assert list(pd.read_csv(path, nrows=1).columns) == list(ledger.COLUMNS)
-
-
-@pytest.mark.parametrize(("line", "currency", "comparable"), [
-    ("S12", "JPY", False), ("S04", "CHF", False), ("S12", "EUR", True), ("S02", "JPY", True), ("S23", "JPY", True),
-])  # fmt: skip
-def test_a_bound_in_money_is_no_bound_in_another_currency(line, currency, comparable, tmp_path):
-    """Two euros are one percent of what a customer contributes; two yen are nothing."""
-    found = ledger.comparable(line, estimate(40, 30, 50), currency)
-    keep(tmp_path, {line: found})
-    checks = row(ledger.merge(tmp_path), line).checks
-    assert ("in " + currency in checks) != comparable
-    assert (row(ledger.merge(tmp_path), line).verdict == "blocked") != comparable
-
-
-def test_every_amount_that_a_bound_is_has_its_currency():
-    """A new line with a bound in money must be among them."""
-    units = {x.unit for x in ledger.lines().values() if x.bound is not None and x.bound.at != 0 and "money" in x.unit}
-    assert units - {"money per money of gap"} <= set(ledger.AMOUNTS)

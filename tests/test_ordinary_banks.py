@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch import disclosure, figures
+from crmresearch import disclosure, figures, ledger
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.estimators.inference import Estimate, told_apart
@@ -88,3 +88,21 @@ def test_points_that_are_all_hidden_are_not_told_of():
     drawn = pd.DataFrame({"x": [0.0, 1.0], "y": [0.2, 0.4], "n": 40})
     hidden = {"points": pd.DataFrame({"x": [0.5, 0.7], "y": np.nan, "n": 0})}
     assert "as points" not in figures.told(Picture("curves", drawn, "Share", "x", "y", hidden))
+
+
+@pytest.mark.parametrize(("line", "currency", "comparable"), [
+    ("S12", "JPY", False), ("S04", "CHF", False), ("S12", "EUR", True), ("S02", "JPY", True), ("S23", "JPY", True),
+])  # fmt: skip
+def test_a_bound_in_money_is_no_bound_in_another_currency(line, currency, comparable, tmp_path):
+    """Two euros are one percent of what a customer contributes; two yen are nothing."""
+    found = ledger.comparable(line, Estimate(40, 30, 50, "money", 500), currency)
+    ledger.record(tmp_path, ledger.lines()[line].notebook, {line: found}, bank="b", evidence="real bank", parameters={})
+    kept = ledger.merge(tmp_path).set_index("line_id").loc[line]
+    assert ("in " + currency in kept.checks) != comparable
+    assert (kept.verdict == "blocked") != comparable
+
+
+def test_every_amount_that_a_bound_is_has_its_currency():
+    """A new line with a bound in money must be among them."""
+    units = {x.unit for x in ledger.lines().values() if x.bound is not None and x.bound.at != 0 and "money" in x.unit}
+    assert units - {"money per money of gap"} <= set(ledger.AMOUNTS)

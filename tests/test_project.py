@@ -137,7 +137,7 @@ LAYERS = (
     ("result",),
     ("figures",),
     ("disclosure", "identifiers", "words"),
-    ("estimators",),
+    ("estimators", "rounding"),
     ("rules",),
     ("errors", "escape"),
 )
