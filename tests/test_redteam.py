@@ -5,6 +5,7 @@ The notebooks run by rules that round counts, to a base that no number has by ch
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -86,7 +87,12 @@ def test_nobody_who_dominates_is_told_from_a_total_a_mean_or_a_quantile(leaked):
 )
 def test_nobody_who_dominates_another_column_of_money_is_told(column, notebook, tmp_path):
     told = written_of(redteam.bank(dominated=column), tmp_path, notebook)
-    assert re.findall(r"(?<![\w.])\d{9,}\b|e\+(?:09|[1-9]\d)|(?<![\d.])\d{1,3}(?:,\d{3}){3,}(?!\.?\d*,)", told) == []
+    cells = []  # of tables by themselves: commas stand between numbers of three digits there
+    for text in (path.read_text("utf-8") for path in tmp_path.rglob("*.csv")):
+        told = told.replace(text, "")
+        cells += [cell for row in csv.reader(text.splitlines()) for cell in row]
+    large = re.compile(r"(?<![\w.])\d{9,}\b|e\+(?:09|[1-9]\d)|(?<![\d.])\d{1,3}(?:,\d{3}){3,}(?!\.?\d*,)")
+    assert [found for text in (told, *cells) for found in large.findall(text)] == []
 
 
 def test_nobody_who_gains_in_one_month_what_he_loses_in_the_next_is_told():
