@@ -11,6 +11,7 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.estimators.inference import Estimate, told_apart
 from crmresearch.figures import Picture
+from crmresearch.lab import simulated
 from crmresearch.run import understood
 from crmresearch.studies import churn
 from crmresearch.studies.churn import exits
@@ -91,10 +92,10 @@ def test_points_that_are_all_hidden_are_not_told_of():
 
 
 @pytest.mark.parametrize(("line", "currency", "comparable"), [
-    ("S12", "JPY", False), ("S04", "CHF", False), ("S12", "EUR", True), ("S02", "JPY", True), ("S23", "JPY", True),
+    ("S12", "JPY", False), ("S04", "CHF", False), ("S12", "CNY", True), ("S02", "JPY", True), ("S23", "JPY", True),
 ])  # fmt: skip
 def test_a_bound_in_money_is_no_bound_in_another_currency(line, currency, comparable, tmp_path):
-    """Two euros are one percent of what a customer contributes; two yen are nothing."""
+    """Two yuan are one percent of what a customer of the reference bank contributes; two yen are nothing."""
     found = ledger.comparable(line, Estimate(40, 30, 50, "money", 500), currency)
     ledger.record(tmp_path, ledger.lines()[line].notebook, {line: found}, bank="b", evidence="real bank", parameters={})
     kept = ledger.merge(tmp_path).set_index("line_id").loc[line]
@@ -103,6 +104,7 @@ def test_a_bound_in_money_is_no_bound_in_another_currency(line, currency, compar
 
 
 def test_every_amount_that_a_bound_is_has_its_currency():
-    """A new line with a bound in money must be among them."""
+    """A new line with a bound in money must be among them, and the reference bank counts in it."""
+    assert simulated.about(simulated.Settings())["currency"] == ledger.MONEY
     units = {x.unit for x in ledger.lines().values() if x.bound is not None and x.bound.at != 0 and "money" in x.unit}
     assert units - {"money per money of gap"} <= set(ledger.AMOUNTS)

@@ -225,4 +225,4 @@ def test_a_number_of_a_gate_is_no_row_of_a_column_that_counts_people(few):
     gate = Check("a", "open", "")
     detail = few.rjust(at - len(f"[open] {gate.name}: "))
     shown = repr(Result(table, "Said.", (Check("a", "open", detail),)))
-    assert list(_text_tables(shown, True)) == [[["n"], ["100"], ["200"]]]
+    assert list(_text_tables(shown, True, ())) == [([], [["n"], ["100"], ["200"]])]

@@ -39,7 +39,7 @@ COLUMNS = (
 )
 _NUMBERS = (*("estimate", "ci_low", "ci_high", "se", "n", "bound", "strength", "p_value", "q_value", "truth", "limit"),)
 IMPERSONAL = ("S09", "S11", "S24", "S34", "S59")  # their n counts files, tables, lines and what the essays list
-MONEY = "EUR"  # of bounds that are an amount
+MONEY = "CNY"  # of bounds that are an amount: the currency of the reference bank
 AMOUNTS = ("money per customer", "money per customer-year", "probability per squared money")  # units of those
 DOUBTFUL = ", with a doubtful assumption"  # added to an answer in claims.csv
 UNMEASURED = ("not measured", "not testable")
