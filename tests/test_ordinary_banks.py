@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from crmresearch import disclosure, figures, ledger
-from crmresearch.data.bank import Bank
+from crmresearch.data.bank import Bank, open_bank
+from crmresearch.data.reductions import base, segments
 from crmresearch.data.reductions import churn as reductions
 from crmresearch.estimators.inference import Estimate, told_apart
 from crmresearch.figures import Picture
@@ -108,3 +110,28 @@ def test_every_amount_that_a_bound_is_has_its_currency():
     assert simulated.about(simulated.Settings())["currency"] == ledger.MONEY
     units = {x.unit for x in ledger.lines().values() if x.bound is not None and x.bound.at != 0 and "money" in x.unit}
     assert units - {"money per money of gap"} <= set(ledger.AMOUNTS)
+
+
+def test_what_is_advised_on_channels_and_families_in_a_bank_s_own_words_works(tmp_path):
+    people = customers(2).assign(left_on=["", "2023-09-01"], customer_type="corporate")
+    one, other = people["customer_id"]
+    paid = {"customer_id": [one, other], "occurred_on": "2023-06-02", "amount": 9.0, "channel": ["Filiale", "E-Bank"]}
+    held = {"customer_id": [one], "product_family": "Online-Handel", "opened_on": "2021-03-01", "closed_on": ""}
+    paid, held = pd.DataFrame(paid), pd.DataFrame(held)
+    for name, frame in (("customers", people), ("transactions", paid), ("holdings", held)):
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    recode = {
+        "transactions": {"channel": {"Filiale": "branch", "E-Bank": "online"}},
+        "holdings": {"product_family": {"Online-Handel": "ecommerce"}},
+    }
+    seen = []
+    for own in ({}, recode):
+        tables = {k: {"file": f"{k}.csv", **({"recode": own[k]} if k in own else {})}
+                  for k in ("customers", "transactions", "holdings")}  # fmt: skip
+        described = FACTS | {"observation_start": str(START), "observation_end": str(END), "tables": tables}
+        (tmp_path / "bank.yaml").write_text(yaml.safe_dump(described), "utf-8")
+        bank = open_bank(tmp_path)
+        seen.append((base.digital(bank), segments.companies(bank)))
+    assert ["recode" in str(one) for one in seen[0]] == [True, True], seen[0]
+    assert seen[1][0].loc[0, "digital"] == 1
+    assert seen[1][1]["with_it"].max() == 1

@@ -154,7 +154,7 @@ def test_a_matrix_without_an_inverse_is_a_matter_of_the_data_and_a_mistake_is_no
     prepared = answered()(np.linalg.inv)
     monkeypatch.setattr(Reader, "in_notebook", True)
     assert prepared(np.zeros((2, 2))) == Missing(
-        "columns of a model do not vary, or are one another's (Singular matrix)"
+        "a model has no solution here, as where columns do not vary (Singular matrix)"
     )
     with pytest.raises(ValueError, match="no number"):
         answered()(refuses(lambda _: ValueError("no number")))()

@@ -26,6 +26,7 @@ def test_a_band_of_nobody_is_left_out_and_the_others_keep_their_names(balances, 
     found = strategy.policy(rows, **STATED)
     if len(bands) == 1 and not guess:  # it would be refuted: the best offer by segment is that for all
         assert f"stand in one segment ({names[0]}" in str(found.finding("S25"))
+        assert strategy.policy(rows, parts=STATED["parts"], band_edges=[np.mean(balances)]).applicable  # as is advised
         return
     named = found.table["quantity"].iloc[2:]
     assert {re.split(", (?:little|much) |: ", q)[0] for q in named} == set(names)
@@ -37,6 +38,17 @@ def test_a_band_of_nobody_is_left_out_and_the_others_keep_their_names(balances, 
         assert "in the top value band (balance from 30,000); set the parameter `band_edges`" in str(
             found.finding("S57")
         )
+        edges = [balances[1] - 9_000, balances[0] + 2_000]  # as is advised
+        tried = strategy.by_band(rows, parts=STATED["parts"], band_edges=edges)
+        assert tried.applicable
+        assert "band_edges" not in str(tried.finding("S57"))
+
+
+def test_a_top_band_without_one_of_the_offers_is_of_too_few():
+    rows = dosed(n=6_000)
+    rows["balance_before"] = np.where(rows.index < 40, 50_000.0, 10_000.0)
+    rows = rows[(rows.index >= 40) | rows["arm"].eq("control")]
+    assert "too few customers of some offer" in str(strategy.by_band(rows, **STATED).finding("S57"))
 
 
 @pytest.mark.parametrize("arm", ["control", "low", "high"])

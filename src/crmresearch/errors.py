@@ -126,7 +126,9 @@ def answered(
             except ValueError as error:
                 if not asked or type(error).__name__ != "LinAlgError":  # of numpy: a matter of the bank's numbers
                     raise
-                return cast(T, turn(Missing(f"columns of a model do not vary, or are one another's ({error})", tables)))
+                return cast(
+                    T, turn(Missing(f"a model has no solution here, as where columns do not vary ({error})", tables))
+                )
             finally:
                 Reader.in_notebook = asked
 

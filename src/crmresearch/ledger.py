@@ -410,9 +410,13 @@ def _held_against(line: Line, found: str, truth: Mapping[str, float]) -> dict[st
         return {}
     row: dict[str, Any] = {"truth": truth.get("world", math.nan), "limit": truth.get("limit", math.nan)}
     if line.bound is not None and line.design != "check":
-        aim = truth.get("world", row["limit"])  # where nobody can write the truth down: what large banks give
-        row["truth_verdict"] = verdicts.truth_verdict(found, line.bound, aim, truth.get("error", 0.0))
+        row["truth_verdict"] = verdicts.truth_verdict(found, line.bound, goal(row), truth.get("error", 0.0))
     return row
+
+
+def goal(row: Mapping[str, Any]) -> float:
+    """Return the truth of a line of a simulated bank; where nobody can write it down, what large banks give."""
+    return float(row["limit"] if pd.isna(row["truth"]) else row["truth"])
 
 
 def answers(frame: pd.DataFrame) -> pd.DataFrame:

@@ -77,8 +77,8 @@ def _planted(row: Mapping[str, Any]) -> str:
     found = f" {chip(row['truth_verdict'])}" if row["truth_verdict"] else ""
     if row["truth_verdict"] == "missed":
         bound = ledger.lines()[row["line_id"]].bound
-        truth = row["truth"] if pd.notna(row["truth"]) else row["limit"]
-        found_in = power(row["estimate"], row["ci_low"], row["ci_high"], bound, truth) if bound else math.nan
+        ends = row["estimate"], row["ci_low"], row["ci_high"]
+        found_in = power(*ends, bound, ledger.goal(row)) if bound else math.nan
         found += "" if math.isnan(found_in) else say("power", chance=found_in)
     return f'<p class="crm-planted">{told[0].upper()}{told[1:]}{local(".")}{found}</p>'
 

@@ -100,7 +100,7 @@ def _row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
         "mirror": points[-1] if len(points) > 1 else math.nan,
         "side": bound.side if bound else "",
         "ratio": bool(bound and bound.none == 1),
-        "truth": row["truth"] if pd.notna(row["truth"]) else row["limit"],
+        "truth": ledger.goal(row),
         "hollow": row["verdict"] in ("undecided", "blocked"),
         "evidence": run.evidence,
         "unit": _unit(row["unit"], str(run.about["currency"])),

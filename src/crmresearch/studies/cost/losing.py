@@ -64,9 +64,7 @@ def payback(
     sentence = say("payback.sentence", when=when)
     if found.gone and found.loss:
         rows += [row(say("payback.gone"), *found.gone), row(say("payback.loss"), *found.loss)]
-        sentence += say(
-            "payback.leavers", found=found, loss=f"{words.written(found.loss[0], ',.1m')} {currency}".rstrip()
-        )
+        sentence += say("payback.leavers", found=found, money=f" {currency}".rstrip())
     curve = found.curve.rename(columns={"month": "x", "net": "y"}).assign(group=say("payback.label", wins=wins), n=wins)
     options = {"unit": "money", "marks": [Mark(0, axis="y")]}
     paid = np.isfinite(found.counted[0])
