@@ -101,7 +101,7 @@ def test_what_large_banks_alone_tell_is_not_called_planted(tmp_path):
     frame = merged(tmp_path, PLANTED, {"S40": {"limit": 9.0, "error": 0.01}})
     row = frame.set_index("line_id").loc["S40"]
     assert (math.isnan(row["truth"]), row["limit"], row["truth_verdict"]) == (True, 9.0, "found")
-    told = "this estimator tends to 9.00; the interval misses it, and the verdict is the one the truth would get."
+    told = "this estimator tends to 9.00; the interval misses it, and the verdict is the one that limit would get."
     assert said(frame)["S40"].planted == told
 
 

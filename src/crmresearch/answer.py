@@ -117,7 +117,10 @@ def _because(row: Mapping[str, Any], line: ledger.Line) -> str:
 
 def _planted(row: Mapping[str, Any]) -> str:
     told = beneath(row, functools.partial(_number, row["line_id"]))
-    return told and say("against", told=told, judged=say.names("judged").get(row["truth_verdict"], ""))
+    what = say.names("aims")["limit" if pd.isna(row["truth"]) else "truth"]
+    return told and say(
+        "against", told=told, judged=say.names("judged").get(row["truth_verdict"], "").format(what=what)
+    )
 
 
 def beneath(row: Mapping[str, Any], written: Callable[[float], str]) -> str:
