@@ -187,6 +187,17 @@ def test_lags_counted_together_equal_each_alone(drawn):
         assert cells["at_risk"].sum() == (spells["n"] * (months - lag).clip(lower=0)).sum()
 
 
+def test_what_leaves_the_engine_of_person_months_has_no_pair_of_months(drawn, monkeypatch):
+    """Pairs of a first and a last month grow with the bank, to millions of rows; months do not."""
+    (_, bank), seen = drawn, []
+    frame = type(bank).frame
+    monkeypatch.setattr(type(bank), "frame", lambda b, expr: seen.append(frame(b, expr)) or seen[-1])
+    cells = reductions.person_months_by_lag(bank, (0, 3))
+    [rows] = seen
+    assert not rows.duplicated(["lag", "month", "cause", *reductions.STATES]).any()
+    assert len(rows) < 3 * sum(map(len, cells.values()))
+
+
 def test_spells_and_person_months_agree(drawn):
     _, bank = drawn
     spells, cells = reductions.spells(bank), reductions.person_months(bank, lag=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crmresearch.data import pseudonyms
+from crmresearch.data import engines, pseudonyms
 from crmresearch.data.bank import Bank, open_bank
 from crmresearch.data.engines import DuckDB
 from crmresearch.data.reductions import base, churn, cost, value
@@ -88,6 +88,22 @@ def test_codes_of_people_leave_the_engine_as_names_only(both):
         assert len(frame) == n
         assert frame["who"].dropna().astype(str).str.fullmatch(r"\d{11}-[0-9a-f]{16}").all(), query
         assert all(who is None for who in frame["who"][frame["who"].isna()])
+
+
+def test_of_many_people_those_who_are_asked_for_are_named(both, folder, keyed, monkeypatch):
+    """A bank of millions does not keep all their names in memory, neither to make them nor to tell them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pseudonyms, "AT_ONCE", 7)
+        patch.setenv(pseudonyms.KEY, KEYS[0])
+        bit_by_bit = open_bank(folder)
+    assert len(both[0].engine._names) > 600
+    monkeypatch.setattr(engines, "NAMED", 3)
+    for table in both[0].tables:
+        pd.testing.assert_frame_equal(*(b.frame(b.table(table)) for b in (both[0], bit_by_bit)))
+    assert bit_by_bit.engine._names is None
+    people = [b.engine.run(f"SELECT * FROM {engines.PEOPLE}") for b in (both[0], bit_by_bit)]
+    assert people[0] == people[1]
+    assert len(people[0]) > 600
 
 
 def test_rows_keep_the_order_of_their_file(keyed, tmp_path):

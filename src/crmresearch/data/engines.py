@@ -34,6 +34,7 @@ MODULES = ("duckdb", "ibis.backends.duckdb", "ibis.formats.pandas")  # what its 
 NOTES = "_crmresearch"  # the table in which a load notes what it did
 PEOPLE = "_people"  # the table of the pseudonyms of people, by code, and of what finds their identifiers again
 CODE = "UBIGINT"  # type of these codes, and of nothing else
+NAMED = 400_000  # people whose names are all kept at hand, at 93 bytes each
 
 
 class Statement(NamedTuple):
@@ -113,7 +114,8 @@ class DuckDB:
         frame = typed(self._answer(text), schema)
         for name, kind in schema.items():
             if kind.is_uint64():
-                named = frame[name].map(self._names)
+                asked = {"_asked": frame[name].dropna().drop_duplicates().to_frame("code")}
+                named = frame[name].map(self._named(asked) if self._names is None else self._names)
                 frame[name] = named.astype(object).where(named.notna(), None)
         return frame
 
@@ -122,9 +124,15 @@ class DuckDB:
         return frame
 
     @functools.cached_property
-    def _names(self) -> pd.Series:
-        """Names of people by their code."""
-        return self._raw.execute(f"SELECT code, name FROM {PEOPLE}").df().set_index("code")["name"]
+    def _names(self) -> pd.Series | None:
+        """Names of people by their code; None where they are too many to be kept at hand."""
+        [(people,)] = self._raw.execute(f"SELECT count(*) FROM {PEOPLE}").fetchall()
+        return self._named({}) if people <= NAMED else None
+
+    def _named(self, asked: Mapping[str, pd.DataFrame]) -> pd.Series:
+        which = f" WHERE code IN (SELECT CAST(code AS {CODE}) FROM _asked)" if asked else ""
+        with self.visible(asked):
+            return self._raw.execute(f"SELECT code, name FROM {PEOPLE}{which}").df().set_index("code")["name"]
 
     def keep(self, name: str, expr: Any) -> None:
         """Compute a table for as long as this connection lasts; one of the name that is kept already stays."""

@@ -29,6 +29,7 @@ KEY, KEY_FILE = "CRMRESEARCH_KEY", "CRMRESEARCH_KEY_FILE"  # the key, or the fil
 DIGITS = 16  # of a pseudonym: one chance in ten million that two of a million people share one
 BLOCKS = 1024  # of people, by a hash of the identifier
 LEAST = 16  # signs of a key
+AT_ONCE = 200_000  # people who are named at once: rows of Python take half a kilobyte each
 OUT = 2**64 - 1  # in the place of the code of who did not consent, whose rows are left out
 _WORD = re.compile(r"[^\W_]+")
 
@@ -94,22 +95,25 @@ def linked(table: str, unlinked: Collection[str]) -> bool:
     return "customers" not in unlinked and table not in others and [c for _, c in places_of([table])] == ["customer_id"]
 
 
-def called(rows: Collection[tuple[str, int, int, bool]], key: bytes) -> Any:
-    """Return the table of the pseudonyms of people, of whom each row tells the identifier, block, draw, and kind."""
+def called(rows: Collection[tuple[str, int, int, bool]], key: bytes, first: int = 0, people: int = 0) -> Any:
+    """Return the table of the pseudonyms of people, of whom each row tells the identifier, block, draw, and kind.
+
+    The rows are all people, or those from place ``first`` on of so many ``people``.
+    """
     import pyarrow as pa
 
-    width = max(7, len(str(len(rows))))
-    named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _, _) in enumerate(rows)]
+    width = max(7, len(str(people or len(rows))))
+    named = [f"{k:0{width}d}{b:04d}-{digest(key, i)}" for k, (i, b, _, _) in enumerate(rows, first)]
     plain = [normal(i) if known else "" for i, _, _, known in rows]
     return pa.table(
         {
             "id": pa.array([r[0] for r in rows], pa.string()),
-            "code": pa.array([k * BLOCKS + b for k, (_, b, _, _) in enumerate(rows)], pa.uint64()),
+            "code": pa.array([k * BLOCKS + b for k, (_, b, _, _) in enumerate(rows, first)], pa.uint64()),
             "draw": pa.array([draw for _, _, draw, _ in rows], pa.int16()),
-            "name": named,
-            "found_by": [digest(key, f"={text}") if text else None for text in plain],
+            "name": pa.array(named, pa.string()),
+            "found_by": pa.array([digest(key, f"={text}") if text else None for text in plain], pa.string()),
             "size": pa.array([len(text) for text in plain], pa.int32()),
-            "number": [text.isdecimal() for text in plain],
+            "number": pa.array([text.isdecimal() for text in plain], pa.bool_()),
         }
     )
 
@@ -126,13 +130,17 @@ def make(engine: DuckDB, noted: Mapping[str, Any], unlinked: Collection[str], ke
         return False
     low, draw = (f"CAST(concat('0x', substr(md5(id), {k}, 3)) AS INTEGER)" for k in (1, 4))
     found = f"id, {low} % {BLOCKS}, {draw}, bool_or(known)"
-    rows = engine.run(f"SELECT {found} FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
-    people = called(rows, key)
+    engine.run(f"CREATE TEMP TABLE _all AS SELECT {found} FROM ({' UNION ALL '.join(parts)}) GROUP BY id ORDER BY id")
+    [(people,)] = engine.run("SELECT count(*) FROM _all")
+    for first in range(0, max(people, 1), AT_ONCE):
+        rows = engine.run(f"SELECT * FROM _all WHERE rowid BETWEEN {first} AND {first + AT_ONCE - 1} ORDER BY rowid")
+        with engine.visible({"_some": called(rows, key, first, people)}):
+            engine.run(("INSERT INTO _made" if first else "CREATE TEMP TABLE _made AS") + " FROM _some")
     refused = "SELECT customer_id FROM customers WHERE consent_analysis = 'no'"
     here = f"CASE WHEN id IN ({refused}) THEN {OUT} ELSE code END" if "customers" in noted else "code"
-    with engine.visible({"_made": people}):
-        engine.run(f"CREATE TABLE {PEOPLE} AS SELECT * EXCLUDE id FROM _made")
-        engine.run(f"CREATE TEMP TABLE _codes AS SELECT id, CAST(code AS {CODE}) AS code, {here} AS here FROM _made")
+    engine.run(f"CREATE TABLE {PEOPLE} AS SELECT * EXCLUDE id FROM _made")
+    engine.run(f"CREATE TEMP TABLE _codes AS SELECT id, CAST(code AS {CODE}) AS code, {here} AS here FROM _made")
+    engine.run("DROP TABLE _made; DROP TABLE _all")
     for table in dict.fromkeys(t for t, _ in places_of(noted)):
         engine.write(table, coded(table, f'FROM "{table}"'), joined=True)
     return bool(engine.run(f"SELECT 1 FROM _codes WHERE here = {OUT} LIMIT 1"))

@@ -363,6 +363,8 @@ def person_months_by_lag(
     months: int = 12,
 ) -> dict[int, pd.DataFrame] | Missing:
     """Return :func:`person_months` for several lags, the customers' states being followed once."""
+    import ibis
+
     if not states:
         raise InputError(f"person-months are counted by state; name some of {', '.join(STATES)}")
     if min(lags) < 0:
@@ -371,11 +373,20 @@ def person_months_by_lag(
     if missing is not None:
         return missing
     keys, exits = [*groups, *states], _exits(bank, definition, months)
-    cell = ["lag", "start", "stop", "event", "cause", *keys]
 
     def counted() -> ibis.Table:
         parts = _segments(bank, _fill(_base(bank, exits, groups), groups), states, lags, groups)
-        return parts.group_by(cell).aggregate(n=lambda r: r.count())
+        parts = parts.mutate(cause=ibis.ifelse(parts.event, parts.cause, ibis.null()))
+        parts = parts.group_by("lag", "start", "stop", "cause", *keys).aggregate(n=lambda r: r.count())
+        # both ends of a stay apart: pairs of months would grow with the bank, months do not
+        ends = parts.mutate(end=ibis.array([ibis.literal(k, "int32") for k in (0, 1)]).unnest())
+        last = ends.end == 1
+        ends = ends.mutate(
+            month=ibis.ifelse(last, ends.stop + 1, ends.start),
+            cause=ibis.ifelse(last, ends.cause, ibis.null()),
+            change=ibis.ifelse(last, -ends.n, ends.n),
+        )
+        return ends.group_by("lag", "month", "cause", *keys).aggregate(n=ends.change.sum().cast("int64"))
 
     request = ("person-months", definition, months, tuple(groups), tuple(states), tuple(lags))
     frame = tidy(bank.compiled(request, counted))
@@ -396,21 +407,20 @@ def _cells(parts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Running sums, month by month, of the changes in the number at risk in each group of states."""
     kinds = parts[keys].drop_duplicates().sort_values(keys, ignore_index=True)
     kind = pd.MultiIndex.from_frame(kinds).get_indexer(pd.MultiIndex.from_frame(parts[keys]))
-    start, stop, n = (parts[c].to_numpy(dtype=np.int64) for c in ("start", "stop", "n"))
-    shape = (int(stop.max()) + 2, len(kinds))  # months of tenure, groups
+    month, n = (parts[c].to_numpy(dtype=np.int64) for c in ("month", "n"))
+    shape = (int(month.max()) + 1, len(kinds))  # months of tenure, groups
 
     def count(month: np.ndarray, kind: np.ndarray, n: np.ndarray) -> np.ndarray:
         cell = np.ravel_multi_index((month, kind), shape)
         return np.bincount(cell, n, minlength=shape[0] * shape[1]).reshape(shape).round().astype(np.int64)
 
-    at_risk = (count(start, kind, n) - count(stop + 1, kind, n)).cumsum(axis=0)
+    at_risk = count(month, kind, n).cumsum(axis=0)
     tenure, group = np.nonzero(at_risk)
     cause = parts["cause"].to_numpy(dtype=object)
-    left = parts["event"].to_numpy(dtype=bool)
     by_cause = {}
-    for name in sorted({c for c in cause[left] if c is not None}):
-        own = left & (cause == name)
-        by_cause[f"events {name}"] = count(stop[own], kind[own], n[own])[tenure, group]
+    for name in sorted({c for c in cause if c is not None}):
+        own = cause == name  # who leaves is at risk no more from the month after
+        by_cause[f"events {name}"] = count(month[own] - 1, kind[own], -n[own])[tenure, group]
     out = pd.DataFrame({"tenure": tenure, **{k: kinds[k].to_numpy()[group] for k in keys}})
     out["at_risk"] = at_risk[tenure, group]
     out["events"] = sum(by_cause.values(), start=np.zeros(len(out), dtype=np.int64))
