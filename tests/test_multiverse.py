@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ def of(claim: str, rows: dict[tuple, tuple[float, str]], bound: float = -0.002) 
     out = [
         {"claim": claim, "line": declared.line, "choices": json.dumps(dict(zip(declared.options, chosen, strict=True))),
          "default": not k, "bound": bound, "why": "", "estimate": at, "ci_low": at - 0.001, "ci_high": at + 0.001,
-         "n": 500, "verdict": verdict}
+         "n": 500, "verdict": verdict, **dict.fromkeys(multiverse.JOINT, math.nan)}
         for k, (chosen, (at, verdict)) in enumerate(rows.items())
     ]  # fmt: skip
     return pd.DataFrame(out)
@@ -213,6 +214,10 @@ def test_a_card_says_in_how_many_specifications_its_line_holds(tmp_path) -> None
     assert f'<a href="notebooks/{multiverse.NOTEBOOK}.html">Holds in 1 of 2 specifications</a>' in said["S42"]
     assert "Asked in 1 specifications" in said["S19"]
     assert said["S06"] == ""
+    assert "together" not in said["S42"]
+    frames["S42"] = frames["S42"].assign(t=[2.5, 2.0], joint_p=0.004, share_p=0.2)
+    multiverse.overview(frames).table.to_csv(path, index=False)
+    assert "specifications; tested together, p = 0.00400</a>" in claims._elsewise({"line_id": "S42"}, Run(tmp_path))
 
 
 def test_the_sweep_beside_the_notebooks_varies_each_that_holds_a_primary_line(tmp_path) -> None:

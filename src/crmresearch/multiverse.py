@@ -22,11 +22,14 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.places import put
 from crmresearch.data.reductions.named import Named
 from crmresearch.disclosure import safe
-from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader
+from crmresearch.errors import CrmError, FitError, InputError, Missing, NotApplicable, Reader
 from crmresearch.estimators import verdicts
-from crmresearch.estimators.inference import Estimate
+from crmresearch.estimators.blocks import Functional
+from crmresearch.estimators.inference import Estimate, z
+from crmresearch.estimators.joint import joint_test
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
+from crmresearch.rules import blunt
 from crmresearch.studies import Choices
 from crmresearch.studies.declared import choices
 
@@ -34,6 +37,8 @@ say = words.of("multiverse")
 NOTEBOOK = "98_multiverse"  # which asks, and whose overview the site tells
 ROW = 0.24  # inches a specification takes in a figure
 VERDICTS = ("supported", "refuted", "undecided", "blocked")
+SEED = 2026  # of the signs of the joint test
+JOINT = ("t", "joint_p", "share_by_chance", "share_p")
 NOTHING = {**dict.fromkeys(("estimate", "ci_low", "ci_high"), math.nan), "n": 0}
 
 
@@ -71,7 +76,8 @@ def tried(bank: Bank, claims: str | Iterable[str]) -> dict[str, pd.DataFrame]:
     -------
     dict of str to DataFrame
         By claim: ``claim, line, choices`` (JSON), ``default, bound`` (missing where the setting estimates what the
-        bound is not for), ``estimate, ci_low, ci_high, n, verdict, why``, and where it comes from.
+        bound is not for), ``estimate, ci_low, ci_high, n, verdict, why``, what the joint test says (``t`` of those that
+        take part, the rest alike in all rows; see :func:`.joint_test`), and where it comes from.
     """
     frames = Named(bank)
     return {claim: _specifications(frames, claim) for claim in checked(claims)}
@@ -99,7 +105,62 @@ def _specifications(frames: Named, claim: str) -> pd.DataFrame:
             row["verdict"] = ledger.verdict(replace(line, bound=bound), found, p)
         rows.append(row | {"why": said.get("reason", "")})
     facts = {"bank": bank.about.name, "notebook": line.notebook, "data": bank.engine.fingerprint()[:12]}
-    return pd.DataFrame(rows).assign(**facts, register=ledger.register_hash()[:12])
+    return _jointly(pd.DataFrame(rows), frames, given).assign(**facts, register=ledger.register_hash()[:12])
+
+
+def _alike(frame: pd.DataFrame) -> pd.Series:
+    """Mark specifications that differ from another one in the bound alone; the registered value stays."""
+    options, still = declared()[str(frame["claim"].iloc[0])].options, idle(frame, "estimate")
+    return frame["choices"].map(lambda text: any(json.loads(text)[c] != options[c][0] for c in still))
+
+
+def _able(frame: pd.DataFrame) -> pd.Series:
+    """Mark specifications that are decided or open by their own interval, which has both ends."""
+    ends = np.isfinite(frame[["ci_low", "ci_high"]].to_numpy(float)).all(axis=1)
+    return frame["verdict"].isin(VERDICTS[:3]) & pd.Series(ends, frame.index)
+
+
+def _jointly(frame: pd.DataFrame, frames: Named, given: Mapping[str, Any]) -> pd.DataFrame:
+    """Test the specifications of a claim together: those that have a bound, an interval and contributions by block.
+
+    One whose gate is closed takes no part, and one that differs in the bound alone is no other estimate.
+    """
+    of, frame = declared()[str(frame["claim"].iloc[0])], frame.assign(**dict.fromkeys(JOINT, math.nan))
+    bound = ledger.lines()[of.line].bound
+    able = _able(frame) & ~_alike(frame)
+    if of.above is None or bound is None or not able.any():
+        return frame
+    sign, found = -1.0 if bound.side == "below" else 1.0, {}
+    try:
+        above = of.above(frames, given)
+        for k, row in frame[able].iterrows():
+            far = above(json.loads(row["choices"]), row["bound"])
+            if isinstance(far, Functional) and 0 < far.se < math.inf:
+                found[k] = sign * far
+        test = joint_test([*found.values()], seed=SEED)
+    except CrmError:
+        return frame
+    frame.loc[[*found], "t"] = [blunt(float(t), n) for t, n in zip(test.t, frame.loc[[*found], "n"], strict=True)]
+    return frame.assign(joint_p=test.median_p, share_by_chance=test.by_chance, share_p=test.share_p)
+
+
+def _joint_words(frame: pd.DataFrame) -> str:
+    """Say what the specifications show together, and which of them take no part."""
+    t = frame["t"].dropna()
+    if t.empty:
+        return say("joint_unbounded") if frame["bound"].isna().all() else say("joint_nothing")
+    out, alike, free, able = frame["t"].isna(), _alike(frame), frame["bound"].isna(), _able(frame)
+    why = (alike, free & ~alike, ~(able | free | alike), able & ~(free | alike))
+    same, other, shut, unknown = (int((some & out).sum()) for some in why)
+    left = [
+        say("joint_alike", count=same) if same else "",
+        say("joint_free", count=other) if other else "",
+        say("joint_shut", count=shut) if shut else "",
+        say("joint_unknown", count=unknown) if unknown else "",
+    ]
+    share = float((t > z()).mean())
+    told = say("joint", of=len(t), median=t.median(), share=share, row=frame.iloc[0])
+    return words.joined([told, say("joint_left", why=words.joined(left, ", ")) if any(left) else ""], " ")
 
 
 def explained(frame: pd.DataFrame, log: bool) -> dict[str, float]:
@@ -190,7 +251,7 @@ def curve(frame: pd.DataFrame) -> Result:
         why = frame.loc[frame["estimate"].isna(), "why"].mode().iloc[0]
         told += [say("unmeasured", count=n["tried"] - n["known"], why=why or say("blocked"))]
     drawn = _picture(frame, known, title, log and bool((known["ci_low"] > 0).all()))
-    return Result(table, words.joined([*told, say("alone")], " "), picture=drawn, counts=())
+    return Result(table, words.joined([*told, say("alone"), _joint_words(frame)], " "), picture=drawn, counts=())
 
 
 def _picture(frame: pd.DataFrame, known: pd.DataFrame, title: str, log: bool) -> Picture:
@@ -232,7 +293,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> Result:
     -------
     Result
         One row per claim: ``claim, line, tried, known, compared, held, against, least, registered, most, choice,
-        explained``.
+        explained``; of the joint test ``jointly`` (specifications that take part), ``median_t, joint_p, share_p``.
     """
     rows = []
     for claim, frame in frames.items():
@@ -248,12 +309,18 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> Result:
             "registered": known.iloc[0],
         }
         row |= {"most": known.max(), "explained": most, "choice": say.names("choices").get(top, "")}
+        t = frame["t"].dropna()
+        row |= {"jointly": len(t), "median_t": t.median() if len(t) else math.nan}
+        row |= {"joint_p": frame["joint_p"].iloc[0], "share_p": frame["share_p"].iloc[0]}
         rows.append(row | {"people": frame.loc[known.notna(), "n"].min() if known.notna().any() else 0})
     table = pd.DataFrame(rows)
     bound = table[table["compared"] > 0]
     every = bound.loc[bound["held"] == bound["compared"], "claim"]
     told = say("overview", claims=len(table), every=words.joined([*every], ", ") or say("none"))
-    return Result(safe(table, ("people",), parts=False), words.joined([told, say("alone")], " "))
+    asked = table[table["jointly"] > 0]
+    beyond = words.joined([*asked.loc[asked["joint_p"] <= verdicts.ALPHA, "claim"]], ", ") or say("none")
+    together = say("together", asked=words.joined([*asked["claim"]], ", "), beyond=beyond) if len(asked) else ""
+    return Result(safe(table, ("people",), parts=False), words.joined([told, say("alone"), together], " "))
 
 
 @study

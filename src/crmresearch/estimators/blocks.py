@@ -213,6 +213,12 @@ def average(shares: Sequence[float], parts: Sequence[Functional]) -> Functional:
     return Functional(value, np.sum([w * f.influence for w, f in zip(shares, parts, strict=True)], axis=0))
 
 
+def left_out(value: float, without: Array) -> Functional:
+    """Functional from the estimate without each block in turn (jackknife); its variance is the jackknife's."""
+    g = len(without)
+    return Functional(float(value), (without.mean() - without) * (g - 1) / g)
+
+
 def equal(parts: Sequence[Functional]) -> tuple[float, float]:
     """Wald test that several functionals are equal: chi-square and p-value; nan with fewer than two."""
     from scipy.special import chdtrc

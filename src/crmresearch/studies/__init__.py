@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crmresearch.errors import Missing
+from crmresearch.estimators.blocks import Functional
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Bound
 
@@ -45,9 +46,14 @@ class Choices:
         under one setting.
     bound : callable
         What a setting is held against, from the registered bound; None where it estimates what that bound is not for.
+    above : callable, optional
+        As ``ask``; returns a function of a setting and a number that gives how far the estimand lies above that number,
+        with what each block of customers contributes. Blocks are the same in all settings; the distance is on any scale
+        (of logarithms, of a ratio multiplied out), zero where the estimand is the number.
     """
 
     line: str
     options: Mapping[str, Sequence[Any]]
     ask: Callable[[Frames, Mapping[str, Any]], Callable[[Setting], Estimate | Missing]]
     bound: Callable[[Bound, Setting], Bound | None] = _registered
+    above: Callable[[Frames, Mapping[str, Any]], Callable[[Setting, float], Functional | Missing]] | None = None

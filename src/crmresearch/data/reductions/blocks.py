@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+SETS = 100  # of blocks, where what customers contribute is told by set
 PEOPLE = ("customers", "monthly", "transactions", "snapshot")  # where people are counted: the first that is brought
 
 
@@ -40,6 +41,11 @@ def person(bank: Bank, t: ibis.Table) -> Any:
     names = [c for c in ("customer_id", "prospect_id") if c in t.columns]
     who = t[names[0]] if len(names) == 1 else t.customer_id.fill_null(t.prospect_id)
     return block_of(who, bank.pseudonymous)
+
+
+def set_of(bank: Bank, t: ibis.Table) -> Any:
+    """One of a hundred sets of blocks a row's person is in."""
+    return (person(bank, t) % SETS).cast("int32")
 
 
 class Part(Bank):

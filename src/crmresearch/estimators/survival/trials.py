@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from crmresearch.errors import FitError, InputError
+from crmresearch.estimators.blocks import Functional, left_out
+from crmresearch.estimators.frames import without_each
 from crmresearch.estimators.inference import Estimate, logit_fit, normal
 from crmresearch.estimators.survival.incidence import cumulative_incidence
 from crmresearch.estimators.survival.predict import censoring_weights
@@ -61,6 +63,57 @@ def arm_differences(arms: pd.DataFrame, horizon: int, cause: str) -> pd.DataFram
                 row |= {"difference": value - base, "se": float(np.hypot(se, base_se))}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def pooled(differences: pd.DataFrame) -> tuple[float, float]:
+    """Difference over all campaigns of :func:`arm_differences`, by the customers drawn, and its standard error."""
+    drawn = differences[differences["arm"].isna()]
+    share = drawn["n"] / drawn["n"].sum()
+    return float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
+
+
+def pooled_left_out(arms: pd.DataFrame, horizon: int, cause: str) -> Functional | None:
+    """Return the difference of :func:`pooled` with what each block contributes, every block left out in turn.
+
+    Parameters
+    ----------
+    arms : DataFrame
+        As for :func:`arm_differences`, with ``block``.
+    horizon, cause
+        As there.
+
+    Returns
+    -------
+    Functional or None
+        One entry per block that occurs; None where no campaign has controls.
+    """
+    blocks, block = np.unique(arms["block"], return_inverse=True)
+    how = np.where(arms["event"] == 0, 2, np.where(arms["cause"] == cause, 0, 1))
+    month = np.minimum(arms["exit"].to_numpy(np.intp), horizon) - 1
+    n, shape = arms["n"].to_numpy(float), (len(blocks), horizon, 3)
+    cell, own = np.ravel_multi_index((block, month, how), shape), arms["arm"].to_numpy() == CONTROL
+    weight = total = np.zeros(1 + len(blocks))
+    for _, place in arms.groupby("campaign_id").indices.items():
+        sides = [place[own[place]], place[~own[place]]]
+        if not all(map(len, sides)):
+            continue
+        counts = [without_each(np.bincount(cell[s], n[s], minlength=np.prod(shape)).reshape(shape)) for s in sides]
+        control, drawn = map(_incidence, counts)
+        people = counts[1].sum(axis=(1, 2))
+        weight, total = weight + people, total + people * (drawn - control)
+    if not weight.any():
+        return None
+    values = total / weight
+    return left_out(values[0], values[1:])
+
+
+def _incidence(counts: np.ndarray) -> np.ndarray:
+    """Incidence after the last month (Aalen-Johansen) from counts by month of: the cause, other exits, end of sight."""
+    gone = counts.sum(axis=2)
+    at_risk = np.maximum(gone[:, ::-1].cumsum(axis=1)[:, ::-1], 1.0)
+    stays = np.cumprod(1 - counts[:, :, :2].sum(axis=2) / at_risk, axis=1)
+    before = np.column_stack([np.ones(len(stays)), stays[:, :-1]])
+    return np.asarray((before * counts[:, :, 0] / at_risk).sum(axis=1))
 
 
 def adjusted_difference(rows: pd.DataFrame, treated: str, covariates: Sequence[str], horizon: int) -> Estimate:

@@ -105,6 +105,8 @@ def _elsewise(row: Mapping[str, Any], run: Run) -> str:
         return ""
     counts = {k: int(n[k]) for k in ("known", "compared", "held")}
     said = say("held", n=counts) if counts["compared"] else say("tried", n=counts)
+    if pd.notna(p := n.get("joint_p", math.nan)):
+        said += say("joint", p=chance(p))
     return f'<p class="crm-planted"><a href="{escape(run.page(NOTEBOOK))}.html">{said}</a></p>'
 
 

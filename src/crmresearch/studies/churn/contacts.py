@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import pandas as pd
 from crmresearch import words
 from crmresearch.disclosure import safe
 from crmresearch.errors import FitError, Missing, NotApplicable
+from crmresearch.estimators.blocks import Functional, constant
 from crmresearch.estimators.frames import among
 from crmresearch.estimators.inference import Estimate, ends, normal
-from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences
+from crmresearch.estimators.survival.trials import adjusted_difference, arm_differences, pooled, pooled_left_out
 from crmresearch.estimators.verdicts import Bound
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, leading, study
@@ -67,9 +69,7 @@ def randomised(arms: pd.DataFrame, *, horizon: int = HORIZON) -> Result:
     own = int(arms.loc[arms["cause"] == CAUSE, "n"].sum())
     estimates, overall = {}, []
     for line, part, count in (("S42", found, exits), ("S42a", arm_differences(arms, horizon, CAUSE), own)):
-        drawn = part[part["arm"].isna()]
-        share = drawn["n"] / drawn["n"].sum()
-        difference, se = float(share @ drawn["difference"]), float(np.linalg.norm(share * drawn["se"]))
+        difference, se = pooled(part)
         checks = (*model_gates(count, 2), gate(say, "lot", True))
         estimates[line] = normal(difference, se, say("unit"), n, checks=checks)
         arm = say("contrast") if line == "S42" else say("voluntary")
@@ -111,12 +111,29 @@ def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estima
     return one
 
 
+def _above(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting, float], Functional | Missing]:
+    arms = frames("churn.arms", horizon=HORIZON, by_block=True)
+
+    @cache
+    def difference(cause: str) -> Functional | Missing:
+        if isinstance(arms, Missing):
+            return arms
+        rows = arms if cause == CAUSE else arms.assign(cause=arms["cause"].where(arms["event"] == 0, cause))
+        return pooled_left_out(rows, HORIZON, cause) or Missing(say("no_control"), ("contacts",))
+
+    def above(setting: Setting, at: float) -> Functional | Missing:
+        found = difference(setting["exits"])
+        return found if isinstance(found, Missing) else found - constant(at, len(found.influence))
+
+    return above
+
+
 def _bound(bound: Bound, setting: Setting) -> Bound | None:
     """The least effect that matters is one of twelve months; how much of it half a year should bring nobody fixed."""
     return bound if setting["horizon"] == HORIZON else None
 
 
-CHOICES = Choices("S42", {"exits": ("any", CAUSE), "horizon": (HORIZON, 6, 9)}, _ask, _bound)
+CHOICES = Choices("S42", {"exits": ("any", CAUSE), "horizon": (HORIZON, 6, 9)}, _ask, _bound, _above)
 
 
 @study

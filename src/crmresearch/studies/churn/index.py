@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +12,19 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing, NotApplicable
+from crmresearch.errors import FitError, Missing, NotApplicable
+from crmresearch.estimators.blocks import Functional, constant
 from crmresearch.estimators.inference import Estimate, ends, normal
 from crmresearch.estimators.survival.cox import cox
 from crmresearch.estimators.survival.diagnostics import by_lifelines, diagnose
-from crmresearch.estimators.survival.index import IndexModels, further_lines, index_models, index_rows, index_scale
+from crmresearch.estimators.survival.index import (
+    ByBlock,
+    IndexModels,
+    further_lines,
+    index_models,
+    index_rows,
+    index_scale,
+)
 from crmresearch.estimators.verdicts import Deviation, outlives
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Check, Result, gate, study
@@ -136,11 +145,38 @@ def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estima
     return one
 
 
+def _above(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting, float], Functional | Missing]:
+    strata = tuple(g for g in frames("churn.groups_of") if g != "acquisition_channel")
+    months = frames("churn.person_months_by_lag", lags=tuple(CHOICES.options["lag"]), groups=(*strata, "block"))
+
+    @cache
+    def counted(lag: int, groups: tuple[str, ...]) -> ByBlock:
+        return ByBlock.read(months[lag], groups)
+
+    @cache
+    def log_ratio(exits: str, lag: int, declared: str, weights: str) -> Functional | Missing:
+        if isinstance(months, Missing):
+            return months
+        groups, causes = strata if declared == "declared" else (), {CAUSE: (CAUSE,), **OTHERS}[exits]
+        blocks = 1 + max(int(cells["block"].max()) for cells in months.values())
+        try:
+            return counted(lag, groups).log_ratio(WEIGHTS[weights], causes, groups, blocks)
+        except FitError as error:
+            return Missing(str(error))
+
+    def above(setting: Setting, at: float) -> Functional | Missing:
+        found = log_ratio(*(setting[c] for c in ("exits", "lag", "strata", "weights")))
+        return found if isinstance(found, Missing) else found - constant(math.log(at), len(found.influence))
+
+    return above
+
+
 CHOICES = Choices(
     "S06",
     {"exits": (CAUSE, "doubtful", "every"), "lag": (VERDICT_LAG, 0, 6), "strata": ("declared", "none"),
      "weights": tuple(WEIGHTS)},
     _ask,
+    above=_above,
 )  # fmt: skip
 
 

@@ -199,6 +199,29 @@ def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estima
     return one
 
 
+def _above(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting, float], Functional | Missing]:
+    """Cost of winning less so many times that of keeping: no denominator that may be zero divides anything."""
+    effect, acquisition, upkeep = given["effect_months"], frames("cost.acquisition"), frames("cost.upkeep")
+    lacking = next((x for x in (acquisition, upkeep) if isinstance(x, Missing)), None)
+    if lacking is not None:
+        return lambda setting, at: lacking
+    marginal = response(frames("cost.prospects"))
+    saved = saved_of(frames("cost.campaigns", horizon_months=effect), horizon_months=effect)
+    blocks = max(b.unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)
+    slope = marginal.details["slope"] if applies(marginal) else _why(marginal, say("no_marginal"))
+    per_win = {n: numerator(acquisition, n, blocks) for n in ("all", "won")}
+    grid, _ = pairs_of(per_win, upkeep, slope, saved, blocks, given["tenure_months"], given["annual_discount"])
+
+    def above(setting: Setting, at: float) -> Functional | Missing:
+        both = grid[LINES[setting["winning"], setting["keeping"]]]
+        if isinstance(both, Missing) or setting["costs"] not in both:
+            return both if isinstance(both, Missing) else Missing(say("undated"), ("contacts",))
+        top, bottom = both[setting["costs"]]
+        return top - at * bottom
+
+    return above
+
+
 def _bound(bound: Bound, setting: Setting) -> Bound | None:
     """The word several means at least two, or another number that a reader may have in mind."""
     return replace(bound, at=setting["several"])
@@ -210,6 +233,7 @@ CHOICES = Choices(
      "several": (SEVERAL, 1.5, 3.0)},
     _ask,
     _bound,
+    _above,
 )  # fmt: skip
 
 

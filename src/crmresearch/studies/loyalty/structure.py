@@ -13,6 +13,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError, Missing
+from crmresearch.estimators.blocks import Functional, constant, left_out
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement import sem
 from crmresearch.estimators.measurement.model import PathModel
@@ -27,6 +28,7 @@ from crmresearch.studies.loyalty.measurement import factor_models, htmt, path_ga
 
 say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
+SETS = 100  # of customers, left out in turn
 SETTLED = 0.95  # least share of resamples of the covariance model with a largest likelihood
 
 
@@ -171,9 +173,46 @@ def _ask(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting], Estima
     return one
 
 
+def _above(frames: Frames, given: Mapping[str, Any]) -> Callable[[Setting, float], Functional | Missing]:
+    """Leave out one of a hundred sets of customers at a time: all fits of a setting are one stack of covariances."""
+    survey = frames("loyalty.survey", wave=0)
+
+    @functools.cache
+    def of_wave(wave: int) -> tuple[PathModel, np.ndarray] | Missing:
+        if isinstance(survey, Missing):
+            return survey
+        rows = survey[survey["wave"] == wave] if wave else survey
+        model = declared_model(frames.about.constructs, frames.about.paths, survey)
+        items = prepare_items(rows, model)
+        if isinstance(items, Missing):
+            return items
+        who = survey["customer_id"] if "customer_id" in survey else survey.index.to_series()
+        block = pd.Series(pd.factorize(who)[0] % SETS, survey.index)[items.index].to_numpy()
+        x = items[list(model.connected.items)].to_numpy(dtype=float)
+        return model.connected, np.stack([covariance(x[block != k]) for k in range(-1, SETS)])
+
+    @functools.cache
+    def path(wave: int, scheme: str, scaled: bool) -> Functional | Missing:
+        found = of_wave(wave)
+        if isinstance(found, Missing):
+            return found
+        model, stack = found
+        fit = fit_pls(stack[0], model, scheme=scheme, scaled=scaled)
+        without = fit_pls(stack[1:], model, scheme=scheme, scaled=scaled, like=fit)
+        route = [str(model.role(r)) for r in ("quality", "satisfaction", "loyalty")]
+        return left_out(fit.path(*route)[0], without.path(*route))
+
+    def above(setting: Setting, at: float) -> Functional | Missing:
+        found = path(**setting)
+        return found if isinstance(found, Missing) else found - constant(at, len(found.influence))
+
+    return above
+
+
 CHOICES = Choices(  # wave 0 takes all together
-    "S10c", {"wave": (1, 0), "scheme": ("centroid", "factorial", "path"), "scaled": (False, True)}, _ask
-)
+    "S10c", {"wave": (1, 0), "scheme": ("centroid", "factorial", "path"), "scaled": (False, True)}, _ask,
+    above=_above,
+)  # fmt: skip
 
 
 @survey_study

@@ -16,7 +16,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
-from crmresearch.data.reductions.blocks import bounded
+from crmresearch.data.reductions.blocks import bounded, set_of
 from crmresearch.data.reductions.expressions import (
     as_float,
     band_of,
@@ -42,6 +42,7 @@ NEEDS = {  # tables that an exit definition needs
 }
 DEFINITIONS = tuple(NEEDS)
 GROUPS = ("acquisition_channel", "city_tier", "segment", "value_band")
+BLOCK = "block"  # a group by lot: a hundredth of the customers
 READ_FROM = {"families": "holdings", "unmet": "service.resolved"}  # states, and what they are read from
 STATES = tuple(READ_FROM)
 UNMET_MONTHS = 6  # an unmet complaint counts for so long
@@ -115,13 +116,13 @@ def _lacks(bank: Bank, definition: str, states: Sequence[str], groups: Sequence[
     _named(states, STATES, "state")
     missing = bank.require(*NEEDS[definition], *(READ_FROM[s] for s in states))
     if missing is None:
-        _named(groups, GROUPS, "group")
+        _named(groups, (*GROUPS, BLOCK), "group")
         missing = next((m for g in groups if (m := bank.require(_column(g))) is not None), None)
     return missing
 
 
 def _column(group: str) -> str:
-    return "monthly" if group == "value_band" else f"customers.{group}"
+    return {"value_band": "monthly", BLOCK: "customers"}.get(group, f"customers.{group}")
 
 
 def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
@@ -129,6 +130,7 @@ def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
     import ibis
 
     t = bank.table("customers")
+    t = t.mutate(block=set_of(bank, t)) if BLOCK in groups else t
     keep = [g for g in groups if g != "value_band"]
     t = t.select("customer_id", "acquired_on", "observed_from", *keep)
     t = beside(t, exits, "customer_id")
@@ -149,7 +151,8 @@ def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
 
 def _fill(t: ibis.Table, groups: Sequence[str]) -> ibis.Table:
     """Missing group values become 'unknown', so that every customer is in a group."""
-    return t.mutate(**{g: t[g].cast("string").fill_null("unknown") for g in groups}) if groups else t
+    named = [g for g in groups if g != BLOCK]
+    return t.mutate(**{g: t[g].cast("string").fill_null("unknown") for g in named}) if named else t
 
 
 def groups_of(bank: Bank) -> tuple[str, ...]:
@@ -180,7 +183,7 @@ def spells(
         Length of a dormant time, months.
     groups : sequence of str
         Of ``acquisition_channel``, ``city_tier``, ``segment`` (of the bank's own), ``value_band`` (by the first balance
-        observed: thirds, or the bank's cut points).
+        observed: thirds, or the bank's cut points); ``block``: a hundredth of the customers, by lot.
     states : sequence of str
         Of ``families`` (products held) and ``unmet`` (complaint or unresolved request in the six months before), at
         entry.

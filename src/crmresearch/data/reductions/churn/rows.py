@@ -10,6 +10,7 @@ import pandas as pd
 
 from crmresearch.data.bank import Bank
 from crmresearch.data.engines import earliest
+from crmresearch.data.reductions.blocks import set_of
 from crmresearch.data.reductions.churn.histories import UNMET_MONTHS, tidy, trouble
 from crmresearch.data.reductions.expressions import (
     DAYS_PER_MONTH,
@@ -167,7 +168,7 @@ def _known_before(bank: Bank, on: datetime.date, day: Any) -> list[ibis.Table]:
 
 
 @needs("customers", "contacts")
-def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
+def arms(bank: Bank, *, horizon: int = 12, by_block: bool = False) -> pd.DataFrame | Missing:
     """Count customers of randomised retention campaigns by arm and by what happened after the contact.
 
     Parameters
@@ -176,6 +177,8 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
         With ``customers`` and ``contacts``.
     horizon : int
         Follow-up, months since the contact.
+    by_block : bool
+        Count hundredths of the customers, drawn by lot (``block``), apart.
 
     Returns
     -------
@@ -187,7 +190,8 @@ def arms(bank: Bank, *, horizon: int = 12) -> pd.DataFrame | Missing:
     c = c.group_by("customer_id", "campaign_id").aggregate(on=c.contacted_on.min(), arm=earliest(c.arm, c.contacted_on))
     t = c.inner_join(bank.table("customers").select("customer_id", "left_on", "exit_cause"), "customer_id")
     t = t.filter(t.left_on.isnull() | (t.left_on > t.on))
-    t = t.select("campaign_id", "arm", **exit_within(bank, t.left_on, t.exit_cause, t.on, horizon))
+    who = {"block": set_of(bank, t)} if by_block else {}
+    t = t.select("campaign_id", "arm", **who, **exit_within(bank, t.left_on, t.exit_cause, t.on, horizon))
     t = t.filter(t.exit > 0)
     frame = tidy(grouped(bank, t, t.columns, n=t.count()))
     if frame.empty:
