@@ -64,8 +64,9 @@ study: $(READY)
 	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
 
 test: $(ORACLES) lint
-	@echo "== tests: inputs rejected, correct, consistent, runs; then nbval over the notebooks"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
+	@echo "== tests: the notebooks by nbval, then inputs rejected, correct, consistent, runs"
+	@# one process more than processors, as some tests wait for what they have started
+	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
 
 test-engines: $(ENGINES)
 	@echo "== frames and ledger on other engines against DuckDB (minutes)"

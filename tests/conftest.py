@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import shutil
 import tempfile
@@ -14,6 +13,8 @@ import pytest
 from hypothesis import settings
 
 from crmresearch.errors import Reader
+from crmresearch.review import LAST
+from crmresearch.run.staging import PARTS
 
 # the same examples every time, none timed, nothing left behind
 settings.register_profile("project", derandomize=True, deadline=None, database=None)
@@ -52,28 +53,38 @@ def identifiers_as_they_came():
         yield given
 
 
-@functools.cache
-def kernels() -> str:
-    """Make a cache for the kernels of nbval, which load banks by a key, as tests in this process do not."""
-    folder = tempfile.mkdtemp(prefix="crmresearch-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 class Kernels:
-    """What tests of notebooks, which lie beside this folder, are set up by."""
+    """What tests of notebooks, which lie beside this folder, are set up by; what they write is kept for other tests."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item):
-        """Give the kernels, which start with their first cell, a cache of their own."""
+        """Tell the kernels, which start with their first cell, of a cache of their own, as they load banks by a key."""
         with pytest.MonkeyPatch.context() as patch:
             if type(item).__name__ == "IPyNbCell":
-                patch.setenv("CRMRESEARCH_CACHE", kernels())
+                patch.setenv("CRMRESEARCH_CACHE", str(kernels() / "cache"))
+                if item.path.stem != LAST:  # which reads the stored ledger where it is opened by hand
+                    patch.setenv("CRMRESEARCH_OUT", str(kernels() / "run"))
             return (yield)
+
+    def pytest_runtest_teardown(self, item, nextitem):
+        """Note that a notebook is through, and wrote."""
+        last = nextitem is None or nextitem.parent is not item.parent
+        if type(item).__name__ == "IPyNbCell" and last and item.path.stem != LAST:
+            (kernels() / "through" / item.path.stem).touch()
+
+
+def kernels() -> Path:
+    """Folder for the kernels of nbval, of all processes of this session: ``cache``, ``run`` and ``through``."""
+    return Path(os.environ["CRMRESEARCH_TESTED"])
 
 
 def pytest_configure(config):
     """Register what holds for all tests, not for those of this folder alone."""
+    if not hasattr(config, "workerinput"):
+        os.environ["CRMRESEARCH_TESTED"] = tempfile.mkdtemp(prefix="crmresearch-")
+        atexit.register(shutil.rmtree, kernels(), ignore_errors=True)
+        for folder in ("cache", "through", *(f"run/{part}" for part in PARTS)):
+            (kernels() / folder).mkdir(parents=True)
     config.pluginmanager.register(Kernels())
 
 
@@ -128,6 +139,12 @@ def open_data(shared):
         return open_bank(name)
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def tested() -> Path:
+    """What nbval left in this session, see :func:`kernels`."""
+    return kernels()
 
 
 @pytest.fixture(scope="session")
