@@ -1,4 +1,4 @@
-"""One bank exported to an Excel book, to a PostgreSQL server and to Chinese CSV files gives one bank, and one ledger."""
+"""A bank exported to an Excel book, a PostgreSQL server or Chinese CSV files is the same bank, with the same ledger."""
 
 from __future__ import annotations
 

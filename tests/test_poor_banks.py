@@ -28,10 +28,10 @@ from crmresearch.result import Result, study
 from crmresearch.studies import cost, unity, value
 from crmresearch.studies.loyalty import intention_behaviour
 
-
 # notebooks of banks that are like the others but for who left, what is counted as income, or what is held
 CONCERNED = {
-    "few_exits": "02 06 07 08", "all_leave": "00 02 06 07", "balances_only": "01 03 05 06 07 99", "one_product": "00 01 05",
+    "few_exits": "02 06 07 08", "all_leave": "00 02 06 07", "one_product": "00 01 05",
+    "balances_only": "01 03 05 06 07 99",
 }  # fmt: skip
 
 

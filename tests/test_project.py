@@ -326,11 +326,11 @@ def test_modules_stay_readable_in_one_sitting():
     assert long == {}
 
 
-def test_check_command_runs_make_test_alone():
+def test_check_command_runs_the_two_targets_of_tests_alone():
     text = (ROOT / ".ci" / "run").read_text("utf-8")
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
     commands = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test", "make test-engines"]
 
 
 def test_makefile_names_what_it_offers():

@@ -160,7 +160,9 @@ def _joint_words(frame: pd.DataFrame) -> str:
     ]
     share = float((t > z()).mean())
     told = say("joint", of=len(t), median=t.median(), share=share, row=frame.iloc[0])
-    return words.joined([told, say("joint_left", why=words.joined(left, ", ")) if any(left) else ""], " ")
+    loose = declared()[str(frame["claim"].iloc[0])].loose
+    rest = say("joint_left", why=words.joined(left, ", ")) if any(left) else ""
+    return words.joined([told, say("joint_loose", size=loose) if loose else "", rest], " ")
 
 
 def explained(frame: pd.DataFrame, log: bool) -> dict[str, float]:

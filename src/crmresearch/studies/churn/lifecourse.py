@@ -55,7 +55,7 @@ def stages(counts: Mapping[str, pd.DataFrame]) -> Result:
     new = [("not met", s) for s in ("won", "kept", "developed", "declined")]
     *met, turned = moves["n"].reindex(new).fillna(0).astype(int)
     back = int(seen.iloc[-1].get("won back", 0))
-    period = say("period_one" if years == 1 else "period", years=years)
+    period = say("period_one") if years == 1 else say("period", years=years)
     first = [say("met", period=period, met=sum(met)), say("turned", turned=turned) if turned else say("unrecorded")]
     parts = [
         say("hidden", period=period) if hidden.reindex(new, fill_value=False).any() else "".join(first),

@@ -234,6 +234,7 @@ CHOICES = Choices(
     _ask,
     _bound,
     _above,
+    loose=0.07,
 )  # fmt: skip
 
 
