@@ -46,6 +46,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("stated_over_actual", "intention", "wider", "clipped"),
     ("forecast.level", "forecast", "", "level"),
     ("S54a", "worth", "", "spread"),
+    ("S43", "classes", "wider", "beyond"),
     ("r", "mbg_nbd", "", "skewed"),
     ("b", "mbg_nbd", "", "skewed"),
     ("s", "pareto_nbd", "", "flat"),
