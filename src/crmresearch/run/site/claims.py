@@ -106,7 +106,7 @@ def _elsewise(row: Mapping[str, Any], run: Run) -> str:
     counts = {k: int(n[k]) for k in ("known", "compared", "held")}
     said = say("held", n=counts) if counts["compared"] else say("tried", n=counts)
     if pd.notna(p := n.get("joint_p", math.nan)):
-        said += say("joint", p=chance(p))
+        said += say("joint", p="&lt; 0.001" if p < 0.001 else chance(p))  # thousands of draws tell no more
     return f'<p class="crm-planted"><a href="{escape(run.page(NOTEBOOK))}.html">{said}</a></p>'
 
 
