@@ -63,9 +63,9 @@ study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
 	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
 
+# one process more than processors, as some tests wait for what they have started
 test: $(ORACLES) lint
 	@echo "== tests: the notebooks by nbval, then inputs rejected, correct, consistent, runs"
-	@# one process more than processors, as some tests wait for what they have started
 	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
 
 test-engines: $(ENGINES)

@@ -1,4 +1,4 @@
-"""A bank exported to an Excel book, a PostgreSQL server or Chinese CSV files is the same bank, with the same ledger."""
+"""A bank exported to an Excel book, a server or Chinese CSV files has the same rows; the server gives the same ledger."""
 
 from __future__ import annotations
 

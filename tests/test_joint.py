@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from crmresearch import ledger, multiverse
 from crmresearch.data.reductions.named import Named
-from crmresearch.errors import InputError, Missing
-from crmresearch.estimators.blocks import Functional, left_out
+from crmresearch.errors import FitError, InputError, Missing
+from crmresearch.estimators.blocks import SETS, Functional, left_out
 from crmresearch.estimators.inference import jackknife, z
 from crmresearch.estimators.joint import joint_test, standardised
 from crmresearch.estimators.survival.cox import cox
@@ -110,7 +111,7 @@ def test_the_index_by_block_is_the_robust_error_of_its_clusters() -> None:
     cells = joint.person_months(np.random.default_rng(3), 800)[3]
     cells["tier"] = cells["block"] % 3
     for groups, causes in (((), ("voluntary",)), (("tier",), None)):
-        found = ByBlock.read(cells, groups).log_ratio((1.0, 1.0), causes, groups, joint.SETS)
+        found = ByBlock.read(cells, groups).log_ratio((1.0, 1.0), causes, groups, SETS)
         left = cells["events" if causes is None else "events voluntary"]
         scale = index_scale(cells)
         rows = index_rows(cells, scale, causes, groups)
@@ -170,6 +171,25 @@ def test_a_curve_says_what_takes_part_and_what_does_not(small_bank) -> None:
     assert "tested together for S42" in overview.sentence
     blocked = frames["S42"].assign(verdict="blocked", t=math.nan)
     assert "no specification has an open gate" in multiverse.curve(blocked).sentence
+
+
+def test_one_whose_contributions_fail_is_counted_and_the_others_are_tested(small_bank, monkeypatch) -> None:
+    of = multiverse.declared()["S42"]
+
+    def above(frames, given):
+        real = of.above(frames, given)
+
+        def one(setting, at):
+            if setting["exits"] == "any":
+                raise FitError("singular")
+            return real(setting, at)
+
+        return one
+
+    monkeypatch.setattr(multiverse, "declared", lambda: {"S42": replace(of, above=above)})
+    [frame] = multiverse.tried(small_bank, "S42").values()
+    assert frame["t"].notna().sum() == 1
+    assert "1 of which it is not known what each customer contributes" in multiverse.curve(frame).sentence
 
 
 # --- what is stored of size and power ---------------------------------------------------------------------------------

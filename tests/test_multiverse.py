@@ -218,6 +218,9 @@ def test_a_card_says_in_how_many_specifications_its_line_holds(tmp_path) -> None
     frames["S42"] = frames["S42"].assign(t=[2.5, 2.0], joint_p=0.004, share_p=0.2)
     multiverse.overview(frames).table.to_csv(path, index=False)
     assert "specifications; tested together, p = 0.00400</a>" in claims._elsewise({"line_id": "S42"}, Run(tmp_path))
+    frames["S42"] = frames["S42"].assign(joint_p=0.0002)
+    multiverse.overview(frames).table.to_csv(path, index=False)
+    assert "tested together, p &lt; 0.001</a>" in claims._elsewise({"line_id": "S42"}, Run(tmp_path))
 
 
 def test_the_sweep_beside_the_notebooks_varies_each_that_holds_a_primary_line(tmp_path) -> None:

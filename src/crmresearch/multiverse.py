@@ -22,10 +22,11 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.places import put
 from crmresearch.data.reductions.named import Named
 from crmresearch.disclosure import safe
-from crmresearch.errors import CrmError, FitError, InputError, Missing, NotApplicable, Reader
+from crmresearch.errors import FitError, InputError, Missing, NotApplicable, Reader
 from crmresearch.estimators import verdicts
 from crmresearch.estimators.blocks import Functional
 from crmresearch.estimators.inference import Estimate, z
+from crmresearch.estimators.inference.resampling import MIN_GROUPS
 from crmresearch.estimators.joint import joint_test
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, study
@@ -123,23 +124,27 @@ def _able(frame: pd.DataFrame) -> pd.Series:
 def _jointly(frame: pd.DataFrame, frames: Named, given: Mapping[str, Any]) -> pd.DataFrame:
     """Test the specifications of a claim together: those that have a bound, an interval and contributions by block.
 
-    One whose gate is closed takes no part, and one that differs in the bound alone is no other estimate.
+    One whose gate is closed takes no part, and one that differs in the bound alone is no other estimate; nor does one
+    whose contributions cannot be told, or not in the sets of the others. These are counted where the test is told.
     """
     of, frame = declared()[str(frame["claim"].iloc[0])], frame.assign(**dict.fromkeys(JOINT, math.nan))
     bound = ledger.lines()[of.line].bound
     able = _able(frame) & ~_alike(frame)
     if of.above is None or bound is None or not able.any():
         return frame
-    sign, found = -1.0 if bound.side == "below" else 1.0, {}
-    try:
-        above = of.above(frames, given)
-        for k, row in frame[able].iterrows():
+    sign, above, found = -1.0 if bound.side == "below" else 1.0, of.above(frames, given), {}
+    for k, row in frame[able].iterrows():
+        try:
             far = above(json.loads(row["choices"]), row["bound"])
-            if isinstance(far, Functional) and 0 < far.se < math.inf:
-                found[k] = sign * far
-        test = joint_test([*found.values()], seed=SEED)
-    except CrmError:
+        except (FitError, NotApplicable):
+            continue
+        if isinstance(far, Functional) and 0 < far.se < math.inf and len(far.influence) >= MIN_GROUPS:
+            found[k] = sign * far
+    sets = max((len(far.influence) for far in found.values()), default=0)
+    found = {k: far for k, far in found.items() if len(far.influence) == sets}
+    if not found:
         return frame
+    test = joint_test([*found.values()], seed=SEED)
     frame.loc[[*found], "t"] = [blunt(float(t), n) for t, n in zip(test.t, frame.loc[[*found], "n"], strict=True)]
     return frame.assign(joint_p=test.median_p, share_by_chance=test.by_chance, share_p=test.share_p)
 
@@ -160,9 +165,14 @@ def _joint_words(frame: pd.DataFrame) -> str:
     ]
     share = float((t > z()).mean())
     told = say("joint", of=len(t), median=t.median(), share=share, row=frame.iloc[0])
-    loose = declared()[str(frame["claim"].iloc[0])].loose
     rest = say("joint_left", why=words.joined(left, ", ")) if any(left) else ""
-    return words.joined([told, say("joint_loose", size=loose) if loose else "", rest], " ")
+    return words.joined([told, *_loose(frame["claim"].head(1)), rest], " ")
+
+
+def _loose(claims: Iterable[str]) -> list[str]:
+    """Say of which claims the joint test decides too often."""
+    sizes = {claim: declared()[claim].loose for claim in claims}
+    return [say("joint_loose", claim=claim, size=size) for claim, size in sizes.items() if size]
 
 
 def explained(frame: pd.DataFrame, log: bool) -> dict[str, float]:
@@ -321,8 +331,9 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> Result:
     told = say("overview", claims=len(table), every=words.joined([*every], ", ") or say("none"))
     asked = table[table["jointly"] > 0]
     beyond = words.joined([*asked.loc[asked["joint_p"] <= verdicts.ALPHA, "claim"]], ", ") or say("none")
-    together = say("together", asked=words.joined([*asked["claim"]], ", "), beyond=beyond) if len(asked) else ""
-    return Result(safe(table, ("people",), parts=False), words.joined([told, say("alone"), together], " "))
+    together = [say("together", asked=words.joined([*asked["claim"]], ", "), beyond=beyond)] if len(asked) else []
+    told = words.joined([told, say("alone"), *together, *_loose(asked["claim"])], " ")
+    return Result(safe(table, ("people",), parts=False), told)
 
 
 @study

@@ -114,8 +114,7 @@ class DuckDB:
         frame = typed(self._answer(text), schema)
         for name, kind in schema.items():
             if kind.is_uint64():
-                asked = {"_asked": frame[name].dropna().drop_duplicates().to_frame("code")}
-                named = frame[name].map(self._named(asked) if self._names is None else self._names)
+                named = frame[name].map(self._named(frame[name]) if self._names is None else self._names)
                 frame[name] = named.astype(object).where(named.notna(), None)
         return frame
 
@@ -127,9 +126,11 @@ class DuckDB:
     def _names(self) -> pd.Series | None:
         """Names of people by their code; None where they are too many to be kept at hand."""
         [(people,)] = self._raw.execute(f"SELECT count(*) FROM {PEOPLE}").fetchall()
-        return self._named({}) if people <= NAMED else None
+        return self._named() if people <= NAMED else None
 
-    def _named(self, asked: Mapping[str, pd.DataFrame]) -> pd.Series:
+    def _named(self, codes: pd.Series | None = None) -> pd.Series:
+        """Names of some people, or of all, by their code."""
+        asked = {} if codes is None else {"_asked": codes.dropna().drop_duplicates().to_frame("code")}
         which = f" WHERE code IN (SELECT CAST(code AS {CODE}) FROM _asked)" if asked else ""
         with self.visible(asked):
             return self._raw.execute(f"SELECT code, name FROM {PEOPLE}{which}").df().set_index("code")["name"]

@@ -18,6 +18,7 @@ from crmresearch.errors import InputError
 from crmresearch.estimators.inference import LEVEL, Estimate, Fieller, ends, fieller, normal, resample, z
 
 Array = NDArray[np.float64]
+SETS = 100  # of people by lot, where what each contributes to an estimate is told by set
 
 
 def checked(frame: pd.DataFrame, needed: Sequence[str], not_negative: Sequence[str] = (), what: str = "frame") -> None:

@@ -16,13 +16,13 @@ from crmresearch.data.bank import Bank
 from crmresearch.data.engines import hashed
 from crmresearch.data.pseudonyms import BLOCKS
 from crmresearch.errors import InputError
+from crmresearch.estimators.blocks import SETS
 
 if TYPE_CHECKING:
     import ibis
 
 
 T = TypeVar("T")
-SETS = 100  # of blocks, where what customers contribute is told by set
 PEOPLE = ("customers", "monthly", "transactions", "snapshot")  # where people are counted: the first that is brought
 
 

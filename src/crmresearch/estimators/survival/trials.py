@@ -108,7 +108,10 @@ def pooled_left_out(arms: pd.DataFrame, horizon: int, cause: str) -> Functional 
 
 
 def _incidence(counts: np.ndarray) -> np.ndarray:
-    """Incidence after the last month (Aalen-Johansen) from counts by month of: the cause, other exits, end of sight."""
+    """Incidence after the last month from counts by month of: the cause, other exits, end of sight.
+
+    For all sets left out at once, where :func:`.aalen_johansen` takes one set of spells.
+    """
     gone = counts.sum(axis=2)
     at_risk = np.maximum(gone[:, ::-1].cumsum(axis=1)[:, ::-1], 1.0)
     stays = np.cumprod(1 - counts[:, :, :2].sum(axis=2) / at_risk, axis=1)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from crmresearch import ledger, parameters
 from crmresearch.errors import CrmError
-from crmresearch.estimators.blocks import Functional
+from crmresearch.estimators.blocks import SETS, Functional
 from crmresearch.estimators.joint import joint_test
 from crmresearch.estimators.verdicts import ALPHA
 from crmresearch.lab.recover.summary import binomial_interval
@@ -33,7 +33,7 @@ from crmresearch.studies.declared import choices
 SEEDS, CHUNK, POWER, DRAWS = 1000, 50, 200, 499  # power is tried on the first of them
 SIZE, TIMES, FIRST = 2_000, 100, 900_001  # customers of a trial; trials' worth behind a truth; seed of its frames
 LEVEL = 0.99  # of the binomial intervals
-MONTHS, SETS = 60, 100
+MONTHS = 60
 Draw = Callable[[np.random.Generator, int], Any]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from crmresearch import words
 from crmresearch.errors import FitError, Missing
-from crmresearch.estimators.blocks import Functional, constant, left_out
+from crmresearch.estimators.blocks import SETS, Functional, constant, left_out
 from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.measurement import sem
 from crmresearch.estimators.measurement.model import PathModel
@@ -28,7 +28,6 @@ from crmresearch.studies.loyalty.measurement import factor_models, htmt, path_ga
 
 say = words.of("loyalty.structure")
 Gates = Mapping[tuple[str, str], tuple[Check, ...]]
-SETS = 100  # of customers, left out in turn
 SETTLED = 0.95  # least share of resamples of the covariance model with a largest likelihood
 
 
