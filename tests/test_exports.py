@@ -1,4 +1,4 @@
-"""A bank exported to an Excel book, a server or Chinese CSV files has the same rows; the server gives the same ledger."""
+"""A bank exported to an Excel book, a server or Chinese CSV files has the same rows; on the server, the same ledger."""
 
 from __future__ import annotations
 
