@@ -10,6 +10,7 @@ ORACLES := $(VENV)/.oracles
 ENGINES := $(VENV)/.engines
 PEERS := $(VENV)/peers
 JOBS ?= 2
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 # One run must not change another: the same hash seed, time zone and thread count everywhere.
 export PYTHONHASHSEED := 0
 export TZ := UTC
@@ -63,20 +64,20 @@ study: $(READY)
 	@echo "== running every notebook on the embedded reference bank"
 	@$(BIN)/crmresearch run --bank reference --out outputs/runs/reference --jobs $(JOBS)
 
-# one process more than processors, as some tests wait for what they have started
-test: $(ORACLES) lint
+# one process more than processors, as some tests wait for what they have started; the code is looked at meanwhile
+test: $(ORACLES)
 	@echo "== tests: the notebooks by nbval, then inputs rejected, correct, consistent, runs"
-	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env
+	@{ $(LINT); } & \
+	$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist loadscope --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env \
+	&& { wait $$! || { echo "ruff or mypy found something: see above, or make lint" >&2; exit 1; }; }
 
 test-engines: $(ENGINES)
 	@echo "== frames and ledger on other engines against DuckDB (minutes)"
-	@$(BIN)/python -m pytest -q -n 0 tests/engines
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/engines
 
 lint: $(READY)
 	@echo "== ruff and mypy"
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(LINT)
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

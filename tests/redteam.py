@@ -46,8 +46,9 @@ def frames(customers: int = 1_200, dominated: str = "") -> dict[str, pd.DataFram
     return out
 
 
+@functools.cache
 def bank(customers: int = 1_200, dominated: str = "") -> Bank:
-    """The bank itself."""
+    """The bank itself, which nothing changes."""
     first, last = datetime.date(2021, 1, 1), datetime.date(2023, 12, 31)
     about = {"name": f"redteam-{customers}", "currency": "EUR", "evidence": "simulated"}
     about |= {"observation_start": first, "observation_end": last}

@@ -32,7 +32,7 @@ def completed(outcome: batch.Outcome) -> None:
 
 
 def test_every_study_runs_on_the_example_bank(example, tmp_path):
-    rows = poor_banks.run(open_bank(str(example)), tmp_path)
+    rows = poor_banks.run(open_bank(str(example)), tmp_path, drawn=True)
     poor_banks.reasoned(rows)
     # no transactions and no prospects there: the claims that need them say so
     assert rows["verdict"][["S36", "S40", "S34"]].eq("not applicable").all()
@@ -53,7 +53,7 @@ def test_a_run_on_an_open_data_set_completes(open_data, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_notebook_runs_on_every_open_data_set(name, open_data, tmp_path):
-    rows = poor_banks.run(open_data(name), tmp_path)
+    rows = poor_banks.run(open_data(name), tmp_path, drawn=True)
     poor_banks.reasoned(rows)
     expected = EXPECTED.get(name, {})
     assert rows["verdict"][list(expected)].to_dict() == expected

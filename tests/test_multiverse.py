@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crmresearch import ledger, multiverse, parameters, words
+from crmresearch.data import pseudonyms
 from crmresearch.data.bank import open_bank
 from crmresearch.data.reductions.named import Named
 from crmresearch.errors import InputError, Missing, Reader
@@ -56,7 +57,9 @@ def test_studies_declare_choices_and_the_module_knows_none_by_name() -> None:
         assert set(tree["values"]) == {f"{k} {v}" for c in DECLARED.values() for k, o in c.options.items() for v in o}
 
 
-def test_the_registered_specification_is_the_ledgers_line() -> None:
+def test_the_registered_specification_is_the_ledgers_line(tested, identifiers_as_they_came, monkeypatch) -> None:
+    monkeypatch.setattr(pseudonyms, "key", identifiers_as_they_came)
+    monkeypatch.setenv("CRMRESEARCH_CACHE", str(tested / "cache"))  # the notebooks have loaded it
     bank = open_bank("reference")
     stored = ledger.read(ROOT / "outputs" / "reference").set_index("line_id")
     for claim, declared in DECLARED.items():

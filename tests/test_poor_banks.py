@@ -38,7 +38,7 @@ CONCERNED = {
 @pytest.mark.parametrize("make", poor.POOR, ids=lambda make: make.__name__)
 def test_every_cell_runs_on_a_poor_bank(make, tmp_path):
     notebooks = [p for p in poor.NOTEBOOKS if p.stem[:2] in CONCERNED.get(make.__name__, p.stem)]
-    rows = poor.run(make(), tmp_path, notebooks)
+    rows = poor.run(make(), tmp_path, notebooks, drawn=True)
     assert set(rows.index) == set(ledger.lines())
     poor.reasoned(rows, notebooks)
 
@@ -201,6 +201,7 @@ def test_the_ledger_says_why(tmp_path):
 @pytest.mark.parametrize("place", ["/opt/lib/a.py", "/srv/site packages/b.py", r"C:\Users\me\c.py", "~/x/d.py"])
 def test_a_warning_is_told_once_without_its_place(place, capsys, monkeypatch):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("crmresearch.data.bank.open_bank", lambda _: poor.one_customer())
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         notebook.start("90_recovery", bank_name="reference", world="baseline", study="all")

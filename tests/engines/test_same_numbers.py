@@ -20,6 +20,7 @@ from crmresearch.run import batch, understood
 from test_engines import reductions
 
 CUSTOMERS = {"postgres": 2_000, "spark": 500}  # hundreds of queries, each of which costs Spark most of a second
+APART = {name: pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CUSTOMERS}  # a process each
 STUDIES = ("00", "01", "02", "03")
 
 
@@ -31,7 +32,7 @@ def _keyed(identifiers_as_they_came):
         yield
 
 
-@pytest.fixture(scope="module", params=[*CUSTOMERS])
+@pytest.fixture(scope="module", params=APART.values())
 def engine(request):
     """The name of another engine."""
     return request.param
@@ -136,7 +137,7 @@ def test_every_reduction_gives_the_same_frame(near, far):
     assert seen >= 50
 
 
-@pytest.mark.parametrize("engine", ["postgres"], indirect=True)  # Spark would take longer than a check may
+@pytest.mark.parametrize("engine", [APART["postgres"]], indirect=True)  # Spark would take longer than a check may
 def test_every_line_of_the_ledger_is_the_same(far, folder, where, tmp_path):
     ledgers = []
     for path in (folder, where):

@@ -97,9 +97,7 @@ def svg(several: tuple[Picture, ...]) -> bytes:
 
     places = forest.axes([forest.height(p.data) for p in several])
     draw(several, places if len(several) > 1 else places[0])
-    buffer = io.BytesIO()
-    places[0].figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return _saved(places[0].figure, "svg")
 
 
 def told(several: Picture | tuple[Picture, ...]) -> str:
@@ -174,6 +172,22 @@ def _figure(shown: Any) -> Figure:
     return first if hasattr(first, "savefig") else first.get_figure()
 
 
+def _saved(figure: Figure, ending: str) -> bytes:
+    """Save a figure, laid out once and for good: ``savefig`` draws all of it once more, each time, to lay it out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    buffer = io.BytesIO()
+    if ending == "png":
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    else:
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def img(data: str, alt: str, width: int | None = None) -> str:
     """Write a picture with its alt text as HTML: JupyterLab shows an output of type PNG without any."""
     size = f' width="{width}"' if width else ""
@@ -210,17 +224,14 @@ def show(shown: Any, *, alt: str, name: str | None = None) -> None:
         figure.supxlabel(words.english(line) if shared.english else line, x=0.01, ha="left", fontsize=7.5, color=GREY)
         figure._crm_source = True  # type: ignore[attr-defined]
     shared.number += 1
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    data = buffer.getvalue()
+    data = _saved(figure, "png")
     if shared.folder is not None:
         stem = "_".join(p for p in (shared.prefix, name or f"figure_{shared.number:02d}") if p)
         stem = re.sub(r"[^\w-]+", "_", stem)
         shared.folder.mkdir(parents=True, exist_ok=True)
         (shared.folder / f"{stem}.png").write_bytes(data)
         (shared.folder / f"{stem}.txt").write_text(alt + "\n", encoding="utf-8")
-        figure.set_layout_engine("none")  # as it was laid out for the PNG: that is half of what a figure costs
-        figure.savefig(shared.folder / f"{stem}.svg", metadata={"Date": None})
+        (shared.folder / f"{stem}.svg").write_bytes(_saved(figure, "svg"))
     picture = img(b64encode(data).decode(), alt, int(figure.get_figwidth() * 100))
     folded = f"<details><summary>{say('in_words')}</summary><p>{escape(alt)}</p></details>"
     display({"text/html": picture + folded, "text/plain": alt}, raw=True)

@@ -296,8 +296,8 @@ def fit(places: Sequence[Any], widen: bool) -> None:
     if widen:
         figure.set_figwidth(figure.get_figwidth() + beside)
     wide, high = figure.get_size_inches()
-    if len(places) > 1:
-        figure.draw_without_rendering()  # to know how wide each panel is
+    if len(places) > 1 and (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)  # to know how wide each panel is
     for ax in places:
         left = 0.075 * max((breadth(r) for t in ax.get_yticklabels() for r in t.get_text().split("\n")), default=0)
         panel = ax.bbox.width / figure.dpi if len(places) > 1 else wide - beside - left - 0.7
