@@ -96,6 +96,21 @@ def test_keys_by_hand(tiny):
     assert result.estimates["S21a"].value == pytest.approx(2 / 3)
 
 
+def test_a_trait_that_is_the_same_of_everybody_tells_nobody_apart(frames, bank):
+    assert "birth year, city and channel" in base.linkage(reductions.keys(bank)).sentence
+    about, customers = simulated.about(SETTINGS), frames["customers"]
+    one = customers.assign(birth_year=np.nan, city_id="here")
+    poor = Bank.from_frames(frames | {"customers": one}, about)
+    gate = base.linkage(reductions.keys(poor)).estimates["S21a"].checks[0]
+    assert gate.status == "closed"  # it passed on what it could not look at
+    assert reductions.alike(poor).attrs["traits"] == ["acquisition_channel", "acquired"]
+    two = base.linkage(
+        reductions.keys(Bank.from_frames(frames | {"customers": one.assign(city_id=customers["city_id"])}, about))
+    )
+    assert two.estimates["S21a"].checks[0].status == "open"
+    assert "birth year" not in two.sentence
+
+
 def test_coverage_by_hand(tiny):
     frame = reductions.coverage(tiny).set_index("month")
     assert frame["n"].tolist() == [3, 3, 2]  # b has left by December
@@ -139,6 +154,15 @@ def test_exact_poisson_limits():
     # the exact 95% limits of a count of ten are 4.795 and 18.390 (Garwood 1936)
     assert table["ci_low"].iloc[0] == pytest.approx(0.04795, abs=1e-5)
     assert table["ci_high"].iloc[0] == pytest.approx(0.18390, abs=1e-5)
+    rows = [
+        (2020, "voluntary", 40, 100.0),
+        (2021, "voluntary", 40, 100.0),
+        (2020, "death", 4, 100.0),
+        (2021, "death", 0, 100.0),
+    ]
+    few = base.exit_rates(pd.DataFrame(rows, columns=["year", "cause", "exits", "exposure"]))
+    assert "n = 0" not in few.alt  # four left, whose row is hidden
+    assert "voluntary (n = 10)" in base.exit_rates(frame).alt
 
 
 # -- consistent: engine against pandas ----------------------------------------------------------------------------

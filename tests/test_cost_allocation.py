@@ -187,6 +187,13 @@ def test_a_win_that_never_pays_back_is_said_to_take_longer():
     assert "more than 60" in found.sentence
 
 
+def test_winning_without_recorded_spend_is_not_free():
+    free = acquisition_frame().assign(spend=0.0)
+    for found in (cost.payback(free, tenure_frame()), cost.replacement(free, tenure_frame())):
+        assert not found.applicable
+        assert "no spend on prospects is recorded" in found.sentence
+
+
 def test_a_point_of_retention_equals_the_difference_of_two_values():
     tenure = tenure_frame()
     found = cost.retention_point(tenure, discount_annual=0.08)

@@ -248,7 +248,7 @@ def test_joint_study_tests_its_exclusion_and_declares_what_it_cannot():
     noise = np.random.default_rng(17).standard_normal(2500)
     assert cost.jointly(frame.assign(spend=noise, spend_squared=noise**2), resamples=20).checks[0].status == "closed"
     nothing = cost.jointly(frame.assign(spend=0.0, spend_squared=0.0), resamples=20)
-    assert "spend, spend_squared are zero in every row" in nothing.sentence  # no inverse: the run failed
+    assert "every prospect cost the same" in nothing.sentence  # no inverse: the run failed
     few = cost.jointly(frame.head(80))
     assert "100 won and 100 lost" in few.sentence
 
@@ -380,6 +380,8 @@ def test_models_refuse_collinear_columns_and_missing_values():
 def test_overlap_gate_closes_without_comparable_customers_and_stays_open_with_them():
     assert [c.status for c in cost.targeted(campaign(3000, 22)).checks] == ["open", "declared"]
     assert cost.targeted(campaign(3000, 22, slope=12.0)).checks[0].status == "closed"
+    stayed = campaign(3000, 22).assign(left=0, months=36)
+    assert "so no offer can have kept anybody" in cost.targeted(stayed).sentence  # effects were 1e-6 [1e-7, 2e-6]
 
 
 def test_sensitivity_bounds_equal_the_extremes_over_all_corners():
@@ -429,3 +431,10 @@ def test_short_follow_up_and_missing_controls_are_said():
     assert "no targeted campaign" in cost.targeted(frame[frame["randomised"]]).sentence
     with pytest.raises(InputError, match="cost is negative in 1 rows"):
         cost.saved(frame.assign(cost=frame["cost"].where(frame.index > 0, -1.0)))
+
+
+def test_offers_without_a_recorded_cost_have_no_price():
+    free = campaign(3000, 25).assign(cost=0.0)
+    for found in (cost.saved(free), cost.targeted(free)):
+        assert np.isfinite(found.table[["ci_low", "ci_high"]].to_numpy(float)).all()  # 0 [-inf, inf] a customer saved
+    assert "No cost of the offers is recorded" in cost.saved(free).sentence

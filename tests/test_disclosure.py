@@ -294,6 +294,14 @@ def test_a_run_chooses_its_rules_before_the_bank(monkeypatch):
     assert (rules.rules.least, rules.rules.base) == (25, 5)
 
 
+def test_small_amounts_keep_two_digits_where_large_ones_have_none():
+    frame = pd.DataFrame(
+        {"value": [3.613, 1613.2], "ci_low": [0.664, 1500.4], "ci_high": [6.562, 1700.6], "n": [713, 713]}
+    )
+    assert "3.6 [0.7, 6.6]" in disclosure.text(frame, digits=0)  # was 4 [1, 7], in a money of large units
+    assert "1,613 [1,500, 1,701]" in disclosure.text(frame, digits=0)
+
+
 @pytest.mark.parametrize(
     ("declared", "groups"),
     [((), []), (("n",), [["n"]]), (("n", "left"), [["n", "left"]]), ((("n", "left"), "won"), [["n", "left"], ["won"]])],

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crmresearch.errors import InputError
+from crmresearch.errors import InputError, Missing
 from crmresearch.estimators.measurement.model import PathModel
 from crmresearch.estimators.measurement.ordinal import fit_ordered_logit
 from crmresearch.estimators.measurement.panel import answers_with_accounts
@@ -99,6 +99,11 @@ def test_intention_against_behaviour():
     assert (e.ci_high - e.ci_low) < 0.25
     fewer = joined(200, 5).drop(columns="switch_chance")
     assert "asks for no chance of leaving" in loyalty.intention_behaviour(fewer).sentence
+    answers = joined(200, 5)
+    answers["left"] = (np.arange(len(answers)) < 5).astype(float)
+    few = loyalty.intention_behaviour(answers)
+    assert "too few of" in few.sentence  # 2.5% of 200, and how many times that was stated, give five people back
+    assert few.estimates == {}
 
 
 def test_referral_rate_is_a_rate():
@@ -267,6 +272,9 @@ def test_privacy_and_other_banks():
     banks = loyalty.other_banks(frame, MODEL).estimates["S48a"]
     assert banks.ci_high < 0
     assert loyalty.other_banks(frame.drop(columns="other_banks"), MODEL).missing is not None
+    for share in (0.0, np.linspace(0, 1, len(frame))):
+        used = loyalty.privacy_behaviour(frame.assign(digital_share=share), MODEL).estimates["S16c"]
+        assert isinstance(used, Missing) == np.isscalar(share)  # no channel is known as digital: 0 [0, 0] refuted S16c
 
 
 def won(n, seed, log_hr=-0.3, gap=(60.0, 20.0, 0.0)):

@@ -362,6 +362,9 @@ def test_kink_is_found_where_it_is():
     assert result.details["p"] < 0.01
     assert result.details["kink"] == pytest.approx(0.5, abs=0.15)
     straight = loyalty.dose_response(draw(1500, 23, cuts=[-1, 0, 1]), MODEL, resamples=199, seed=1)
+    few = loyalty.dose_response(draw(90, 23, cuts=[-1, 0, 1]), MODEL, resamples=50, seed=1)
+    assert few.table["n"].isna().iloc[[0, -1]].any()
+    assert "eighth" not in few.sentence  # it told of the lowest and the highest that were shown
     assert straight.details["p"] > 0.01
 
 

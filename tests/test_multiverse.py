@@ -239,3 +239,10 @@ def test_the_sweep_beside_the_notebooks_varies_each_that_holds_a_primary_line(tm
         taken = {k: p.default for k, p in parameters.read(parameters.find(name)).items() if k in grid}
         assert taken, name
         assert [k for k, default in taken.items() if default not in grid[k]] == [], name
+
+
+def test_a_claim_whose_gates_leave_no_estimate_says_so():
+    frame = of("S42", {(0, 0): (math.nan, "blocked")})
+    result = multiverse.curve(frame)
+    assert not result.applicable
+    assert result.sentence.rstrip().endswith("there is no estimate")

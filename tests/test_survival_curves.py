@@ -17,6 +17,7 @@ from crmresearch.estimators.survival.curves import (
 )
 from crmresearch.estimators.survival.incidence import aalen_johansen, cumulative_incidence
 from crmresearch.estimators.survival.risk import Spells, read_spells
+from crmresearch.studies import churn
 from test_churn_estimators import spells
 
 
@@ -299,3 +300,23 @@ def test_warnings_of_numpy_stay_as_they_were():
     before = np.geterr()
     kaplan_meier(spells(50, 22))
     assert np.geterr() == before
+
+
+def test_a_curve_without_a_step_of_enough_exits_is_not_drawn_as_nobody_leaving():
+    n = np.arange(200)
+    few = pd.DataFrame({"entry": 0, "exit": np.where(n < 6, 5, np.where(n < 40, 18, 24)), "event": (n < 40) * 1})
+    many = few.assign(exit=np.where(n < 30, 5, few["exit"]))
+    found = churn.compare(pd.concat([few.assign(group="a"), few.assign(group="b")]), "group", horizon=12)
+    assert found.applicable
+    assert found.pictures == ()  # it was 100% [100%, 100%] throughout
+    assert churn.compare(pd.concat([few.assign(group="a"), many.assign(group="b")]), "group", horizon=12).pictures
+
+
+def test_a_cause_for_which_nobody_left_yet_has_no_interval():
+    n = np.arange(400)
+    frame = pd.DataFrame({"entry": 0, "exit": np.where(n < 30, 10, np.where(n < 60, 40, 70)), "event": (n < 60) * 1})
+    frame["cause"] = np.where(n < 30, "voluntary", np.where(n < 60, "death", None))
+    table = churn.causes(frame).table.set_index(["cause", "tenure_months"])
+    assert table.loc[("death", 24), "incidence"] == 0
+    assert table.loc[("death", 24), ["ci_low", "ci_high"]].isna().all()
+    assert table.loc[("voluntary", 24), ["ci_low", "ci_high"]].notna().all()

@@ -145,6 +145,19 @@ def test_vintage_table_by_hand():
     assert "seen at ages" in result.sentence
 
 
+def test_a_vintage_that_is_alone_at_its_ages_is_compared_with_none():
+    frame = world(seed=2, n=4_000)
+    young = frame[frame["period"] == "2024-12"]  # each vintage at one age of its own
+    for result, alone in ((value.vintages(young), True), (value.vintages(frame), False)):
+        ratio = result.table["exits over expected"]
+        assert (ratio.isna() if alone else ratio.notna()).all()  # 1 [1, 1] by arithmetic
+        assert len(result.pictures) == (2 if alone else 3)
+    some = young.assign(exits=young["exits"].where(young["vintage"] != "2020-12", 0))
+    stay = value.vintages(some).table.set_index("acquired in the year to").loc["2020-12"]
+    assert stay["stay the year"] == 1
+    assert np.isnan(stay[["stay_low", "stay_high"]].astype(float)).all()
+
+
 def test_broken_or_thin_input_is_refused():
     frame = world(n=3_000)
     nothing = Missing("no table monthly")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crmresearch import ledger
 from crmresearch.estimators import verdicts as v
+from crmresearch.estimators.inference import Estimate
 from crmresearch.estimators.verdicts import Bound, Deviation
 
 NUMBER = st.floats(-50, 50).map(lambda x: round(x, 3))
@@ -279,3 +281,11 @@ def test_healthy_lines_with_five_gates_are_rarely_doubtful():
     states = [v.gates([Deviation(x, x - half, x + half, limit=limit) for x in line]) for line in lines]
     doubted = np.mean([any(s == "doubtful" for s, _ in line) for line in states])
     assert doubted < 0.06
+
+
+@pytest.mark.parametrize(("line_id", "found"), [("S16c", "undecided"), ("S40c", "undecided"), ("S07", "holds")])
+def test_an_interval_without_width_decides_nothing_but_a_check(line_id, found):
+    line = ledger.lines()[line_id]
+    assert ledger.verdict(line, Estimate(0.0, 0.0, 0.0, line.unit, 500), 0.0) == found
+    if found == "undecided":
+        assert ledger.verdict(line, Estimate(0.0, -1e-4, 1e-4, line.unit, 500), 0.0) == "refuted"

@@ -208,14 +208,14 @@ def test_languages_have_the_same_keys_and_values(language):
 @pytest.mark.parametrize("language", OTHERS)
 def test_what_is_written_in_english_elsewhere_is_translated(language):
     groups = words.catalogue(language)["elsewhere"]
-    known = [text for group in groups.values() for text in group]
+    known = [text for name, group in groups.items() if name != words.CELLS for text in group]
     needed = written_in_english() | codes()
     assert sorted(needed - set(known)) == []
     assert (
         sorted(
             t
             for g in groups
-            if g not in ("codes", "columns", "values", "refusals", "headings", "theme")
+            if g not in ("codes", "columns", "values", words.CELLS, "refusals", "headings", "theme")
             for t in groups[g]
             if t not in needed
         )
@@ -293,6 +293,12 @@ def test_templates_carry_their_formats(small):
     assert small.names("names") == {"x": "an x"}
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_number_that_counts_others_stands_where_a_count_of_people_does(language):
+    told = re.compile(r"(?i:customers|clients|persons|people|prospects|respondents) ?[=:] ?[{](?!told|ranked)[^}:]*[}]")
+    assert [text for _, text in leaves(words.catalogue(language)) if told.search(text)] == []  # the scan withheld a run
+
+
 def test_unknown_keys_and_forgotten_values_are_refused(small):
     with pytest.raises(InputError, match=r"no words for a\.b\.lost"):
         small("lost")
@@ -349,6 +355,10 @@ def test_several_reasons_are_translated_one_by_one(monkeypatch):
     assert "own" in both
     for name in ("customers", "transactions", "survey"):  # names of tables, some of which are words of columns, too
         assert f" {name} " in words.local(f"the bank 'own' brings no table {name}")
+    apart = "a covariate separates those who left from those who stayed (see the separation gate)"
+    assert "covariate" not in words.local(f"with 59 exits, a Cox regression does not converge; {apart}")
+    assert words.cell("kept") != words.local("kept")  # a stage, and the column of a share
+    assert words.back(words.cell("customers")) == "customers"
 
 
 # --- few people -------------------------------------------------------------------------------------------------------
@@ -370,6 +380,7 @@ def test_a_count_of_people_is_written_so_that_few_are_not_told():
         ("4 customers; the jackknife needs 100", "<10 customers; the jackknife needs 100"),
         ("7 exits and 12 customers without one in 12 months", "<10 exits and 12 customers"),
         ("1,204 rows are missing", "1,204 rows are missing"),
+        ("n = 138 to 187, exits over expected", "187, exits over expected"),
         ("worth (n = 1,005 persons)", "worth (n = 1,005 persons)"),
         ("10,009 customers, 2.5 exits a month", "10,009 customers, 2.5 exits a month"),
         ("concentration needs at least 2 customers", "at least 2 customers"),

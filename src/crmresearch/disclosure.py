@@ -5,6 +5,7 @@ Every displayed, drawn or written table passes :func:`protect`; thresholds stand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -325,10 +326,12 @@ def _cell(value: Any, digits: int, plain: bool = False, size: float = 0.0) -> st
         if number == 0:
             return "0"
         size = max(size, abs(number))
+        if digits == 0 and size < 10:  # as a sentence tells money of any currency: two digits that count
+            digits = 1 - math.floor(math.log10(size))
         if size >= 1000 or (number.is_integer() and abs(number) >= 10):
             return f"{round(number) + 0.0:,.0f}"
         return f"{number:.1e}" if size < 10.0**-digits else f"{round(number, digits) + 0.0:,.{digits}f}"
-    return words.local(str(value))
+    return words.cell(str(value))
 
 
 def _index_names(frame: pd.DataFrame) -> pd.DataFrame:

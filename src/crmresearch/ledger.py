@@ -154,22 +154,26 @@ def refuted_words(line: Line, low: float, high: float) -> str:
     return say.names("refuted")[verdicts.refuted_how(low, high, line.bound)] if line.bound else ""
 
 
-def _stopped(line: Line, checks: Iterable[Check]) -> str:
+def _stopped(line: Line, found: Estimate) -> str:
     """What gates make of a verdict, whatever the estimate says; empty where they leave it alone.
 
-    An assumption that data cannot show leaves an association what it is; an effect that rests on it is undecided.
+    An assumption that data cannot show leaves an association what it is; an effect that rests on it is undecided. So
+    is what cannot vary: an interval without width comes from data that are all alike, not from much of them.
     """
-    found = {c.status for c in checks}
-    if "closed" in found:
+    states = {c.status for c in found.checks}
+    if "closed" in states:
         return "blocked"
-    return "undecided" if "declared" in found and line.design not in ("association", "check") else ""
+    if line.design == "check":
+        return ""
+    trusted = "declared" in states and line.design != "association"
+    return "undecided" if trusted or found.ci_low == found.ci_high else ""
 
 
 def verdict(line: Line, found: Estimate, q_value: float = math.nan) -> str:
     """Apply a line's bound and gates to an estimate; closed gates come first."""
     if line.kind == "X":
         return "not testable"
-    stopped = _stopped(line, found.checks)
+    stopped = _stopped(line, found)
     if line.bound is None:
         return "blocked" if stopped == "blocked" else "reported"
     if stopped or math.isnan(found.ci_low):
@@ -194,7 +198,7 @@ def adjusted(found: Mapping[str, Estimate]) -> tuple[dict[str, float], dict[str,
     within: dict[str, dict[str, float]] = {}
     for k, chance in p.items():
         family = primary if register[k].primary else within.setdefault(register[k].claim_id, {})
-        family[k] = 1.0 if _stopped(register[k], found[k].checks) else chance
+        family[k] = 1.0 if _stopped(register[k], found[k]) else chance
     return p, verdicts.adjusted(primary, within)
 
 

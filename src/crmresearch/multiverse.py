@@ -238,7 +238,7 @@ def curve(frame: pd.DataFrame) -> Result:
     line, short, values = ledger.lines()[of.line], say.names("short")[claim], say.names("values")
     known = frame[np.isfinite(frame["estimate"])].sort_values("estimate", kind="stable")
     if known.empty:
-        raise NotApplicable(str(frame["why"].iloc[0]), *line.tables)
+        raise NotApplicable(str(frame["why"].iloc[0]) or say("stopped"), *line.tables)
     log, n = line.bound is not None and line.bound.none == 1, _counts(frame)
     left, still = idle(frame), idle(frame, "estimate")
     parts = {k: 0.0 if k in still else v for k, v in explained(known, log).items()}

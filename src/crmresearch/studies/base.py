@@ -77,11 +77,14 @@ def linkage(frame: pd.DataFrame) -> Result:
     measures = list(say.names("linkage.measures").values())
     table = pd.DataFrame({"measure": measures, "value": [orphans, alike, factor], "n": [n, n, holders]})
     sentence = say("linkage.sentence", orphans=orphans, factor=factor)
-    sentence += " " + (say("linkage.alike", alike=alike) if known else say("linkage.no_traits"))
-    traits = gate(say, "linkage.traits", known)
+    traits, names = frame.attrs.get("traits", ()), say.names("anonymity.traits")
+    told = words.joined([names[t] for t in traits], ", ")
+    some = say("linkage.some", alike=alike, traits=told) if 0 < len(traits) < 3 else say("linkage.alike", alike=alike)
+    sentence += " " + (some if known else say("linkage.no_traits"))
+    recorded = gate(say, "linkage.traits", known)
     estimates = {
         "S21": _census(orphans, say("units.rows"), int(row["holdings"])),
-        "S21a": Estimate(alike, alike, alike, say("units.customers"), n, checks=(traits,)),
+        "S21a": Estimate(alike, alike, alike, say("units.customers"), n, checks=(recorded,)),
     }
     return Result(table, sentence, estimates=estimates)
 
@@ -202,7 +205,8 @@ def exit_rates(frame: pd.DataFrame) -> Result:
     overall = Estimate(*poisson_rate(exits, years), say("units.rate"), exits)
     sentence = say("exit_rates.sentence", exits=exits, years=years, overall=overall, causes=len(causes))
     plain = {c: c.replace("_", " ") for c in causes}
-    named = {c: say("exit_rates.group", cause=plain[c], n=n) for c, n in rates.groupby("cause")["n"].sum().items()}
+    told = rates.groupby("cause")["n"].sum()  # of the rows that are told: nought where those of exits are hidden
+    named = {c: say("exit_rates.group", cause=plain[c], n=n) if n else plain[c] for c, n in told.items()}
     shown = rates.rename(columns={"year": "x", "rate": "y", "ci_low": "low", "ci_high": "high"})
     latest = rates[rates["year"] == rates["year"].max()].set_index("cause").loc[causes]
     top, title = latest.iloc[0], say("exit_rates.title_open")

@@ -79,15 +79,20 @@ def choose(*languages: str) -> None:
 
 @functools.cache
 def _elsewhere(language: str) -> Mapping[str, str]:
-    groups = catalogue(language).get("elsewhere", {}).values()
-    return {english: text for group in groups for english, text in group.items()}
+    groups = catalogue(language).get("elsewhere", {}).items()
+    return {english: text for name, group in groups if name != CELLS for english, text in group.items()}
+
+
+@functools.cache
+def _cells(language: str) -> Mapping[str, str]:
+    return dict(catalogue(language).get("elsewhere", {}).get(CELLS, {}))
 
 
 @functools.cache
 def _back() -> dict[str, str]:
     """English of what other languages say for it, as a run in one of them wrote it."""
     others = (p.name.removesuffix(".yaml") for p in files(__package__).iterdir() if p.name.endswith(".yaml"))
-    return {text: english for other in others for english, text in _elsewhere(other).items()}
+    return {text: english for other in others for of in (_elsewhere, _cells) for english, text in of(other).items()}
 
 
 def back(text: str) -> str:
@@ -101,6 +106,12 @@ def local(text: str) -> str:
         return back(text)
     plain = " ".join(text.split())
     return remember(_elsewhere(language()).get(plain) or _filled(plain, language()) or text, text)
+
+
+def cell(text: str) -> str:
+    """Return in the reader's language what a cell of a table says; a column of that name may be called otherwise."""
+    said = _cells(language()).get(text)
+    return remember(said, text) if said else local(text)
 
 
 @functools.cache
@@ -121,9 +132,16 @@ def _filled(text: str, language: str) -> str:
             given = found.groupdict().items()
             return template.format_map({name: local(value) if " " in value else value for name, value in given})
     parts = text.split("; ")
+    if len(parts) > 1 and local(parts[-1]) == parts[-1]:  # the rest of a reason that is the first one's last value
+        for found in filter(None, (pattern.fullmatch(parts[0]) for pattern, _ in _patterns(language))):
+            *_, value = found.groups()
+            whole = text[len(parts[0]) - len(value) :]
+            if parts[0].endswith(value) and (said := local(whole)) != whole:
+                return local(parts[0]).removesuffix(value) + said
     return local("; ").join(map(local, parts)) if len(parts) > 1 and any(local(p) != p for p in parts) else ""
 
 
+CELLS = "cells"  # names whose columns are called otherwise
 _ENGLISH: dict[str, str] = {}  # what was said in another language, for figures without a font for its signs
 
 
@@ -145,7 +163,7 @@ def english(text: str) -> str:
 
 
 _PEOPLE = re.compile(
-    r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d[\d,]*(?= (?:of [\d,]+ )?"
+    r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d[\d,]*(?<!,)(?= (?:of [\d,]+ )?"
     r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents|referrals)\b)"
 )
 

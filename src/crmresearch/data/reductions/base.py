@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import functools
 import operator
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,14 @@ def tiers(bank: Bank) -> pd.DataFrame | Missing:
     return grouped(bank, t, [column], n=t.count(), left=t.left_on.notnull().sum())
 
 
+def _telling(bank: Bank, traits: Iterable[str]) -> list[str]:
+    """Which traits the bank records and tell somebody apart: not the same of everybody, nor empty."""
+    c = bank.table("customers")
+    told = [k for k in traits if bank.require(f"customers.{k}") is None]
+    several = bank.frame(c.aggregate(**{k: c[k].nunique() > 1 for k in told})) if told else pd.DataFrame()
+    return [k for k in told if several[k].iloc[0]]
+
+
 @needs("customers")
 def alike(bank: Bank) -> pd.DataFrame | Missing:
     """Customers by how many share all traits with them that others may know.
@@ -146,12 +155,12 @@ def alike(bank: Bank) -> pd.DataFrame | Missing:
     -------
     DataFrame
         ``size`` (customers with the same traits, themselves included), ``n`` (customers in groups of that size). The
-        traits, in ``attrs["traits"]``, are those the bank brings of year of birth, city or tier, channel of
+        traits, in ``attrs["traits"]``, are those that tell customers apart of year of birth, city or tier, channel of
         acquisition, and year of acquisition.
     """
     t = bank.table("customers")
     place = next((c for c in ("city_id", tier_of(bank)) if bank.require(f"customers.{c}") is None), None)
-    traits = [c for c in ("birth_year", place, "acquisition_channel") if c and bank.require(f"customers.{c}") is None]
+    traits = _telling(bank, [c for c in ("birth_year", place, "acquisition_channel") if c])
     if not traits:
         return Missing("no trait of customers is recorded that others may know", ("customers",))
     keys = {c: t[c] for c in traits} | {"acquired": t.acquired_on.year()}
@@ -286,7 +295,8 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
     DataFrame
         One row: ``n`` customers, ``holdings`` rows, ``orphans`` among them, ``holders`` customers with a product open
         at the observation end, ``open_holdings`` those products, ``look_alike`` customers who share day of acquisition,
-        birth year, city and channel with another (missing where the bank does not record these).
+        birth year, city and channel with another (missing where the bank records fewer than two of these, or the same
+        of everybody); those it records, in ``attrs["traits"]``.
     """
     c, h = bank.table("customers"), bank.table("holdings")
     end = bank.about.observation_end
@@ -298,11 +308,10 @@ def keys(bank: Bank) -> pd.DataFrame | Missing:
         open_now.aggregate(holders=open_now.customer_id.nunique(), open_holdings=open_now.count()),
     ]
     frame = pd.concat([bank.frame(part) for part in parts], axis=1)
-    told = bank.columns("customers")
-    traits = ["acquired_on", *(k for k in ("birth_year", "city_id", "acquisition_channel") if k in told)]
-    frame["look_alike"] = float("nan")
-    if len(traits) >= 3:
-        groups = c.group_by(traits).aggregate(size=c.count())
+    traits = _telling(bank, ("birth_year", "city_id", "acquisition_channel"))
+    frame["look_alike"], frame.attrs["traits"] = float("nan"), traits
+    if len(traits) >= 2:
+        groups = c.group_by(["acquired_on", *traits]).aggregate(size=c.count())
         frame["look_alike"] = float(bank.scalar(groups.filter(groups["size"] > 1)["size"].sum().fill_null(0)))
     return frame
 

@@ -73,20 +73,27 @@ def vintage_rates(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``vintage``, ``first``, ``last`` (ages seen), ``money`` (contribution per customer-month, ``ci_low``,
-        ``ci_high``), ``stay`` (chance to stay a year, ``stay_low``, ``stay_high``), ``ratio`` (exits over those
-        expected if every age left at the rate of all vintages together, ``ratio_low``, ``ratio_high``), ``exits``,
-        ``n``; vintages with enough customers only.
+        ``ci_high``), ``stay`` (chance to stay a year, ``stay_low``, ``stay_high``, missing without an exit), ``ratio``
+        (exits over those expected if every age left at the rate of all vintages together, ``ratio_low``,
+        ``ratio_high``; missing where no other vintage is seen at these ages), ``exits``, ``n``; vintages with enough
+        customers only.
     """
     total, sums = _sums(frame, ["vintage"], ["n", "at_risk", "exits", "contribution"])
     people = _people(total)
     keep = (people >= MIN_CUSTOMERS).to_numpy() & (total["at_risk"] > 0).to_numpy()
     n, at_risk, exits, money = np.moveaxis(sums[:, keep], 2, 0)
     mean, stay = jackknife(money / n), jackknife((1 - exits / at_risk) ** 12)
-    ratio = jackknife(exits / _expected_exits(frame)[:, keep])
+    expected = _expected_exits(frame)[:, keep]
+    ratio = jackknife(np.divide(exits, expected, out=np.full_like(exits, np.nan), where=expected > 0))
     ages = frame.groupby("vintage")["age"].agg(["min", "max"])[keep]
     seen = {"vintage": total.index[keep], "first": ages["min"].to_numpy(), "last": ages["max"].to_numpy()}
     rates = {**mean.columns("money", "ci"), **stay.columns("stay"), **ratio.columns("ratio")}
     table = pd.DataFrame({**seen, **rates, "exits": exits[0].astype(int), "n": people[keep].to_numpy()})
+    seen_at = frame[frame["at_risk"] > 0]
+    shared = seen_at["vintage"][seen_at.groupby("age")["vintage"].transform("nunique") > 1]
+    alone = ~table["vintage"].isin(shared)  # nobody else is seen at these ages: what is expected is what was found
+    table.loc[alone, ["ratio", "ratio_low", "ratio_high"]] = np.nan
+    table.loc[table["exits"] == 0, ["stay_low", "stay_high"]] = np.nan  # no part of the bank tells them apart
     stay_low, stay_high, ratio_low = table["stay_low"].clip(0, 1), table["stay_high"].clip(0, 1), table["ratio_low"]
     return table.assign(stay_low=stay_low, stay_high=stay_high, ratio_low=ratio_low.clip(lower=0))
 

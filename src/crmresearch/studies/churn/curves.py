@@ -49,8 +49,10 @@ def by_level(names: Iterable[Any]) -> list[Any]:
 def _drawn(
     curve: pd.DataFrame, label: str, column: str = "survival", band: bool = True, dashed: bool = False
 ) -> pd.DataFrame:
-    """A curve as the figure wants it, in steps of enough exits."""
+    """A curve as the figure wants it, in steps of enough exits; without one, exits would look like none."""
     steps = curve.loc[coarse(curve["events"]), [column, *(ENDS if band else ())]]
+    if steps[column].nunique() < 2 and curve["events"].any():
+        steps[:] = np.nan
     curve = curve.assign(**steps.reindex(curve.index, method="ffill"))
     low, high = (curve[c] if band else np.nan for c in ("ci_low", "ci_high"))
     line = {"x": curve["time"], "y": curve[column], "low": low, "high": high, "n": curve["at_risk"]}
@@ -59,8 +61,10 @@ def _drawn(
 
 def _picture(
     data: pd.DataFrame, title: str, y: str, last: float, risk: dict[str, Any], high: float = 4.8, **more: Any
-) -> Picture:
-    """Steps up to the last tenure, with the numbers at risk of these curves under the axis."""
+) -> Picture | None:
+    """Steps up to the last tenure, with the numbers at risk of these curves under the axis; None without a curve."""
+    if data["y"].isna().all():
+        return None
     table = pd.concat(c[["time", "at_risk"]].assign(group=g) for g, c in risk.items())
     options = {"step": True, "unit": "percent", "xlim": (0, last), "risk": table, **more}
     return Picture("curves", data, title, say("x"), y, options, (7.2, high))
@@ -216,7 +220,9 @@ def causes(spells: pd.DataFrame, *, horizon: int = 24) -> Result:
     ]
     if not rows:
         raise NotApplicable(say_causes("short", end=start + horizon), "customers")
-    table = safe(pd.DataFrame(rows).set_index(["cause", "tenure_months"])).reset_index()
+    counted = pd.DataFrame(rows).set_index(["cause", "tenure_months"])
+    counted.loc[counted["n"] == 0, list(ENDS)] = np.nan  # nobody left for it yet, and no formula says how many may
+    table = safe(counted).reset_index()
     enough = [c for c, curve in curves.items() if curve["events"].sum() >= rules.least]
     if not enough:
         raise NotApplicable(say_causes("unrecorded"), "customers")

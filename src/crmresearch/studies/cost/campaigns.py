@@ -75,16 +75,15 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     exits, stay = difference(rows, left, blocks), difference(rows, years, blocks)
     spend, kept = difference(rows, rows["cost"].to_numpy(float), blocks), -1.0 * exits
     arms = {True: wilson(left[t].sum(), t.sum()), False: wilson(left[~t].sum(), (~t).sum())}
-    each = ratio_row(say("per_customer"), spend, kept)
+    each, priced = ratio_row(say("per_customer"), spend, kept), bool(rows["cost"].any())
     found = [
         row(say("offered"), *arms[True]),
         row(say("control"), *arms[False]),
         row(say("difference"), *of(exits)),
         row(say("years"), *of(stay, 100)),
-        row(say("spend"), *of(spend)),
-        each,
-        ratio_row(say("per_year"), spend, stay),
     ]
+    if priced:
+        found += [row(say("spend"), *of(spend)), each, ratio_row(say("per_year"), spend, stay)]
     if "responded" in rows and rows["responded"].notna().any() and rows.loc[t, "responded"].astype(float).sum() > 0:
         took = difference(rows, rows["responded"].fillna(0).to_numpy(float), blocks)
         found += [row(say("took"), *of(took)), ratio_row(say("complier"), exits, took)]
@@ -95,11 +94,13 @@ def saved(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str = 
     deferral = ""
     if len(late):
         deferral = say("late", months=2 * horizon_months, points=100 * late.iloc[0][["kept", "low", "high"]])
+    # an offer that may as well lose customers has no price for one saved
+    some = 0 < each["ci_low"] < np.inf
+    price = say("cost" if some else "no_cost", row=each, currency=currency) if priced else say("unpriced")
     sentence = words.joined(
         [
             say("sentence", offered=arms[True][0], control=arms[False][0], months=horizon_months, points=100.0 * exits),
-            # an offer that may as well lose customers has no price for one saved
-            say("cost" if 0 < each["ci_low"] < np.inf else "no_cost", row=each, currency=currency).replace(" .", "."),
+            price.replace(" .", "."),
             deferral,
         ],
         by=" ",
@@ -161,6 +162,8 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
         raise NotApplicable(tell("small", least=MIN_ARM))
     blocks, n = unit_of(campaigns), len(rows)
     left, years = within(rows, horizon_months)
+    if not left.any():
+        raise NotApplicable(tell("nobody", n=n, months=horizon_months), "customers")
     fit, stay = aipw(rows, left, names, blocks), aipw(rows, years, names, blocks)
     t = rows["treated"].to_numpy(float)
     spend = constant(float(rows["cost"].to_numpy(float)[t == 1].mean()), blocks)
@@ -172,10 +175,10 @@ def targeted(campaigns: pd.DataFrame, *, horizon_months: int = 12, currency: str
             row(tell("regression"), *of(fit.regressed)),
             row(tell("eligible"), *of(fit.effect)),
             row(tell("offered"), *of(fit.effect_treated)),
-            ratio_row(tell("per_customer"), spend, -1.0 * fit.effect_treated),
+            *([ratio_row(tell("per_customer"), spend, -1.0 * fit.effect_treated)] if spend.value else []),
             row(tell("years"), *of(stay.effect_treated, 100)),
         ]
-    ).drop(columns="set")
+    ).drop(columns="set", errors="ignore")
     calmed, said = _calmed(rows, horizon_months)
     edge = float(((fit.propensity < EDGE) | (fit.propensity > 1 - EDGE)).mean())
     rare = Deviation(*wilson(edge * n, n), limit=MOST_AT_EDGE)

@@ -53,6 +53,12 @@ def enough_wins(acquisition: pd.DataFrame, *tables: str) -> int:
     return wins
 
 
+def need_spend(acquisition: pd.DataFrame) -> None:
+    """Refuse prospects on whom nothing was spent: a cost of winning that is not recorded would read as none."""
+    if not acquisition["spend"].any():
+        raise NotApplicable(say("unspent"), "prospects")
+
+
 def wins_gate(wins: int) -> Check:
     """Gate on the number of wins behind normal limits."""
     return gate(say, "wins", wins >= USABLE_WINS, wins=wins, least=USABLE_WINS)

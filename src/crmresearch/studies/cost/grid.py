@@ -22,7 +22,7 @@ from crmresearch.result import Check, Result, gate, leading, study
 from crmresearch.rules import of_groups
 from crmresearch.studies import Choices, Frames, Setting
 from crmresearch.studies.cost.campaigns import saved as saved_of
-from crmresearch.studies.cost.common import SEVERAL, enough_wins, wins_gate, written
+from crmresearch.studies.cost.common import SEVERAL, enough_wins, need_spend, wins_gate, written
 from crmresearch.studies.cost.winning import response
 
 say = words.of("cost.ratios")
@@ -120,6 +120,7 @@ def ratios(
     checked(acquisition, ("block", "n", "spend", "spend_won", "won"), ("spend", "spend_won", "won"), "acquisition")
     checked(upkeep, ("block", "years", "retention_cost"), ("years", "retention_cost"), "upkeep")
     wins = enough_wins(acquisition, "prospects")
+    need_spend(acquisition)
     if not upkeep["retention_cost"].sum() > 0:
         raise NotApplicable(say("no_retention"), "contacts")
     blocks = max(b.unit_of(acquisition, upkeep), *(x.details["blocks"] for x in (marginal, saved) if applies(x)), 0)

@@ -167,6 +167,8 @@ def _unusable(a: pd.DataFrame, u: pd.DataFrame) -> str:
         return say("no_wins", least=a["spend"].sum() / n / (1 - (1 - LEVEL) ** (1 / n)), level=LEVEL)
     if wins < MIN_WINS:
         return say("few_wins", least=MIN_WINS)
+    if not a["spend"].any():
+        return say("unspent")
     return "" if u["retention_cost"].sum() > 0 else say("no_retention")
 
 

@@ -16,7 +16,7 @@ from crmresearch.estimators.spending.retention import customer_value, estimated_
 from crmresearch.figures import Mark, Picture
 from crmresearch.result import Result, gate, study
 from crmresearch.rules import of_groups
-from crmresearch.studies.cost.common import enough_wins, need_dated, of, ratio_row, row, wins_gate
+from crmresearch.studies.cost.common import enough_wins, need_dated, need_spend, of, ratio_row, row, wins_gate
 
 say = words.of("cost.losing")
 
@@ -52,6 +52,7 @@ def payback(
     need_dated(tenure, "contribution")
     checked(tenure, ("block", "tenure_month", "months", "exits", "contribution"), what="tenure")
     wins = enough_wins(acquisition)
+    need_spend(acquisition)
     found = lives.payback(acquisition, tenure, horizon_months, discount_annual)
     if not found.months:
         raise NotApplicable(say("no_curve"))
@@ -124,6 +125,7 @@ def replacement(
         tenure, ("block", "tenure_month", "months", "exits", "revenue", "service_cost"), ("service_cost",), "tenure"
     )
     wins = enough_wins(acquisition)
+    need_spend(acquisition)
     old = tenure[tenure["tenure_month"] >= ramp_months]
     if old["months"].sum() < lives.MIN_AT_RISK or horizon_months < ramp_months:
         raise NotApplicable(say("replacement.no_old", least=lives.MIN_AT_RISK, ramp=ramp_months))
@@ -137,7 +139,7 @@ def replacement(
     one = of_groups(acquisition, "block", "spend") | of_groups(tenure, "block", "revenue", "service_cost")
     table = safe(pd.DataFrame(rows).assign(n=wins, whose=one), parts=False)
     estimate, spared = found.total.estimate(say("replacement.unit"), wins), found.service.value
-    saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=-spared)
+    saving = say("replacement.less", money=spared) if spared > 0 else say("replacement.more", money=abs(spared))
     return Result(
         table,
         say(

@@ -191,6 +191,8 @@ def jointly(prospects: pd.DataFrame, *, resamples: int = 100, seed: int = 0) -> 
     sample = prospects[prospects["block"] % keep == 0] if keep > 1 else prospects
     if sample["won"].sum() < 100 or (sample["won"] == 0).sum() < 100:
         raise NotApplicable(tell("few"))
+    if sample["spend"].nunique() < 2:
+        raise NotApplicable(tell("alike"))
     wald = relevance(sample, select, EXCLUDED)
     drawn = two_step_draws(sample, select, "profit", regressors, resamples, seed)
     rows = []

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.disclosure import safe
+from crmresearch.disclosure import few, safe
 from crmresearch.errors import Missing, NotApplicable
 from crmresearch.estimators.inference import Estimate, ends, normal, wilson
 from crmresearch.estimators.measurement import panel
@@ -77,6 +77,8 @@ def intention_behaviour(joined: pd.DataFrame, *, stated: str = "switch_chance", 
     picture = Picture("calibration", shown, *axes, options=options, size=(5.6, 5.0))
     checks = (gate(say, "intention.gate", enough, exits=left.sum(), needed=MIN_EVENTS),)
     estimates = {"stated_over_actual": ratio, "stated_less_actual": gap}
+    if few(left.sum()):  # either gives them back
+        sentence, estimates = say("intention.hidden", mean=mean, months=horizon_months, n=len(rows)), {}
     return Result(table, sentence, checks, estimates, picture=picture, counts=("n",))
 
 
@@ -199,7 +201,7 @@ def privacy_behaviour(joined: pd.DataFrame, model: PathModel) -> Result:
         lines["S16a"] = found[say("privacy.consent")] = odds
     share = rows["digital_share"] if "digital_share" in rows else pd.Series(np.nan, rows.index)
     known = share.notna().to_numpy()
-    if known.sum() >= MIN_DIGITAL:
+    if known.sum() >= MIN_DIGITAL and np.ptp(share[known]) > 0:  # alike: no channel is known as digital
         beta, cov = slopes(design[known].assign(constant=1.0), share[known].to_numpy(float), who[known])
         used = normal(beta[0], float(np.sqrt(cov[0, 0])), say("privacy.share"), int(known.sum()))
         lines["S16c"] = found[say("privacy.digital")] = used

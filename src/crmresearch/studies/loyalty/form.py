@@ -91,8 +91,9 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan, "n": table["n"]})
     bends = bend.p < 0.05 and not np.isnan(bend.change.value)  # where steps of answers leave no slope on one side
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
-    ends = table.dropna(subset="n")["share"]
-    sentence += say("dose.share", low=ends.iloc[0], high=ends.iloc[-1]) if len(ends) else ""
+    least, most = table.iloc[0], table.iloc[-1]
+    if least["share"] == least["share"] and most["share"] == most["share"]:  # neither is hidden
+        sentence += say("dose.share", low=least["share"], high=most["share"])
     points = table.rename(columns={"satisfaction": "x", "share": "y"})
     options: dict[str, Any] = {"points": points, "ylim": (0, 1), "unit": "percent"}
     if bends:

@@ -102,9 +102,8 @@ def paid(offers: pd.DataFrame, *, currency: str = "") -> Result:
         )
     table = safe(pd.DataFrame(found), parts=False)
     largest = float(np.max((equal - equal.mean()) ** 2) / ((equal - equal.mean()) ** 2).sum())
-    sentence = say(
-        "paid.sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, k=len(names), currency=currency
-    )
+    of = say("paid.of.several", k=len(names)) if len(names) > 1 else say("paid.of.one")
+    sentence = say("paid.sentence", net=net, gross=gross, plain=plain, spend=spend, n=n, of=of, currency=currency)
     title = say("paid.title_pays", net=net, currency=currency) if net.low > 0 else say("paid.title_open")
     title = say("paid.title_loses", loss=-net.value, currency=currency) if net.high < 0 else title
     if len(names) > 1:  # the mean weighs campaigns by how many customers each happened to have

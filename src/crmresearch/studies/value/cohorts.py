@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from crmresearch import words
@@ -29,8 +31,9 @@ def vintages(frame: pd.DataFrame) -> Result:
     -------
     Result
         By vintage: the ages seen, contribution per customer-month, the chance to stay a year, and exits over those
-        expected if each age left at the rate of all vintages together, each with its jackknife interval. Vintages are
-        seen at different ages; only the last column compares like with like, and even that mixes vintage with calendar.
+        expected if each age left at the rate of all vintages together, each with its jackknife interval; the latter
+        not where no other vintage is seen at the same ages, as it would be 1 by arithmetic. Vintages are seen at
+        different ages; only the last column compares like with like, and even that mixes vintage with calendar.
     """
     table = cohorts.vintage_rates(cohorts.checked(frame))
     each = {vintage: of_groups(part, "fold", "contribution") for vintage, part in frame.groupby("vintage")}
@@ -39,11 +42,15 @@ def vintages(frame: pd.DataFrame) -> Result:
         few = say("vintages.too_few", vintages=len(table), needed=cohorts.MIN_CUSTOMERS)
         raise NotApplicable(few, "monthly")
     old, new = table.dropna(subset="n").iloc[[0, -1]].to_dict("records")
-    panels = (
+    panels: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         ("money", "ci", say("vintages.money", old=old, new=new), say("vintages.money_y"), {"unit": "money"}),
         ("stay", "stay", say("vintages.stay", old=old, new=new), say("vintages.stay_y"), {"unit": "percent"}),
-        ("ratio", "ratio", say("vintages.ratio", old=old, new=new), say("vintages.ratio_y"), {"marks": [Mark(1)]}),
     )
+    like = table.dropna(subset=["n", "ratio"])
+    if len(like) > 1:
+        first, last = like.iloc[[0, -1]].to_dict("records")
+        title = say("vintages.ratio", old=first, new=last)
+        panels = (*panels, ("ratio", "ratio", title, say("vintages.ratio_y"), {"marks": [Mark(1)]}))
     x, pictures = say("vintages.x", least=table["n"].min(), most=table["n"].max()), []
     for column, ends, title, y, options in panels:
         own = {"vintage": "label", column: "estimate", f"{ends}_low": "low", f"{ends}_high": "high", "n": "n"}

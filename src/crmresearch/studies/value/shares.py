@@ -55,6 +55,8 @@ def measured(frame: pd.DataFrame) -> Mapping[str, str]:
         columns = words.joined([str(c) for c in frame.columns], ", ")
         raise InputError(say("no_measure", known=words.joined(list(known), ", "), columns=columns))
     once(frame, "value")
+    if set(COSTED) <= found.keys() and frame[COSTED[0]].equals(frame[COSTED[1]]):
+        found.pop(COSTED[1])  # no cost is allocated: the same numbers under another name
     return found
 
 
@@ -160,7 +162,7 @@ def concentration(frame: pd.DataFrame, *, seed: int, resamples: int = 999) -> Re
     if lead in curves:
         sentence = say("sentence", n=n, top=estimates["S19"], measure=labels[lead], gini=estimates["S19c"])
         sentence += "" if lead in COSTED else say("stand_in", measure=labels[lead])
-        sentence += say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""
+        sentence += _window(frame)
     elif whose(frame[lead]).dominated:
         sentence = say("heavy", n=n, measure=labels[lead])
     else:
@@ -241,12 +243,13 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
         title = say("windows.title", measure=measure, first=first, last=last)
     data = table.dropna(subset="n").rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
     axes = title, say("windows.x", least=table["n"].min(), most=table["n"].max()), say("windows.y")
-    return Result(
-        table,
-        sentence + (say("window", days=frame.attrs["window"]) if "window" in frame.attrs else ""),
-        picture=Picture("curves", data, *axes),
-        money=["estimate"],
-    )
+    return Result(table, sentence + (_window(frame)), picture=Picture("curves", data, *axes), money=["estimate"])
+
+
+def _window(frame: pd.DataFrame) -> str:
+    """Say which days were counted, where the frame knows."""
+    days = str(frame.attrs.get("window", "")).split(" to ")
+    return say("window", first=days[0], last=days[-1]) if "window" in frame.attrs else ""
 
 
 def few_beside(share: float, n: int) -> bool:
@@ -283,8 +286,8 @@ def distribution(frame: pd.DataFrame) -> Result:
     for name, label in labels.items():
         x = np.sort(inequality.checked(frame[name], name))
         for part, share, mean, n in inequality.parts(x, rules.least):
-            told = 0 if few_beside(share[0], x.size) else n  # of those on either side of zero
-            rows.append((label, say("distribution.share", part=part), *share, told or np.nan, people))
+            told = np.nan if few_beside(share[0], x.size) else n  # of those on either side of zero
+            rows.append((label, say("distribution.share", part=part), *share, told, people))
             if mean is not None:
                 own = whose(x[x < 0] if part == "negative" else x[x >= 0])
                 rows.append((label, say("distribution.mean", part=part), *mean, n, own))
