@@ -312,6 +312,18 @@ def test_a_curve_without_a_step_of_enough_exits_is_not_drawn_as_nobody_leaving()
     assert churn.compare(pd.concat([few.assign(group="a"), many.assign(group="b")]), "group", horizon=12).pictures
 
 
+def test_a_group_that_nobody_left_so_far_is_not_clearly_apart():
+    n = np.arange(400)
+    late = pd.DataFrame({"entry": 0, "exit": np.where(n < 40, 20, 30), "event": (n < 40) * 1, "group": "late"})
+    early = late.assign(exit=np.where(n < 40, 5, 30), group="early")
+    spells = pd.concat([late, early])
+    found = churn.compare(spells, "group", horizon=12)
+    assert "No difference" in found.pictures[0].title  # 100% [100%, 100%] lay above 90%
+    row = found.table.set_index("group").loc["late"]
+    assert row["months_kept"] == 12
+    assert row[["ci_low", "ci_high"]].isna().all()
+
+
 def test_a_cause_for_which_nobody_left_yet_has_no_interval():
     n = np.arange(400)
     frame = pd.DataFrame({"entry": 0, "exit": np.where(n < 30, 10, np.where(n < 60, 40, 70)), "event": (n < 60) * 1})

@@ -277,7 +277,7 @@ def test_enough_customers_on_both_sides_of_zero_or_none_on_one_are_told(losing):
 
 def test_what_nobody_has_is_told_as_that_and_the_same_money_once():
     rng = np.random.default_rng(3)
-    frame = pd.DataFrame({"contribution": rng.lognormal(3, 1, 400)})
+    frame = pd.DataFrame({"contribution": rng.lognormal(3, 1, 2000)})
     result = value.distribution(frame.assign(fully_loaded=frame["contribution"]))  # no cost is allocated
     assert result.table["n"].notna().all()  # nobody below zero hid the row, and with it the sentence
     assert set(result.table["measure"]) == {"contribution"}

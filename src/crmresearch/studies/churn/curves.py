@@ -160,6 +160,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     need_exits(spells)
     found = compare_groups(spells, by, horizon)
     table = leading(found.table, "group", "months_kept", *ENDS, "difference", "diff_low", "diff_high", "p_holm")
+    table.loc[table["ci_low"] == table["ci_high"], list(ENDS)] = np.nan  # nobody left so far: that has no error
     table = safe(table, ("n", "exits"))
     told = set(table.loc[table["n"].notna(), "group"])
     if len(told) < 2:
@@ -170,7 +171,7 @@ def compare(spells: pd.DataFrame, by: str, *, horizon: int = 120) -> Result:
     kept = {g: c["survival"].iloc[-1] for g, c in shown.items()}
     most, least = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
     title = say_groups("title_alike", name=name)
-    if found.p < CLEAR and shown[most]["ci_low"].iloc[-1] > shown[least]["ci_high"].iloc[-1]:
+    if found.p < CLEAR and kept[most] < 1 and shown[most]["ci_low"].iloc[-1] > shown[least]["ci_high"].iloc[-1]:
         title = say_groups(
             "title", name=name, reach=found.reach, most=most, high=kept[most], least=least, low=kept[least]
         )
