@@ -206,10 +206,11 @@ def test_zero_wins_and_zero_retention_spend_are_not_applicable():
     assert "no retention spend is recorded" in free.sentence
 
 
-def test_zero_spend_gives_a_ratio_of_zero():
+def test_zero_spend_is_none_recorded_and_gives_no_ratio_of_zero():
     acquisition, upkeep = frames()
-    estimate = cost.ratios(acquisition.assign(spend=0.0, spend_won=0.0), upkeep).estimates["S40"]
-    assert (estimate.value, estimate.ci_low, estimate.ci_high) == (0.0, 0.0, 0.0)
+    found = cost.ratios(acquisition.assign(spend=0.0, spend_won=0.0), upkeep)
+    assert not found.applicable  # 0 [0, 0] refuted that winning costs several times keeping
+    assert "no spend on prospects is recorded" in found.sentence
 
 
 def at(frame, column, value, *rows):
