@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crmresearch import words
-from crmresearch.errors import Missing, NotApplicable
+from crmresearch.errors import NotApplicable
 from crmresearch.estimators.blocks import Functional, ratio, slopes
 from crmresearch.estimators.causal.panels import seen_whole
 from crmresearch.estimators.causal.pretrends import bounded, breakdown, drift, years
@@ -271,11 +271,7 @@ def handling(frame: pd.DataFrame, cases: pd.DataFrame, *, window_quarters: int) 
     rows += [(k, every, one.value, one.low, one.high, "cases") for k, one in (("within", within), ("between", between))]
     rows += [(k, n, one.value, one.low, one.high, "branches") for k, one in parts.items()]
     rows += [(*row, "branches") for row in _moves(after["handling"])]
-    unmoved = Missing(say("handling.unmoved"), ("branches",))
-    estimates: dict[str, Estimate | Missing] = {
-        "S55": found if told else unmoved,
-        "S55a": within.estimate(say("handling.unit"), every),
-    }
+    estimates = {"S55": found, "S55a": within.estimate(say("handling.unit"), every)}
     table = pd.DataFrame(rows, columns=["row", "n", "effect", "low", "high", "of"])
     shown = table.assign(row=table["row"].map(say.names("handling.rows")), of=table["of"].map(say.names("handling.of")))
     return Result(
