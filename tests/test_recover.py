@@ -390,6 +390,7 @@ def test_report_says_when_there_is_nothing_to_show(table, tmp_path):
     for result in (recover.overview(nothing), recover.estimates(nothing), recover.estimates(table, world="small")):
         assert not result.applicable
         assert result.plot() is None
+    assert "for nobody; it has rows of test" in recover.gates(table, study_name="nobody").missing.reason
     pd.DataFrame({"study": ["base"]}).to_csv(tmp_path / "recovery.csv")
     with pytest.raises(InputError, match=r"recovery\.csv lacks estimator, world"):
         recover.published(tmp_path / "recovery.csv")

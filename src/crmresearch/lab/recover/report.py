@@ -91,9 +91,10 @@ def _chosen(table: pd.DataFrame, world: str | None, study_name: str) -> pd.DataF
     return rows if study_name == "all" else rows[rows["study"] == study_name]
 
 
-def _none(what: str, study_name: str = "all") -> Result:
+def _none(what: str, table: pd.DataFrame, study_name: str = "all") -> Result:
     """Return the result that says what the table does not hold."""
-    of = "" if study_name == "all" else say("missing.of", study=study_name)
+    names = ", ".join(n for n in table["study"].unique() if n != "all")
+    of = "" if study_name == "all" else say("missing.of", study=study_name, names=names)
     return Result.not_applicable(Missing(say("missing.rows", what=what, of=of), ()))
 
 
@@ -115,7 +116,7 @@ def overview(table: pd.DataFrame) -> Result:
     rows = _chosen(table, None, "all")
     judged = rows[rows["coverage"].notna()]
     if judged.empty:
-        return _none(say("missing.truth"))
+        return _none(say("missing.truth"), table)
     grouped = judged.groupby(["study", "world"], sort=True)
     out = grouped.agg(estimators=("estimator", "nunique"), quantities=("quantity", "size"))
     for verdict in VERDICTS:
@@ -151,7 +152,7 @@ def estimates(table: pd.DataFrame, *, world: str = "baseline", study_name: str =
     rows = _chosen(table, world, study_name)
     rows = rows[rows["truth"].notna() & rows["mean"].notna()].reset_index(drop=True)
     if rows.empty:
-        return _none(say("missing.truth_in", world=world), study_name)
+        return _none(say("missing.truth_in", world=world), table, study_name)
     keep = ["study", "estimator", "quantity", "verdict", "coverage", "coverage_low", "coverage_high", "bias_sd"]
     keep += ["se_ratio", "truth", "truth_error", "mean", "seeds", "provisional", "unit"]
     short, biased, wide = (int((rows["verdict"] == v).sum()) for v in ("short", "biased", "conservative"))
@@ -221,7 +222,7 @@ def decisions(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     rows = table if study_name == "all" else table[table["study"] == study_name]
     rows = rows[rows["found"].notna() | rows["at_bound"].notna()].reset_index(drop=True)
     if rows.empty:
-        return _none(say("missing.rule"), study_name)
+        return _none(say("missing.rule"), table, study_name)
     primary = ledger.lines()
     line = [say("decisions.primary") if q in primary and primary[q].primary else "" for q in rows["quantity"]]
     keep = ["estimator", "quantity", "world", "bound", "found", "found_low", "wrong", "at_bound", "at_bound_high"]
@@ -325,7 +326,7 @@ def gates(table: pd.DataFrame, *, study_name: str = "all") -> Result:
     rows = _chosen(table, None, study_name)
     rows = rows[rows["gates_open"].notna()]
     if rows.empty:
-        return _none(say("missing.gate"), study_name)
+        return _none(say("missing.gate"), table, study_name)
     wide = rows.pivot_table(index=["study", "estimator"], columns="world", values="gates_open", aggfunc="min")
     order = ["baseline", *sorted(c for c in wide.columns if c != "baseline")]
     wide = wide[[c for c in order if c in wide]].reset_index().rename_axis(columns=None)
