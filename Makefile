@@ -73,7 +73,7 @@ test: $(ORACLES)
 
 test-engines: $(ENGINES)
 	@echo "== frames and ledger on other engines against DuckDB (minutes)"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/engines
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope tests/engines
 
 lint: $(READY)
 	@echo "== ruff and mypy"

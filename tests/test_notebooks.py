@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import io
 import json
 import re
@@ -218,6 +219,8 @@ def test_every_picture_has_alt_text(path):
         assert not {"image/png", "image/svg+xml"} & set(output.get("data", {}))  # shown without alt text
         for picture in re.findall(r"<img [^>]*>", output.get("data", {}).get("text/html", "")):
             assert re.match(r'<img alt="[^"]{20,}" width="\d+" src="data:image/png;base64,[\w+/=]+">$', picture)
+            title = re.split(r"\.(?= [A-Z]|$)", html.unescape(picture[10:]))[0]
+            assert len(title) <= 96, title  # three lines of a figure at the most
 
 
 def test_stored_outputs_tell_neither_place_nor_time(path):

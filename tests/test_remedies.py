@@ -6,12 +6,15 @@ import io
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from crmresearch.data.bank import open_bank
+from crmresearch.data.reductions import loyalty as loyalty_frames
 from crmresearch.data.sources import shapes
 from crmresearch.errors import InputError
+from crmresearch.studies import loyalty
 from test_reading import FACTS
 
 BANK = ("constructs", "paths", "covered", "dated", "cannot_answer", "reversed", "tolerance_days", "refused", "unlinked")
@@ -291,3 +294,24 @@ def test_a_currency_goes_with_amounts_that_the_file_brings(bank):
         bank("customers", "customer_id,acquired_on,ccy\na,2020-05-13,USD\n", said)
     found = bank("customers", "customer_id,acquired_on,outside_estimate,ccy\na,2020-05-13,1000,USD\n", said)
     assert found.frame("SELECT outside_estimate FROM customers")["outside_estimate"].tolist() == [900]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_item_with_one_answer_is_left_out_as_advised(bank, declared):
+    rng = np.random.default_rng(1)
+    answers = pd.DataFrame(rng.integers(1, 11, (60, 6)), columns=["qual1", "qual2", "sat1", "sat2", "loy1", "loy2"])
+    about = {"customer_id": [f"k{n}" for n in range(60)], "sampled": "yes", "responded": "yes", "sat3": 7}
+    text = answers.assign(**about).to_csv(index=False)
+    blocks = "constructs: {quality: [qual1, qual2], satisfaction: [sat1, sat2, sat3], loyalty: [loy1, loy2]}\n"
+
+    def items(**ways):
+        survey = loyalty_frames.survey(opened := bank("survey", text, **ways))
+        model = loyalty.declared_model(opened.about.constructs, opened.about.paths, survey)
+        return loyalty.prepare_items(survey, model)
+
+    with pytest.raises(InputError, match="item sat3 has one answer in all 60 rows") as error:
+        items(more=blocks if declared else "")
+    key, value = advised(error)
+    assert (key, value) == ("drop", "[sat3]")
+    left = items(more=blocks.replace(", sat3", "")) if declared else items(spec=f", {key}: {value}")
+    assert left.shape == (60, 6)

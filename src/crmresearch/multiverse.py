@@ -166,13 +166,7 @@ def _joint_words(frame: pd.DataFrame) -> str:
     share = float((t > z()).mean())
     told = say("joint", of=len(t), median=t.median(), share=share, row=frame.iloc[0])
     rest = say("joint_left", why=words.joined(left, ", ")) if any(left) else ""
-    return words.joined([told, *_loose(frame["claim"].head(1)), rest], " ")
-
-
-def _loose(claims: Iterable[str]) -> list[str]:
-    """Say of which claims the joint test decides too often."""
-    sizes = {claim: declared()[claim].loose for claim in claims}
-    return [say("joint_loose", claim=claim, size=size) for claim, size in sizes.items() if size]
+    return words.joined([told, rest], " ")
 
 
 def explained(frame: pd.DataFrame, log: bool) -> dict[str, float]:
@@ -332,7 +326,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> Result:
     asked = table[table["jointly"] > 0]
     beyond = words.joined([*asked.loc[asked["joint_p"] <= verdicts.ALPHA, "claim"]], ", ") or say("none")
     together = [say("together", asked=words.joined([*asked["claim"]], ", "), beyond=beyond)] if len(asked) else []
-    told = words.joined([told, say("alone"), *together, *_loose(asked["claim"])], " ")
+    told = words.joined([told, say("alone"), *together], " ")
     return Result(safe(table, ("people",), parts=False), told)
 
 

@@ -5,22 +5,20 @@ Not among the tests of `make test`: minutes, and engines of their own.
 
 from __future__ import annotations
 
-import shutil
-
 import adbc_driver_postgresql.dbapi as driver
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import poor_banks
 from crmresearch.data import pseudonyms
 from crmresearch.data.bank import open_bank
 from crmresearch.lab import simulated
-from crmresearch.run import batch, understood
+from crmresearch.run import understood
 from test_engines import reductions
 
 CUSTOMERS = {"postgres": 2_000, "spark": 500}  # hundreds of queries, each of which costs Spark most of a second
-APART = {name: pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CUSTOMERS}  # a process each
 STUDIES = ("00", "01", "02", "03")
 
 
@@ -32,20 +30,20 @@ def _keyed(identifiers_as_they_came):
         yield
 
 
-@pytest.fixture(scope="module", params=APART.values())
+@pytest.fixture(scope="class")
 def engine(request):
     """The name of another engine."""
-    return request.param
+    return request.cls.ENGINE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def folder(engine, tmp_path_factory):
     """A simulated bank, as files."""
     out = tmp_path_factory.mktemp("near") / "bank"
     return simulated.write(simulated.Settings(customers=CUSTOMERS[engine], months=60, seed=1), out)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def near(folder):
     """The bank, loaded."""
     return open_bank(folder)
@@ -78,7 +76,7 @@ def spark(folder, request):
 ENGINES = {"postgres": postgres, "spark": spark}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def where(engine, request, folder, tmp_path_factory):
     """Describe the bank where another engine has its tables; the folder with its ``bank.yaml``."""
     address, tables = ENGINES[engine](folder, request)
@@ -91,7 +89,7 @@ def where(engine, request, folder, tmp_path_factory):
         yield out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def far(where):
     """The bank, where it is."""
     found = open_bank(where)
@@ -114,36 +112,45 @@ def same(one, other):
         assert one == (pytest.approx(other, rel=1e-9, abs=1e-9) if isinstance(one, float) else other)
 
 
-def test_a_bank_that_stays_holds_what_a_loaded_one_does(near, far, folder, where):
-    assert (far.tables, far.rules()) == (near.tables, near.rules())
-    for name in near.tables:
-        assert (far.rows(name), far.columns(name)) == (near.rows(name), near.columns(name))
-        one, other = (b.frame(b.table(name)) for b in (near, far))
-        columns = list(one.columns)
-        same(*(f.sort_values(columns, ignore_index=True) for f in (one, other)))
-    lines = [understood.report(bank, str(path))[0] for bank, path in ((near, folder), (far, where))]
-    assert lines[0][-1] == lines[1][-1]
+class Same:
+    """What another engine has to give as well; a class each, so that engines run side by side."""
+
+    ENGINE: str
+
+    def test_a_bank_that_stays_holds_what_a_loaded_one_does(self, near, far, folder, where):
+        assert (far.tables, far.rules()) == (near.tables, near.rules())
+        for name in near.tables:
+            assert (far.rows(name), far.columns(name)) == (near.rows(name), near.columns(name))
+            one, other = (b.frame(b.table(name)) for b in (near, far))
+            columns = list(one.columns)
+            same(*(f.sort_values(columns, ignore_index=True) for f in (one, other)))
+        lines = [understood.report(bank, str(path))[0] for bank, path in ((near, folder), (far, where))]
+        assert lines[0][-1] == lines[1][-1]
+
+    def test_every_reduction_gives_the_same_frame(self, near, far):
+        different, seen = {}, 0
+        for (name, here), (_, there) in zip(reductions(near), reductions(far), strict=True):
+            seen += 1
+            try:
+                same(here(), there())
+            except AssertionError as error:
+                different[name] = str(error)
+        assert different == {}
+        assert seen >= 50
+
+    def test_every_line_of_the_ledger_is_the_same(self, near, far, tmp_path):
+        """In this process, without pictures; `tests/test_elsewhere.py` has a bank that stays in kernels."""
+        ledgers = []
+        for k, bank in enumerate((near, far)):
+            rows = poor_banks.run(bank, tmp_path / str(k), [p for p in poor_banks.NOTEBOOKS if p.stem[:2] in STUDIES])
+            ledgers.append(rows.drop(columns="data_fingerprint"))
+        assert ledgers[0]["estimate"].notna().sum() > 20
+        same(*ledgers)
 
 
-def test_every_reduction_gives_the_same_frame(near, far):
-    different, seen = {}, 0
-    for (name, here), (_, there) in zip(reductions(near), reductions(far), strict=True):
-        seen += 1
-        try:
-            same(here(), there())
-        except AssertionError as error:
-            different[name] = str(error)
-    assert different == {}
-    assert seen >= 50
+class TestPostgres(Same):
+    ENGINE = "postgres"
 
 
-@pytest.mark.parametrize("engine", [APART["postgres"]], indirect=True)  # Spark would take longer than a check may
-def test_every_line_of_the_ledger_is_the_same(far, folder, where, tmp_path):
-    ledgers = []
-    for path in (folder, where):
-        outcome = batch.run(str(path), studies=STUDIES, out=tmp_path / f"of-{len(ledgers)}", site=False)
-        assert {one["status"] for one in outcome.status["notebooks"].values()} == {"completed"}, outcome.status
-        ledgers.append(pd.read_csv(outcome.folder / "ledger.csv").drop(columns="data_fingerprint"))
-        shutil.rmtree(outcome.folder)
-    assert len(ledgers[0]) > 20
-    same(*ledgers)
+class TestSpark(Same):
+    ENGINE = "spark"

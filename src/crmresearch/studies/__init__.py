@@ -50,8 +50,6 @@ class Choices:
         As ``ask``; returns a function of a setting and a number that gives how far the estimand lies above that number,
         with what each block of customers contributes. Blocks are the same in all settings; the distance is on any scale
         (of logarithms, of a ratio multiplied out), zero where the estimand is the number.
-    loose : float, optional
-        How often the joint test falls below .05 in trials with every estimand at its bound, where that is more often.
     """
 
     line: str
@@ -59,4 +57,3 @@ class Choices:
     ask: Callable[[Frames, Mapping[str, Any]], Callable[[Setting], Estimate | Missing]]
     bound: Callable[[Bound, Setting], Bound | None] = _registered
     above: Callable[[Frames, Mapping[str, Any]], Callable[[Setting, float], Functional | Missing]] | None = None
-    loose: float | None = None

@@ -207,7 +207,11 @@ def complete_answers(frame: pd.DataFrame, model: PathModel) -> pd.DataFrame:
         raise NotApplicable(f"{len(items)} of {len(rows)} respondents answered every item; {MIN_ROWS} are needed")
     flat = [i for i in model.items if items[i].nunique() < 2]
     if flat:
-        raise InputError(f"item {', '.join(flat)} has one answer in all {len(items)} rows: no variance; take it out")
+        names = ", ".join(flat)
+        raise InputError(
+            f"item {names} has one answer in all {len(items)} rows: no variance. Try: leave it out of constructs; "
+            f"where bank.yaml has none, drop: [{names}] for the table survey"
+        )
     for construct in model.names:
         block = list(model.constructs[construct])
         low, high = model.ends(construct) or (items[block].min().min(), items[block].max().max())

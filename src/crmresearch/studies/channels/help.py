@@ -96,7 +96,7 @@ def helped(frame: pd.DataFrame, *, window_quarters: int, resamples: int, seed: i
         + (say("breakdown", m=breakdown(blocks, BOUND)) if blocks is not None else "")
         + _left_out(frame, main),
         estimates={"S31": found},
-        picture=_picture(frame, main, found, window_quarters, beside.get("less")),
+        picture=_picture(frame, main, found, beside.get("less")),
         digits=4,
     )
 
@@ -130,7 +130,7 @@ def _left_out(frame: pd.DataFrame, panel: Panel) -> str:
     return text + (say("early", n=float(panel.left_out)) if panel.left_out else "") + "."
 
 
-def _picture(frame: pd.DataFrame, main: Panel, found: Estimate, quarters: int, less: Estimate | None) -> Picture:
+def _picture(frame: pd.DataFrame, main: Panel, found: Estimate, less: Estimate | None) -> Picture:
     """Effects by quarter since help began, older and younger customers."""
     rows, older = [], frame["older"].astype(bool)
     for name, side in ((say("older"), older), (say("younger"), ~older)):
@@ -142,7 +142,7 @@ def _picture(frame: pd.DataFrame, main: Panel, found: Estimate, quarters: int, l
             data["n"] = n
             rows.append(data[(np.abs(event.when) <= 8) & np.isfinite(event.se)])
     marks = [Mark(0, style="none", axis="y"), Mark(-0.5, say("begins"), style="limit", axis="x")]
-    title = say("title", points=_points(found), quarters=quarters) + (say("title_less", less=less) if less else "")
+    title = say("title", points=_points(found)) + (say("title_less", less=less) if less else "")
     title = title if told_apart(found) else say("title_open")
     branches = float(np.isfinite(main.first).sum())
     return Picture("curves", pd.concat(rows), title, say("x", n=branches), say("y"), {"unit": "points", "marks": marks})

@@ -235,7 +235,6 @@ CHOICES = Choices(
     _ask,
     _bound,
     _above,
-    loose=0.07,
 )  # fmt: skip
 
 
