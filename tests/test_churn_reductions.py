@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 from conftest import consenting
+from crmresearch.data.bank import _STATEMENTS as statements
 from crmresearch.data.bank import Bank
 from crmresearch.data.reductions import churn as reductions
+from crmresearch.data.reductions import cost, loyalty
 from crmresearch.errors import InputError, Missing
+from crmresearch.lab import simulated
 
 ABOUT = {
     "name": "handmade",
@@ -121,8 +124,6 @@ def test_missing_tables_are_an_answer(handmade):
 @pytest.fixture(scope="module")
 def drawn():
     """A simulated bank of 300 customers: frames and bank."""
-    from crmresearch.lab import simulated
-
     settings = simulated.Settings(customers=300, months=36, seed=5)
     names = ["customers", "holdings", "service", "monthly", "transactions", "contacts", "prospects"]
     frames = simulated.frames(settings, names)
@@ -214,6 +215,23 @@ def test_reductions_are_ordered_and_repeatable(drawn):
     _, bank = drawn
     for function in (reductions.spells, reductions.person_months):
         pd.testing.assert_frame_equal(function(bank), function(bank))
+
+
+def test_what_is_kept_of_one_bank_is_true_of_another_of_its_shape():
+    """Statements are kept for banks of one shape: thirds of the first one's balances were those of all."""
+    banks = [simulated.bank(simulated.Settings(customers=300, months=36, seed=seed)) for seed in (5, 6)]
+    asked = {
+        "spells": lambda b: reductions.spells(b, groups=reductions.groups_of(b)),
+        "person-months": lambda b: reductions.person_months(b, groups=reductions.groups_of(b)),
+        "landmark": lambda b: reductions.landmark(b, on=reductions.landmark_dates(b, 12)[0], horizon=12),
+        "joined": loyalty.joined, "referred": loyalty.referred, "campaigns": cost.campaigns, "upkeep": cost.upkeep,
+    }  # fmt: skip
+    kept = {name: [of(b) for b in banks][1] for name, of in asked.items()}
+    statements.clear()
+    for name, of in asked.items():
+        pd.testing.assert_frame_equal(kept[name], of(banks[1]), obj=name)
+    bands = kept["spells"].groupby("value_band")["n"].sum()
+    assert bands.max() - bands.min() <= 2
 
 
 def test_earlier_signs_of_leaving_never_come_after_closure(drawn):

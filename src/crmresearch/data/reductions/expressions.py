@@ -107,16 +107,20 @@ def ordered(bank: Bank, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame.astype({c: pd.CategoricalDtype(bands(bank.about.segments["band"]), ordered=True) for c in columns})
 
 
-def cuts(bank: Bank, column: Any, parts: int) -> list[float]:
-    """Return what cuts a column into parts with equally many rows; a row at a cut belongs below it.
+def cut_points(column: Any, parts: int) -> ibis.Table:
+    """Return the row (``q1``, ``q2``, ...) that cuts a column into parts with equally many rows.
 
-    As numbers, so that no window over all rows is needed, which an engine of many machines would send to one of them.
+    A row at a cut belongs below it. Not by rank: a window over all rows goes to one of an engine's many machines.
     """
     table = column.as_table()
-    name = table.columns[0]
-    found = bank.frame(table.aggregate(**{f"q{k}": table[name].quantile(k / parts) for k in range(1, parts)}))
-    at = found.to_numpy(float)[0]
-    return list(at + 1e-12 * abs(at))  # a value that is the cut itself, on every engine
+    found = {f"q{k}": table[table.columns[0]].quantile(k / parts) for k in range(1, parts)}
+    # a value that is the cut itself, on every engine
+    return table.aggregate(**{name: q + 1e-12 * q.abs() for name, q in found.items()})
+
+
+def cuts(bank: Bank, column: Any, parts: int) -> list[float]:
+    """Return :func:`cut_points` as numbers, which no statement may hold that is kept for other banks."""
+    return [float(q) for q in bank.frame(cut_points(column, parts)).to_numpy(float)[0]]
 
 
 def called(channel: Any, names: Sequence[str]) -> Any:

@@ -21,7 +21,7 @@ from crmresearch.data.reductions.expressions import (
     as_float,
     band_of,
     beside,
-    cuts,
+    cut_points,
     day_after,
     exit_within,
     months_between,
@@ -143,9 +143,10 @@ def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
         t = beside(t, first, "customer_id")
         names = band_of(bank, t.balance)
         if names is None:
-            low, middle = cuts(bank, t.balance, 3)
-            names = ibis.cases((t.balance <= low, "low"), (t.balance <= middle, "middle"), else_="high")
-        t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown")).drop("balance")
+            t = t.cross_join(cut_points(t.balance, 3))
+            names = ibis.cases((t.balance <= t.q1, "low"), (t.balance <= t.q2, "middle"), else_="high")
+        t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown"))
+        t = t.drop("balance", *({"q1", "q2"} & {*t.columns}))
     return t
 
 
