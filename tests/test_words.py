@@ -381,6 +381,7 @@ def test_a_count_of_people_is_written_so_that_few_are_not_told():
         ("7 exits and 12 customers without one in 12 months", "<10 exits and 12 customers"),
         ("1,204 rows are missing", "1,204 rows are missing"),
         ("worth (n = 1,005 persons)", "worth (n = 1,005 persons)"),
+        ("n = 453 to 1,597, exits over expected", "n = 453 to 1,597, exits over expected"),
         ("10,009 customers, 2.5 exits a month", "10,009 customers, 2.5 exits a month"),
         ("concentration needs at least 2 customers", "at least 2 customers"),
         ("spend takes 2 values; a response curve needs at least three", "spend takes 2 values"),

@@ -163,7 +163,7 @@ def english(text: str) -> str:
 
 
 _PEOPLE = re.compile(
-    r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d[\d,]*(?= (?:of [\d,]+ )?"
+    r"(?<!least )(?<!than )(?<!needs )(?<![\w.,])\d+(?:,\d{3})*(?= (?:of [\d,]+ )?"
     r"(?:rows?|customers?|persons?|people|prospects|spells?|exits?|wins|answers|respondents|referrals)\b)"
 )
 
