@@ -89,7 +89,7 @@ def shown_in_chinese(run: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[s
     files = disclosure.html(
         disclosure.safe(pd.DataFrame({"table": ["customers", "monthly"], "days_behind": [1, 30]}), ())
     )
-    assert words.local("customers") in files
+    assert words.cell("customers") in files
     (run / "site/files.html").write_text(files)
     return [f"{b.file} {'plain' * ('text/plain' in b.where)}".strip() for b in scan(run, WHO).breaches]
 

@@ -84,16 +84,17 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     table = binned.agg(satisfaction=("x", "mean"), share=("top", "mean"), n=("top", "size")).reset_index(drop=True)
     _, table["low"], table["high"] = wilson(table["share"] * table["n"], table["n"])
     table["top"] = (table["share"] * table["n"]).round()
-    table = safe(table, ("n", "top"), parts=False).drop(columns="top")
+    table = safe(table, ("n", "top"), parts=False)
+    hidden = table[["n", "top"]].isna().any(axis=1)
+    table = table.drop(columns="top")
     try:
         curve = links.spline_share(x, top).assign(n=len(x))
     except FitError:  # no top answer at all over a part of the range: the bins say all there is
         curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan, "n": table["n"]})
     bends = bend.p < 0.05 and not np.isnan(bend.change.value)  # where steps of answers leave no slope on one side
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
-    least, most = table.iloc[0], table.iloc[-1]
-    if least["share"] == least["share"] and most["share"] == most["share"]:  # neither is hidden
-        sentence += say("dose.share", low=least["share"], high=most["share"])
+    if not hidden.iloc[[0, -1]].any():
+        sentence += say("dose.share", low=table["share"].iloc[0], high=table["share"].iloc[-1])
     points = table.rename(columns={"satisfaction": "x", "share": "y"})
     options: dict[str, Any] = {"points": points, "ylim": (0, 1), "unit": "percent"}
     if bends:
