@@ -85,7 +85,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
     _, table["low"], table["high"] = wilson(table["share"] * table["n"], table["n"])
     table["top"] = (table["share"] * table["n"]).round()
     table = safe(table, ("n", "top"), parts=False)
-    hidden = table[["n", "top"]].isna().any(axis=1)
+    hidden = table[["n", "top"]].isna().any(axis=1).to_numpy()
     table = table.drop(columns="top")
     try:
         curve = links.spline_share(x, top).assign(n=len(x))
@@ -93,7 +93,7 @@ def dose_response(items: pd.DataFrame, model: PathModel, *, resamples: int = 499
         curve = pd.DataFrame({"x": table["satisfaction"], "y": np.nan, "n": table["n"]})
     bends = bend.p < 0.05 and not np.isnan(bend.change.value)  # where steps of answers leave no slope on one side
     sentence = say("dose.bent", bend=bend) if bends else say("dose.straight", bend=bend)
-    if not hidden.iloc[[0, -1]].any():
+    if not (hidden[0] or hidden[-1]):
         sentence += say("dose.share", low=table["share"].iloc[0], high=table["share"].iloc[-1])
     points = table.rename(columns={"satisfaction": "x", "share": "y"})
     options: dict[str, Any] = {"points": points, "ylim": (0, 1), "unit": "percent"}
