@@ -34,7 +34,7 @@ START, END = datetime.date(2021, 1, 1), datetime.date(2023, 12, 31)
 def run(bank: Bank, folder: Path, notebooks: list[Path] = NOTEBOOKS, *, drawn: bool = False) -> pd.DataFrame:
     """Run every cell on a bank, show what it shows, and return the ledger; a cell that raises is named.
 
-    Figures are made; they are drawn, which is a quarter of the time, where a test asks for it.
+    Figures are made; they are drawn, which is a quarter of what a notebook takes, where a test asks for it.
     """
     saved = figures._saved
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():

@@ -213,7 +213,8 @@ class Bank:
         Parameters
         ----------
         request : tuple
-            All that the expression depends on beside the bank's columns and observation period; hashable.
+            All that the expression depends on beside the bank's columns and observation period; hashable. No number
+            read from the bank's rows may stand in the expression, as other banks get it, too.
         build : callable
             Returns the Ibis expression; not called when the same was asked of a bank of the same shape before.
         """

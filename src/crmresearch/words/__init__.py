@@ -28,6 +28,7 @@ from crmresearch.errors import InputError
 from crmresearch.rules import blunt, few, rounded, rules
 
 CHOSEN = {"rate", "margin"}  # no share of anybody
+CELLS = "cells"  # what a cell says that is the name of a column, too, which is called otherwise
 NOTHING = "–"  # a number that is not there, or must not be told
 
 _BROAD = re.compile("[\u3400-\u9fff]")  # Chinese characters
@@ -141,7 +142,6 @@ def _filled(text: str, language: str) -> str:
     return local("; ").join(map(local, parts)) if len(parts) > 1 and any(local(p) != p for p in parts) else ""
 
 
-CELLS = "cells"  # names whose columns are called otherwise
 _ENGLISH: dict[str, str] = {}  # what was said in another language, for figures without a font for its signs
 
 

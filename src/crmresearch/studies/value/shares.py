@@ -243,13 +243,15 @@ def concentration_by_window(frame: pd.DataFrame, *, windows: Sequence[int], seed
         title = say("windows.title", measure=measure, first=first, last=last)
     data = table.dropna(subset="n").rename(columns={"months": "x", "estimate": "y", "statistic": "group"})
     axes = title, say("windows.x", least=table["n"].min(), most=table["n"].max()), say("windows.y")
-    return Result(table, sentence + (_window(frame)), picture=Picture("curves", data, *axes), money=["estimate"])
+    return Result(table, sentence + _window(frame), picture=Picture("curves", data, *axes), money=["estimate"])
 
 
 def _window(frame: pd.DataFrame) -> str:
     """Say which days were counted, where the frame knows."""
-    days = str(frame.attrs.get("window", "")).split(" to ")
-    return say("window", first=days[0], last=days[-1]) if "window" in frame.attrs else ""
+    if "window" not in frame.attrs:
+        return ""
+    first, last = frame.attrs["window"]
+    return say("window", first=first, last=last)
 
 
 def few_beside(share: float, n: int) -> bool:

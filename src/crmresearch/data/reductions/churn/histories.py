@@ -138,15 +138,14 @@ def _base(bank: Bank, exits: ibis.Table, groups: Sequence[str]) -> ibis.Table:
     t = t.mutate(entry=entry, **exit_within(bank, t.exit_on, t.cause, t.acquired_on))
     t = t.filter(t.exit > t.entry)
     if "value_band" in groups:
-        m = bank.table("monthly")
+        m, known = bank.table("monthly"), t.columns
         first = m.group_by("customer_id").aggregate(balance=earliest(as_float(m.balance), m.month))
         t = beside(t, first, "customer_id")
         names = band_of(bank, t.balance)
         if names is None:
             t = t.cross_join(cut_points(t.balance, 3))
             names = ibis.cases((t.balance <= t.q1, "low"), (t.balance <= t.q2, "middle"), else_="high")
-        t = t.mutate(value_band=ibis.ifelse(t.balance.notnull(), names, "unknown"))
-        t = t.drop("balance", *({"q1", "q2"} & {*t.columns}))
+        t = t.select(*known, value_band=ibis.ifelse(t.balance.notnull(), names, "unknown"))
     return t
 
 

@@ -75,10 +75,10 @@ def _start(bank: Bank) -> int:
     return whole_months(bank)[0]
 
 
-def _window(bank: Bank, months: int) -> str:
-    """Write the first and the last day of the window of ``months`` that ends with the last whole month."""
+def _window(bank: Bank, months: int) -> tuple[datetime.date, datetime.date]:
+    """Return the first and the last day of the window of ``months`` that ends with the last whole month."""
     first, last = _last(bank, months)
-    return f"{first} to {add_months(last, 1) - datetime.timedelta(days=1)}"
+    return first, add_months(last, 1) - datetime.timedelta(days=1)
 
 
 def _monthly(bank: Bank) -> ibis.Table:
@@ -134,7 +134,7 @@ def _spend_in(bank: Bank, names: Mapping[int, str]) -> pd.DataFrame:
     sums = {names[m]: t.amount.sum(where=t.occurred_on >= starts[m]).fill_null(0) for m in fits}
     spend = t.filter(t.occurred_on <= last).group_by("customer_id").aggregate(**sums)
     frame = bank.frame(spend.mutate(**{names[m]: as_float(spend[names[m]]) for m in fits}).order_by("customer_id"))
-    frame.attrs["window"] = f"{min(starts[m] for m in fits)} to {last}"
+    frame.attrs["window"] = min(starts[m] for m in fits), last
     return frame
 
 
